@@ -57,7 +57,7 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("name", CLOSED)
 def test_a_closed_form_is_pefts_count(name: str, shallow: dict[str, str]) -> None:
     """Every combination on few layers of one model and every third of two others; the first on all their layers."""

@@ -66,7 +66,7 @@ _CUT = """() => [...document.querySelectorAll('.st-key-situation :is(label p, in
   .map((it) => it.textContent || it.value)"""
 
 
-@pytest.mark.sampled(3)  # the narrowest and the widest
+@pytest.mark.sampled(4)  # the narrowest
 @pytest.mark.parametrize(
     "page", [{"viewport": {"width": width, "height": 900}} for width in (390, 768, 1280, 1920)], indirect=True
 )

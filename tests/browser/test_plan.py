@@ -16,6 +16,7 @@ SECONDS = 240_000
 ADDRESS = "plan?model=smollm2-135m&gpu=rtx-4090&rows=500&row_tokens=100&seq=128&price=0.5"
 
 
+@pytest.mark.further
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_a_plan_on_a_phone_without_motion(page: Page, app_url: str) -> None:
     page.emulate_media(reduced_motion="reduce")

@@ -49,6 +49,7 @@ def test_a_day_that_is_typed_counts_when_the_field_is_left(page: Page, app_url: 
     expect(page.get_by_text("In 6 days")).to_be_visible()
 
 
+@pytest.mark.further
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/misconceptions?belief=predict-value-map")

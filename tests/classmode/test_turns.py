@@ -216,6 +216,7 @@ def test_a_run_that_goes_on_is_counted_from_its_new_turn(
         assert minutes.taken(time.time() + 90) == pytest.approx(90, abs=5)
 
 
+@pytest.mark.further
 @pytest.mark.weights
 def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
     assets_home: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,14 @@ from .conftest import assert_loads, finish
 from .test_script import assert_clean, assert_same, assert_same_adapter, carry_out
 
 
-@pytest.mark.parametrize("slug", ["lora", "bitfit", pytest.param("adapters", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "slug",
+    [
+        "lora",
+        pytest.param("bitfit", marks=pytest.mark.further),
+        pytest.param("adapters", marks=pytest.mark.further),
+    ],
+)
 def test_a_run_on_images_is_repeated(slug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path / "home"))
     folder, images = homemade.folder("vit", tmp_path / "my-vit"), homemade.images(tmp_path / "images")

@@ -22,7 +22,7 @@ def cells(text: str) -> list[str]:
     return [cell.source for cell in book.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_every_methods_notebook_makes_the_runs_numbers(

@@ -118,7 +118,7 @@ SETTINGS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize(("kind", "slug", "values", "settings"), SETTINGS, ids=lambda part: str(part)[:40])
 def test_settings_are_repeated(
     kind: str,
@@ -150,7 +150,9 @@ def test_a_model_without_a_chat_format(
     assert_same(run, carry_out(run, tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize("template", [PLAIN, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "template", [pytest.param(PLAIN, marks=pytest.mark.further), pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_conversations(
     template: str | None,
     tiny: dict[str, str],

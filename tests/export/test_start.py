@@ -87,6 +87,7 @@ def test_the_start_is_given_by_its_path_and_checked(
         left("other.zip")
 
 
+@pytest.mark.further
 def test_a_notebook_names_the_start_and_reads_no_command_line(train: Train, tmp_path: Path) -> None:
     run = trained_on(train, "causal-lm", tmp_path / "theirs")
     cells = json.loads(export.notebook(run))["cells"]

@@ -82,8 +82,7 @@ def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False)
     return [float(loss) for loss in STEP.findall(done.stdout)]
 
 
-@pytest.mark.slow
-@pytest.mark.sampled(10)
+@pytest.mark.further
 @pytest.mark.parametrize(
     ("method", "sharding", "checkpointing", "loss", "optimizer"),
     [

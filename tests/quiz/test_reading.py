@@ -204,7 +204,7 @@ class Stub(BaseHTTPRequestHandler):
 def stub() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     Stub.seen.clear()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()

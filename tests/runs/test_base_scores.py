@@ -82,7 +82,7 @@ def test_a_kept_score_is_the_fresh_one_to_the_digit(home: Path) -> None:
         assert kept[name] == fresh[name]
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_what_cannot_be_read_is_scored_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = carry_out(SMALL)
     (file,) = (home / "scores").iterdir()
@@ -100,6 +100,7 @@ def test_what_cannot_be_read_is_scored_again(home: Path, monkeypatch: pytest.Mon
     assert json.loads(file.read_text("utf-8"))["evaluation"]["loss"] == whole["evaluation"]["loss"]
 
 
+@pytest.mark.further
 def test_a_wrong_number_in_the_file_is_no_score(home: Path) -> None:
     carry_out(SMALL)
     (file,) = (home / "scores").iterdir()

@@ -43,7 +43,7 @@ def ask(
     return simulate_sharded(request, Sharding(kind, devices, accumulate=accumulate))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("method", "checkpointing", "accumulate"),
     [

@@ -27,8 +27,7 @@ METHODS = [
 METHODS.sort(key=lambda pair: pair[1] == "full")  # dear: not the case that is always run
 
 
-@pytest.mark.slow
-@pytest.mark.sampled(20)
+@pytest.mark.further
 @pytest.mark.parametrize(("model", "slug"), METHODS)
 def test_every_method_trains_and_answers(model: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # a whole answer would take most of the time

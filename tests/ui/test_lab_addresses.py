@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,13 @@ def test_one_of_each_page_is_opened(page: str, own_home: Path) -> None:
     complete = app.session_state[state._COMPLETE]
     assert {name: complete[name] for name in told} == told
     assert "link_off" not in "\n".join(element.value for element in app.markdown)
+
+
+def test_a_page_is_begun_afresh_under_its_own_name() -> None:
+    """A teacher's line and a path's stop name the page; its settings are read and forgotten by their scope."""
+    scopes = {}
+    for file in (ROOT / "peft_lab/ui").rglob("*.py"):
+        if "state.read_address(SCOPE" in file.read_text(encoding="utf-8"):
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            scopes[module] = importlib.import_module(module).SCOPE
+    assert len(scopes) >= 8 and set(scopes.values()) <= set(pages.titles()), scopes

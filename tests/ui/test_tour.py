@@ -15,6 +15,8 @@ from peft_lab.tour.newcomer import NEWCOMER
 from peft_lab.tour.path import Stop, Tour
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import pages, state
+from peft_lab.ui.claims import featured
+from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import links
 from peft_lab.ui.tour.bar import DONE, NO_RUN
@@ -170,6 +172,17 @@ def test_practice_is_locked_too() -> None:
     for label in ("Topic", "Level"):
         assert control(app, "selectbox", label).disabled
     assert not control(app, "selectbox", "Learner").disabled
+
+
+def test_what_a_teacher_shows_on_the_fact_check_replaces_filters_and_no_guess() -> None:
+    app = opened("fact_check", verdict="wrong")
+    app.button(key="guess-wrong").click().run()
+    app.query_params.clear()
+    app.query_params.update({SHOWN: "1", "topic": "lora"})
+    again(app)
+    assert control(app, "selectbox", "Topic").value == "lora"
+    assert control(app, "selectbox", "Verdict").value == "all"
+    assert len(app.session_state["settings"][featured.SCOPE]["guesses"]) == 1
 
 
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
