@@ -1,4 +1,4 @@
-# make app     run the app            make test   checks and tests, some ten minutes
+# make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
 # make bench   benchmarks against other tools
