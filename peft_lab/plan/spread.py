@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,3 @@ def averaged(value: torch.Tensor, world: int) -> float:
     if world > 1:
         torch.distributed.all_reduce(found)
     return float(found) / world
-
-
-#: What an update's loss is made of, as the step takes it.
-LossOf = Callable[[Any, Any], Any]

@@ -10,7 +10,6 @@ from peft_lab.quiz.working import BITS, told
 
 SMOL = "smollm2-135m"
 LARGE, LARGER = 128, 256  # weights of a block
-THIRD_GROUP = 256
 WIDTHS = (16, 4)
 
 
