@@ -72,22 +72,10 @@ $(VENV)-trackers/.made: tests/tracking/requirements.txt | $(PY)
 	$(PIP) install -q --no-deps --target $(VENV)-trackers -r tests/tracking/requirements.txt
 	@touch $@
 
-# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today. uv finds the
-# releases; torch is pip's, from where pip is told to look, since PyPI's for Linux brings 3 GB for GPUs.
-ENDS := tests/methods/test_contract.py tests/counting tests/memory/test_lab.py tests/training tests/cli/test_count.py
+# Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today (tools/ends.py).
 ends: ends-oldest ends-newest
-ends-oldest: RESOLUTION := lowest-direct
-ends-oldest: TORCH := $(VENV)-oldest/found.txt
-ends-newest: RESOLUTION := highest
-ends-newest: TORCH := requirements.txt
 ends-oldest ends-newest: ends-%: $(VENV)/.dev
-	$(PYTHON) -m venv --clear $(VENV)-$*
-	$(PY) -m uv pip compile -q --no-header --no-annotate --python $(VENV)-$*/bin/python --resolution $(RESOLUTION) requirements-dev.txt -o $(VENV)-$*/found.txt
-	$(VENV)-$*/bin/python -m pip install -q torch -c $(TORCH)
-	grep -vE '^(torch|triton|nvidia-|cuda-)' $(VENV)-$*/found.txt > $(VENV)-$*/others.txt
-	$(PY) -m uv pip install -q --no-deps --python $(VENV)-$* -r $(VENV)-$*/others.txt
-	$(VENV)-$*/bin/python -m pip check
-	$(VENV)-$*/bin/python $(PAIR) -q -m "not slow and not further" $(ENDS)
+	$(PY) -m tools.ends $*
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -244,7 +244,8 @@ def away(stage: Stage) -> AbstractContextManager[Any]:
     recorder = stage.recorder
 
     def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:
-        recorder.did(Op("offload", 0, tensor.nbytes))
+        # A layer's input leaves before the layer begins where transformers checkpoints its whole call (5.20).
+        recorder.did(Op("offload", 0, tensor.nbytes), tensor)
         return tensor.shape, tensor.dtype, tensor.nbytes
 
     def back(kept: tuple[torch.Size, torch.dtype, int], device: torch.device) -> torch.Tensor:
