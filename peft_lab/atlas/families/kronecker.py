@@ -75,7 +75,7 @@ HIRA = AtlasType(
         url="https://openreview.net/forum?id=TwJrTz9cRS",
     ),
     knobs=(Usual("r", (32, 16), "Rank of the factor; ΔW itself is of higher rank."),),
-    differs="The product multiplies W entry by entry instead of being added, so ΔW has the rank of W.",
+    differs="The product multiplies W entry by entry instead of being added, so ΔW can have full rank.",
     when="When LoRA's rank seems to be the limit and the count has to stay.",
     form="r·(d_in + d_out) per matrix",
     each=lambda m, c: c["r"] * (m.in_features + m.out_features),
