@@ -37,7 +37,7 @@ ENTRIES = (
         "rslora", "rsLoRA", "W + (α/√r)·B·A",
         Paper("Kalajdzievski 2023, rsLoRA", _PEFT, "2312.03732"),
         "The scale falls with the root of the rank, so that a larger rank does not learn more slowly.",
-        "At ranks above about 32.",
+        "At ranks of 64 and more.",
         use_rslora=True,
     ),
     _lora(
