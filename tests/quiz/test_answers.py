@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.answers import judge, judge_number, shown_near_misses
 from peft_lab.quiz.bank import all_questions, get_question
-from peft_lab.quiz.computed import Answer, NearMiss
+from peft_lab.quiz.computed import Answer, NearMiss, show
 from peft_lab.quiz.question import Question
 
 COMPUTED = [q for q in all_questions().values() if q.computed and q.needs == "shape" and q.kind == "numeric"]
@@ -255,6 +255,10 @@ def test_small_whole_numbers_are_wanted_exactly() -> None:
     answer = Answer(1536, "", ("",))
     assert judge_number(answer, "1500").grade == "close"
     assert judge_number(answer, "1536.0").grade == "right"
+
+
+def test_thousands_are_set_apart_in_any_unit() -> None:
+    assert show(1156.36, "petaFLOP") == "1,156 petaFLOP" and show(999.96, "ms") == "1000 ms"
 
 
 def test_free_questions_are_not_judged() -> None:
