@@ -49,6 +49,21 @@ def test_names_of_modules_reach_the_experts_of_some_families_only(kind: str, rea
     assert (list(patterns.values()) == [4]) is reached, "twice the rank where gate and up are one"
 
 
+def test_the_count_of_a_joint_gate_and_up_is_no_sum_of_two() -> None:
+    """lora-experts-count, its follow-up: smaller where the parameter is named, larger where the names are turned."""
+
+    def count(**fields: Any) -> int:
+        model = adapted(mixture("olmoe"), **fields)
+        return sum(each.numel() for name, each in model.named_parameters() if each.requires_grad)
+
+    experts, rank, wide, narrow = 4, 2, SMALL["hidden_size"], SMALL["intermediate_size"]
+    apart = experts * 2 * rank * (wide + narrow)  # a pair for the gate and a pair for the up map
+    named = count(target_modules=[], target_parameters=["mlp.experts.gate_up_proj"])
+    turned = count(target_modules=["gate_proj", "up_proj"])
+    assert named == experts * rank * (wide + 2 * narrow) < apart
+    assert turned == 2 * named > apart
+
+
 def test_a_second_adapter_of_parameters_needs_the_same_ones() -> None:
     """lora-experts-parameters, its follow-up."""
     from peft import LoraConfig

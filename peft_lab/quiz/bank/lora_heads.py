@@ -41,6 +41,14 @@ QUESTIONS = (
                 "routing, as in DR-LoRA.",
                 f"{src.DR_LORA}, abstract",
             ),
+            then(
+                "PEFT counts another number on your model. Which?",
+                "Where gate and up are one stacked parameter they share a pair. Named by `target_parameters` it has "
+                "the rank that is set, so A is there once and the count is smaller. Where PEFT turns the names of gate "
+                "and up into it the rank is doubled, and every column of B is as high as both maps: the count is "
+                "larger.",
+                f"{src.PEFT}, utils/transformers_weight_conversion.py",
+            ),
             then("Which part does a token use?", to="lora-experts-share"),
         ),
         sources=(f"{src.LORA}, section 4.1", f"{src.PEFT}, target_parameters"),
