@@ -58,7 +58,7 @@ LOKR = AtlasType(
         Usual("r", (8, 16), "Rank of the larger factor."),
         Usual("alpha", (8, 16), "Scales ΔW by alpha / r."),
     ),
-    differs="A Kronecker product of a small matrix and a low-rank one: every block of ΔW is a copy of one block.",
+    differs="A Kronecker product of a small matrix and a low-rank one: every block of ΔW is a multiple of one block.",
     when="For very small files at a high rank.",
     form="small factors of both sides, and r·(large factors) per matrix",
     each=_lokr,
