@@ -103,6 +103,7 @@ def grade(name: str, text: str) -> str:
         ("plan-money", "$120", "right"),
         ("safety-mean-change", "minus 3", "right"),
         ("safety-mean-change", "3", "near_miss"),
+        ("safety-mean-change", "-3%", "right"),
         ("bitfit-none", "no biases", "right"),
         ("bitfit-none", "no idea", "unreadable"),
         ("lora-compression", "factor of 192", "right"),
