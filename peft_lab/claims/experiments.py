@@ -132,7 +132,8 @@ def _activations(model: Subject) -> Found:
     return Found(
         holds(kept < 50),
         f"LoRA keeps {share(kept)} of the bytes that full fine-tuning keeps for the backward pass",
-        "Gradients still have to travel through the frozen layers, which need their inputs' nonlinear parts.",
+        "Gradients still have to travel through the frozen layers, whose norms, products, activation functions and "
+        "attention need what went into them.",
         {"kept": kept},
     )
 

@@ -40,8 +40,8 @@ def _full(model: Subject) -> Found:
         both(matches_mixed or matches_pure, matches_pure),
         f"{units.size(mixed)} of states in mixed precision with Adam, {units.size(pure)} all in 16 bits; a simulated "
         f"step in 16 bits with one row of {SEQ} tokens needs {units.size(fits.needed(step))}",
-        f"{MIXED} bytes a parameter is mixed precision: weight, gradient, float copy and two moments. In pure half "
-        f"precision it is {PURE}. What comes on top at the step's peak is {_on_top(step)}.",
+        f"{MIXED} bytes a parameter is mixed precision: weight, gradient, full-precision copy and two moments. In pure "
+        f"half precision it is {PURE}. What comes on top at the step's peak is {_on_top(step)}.",
         {"mixed": mixed, "pure": pure, "step": fits.needed(step)},
     )
 
@@ -88,7 +88,8 @@ def _prompt_minimal(model: Subject) -> Found:
     rows = [published_row(PUBLISHED[slug]) for slug in ("prompt", "lora")]
     tokens, rank = (rows[0].config or {})["num_virtual_tokens"], (rows[1].config or {})["r"]
     each = sorted(needs, key=lambda slug: slug == "qlora")  # last: what is said of its maps follows
-    said = ", ".join(f"{units.size(needs[slug])} with {get_method(slug).title}" for slug in each)
+    titles = {slug: get_method(slug).title for slug in each} | {"full": "full fine-tuning"}
+    said = ", ".join(f"{units.size(needs[slug])} with {titles[slug]}" for slug in each)
     return Found(
         "right"
         if least == "prompt"

@@ -60,7 +60,7 @@ def _large_limited(model: Subject) -> Found:
         needs[name] = float(decided.step.needed)
         step = f"a step needs {units.size(decided.step.needed)} of {units.size(there.hardware.memory)}"
         title, card = get_model(name).title, devices()[device].title.partition(",")[0]
-        advised.append(f"{title} on a {card}: {decided.advice.title} ({step})")
+        advised.append(f"{title} on one {card}: {decided.advice.title} ({step})")
     return Found(
         "right" if methods == ["lora", "qlora"] else "imprecise",
         "; ".join(advised),

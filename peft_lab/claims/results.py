@@ -42,7 +42,7 @@ def _near_baseline(model: Subject) -> Found:
     return Found(
         holds(lora >= 0.95 * full),
         f"LoRA {share(lora)} right answers, full fine-tuning {share(full)}, one seed each",
-        "Near the baseline where the task is narrow; with very many rows LoRA stays behind.",
+        "Near the baseline where the task is narrow; where there is more to learn than it can hold, LoRA stays behind.",
         {"full": full, "lora": lora},
     )
 
@@ -93,8 +93,8 @@ def _scale(model: Subject) -> Found:
     large = [entry for entry in catalogue().values() if entry.parameters >= PROMPT_SCALE.value]
     return Found(
         "right",
-        f"near full fine-tuning from about {units.short_count(PROMPT_SCALE.value)} parameters; {len(large)} of "
-        f"{len(catalogue())} models listed here are as large",
+        f"near full fine-tuning from about {units.short_count(PROMPT_SCALE.value)} parameters; of "
+        f"{len(catalogue())} models listed here {len(large)} {'is' if len(large) == 1 else 'are'} as large",
         "On smaller models it stays behind, by more the smaller they are.",
         {"scale": PROMPT_SCALE.value},
     )

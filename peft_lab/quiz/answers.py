@@ -36,6 +36,11 @@ _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
     ("bits", "bits"): ((1, 1, ""),),
     ("bits", "bytes"): ((8, 1, "Right in bytes"),),
     ("", "percent"): ((1, 100, "Right as a percentage"),),
+    ("points", "percent"): ((1, 1, "Right, and said in points"),),
+    ("millionths", ""): ((1, 1, ""), (1e6, 1, "Right as the number itself")),
+    ("hundredths", ""): ((1, 1, ""), (100, 1, "Right as the number itself")),
+    ("petaFLOP", ""): ((1, 1, ""), (1, 1e15, "Right in FLOP")),
+    ("petaFLOP", "operations"): ((1, 1e15, ""),),
     ("times", "percent"): ((1, 100, "Right as a percentage"),),
 }
 SMALL_WHOLE = 10_000  # below this a whole number can be given exactly

@@ -138,5 +138,5 @@ def show(value: float, unit: str) -> str:
     if unit == "parameters" and value != round(value):
         return f"{units.short_count(value)} parameters"
     whole = value == round(value) or abs(value) >= 1e4
-    text = f"{round(value):,}" if whole else f"{value:.4g}"
+    text = f"{round(value):,}" if whole or abs(value) >= 1000 else f"{value:.4g}"
     return f"{text} {unit}".strip()

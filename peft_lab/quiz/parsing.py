@@ -1,5 +1,5 @@
 """Reading numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``, ``2^-7``,
-``three``, ``3 ms``.
+``three``, ``3 ms``, ``ln 5``, ``√3``, ``r = 17``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-Dimension = Literal["", "percent", "bytes", "bits", "seconds"]
-_NOTHING = ("none", "no", "zero", "nothing", "null")
+Dimension = Literal["", "percent", "bytes", "bits", "seconds", "operations"]
+_NOTHING = (
+    "none",
+    "no",
+    "zero",
+    "nothing",
+    "null",
+    "none at all",
+    "no parameters",
+    "no biases",
+    "nothing to train",
+)
 MAX_LENGTH = 80  # characters; more is no number
 
 _COUNTS = {
     "dozen": 12, "hundred": 1e2,
     "k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
-    "g": 1e9, "b": 1e9, "bn": 1e9, "billion": 1e9, "billions": 1e9,
+    "mil": 1e6, "mln": 1e6, "g": 1e9, "b": 1e9, "bn": 1e9, "billion": 1e9, "billions": 1e9,
     "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
 }  # fmt: skip
 _PREFIXES = {
@@ -66,11 +76,15 @@ _PARTS = {
     "a third": "1/3",
     "a quarter": "1/4",
     "one quarter": "1/4",
+    "once": "1",
+    "twice": "2",
 }
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SUPERSCRIPT = re.compile(r"(?<=\d)\s?([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 MOST_POWER = 400  # beyond it no float is left
-_PERCENT = ("%", "percent", "per cent", "pct", "prozent")
+_PERCENT = re.compile(r"(?:%|per ?cent|pct|prozent)(?:\s[^\d%]*)?")  # of what may stand behind it
+_OPERATIONS = re.compile(r"(kilo|mega|giga|tera|peta|exa|zetta|[kmgtpez])?flops?")
+_THOUSANDS = "kmgtpez"  # a power of a thousand more with every letter
 _NUMBER = r"\d[\d,._'\u00a0\u2009\u202f ]*|[.,]\d+"
 _TEXT = re.compile(
     rf"""^(?P<sign>[-+\u2212])?\s*(?P<number>{_NUMBER}?)
@@ -84,9 +98,19 @@ _POWER = re.compile(
     \s*(?:\^|\*\*)\s*(?P<open>[({{])?\s*(?P<power>[-+\u2212]?\s?\d+)\s*(?(open)[)}}])\s*(?P<rest>[^\d]*)$""",
     re.VERBOSE | re.IGNORECASE,
 )
-_HEDGES = re.compile(
-    r"^(?:~|≈|=|about|approx(?:imately)?\.?|around|roughly|circa|ca\.?|c\.)\s*", re.IGNORECASE
+_FUNCTION = re.compile(
+    rf"""^(?P<sign>[-+\u2212])?\s*(?P<name>ln|log|sqrt|√)\s*(?P<open>\()?\s*(?P<number>{_NUMBER}?)\s*(?(open)\))
+    \s*(?P<rest>[^\d]*)$""",
+    re.VERBOSE | re.IGNORECASE,
 )
+_HEDGES = re.compile(
+    r"^(?:(?:~|≈|[=<>≤≥]+|[x×](?=\s?\d)|[$€]|(?:about|approx(?:imately)?\.?|around|roughly|circa|ca\.?|c\.|at least|"
+    r"at most|(?:a )?factor(?: of)?|(?:a )?rank(?: of)?)(?![\w]))\s*)+",
+    re.IGNORECASE,
+)
+_MINUS = re.compile(r"^minus\s+(?=\d)", re.IGNORECASE)
+_CONCLUDED = re.compile(r"[=≈]")  # behind it stands what was worked out: "4·8·2 = 64", "r = 17"
+_ASIDE = re.compile(r"(?<=\S)\s+\([^()]*\)$")
 
 
 @dataclass(frozen=True)
@@ -119,15 +143,26 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
     ('bytes', 0.0078125, None)
     >>> read("8B").value, read("8B", expects_bytes=True).value
     (8000000000.0, 8.0)
+    >>> read("4·8·2 = 64").value, read("4.6M (0.14%)").value
+    (64.0, 4600000.0)
     """
-    text = _HEDGES.sub("", text.strip()).strip()
+    text = text.strip()
     if not text or len(text) > MAX_LENGTH:
         return None
+    said = (text, _CONCLUDED.split(text)[-1], _ASIDE.sub("", text))
+    return next((found for each in said if (found := _read(each, expects_bytes)) is not None), None)
+
+
+def _read(text: str, expects_bytes: bool) -> Reading | None:
+    """One number with what stands around it."""
+    text = _MINUS.sub("-", _HEDGES.sub("", text.strip()))
     if text.casefold() in _NOTHING:
         return Reading(0.0, "", 0.0, 1)
     text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), _spelt(text))
     if power := _POWER.match(text):
         return _read_power(power, expects_bytes)
+    if function := _FUNCTION.match(text):
+        return _read_function(function, expects_bytes)
     found = _TEXT.match(text)
     if not found:
         return None
@@ -172,6 +207,16 @@ def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
     value = float(times) * raised * (-1 if found["sign"] in ("-", "\u2212") else 1)
     digits, step = _precision(times) if found["number"] else (15, 0.0)
     return Reading(value, unit[1], step * raised, digits) if math.isfinite(value) else None
+
+
+def _read_function(found: re.Match[str], expects_bytes: bool) -> Reading | None:
+    """``ln 5``, ``√3``; ``log`` is the natural one, as in a loss. Exact."""
+    number, unit = _digits(found["number"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
+    if number is None or unit is None or float(number) <= 0:
+        return None
+    worked = math.sqrt(float(number)) if found["name"].lower() in ("sqrt", "√") else math.log(float(number))
+    value = worked * unit[0] * (-1 if found["sign"] in ("-", "\u2212") else 1)
+    return Reading(value, unit[1], 0.0, 15) if math.isfinite(value) else None
 
 
 def _digits(text: str) -> str | None:
@@ -233,11 +278,11 @@ def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
 
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     """The multiplier and dimension of what stands behind a number."""
-    words = text.lower().strip()
-    if words in _PERCENT:
-        return 1.0, "percent"
+    words = text.lower().strip(" $€")
     if _MORE.search(words):
         return None
+    if _PERCENT.fullmatch(words):
+        return 1.0, "percent"
     first, _, rest = words.partition(" ")
     first = _LONG_UNIT.sub(lambda long: _LONG[long[1]], first)  # megabytes as mbytes
     time = _time(first)
@@ -246,6 +291,9 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     size = _size(first, expects_bytes)
     if size is not None:
         return size
+    if operations := _OPERATIONS.fullmatch(first):
+        prefix = operations[1]
+        return 1000.0 ** (_THOUSANDS.index(prefix[0]) + 1 if prefix else 0), "operations"
     if first in _COUNTS:
         further = _unit(rest, expects_bytes) if rest else (1.0, "")
         return None if further is None else (_COUNTS[first] * further[0], further[1])

@@ -208,5 +208,6 @@ def test_kept_results_are_found_again(claim: Claim) -> None:
     assert re.search(r"\d|\bone\b", found.found)
     if known is not None:
         assert known.verdict == found.verdict
+        assert known.why == found.why, "python -m tools.refresh_claims"
         # In percent: what float32 rounds away (some 4e-5) is another figure with another number of threads.
         assert known.values == pytest.approx(found.values, rel=0.02, abs=2e-5)

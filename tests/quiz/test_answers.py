@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.answers import judge, judge_number, shown_near_misses
 from peft_lab.quiz.bank import all_questions, get_question
-from peft_lab.quiz.computed import Answer, NearMiss
+from peft_lab.quiz.computed import Answer, NearMiss, show
 from peft_lab.quiz.question import Question
 
 COMPUTED = [q for q in all_questions().values() if q.computed and q.needs == "shape" and q.kind == "numeric"]
@@ -80,6 +80,34 @@ def grade(name: str, text: str) -> str:
         ("bitfit-none", "0", "right"),
         ("bitfit-none", "none", "right"),
         ("bitfit-none", "5", "wrong"),
+        ("lora-rate-tenfold", "2e-4", "right"),
+        ("lora-rate-tenfold", "0.0002", "right"),
+        ("lora-rate-tenfold", "2e-5", "near_miss"),
+        ("lora-first-step", "0.0443", "right"),
+        ("merge-ties-entry", "0.45", "right"),
+        ("plan-full-work", "1.16e18", "right"),
+        ("plan-full-work", "1.16 exaFLOP", "right"),
+        ("plan-full-work", "1160 petaFLOPs", "right"),
+        ("plan-full-work", "771 petaFLOP", "near_miss"),
+        ("plan-full-work", "1.16 GB", "wrong"),
+        ("preference-dpo-start", "ln 2", "right"),
+        ("preference-dpo-start", "log(2) ≈ 0.693", "right"),
+        ("debug-first-loss", "log(5)", "right"),
+        ("preference-advantage", "√3", "right"),
+        ("lora-capacity-rank", "r = 17", "right"),
+        ("lora-capacity-rank", "at least 17", "right"),
+        ("lora-query-value", "28·163,840 = 4,587,520", "right"),
+        ("lora-query-value", "4.6 million (0.14%)", "right"),
+        ("lora-query-value", "0.143% of all parameters", "right"),
+        ("lora-query-value", "4.59 mil", "right"),
+        ("plan-money", "$120", "right"),
+        ("safety-mean-change", "minus 3", "right"),
+        ("safety-mean-change", "3", "near_miss"),
+        ("safety-mean-change", "-3%", "right"),
+        ("bitfit-none", "no biases", "right"),
+        ("bitfit-none", "no idea", "unreadable"),
+        ("lora-compression", "factor of 192", "right"),
+        ("lora-compression", "it depends", "unreadable"),
         ("choose-mergeable", "IA³", "right"),
         ("choose-mergeable", "c", "right"),
         ("choose-mergeable", "3", "right"),
@@ -228,6 +256,10 @@ def test_small_whole_numbers_are_wanted_exactly() -> None:
     answer = Answer(1536, "", ("",))
     assert judge_number(answer, "1500").grade == "close"
     assert judge_number(answer, "1536.0").grade == "right"
+
+
+def test_thousands_are_set_apart_in_any_unit() -> None:
+    assert show(1156.36, "petaFLOP") == "1,156 petaFLOP" and show(999.96, "ms") == "1000 ms"
 
 
 def test_free_questions_are_not_judged() -> None:

@@ -102,6 +102,9 @@ def test_values(text: str, value: float) -> None:
         ("250 us", 250e-6, "seconds"),
         ("40 ns", 40e-9, "seconds"),
         ("2 min", 120, "seconds"),
+        ("1.2 exaFLOP", 1.2e18, "operations"),
+        ("3 TFLOPS", 3e12, "operations"),
+        ("38.5 % of the peak", 38.5, "percent"),
     ],
 )
 def test_units(text: str, value: float, dimension: str) -> None:
@@ -125,7 +128,8 @@ def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, oth
     "text",
     ["", "   ", "abc", "12,34,5", "1.2.3", "1,2,3", "1,2345,678", "5 %%", "1/0", "1e400", "4,096 × 4,096", "2^",
      "2^0.5", "0^-1", "2^9999", "2^(3", "--3", "3 4/5 6", "tenable",
-     "three and a half", "two hundred and fifty", "9" * 200, "%", "GB", "nan", "inf"],
+     "three and a half", "two hundred and fifty", "9" * 200, "%", "GB", "nan", "inf", "log 0",
+     "√-1", "ln(2", "no idea", "=", "($)", "rank"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert read(text) is None

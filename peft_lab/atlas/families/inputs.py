@@ -125,7 +125,7 @@ ADAPTION_PROMPT = AtlasType(
     ),
     targets=(),
     differs="Prompts in the upper layers only, behind a gate that starts at 0, so training starts from the base.",
-    when="On Llama and Mistral models where a gentle start matters.",
+    when="On Llama, Mistral and GPT-2 models, the only ones it runs on, where a gentle start matters.",
     form="layers·(n·d + 1)",
     once=lambda shape, groups, c: c["adapter_layers"] * (c["adapter_len"] * shape.hidden + 1),
     rate=1e-2,

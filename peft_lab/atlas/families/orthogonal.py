@@ -38,7 +38,7 @@ BOFT = AtlasType(
     title="BOFT",
     family="orthogonal",
     parent="OFT",
-    update="R·W, with R a product of sparse butterfly factors, and a scale for each output",
+    update="diag(s)·W·R, with R a product of sparse butterfly factors and s a scale for each output",
     paper=Paper("Liu et al. 2023, BOFT", "PEFT 0.21, BOFTConfig", "2311.06243"),
     knobs=(
         Usual("boft_block_size", (4, 8), "Side of a block; it has to divide the inputs."),
@@ -57,7 +57,7 @@ HRA = AtlasType(
     update="W·H₁·…·H_r, a chain of reflections",
     paper=Paper("Yuan et al. 2024, Householder Reflection Adaptation", "PEFT 0.21, HRAConfig", "2405.17484"),
     knobs=(Usual("r", (8, 32), "Reflections; an even number starts as the identity."),),
-    differs="The turn is a chain of r mirrors, so ΔW has rank r: between OFT and LoRA.",
+    differs="The turn is a chain of r mirrors, so ΔW has at most rank r: between OFT and LoRA.",
     when="When a turn is wanted with LoRA's small rank.",
     form="r·d_in per matrix",
     each=lambda m, c: c["r"] * m.in_features,
@@ -68,7 +68,7 @@ PSOFT = AtlasType(
     family="orthogonal",
     parent="OFT",
     update="W + B·(diag(α)·R·diag(β) − I)·A, with A and B from W's largest singular directions, R orthogonal",
-    paper=Paper("PSOFT 2025, Principal Subspace Adaptation", "PEFT documentation, PSOFT", "2505.11235"),
+    paper=Paper("Wu et al. 2025, PSOFT", "PEFT documentation, PSOFT; arXiv abstract", "2505.11235"),
     knobs=(
         Usual("r", (32, 64), "Main directions of W that are turned among themselves."),
         Usual("psoft_alpha", (32, 64), "Scales ΔW by alpha / r; usually equal to r."),

@@ -40,7 +40,7 @@ LN_TUNING = AtlasType(
     parent="",
     update="γ and β of the layer norms are trained",
     paper=Paper(
-        "Zhao et al. 2023, Tuning LayerNorm in Attention", "PEFT 0.21, tuners/ln_tuning", "2312.11420"
+        "Zhao et al. 2024, Tuning LayerNorm in Attention", "PEFT 0.21, tuners/ln_tuning", "2312.11420"
     ),
     knobs=(),
     settings={"target_modules": _norms},

@@ -54,7 +54,9 @@ PVERA = AtlasType(
     family="shared",
     parent="VERA",
     update="W + diag(b)·B·z(A·x), with z drawn from a trained normal distribution",
-    paper=Paper("PVeRA 2025", "PEFT documentation, PVeRA; tuners/pvera/layer.py", "2512.07703"),
+    paper=Paper(
+        "Fillioux et al. 2025, PVeRA", "PEFT documentation, PVeRA; tuners/pvera/layer.py", "2512.07703"
+    ),
     knobs=(Usual("r", (256, 64), "Width of the random projection."),),
     differs="What lies between A and B is a distribution, and is sampled while it trains.",
     when="When answers should come with an interval: sampling again gives another answer.",
@@ -120,7 +122,9 @@ TINYLORA = AtlasType(
     parent="LORA",
     update="W + U·Σ·(Σ_i v_i·P_i)·Vᵀ, with U, Σ, V from W and P_i random and frozen",
     paper=Paper(
-        "TinyLoRA 2026, Learning to Reason in 13 Parameters", "PEFT documentation, TinyLoRA", "2602.04118"
+        "Morris et al. 2026, Learning to Reason in 13 Parameters",
+        "PEFT documentation, TinyLoRA",
+        "2602.04118",
     ),
     knobs=(
         Usual("u", (64, 13), "Trained numbers a matrix."),
@@ -140,9 +144,9 @@ FROD = AtlasType(
     parent="VERA",
     update="U·(S + diag(ℓ))·Vᵀ in place of W, with S sparse and trained, V shared by layers",
     paper=Paper(
-        "Full-Rank Efficient Fine-Tuning with Rotational Degrees, AAAI",
-        "PEFT documentation, FRoD; tuners/frod/layer.py",
-        url="https://doi.org/10.1609/aaai.v40i31.39813",
+        "Wan et al. 2025, FRoD",
+        "PEFT documentation, FRoD; tuners/frod/layer.py; arXiv abstract",
+        "2512.23485",
     ),
     knobs=(Usual("sparse_rate", (0.01, 0.02), "Share of the off-diagonal entries of S that are trained."),),
     differs="A basis shared by all layers, found from W; diagonal and some off-diagonal entries are trained.",

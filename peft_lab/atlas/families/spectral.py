@@ -37,7 +37,7 @@ WAVEFT = AtlasType(
     family="spectral",
     parent="FOURIERFT",
     update="W + s·IDWT(C), with n trained wavelet coefficients at random places",
-    paper=Paper("WaveFT 2025, Wavelet Fine-Tuning", "PEFT documentation, WaveFT", "2505.12532"),
+    paper=Paper("Bilican et al. 2025, WaveFT", "PEFT documentation, WaveFT; arXiv abstract", "2505.12532"),
     knobs=(
         Usual("n_frequency", (2592, 1000), "Trained coefficients a matrix."),
         Usual("scaling", (25.0, 10.0), "Scales ΔW."),

@@ -104,10 +104,10 @@ _ASKED = (
     ask(
         id="adapters-near-identity", level="medium", kind="free", model=None,
         question="How are adapters initialised, and what goes wrong otherwise?",
-        answer="Both matrices start near zero (deviation about a thousandth), so with the skip connection the "
-        "adapter is close to the identity and the pretrained model works from the first step. With a large "
-        "deviation every layer's output is disturbed at once and training starts from a broken model; the paper "
-        "saw scores fall from about 0.01 on.",
+        answer="Both matrices start near zero (a normal deviation of a hundredth in the paper, of a thousandth in its "
+        "code), so with the skip connection the adapter is close to the identity and the pretrained model works from "
+        "the first step. With a large deviation every layer's output is disturbed at once and training starts from a "
+        "broken model; the paper saw steady scores up to a hundredth and lower ones beyond.",
         listen_for=(
             "near identity through the skip connection",
             "tiny, but not exactly zero, or one side zero",

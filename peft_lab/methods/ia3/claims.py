@@ -19,7 +19,7 @@ def _ia3_share(model: Subject) -> Found:
     value = model.share("ia3")
     return Found(
         within(value, 0, 0.01),
-        f"{units.count(model.trained('ia3'))} vectors' entries, {share(value)} of {model.shape.title}",
+        f"{units.count(model.trained('ia3'))} numbers in its vectors, {share(value)} of {model.shape.title}",
         "One number per feature over one number per weight: the share falls with the width of the model.",
         {"share": value},
     )

@@ -28,10 +28,9 @@ CHALLENGES: tuple[Challenge, ...] = (
     give_way(
         "lora-scale-drop",
         "I raised the rank and kept α. The result was no better, so rank does not matter on this task.",
-        "Did you change one thing, or two?",
-        "Two. With α/r in front a larger rank also makes the scale {{value}} times smaller. Only with the scale kept, "
-        "or "
-        "the rate tuned again, is it an experiment on the rank.",
+        "What did α/r do to each direction, and was the rate tuned at both ranks?",
+        "It made each count {{value}} times less, which takes back what more of them add in the first steps. Tune the "
+        "rate at both ranks, or try α/√r, before you say that the rank does not matter.",
         f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3",
     ),
     give_way(

@@ -72,9 +72,10 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             f"{src.LORA}, section 4.1", src.ALGEBRA,
         ),
         then(
-            "You double the rank again and again at a fixed α, and it learns more slowly. Why?",
-            "Because α/r falls as r rises, and what A and B learn does not make up for it. Dividing by √r instead "
-            "keeps the size of the correction in range at any rank.",
+            "You double the rank again and again at a fixed α, and it learns no better. Why?",
+            "Either there is no more to learn, or α/r takes it back: it falls as r rises, so every direction counts "
+            "less. Dividing by √r instead lets a larger rank make a larger correction; try that, with its rate tuned, "
+            "before you say which it is.",
             f"{src.RSLORA}, section 3",
             opens=lab("lora", model=SMOL, r=64, lora_alpha=16, use_rslora=True, tab="train"),
         ),
@@ -82,10 +83,12 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "lora-scale": (
         then(
             "What would you do to α when you raise r?",
-            "Raise it with r, so that α/r stays and the rank is all that changes. Or keep α and use rsLoRA, or keep α "
-            "and tune the learning rate again. What one should not do is change r alone and call the result an effect "
-            "of the rank.",
+            "Keep it at first: with α/r in front the first update then moves the outputs about as far at any rank, and "
+            "a rate that was tuned stays near its best. Raised with r, every direction keeps its weight, so the update "
+            "grows and the rate has to be tuned again; rsLoRA's α/√r lies between. What one should not do is compare "
+            "ranks at a rate that suits one of them only.",
             f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3",
+            f"{src.LORA_REGRET}, Optimal learning rate and rank",
         ),
         then(
             "Why is α often called a learning rate in disguise?",
@@ -105,8 +108,9 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
             "Why does α/r make large ranks learn slowly?",
             "The sum over r directions grows like √r when they are independent, not like r. Dividing by r therefore "
             "over-corrects: the correction and the gradients of A and B shrink as r grows. Dividing by √r keeps both "
-            "at the same size.",
-            f"{src.RSLORA}, section 3",
+            "at the same size. In the first steps they are not independent but pull the same way, and then the sum "
+            "does grow like r: that is why others found one best rate for all ranks with α/r.",
+            f"{src.RSLORA}, section 3", f"{src.LORA_REGRET}, Optimal learning rate and rank",
         ),
         then(
             "At which rank do the two scales agree, and what follows for small ranks?",
@@ -119,16 +123,16 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "lora-scale-drop": (
         then(
             "How would you set up a fair comparison of ranks?",
-            "Keep the scale (α = c·r, or rsLoRA), tune the learning rate for every rank with the same number of "
-            "trials, use several seeds, the same data and steps, and show the spread. Report the count and the time "
-            "beside the score.",
+            "Say how α goes with r (kept, raised with it, or rsLoRA), tune the learning rate for every rank with the "
+            "same number of trials, use several seeds, the same data and steps, and show the spread. Report the count "
+            "and the time beside the score.",
             f"{src.RSLORA}, section 3", f"{src.LORA_REGRET}, Optimal learning rate and rank",
         ),
         then(
             "Does the best learning rate move with the rank, then?",
-            "With α/r in front it hardly does: a study over many ranks found the best rate nearly the same from small "
-            "to large ranks. That speaks for the division by r, and makes a rank sweep at one tuned rate less unfair "
-            "than it looks.",
+            "With α/r in front and α kept it hardly does: a study over many ranks found the best rate nearly the same "
+            "from small to large ranks. That speaks for the division by r, and makes a rank sweep at one tuned rate "
+            "less unfair than it looks.",
             f"{src.LORA_REGRET}, Optimal learning rate and rank",
         ),
         then(
@@ -266,8 +270,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Which other starts change the base?",
             "Those that take something out of W and put it into the adapter: OLoRA by a QR decomposition, CorDA by one "
-            "that is guided by data, LoftQ together with the quantised base. EVA takes A from the activations' "
-            "directions and leaves B at zero, so the base stays as it is.",
+            "that is guided by data, LoRA-GA from the gradient, LoftQ together with the quantised base. EVA takes A "
+            "from the activations' directions and leaves B at zero, so the base stays as it is.",
             src.PEFT,
         ),
         then(

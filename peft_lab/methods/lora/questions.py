@@ -113,11 +113,11 @@ _ASKED = (
         given={"r": 8, "larger": 64},
         question="You raise r from {{r}} to {{larger}} and leave α alone. How many times smaller does LoRA's "
         "scaling factor become?",
-        answer="{{value}} times. With rsLoRA it would be {{rooted}} times. Comparing ranks at one fixed α "
-        "therefore compares two things at once.",
+        answer="{{value}} times. With rsLoRA it would be {{rooted}} times. Every direction counts that much less, and "
+        "there are as many more of them: a comparison of ranks has to say which α and rate each was given.",
         listen_for=(
             "the scale is inversely proportional to r",
-            "a fair sweep over ranks fixes α/r or tunes the learning rate again",
+            "a fair sweep over ranks says how α goes with r and tunes the learning rate at each",
         ),
         wrong=("that nothing changes because α is the scale",),
         sources=(f"{src.LORA}, section 4.1", f"{src.RSLORA}, section 3"),

@@ -18,7 +18,7 @@ SINCE = (
         title="A higher rate than full fine-tuning, the same at every rank",
         found="LoRA's best learning rate was about {times} times that of full fine-tuning, and nearly the same at "
         "every rank.",
-        follows="Tune the rate once, at a small rank, and keep it when you raise the rank.",
+        follows="Tune the rate once, at a small rank, and keep it and α when you raise the rank.",
         source=src.LORA_REGRET,
         place="Optimal learning rates for LoRA vs. FullFT",
         version="2025-09-29",
@@ -121,9 +121,11 @@ SINCE = (
     Discovery(
         id="lora-since-experts",
         title="Experts can be adapted",
-        found="Mixtures of experts keep all experts in one stacked parameter, which no module's name reaches. PEFT "
-        "names such parameters by `target_parameters`, and some of its types adapt them.",
-        follows="With names of modules alone you adapt attention and leave out where most parameters are.",
+        found="Mixtures of experts keep all experts in one stacked parameter, which is no module. PEFT names such "
+        "parameters by `target_parameters`, and some of its types adapt them. For LoRA on many families, Mixtral and "
+        "OLMoE among them, it turns the names of modules into these by itself; for others, such as gpt-oss, it does "
+        "not.",
+        follows="Where it does not, names of modules leave out where most parameters are. Count what is trained.",
         source=src.PEFT,
         place="LoRA, Targeting nn.Parameter directly",
         version="0.21",

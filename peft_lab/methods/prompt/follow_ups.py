@@ -54,8 +54,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then("What do the nearest words of a trained soft prompt tell you?", to="prompt-waywardness"),
         then(
             "Can you move a soft prompt to another model of the same width?",
-            "Technically the shapes fit, but the vectors mean something in one model's embedding space only. It is "
-            "data-free retraining that does not exist: train it again on the new model.",
+            "The shapes fit, but the vectors mean something in one model's embedding space only. Train it again on the "
+            "new model; the old text behind it, if it started from one, can be kept.",
             f"{src.PROMPT}, section 7",
         ),
     ),

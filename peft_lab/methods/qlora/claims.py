@@ -68,9 +68,9 @@ def _merge(model: Subject) -> Found:
         f"on {get_model(merging.REQUEST.model).title}, trained for {merging.REQUEST.steps} steps, {shown['unmerged']} "
         f"of {found.rows} answers are right unmerged, {shown['expanded']} merged into the rounded base expanded to 16 "
         f"bits, {shown['fresh']} into the 16-bit original, {shown['rounded again']} rounded to NF4 once more; "
-        f"{shown['base']} without the adapter. One standard error is {share(100 * error)}. With a correction of one "
-        f"percent of a weight matrix of it, rounding again errs by {times(found.lost)} the correction, and going to "
-        f"the 16-bit original moves the weights by {times(found.shift)} the correction",
+        f"{shown['base']} without the adapter. One standard error is {100 * error:.1f} points. With a correction of "
+        f"one percent of a weight matrix of it, rounding again errs by {times(found.lost)} the correction, and going "
+        f"to the 16-bit original moves the weights by {times(found.shift)} the correction",
         "What rounding did to the base is noise to what was learnt: taking it back hardly changes the answers, though "
         "it is far larger than the correction. Rounding the sum again is noise as large as a small correction itself, "
         "which disappears between two code values. So merge into 16 bits, and measure.",

@@ -41,6 +41,14 @@ QUESTIONS = (
                 "routing, as in DR-LoRA.",
                 f"{src.DR_LORA}, abstract",
             ),
+            then(
+                "PEFT counts another number on your model. Which?",
+                "Where gate and up are one stacked parameter they share a pair. Named by `target_parameters` it has "
+                "the rank that is set, so A is there once and the count is smaller. Where PEFT turns the names of gate "
+                "and up into it the rank is doubled, and every column of B is as high as both maps: the count is "
+                "larger.",
+                f"{src.PEFT}, utils/transformers_weight_conversion.py",
+            ),
             then("Which part does a token use?", to="lora-experts-share"),
         ),
         sources=(f"{src.LORA}, section 4.1", f"{src.PEFT}, target_parameters"),
@@ -67,13 +75,14 @@ QUESTIONS = (
     ),
     ask(
         id="lora-experts-parameters", level="medium", kind="free",
-        question="You target `gate_proj`, `up_proj` and `down_proj` of a mixture of experts in transformers and "
-        "PEFT adapts next to nothing. Why, and what helps?",
-        answer="Many models stack all experts of a layer in one three-dimensional `nn.Parameter`; there is no "
+        question="You target `gate_proj`, `up_proj` and `down_proj` of Llama 4 or gpt-oss, mixtures of experts, and "
+        "PEFT adapts next to nothing of the experts. Why, and what helps?",
+        answer="They stack all experts of a layer in one three-dimensional `nn.Parameter`; there is no "
         "`nn.Linear` whose forward could be wrapped. PEFT's `target_parameters` names such parameters (for example "
-        "`feed_forward.experts.gate_up_proj`) and takes the first dimension for the experts. It is experimental: "
-        "several adapters at once are not possible that way, and mixing it with `target_modules` is not "
-        "recommended. Count the trainable parameters against the formula before training.",
+        "`feed_forward.experts.gate_up_proj`) and takes the first dimension for the experts. For LoRA on many other "
+        "families, Mixtral, OLMoE, Qwen3 or DeepSeek, PEFT turns the old names into these by itself, with twice the "
+        "rank where gate and up are one. It has limits: no dropout and no DoRA there, and all adapters of a model "
+        "must target the same parameters. Count the trainable parameters against the formula before training.",
         listen_for=(
             "stacked parameters are no modules",
             "target_parameters",
@@ -83,10 +92,10 @@ QUESTIONS = (
         wrong=("raises the rank", "'experts must stay frozen'"),
         follow_ups=(
             then(
-                "Why no second adapter?",
-                "The parameter itself is replaced by a computed one in the forward pass; PEFT cannot add several "
-                "such adapters to one parameter at the same time.",
-                f"{src.PEFT}, LoRA, Targeting nn.Parameter directly",
+                "May a second adapter target other parameters?",
+                "No: wrappers of several parameters of one module are nested, and the adapter's keys depend on how. "
+                "So PEFT takes a second adapter with the same parameters only, and says so when it has others.",
+                f"{src.PEFT}, LoRA, ParamWrapper",
             ),
             then(
                 "Would you adapt the router?",

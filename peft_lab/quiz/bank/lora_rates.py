@@ -50,10 +50,10 @@ QUESTIONS = (
         id="lora-rate-rank", level="medium", kind="free",
         question="You tuned the learning rate of LoRA at rank 8 with the usual scale α/r. Now you want rank 128. Do "
         "you tune the rate again?",
-        answer="At first, no. With the scale α/r each of the r pairs of vectors adds a share of 1/r, so the first "
-        "update of the product has the same size at any rank, and the best rate was found to be about independent "
-        "of the rank. With rsLoRA's α/√r it is not: there a higher rank makes the update larger, and the rate has "
-        "to fall. Check the ends of the range with two short runs.",
+        answer="At first, no, if you keep α. With the scale α/r each of the r pairs of vectors adds a share of 1/r, "
+        "so the first update moves the outputs about as far at any rank, and the best rate was found to be about "
+        "independent of the rank. With rsLoRA's α/√r it is not: there a higher rank makes the update larger, and the "
+        "rate has to fall. Check the ends of the range with two short runs.",
         listen_for=(
             "α/r cancels the sum over r pairs",
             "about independent, and over which range",

@@ -129,8 +129,8 @@ QUESTIONS = (
         id="choose-oft-count", topic="choosing", level="medium", kind="numeric", calculate=calc.oft, given={"b": 32},
         question="OFT with blocks of {{b}} on the query and value maps of {{model}} ({{layers}} layers, {{q_in}} "
         "inputs): how many parameters?",
-        answer="{{value}}. A rotation of b dimensions has b(b − one)/two free numbers, those above the diagonal of "
-        "a skew-symmetric matrix.",
+        answer="{{value}}. A rotation of b dimensions has as many free numbers as a b × b matrix has entries above its "
+        "diagonal: it is made of a skew-symmetric one.",
         listen_for=(
             "blocks along the inputs",
             "skew-symmetric: half of a square without its diagonal",

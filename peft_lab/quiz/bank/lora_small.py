@@ -215,10 +215,11 @@ QUESTIONS = (
         question="A paper trains a 7B model to solve grade-school mathematics with 13 trained parameters. What does "
         "that show, and what does it not?",
         answer="It shows that reinforcement learning on a task that the model nearly masters needs very little "
-        "change: reported are 91.8% on GSM8K with Qwen2.5-7B-Instruct, an instruction-tuned model that is strong in "
-        "mathematics to begin with. So the numbers mostly steer what is there. It does not show that new knowledge, "
-        "a new format or supervised training on long answers fits into a few numbers, nor that every base model can "
-        "do it. Ask for the untuned score, a prompt as the baseline, other base models and other tasks.",
+        "change: reported are 91% on GSM8K with Qwen2.5, a family that is strong in mathematics to begin with. So "
+        "the numbers mostly steer what is there. It does not show that new knowledge, a new format or supervised "
+        "training on long answers fits into a few numbers (supervised training needed updates a hundred to a "
+        "thousand times as large there), nor that every base model can do it. Ask for the untuned score, a prompt as "
+        "the baseline, other base models and other tasks.",
         listen_for=(
             "eliciting against teaching",
             "baseline: the base model and a better prompt",
@@ -236,8 +237,8 @@ QUESTIONS = (
             then("Why does RL need less than supervised training?", to="lora-rank-one"),
         ),
         sources=(
-            f"{src.PEFT}, TinyLoraConfig (paper: Learning to Reason in 13 Parameters)",
-            "sipoch.com, article 300330021706536, on TinyLoRA: score as reported there, second-hand",
+            f"{src.TINYLORA}, abstract",
+            f"{src.PEFT}, TinyLoraConfig",
         ),
     ),
 )  # fmt: skip

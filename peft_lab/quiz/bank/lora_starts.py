@@ -38,8 +38,8 @@ QUESTIONS = (
             ),
             then(
                 "Which of them change the base weights?",
-                "PiSSA, OLoRA and CorDA take their product out of W, so that the model starts unchanged; EVA leaves "
-                "W alone, as B starts at zero.",
+                "PiSSA, OLoRA, CorDA and LoRA-GA take their product out of W, so that the model starts unchanged; EVA "
+                "leaves W alone, as B starts at zero.",
                 STARTS,
             ),
         ),

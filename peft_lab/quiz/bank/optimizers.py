@@ -41,8 +41,8 @@ QUESTIONS = (
         id="memory-eight-bit-rank", level="hard", kind="numeric", calculate=calc.least_rank, fits=separate_attention,
         question="bitsandbytes keeps 32-bit moments for tensors of fewer than 4,096 numbers. From which rank on "
         "does LoRA's A on a query map of {{model}} ({{q_in}} inputs) get 8-bit moments?",
-        answer="From {{value}}. So at small ranks an 8-bit optimizer may do nothing for an adapter, and no message "
-        "says so.",
+        answer="From {{value}}. The narrower the map, the higher that rank: below it an 8-bit optimizer does nothing "
+        "for the adapter, and no message says so.",
         listen_for=("the threshold is per tensor", "A has rank times inputs", "checks by measuring"),
         wrong=("always: it is an 8-bit optimizer",),
         follow_ups=(

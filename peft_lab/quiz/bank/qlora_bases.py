@@ -131,7 +131,7 @@ QUESTIONS = (
         "large as the map. PEFT treats the norm as a constant in the backward pass, as the paper proposes, and "
         "reuses the base's result when dropout is zero, so set dropout to zero. Check time per step and peak memory "
         "against QLoRA, whether your sharding supports it (PEFT reports problems with DeepSpeed ZeRO-2, and advises "
-        "against 8-bit bases with FSDP), and whether your server loads DoRA: vLLM refused it for long, so plan to "
+        "against 8-bit bases with FSDP), and whether your server loads DoRA: vLLM has long refused it, so plan to "
         "merge.",
         listen_for=(
             "row norms of the merged matrix",

@@ -133,6 +133,13 @@ QUESTIONS = (
         wrong=("'FSDP does not support LoRA'",),
         follow_ups=(
             then(
+                "And with PyTorch's newer `fully_shard` (FSDP2)?",
+                "It splits each parameter by itself and flattens none, so trained and frozen ones may stand in one "
+                "unit and the special policy is not needed. What is said above is about the flat parameters of the "
+                "first version, which the guide is written for.",
+                "PyTorch documentation, torch.distributed.fsdp.fully_shard",
+            ),
+            then(
                 "Can you merge under FSDP?",
                 "PEFT says that it is unsupported and raises an error: gather a full state dict, and merge in a "
                 "process without sharding.",

@@ -202,13 +202,13 @@ QUESTIONS = (
         sources=(src.COLLUDING, src.ALGEBRA),
     ),
     ask(
-        id="safety-backdoor", level="medium", kind="choice", correct=2,
-        options=("A clean test set with high accuracy", "A small file", "None of these", "safetensors as the format"),
+        id="safety-backdoor", level="medium", kind="choice", correct=3,
+        options=("A clean test set with high accuracy", "A small file", "safetensors as the format", "None of these"),
         because=(
             "A backdoor is built to leave clean accuracy as it is.",
             "A backdoor needs few parameters.",
-            "",
             "It keeps code out of the file, not bad behaviour out of the weights.",
+            "",
         ),
         question="You download an adapter. Which of these shows that it has no backdoor?",
         answer="None of these: a trigger that you do not know is not in your test set, and clean accuracy stays. "

@@ -183,8 +183,7 @@ QUESTIONS = (
             ),
             then(
                 "Which other settings are refused?",
-                "Ranks above the limit, biases, and for long DoRA; the server checks the config when it loads an "
-                "adapter.",
+                "Ranks above the limit, biases, and so far DoRA; the server checks the config as it loads an adapter.",
                 src.VLLM_CODE,
             ),
         ),

@@ -26,7 +26,7 @@ CHALLENGES: tuple[Challenge, ...] = (
         "lora-rate-rank",
         "With α/r I would not tune the rate again for a higher rank.",
         "More parameters, larger update: the rate has to fall.",
-        "Each of the r pairs adds a share of 1/r, so the first update of the product has the same size at any rank. "
+        "Each of the r pairs adds a share of 1/r, so the first update moves the outputs about as far at any rank. "
         "That holds for α/r; with rsLoRA's α/√r the update does grow.",
         f"{src.LORA_REGRET}, Optimal learning rate and rank", f"{src.RSLORA}, section 4",
     ),
@@ -50,8 +50,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "lora-experts-parameters",
         "I would count the trainable parameters against the formula before training.",
         "PEFT raises an error when a target does not exist.",
-        "Only when none exists. Stacked experts are one parameter, not modules to wrap, so nothing of them is "
-        "adapted, and other maps that carry such a name make the call succeed. `target_parameters` names them.",
+        "Only when none exists. Here the stacked experts are one parameter, no modules to wrap, and other maps that "
+        "carry such a name, of a shared expert say, make the call succeed. `target_parameters` names the stack.",
         f"{src.PEFT}, LoRA, Targeting nn.Parameter directly",
     ),
     give_way(
