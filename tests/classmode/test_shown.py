@@ -13,9 +13,10 @@ from peft_lab.classroom import keys, shown
 from peft_lab.classroom.asking import acting_for
 from peft_lab.ui import state
 from peft_lab.ui.server import sessions
-from tests.ui.test_tour import address_of, again, opened
+from tests.ui.test_tour import address_of, again, opened, press
 
 from .conftest import joined
+from .test_turns import queued
 
 
 def lines(app: AppTest) -> list[Any]:
@@ -52,3 +53,19 @@ def test_a_page_that_was_open_before_takes_what_is_shown(
         again(app)
         assert app.session_state[state._COMPLETE][name] == theirs[name]
         assert address_of(app) == theirs and not lines(app), "the learner is where the teacher is"
+
+
+def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else has it: the line would stay over the very page that it leads to."""
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    run = queued(teacher)
+    monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
+    app = opened("bitfit", run=run.id, steps="5")
+    assert address_of(app)["run"] == run.id
+    press(app, "Show to my class")
+    found = shown.shown()
+    assert found is not None and found.page == "bitfit" and found.settings["steps"] == "5"
+    assert not any(run.id in value for value in found.settings.values())
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    theirs = again(opened("bitfit", **found.settings))
+    assert not lines(theirs)

@@ -39,17 +39,24 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
     """For the teacher of a class: show this page, as it is set now, to all."""
     if not pages.teaches():
         return
-    if st.button(
-        "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch"
-    ):
-        try:
-            shown.show(page, settings)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.remember(SCOPE, "done", True)
-    if state.scope(SCOPE).pop("done", False):
-        st.markdown(":material/check: Everybody sees a line with this link at their next step.")
+    st.button(
+        "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch",
+        on_click=_show, args=(page, settings),
+    )  # fmt: skip
+    said = state.scope(SCOPE).pop("said", "")
+    if said:
+        st.markdown(said)
+
+
+def _show(page: str, settings: Mapping[str, str]) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    try:
+        shown.show(page, settings)
+    except PeftLabError as error:
+        state.remember(SCOPE, "said", f":red[:material/error: {plain(error)}]")
+    else:
+        said = ":material/check: Everybody sees a line with this link at their next step."
+        state.remember(SCOPE, "said", said)
 
 
 def take_back_button() -> None:

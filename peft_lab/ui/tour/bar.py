@@ -130,14 +130,15 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         given = [("Read", "hourglass_top", RUNNING) if _training(stop.page) else ("Read", "info", NO_RUN)]
     elif stop.at == "train" and _training(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
-    first = next((one for one in given if one[0] == "Move"), given[0])
+    # a teacher may have left a stop without words: it then has only its title, and the way on
+    now = next((one for one in given if one[0] == "Move"), given[0] if given else None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
         st.markdown(
             f"**Stop {index + 1} of {len(path.stops)}** · {links.filled(stop, stop.title, identity)}",
             width="content",
         )
         with st.container(key="tour-now"):
-            st.markdown(f":material/{first[1]}: {first[2]}")
+            st.markdown(f":material/{now[1]}: {now[2]}" if now is not None else "")
         mark = st.empty()
         made: int = _kept(identity, index)["made"]
         if done:
