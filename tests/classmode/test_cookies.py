@@ -118,7 +118,7 @@ def test_a_teacher_is_none_of_the_learners(empty_class: Path, monkeypatch: pytes
 def test_a_class_has_room_for_so_many(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(limits.VARIABLE, "learners=1")
     joined("Ada")
-    with pytest.raises(BadInput, match="full: 1 learners"):
+    with pytest.raises(BadInput, match="full: 1 learner has joined"):
         joined("Bob")
     assert joined("Grace", keys.keys().teacher).teacher
 
