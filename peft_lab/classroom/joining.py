@@ -111,11 +111,10 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
         there = places.owners()
         if owner in there:  # a second page of theirs came first
             return owner
-        most, known = limits().learners, [learner_of(each) for each in there]
-        if sum(not each.teacher for each in known) >= most and not teacher:
+        found, known = limits(), [learner_of(each) for each in there]
+        if sum(not each.teacher for each in known) >= found.learners and not teacher:
             raise BadInput(
-                f"This class is full: {most} learner{' has' if most == 1 else 's have'} joined. Tell your teacher, who "
-                "can let in more.",
+                f"This class is full: it has room for {found.people}. Tell your teacher; more can be let in.",
                 "code",
             )
         number = 1 + max((each.number for each in known), default=0)

@@ -137,7 +137,7 @@ def test_a_full_class_is_no_wrong_code(empty_class: Path, monkeypatch: pytest.Mo
     assert asked("/join", method="POST", body=f"code={CODE}", by=by)[0] == 303
     for _ in range(door._TRIES + 1):
         status, _, page = asked("/join", method="POST", body=f"code={CODE}", by=by)
-        assert status == 403 and "This class is full: 1 learner has joined" in page
+        assert status == 403 and "This class is full: it has room for 1 learner." in page
     assert asked("/join", method="POST", body=f"code={keys.keys().teacher}", by=by)[0] == 303
 
 
