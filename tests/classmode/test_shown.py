@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import keys, shown
 from peft_lab.classroom.asking import acting_for
+from peft_lab.tour.progress import FIRST
 from peft_lab.ui import state
 from peft_lab.ui.server import sessions
 from tests.ui.test_tour import address_of, again, opened, press
@@ -69,3 +70,16 @@ def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: 
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     theirs = again(opened("bitfit", **found.settings))
     assert not lines(theirs)
+
+
+def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar hides what is right above it, so that the page scrolls past unseen."""
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    with acting_for(teacher):
+        shown.show("plan", {})
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    app = opened("atlas", stop=f"{FIRST}.1")
+    said = [f"{getattr(each, 'value', '')}{getattr(each, 'label', '')}" for each in app.main]
+    (of_path,) = (at for at, text in enumerate(said) if "You have left stop 1 of" in text)
+    (of_teacher,) = (at for at, text in enumerate(said) if "Your teacher shows" in text)
+    assert of_path < of_teacher

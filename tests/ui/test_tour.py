@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.classroom import shown
 from peft_lab.errors import BadInput
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
@@ -18,12 +19,11 @@ from peft_lab.tour.path import Stop, Tour
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import pages, state
 from peft_lab.ui.claims import featured
-from peft_lab.ui.classroom import bar
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.shell import surroundings
 from peft_lab.ui.tour import links, share
-from peft_lab.ui.tour.bar import DONE, NO_RUN
+from peft_lab.ui.tour.bar import DONE, NO_RUN, NO_WORDS
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def test_a_stop_that_was_added_and_given_no_words_is_followed() -> None:
     path = draft.load(Learners(), "Me", pages.titles())
     progress.take_in(Learners(), "Me", path, pages.titles())
     said = told(opened("lora", **links.address(path.stops[0], links.place(path.id, 0))))
-    assert "**Stop 1 of 1**" in said and "Set by the teacher" in said
+    assert "**Stop 1 of 1**" in said and NO_WORDS in said and "Set by the teacher" in said
 
 
 @pytest.mark.parametrize("pressed", ["Add to my path", "Show to my class"])
@@ -223,8 +223,8 @@ def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
 ) -> None:
     """As it does when an answer comes that it waited for: the side bar is drawn last."""
     heard: list[str] = []
-    monkeypatch.setattr(share.pages, "teaches", lambda: True)
-    monkeypatch.setattr(bar.shown, "show", lambda page, settings: heard.append(page))
+    monkeypatch.setattr(pages, "teaches", lambda: True)
+    monkeypatch.setattr(shown, "show", lambda page, settings: heard.append(page))
     monkeypatch.setattr(share, "_add", lambda stop: heard.append(stop.page))
     app = opened("atlas")
     monkeypatch.setattr(surroundings, "mend", once(st.rerun))
@@ -232,9 +232,14 @@ def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
     assert heard == ["atlas"]
 
 
-def once(call: Callable[[], object]) -> Callable[[], None]:
+def once(call: Callable[[], None]) -> Callable[[], None]:
     left = [call]
-    return lambda: left.pop()() and None if left else None  # type: ignore[func-returns-value]
+
+    def calling() -> None:
+        if left:
+            left.pop()()
+
+    return calling
 
 
 def test_a_path_is_given_words_ordered_and_sent() -> None:

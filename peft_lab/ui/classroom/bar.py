@@ -26,12 +26,13 @@ def shown_bar(page: str) -> None:
     )
     if opened:
         return
-    with st.container(horizontal=True, vertical_alignment="center", key="shown-to-class"):
+    with st.container(key="shown-to-class"):
         st.page_link(
             pages.page(found.page, title),
             label=f"Your teacher shows: {plain(title)}",
             icon=":material/cast_for_education:",
             query_params={**found.settings, frame.SHOWN: "1"},
+            width="stretch",
         )
 
 

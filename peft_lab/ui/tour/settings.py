@@ -14,7 +14,7 @@ _LABELS = {
     "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
     "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
     "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "offload": "Offloading",
-    "targets": "LoRA and QLoRA adapt", "topic": "Topic", "level": "Level",
+    "targets": "LoRA and QLoRA adapt", "row": "Published run", "topic": "Topic", "level": "Level",
 }  # fmt: skip
 
 
