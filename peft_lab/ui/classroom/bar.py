@@ -13,6 +13,7 @@ from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 
 SCOPE = "shown-to-class"
+SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next step."
 
 
 def shown_bar(page: str) -> None:
@@ -44,9 +45,9 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
         "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch",
         on_click=_show, args=(page, settings),
     )  # fmt: skip
-    said = state.scope(SCOPE).pop("said", "")
-    if said:
-        st.markdown(said)
+    refused = state.scope(SCOPE).pop("refused", None)
+    if refused is not None:
+        st.markdown(f":red[:material/error: {plain(refused)}]" if refused else SHOWN_NOW)
 
 
 def _show(page: str, settings: Mapping[str, str]) -> None:
@@ -54,10 +55,9 @@ def _show(page: str, settings: Mapping[str, str]) -> None:
     try:
         shown.show(page, settings)
     except PeftLabError as error:
-        state.remember(SCOPE, "said", f":red[:material/error: {plain(error)}]")
+        state.remember(SCOPE, "refused", str(error))
     else:
-        said = ":material/check: Everybody sees a line with this link at their next step."
-        state.remember(SCOPE, "said", said)
+        state.remember(SCOPE, "refused", "")
 
 
 def take_back_button() -> None:
