@@ -15,14 +15,19 @@ from typing import Any
 
 from filelock import FileLock
 
+from peft_lab import disk as storage
 from peft_lab.classroom import keys, marks, mode, places, verified
 from peft_lab.classroom.asking import Asker
 from peft_lab.classroom.limits import limits
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, PeftLabError
 
 WHO = "who.json"
 LONGEST_NAME = 40
 _TOUCHED = 300.0  # seconds between notes of a visit
+
+
+class WrongCode(BadInput):
+    """What was given is neither the learners' code nor the teacher's."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,12 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
         before: who this browser was already; they keep their work.
 
     Raises:
-        BadInput: a wrong code, or a class that is full.
+        WrongCode. BadInput: a class that is full. PeftLabError: the disk cannot be written to.
     """
     known = keys.keys()
     teacher = marks.same(code, known.teacher)
     if not teacher and not marks.same(code, mode.join_code()):
-        raise BadInput("This is not the code of this class.", "code")
+        raise WrongCode("This is not the code of this class.", "code")
     if before is not None and places.of(before.owner).is_dir():
         owner = before.owner
         if teacher:
@@ -83,7 +88,8 @@ def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
         claims: of an ID token that has been checked.
 
     Raises:
-        BadInput: claims that this class does not take, or a class that is full.
+        BadInput: claims that this class does not take, or a class that is full. PeftLabError: the disk cannot be
+            written to.
     """
     known = keys.keys()
     found = verified.verified(claims, known.secret)
@@ -105,16 +111,35 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
         there = places.owners()
         if owner in there:  # a second page of theirs came first
             return owner
-        most, known = limits().learners, [learner_of(each) for each in there]
-        if sum(not each.teacher for each in known) >= most and not teacher:
-            raise BadInput(f"This class is full: {most} learners have joined. Ask your teacher.", "code")
+        found, known = limits(), [learner_of(each) for each in there]
+        if sum(not each.teacher for each in known) >= found.learners and not teacher:
+            raise BadInput(
+                f"This class is full: it has room for {found.people}. Tell your teacher; more can be let in.",
+                "code",
+            )
         number = 1 + max((each.number for each in known), default=0)
         owner = owner or marks.new_owner()
-        folder = top / owner
-        folder.mkdir(mode=0o700)
         said = {"number": number, "name": name, "joined": time.time(), "teacher": teacher}
-        (folder / WHO).write_text(json.dumps(said, ensure_ascii=False), "utf-8")
+        _make(top / owner, json.dumps(said, ensure_ascii=False))
     return owner
+
+
+def _make(folder: Path, said: str) -> None:
+    """Somebody's folder with the note about them, in one step: without it, it would be a learner whom nobody is.
+
+    Raises:
+        PeftLabError: it cannot be written.
+    """
+    scratch = folder.with_name(f".new-{secrets.token_hex(8)}")
+    try:
+        scratch.mkdir(mode=0o700)
+        (scratch / WHO).write_text(said, "utf-8")
+        scratch.replace(folder)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        code = storage.number(error)  # read by who has not joined: it names no folder of the server
+        reason = error.strerror or type(error).__name__ if code is None else storage.why(code)
+        raise PeftLabError(f"Nobody can join now: on the server {reason}. Tell your teacher.") from error
 
 
 def _note_role(owner: str, teacher: bool) -> None:

@@ -27,6 +27,11 @@ class Limits:
     learners: int = 60
     days: int = 60
 
+    @property
+    def people(self) -> str:
+        """How many may join, with the noun."""
+        return f"{self.learners:,} learner{'' if self.learners == 1 else 's'}"
+
     def in_words(self) -> str:
         """What each learner may have, as the end of a sentence."""
         runs = "1 run that has" if self.runs == 1 else f"{self.runs} runs that have"

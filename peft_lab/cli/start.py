@@ -49,7 +49,11 @@ def serve_command(
     ] = None,
     limit: Annotated[
         str | None,
-        typer.Option(metavar="NAME=N,…", help="What one learner may take up, such as runs=3,steps=300."),
+        typer.Option(
+            metavar="NAME=N,…",
+            help="What one learner may take up, and how many may join, such as runs=3,steps=300 or "
+            "learners=100.",
+        ),
     ] = None,
     models: Annotated[
         list[Path] | None,
@@ -104,6 +108,7 @@ def serve_command(
         output.note(f"Learners join with the code {learners_code}")
         output.note(f"You open the teacher's page with the code {keys.keys().teacher}")
         output.note(f"Each may have {each.in_words()}.")
+        output.note(f"Up to {each.people} may join; --limit learners=N changes that.")
         if verified.on():
             output.note(f"They join by signing in, too: {', '.join(verified.listed(verified.WHO))}")
         if folders.allowed():

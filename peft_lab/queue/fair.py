@@ -26,7 +26,7 @@ def in_turn(rows: Iterable[Waiting]) -> list[Run]:
     keyed = []
     for queued, run in sorted(rows, key=lambda row: (row[0], row[1].id)):
         owner = places.asker_of(run.folder).owner
-        if _started(run):
+        if has_begun(run):
             keyed.append((False, 0, 0.0, queued, run.id, run))
             continue
         if owner not in served:
@@ -51,7 +51,8 @@ def _served(owner: str) -> float:
         return 0.0
 
 
-def _started(run: Run) -> bool:
+def has_begun(run: Run) -> bool:
+    """Whether it waits no more; not for one that cannot be read."""
     try:
         return classify(run.events(), gone="") is not Status.QUEUED
     except RunError:

@@ -104,16 +104,19 @@ class RunQueue:
             self._heart.start()
             self._wake.notify_all()
 
-    def stop(self, identity: str) -> None:
+    def stop(self, identity: str, why: str = "") -> None:
         """Ask a run to stop. It ends after its current step, or is ended after some seconds; one whose app or command
         is gone has ended, and that is written down.
+
+        Args:
+            why: a sentence that its ending then says; empty where its owner wants it.
 
         Raises:
             RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
         """
-        self.end(store.get(identity))
+        self.end(store.get(identity), why)
 
-    def end(self, run: Run) -> None:
+    def end(self, run: Run, why: str = "") -> None:
         """:meth:`stop` for whoever has the run in hand."""
         seen = run.events()
         gone = run.gone(seen)
@@ -123,7 +126,7 @@ class RunQueue:
             if gone:
                 run.log.emit("lost", message=gone)
             else:
-                run.ask_to_stop()
+                run.ask_to_stop(why)
         except OSError as error:
             with self._wake:
                 if run in self._mine:
@@ -191,7 +194,7 @@ class RunQueue:
         while run.folder.exists():
             self._dismiss_waiting()
             if self._wants_stop(run):
-                turn.end(run, "stopped", "Stopped before it started.")
+                turn.end_unstarted(run)
                 return True
             while ahead and _let_go(ahead[0]):
                 del ahead[0]
@@ -234,7 +237,7 @@ class RunQueue:
                 if not run.folder.exists() or self._wants_stop(run):
                     self._mine.remove(run)
                     self._timed.discard(run.folder)
-                    turn.end(run, "stopped", "Stopped before it started.")
+                    turn.end_unstarted(run)
 
     def _run(self, run: Run) -> None:
         began = time.monotonic()

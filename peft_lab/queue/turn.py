@@ -82,6 +82,11 @@ def end(run: Run, ending: str, message: str) -> None:
         run.log.end(ending, message=message)
 
 
+def end_unstarted(run: Run) -> None:
+    """The end of one that was asked to stop while it waited, and why it was where it knows."""
+    end(run, "stopped", f"Stopped before it started. {run.why_stopped()}".strip())
+
+
 def _refusal(run: Run) -> str | None:
     """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
     try:

@@ -55,6 +55,14 @@ def mine() -> list[tuple[float, Run]]:
     return _held(store.runs())
 
 
+def going(listed: Sequence[Run]) -> list[Run]:
+    """Those of these runs that have not ended and are held by a living process, wherever it is: first those that have
+    begun, then in the order in which they were queued."""
+    rows = [(queued, run) for queued, run, _, gone in _open_runs(listed) if not gone]
+    rows.sort(key=lambda row: (not fair.has_begun(row[1]), row[0], row[1].id))
+    return [run for _, run in rows]
+
+
 def _held(listed: Sequence[Run]) -> list[tuple[float, Run]]:
     return [
         (queued, run)

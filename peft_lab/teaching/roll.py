@@ -11,7 +11,7 @@ from peft_lab.classroom import joining, places
 from peft_lab.classroom.asking import Asker, acting_for
 from peft_lab.classroom.joining import Learner
 from peft_lab.errors import PeftLabError
-from peft_lab.queue import limits, minutes
+from peft_lab.queue import limits, minutes, unended
 from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
@@ -19,6 +19,7 @@ from peft_lab.runs.summary import RunSummary
 from peft_lab.runs.view import Status
 
 WAITING = 5 * 60.0  # seconds in the queue after which a learner may wonder
+ENDED = "Your teacher ended it."  # what its learner reads
 QUIET = 10 * 60.0  # seconds without an action on an open page
 
 
@@ -36,7 +37,8 @@ class Row:
 
     Attributes:
         place: ``None`` for who has no page open.
-        runs: newest first. latest: the newest one, ``None`` without any; progress: how far it is, in words.
+        runs: how many there are. run: the one that trains, or waits first, or is the newest; ``None`` without any.
+        progress: how far it is, in words. more: how many others of theirs have not ended. ending: it was asked to.
         stuck: why they may need help, in some words; empty where nothing says so.
         kept: bytes of all their runs.
     """
@@ -44,8 +46,10 @@ class Row:
     learner: Learner
     place: Place | None
     runs: int
-    latest: RunSummary | None
+    run: RunSummary | None
     progress: str
+    more: int
+    ending: bool
     stuck: str
     kept: int
 
@@ -65,19 +69,25 @@ def rows(where: Mapping[str, Place], but: str = "", now: float | None = None) ->
 
 def _row(learner: Learner, place: Place | None, now: float) -> Row:
     with acting_for(Asker(learner.owner)):
+        line, progress, more, ending = None, "", 0, False
         try:
             found = store.runs()
-            latest = store.summary(found[0]) if found else None
-            progress = _progress(found[0]) if found else ""
+            going = unended.going(found)
+            if found:
+                run = (*going, *found)[0]
+                line, progress, more = store.summary(run), _progress(run), max(0, len(going) - 1)
+                ending = bool(going) and run.asked_to_stop()
         except PeftLabError as error:
-            found, latest, progress = [], None, str(error)
+            found, line, progress = [], None, str(error)
         return Row(
             learner,
             place,
             len(found),
-            latest,
+            line,
             progress,
-            _stuck(latest, place, now, minutes.over(now)),
+            more,
+            ending,
+            _stuck(line, place, now, minutes.over(now)),
             limits.size(store.root()),
         )
 
@@ -87,11 +97,11 @@ def _progress(run: Run) -> str:
     return f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else str(seen.status)
 
 
-def _stuck(latest: RunSummary | None, place: Place | None, now: float, out_of_minutes: bool) -> str:
-    if latest is not None and latest.status in (Status.FAILED, Status.LOST):
-        return f"the last run {'failed' if latest.status == Status.FAILED else 'was lost'}"
-    if latest is not None and latest.status == Status.QUEUED and now - latest.created > WAITING:
-        return f"has waited {units.coarse(now - latest.created)} for a run"
+def _stuck(run: RunSummary | None, place: Place | None, now: float, out_of_minutes: bool) -> str:
+    if run is not None and run.status in (Status.FAILED, Status.LOST):
+        return f"the last run {'failed' if run.status == Status.FAILED else 'was lost'}"
+    if run is not None and run.status == Status.QUEUED and now - run.created > WAITING:
+        return f"has waited {units.coarse(now - run.created)} for a run"
     if out_of_minutes:
         return "no minutes of training left"
     if place is not None and place.since > QUIET:
@@ -100,7 +110,8 @@ def _stuck(latest: RunSummary | None, place: Place | None, now: float, out_of_mi
 
 
 def end(owner: str, identity: str) -> None:
-    """Ask a learner's run to stop. Raises NotATeacher, or RunError where there is no such run."""
+    """Ask a learner's run to stop, and let it say by whom. Raises NotATeacher, or RunError where there is no such
+    run."""
     places.require_teacher()
     with acting_for(Asker(owner)):
-        get_queue().stop(identity)
+        get_queue().stop(identity, ENDED)

@@ -33,7 +33,7 @@ class Stop:
         page: name of the page, as in its address.
         settings: what the page's address says, as text: everything that differs from the page's defaults, and for a
             fixed setting its value whatever the default is.
-        read, move, see: what to do there, one or two sentences each; at least one of them is given.
+        read, move, see: what to do there, one or two sentences each; a stop that was just added has none.
         minutes: how long it takes about.
         fixed: settings that the learner cannot move; each has its value in ``settings``.
         at: the setting whose control the words are about, or ``train``; the bar points at it and notices when it moves.

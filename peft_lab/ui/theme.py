@@ -42,8 +42,12 @@ CSS = (
 /* Streamlit writes a chart's axes in a grey of 3.8 to 1 on white */
 .js-plotly-plot :is(.xtick, .ytick) text, .js-plotly-plot :is(.xtitle, .ytitle) { fill: var(--peft-soft) !important; }
 [data-testid="stMetric"] { padding: 0; }
-.st-key-shown-to-class { padding: 0.15rem 0.5rem; border-radius: 0.5rem;
-  border: 1px solid var(--peft-frame); }
+/* as the bar of a path: it leads there, wherever on it one presses, also from the page that it names */
+.st-key-shown-to-class { border-left: 4px solid var(--peft-accent); border-radius: 6px;
+  background: color-mix(in srgb, var(--peft-accent) 7%, var(--peft-page)); }
+.st-key-shown-to-class [data-testid="stPageLink-NavLink"] { min-height: 40px; width: 100%; }
+.st-key-shown-to-class [data-testid="stPageLink-NavLink"]:not(:hover) { background: none; }
+.st-key-shown-to-class [data-testid="stPageLink-NavLink"] p { font-weight: 600; }
 .st-key-question p { font-size: 1.15rem; line-height: 1.5; }
 .st-key-headline [data-testid="stVerticalBlock"] { gap: 0.25rem; }
 /* as high as a figure with a note of two lines: nothing below moves when the figure comes */

@@ -111,14 +111,14 @@ def test_a_teacher_is_none_of_the_learners(empty_class: Path, monkeypatch: pytes
         joining.join(keys.keys().teacher, "", later)
         assert [one.name for one in joining.learners()] == ["Ada"]
     assert joined("Bob").owner != ada.owner, "there is room for two learners, whoever teaches"
-    with pytest.raises(BadInput, match="full: 2 learners"):
+    with pytest.raises(BadInput, match="room for 2 learners"):
         joined("Eve")
 
 
 def test_a_class_has_room_for_so_many(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(limits.VARIABLE, "learners=1")
     joined("Ada")
-    with pytest.raises(BadInput, match="full: 1 learners"):
+    with pytest.raises(BadInput, match=r"room for 1 learner\."):
         joined("Bob")
     assert joined("Grace", keys.keys().teacher).teacher
 

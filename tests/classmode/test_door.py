@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.classroom import joining, keys, marks
+from peft_lab.classroom import joining, keys, limits, marks, places
 from peft_lab.ui.server import door, downloads, sessions
 from peft_lab.ui.server.door import Door
 from tests.conftest import awaited
@@ -127,6 +128,31 @@ def test_a_wrong_code_is_told_and_many_are_slowed_down(empty_class: Path) -> Non
         status = asked("/join", method="POST", body="code=wrong", by=by)[0]
     assert status == 429
     assert asked("/join", method="POST", body=f"code={CODE}", by=by)[0] == 429, "no more guesses for now"
+
+
+def test_a_full_class_is_no_wrong_code(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room shares an address: those it turns away must not keep out the teacher, nor be told of wrong codes."""
+    monkeypatch.setenv(limits.VARIABLE, "learners=1")
+    by = Door(_inside)
+    assert asked("/join", method="POST", body=f"code={CODE}", by=by)[0] == 303
+    for _ in range(door._TRIES + 1):
+        status, _, page = asked("/join", method="POST", body=f"code={CODE}", by=by)
+        assert status == 403 and "This class is full: it has room for 1 learner." in page
+    assert asked("/join", method="POST", body=f"code={keys.keys().teacher}", by=by)[0] == 303
+
+
+def test_a_full_disk_makes_nobody(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.keys()
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        status, headers, page = asked("/join", method="POST", body=f"code={CODE}&name=Ada")
+    assert status == 403 and "the disk is full" in page and "set-cookie" not in headers
+    assert str(empty_class) not in page, "whoever has not joined learns of no folder"
+    assert places.owners() == [] and not list((empty_class / "class").glob(".new-*"))
 
 
 def test_another_site_cannot_join_for_somebody(cookies: tuple[str, str]) -> None:

@@ -11,11 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import keys, shown
 from peft_lab.classroom.asking import acting_for
+from peft_lab.tour.progress import FIRST
 from peft_lab.ui import state
 from peft_lab.ui.server import sessions
-from tests.ui.test_tour import address_of, again, opened
+from tests.ui.test_tour import address_of, again, opened, press
 
 from .conftest import joined
+from .test_turns import queued
 
 
 def lines(app: AppTest) -> list[Any]:
@@ -52,3 +54,32 @@ def test_a_page_that_was_open_before_takes_what_is_shown(
         again(app)
         assert app.session_state[state._COMPLETE][name] == theirs[name]
         assert address_of(app) == theirs and not lines(app), "the learner is where the teacher is"
+
+
+def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else has it: the line would stay over the very page that it leads to."""
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    run = queued(teacher)
+    monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
+    app = opened("bitfit", run=run.id, steps="5")
+    assert address_of(app)["run"] == run.id
+    press(app, "Show to my class")
+    found = shown.shown()
+    assert found is not None and found.page == "bitfit" and found.settings["steps"] == "5"
+    assert not any(run.id in value for value in found.settings.values())
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    theirs = again(opened("bitfit", **found.settings))
+    assert not lines(theirs)
+
+
+def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar hides what is right above it, so that the page scrolls past unseen."""
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    with acting_for(teacher):
+        shown.show("plan", {})
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    app = opened("atlas", stop=f"{FIRST}.1")
+    said = [f"{getattr(each, 'value', '')}{getattr(each, 'label', '')}" for each in app.main]
+    (of_path,) = (at for at, text in enumerate(said) if "You have left stop 1 of" in text)
+    (of_teacher,) = (at for at, text in enumerate(said) if "Your teacher shows" in text)
+    assert of_path < of_teacher

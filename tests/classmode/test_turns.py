@@ -20,7 +20,7 @@ from peft_lab.compare import store as comparisons
 from peft_lab.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.queue import fair, limits, minutes, unended
+from peft_lab.queue import fair, limits, minutes, turn, unended
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import RunQueue
 from peft_lab.runs import going_on, owners, store
@@ -31,7 +31,9 @@ from peft_lab.sweeping import store as sweeps
 from peft_lab.tasks import kept_files
 from peft_lab.teaching import expiry, roll
 from peft_lab.teaching.roll import QUIET, WAITING, Place
+from peft_lab.ui.server import sessions
 from tests.runs.driving import PATIENCE, until
+from tests.ui.test_tour import opened, told
 
 from .conftest import joined
 
@@ -356,7 +358,7 @@ def test_the_teacher_sees_who_is_where_and_who_may_need_help(empty_class: Path) 
     assert [row.learner.title for row in rows] == ["Ada", "Learner 2", "Eve"]
     assert [row.stuck for row in rows] == ["the last run failed", "", "nothing done for 11 min"]
     assert later[1].stuck == "has waited 6 min for a run"
-    assert rows[0].latest is not None and rows[0].latest.problem == "out of memory"
+    assert rows[0].run is not None and rows[0].run.problem == "out of memory"
 
 
 def test_only_the_teacher_ends_anothers_run(empty_class: Path) -> None:
@@ -372,6 +374,49 @@ def test_only_the_teacher_ends_anothers_run(empty_class: Path) -> None:
     with acting_for(teacher):
         roll.end(ada.owner, run.id)
     assert run.asked_to_stop()
+
+
+def test_the_teacher_is_shown_what_trains_and_ends_one_after_the_other(empty_class: Path) -> None:
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    first, second = queued(ada), queued(ada)
+    first.log.emit("starting")
+    first.log.emit("worker", owner=owners.myself().to_dict(), niceness=0)
+
+    def row(now: float | None = None) -> roll.Row:
+        with acting_for(teacher):
+            return roll.rows({}, now=now)[0]
+
+    seen = row(time.time() + WAITING + 61)
+    assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (first.id, 1, False)
+    assert seen.stuck == "", "the second waits for the first, which is their own"
+    with acting_for(teacher):
+        roll.end(ada.owner, first.id)
+    assert row().ending and first.why_stopped() == roll.ENDED
+    first.log.end("stopped", message="Stopped at step 3.")
+    seen = row()
+    assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (second.id, 0, False)
+
+
+def test_who_waits_is_told_that_the_teacher_ended_it(empty_class: Path) -> None:
+    ada, teacher = joined("Ada"), joined("Grace", keys.keys().teacher)
+    run = queued(ada)
+    with acting_for(teacher):
+        roll.end(ada.owner, run.id)
+    turn.end_unstarted(run)
+    assert run.view().message == "Stopped before it started. Your teacher ended it."
+
+
+def test_the_teacher_is_told_that_the_class_is_full_and_what_to_do(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "learners=2")
+    teacher = joined("Grace", keys.keys().teacher)
+    joined("Ada")
+    monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
+    app = opened("classroom")
+    assert "Up to 2 learners may join, at" in told(app) and "The class is full" not in told(app)
+    joined("Bob")
+    assert "The class is full" in told(app.run()) and "`--limit learners=4`" in told(app)
 
 
 def test_a_visit_is_noted(empty_class: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.classroom import shown
 from peft_lab.errors import BadInput
 from peft_lab.learners.schedule import Learners
 from peft_lab.tour import draft, progress, sharing
@@ -18,8 +21,9 @@ from peft_lab.ui import pages, state
 from peft_lab.ui.claims import featured
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.tour import links
-from peft_lab.ui.tour.bar import DONE, NO_RUN
+from peft_lab.ui.shell import surroundings
+from peft_lab.ui.tour import links, share
+from peft_lab.ui.tour.bar import DONE, NO_RUN, NO_WORDS
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +206,40 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     assert {
         name: later.session_state[state._COMPLETE][name] for name in all_fixed.settings
     } == all_fixed.settings
+
+
+def test_a_stop_that_was_added_and_given_no_words_is_followed() -> None:
+    app = opened("lora", r="16")
+    press(app, "Add to my path")
+    path = draft.load(Learners(), "Me", pages.titles())
+    progress.take_in(Learners(), "Me", path, pages.titles())
+    said = told(opened("lora", **links.address(path.stops[0], links.place(path.id, 0))))
+    assert "**Stop 1 of 1**" in said and NO_WORDS in said and "Set by the teacher" in said
+
+
+@pytest.mark.parametrize("pressed", ["Add to my path", "Show to my class"])
+def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
+    pressed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does when an answer comes that it waited for: the side bar is drawn last."""
+    heard: list[str] = []
+    monkeypatch.setattr(pages, "teaches", lambda: True)
+    monkeypatch.setattr(shown, "show", lambda page, settings: heard.append(page))
+    monkeypatch.setattr(share, "_add", lambda stop: heard.append(stop.page))
+    app = opened("atlas")
+    monkeypatch.setattr(surroundings, "mend", once(st.rerun))
+    press(app, pressed)
+    assert heard == ["atlas"]
+
+
+def once(call: Callable[[], None]) -> Callable[[], None]:
+    left = [call]
+
+    def calling() -> None:
+        if left:
+            left.pop()()
+
+    return calling
 
 
 def test_a_path_is_given_words_ordered_and_sent() -> None:

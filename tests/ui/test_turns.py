@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
@@ -39,6 +40,22 @@ def test_a_timer_does_not_undo_a_click() -> None:
         assert pending(TIMER, CLICK).page_script_hash == "lora"
         assert pending(TIMER).fragment_id_queue == ["figures"], "alone it is answered"
         assert pending(TIMER, replace(TIMER, fragment_id="more")).fragment_id_queue == ["figures", "more"]
+
+
+def test_a_page_that_draws_itself_again_does_not_undo_a_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    again, elsewhere = RerunData(page_script_hash="ia3"), RerunData(page_script_hash="tour")
+    at_work = ScriptRequests()
+    page = SimpleNamespace(script_requests=at_work, page_script_hash="ia3")
+    monkeypatch.setattr(turns, "get_script_run_ctx", lambda **_: page)
+    assert pending(CLICK, again).page_script_hash == "ia3", "another session's page asks for nothing here"
+    with turns.in_order():
+        assert at_work.request_rerun(CLICK) and at_work.request_rerun(again)
+        assert at_work.on_scriptrunner_ready().rerun_data == CLICK
+        assert at_work.request_rerun(again) and at_work.on_scriptrunner_ready().rerun_data == again
+        assert at_work.request_rerun(CLICK) and at_work.request_rerun(elsewhere)
+        assert at_work.on_scriptrunner_ready().rerun_data.page_script_hash == "tour", (
+            "st.switch_page is a press"
+        )
 
 
 def test_a_slider_behind_a_click_counts() -> None:

@@ -13,6 +13,7 @@ from peft_lab.ui.components import frame
 from peft_lab.ui.foreign import plain
 
 SCOPE = "shown-to-class"
+SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next step."
 
 
 def shown_bar(page: str) -> None:
@@ -26,12 +27,13 @@ def shown_bar(page: str) -> None:
     )
     if opened:
         return
-    with st.container(horizontal=True, vertical_alignment="center", key="shown-to-class"):
+    with st.container(key="shown-to-class"):
         st.page_link(
             pages.page(found.page, title),
             label=f"Your teacher shows: {plain(title)}",
             icon=":material/cast_for_education:",
             query_params={**found.settings, frame.SHOWN: "1"},
+            width="stretch",
         )
 
 
@@ -39,17 +41,23 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
     """For the teacher of a class: show this page, as it is set now, to all."""
     if not pages.teaches():
         return
-    if st.button(
-        "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch"
-    ):
-        try:
-            shown.show(page, settings)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.remember(SCOPE, "done", True)
-    if state.scope(SCOPE).pop("done", False):
-        st.markdown(":material/check: Everybody sees a line with this link at their next step.")
+    st.button(
+        "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch",
+        on_click=_show, args=(page, settings),
+    )  # fmt: skip
+    refused = state.scope(SCOPE).pop("refused", None)
+    if refused is not None:
+        st.markdown(f":red[:material/error: {plain(refused)}]" if refused else SHOWN_NOW)
+
+
+def _show(page: str, settings: Mapping[str, str]) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    try:
+        shown.show(page, settings)
+    except PeftLabError as error:
+        state.remember(SCOPE, "refused", str(error))
+    else:
+        state.remember(SCOPE, "refused", "")
 
 
 def take_back_button() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import streamlit as st
 
 from peft_lab import units
@@ -21,8 +23,9 @@ from peft_lab.ui.components.parts import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
+from peft_lab.ui.server.hosts import is_loopback
 
-COLUMNS = ("Learner", "Page", "Last action", "Runs", "Latest run", "On disk", "May need help")
+COLUMNS = ("Learner", "Page", "Last action", "Runs", "Run", "On disk", "May need help")
 SCOPE = "classroom"
 REFRESH = 3.0  # seconds
 
@@ -37,12 +40,18 @@ def class_page() -> None:
         return
     found = limits()
     st.markdown(
-        f"Learners join at this address with the code **{plain(mode.join_code())}**. Each may have "
+        f"Up to {found.people} may join, at {_where()} with the code **{plain(mode.join_code())}**. Each may have "
         f"{found.in_words()}; what is older than {found.days} days is removed."
     )
     take_back_button()
     part(_everybody, every=REFRESH)
     part(foretold, every=REFRESH)
+
+
+def _where() -> str:
+    """At which address, as far as it can be told from the teacher's own."""
+    own = is_loopback(urlsplit(st.context.url or "").hostname or "")
+    return "the address that this machine has in the network" if own else "this address"
 
 
 def _everybody() -> None:
@@ -51,11 +60,18 @@ def _everybody() -> None:
     if not found:
         st.info("Nobody has joined yet.")
         return
+    most = limits().learners
+    if len(found) >= most:
+        st.warning(
+            f"The class is full: nobody else can join. Whoever runs this server lets in more by starting it again "
+            f"with `--limit learners={2 * most}`; who has joined stays.",
+            icon=":material/group_off:",
+        )
     here = sum(row.place is not None for row in found)
-    going = sum(row.latest is not None and not _ended(row) for row in found)
+    going = sum(not _ended(row) for row in found)
     stuck = sum(bool(row.stuck) for row in found)
     st.markdown(
-        f"**{here} of {len(found)}** have a page open · **{going}** wait or train · **{stuck}** may need help "
+        f"Page open: **{here} of {len(found)}** · waiting or training: **{going}** · may need help: **{stuck}** "
         f"{figures.badge('measured')}"
     )
     columns = [Column(name, numeric=name in ("Runs", "On disk")) for name in COLUMNS]
@@ -68,25 +84,26 @@ def _everybody() -> None:
     if row is None:
         st.caption(
             f"Choose a row to end a run. Help may be needed where the last run failed or was lost, a run has waited "
-            f"{units.coarse(WAITING)}, or nothing was done on an open page for {units.coarse(QUIET)}."
+            f"{units.coarse(WAITING)}, no minutes of training are left, or nothing was done on an open page for "
+            f"{units.coarse(QUIET)}."
         )
         return
     _chosen(row)
 
 
 def _ended(row: Row) -> bool:
-    return row.latest is None or row.latest.status not in set(Status) or Status(row.latest.status).final
+    return row.run is None or row.run.status not in set(Status) or Status(row.run.status).final
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    latest = row.latest
-    method = all_methods()[latest.method].title if latest and latest.method in all_methods() else ""
+    method = all_methods()[row.run.method].title if row.run and row.run.method in all_methods() else ""
+    progress = "ending" if row.ending else row.progress
     return (
         row.learner.title,
         pages.titles().get(row.place.page, row.place.page) if row.place else "–",
         _ago(row.place),
         f"{row.runs}",
-        " · ".join(filter(None, (method, row.progress))) or "–",
+        " · ".join(filter(None, (method, progress, f"{row.more} more" if row.more else ""))) or "–",
         units.size(row.kept),
         row.stuck or "–",
     )
@@ -103,17 +120,18 @@ def _ago(place: Place | None) -> str:
 
 
 def _chosen(row: Row) -> None:
-    latest = row.latest
     with st.container(border=True):
-        st.markdown(f"**{plain(row.learner.title)}**")
-        if latest is None:
-            st.markdown("No run yet.")
+        st.markdown(f"**{plain(row.learner.title)}** · {plain(_cells(row)[COLUMNS.index('Run')])}")
+        if row.run is None:
             return
-        st.markdown(f"Latest run: {plain(_cells(row)[COLUMNS.index('Latest run')])}")
-        if latest.problem:
-            st.markdown(f":red[:material/error: {plain(latest.problem)}]")
+        if row.run.problem:
+            st.markdown(f":red[:material/error: {plain(row.run.problem)}]")
         if not _ended(row):
-            st.button("End this run", key="class-end", on_click=_end, args=(row.learner.owner, latest.id))
+            st.button(
+                "Ending…" if row.ending else "End this run", key=f"class-end-{row.run.id}", disabled=row.ending,
+                help="It ends after its current step. The learner is told by whom.",
+                on_click=_end, args=(row.learner.owner, row.run.id),
+            )  # fmt: skip
 
 
 def _end(owner: str, identity: str) -> None:

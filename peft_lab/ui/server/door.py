@@ -108,7 +108,8 @@ class Door:
             joined, cookie = joining.join(given.get("code", ""), given.get("name", ""), who)
         except PeftLabError as error:
             journal.note("not joined", reason=type(error).__name__)
-            self._wrong.setdefault(address, []).append(time.monotonic())
+            if isinstance(error, joining.WrongCode):  # whom a full class turns away has guessed nothing
+                self._wrong.setdefault(address, []).append(time.monotonic())
             return _form(self._root(), wanted, str(error), who is not None, 403)
         return self._let_in(scope, joined, cookie, wanted)
 

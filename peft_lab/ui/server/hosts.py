@@ -44,9 +44,7 @@ class Hosts:
     def allow(self, name: str) -> bool:
         """Whether the app answers to this name, as :func:`name_of` gives it."""
         return (
-            any(_matches(name, pattern) for pattern in self._added)
-            or _is_loopback(name)
-            or self._is_own(name)
+            any(_matches(name, pattern) for pattern in self._added) or is_loopback(name) or self._is_own(name)
         )
 
     def _is_own(self, name: str) -> bool:
@@ -69,7 +67,8 @@ def own_names() -> frozenset[str]:
     return frozenset({host, short, f"{short}.local"} | addresses)
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Whether a name or address leads each machine to itself."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

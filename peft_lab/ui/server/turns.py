@@ -8,7 +8,7 @@ was met (bench/RESULTS.md).
 
 A part that is drawn again by a timer asks with the page that it stands on. Where a click on a link to another page
 waits to be taken in, Streamlit makes one request of both, with the page that was named last: the old one, and the click
-is lost.
+is lost. So does a page that draws itself again (``st.rerun``), as one does when an answer comes that it waited for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 from peft_lab.replacing import Replacement
@@ -31,9 +32,19 @@ REQUESTS = Replacement(
     "request of a timer",
     "streamlit.runtime.scriptrunner_utils.script_requests",
     "ScriptRequests.request_rerun",
-    "A timer's request for a part, right behind a click on a link, names the page before and undoes the click.",
+    "A timer or the page itself, asking right behind a click on a link, names the page before and undoes the click.",
 )
 PAUSE = 0.01  # seconds between looks whether they have been taken in
+
+
+def _of_the_page_itself(requests: Any, asked: Any) -> bool:
+    """Whether a run of a page asks for the same page again; ``st.switch_page`` asks for another."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return (
+        context is not None
+        and context.script_requests is requests
+        and context.page_script_hash == asked.page_script_hash
+    )
 
 
 @contextmanager
@@ -59,11 +70,13 @@ def in_order() -> Iterator[None]:
             start(session, asked)
 
     def request(requests: Any, asked: Any) -> bool:
-        if asked.is_auto_rerun and asked.fragment_id:
-            with requests._lock:
-                waiting = requests._rerun_data if requests._state is ScriptRequestType.RERUN else None
-            if waiting is not None and not (waiting.fragment_id or waiting.fragment_id_queue):
+        with requests._lock:
+            waiting = requests._rerun_data if requests._state is ScriptRequestType.RERUN else None
+        if waiting is not None and not (waiting.fragment_id or waiting.fragment_id_queue):
+            if asked.is_auto_rerun and asked.fragment_id:
                 return True  # the whole page draws that part as well, and another page has none
+            if _of_the_page_itself(requests, asked) and waiting.page_script_hash != asked.page_script_hash:
+                return True  # whoever looks at it is on their way to another
         return bool(own_request(requests, asked))
 
     with STARTS.by(start), REQUESTS.by(request):

@@ -19,8 +19,9 @@ def draw(page: str, run: Callable[[], None]) -> None:
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
     mend()
-    shown_bar(page)
+    # The first of what stands above a page: it stays in view, and hides what scrolls past above it.
     notice = bar(page, arrived)
+    shown_bar(page)
     frame.locked_note(page, settings.labels(page))
     run()
     notice()

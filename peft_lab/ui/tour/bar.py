@@ -25,6 +25,7 @@ _FIRST = "first"
 DONE = ":green-badge[:material/check: done]"
 NO_RUN = "Nothing has been trained with this method yet. Press **Train**; when the run has ended, this stop shows it."
 RUNNING = "A run of this method is under way: watch its loss fall. Its result comes when it has ended."
+NO_WORDS = "This stop has no words: look at the page as it was set up."
 WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
 
 
@@ -130,6 +131,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
         given = [("Read", "hourglass_top", RUNNING) if _training(stop.page) else ("Read", "info", NO_RUN)]
     elif stop.at == "train" and _training(stop.page):
         given = [("Read", "hourglass_top", RUNNING)]
+    given = given or [("Read", "info", NO_WORDS)]  # as it was added, and nobody wrote any
     first = next((one for one in given if one[0] == "Move"), given[0])
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
         st.markdown(

@@ -9,11 +9,11 @@ import segno
 import streamlit as st
 
 from peft_lab import palette
+from peft_lab.ui.server.hosts import is_loopback
 
 # 117 squares a side: at full screen on a projector of 1,080 lines each is 8 pixels wide.
 _LARGEST_VERSION = 25
 _SIZE = 800  # CSS pixels a side, where the screen has as many
-_OWN = ("localhost", "127.0.0.1", "::1")
 _BORDER = 4  # white squares around it, which readers need
 
 
@@ -25,7 +25,7 @@ def show(address: str) -> None:
             ":orange[:material/info: This link is too long for a QR code that phones can read. Send it instead.]"
         )
         return
-    if urlsplit(address).hostname in _OWN:
+    if is_loopback(urlsplit(address).hostname or ""):
         st.markdown(
             ":orange[:material/info: No phone can open this link: it is for this machine alone. Open the app by the "
             "address that this machine has in the network, and link and code are for everybody there.]"

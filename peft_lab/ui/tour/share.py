@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.tour import draft
 from peft_lab.tour.path import Stop
@@ -12,7 +13,7 @@ from peft_lab.ui.classroom.bar import show_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links, qr
-from peft_lab.ui.tour.settings import fixable, labels, lockable
+from peft_lab.ui.tour.settings import fixable, labels, lockable, of_one_person
 
 SCOPE = "share"
 _NO_STOPS = ("tour", "teach", "classroom")
@@ -40,8 +41,10 @@ def share(page: str) -> None:
         if stop.settings.get("task") == "own":
             st.markdown(":orange[:material/info: Your own file is not part of the link.]")
         show_button(page, links.address(stop))
-        if st.button("Add to my path", icon=":material/add_location:", key="add-stop", width="stretch"):
-            _add(stop)
+        st.button(
+            "Add to my path", icon=":material/add_location:", key="add-stop", width="stretch",
+            on_click=_add, args=(stop,),
+        )  # fmt: skip
         added = state.remembered(SCOPE, "added", "")
         if added:
             st.markdown(added)
@@ -70,10 +73,13 @@ def _as_it_is(page: str) -> Stop:
         )
         fixed = [name for name in names if name not in free]
     settings |= {name: complete[name] for name in fixed}
+    if mode.on():
+        settings = {name: text for name, text in settings.items() if name not in of_one_person(page)}
     return Stop(page=page, title=pages.titles()[page], settings=settings, fixed=tuple(fixed))
 
 
 def _add(stop: Stop) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button, which is its last."""
     try:
         file = learner.learners()
         name = learner.current(file)
