@@ -59,7 +59,9 @@ def aside(trace: Trace, how: Sharding, trained: str, moments: int, depth: int | 
 def _activations(step: list[Stretch]) -> tuple[Aside, ...]:
     """Where what the backward pass needs waits there, if it does."""
     away = _copied(step, "forward", "offload")
-    held, layers = {"activations": away} if away else {}, _copied(step, "forward", "offload", inside=True)
+    held = {"activations": away} if away else {}
+    # As they come back: each layer's own asks for them. With transformers 5.20 they leave before their layer begins.
+    layers = _copied(step, "backward", "offload", inside=True)
     return (
         Aside("zero_grad", {}),
         Aside("forward", held, taken=away, layers=layers),
