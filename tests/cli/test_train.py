@@ -95,6 +95,7 @@ def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending:
     assert ending in shown
     assert "0.700" in shown
     assert document["run_id"] in run("runs").stdout
+    assert f"has ended: it is {ending}" in run("runs", document["run_id"], "--stop").stderr
 
 
 @pytest.mark.weights
