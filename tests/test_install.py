@@ -114,4 +114,4 @@ def test_every_range_has_both_ends(name: str, wanted: str) -> None:
 def test_one_version_and_one_command() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["dynamic"] == ["version", "dependencies"]
-    assert project["scripts"] == {"peft-lab": "peft_lab.cli:main"}
+    assert project["scripts"] == {"peft-lab": "peft_lab.__main__:main"}

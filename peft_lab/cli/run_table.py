@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft_lab import units
@@ -41,4 +41,20 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
     expected = result.get("expected")
     took = [] if expected is None else [said.beside(expected["seconds"], expected["took"])]
     lines = [*took, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]
-    return [figures, *filter(None, lines)]
+    return [figures, *_answers(result["probes"]), *filter(None, lines)]
+
+
+def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the models said to the texts of ``--probe``, measured as all that a run found; an answer may be long."""
+    return [
+        f"Asked: {' '.join(each['text'].split())}\n  base:  {_said(each['before'])}\n  tuned: {_said(each['after'])}"
+        for each in probes
+    ]
+
+
+def _said(answer: Mapping[str, Any] | None) -> str:
+    """In one line, with its probability where it is one of some labels."""
+    if answer is None:
+        return "not asked yet"
+    words, scores = " ".join(answer["answer"].split()), answer["scores"]
+    return f"{words} ({scores[answer['answer']]:.1%})" if scores else words

@@ -56,8 +56,9 @@ def runs(
         return
     run = known_run(identity)
     if stop:
+        known = run.status()
         get_queue().stop(run.id)
-        output.note(f"{run.id} was asked to stop")
+        output.note(f"{run.id} has ended: it is {known}" if known.final else f"{run.id} was asked to stop")
     if track is not None:
         _send(run, track)
     if delete:

@@ -109,13 +109,14 @@ def train(
         _go_on(continued, out, as_json)
         return
     if start is not None and method is None:
-        method = "adapters"
+        method = opened.METHOD
     if model is None or method is None:
         raise BadInput(
             "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
         )
     chosen, values = options.one_method(method, sets or ())
     if start is not None:
+        opened.require_adapters(chosen.slug)
         values = {**opened.values(start, model), **values}
     data, source = None if own_file is None else str(own_file), None
     if hub.is_hub(data):
@@ -296,7 +297,8 @@ def _follow(run: Run, queue: RunQueue, bars: ProgressBars) -> None:
 def _draw(bars: ProgressBars, seen: RunView, waiting: int) -> None:
     training = seen.step / seen.steps
     if seen.status is Status.QUEUED:
-        bars.update("Training", 0.0, f"waiting for {waiting} other runs" if waiting else "")
+        others = f"waiting for {waiting} other run{'s' * (waiting > 1)}" if waiting else ""
+        bars.update("Training", 0.0, others)
     elif seen.status is Status.STARTING:
         bars.update("Training", 0.0, seen.message)
     elif seen.losses:

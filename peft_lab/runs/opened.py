@@ -8,10 +8,13 @@ from typing import Any
 
 from peft_lab.classroom import places
 from peft_lab.classroom.asking import in_person
+from peft_lab.errors import BadInput
 from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.methods.shared import adapters_library as library
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest, entry_of
+
+METHOD = "adapters"  # that such folders are of
 
 
 def values(place: Path, model: str) -> dict[str, Any]:
@@ -24,12 +27,21 @@ def values(place: Path, model: str) -> dict[str, Any]:
     return library.values_of(library_files.read_content(place), entry_of(model).shape)
 
 
+def require_adapters(method: str) -> None:
+    """Let a run train on from such a folder. Raises BadInput for another method than that of such folders."""
+    if method != METHOD:
+        raise BadInput(
+            f"--start goes on from bottleneck adapters, with the method '{METHOD}'; leave --method {method} out.",
+            "method",
+        )
+
+
 def request(
     place: Path, model: str, task: str, own_data: str | None = None, eval_rows: int | None = None
 ) -> RunRequest:
     """A run that would train on from the folder, which is what is scored before its first step."""
     return RunRequest(
-        model=model, method="adapters", task=task, values=values(place, model), steps=1, eval_rows=eval_rows,
+        model=model, method=METHOD, task=task, values=values(place, model), steps=1, eval_rows=eval_rows,
         own_data=own_data, start=str(place),
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import psutil
 
@@ -112,6 +113,11 @@ def running(owner: Owner) -> bool:
         return False
 
 
+def lives(owner: Owner | None) -> bool:
+    """Whether it is certain that its process is there; of one on another host nobody here can know."""
+    return owner is not None and here(owner) and running(owner)
+
+
 def gone(owner: Owner | None, heard: float | None) -> str:
     """Why an owner has to be taken for gone, in one sentence; empty while it lives.
 
@@ -159,6 +165,10 @@ class Heart:
     def __init__(self, held: Callable[[], Iterable[Path]]) -> None:
         self._held = held
         self._thread: threading.Thread | None = None
+        _hearts.add(self)
+
+    def holds(self, folder: Path) -> bool:
+        return folder in self._held()
 
     def start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -170,3 +180,13 @@ class Heart:
             for folder in self._held():
                 touch(folder)
             time.sleep(EVERY)
+
+
+_hearts: WeakSet[Heart] = WeakSet()
+
+
+def held_here(owner: Owner | None, folder: Path) -> bool:
+    """Whether the owner is this process and holds the folder, however long ago it touched it: on a machine that slept
+    it has not come to that yet."""
+    mine = owner is not None and owner.pid == os.getpid() and lives(owner)
+    return mine and any(heart.holds(folder) for heart in list(_hearts))

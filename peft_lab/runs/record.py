@@ -11,7 +11,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run, write_json
 from peft_lab.runs.versions import versions
 from peft_lab.runs.view import RunView, Status, view
-from peft_lab.training.scores import Evaluation
+from peft_lab.training.scores import Answer, Evaluation
 
 
 def record_of(
@@ -49,6 +49,7 @@ def record_of(
         if seen.unrelated_after
         else None,
         "evaluation": {"before": _evaluation(seen.before), "after": _evaluation(seen.after)},
+        "probes": _probes(seen),
         "memory": {**memory, "source": "measured"} if memory else None,
         "trainable": seen.ready.get("trainable"),
         "head": seen.ready.get("head"),
@@ -108,6 +109,19 @@ def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
         "seconds": evaluation.seconds,
         **evaluation.metrics,
     }
+
+
+def _probes(seen: RunView) -> list[dict[str, Any]]:
+    """What base and tuned model said to each text that they were asked; ``None`` for what was not asked yet."""
+    before, after = ({one.text: one for one in said} for said in (seen.probes_before, seen.probes_after))
+    return [
+        {"text": text, "before": _answer(before.get(text)), "after": _answer(after.get(text))}
+        for text in dict.fromkeys((*before, *after))
+    ]
+
+
+def _answer(said: Answer | None) -> dict[str, Any] | None:
+    return None if said is None else {"answer": said.answer, "scores": said.scores or None}
 
 
 def write_insight(run: Run, found: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class Run:
         if queue is None or not owners.here(queue):
             beat = owners.heard(self.folder / owners.BEAT, self.folder / "events.jsonl")
         reason = owners.gone(queue, beat)
-        return "" if reason and worker and owners.here(worker) and owners.running(worker) else reason
+        return "" if reason and (owners.held_here(queue, self.folder) or owners.lives(worker)) else reason
 
     def owner(self, events: Sequence[Event]) -> Owner | None:
         """The process whose queue holds it; ``None`` where its file names none."""

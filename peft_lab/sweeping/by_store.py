@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peft_lab import units
 from peft_lab.errors import RunError, in_short
-from peft_lab.runs import hold
+from peft_lab.runs import going_on
 from peft_lab.runs.store import Run
 from peft_lab.sweeping import by_url
 from peft_lab.sweeping.by_url import Fetching
@@ -106,13 +106,13 @@ class Store:
             self._at.below(run.id).remove()
 
     def left(self, run: Run) -> None:
-        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on here since.
-        Raises RunError."""
-        if run.folder in self._known or "carrier" not in hold.queued(run):
+        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on without this
+        place since: then its latest turn was never here, and what is here is older. Raises RunError."""
+        if run.folder in self._known:
             return
+        turn = by_url.turn_of(self._at, run.id, going_on.asked(run))
         try:
-            for turn in by_url.turns(self._at, run.id)[-1:]:
-                Fetching(turn, run.folder).fetch()
+            Fetching(turn, run.folder).fetch()
         except Exception as error:
             raise RunError(
                 f"What '{run.id}' left cannot be fetched from {self.url}: {in_short(error)}"

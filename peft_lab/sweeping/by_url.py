@@ -32,7 +32,6 @@ LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between tries to bring an end, of whi
 FROM_DRIVER = (store.STOP, early.FILE)
 # no hidden name, and none that leads out of the folder: a bucket may hold anything
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
-_TURN = re.compile(r"\d+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,6 @@ def place(url: str) -> Place:
     except Exception as error:  # whatever the library of that kind of URL raises
         raise BadInput(f"Runs cannot go by {url}: {in_short(error)}", "store") from error
     return found
-
-
-def turns(at: Place, run: str) -> list[Place]:
-    """The turns of a run that were handed over there, the latest last."""
-    names = [name for name in at.below(run).names() if _TURN.fullmatch(name)]
-    return [at.below(run, name) for name in sorted(names, key=float)]
 
 
 def turn_of(at: Place, run: str, turn: float) -> Place:

@@ -233,7 +233,8 @@ def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
             plural = "" if texts == 1 else "s"
             raise bad(
                 f"The label '{label}' has {texts} text{plural} of its own; each label needs at least "
-                f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on."
+                f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on. Texts that differ in case, spaces, "
+                "punctuation or emoji alone are one text, of the label that it has first."
             )
     return tuple(labels)
 

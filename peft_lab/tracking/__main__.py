@@ -1,4 +1,4 @@
-"""``python -m peft_lab.tracking FOLDER HOME TRACKER...``: follow one run until it has ended."""
+"""``python -m peft_lab.tracking [--as-it-stands] FOLDER HOME TRACKER...``: follow one run until it has ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 from peft_lab.runs.store import Run
 from peft_lab.tracking.follow import follow
+from peft_lab.tracking.start import AS_IT_STANDS
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    follow(Run(folder.name, folder), Path(sys.argv[2]), sys.argv[3:])
+    as_it_stands = sys.argv[1] == AS_IT_STANDS
+    given = sys.argv[2:] if as_it_stands else sys.argv[1:]
+    folder = Path(given[0])
+    follow(Run(folder.name, folder), Path(given[1]), given[2:], as_it_stands)

@@ -11,9 +11,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from peft_lab.errors import in_short
+from peft_lab.runs import owners
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import Status, classify
+from peft_lab.runs.view import Status, classify, has_ended
 from peft_lab.tracking import kept, told
 from peft_lab.tracking.base import Opens, Tracker
 from peft_lab.tracking.kept import Told
@@ -37,11 +38,13 @@ class _Telling:
         return self.told.complete or bool(self.told.problem)
 
 
-def follow(run: Run, home: Path, trackers: Sequence[str]) -> None:
+def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = False) -> None:
     """Tell the trackers of the run until it has ended, or none of them listens any more.
 
     Args:
         home: where trackers may keep stores of their own.
+        as_it_stands: take a run for ended that is only silent, as whoever asks for it now sees it; else it is waited
+            for as long as the process lives that holds it, on a machine that slept, say.
     """
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / LOCK):  # the process that followed a turn before may still be at its end
@@ -51,18 +54,21 @@ def follow(run: Run, home: Path, trackers: Sequence[str]) -> None:
         ]
         while run.folder.is_dir() and not all(each.over for each in going):
             events = run.events()
-            status = classify(events, run.gone(events))
+            gone = run.gone(events)
+            if gone and not as_it_stands and not has_ended(events) and owners.lives(run.owner(events)):
+                gone = ""  # silent, and heard again perhaps
+            status = classify(events, gone)
             if status.final or any(event["type"] == "ready" for event in events):
                 for each in going:
                     if not each.over:
-                        _tell(each, run, home, events, status)
+                        _tell(each, run, home, events, status, gone)
                         if run.folder.is_dir():
                             kept.write(run.folder, each.told)
             if not status.final:
                 time.sleep(EVERY)
 
 
-def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status: Status) -> None:
+def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status: Status, gone: str) -> None:
     """Tell one tracker what it has not got; where that fails, keep why."""
     try:
         if each.tracker is None:
@@ -79,7 +85,7 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
         if status.final:
             if run.adapter.is_dir():
                 each.tracker.folder(run.adapter)
-            each.tracker.end(status, _message(events))
+            each.tracker.end(status, _message(events) or gone)
             each.told = replace(each.told, complete=True)
     except Exception as error:  # noqa: BLE001  whatever a tracker's library raises is told on the run, once
         each.tracker = None

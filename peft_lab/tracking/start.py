@@ -15,6 +15,7 @@ from peft_lab.runs.store import Run
 from peft_lab.tracking import kept, wanted
 from peft_lab.tracking.kept import Told
 
+AS_IT_STANDS = "--as-it-stands"  # told once, whatever is still to come
 STORES = "trackers"  # in the lab folder: what MLflow and trackio keep where they have no other place
 LOG = "tracking.log"
 PATIENCE = 120.0  # seconds that a command waits for trackers after a run: an adapter may have to be uploaded
@@ -48,7 +49,7 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
             f"'{run.id}' has not ended; a run goes to a tracker from its start with train --track."
         )
     try:
-        code = _started(run, trackers).wait()
+        code = _started(run, trackers, AS_IT_STANDS).wait()
     except OSError as error:
         raise RunError(f"The trackers cannot be told of '{run.id}' ({error}).") from error
     found = kept.read(run.folder)
@@ -74,11 +75,12 @@ def _over(told: Told) -> bool:
     return told.complete or bool(told.problem)
 
 
-def _started(run: Run, trackers: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.Popen[bytes]:
     home = assets.home()
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
     given = {**os.environ, "PEFT_LAB_HOME": str(home), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-    command = [sys.executable, "-m", "peft_lab.tracking", str(run.folder), str(home / STORES), *trackers]
+    what = (*options, str(run.folder), str(home / STORES), *trackers)
+    command = [sys.executable, "-m", "peft_lab.tracking", *what]
     with (run.folder / LOG).open("ab") as log:
         # of a session of its own: Ctrl-C in a terminal ends the run, and the tracker is to hear of that
         return subprocess.Popen(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
+from peft_lab.__main__ import main
 from peft_lab.cli import app
-from peft_lab.cli.application import FAILED
+from peft_lab.cli.application import FAILED, INTERRUPTED
 
 from .conftest import REPO, Run
 
@@ -63,6 +65,20 @@ def test_only_the_document_reaches_stdout(run_process: Run) -> None:
     done = run_process("count", "--model", "gpt2", "--method", "lora", "--json")
     assert done.document[0]["model"] == "gpt2"
     assert done.stderr == ""
+
+
+def test_ctrl_c_is_one_line_while_commands_are_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "peft_lab.cli", Slow("peft_lab.cli"))
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_prints_of_others_go_to_stderr() -> None:

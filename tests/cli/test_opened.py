@@ -55,5 +55,10 @@ def test_what_is_not_opened_is_refused_in_one_line(run: Run, tmp_path: Path) -> 
     )
 
 
+def test_training_on_from_a_folder_is_of_its_method(run: Run, tmp_path: Path) -> None:
+    asked = ("train", "--model", model_of(tmp_path), "--task", "sentiment", "--start", str(FOLDER))
+    assert "the method 'adapters'; leave --method lora out" in run(*asked, "--method", "lora").refused()
+
+
 def test_export_for_adapters_asks_for_a_folder(run: Run, tmp_path: Path) -> None:
     assert "no run called" in run("export", "nothing", "--as", "adapters").refused()

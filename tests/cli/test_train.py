@@ -59,6 +59,13 @@ class FakeQueue:
         run.log.emit("starting")
         ready = {"trainable": 10, "total": 100, "head": 2, "dtype": "float32", "device": "cpu", "rows": 4}
         run.log.emit("ready", **ready, values={}, learning_rate=1.0)
+        answers = {"base": "negative", "tuned": "positive"}
+        for which in answers if spec.probes else ():
+            told = [
+                {"text": text, "answer": answers[which], "scores": {answers[which]: 0.75}}
+                for text in spec.probes
+            ]
+            run.log.emit("probe", which=which, answers=told)
         run.log.emit("step", step=1, loss=0.7, lr=1.0, grad_norm=1.0, tokens=40, seconds=0.5)
         run.log.emit(self.ending, message=self.message)
         return run.id
@@ -95,6 +102,17 @@ def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending:
     assert ending in shown
     assert "0.700" in shown
     assert document["run_id"] in run("runs").stdout
+    assert f"has ended: it is {ending}" in run("runs", document["run_id"], "--stop").stderr
+
+
+@pytest.mark.weights
+def test_what_the_models_say_to_a_probe_is_shown(run: Run, ends: Callable[[str], None]) -> None:
+    ends("done")
+    document = run("train", *TINY, "--method", "lora", "--probe", "Hm.", "--json").document
+    before, after = ({"answer": said, "scores": {said: 0.75}} for said in ("negative", "positive"))
+    assert document["probes"] == [{"text": "Hm.", "before": before, "after": after}]
+    shown = run("runs", document["run_id"]).stdout
+    assert "Asked: Hm.\n  base:  negative (75.0%)\n  tuned: positive (75.0%)\n" in shown
 
 
 @pytest.mark.weights

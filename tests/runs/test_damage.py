@@ -272,6 +272,18 @@ def test_a_run_that_its_app_no_longer_works_on_does_not_train_for_ever() -> None
     assert run.status() is Status.LOST
 
 
+def test_a_run_that_this_process_holds_is_not_lost_when_the_machine_has_slept() -> None:
+    """Nobody touched it meanwhile; the thread that does wakes as late as whoever looks."""
+    run, other = store.create(SPEC, owners.myself()), store.create(SPEC, owners.myself())
+    heart = owners.Heart(lambda: [run.folder])
+    for each in (run, other):
+        owners.touch(each.folder)
+        silent(each, owners.SILENT + 5)
+    assert run.status() is Status.QUEUED and other.status() is Status.LOST
+    del heart
+    assert run.status() is Status.LOST
+
+
 def test_a_run_is_held_by_its_own_process_while_that_saves() -> None:
     run = store.create(SPEC, GONE)
     run.log.emit("worker", owner=owners.myself().to_dict())

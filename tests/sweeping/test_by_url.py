@@ -183,7 +183,7 @@ def test_a_turn_that_is_over_is_nobodys(at: Place, run: Run, tmp_path: Path) -> 
     with carried.kept_up():
         there.log.emit("done")
     assert driver.over(run) == "" and [event["type"] for event in run.events()] == ["queued", "done"]
-    assert by_url.turns(at, NAME) == []
+    assert at.below(NAME).names() == []
     with carried.kept_up():
         pass
     assert there.asked_to_stop()
@@ -201,8 +201,11 @@ def test_the_next_driver_fetches_what_a_killed_one_did_not(at: Place, run: Run, 
     assert steps(run) == [1]
 
 
+@pytest.mark.parametrize(
+    "carrier", ["", "ray"]
+)  # by the queue here, and by Ray in a folder that all nodes see
 def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
-    at: Place, run: Run, tmp_path: Path
+    at: Place, run: Run, tmp_path: Path, carrier: str
 ) -> None:
     turn = hold.turn(run)
     Store(URL).hand_over(run, turn)
@@ -210,7 +213,7 @@ def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
     with carried.kept_up():
         there.log.emit("step", step=1, loss=0.5)
     run.log.emit("lost", message="its command was killed")
-    going_on.reopen(run, owners.myself(), anew=True)
+    going_on.reopen(run, owners.myself(), anew=True, carrier=carrier)
     for step in (1, 2):
         run.log.emit("step", step=step, loss=0.5)
     state = run.folder / f"checkpoint-2-{run.log.path.stat().st_size}.pt"

@@ -85,7 +85,7 @@ def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
     assert by_url.attempts(by_url.turn_of(at, NAME, hold.turn(run))) == [0], "its node finds it there"
     ray.ended = ray.handed_over
     driver.look()
-    assert run.status() is Status.LOST and by_url.turns(at, NAME) == []
+    assert run.status() is Status.LOST and at.below(NAME).names() == []
 
 
 def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
@@ -98,7 +98,7 @@ def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
         Run(NAME, carried.folder).log.emit("done", message="")
     run.log.emit("lost", message="its command was killed")
     driver.again(run)
-    assert run.status() is Status.DONE and ray.handed_over == [] and by_url.turns(at, NAME) == []
+    assert run.status() is Status.DONE and ray.handed_over == [] and at.below(NAME).names() == []
 
 
 def test_a_run_that_took_long_to_hand_over_is_not_taken_for_lost(

@@ -153,6 +153,10 @@ def test_repeated_texts_stay_in_one_part() -> None:
         ),
         (csv_of([*GOOD, ("once", "rare")]), "a.csv", ["'rare'", "1 text", "at least 2"]),
         (csv_of([*GOOD, (GOOD[0][0], "echo")]), "a.csv", ["'echo'", "0 texts of its own"]),
+        (
+            csv_of([(f"{face} film {n}", face) for n in range(9) for face in "\N{GRINNING FACE}\N{POUTING FACE}"]),
+            "a.csv", ["0 texts of its own", "emoji alone are one text, of the label that it has first"],
+        ),
     ],
 )  # fmt: skip
 def test_each_refusal_says_what_is_wrong(data: bytes, name: str, parts: list[str]) -> None:

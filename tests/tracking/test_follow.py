@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -201,3 +203,47 @@ def test_in_a_class_a_learners_run_goes_to_no_tracker(
 def test_a_run_that_goes_on_cannot_be_sent(run: Run) -> None:
     with pytest.raises(BadInput, match="has not ended"):
         start.send(run, ("mlflow",))
+
+
+def _silent(run: Run) -> None:
+    """As of a machine that slept, or a command that was held in its terminal (Ctrl-Z)."""
+    long_ago = time.time() - 2 * owners.SILENT
+    os.utime(run.folder / owners.BEAT, (long_ago, long_ago))
+    assert run.status() is Status.LOST
+
+
+def test_a_run_that_is_silent_for_a_while_is_told_to_its_end(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    _steps(run, 1)
+    _silent(run)
+    teller = threading.Thread(target=follow.follow, args=(run, tmp_path / "stores", ["mlflow"]))
+    teller.start()
+    until(lambda: [("loss", 1)] in notebook.heard)
+    time.sleep(0.2)  # some looks more
+    owners.touch(run.folder)
+    _steps(run, 2)
+    run.log.emit("done", message="")
+    teller.join(30)
+    assert not teller.is_alive()
+    assert notebook.heard == ["lora", [("loss", 1)], [("loss", 2)], ("done", "")]
+
+
+def test_who_asks_for_a_silent_run_gets_it_as_it_stands(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    _silent(run)
+    follow.follow(run, tmp_path / "stores", ["mlflow"], as_it_stands=True)
+    assert notebook.heard[-1] == ("lost", "The app that ran it is no longer working on it.")
+
+
+def test_a_run_of_a_process_that_is_not_there_is_told_to_be_lost(
+    own_home: Path, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    was = owners.myself()
+    run = store.create(SPEC, owners.Owner(was.pid, was.started - 60.0, was.host, was.name))
+    _ready(run)
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert notebook.heard[-1] == ("lost", owners.GONE)
