@@ -34,6 +34,18 @@ PACKED_BY_FACTORY = "Its packed rows have room for one token less."
 NOT_PACKED_ALIKE = (
     "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
 )
+#: What Axolotl keeps otherwise than a plan whose weights all learn (its ``resolve_dtype``; accelerate's
+#: ``fsdp2_prepare_model``), by whether they are split.
+NARROW = (
+    "Axolotl loads weights in the 16 bits in which it computes, and updates them there; this plan remembers them in "
+    "float32."
+)
+WIDE = (
+    "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to float32; this plan keeps them in "
+    "bfloat16."
+)
+#: Columns of a row that says which of two answers is better.
+_JUDGED = ("prompt", "chosen", "rejected")
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -101,6 +113,15 @@ def _lora(facts: Facts) -> tuple[Any, bool]:
 
 def axolotl_refusal(facts: Facts) -> str:
     """Why no Axolotl config does this plan; empty where one does."""
+    if reason := _refusal(facts):
+        return reason
+    if facts.method.slug == "full" and facts.sharded != (facts.plan.remembered == "float32"):
+        return WIDE if facts.sharded else NARROW
+    return ""
+
+
+def _refusal(facts: Facts) -> str:
+    """Why neither Axolotl nor LLaMA-Factory has a config for this plan."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
@@ -122,9 +143,7 @@ def axolotl_refusal(facts: Facts) -> str:
 
 def factory_refusal(facts: Facts) -> str:
     """The same of LLaMA-Factory's."""
-    return axolotl_refusal(facts) or (
-        NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else ""
-    )
+    return _refusal(facts) or (NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else "")
 
 
 def axolotl(facts: Facts, layer: str) -> str:
@@ -132,7 +151,10 @@ def axolotl(facts: Facts, layer: str) -> str:
     plan = facts.plan
     content: dict[str, Any] = {"base_model": hub_id(facts.entry)}
     if facts.objective == "preference":
-        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": "chatml.intel"}]}
+        columns = {f"field_{name}": name for name in _JUDGED} | {
+            f"{name}_format": f"{{{name}}}" for name in _JUDGED
+        }
+        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": columns}]}
     elif facts.objective == "cpt":
         content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": "completion"}]}
     else:
@@ -207,6 +229,7 @@ def _template(facts: Facts) -> dict[str, str]:
 def llama_factory(facts: Facts) -> str:
     """For ``llamafactory-cli train``; its data set is named in ``dataset_info.json``."""
     plan = facts.plan
+    pure = facts.method.slug == "full" and plan.remembered == "bfloat16"
     stage = {"preference": "dpo", "cpt": "pt"}.get(facts.objective, "sft")
     content: dict[str, Any] = {
         "model_name_or_path": hub_id(facts.entry),
@@ -243,10 +266,12 @@ def llama_factory(facts: Facts) -> str:
         "warmup_ratio": facts.said("warmup"),
         "optim": _OPTIMIZERS[plan.optimizer],
         "max_grad_norm": 1.0,
-        "bf16": plan.dtype == "bfloat16",
+        "bf16": plan.dtype == "bfloat16"
+        and not pure,  # or else accelerate widens what FSDP2 splits to float32
         "fp16": plan.dtype == "float16",
-        "pure_bf16": facts.method.slug == "full" and plan.remembered == "bfloat16",
-        "disable_gradient_checkpointing": not plan.checkpointing,
+        "pure_bf16": pure,
+        # what is split is checkpointed as accelerate.yaml says: with both, layers would be made three times
+        "disable_gradient_checkpointing": facts.sharded or not plan.checkpointing,
         "val_size": HELD,
         "per_device_eval_batch_size": plan.batch,
         **dict.fromkeys(("eval_strategy", "save_strategy"), "steps"),

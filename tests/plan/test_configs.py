@@ -79,6 +79,43 @@ def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert full["finetuning_type"] == "full" and "lora_rank" not in full
 
 
+def test_layers_are_checkpointed_by_one_of_those_who_could(tiny: dict[str, str]) -> None:
+    """accelerate and LLaMA-Factory each wrap a layer where they are told to: with both it is made three times."""
+    for sharding in ("none", "ddp", "fsdp2"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        theirs = yaml.safe_load(configs.accelerate(facts, "LlamaDecoderLayer")).get("fsdp_config", {})
+        own = not yaml.safe_load(configs.llama_factory(facts))["disable_gradient_checkpointing"]
+        assert own + theirs.get("fsdp_activation_checkpointing", False) == 1, sharding
+
+
+def test_both_tools_read_the_same_preferences(tiny: dict[str, str]) -> None:
+    facts = replace(planned("lora", "ddp", tiny["causal-lm"]), objective="preference")
+    row = {"prompt": "Which is longer?", "chosen": "The first.", "rejected": "Neither."}
+    assert set(json.loads(_dataset("preference"))["rows"]["columns"].values()) == set(row)
+    (asked,) = yaml.safe_load(configs.axolotl(facts, ""))["datasets"]
+    # with a mapping as type Axolotl fills each format from the column that its field names
+    read = {
+        name: asked["type"][f"{name}_format"].format(**{name: row[asked["type"][f"field_{name}"]]})
+        for name in row
+    }
+    assert read == row
+
+
+def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, str]) -> None:
+    model = tiny["causal-lm"]
+    for sharding, kept, reason in [
+        ("none", "float32", configs.NARROW), ("ddp", "float32", configs.NARROW), ("ddp", "bfloat16", ""),
+        ("fsdp2", "float32", ""), ("fsdp2", "bfloat16", configs.WIDE),
+    ]:  # fmt: skip
+        facts = planned("full", sharding, model, remembered=kept)
+        assert configs.axolotl_refusal(facts) == reason and not configs.factory_refusal(facts)
+        told = yaml.safe_load(configs.llama_factory(facts))
+        assert told["pure_bf16"] == (kept == "bfloat16") != told["bf16"], (
+            "else accelerate widens what is split"
+        )
+    assert not configs.axolotl_refusal(planned("lora", "ddp", model))
+
+
 def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
     facts = planned("lora", "fsdp2", tiny["causal-lm"])
     found = yaml.safe_load(configs.skypilot(facts, "h100"))
