@@ -64,6 +64,22 @@ def unmeasured(shape: ModelShape) -> str:
     )
 
 
+#: What a training does beside the steps that are simulated and timed, by what is trained. A reference's forward pass is
+#: two products for each weight and token where a step has four to eight.
+_BESIDE: Mapping[str, str] = {
+    "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
+    "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
+    "copy of them, unless its log-probabilities are computed before.",
+    "rl": "Time and memory are of the steps alone. Writing the answers and judging them is in neither, and comes on "
+    "top.",
+}
+
+
+def uncounted(situation: Situation) -> str:
+    """What of a training is in no figure of its plans; empty where all is."""
+    return _BESIDE.get(situation.purpose, "")
+
+
 def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:
     """What saves most of the changes that cost nothing, or else little; ``None`` where nothing that we can estimate
     saves any."""

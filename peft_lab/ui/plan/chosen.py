@@ -74,7 +74,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             note += (
                 f"; {one.course.looks:,} looks at held-out rows, {units.roughly(one.looking.value)} in all"
             )
-        figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
+        figures.card("Time", hours, note, shown.time_of(one), shown.UNTIMED)
     with cells[2]:
         shown.cost(one)
     if one.update is not None:
