@@ -24,7 +24,7 @@ from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.meant import said_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.verdict import MEANS, uncounted, unmeasured
+from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.workers.pool import get_pool
 
@@ -215,6 +215,9 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         f"For {data}. {where} {ranking.ORDER}",
         *_moves(ranked[0]),
     ]
+    if (best := ranked[0]).plan is not None:
+        loads = told_loading(wanted.situation().shape, best.candidate.method, best.plan)
+        parts += [f"{best.title}: {loads[:1].lower()}{loads[1:]}"] if loads else []
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
     situation = wanted.situation()
     parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))

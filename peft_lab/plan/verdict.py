@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from peft_lab import units
+from peft_lab.choose import states
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
@@ -61,6 +62,27 @@ def unmeasured(shape: ModelShape) -> str:
         f"Time is that of the experts which a token uses ({shape.mixtures[0].chosen}). No step of such a model is "
         "among those that the band comes from: what a card's kernel for many experts loses is not known, so the real "
         "time may lie above the band."
+    )
+
+
+def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
+    """Bytes of main memory that each process takes while it loads what is split: the whole model, as scripts of plans
+    load it; 0 where nothing is split."""
+    if not plan.split:
+        return 0
+    if method == "full":
+        return shape.total * states.BYTES[plan.remembered]
+    return states.weights(shape, method, how_run(method, 1, plan.checkpointing))
+
+
+def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
+    """That, in a sentence; empty where nothing is split."""
+    each = loading(shape, method, plan)
+    if not each:
+        return ""
+    return (
+        f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
+        f"{units.size(each)} each, {units.size(each * plan.devices)} together."
     )
 
 
