@@ -26,6 +26,8 @@ _SKY = {
 }  # fmt: skip
 #: Of packing, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
+#: Of rows that are answers, where the other tool puts nothing round them.
+BARE = "Prompts go in as they are; the script gives them the chat format of a tokenizer that has one."
 PACKED_BY_AXOLOTL = (
     "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
     "for rows of several lengths, which makes no mask."
@@ -215,6 +217,8 @@ def axolotl(facts: Facts, layer: str) -> str:
             },
         }
     about = PACKED_BY_AXOLOTL if plan.packed else PADDED
+    if facts.objective != "cpt":
+        about += f" {BARE}"
     return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {about}", content)
 
 
@@ -289,4 +293,6 @@ def llama_factory(facts: Facts) -> str:
         else "llamafactory-cli train"
     )
     about = PACKED_BY_FACTORY if plan.packed else PADDED
+    if facts.objective != "cpt" and _template(facts):
+        about += f" {BARE}"
     return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {about}", content)

@@ -101,6 +101,19 @@ def test_both_tools_read_the_same_preferences(tiny: dict[str, str]) -> None:
     assert read == row
 
 
+def test_who_puts_no_chat_format_round_rows_says_so(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"])
+    texts, chat = replace(facts, objective="cpt"), planned("lora", "ddp", tiny["causal-lm"])
+    chat = replace(chat, entry=replace(chat.entry, name="own/tiny-Instruct", source="own/tiny-Instruct"))
+    assert [configs.BARE in configs.axolotl(one, "") for one in (facts, chat, texts)] == [True, True, False]
+    # of a chat model LLaMA-Factory finds the format itself
+    assert [configs.BARE in configs.llama_factory(one) for one in (facts, chat, texts)] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, str]) -> None:
     model = tiny["causal-lm"]
     for sharding, kept, reason in [
