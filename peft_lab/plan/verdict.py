@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from peft_lab import units
 from peft_lab.choose import states
@@ -118,7 +119,10 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
     bottleneck = pace.update.bottleneck
     if bottleneck == "link" and situation.link != "nvlink":
         again("Connect the cards with NVLink", replace(situation, link="nvlink"), step, plan.accumulate)
-    if bottleneck in ("launch", "memory") and plan.accumulate > 1:
+    most = ceil(
+        situation.batch / plan.readers
+    )  # rows that were tried: where fewer are taken, twice as many do not fit
+    if bottleneck in ("launch", "memory") and plan.accumulate > 1 and step.batch >= most:
         again(
             "Twice the rows at once, half the passes, if there is room", situation,
             replace(step, batch=2 * step.batch), (plan.accumulate + 1) // 2,

@@ -88,8 +88,10 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
         figures.table(heads, rows, numeric=(2, 3), fold=True)
     st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
     situation = wanted.situation()
-    for unsure in filter(None, (unmeasured(situation.shape), uncounted(situation))):
+    if unsure := unmeasured(situation.shape):
         st.caption(unsure)
+    if beside := uncounted(situation):
+        st.caption(beside)
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
