@@ -58,9 +58,16 @@ def _text(about: str, content: dict[str, Any]) -> str:
     return f"# {about}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
-def accelerate(facts: Facts, layer: str) -> str:
-    """For ``accelerate launch --config_file``. ``layer``: the class of the model's layers."""
-    plan = facts.plan
+#: How LLaMA-Factory is started by another launcher.
+_LAUNCHED = "-m llamafactory.launcher llama_factory.yaml"
+
+
+def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
+    """For ``accelerate launch --config_file``.
+
+    ``layer``: the class of the model's layers. ``scripted``: whether there is a script to launch, or LLaMA-Factory.
+    """
+    plan, what = facts.plan, f"{NAME} {ROWS}" if scripted else _LAUNCHED
     content: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "FSDP" if facts.sharded else "MULTI_GPU" if plan.devices > 1 else "NO",
@@ -81,9 +88,7 @@ def accelerate(facts: Facts, layer: str) -> str:
             "fsdp_cpu_ram_efficient_loading": not facts.four_bits,
             "fsdp_state_dict_type": "FULL_STATE_DICT",
         }
-    return _text(
-        f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {NAME} {ROWS}", content
-    )
+    return _text(f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {what}", content)
 
 
 def skypilot(facts: Facts, gpu: str) -> str:
@@ -288,11 +293,11 @@ def llama_factory(facts: Facts) -> str:
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content["enable_liger_kernel"] = True
     start = (
-        "accelerate launch --config_file accelerate.yaml -m llamafactory.launcher"
+        f"accelerate launch --config_file accelerate.yaml {_LAUNCHED}"
         if facts.sharded
-        else "llamafactory-cli train"
+        else "llamafactory-cli train llama_factory.yaml"
     )
     about = PACKED_BY_FACTORY if plan.packed else PADDED
     if facts.objective != "cpt" and _template(facts):
         about += f" {BARE}"
-    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {about}", content)
+    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start}. {about}", content)

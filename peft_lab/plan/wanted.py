@@ -139,9 +139,7 @@ class Wanted:
         device = self.situation().hardware
         if device.kind != "cuda":
             raise BadInput(
-                f"{device.title} is no GPU, and Plan is for GPUs: name one, or a size such as 24GB. Choose answers for "
-                "a processor too.",
-                "gpu",
+                f"{device.title} is no GPU, and Plan is for GPUs; Choose answers for a processor too.", "gpu"
             )
 
     def _check_objective(self) -> None:

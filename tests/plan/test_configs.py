@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import yaml
 
 from peft_lab.plan import configs, keeping
-from peft_lab.plan.files import _dataset
+from peft_lab.plan.facts import NAME
+from peft_lab.plan.files import _dataset, write
+from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.wanted import Wanted
 from tests.plan.test_script import planned
 
 #: Fields of the tools' own schemas, read in the versions that ``configs`` names.
@@ -99,6 +102,19 @@ def test_both_tools_read_the_same_preferences(tiny: dict[str, str]) -> None:
         for name in row
     }
     assert read == row
+
+
+def test_what_a_file_is_started_with_is_there(tiny: dict[str, str]) -> None:
+    """LLaMA-Factory splits a model with accelerate's config, also of a training that the script does not do."""
+    wanted = asdict(Wanted(model=tiny["causal-lm"], objective="preference", devices=2, seq=32))
+    for sharding in ("fsdp2", "ddp"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        found = write(wanted, Planned(Candidate("lora", sharding, True), facts.plan))
+        assert NAME in found.missing
+        assert ("accelerate.yaml" in found.files["llama_factory.yaml"]) == (sharding == "fsdp2")
+        assert ("accelerate.yaml" in found.files) == (sharding == "fsdp2")
+    launched = configs.accelerate(facts, "", scripted=False).splitlines()[0]
+    assert launched.endswith("-m llamafactory.launcher llama_factory.yaml") and NAME not in launched
 
 
 def test_who_puts_no_chat_format_round_rows_says_so(tiny: dict[str, str]) -> None:
