@@ -159,7 +159,7 @@ def measure(rank: int, devices: int, asked: list[Case], expected: list[int], por
         dist.all_reduce(above)
         found.append(min(peak, _peak(case)) if above else peak)
     results.put((rank, found))
-    end("cpu", devices)
+    end(devices)
 
 
 def _resting() -> AbstractContextManager[object]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from peft_lab.plan.lengths import Lengths, read_lengths
 from peft_lab.plan.meant import said_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.verdict import MEANS, unmeasured
+from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.workers.pool import get_pool
 
@@ -80,6 +81,8 @@ def plan_command(
         raise _instead(told, wrong)
     if packing and known is not None:
         wanted = _packed(wanted, known)
+    if out is not None:
+        _make(out)  # what cannot be written to is said before minutes of simulating
     found = tried(wanted)
     ranked = ranking.rank(wanted, found)
     if not ranked:
@@ -89,9 +92,11 @@ def plan_command(
         _save(out, written[0])
     documents = [_document(one, files) for one, files in zip(ranked, written, strict=True)]
     late = _late(wanted, ranked)
-    if late and as_json:
-        output.note(late)
-    output.show(documents, as_json, human=lambda: [*_human(wanted, ranked, found), *([late] if late else [])])
+    ends = [*([late] if late else []), *([] if out is None else _told(out, ranked[0], written[0]))]
+    if as_json:
+        for line in ends:
+            output.note(line)
+    output.show(documents, as_json, human=lambda: [*_human(wanted, ranked, found), *ends])
 
 
 def _instead(told: Mapping[str, str], wrong: Sequence[BadInput]) -> BadInput:
@@ -152,10 +157,34 @@ def _ask(wanted: Wanted, candidate: Candidate) -> Planned:
     return get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate)).result()
 
 
+def _make(folder: Path) -> None:
+    """Make it, with a file that is taken away again. Raises BadInput where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritten(folder, error) from None
+
+
 def _save(folder: Path, written: Written) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in written.files.items():
-        (folder / name).write_text(text, "utf-8")
+    """Write the files. Raises BadInput where that cannot be."""
+    try:
+        for name, text in written.files.items():
+            (folder / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise _unwritten(folder, error) from None
+
+
+def _unwritten(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"--out {folder} cannot be written: {error.strerror or error}.", "out")
+
+
+def _told(folder: Path, best: Planned, written: Written) -> list[str]:
+    """Which of the first plan's files are in the folder, and why others are not."""
+    there = ", ".join(written.files) or "nothing"
+    lines = [f"In {folder}, of the first plan, {best.title}: {there}."]
+    return lines + [f"  No {' or '.join(names)}: {reason}" for reason, names in written.reasons.items()]
 
 
 def _document(planned: Planned, written: Written) -> dict[str, Any]:
@@ -186,9 +215,12 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
         f"For {data}. {where} {ranking.ORDER}",
         *_moves(ranked[0]),
     ]
+    if (best := ranked[0]).plan is not None:
+        loads = told_loading(wanted.situation().shape, best.candidate.method, best.plan)
+        parts += [f"{best.title}: {loads[:1].lower()}{loads[1:]}"] if loads else []
     parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
-    if unsure := unmeasured(wanted.situation().shape):
-        parts.append(unsure)
+    situation = wanted.situation()
+    parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))
     if wanted.packed:
         parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {wanted.seq:,} tokens.")
     for one in ranked:

@@ -26,6 +26,8 @@ _SKY = {
 }  # fmt: skip
 #: Of packing, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
+#: Of rows that are answers, where the other tool puts nothing round them.
+BARE = "Prompts go in as they are; the script gives them the chat format of a tokenizer that has one."
 PACKED_BY_AXOLOTL = (
     "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
     "for rows of several lengths, which makes no mask."
@@ -34,6 +36,18 @@ PACKED_BY_FACTORY = "Its packed rows have room for one token less."
 NOT_PACKED_ALIKE = (
     "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
 )
+#: What Axolotl keeps otherwise than a plan whose weights all learn (its ``resolve_dtype``; accelerate's
+#: ``fsdp2_prepare_model``), by whether they are split.
+NARROW = (
+    "Axolotl loads weights in the 16 bits in which it computes, and updates them there; this plan remembers them in "
+    "float32."
+)
+WIDE = (
+    "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to float32; this plan keeps them in "
+    "bfloat16."
+)
+#: Columns of a row that says which of two answers is better.
+_JUDGED = ("prompt", "chosen", "rejected")
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
@@ -44,9 +58,16 @@ def _text(about: str, content: dict[str, Any]) -> str:
     return f"# {about}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
-def accelerate(facts: Facts, layer: str) -> str:
-    """For ``accelerate launch --config_file``. ``layer``: the class of the model's layers."""
-    plan = facts.plan
+#: How LLaMA-Factory is started by another launcher.
+_LAUNCHED = "-m llamafactory.launcher llama_factory.yaml"
+
+
+def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
+    """For ``accelerate launch --config_file``.
+
+    ``layer``: the class of the model's layers. ``scripted``: whether there is a script to launch, or LLaMA-Factory.
+    """
+    plan, what = facts.plan, f"{NAME} {ROWS}" if scripted else _LAUNCHED
     content: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "FSDP" if facts.sharded else "MULTI_GPU" if plan.devices > 1 else "NO",
@@ -67,9 +88,7 @@ def accelerate(facts: Facts, layer: str) -> str:
             "fsdp_cpu_ram_efficient_loading": not facts.four_bits,
             "fsdp_state_dict_type": "FULL_STATE_DICT",
         }
-    return _text(
-        f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {NAME} {ROWS}", content
-    )
+    return _text(f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {what}", content)
 
 
 def skypilot(facts: Facts, gpu: str) -> str:
@@ -101,6 +120,15 @@ def _lora(facts: Facts) -> tuple[Any, bool]:
 
 def axolotl_refusal(facts: Facts) -> str:
     """Why no Axolotl config does this plan; empty where one does."""
+    if reason := _refusal(facts):
+        return reason
+    if facts.method.slug == "full" and facts.sharded != (facts.plan.remembered == "float32"):
+        return WIDE if facts.sharded else NARROW
+    return ""
+
+
+def _refusal(facts: Facts) -> str:
+    """Why neither Axolotl nor LLaMA-Factory has a config for this plan."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
@@ -122,9 +150,7 @@ def axolotl_refusal(facts: Facts) -> str:
 
 def factory_refusal(facts: Facts) -> str:
     """The same of LLaMA-Factory's."""
-    return axolotl_refusal(facts) or (
-        NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else ""
-    )
+    return _refusal(facts) or (NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else "")
 
 
 def axolotl(facts: Facts, layer: str) -> str:
@@ -132,7 +158,10 @@ def axolotl(facts: Facts, layer: str) -> str:
     plan = facts.plan
     content: dict[str, Any] = {"base_model": hub_id(facts.entry)}
     if facts.objective == "preference":
-        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": "chatml.intel"}]}
+        columns = {f"field_{name}": name for name in _JUDGED} | {
+            f"{name}_format": f"{{{name}}}" for name in _JUDGED
+        }
+        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": columns}]}
     elif facts.objective == "cpt":
         content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": "completion"}]}
     else:
@@ -193,6 +222,8 @@ def axolotl(facts: Facts, layer: str) -> str:
             },
         }
     about = PACKED_BY_AXOLOTL if plan.packed else PADDED
+    if facts.objective != "cpt":
+        about += f" {BARE}"
     return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {about}", content)
 
 
@@ -207,6 +238,7 @@ def _template(facts: Facts) -> dict[str, str]:
 def llama_factory(facts: Facts) -> str:
     """For ``llamafactory-cli train``; its data set is named in ``dataset_info.json``."""
     plan = facts.plan
+    pure = facts.method.slug == "full" and plan.remembered == "bfloat16"
     stage = {"preference": "dpo", "cpt": "pt"}.get(facts.objective, "sft")
     content: dict[str, Any] = {
         "model_name_or_path": hub_id(facts.entry),
@@ -243,10 +275,12 @@ def llama_factory(facts: Facts) -> str:
         "warmup_ratio": facts.said("warmup"),
         "optim": _OPTIMIZERS[plan.optimizer],
         "max_grad_norm": 1.0,
-        "bf16": plan.dtype == "bfloat16",
+        # with both, accelerate widens what FSDP2 splits to float32
+        "bf16": plan.dtype == "bfloat16" and not pure,
         "fp16": plan.dtype == "float16",
-        "pure_bf16": facts.method.slug == "full" and plan.remembered == "bfloat16",
-        "disable_gradient_checkpointing": not plan.checkpointing,
+        "pure_bf16": pure,
+        # what is split is checkpointed as accelerate.yaml says: with both, layers would be made three times
+        "disable_gradient_checkpointing": facts.sharded or not plan.checkpointing,
         "val_size": HELD,
         "per_device_eval_batch_size": plan.batch,
         **dict.fromkeys(("eval_strategy", "save_strategy"), "steps"),
@@ -259,9 +293,11 @@ def llama_factory(facts: Facts) -> str:
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content["enable_liger_kernel"] = True
     start = (
-        "accelerate launch --config_file accelerate.yaml -m llamafactory.launcher"
+        f"accelerate launch --config_file accelerate.yaml {_LAUNCHED}"
         if facts.sharded
-        else "llamafactory-cli train"
+        else "llamafactory-cli train llama_factory.yaml"
     )
     about = PACKED_BY_FACTORY if plan.packed else PADDED
-    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start} llama_factory.yaml. {about}", content)
+    if facts.objective != "cpt" and _template(facts):
+        about += f" {BARE}"
+    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start}. {about}", content)

@@ -82,6 +82,8 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
     else:
         files["llama_factory.yaml"] = configs.llama_factory(facts)
         files["dataset_info.json"] = _dataset(facts.objective)
+        if facts.sharded and NAME in missing:  # it is started with that
+            files["accelerate.yaml"] = configs.accelerate(facts, layer, scripted=False)
     return Written(files, missing)
 
 

@@ -93,7 +93,7 @@ def _settings(facts: Facts) -> Section:
         f"HELD, PARTS = {keeping.HELD}, {keeping.PARTS}  # share of rows held out; parts after which all is kept",
         f"SHARDING = {literal(plan.sharding)}",
         "DEVICE = device_of_rank()",
-        "RANK, WORLD = begin(DEVICE)",
+        "RANK, WORLD = begin(DEVICE, SHARDING)",
         "DTYPE = torch.bfloat16 if DEVICE != 'cpu' else torch.float32",
         f"ACCUMULATE = math.ceil(UPDATE / {'BATCH' if facts.by_matrices else '(BATCH * WORLD)'})",
         *_SHARED[facts.by_matrices],
@@ -264,7 +264,7 @@ def _saving(facts: Facts, how: Applied) -> Section:
         "if RUN is not None and (OUT / 'adapter_config.json').exists() and not (RUN / 'adapter').exists():\n"
         "    (RUN / 'adapter').symlink_to(OUT.resolve(), target_is_directory=True)\n"
         "tell(RUN, 'done', message='')\n"
-        "end(DEVICE, WORLD)\n"
+        "end(WORLD)\n"
     )
     imports = how.save_imports if own or (whole and not full) else ()
     return Section("Saving", "What was learned, by the first rank.", f"{functions}{code}{end}", imports)

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def begin(device: str) -> tuple[int, int]:
+def begin(device: str, sharding: str) -> tuple[int, int]:
     """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU.
+
+    What is offloaded has its gradients in main memory, where their norm is taken too: NCCL sums up nothing there
+    (github.com/pytorch/pytorch/issues/148532), so gloo does.
 
     Returns:
         this rank, and how many there are.
@@ -29,18 +32,20 @@ def begin(device: str) -> tuple[int, int]:
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
-        torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+        between = "cpu:gloo,cuda:nccl" if sharding.endswith("+offload") else "nccl"
+        torch.distributed.init_process_group("gloo" if device == "cpu" else between)
     return rank, world
 
 
-def end(device: str, world: int) -> None:
+def end(world: int) -> None:
     """Leave the other ranks, which must be the last thing that a process does."""
     import torch
 
     if world == 1:
         return
+    met = torch.distributed.get_backend_config()
     torch.distributed.destroy_process_group()
-    if device == "cpu":
+    if "gloo" in met:
         # gloo's threads may still hold a tensor, and abort the process where Python is taken down before they let go
         # (github.com/pytorch/pytorch/pull/179291). All is written by now, so Python is not taken down.
         sys.stdout.flush()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from peft_lab import units
+from peft_lab.choose import states
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
@@ -64,6 +66,43 @@ def unmeasured(shape: ModelShape) -> str:
     )
 
 
+def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
+    """Bytes of main memory that each process takes while it loads what is split: the whole model, as scripts of plans
+    load it; 0 where nothing is split."""
+    if not plan.split:
+        return 0
+    if method == "full":
+        return shape.total * states.BYTES[plan.remembered]
+    return states.weights(shape, method, how_run(method, 1, plan.checkpointing))
+
+
+def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
+    """That, in a sentence; empty where nothing is split."""
+    each = loading(shape, method, plan)
+    if not each:
+        return ""
+    return (
+        f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
+        f"{units.size(each)} each, {units.size(each * plan.devices)} together."
+    )
+
+
+#: What a training does beside the steps that are simulated and timed, by what is trained. A reference's forward pass is
+#: two products for each weight and token where a step has four to eight.
+_BESIDE: Mapping[str, str] = {
+    "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
+    "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
+    "copy of them, unless its log-probabilities are computed before.",
+    "rl": "Time and memory are of the steps alone. Writing the answers and judging them is in neither, and comes on "
+    "top.",
+}
+
+
+def uncounted(situation: Situation) -> str:
+    """What of a training is in no figure of its plans; empty where all is."""
+    return _BESIDE.get(situation.purpose, "")
+
+
 def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:
     """What saves most of the changes that cost nothing, or else little; ``None`` where nothing that we can estimate
     saves any."""
@@ -80,7 +119,9 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
     bottleneck = pace.update.bottleneck
     if bottleneck == "link" and situation.link != "nvlink":
         again("Connect the cards with NVLink", replace(situation, link="nvlink"), step, plan.accumulate)
-    if bottleneck in ("launch", "memory") and plan.accumulate > 1:
+    # rows that were tried: where fewer are taken, twice as many do not fit
+    most = ceil(situation.batch / plan.readers)
+    if bottleneck in ("launch", "memory") and plan.accumulate > 1 and step.batch >= most:
         again(
             "Twice the rows at once, half the passes, if there is room", situation,
             replace(step, batch=2 * step.batch), (plan.accumulate + 1) // 2,

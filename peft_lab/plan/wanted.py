@@ -122,7 +122,7 @@ class Wanted:
         works(self._check_tokens)
         works(self.hours)
         situation = self.situation()
-        if not works(lambda: situation.hardware):
+        if not works(self._check_gpu):
             situation = replace(situation, device=Wanted.gpu)  # what else cannot be is said as well
         if known:
             if not works(self._check_objective):
@@ -134,6 +134,13 @@ class Wanted:
 
     def _check_model(self) -> None:
         images.require_text(resolve(self.model).shape, "Plan")
+
+    def _check_gpu(self) -> None:
+        device = self.situation().hardware
+        if device.kind != "cuda":
+            raise BadInput(
+                f"{device.title} is no GPU, and Plan is for GPUs; Choose answers for a processor too.", "gpu"
+            )
 
     def _check_objective(self) -> None:
         shape = resolve(self.model).shape

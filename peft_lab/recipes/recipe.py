@@ -130,6 +130,8 @@ def recipe(job: Job) -> Recipe:
     job = replace(job, batch=batch.value)
     epochs = _said(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
+    packing = _said(job, "packing")
+    fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
     ordered = {
         RATE: _rate(job),
         "schedule": _said(job, "schedule"),
@@ -137,13 +139,13 @@ def recipe(job: Job) -> Recipe:
         "batch": batch,
         "epochs": epochs,
         "steps": _derived(
-            "steps", steps, f"{job.rows:,} rows, {figure(epochs.value)} times, {batch.value:,} a step"
+            "steps", steps, f"{job.rows:,} rows, {figure(epochs.value)} times, {batch.value:,} a step{fewer}"
         ),
         **settings,
         "dtype": _step(job, "dtype", job.dtype),
         "optimizer": _said(job, "optimizer"),
         "checkpointing": _step(job, "checkpointing", job.checkpointing),
-        "packing": _said(job, "packing"),
+        "packing": packing,
     }
     return Recipe(job, ordered)
 

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab.cli.plan import _told
+from peft_lab.plan.configs import NARROW
+from peft_lab.plan.files import Written
+from peft_lab.plan.ranking import Candidate, Planned
+
 from .conftest import Run
 
 SMALL = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--rows", "500", "--row-tokens", "100")
@@ -13,9 +18,8 @@ SMALL = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--rows", "500"
 
 @pytest.mark.slow
 def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
-    found = run(
-        *SMALL, "--price", "0.5", "--deadline", "12", "--out", str(tmp_path / "plan"), "--json"
-    ).document
+    done = run(*SMALL, "--price", "0.5", "--deadline", "12", "--out", str(tmp_path / "plan"), "--json")
+    found = done.document
     assert {one["method"] for one in found} == {"full", "lora", "qlora"}
     for one in found:
         assert {
@@ -28,10 +32,21 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
             assert 0 < one[span]["low"] < one[span]["high"]
         assert one["cost"]["high"] == pytest.approx(0.5 * one["hours"]["high"])
         assert one["quality"]["accuracy"] is None and one["quality"]["text"]
-        assert {"train.py", "accelerate.yaml", "skypilot.yaml", "axolotl.yaml", "llama_factory.yaml"} <= set(
-            one["files"]
-        )
+        assert {"train.py", "accelerate.yaml", "skypilot.yaml", "llama_factory.yaml"} <= set(one["files"])
+        lacks = {"axolotl.yaml": NARROW} if one["method"] == "full" else {}
+        assert one["files_missing"] == lacks and ("axolotl.yaml" in one["files"]) is not bool(lacks)
     assert (tmp_path / "plan/train.py").read_text("utf-8") == found[0]["files"]["train.py"]
+    assert "plan, of the first plan, " in done.stderr and ": train.py, " in done.stderr
+
+
+def test_what_is_not_written_is_said() -> None:
+    best = Planned(Candidate("lora", "none", False), None)
+    two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
+    assert _told(Path("here"), best, Written({}, {"train.py": "It is not.", **two})) == [
+        "In here, of the first plan, LoRA, one GPU: nothing.",
+        "  No train.py: It is not.",
+        "  No axolotl.yaml or llama_factory.yaml: Both do not.",
+    ]
 
 
 @pytest.mark.slow
@@ -42,6 +57,7 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
         (("--devices", "none"), "devices"),
         (("--price", "free", "--rows", "0"), "rows is a whole number"),
         (("--price", "free", "--rows", "0", "--json"), "price is a number"),
+        (("--out", __file__), "cannot be written"),
     ],
 )
 def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: str) -> None:

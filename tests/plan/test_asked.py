@@ -55,7 +55,7 @@ def test_all_broken_at_once_is_one_question() -> None:
         ({"model": "bert-base", "seq": "600", "row_tokens": "100"}, {"seq": 512}),
         ({"model": "bert-base", "row_tokens": "600", "seq": "512"}, {"row_tokens": 512, "seq": 512}),
         ({"model": "bert-bse", "row_tokens": "9000"}, {"model": "bert-base", "row_tokens": 512, "seq": 512}),
-        ({"gpu": "cpu", "devices": "2"}, {"devices": 1}),
+        ({"gpu": "cpu", "devices": "2"}, {"gpu": "rtx-4090"}),
         ({"seq": "x", "row_tokens": "5000"}, {"seq": 8_192}),
     ],
 )

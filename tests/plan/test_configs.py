@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import yaml
 
 from peft_lab.plan import configs, keeping
-from peft_lab.plan.files import _dataset
+from peft_lab.plan.facts import NAME
+from peft_lab.plan.files import _dataset, write
+from peft_lab.plan.ranking import Candidate, Planned
+from peft_lab.plan.wanted import Wanted
 from tests.plan.test_script import planned
 
 #: Fields of the tools' own schemas, read in the versions that ``configs`` names.
@@ -77,6 +80,69 @@ def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert "not packed" in configs.llama_factory(facts).splitlines()[0]
     full = yaml.safe_load(configs.llama_factory(planned("full", "fsdp2", tiny["causal-lm"])))
     assert full["finetuning_type"] == "full" and "lora_rank" not in full
+
+
+def test_layers_are_checkpointed_by_one_of_those_who_could(tiny: dict[str, str]) -> None:
+    """accelerate and LLaMA-Factory each wrap a layer where they are told to: with both it is made three times."""
+    for sharding in ("none", "ddp", "fsdp2"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        theirs = yaml.safe_load(configs.accelerate(facts, "LlamaDecoderLayer")).get("fsdp_config", {})
+        own = not yaml.safe_load(configs.llama_factory(facts))["disable_gradient_checkpointing"]
+        assert own + theirs.get("fsdp_activation_checkpointing", False) == 1, sharding
+
+
+def test_both_tools_read_the_same_preferences(tiny: dict[str, str]) -> None:
+    facts = replace(planned("lora", "ddp", tiny["causal-lm"]), objective="preference")
+    row = {"prompt": "Which is longer?", "chosen": "The first.", "rejected": "Neither."}
+    assert set(json.loads(_dataset("preference"))["rows"]["columns"].values()) == set(row)
+    (asked,) = yaml.safe_load(configs.axolotl(facts, ""))["datasets"]
+    # with a mapping as type Axolotl fills each format from the column that its field names
+    read = {
+        name: asked["type"][f"{name}_format"].format(**{name: row[asked["type"][f"field_{name}"]]})
+        for name in row
+    }
+    assert read == row
+
+
+def test_what_a_file_is_started_with_is_there(tiny: dict[str, str]) -> None:
+    """LLaMA-Factory splits a model with accelerate's config, also of a training that the script does not do."""
+    wanted = asdict(Wanted(model=tiny["causal-lm"], objective="preference", devices=2, seq=32))
+    for sharding in ("fsdp2", "ddp"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        found = write(wanted, Planned(Candidate("lora", sharding, True), facts.plan))
+        assert NAME in found.missing
+        assert ("accelerate.yaml" in found.files["llama_factory.yaml"]) == (sharding == "fsdp2")
+        assert ("accelerate.yaml" in found.files) == (sharding == "fsdp2")
+    launched = configs.accelerate(facts, "", scripted=False).splitlines()[0]
+    assert launched.endswith("-m llamafactory.launcher llama_factory.yaml") and NAME not in launched
+
+
+def test_who_puts_no_chat_format_round_rows_says_so(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"])
+    texts, chat = replace(facts, objective="cpt"), planned("lora", "ddp", tiny["causal-lm"])
+    chat = replace(chat, entry=replace(chat.entry, name="own/tiny-Instruct", source="own/tiny-Instruct"))
+    assert [configs.BARE in configs.axolotl(one, "") for one in (facts, chat, texts)] == [True, True, False]
+    # of a chat model LLaMA-Factory finds the format itself
+    assert [configs.BARE in configs.llama_factory(one) for one in (facts, chat, texts)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, str]) -> None:
+    model = tiny["causal-lm"]
+    for sharding, kept, reason in [
+        ("none", "float32", configs.NARROW), ("ddp", "float32", configs.NARROW), ("ddp", "bfloat16", ""),
+        ("fsdp2", "float32", ""), ("fsdp2", "bfloat16", configs.WIDE),
+    ]:  # fmt: skip
+        facts = planned("full", sharding, model, remembered=kept)
+        assert configs.axolotl_refusal(facts) == reason and not configs.factory_refusal(facts)
+        told = yaml.safe_load(configs.llama_factory(facts))
+        assert told["pure_bf16"] == (kept == "bfloat16") != told["bf16"], (
+            "else accelerate widens what is split"
+        )
+    assert not configs.axolotl_refusal(planned("lora", "ddp", model))
 
 
 def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,11 +11,13 @@ import pytest
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Needed, Run
+from peft_lab.models.catalogue import resolve
 from peft_lab.plan.files import write
 from peft_lab.plan.fitting import fitting, widths
 from peft_lab.plan.ranking import Candidate, Planned, evaluate, front
-from peft_lab.plan.verdict import short
+from peft_lab.plan.verdict import loading, short, told_loading
 from peft_lab.plan.wanted import Wanted
+from tests.plan.test_script import planned
 
 GB = 10**9
 
@@ -49,6 +51,20 @@ def test_weights_are_kept_in_float32_where_they_fit_and_else_in_bfloat16(
         assert least > narrow * GB and "weights kept in bfloat16" in short(
             place, situation, "full", sharding, least
         )
+
+
+def test_what_is_split_says_what_loading_it_takes_of_main_memory() -> None:
+    """Every process of the script loads the whole model, of which it keeps a share."""
+    shape = resolve("llama-3.1-70b").shape
+    plan = planned("lora", "fsdp2+offload", "llama-3.1-70b", devices=2, host_bytes=shape.total).plan
+    assert loading(shape, "lora", plan) == 2 * shape.total
+    assert shape.total / 2 < loading(shape, "qlora", plan) < shape.total, "packed as it is loaded"
+    for kept, each in (("float32", 4), ("bfloat16", 2)):
+        assert loading(shape, "full", replace(plan, remembered=kept)) == each * shape.total
+    assert "2 processes" in told_loading(shape, "lora", plan) and "282 GB together" in told_loading(
+        shape, "lora", plan
+    )
+    assert not told_loading(shape, "lora", replace(plan, sharding="ddp")), "each loads what its GPU keeps"
 
 
 def test_what_a_share_of_the_states_rules_out_is_not_simulated() -> None:

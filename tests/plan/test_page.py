@@ -383,7 +383,11 @@ def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.M
     parts = dict.fromkeys(PARTS, 10)
     for method in ("full", "lora"):
         shown_plans.why(Drawn("fsdp2", method, 2, tuple(Moment(phase, parts) for phase in PHASES)), None)
-    assert [("kept in bfloat16" in line, "float32" in line) for line in said if "On each of" in line] == [
+    assert [
+        ("kept in bfloat16" in line, "float32 where that fits" in line)
+        for line in said
+        if "On each of" in line
+    ] == [
         (True, True),
         (False, False),
     ]
@@ -401,6 +405,20 @@ def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.Mon
         assert any("or tokens, or checkpointing." in line for line in said) is not again
 
 
+@pytest.mark.parametrize(
+    ("objective", "said"), [("preference", "reference's pass"), ("rl", "Writing the answers"), ("sft", "")]
+)
+def test_what_is_in_no_figure_is_said_beneath_the_plans(
+    objective: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison's hours are without its reference, and rewards' without what is rewarded."""
+    lines: list[str] = []
+    monkeypatch.setattr(st, "caption", lines.append)
+    monkeypatch.setattr(figures, "table", lambda *_, **__: None)
+    shown_plans.table(Wanted(model="smollm2-135m", objective=objective), [], 0)
+    assert len(lines) == (2 if said else 1) and said in lines[-1]
+
+
 def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told_: list[tuple[Any, ...]] = []
     monkeypatch.setattr(figures, "card", lambda *found: told_.append(found))
@@ -416,6 +434,8 @@ def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.Monke
         "3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "0.04\N{EN DASH}0.09 GPU hours", "",
         "3.00\N{EN DASH}6.00",
     ]  # fmt: skip
+    absent = told_[3][4]
+    assert absent == shown_plans.UNTIMED, "what is lacking are hours: a price may have been said"
 
 
 def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(

@@ -17,7 +17,7 @@ from peft_lab.errors import Unsupported
 from peft_lab.memory.optimizers import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
-from peft_lab.plan import configs, keeping, script
+from peft_lab.plan import configs, keeping, script, spread
 from peft_lab.plan.course import course
 from peft_lab.plan.facts import NAME, Facts, gather
 from peft_lab.plan.files import ABOUT, layer_class
@@ -292,6 +292,30 @@ def test_what_no_script_does_says_why(
     facts = planned(method, sharding, tiny["causal-lm"], **changes)
     with pytest.raises(Unsupported, match=reason):
         script.script(facts)
+
+
+@pytest.mark.parametrize(
+    ("device", "sharding", "met"),
+    [
+        ("cpu", "fsdp2+offload", {"cpu"}), ("cuda:1", "ddp", {"cuda"}), ("cuda:1", "fsdp2", {"cuda"}),
+        ("cuda:1", "fsdp2+offload", {"cpu", "cuda"}),
+    ],
+)  # fmt: skip
+def test_ranks_meet_wherever_their_gradients_are(
+    device: str, sharding: str, met: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offloaded gradients are in main memory, where their norm is taken: NCCL alone has nobody there to sum it up."""
+    import torch.distributed as dist
+
+    asked = list[str]()
+    monkeypatch.setattr(dist, "init_process_group", asked.append)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert spread.begin(device, sharding) == (1, 2)
+    backends = dist.BackendConfig(dist.Backend(asked[0])).get_device_backend_map()
+    assert met <= set(backends)
+    assert backends.get("cuda", "nccl") in ("nccl", "gloo") and backends.get("cpu", "gloo") == "gloo"
+    assert (backends.get("cuda") == "nccl") == (device != "cpu")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from peft_lab.timing.estimate import speed_named
     ("told", "field", "message"),
     [
         ({"gpu": "gtx-1"}, "gpu", "no device called 'gtx-1'"),
+        ({"gpu": "this-machine"}, "gpu", "is no GPU, and Plan is for GPUs"),
         ({"rows": "0"}, "rows", "whole number from 1"),
         ({"deadline": "-1"}, "deadline", "has passed"),
         ({"deadline": "2020-01-01T00:00"}, "deadline", "has passed"),

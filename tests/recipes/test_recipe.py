@@ -95,6 +95,14 @@ def test_known_rates(model: str, method: str, objective: str, rate: float) -> No
     assert found.kind == "cited"
 
 
+def test_steps_are_those_of_padded_rows_and_say_so_where_rows_are_packed(recipes: list[Recipe]) -> None:
+    """Packing is advised, and how many rows fill one is not known: the number beside it is of rows by themselves."""
+    said = {
+        (made["packing"].value is True, "packed, they make fewer" in made["steps"].why) for made in recipes
+    }
+    assert said == {(True, True), (False, False)}
+
+
 def test_a_small_models_rate_is_not_handed_to_a_large_one() -> None:
     for method in all_methods():
         asked = job(method, get_model("smollm2-135m").shape, "sft")

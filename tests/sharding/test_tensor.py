@@ -292,7 +292,7 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
         )
         alone, wanted = learned(build(case.method, case.values, case.tied), case) if rank == 0 else ([], {})
         results.put((rank, alone, shared, apart(wanted, gradients) if rank == 0 else 0.0))
-    end("cpu", 2)
+    end(2)
 
 
 @pytest.mark.further

@@ -14,7 +14,7 @@ from peft_lab.errors import PeftLabError
 from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.files import ABOUT, Written, write
 from peft_lab.plan.ranking import Planned
-from peft_lab.plan.verdict import MEANS
+from peft_lab.plan.verdict import MEANS, told_loading
 from peft_lab.plan.wanted import Wanted
 from peft_lab.recipes.advice import band, figure, label
 from peft_lab.ui.components import figures
@@ -74,7 +74,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
             note += (
                 f"; {one.course.looks:,} looks at held-out rows, {units.roughly(one.looking.value)} in all"
             )
-        figures.card("Time", hours, note, shown.time_of(one), "No data sheet of this card is here.")
+        figures.card("Time", hours, note, shown.time_of(one), shown.UNTIMED)
     with cells[2]:
         shown.cost(one)
     if one.update is not None:
@@ -99,6 +99,8 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         )
     if plan.host_bytes:
         st.markdown(f"Main memory: {units.size(plan.host_bytes)} for each GPU. {figures.badge('simulated')}")
+    if loads := told_loading(wanted.situation().shape, one.candidate.method, plan):
+        st.markdown(f"{loads} {figures.badge('counted')}")
     rows = [
         (label(name), figure(setting.value), band(setting.band), told_by(setting))
         for name, setting in plan.settings.items()

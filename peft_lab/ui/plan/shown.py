@@ -11,7 +11,7 @@ from peft_lab.methods import get_method
 from peft_lab.plan import ranking
 from peft_lab.plan.moments import AWAY, KEPT, KINDS, Drawn
 from peft_lab.plan.ranking import Planned
-from peft_lab.plan.verdict import unmeasured
+from peft_lab.plan.verdict import uncounted, unmeasured
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
@@ -20,6 +20,8 @@ from peft_lab.ui.plan.controls import SCOPE
 from peft_lab.ui.plan.form import METHOD
 from peft_lab.units import Finding, Source
 
+#: In place of hours, and of what they cost.
+UNTIMED = "No data sheet of this card is here."
 #: A dash at which no cell breaks.
 _TO = "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}"
 
@@ -56,7 +58,7 @@ def cost(one: Planned) -> None:
     digits = 0 if paid is None or paid[1] >= 10 else 1 if paid[1] >= 1 else 2
     text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
     note = f"{cards} × time. Say the price of one per hour to see it in money."
-    figures.card("Cost", found, note, text, "Say a price for an hour.")
+    figures.card("Cost", found, note, text, UNTIMED)
 
 
 def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
@@ -85,8 +87,11 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
         st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
         figures.table(heads, rows, numeric=(2, 3), fold=True)
     st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
-    if unsure := unmeasured(wanted.situation().shape):
+    situation = wanted.situation()
+    if unsure := unmeasured(situation.shape):
         st.caption(unsure)
+    if beside := uncounted(situation):
+        st.caption(beside)
 
 
 def pick(ranked: Sequence[Planned]) -> Planned:
@@ -137,7 +142,8 @@ def why(drawn: Drawn, beside: Drawn | None) -> None:
     """What the drawing shows, in words with its figures."""
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
-    held = f", weights kept in {KEPT} (plans that split them keep float32)" if drawn.method == "full" else ""
+    full = drawn.method == "full"
+    held = f", weights kept in {KEPT} (plans that split them keep float32 where that fits)" if full else ""
     step = "checkpointed step" if drawn.checkpointing else "step"
     cuts = "fewer rows or tokens" if drawn.checkpointing else "fewer rows or tokens, or checkpointing"
     lines = [
