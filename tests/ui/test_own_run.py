@@ -173,6 +173,14 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert any("A run is under way" in info.value for info in looking.info)
 
 
+def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:
+    run = runs(START, READY, step(1), step(2), memory(5_000))
+    app = opened("lora", run=run.id, tab="train")
+    assert not app.exception
+    assert "trained BitFit: it is shown on the page of that method" in told(app)
+    assert not app.button(key="lora-train").disabled
+
+
 @pytest.mark.parametrize("mark", [None, "another-browser-entirely"])
 def test_nobody_elses_run_is_taken_for_ones_own(runs: Any, mark: str | None) -> None:
     runs(START, READY, step(1), mark=mark)

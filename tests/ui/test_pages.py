@@ -146,6 +146,26 @@ def test_models_known_by_shape_are_counted_or_refused(
         assert f"counted and formula both give **{formula.trainable:,}**" in told(app)
 
 
+def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "get_pool", BusyPool)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    app.query_params["tab"] = "memory"
+    app.query_params["model"] = "llama-3.2-3b"
+    app.switch_page("pages/lora.py").run()
+    shown = {}
+    for model, tokens in (("llama-3.2-3b", 4096), ("minilm-l6", None), ("llama-3.2-3b", None)):
+        box = next(box for box in app.selectbox if box.label == "Model")
+        if box.value != model:
+            box.set_value(model).run()
+        if tokens is not None:
+            next(box for box in app.number_input if box.label == "Tokens per row").set_value(tokens).run()
+        assert not app.exception
+        shown[model] = next(box.value for box in app.number_input if box.label == "Tokens per row")
+    assert shown == {"llama-3.2-3b": 4096, "minilm-l6": 512}
+
+
 def test_the_count_follows_the_address() -> None:
     app = opened("lora", model="llama-3.2-3b", r="16", target_modules="q_proj,v_proj")
     assert metric(app, "Trainable parameters") == "4,587,520"
@@ -159,6 +179,9 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"r": "many"}, "is a whole number"),
         ("lora", {"steps": "x", "tab": "train"}, "which is not a number"),
         ("lora", {"steps": "0", "tab": "train"}, "Steps must be from 1"),
+        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "which is not a number that can be set"),
+        ("lora", {"task": "jsno"}, "no task called 'jsno'. Did you mean 'json'?"),
+        ("lora", {"run": "20260101-000000-lora"}, "no run called '20260101-000000-lora'"),
         ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),
