@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model, resolve
 from peft_lab.ui.components.knobs import module_options
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import memory
 from peft_lab.ui.pages import method_pages
+from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.ui.badges import cards, sources, without_badge
 
@@ -30,7 +32,11 @@ def opened(page: str, **address: str) -> AppTest:
     for name, value in address.items():
         app.query_params[name] = value
     app.switch_page(f"pages/{page}.py")
-    app.run()
+    return came(app.run())
+
+
+def came(app: AppTest) -> AppTest:
+    """The page with what it waited for."""
     # A page does not wait long for what counts and simulates; a browser draws it again by itself.
     until = time.monotonic() + SECONDS
     while (
@@ -164,6 +170,26 @@ def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_cho
         assert not app.exception
         shown[model] = next(box.value for box in app.number_input if box.label == "Tokens per row")
     assert shown == {"llama-3.2-3b": 4096, "minilm-l6": 512}
+
+
+def test_a_models_folder_that_changed_is_counted_anew(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": 64,
+    }  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config), "utf-8")
+    # a page does not wait for a busy machine's process to begin
+    inspector.get_inspector(inspector.Worker.MODELS).ask(resolve, str(tmp_path))
+    app = opened("lora", model=str(tmp_path))
+    assert metric(app, "Trainable parameters") == "2,048"
+    file.write_text(json.dumps(config | {"num_hidden_layers": 3}), "utf-8")
+    app = came(app.run())
+    assert not app.exception
+    assert metric(app, "Trainable parameters") == "3,072"
+    file.write_text("{", "utf-8")
+    app = came(app.run())
+    assert not app.exception and "no usable config.json. The page still shows" in told(app)
 
 
 def test_the_count_follows_the_address() -> None:
