@@ -67,6 +67,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         with st.container(key="bench-title", gap=None):
             st.title(spec.title)
             st.markdown(spec.summary)
+            for name in ("run", "tab"):  # in the grid below they would stand under everything
+                problem = state.address_problem(slug, name)
+                if problem:
+                    st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
         figures = st.container()
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
@@ -185,12 +189,9 @@ def _take_run(slug: str, text: str) -> None:
 
 def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
     """Draw the list of tabs: the open one's title, and the place for what it shows."""
-    problem = state.address_problem(slug, "run")
-    if problem:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     titles = _titles(slug)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
     start = next((title for title in titles if title.lower() == wanted), titles[0])
-    title, place = tab_list(slug, titles, start)
+    title, place = tab_list(slug, titles, start, tells=False)
     state.remember(slug, "tab", title.lower())
     return title, place
