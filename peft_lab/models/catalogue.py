@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from peft_lab.assets.stamps import stamp
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.models import images, own, shapes
@@ -145,9 +146,8 @@ def weights_here(entry: ModelEntry) -> bool:
     return entry.live if entry.name in catalogue() else has_weights(entry.name)
 
 
-@cache
 def resolve(name: str) -> ModelEntry:
-    """A catalogue entry, or an entry made from the config of a Hugging Face id or a local folder.
+    """A catalogue entry, or an entry made from the config of a Hugging Face id or a local folder, as it is now.
 
     Imports torch and transformers for names outside the catalogue; never runs code that comes with a model.
 
@@ -160,6 +160,11 @@ def resolve(name: str) -> ModelEntry:
             place = "that this class may use" if mode.on() else "on this machine"
             raise BadInput(f"'{name[:200]}' is neither a folder {place} nor a Hugging Face id.", "model")
         return get_model(name)
+    return _read_entry(name, stamp(name))
+
+
+@cache
+def _read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

@@ -237,7 +237,7 @@ def _check_images(run: RunRequest, entry: ModelEntry) -> None:
 def entry_of(name: str) -> ModelEntry:
     """The model by name; one outside the catalogue is read in the inspector process, because that imports torch."""
     if not models.looks_external(name):
-        return models.get_model(name)
+        return models.resolve(name)
     from peft_lab.workers import inspector
 
     return inspector.ask(models.resolve, name)

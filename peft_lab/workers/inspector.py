@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from peft_lab import machine
 from peft_lab.assets import store as assets
+from peft_lab.assets.stamps import stamp
 from peft_lab.classroom import asking, folders, mode
 from peft_lab.errors import RunError, SimulationError, Unsupported
 from peft_lab.workers import failed, processes
@@ -193,12 +194,22 @@ def _end_children() -> None:
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """A question by value: equal keys mean equal questions. Raises TypeError for what is neither JSON-able nor a
-    dataclass."""
+    """A question by value: equal keys mean equal questions, about the same state of a model's folder. Raises TypeError
+    for what is neither JSON-able nor a dataclass."""
     asked = json.dumps([args, kwargs], sort_keys=True, default=asdict)
     if len(asked) > _LONGEST:
         asked = hashlib.sha256(asked.encode()).hexdigest()
-    return f"{function.__module__}.{function.__qualname__}{asked}"
+    stamped = [found for one in (*args, *kwargs.values()) if (found := stamp(_model(one)))]
+    return f"{function.__module__}.{function.__qualname__}{asked}{stamped or ''}"
+
+
+def _model(argument: object) -> str:
+    """The model that an argument names or is about; empty where it is about none."""
+    if isinstance(argument, Mapping):
+        argument = argument.get("model")
+    elif not isinstance(argument, str):
+        argument = getattr(argument, "model", None)
+    return argument if isinstance(argument, str) else ""
 
 
 class Worker(StrEnum):

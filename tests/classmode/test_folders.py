@@ -28,9 +28,9 @@ NEITHER = "neither a folder that this class may use nor a Hugging Face id"
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    resolve.cache_clear()
+    catalogue._read_entry.cache_clear()
     yield
-    resolve.cache_clear()
+    catalogue._read_entry.cache_clear()
 
 
 @pytest.fixture(autouse=True)

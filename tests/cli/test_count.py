@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
-from peft_lab.models.catalogue import get_model, resolve
+from peft_lab.models.catalogue import get_model
 from peft_lab.tasks import get_task
 
 from .conftest import Run
@@ -155,7 +155,6 @@ def test_a_model_in_a_folder(run: Run, tmp_path: Path) -> None:
     file.write_text(json.dumps(config))
     (row,) = run(*ask, "--json").document
     assert row["trainable"] == row["formula"]
-    resolve.cache_clear()
     for slip in (
         {"hidden_size": "wide"},
         {"num_attention_heads": 0},
@@ -186,7 +185,6 @@ DEEPSEEK = {
 
 def folder_of(tmp_path: Path, config: dict[str, object]) -> str:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    resolve.cache_clear()
     return str(tmp_path)
 
 

@@ -14,7 +14,7 @@ from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import AssetError, BadInput, UnknownName
 from peft_lab.models import loading
-from peft_lab.models.catalogue import get_model, resolve
+from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import Quantization
 
 ROOT = str(Path(loading.__file__).parents[2])
@@ -88,7 +88,6 @@ def test_a_local_folder_loads_but_pickles_and_foreign_code_do_not(tmp_path: Path
     config |= {"model_type": "mystery", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text("raise SystemExit('ran')")
-    resolve.cache_clear()
     with pytest.raises(BadInput, match="code of its own"):
         loading.load_base(str(folder))
 

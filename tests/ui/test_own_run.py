@@ -173,6 +173,23 @@ def test_a_page_opened_anew_finds_the_run_of_its_own_browser(runs: Any) -> None:
     assert any("A run is under way" in info.value for info in looking.info)
 
 
+def test_a_run_of_another_method_in_the_address_is_not_shown_as_one_of_this(runs: Any) -> None:
+    run = runs(START, READY, step(1), step(2), memory(5_000))
+    app = opened("lora", run=run.id, tab="train")
+    assert not app.exception
+    assert "trained BitFit: it is shown on the page of that method" in told(app)
+    assert not app.button(key="lora-train").disabled
+
+
+def test_a_run_whose_model_is_gone_is_shown_without_what_needs_it(runs: Any) -> None:
+    run = runs(START, READY, step(1), step(2), memory(5_000))
+    asked = run.folder / "spec.json"
+    asked.write_text(asked.read_text("utf-8").replace("minilm-l6", "/gone/my-model"), "utf-8")
+    app = opened("bitfit", run=run.id, tab="train")
+    assert not app.exception
+    assert "This run trained /gone/my-model" in told(app) and "Peak of one step" in told(app)
+
+
 @pytest.mark.parametrize("mark", [None, "another-browser-entirely"])
 def test_nobody_elses_run_is_taken_for_ones_own(runs: Any, mark: str | None) -> None:
     runs(START, READY, step(1), mark=mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model, resolve
 from peft_lab.ui.components.knobs import module_options
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.sections import memory
 from peft_lab.ui.pages import method_pages
+from peft_lab.workers import inspector
 from tests.conftest import link
 from tests.ui.badges import cards, sources, without_badge
 
@@ -30,7 +32,11 @@ def opened(page: str, **address: str) -> AppTest:
     for name, value in address.items():
         app.query_params[name] = value
     app.switch_page(f"pages/{page}.py")
-    app.run()
+    return came(app.run())
+
+
+def came(app: AppTest) -> AppTest:
+    """The page with what it waited for."""
     # A page does not wait long for what counts and simulates; a browser draws it again by itself.
     until = time.monotonic() + SECONDS
     while (
@@ -146,6 +152,46 @@ def test_models_known_by_shape_are_counted_or_refused(
         assert f"counted and formula both give **{formula.trainable:,}**" in told(app)
 
 
+def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "get_pool", BusyPool)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    app.query_params["tab"] = "memory"
+    app.query_params["model"] = "llama-3.2-3b"
+    app.switch_page("pages/lora.py").run()
+    shown = {}
+    for model, tokens in (("llama-3.2-3b", 4096), ("minilm-l6", None), ("llama-3.2-3b", None)):
+        box = next(box for box in app.selectbox if box.label == "Model")
+        if box.value != model:
+            box.set_value(model).run()
+        if tokens is not None:
+            next(box for box in app.number_input if box.label == "Tokens per row").set_value(tokens).run()
+        assert not app.exception
+        shown[model] = next(box.value for box in app.number_input if box.label == "Tokens per row")
+    assert shown == {"llama-3.2-3b": 4096, "minilm-l6": 512}
+
+
+def test_a_models_folder_that_changed_is_counted_anew(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": 64,
+    }  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config), "utf-8")
+    # a page does not wait for a busy machine's process to begin
+    inspector.get_inspector(inspector.Worker.MODELS).ask(resolve, str(tmp_path))
+    app = opened("lora", model=str(tmp_path))
+    assert metric(app, "Trainable parameters") == "2,048"
+    file.write_text(json.dumps(config | {"num_hidden_layers": 3}), "utf-8")
+    app = came(app.run())
+    assert not app.exception
+    assert metric(app, "Trainable parameters") == "3,072"
+    file.write_text("{", "utf-8")
+    app = came(app.run())
+    assert not app.exception and "no usable config.json. The page still shows" in told(app)
+
+
 def test_the_count_follows_the_address() -> None:
     app = opened("lora", model="llama-3.2-3b", r="16", target_modules="q_proj,v_proj")
     assert metric(app, "Trainable parameters") == "4,587,520"
@@ -159,6 +205,9 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"r": "many"}, "is a whole number"),
         ("lora", {"steps": "x", "tab": "train"}, "which is not a number"),
         ("lora", {"steps": "0", "tab": "train"}, "Steps must be from 1"),
+        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "which is not a number that can be set"),
+        ("lora", {"task": "jsno"}, "no task called 'jsno'. Did you mean 'json'?"),
+        ("lora", {"run": "20260101-000000-lora"}, "no run called '20260101-000000-lora'"),
         ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),

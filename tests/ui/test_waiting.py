@@ -138,15 +138,21 @@ def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    late: Future[Any] = Future()
+    counted, late = Future[Any](), Future[Any]()
     asked: list[list[Future[Any]]] = []
-    monkeypatch.setattr(method_page, "expect", lambda choice: Expected(late))
+
+    def expect(choice: Any) -> Expected:
+        counted.set_exception(Unsupported("not this"))  # between the page's look at the count and all else
+        return Expected(late)
+
+    monkeypatch.setattr(method_page, "_ask", lambda choice: counted)
+    monkeypatch.setattr(method_page, "expect", expect)
     monkeypatch.setattr(
         method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))
     )
     monkeypatch.setattr(method_page, "come_back", asked.append)
     app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
     app.switch_page("pages/bitfit.py").run()
-    assert not app.exception and late.done()
+    assert not app.exception and late.done() and counted.done()
     (futures,) = asked
-    assert late in futures
+    assert late in futures and counted in futures

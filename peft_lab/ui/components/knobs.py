@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError
+from peft_lab.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, Problem
 from peft_lab.methods.knobs import Knob, is_read
@@ -72,6 +72,14 @@ def read_model(text: str) -> None:
     state.remember("shared", "model", from_address(text))
 
 
+def read_task(text: str) -> None:
+    """An address's task. Raises UnknownName where there is none of that name."""
+    known = [*(task.name for task in all_tasks()), OWN_TASK]
+    if text not in known:
+        raise UnknownName("task", text[:60], known, "task")
+    state.remember("shared", "task", text)
+
+
 def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
     """What takes each of this page's parameters out of the address. The model comes first: defaults depend on it."""
 
@@ -86,7 +94,7 @@ def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
 
         return read
 
-    table: dict[str, Any] = {"model": read_model, "task": lambda text: state.remember("shared", "task", text)}
+    table: dict[str, Any] = {"model": read_model, "task": read_task}
     return table | {knob.name: take(knob) for knob in spec.knobs}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from peft_lab.assets.stamps import stamp
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
@@ -23,6 +24,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
 SCOPE = "models"
+STAMPS = "models-stamps"  # of their folders when they were looked up
 MOST_CHARACTERS = 300
 PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
@@ -35,19 +37,32 @@ HELP = (
 
 
 def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
-    """The model of that name, of the catalogue or not.
+    """The model of that name, of the catalogue or not; one that was known, as long as its folder makes no model now.
 
     Raises:
         BadInput: no such model, or none that can be used. TimeoutError: not known within ``patience`` seconds.
     """
+    try:
+        return _entry_now(name, patience)
+    except (PeftLabError, TimeoutError):
+        known: ModelEntry | None = state.remembered(SCOPE, name, None)
+        if known is None:
+            raise
+        return known
+
+
+def _entry_now(name: str, patience: float) -> ModelEntry:
+    """As :func:`entry_of`, of a folder as it is now."""
     if name in catalogue():
         return catalogue()[name]
+    if not models.looks_external(name):
+        return models.resolve(name)  # which says at once that there is none
+    stamped = stamp(name)
     known: ModelEntry | None = state.remembered(SCOPE, name, None)
-    if known is None:
-        if not models.looks_external(name):
-            return models.resolve(name)  # which says at once that there is none
+    if known is None or state.remembered(STAMPS, name, stamped) != stamped:
         known = _look_up(name).result(timeout=patience)
         state.remember(SCOPE, name, known)
+        state.remember(STAMPS, name, stamped)
     return known
 
 
@@ -73,7 +88,7 @@ def from_address(text: str) -> str:
     """
     name = normal(text)
     try:
-        entry_of(name)
+        _entry_now(name, ADDRESS_PATIENCE)
     except TimeoutError:
         raise BadInput(f"'{name}' could not be looked up within {ADDRESS_PATIENCE:.0f} s.", "model") from None
     except PeftLabError as error:
@@ -121,7 +136,7 @@ def choose_model(
         return Chosen(current, typed, because)
     try:
         name = normal(text or current.name)
-        entry = entry_of(name, PATIENCE)
+        entry = _entry_now(name, PATIENCE)
     except TimeoutError:
         come_back([_look_up(name)])
         st.markdown(f"Looking for '{plain(name)}'…")

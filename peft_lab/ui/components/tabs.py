@@ -26,16 +26,18 @@ def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) ->
     return title
 
 
-def tab_list(scope: str, titles: Sequence[str], wanted: str) -> tuple[str, DeltaGenerator]:
+def tab_list(
+    scope: str, titles: Sequence[str], wanted: str, tells: bool = True
+) -> tuple[str, DeltaGenerator]:
     """Draw the list of tabs: the title of the open one, and the place for what it shows, which may be drawn after what
-    stands below the tabs. A tab that the address names and there is none of is told above them.
+    stands below the tabs. A tab that the address names and there is none of is told above them, if it ``tells``.
 
     ``wanted`` is the tab to begin with, when the page is opened or returned to. Streamlit makes the default part of
     what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
     during a draw would belong to tabs that are gone.
     """
     problem = state.address_problem(scope, "tab")
-    if problem:
+    if problem and tells:
         st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     key = state.widget_key(scope, "tabs")
     start = state.first_default(key, wanted)

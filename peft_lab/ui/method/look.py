@@ -75,6 +75,8 @@ _BENCH = """
   .st-key-bench [role="tabpanel"] [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-bench [role="tabpanel"] [data-testid="stColumn"] { min-width: 100%; }
   .st-key-bench [role="tabpanel"] [data-testid="stColumn"]:has([data-testid="stNumberInput"]) { min-width: 9.5rem; }
+  /* beside so few digits there is no room for "Press Enter to apply": it lay over them */
+  .st-key-bench [role="tabpanel"] [data-testid="stNumberInput"] [data-testid="InputInstructions"] { display: none; }
   .st-key-bench [role="tabpanel"] [class*="-standing"] [data-testid="stHorizontalBlock"] { flex-wrap: nowrap; }
   .st-key-bench [role="tabpanel"] [class*="-standing"] [data-testid="stColumn"] { min-width: 0; }
   .st-key-bench [role="tabpanel"] [class*="-standing"] [data-testid="stColumn"]:last-child { flex: 0 0 6.5rem; }

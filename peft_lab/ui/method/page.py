@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab import experiments, since
 from peft_lab.counting.count import CountReport, count
-from peft_lab.errors import PeftLabError, UnknownName
+from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.queue import calibrating
+from peft_lab.runs import store
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.tabs import tab_list
@@ -58,13 +60,17 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         slug,
         readers(spec, first_model)
         | training_readers(slug)
-        | {"run": lambda text: show_run(slug, text)}
+        | {"run": lambda text: _take_run(slug, text)}
         | {"tab": lambda text: _take_tab(slug, text)},
     )
     with st.container(key="bench-top"):
         with st.container(key="bench-title", gap=None):
             st.title(spec.title)
             st.markdown(spec.summary)
+            for name in ("run", "tab"):  # in the grid below they would stand under everything
+                problem = state.address_problem(slug, name)
+                if problem:
+                    st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
         figures = st.container()
     with st.container(key="bench"):
         # first of all, as one sees them: by Tab the list is reached, then what it opens, then knobs and drawing
@@ -74,9 +80,10 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
         counted = _ask(choice)
-        report = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        report, missing = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
         expected = expect(choice)
-        missing = [one for one in (counted, expected.answer) if one is not None and is_open(one)]
+        if expected.answer is not None and is_open(expected.answer):
+            missing.append(expected.answer)
         with figures:
             headline(choice, report, expected)
         with st.container(key="bench-strip"):
@@ -145,17 +152,20 @@ def _ask(choice: Choice) -> Future[CountReport] | None:
     return inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values))
 
 
-def _count(asked: Future[CountReport] | None, patience: float) -> CountReport | None:
-    """The count, waited for briefly. While the counting process is still at it, the page goes on without."""
+def _count(
+    asked: Future[CountReport] | None, patience: float
+) -> tuple[CountReport | None, list[Future[Any]]]:
+    """The count, waited for briefly. While the counting process is still at it, the page goes on without, and has to
+    come back for what is in the list, however soon it comes then."""
     if asked is None:
-        return None
+        return None, []
     try:
-        return asked.result(timeout=patience)
+        return asked.result(timeout=patience), []
     except TimeoutError:
-        return None
+        return None, [asked]
     except PeftLabError as error:
         st.error(plain(error))
-        return None
+        return None, []
 
 
 def _take_tab(slug: str, text: str) -> None:
@@ -165,11 +175,23 @@ def _take_tab(slug: str, text: str) -> None:
     state.remember(slug, "tab", text)
 
 
+def _take_run(slug: str, text: str) -> None:
+    """Show the run that the address names. Raises BadInput where there is none of this method."""
+    try:
+        method = store.get(text).spec.method
+    except RunError as error:
+        raise BadInput(str(error), "run") from None
+    if method != slug:
+        trained = get_method(method).title
+        raise BadInput(f"The run '{text}' trained {trained}: it is shown on the page of that method.", "run")
+    show_run(slug, text)
+
+
 def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
     """Draw the list of tabs: the open one's title, and the place for what it shows."""
     titles = _titles(slug)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
     start = next((title for title in titles if title.lower() == wanted), titles[0])
-    title, place = tab_list(slug, titles, start)
+    title, place = tab_list(slug, titles, start, tells=False)
     state.remember(slug, "tab", title.lower())
     return title, place

@@ -8,7 +8,9 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.errors import PeftLabError
 from peft_lab.methods.lora.insight import GRID
+from peft_lab.models.shapes import ModelKind
 from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
 from peft_lab.ui import state
@@ -198,11 +200,18 @@ def _range(values: list[float]) -> str:
     return f"{high:.3g} in all {len(values)}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
+def kind_of(identity: str) -> ModelKind | None:
+    """What a run's model reads and writes; ``None`` where its folder is gone."""
+    try:
+        return entry_of(store.get(identity).spec.model).kind
+    except PeftLabError:
+        return None
+
+
 def held_out(identity: str) -> str:
     """What a run's model was asked when no sentence or image of its training was to be used."""
-    return (
-        f"held-out {'images' if entry_of(store.get(identity).spec.model).kind == 'vision' else 'sentences'}"
-    )
+    kind = kind_of(identity)
+    return f"held-out {'images' if kind == 'vision' else 'sentences' if kind else 'rows'}"
 
 
 def _merge(rows: list[Row], held: str) -> None:

@@ -8,8 +8,6 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.runs import store
-from peft_lab.runs.spec import entry_of
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
@@ -44,13 +42,13 @@ def show(choice: Choice) -> None:
         return
     known = read_insight(identity)
     rounding = known.get("rounding", {})
-    kind, held = entry_of(store.get(identity).spec.model).kind, lora.held_out(identity)
+    kind, held = lora.kind_of(identity), lora.held_out(identity)
     _rounding(rounding, kind, held)
     _merges(known.get("merges", []), rounding.get("bits", 4), held)
     lora.trained(choice.spec.slug, identity)
 
 
-def _rounding(found: dict[str, Any], kind: ModelKind, held: str) -> None:
+def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
     """What the fewer bits of the base did to its outputs, beside what training did. Earlier runs did not note it."""
     if not found:
         return

@@ -7,11 +7,13 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.errors import PeftLabError
 from peft_lab.methods.base import Formula
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs import store
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.model_choice import entry_of
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.units import Source
 
@@ -25,7 +27,12 @@ def show_run(slug: str, identity: str, found: dict[str, Any]) -> None:
     with left:
         _along(slug, found)
     with right:
-        _costs(entry_of(store.get(identity).spec.model).shape, found)
+        try:
+            shape = entry_of(store.get(identity).spec.model).shape
+        except PeftLabError as error:  # its folder is gone
+            st.info(plain(error))
+            return
+        _costs(shape, found)
 
 
 def mean(share: Shares) -> float:

@@ -30,7 +30,7 @@ def memory_beside(run: Run) -> None:
     spec = run.spec
     asked = {f"{get_method(spec.method).title}, simulated": _ask(spec)}
     if spec.method != FULL:
-        asked["Full fine-tuning, simulated"] = _ask(_full(spec))
+        asked["Full fine-tuning, simulated"] = _ask_full(spec)
     st.markdown("##### Peak of one step")
 
     def bars() -> None:
@@ -45,10 +45,16 @@ def memory_beside(run: Run) -> None:
     come_back(open_)
 
 
-def _full(spec: RunSpec) -> RunSpec:
-    """The same run with every weight trained."""
-    method, shape = get_method(FULL), entry_of(spec.model).shape
-    return replace(spec, method=FULL, values=method.complete(shape, {}))
+def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
+    """Of the same run with every weight trained; why not, where its model's folder is gone."""
+    method = get_method(FULL)
+    try:
+        values = method.complete(entry_of(spec.model).shape, {})
+    except PeftLabError as error:
+        none: Future[dict[str, int]] = Future()
+        none.set_exception(error)
+        return none
+    return _ask(replace(spec, method=FULL, values=values))
 
 
 def _ask(spec: RunSpec) -> Future[dict[str, int]]:

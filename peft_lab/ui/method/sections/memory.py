@@ -30,6 +30,7 @@ from peft_lab.workers.pool import get_pool
 
 FULL = "full"
 DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
+UNLIMITED = 131_072  # tokens of a row, where a model has no fixed number of positions
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
@@ -87,12 +88,21 @@ def step_now(choice: Choice) -> StepRequest:
     """The step that is set, whether or not its controls are drawn."""
     slug = choice.spec.slug
     now = {
-        name: st.session_state.get(
-            state.widget_key(slug, f"m-{name}"), state.remembered(slug, f"m-{name}", first)
-        )
+        name: st.session_state.get(_key(choice, name), state.remembered(slug, f"m-{name}", first))
         for name, first in _usual(choice).items()
     }
     return _step(choice, now)
+
+
+def _key(choice: Choice, name: str) -> str:
+    """A control's key. How long a row can be depends on the model: a longer one's length is not asked of another."""
+    limit = (str(_longest(choice)),) if name == "seq" else ()
+    return state.widget_key(choice.spec.slug, f"m-{name}", *limit)
+
+
+def _longest(choice: Choice) -> int:
+    """Tokens of a row, at most."""
+    return choice.shape.max_positions or UNLIMITED
 
 
 def _image(choice: Choice) -> int:
@@ -101,7 +111,7 @@ def _image(choice: Choice) -> int:
 
 
 def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
-    seq = _image(choice) or now["seq"]
+    seq = _image(choice) or min(now["seq"], _longest(choice))
     setting = Setting(now["batch"], seq, optimizer=now["optimizer"], device=now["device"])
     about = (choice.entry.name, choice.spec.slug, choice.values)
     return StepRequest(*about, setting, now["dtype"], now["checkpointing"])
@@ -110,15 +120,17 @@ def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
 def _controls(choice: Choice) -> StepRequest:
     slug, usual = choice.spec.slug, _usual(choice)
     cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
-    batch = cells[0].number_input("Batch size", 1, 4096, **_kept(slug, "m-batch", usual["batch"]))
+    rows = int(state.remembered(slug, "m-batch", usual["batch"]))
+    batch = cells[0].number_input("Batch size", 1, 4096, rows, 1, key=_key(choice, "batch"))
+    seq, most = int(state.remembered(slug, "m-seq", usual["seq"])), _longest(choice)
     if image := _image(choice):
         key = state.widget_key(slug, "m-seq", choice.entry.name)
         cells[1].number_input("Positions per image", value=image, disabled=True, key=key)
-        seq = int(state.remembered(slug, "m-seq", usual["seq"]))
     else:
-        seq = cells[1].number_input(
-            "Tokens per row", 1, choice.shape.max_positions or 131072, **_kept(slug, "m-seq", usual["seq"])
-        )
+        start = min(seq, most)
+        chosen = cells[1].number_input("Tokens per row", 1, most, start, 1, key=_key(choice, "seq"))
+        # what this model cannot read is kept for the one that it was chosen for
+        seq = seq if chosen == start else chosen
     dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
     optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
     device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
@@ -132,14 +144,6 @@ def _controls(choice: Choice) -> StepRequest:
     for name, value in now.items():
         state.remember(slug, f"m-{name}", value)
     return _step(choice, now)
-
-
-def _kept(slug: str, name: str, default: int) -> dict[str, Any]:
-    return {
-        "value": int(state.remembered(slug, name, default)),
-        "step": 1,
-        "key": state.widget_key(slug, name),
-    }
 
 
 def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
