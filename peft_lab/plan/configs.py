@@ -39,12 +39,12 @@ NOT_PACKED_ALIKE = (
 #: What Axolotl keeps otherwise than a plan whose weights all learn (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``), by whether they are split.
 NARROW = (
-    "Axolotl loads weights in the 16 bits in which it computes, and updates them there; this plan remembers them in "
-    "float32."
+    "Axolotl loads weights in the half precision in which it computes, and updates them there; this plan remembers them "
+    "in full precision."
 )
 WIDE = (
-    "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to float32; this plan keeps them in "
-    "bfloat16."
+    "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to full precision; this plan keeps them "
+    "in half precision."
 )
 #: Columns of a row that says which of two answers is better.
 _JUDGED = ("prompt", "chosen", "rejected")

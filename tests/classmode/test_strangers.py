@@ -104,6 +104,7 @@ OTHERS = {
     "ui.method.inside.intruders.intruders": "draws; asks intruding.ask",
     "ui.method.inside.lora.trained": "draws what read_insight gave; asks the store",
     "ui.method.inside.lora.held_out": "asks the store",
+    "ui.method.inside.lora.kind_of": "asks the store",
     **dict.fromkeys(
         [f"tour.progress.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
         + ["ui.tour.links.place", "ui.tour.links.filled"],

@@ -207,7 +207,7 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"steps": "0", "tab": "train"}, "Steps must be from 1"),
         ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "which is not a number that can be set"),
         ("lora", {"task": "jsno"}, "no task called 'jsno'. Did you mean 'json'?"),
-        ("lora", {"run": "20260101-000000-lora"}, "no run called '20260101-000000-lora'"),
+        ("lora", {"run": "20260101-000000-lora"}, "The run that it names is not here"),
         ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),

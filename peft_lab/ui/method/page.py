@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,7 @@ from peft_lab import experiments, since
 from peft_lab.counting.count import CountReport, count
 from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
 from peft_lab.methods import get_method
+from peft_lab.methods.base import Problem
 from peft_lab.queue import calibrating
 from peft_lab.runs import store
 from peft_lab.ui import pages, state
@@ -80,11 +82,15 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
         counted = _ask(choice)
-        report, missing = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        report, missing, refused = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        if refused:
+            choice = replace(choice, problems=(*choice.problems, Problem("model", refused)))
         expected = expect(choice)
         if expected.answer is not None and is_open(expected.answer):
             missing.append(expected.answer)
         with figures:
+            if refused:
+                st.error(plain(refused))
             headline(choice, report, expected)
         with st.container(key="bench-strip"):
             strip(choice, report)
@@ -154,18 +160,17 @@ def _ask(choice: Choice) -> Future[CountReport] | None:
 
 def _count(
     asked: Future[CountReport] | None, patience: float
-) -> tuple[CountReport | None, list[Future[Any]]]:
-    """The count, waited for briefly. While the counting process is still at it, the page goes on without, and has to
-    come back for what is in the list, however soon it comes then."""
+) -> tuple[CountReport | None, list[Future[Any]], str]:
+    """The count, waited for briefly; what the page has to come back for, however soon it comes then, while the counting
+    process is still at it; and why there is none."""
     if asked is None:
-        return None, []
+        return None, [], ""
     try:
-        return asked.result(timeout=patience), []
+        return asked.result(timeout=patience), [], ""
     except TimeoutError:
-        return None, [asked]
+        return None, [asked], ""
     except PeftLabError as error:
-        st.error(plain(error))
-        return None, []
+        return None, [], str(error)
 
 
 def _take_tab(slug: str, text: str) -> None:
@@ -178,7 +183,11 @@ def _take_tab(slug: str, text: str) -> None:
 def _take_run(slug: str, text: str) -> None:
     """Show the run that the address names. Raises BadInput where there is none of this method."""
     try:
-        method = store.get(text).spec.method
+        run = store.get(text)
+    except RunError:
+        raise BadInput("The run that it names is not here.", "run") from None
+    try:
+        method = run.spec.method
     except RunError as error:
         raise BadInput(str(error), "run") from None
     if method != slug:
