@@ -39,8 +39,8 @@ NOT_PACKED_ALIKE = (
 #: What Axolotl keeps otherwise than a plan whose weights all learn (its ``resolve_dtype``; accelerate's
 #: ``fsdp2_prepare_model``), by whether they are split.
 NARROW = (
-    "Axolotl loads weights in the half precision in which it computes, and updates them there; this plan remembers them "
-    "in full precision."
+    "Axolotl loads weights in the half precision in which it computes, and updates them there; this plan remembers "
+    "them in full precision."
 )
 WIDE = (
     "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to full precision; this plan keeps them "
