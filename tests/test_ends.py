@@ -32,7 +32,7 @@ def test_what_is_installed_here_does_not_differ() -> None:
 
 @pytest.mark.parametrize("oldest", ["0.1.0", HERE["peft"]])
 def test_an_end_is_tried_unless_it_is_what_is_here(
-    oldest: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    oldest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(sys, "argv", ["ends", "oldest"])
@@ -42,6 +42,8 @@ def test_an_end_is_tried_unless_it_is_what_is_here(
         asked.append((end, wanted["peft"]))
         return Path("python")
 
+    (tmp_path / ".venv-oldest").mkdir()
+    monkeypatch.setattr(ends, "ROOT", tmp_path)
     monkeypatch.setattr(ends, "make", make)
     monkeypatch.setattr(ends, "_run", lambda *command: asked.append(command))
     ends.main()
@@ -53,6 +55,7 @@ def test_an_end_is_tried_unless_it_is_what_is_here(
         made, tested = asked
         assert made == ("oldest", "0.1.0") and tested[:3] == ("python", "-m", "pytest")
         assert set(ends.TESTS) <= set(tested)
+    assert (tmp_path / ".venv-oldest").exists() == (asked == [])
 
 
 def test_the_tests_of_an_end_are_there() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -74,9 +75,14 @@ def resolved(end: str) -> dict[str, str]:
     return {name: found[name] for name in without_torch(found)} | theirs
 
 
+def home_of(end: str) -> Path:
+    """Where its environment is made."""
+    return ROOT / f".venv-{end}"
+
+
 def make(end: str, wanted: Mapping[str, str]) -> Path:
     """An environment with these releases; its Python."""
-    home = ROOT / f".venv-{end}"
+    home = home_of(end)
     _run(sys.executable, "-m", "venv", "--clear", str(home))
     python = next(path for path in (home / "bin/python", home / "Scripts/python.exe") if path.exists())
     lines = home / "found.txt"
@@ -114,6 +120,7 @@ def main() -> None:
     python = make(end, wanted)
     quick = ("-n", "2", "--dist", "loadfile", "-q", "-m", "not slow and not further")
     _run(str(python), "-m", "pytest", *quick, *TESTS)
+    shutil.rmtree(home_of(end))  # 2 GB, kept only where there is something to look into
 
 
 def _run(*command: str) -> None:
