@@ -31,7 +31,7 @@ def unpack(content: bytes, folder: Path) -> None:
         archive.extractall(folder)
 
 
-@pytest.mark.sampled(22)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slug", all_methods())
 def test_the_adapter_loads_by_the_cards_code(slug: str, kind: str, plain: Plain, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_notebook_names_the_start_and_reads_no_command_line(train: Train, tmp_
     assert f'ADAPTER = "{run.folder}/start.zip"' in code and "argv" not in code
 
 
+@pytest.mark.further
 def test_a_start_that_is_another_by_now_is_refused(train: Train, tmp_path: Path) -> None:
     run = trained_on(train, "causal-lm", tmp_path / "theirs")
     kept = Path(str(run.spec.start))

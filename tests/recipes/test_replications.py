@@ -52,7 +52,7 @@ def test_a_verdict_follows_from_the_interval(interval: tuple[Any, Any, Any], ver
 
 
 @given(times=st.floats(1.5, 80))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_how_many_times_the_rate_of_full_fine_tuning(times: float) -> None:
     found = of(Truth(times=times, full=5e-5), TIMES)
     if found.value is None:  # LoRA's best lies at an end
@@ -63,7 +63,7 @@ def test_how_many_times_the_rate_of_full_fine_tuning(times: float) -> None:
 
 
 @given(by_rank=st.floats(0.2, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_whether_the_best_rate_moves_with_the_rank(by_rank: float) -> None:
     found = of(Truth(by_rank=by_rank), RANK)
     assert found.value == pytest.approx(by_rank, rel=1e-6)
@@ -72,7 +72,7 @@ def test_whether_the_best_rate_moves_with_the_rank(by_rank: float) -> None:
 
 
 @given(more=st.floats(0.8, 1.25))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_whether_attention_alone_and_large_batches_cost_loss(more: float) -> None:
     """At a rate that was tried, so that the lowest loss is the parabola's."""
     truth = Truth(full=made.RATES["full"][4], times=made.RATES["lora"][4] / made.RATES["full"][4])

@@ -126,6 +126,7 @@ def test_whatever_decides_a_score_is_in_its_key(home: Path, monkeypatch: pytest.
     assert key(SMALL) != plain
 
 
+@pytest.mark.further
 def test_the_seed_of_a_run_without_a_random_head_does_not_matter(home: Path) -> None:
     spec = RunRequest("smollm2-135m", "lora", "json", steps=1, batch=1, eval_rows=1)
     ready = course.prepare(spec.complete())
