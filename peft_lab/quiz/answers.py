@@ -102,8 +102,10 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     near = other.forgot if other else near
     if near:
         return Verdict("near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}.", near)
+    # of what rounds to 0, "0" says nothing
     if any(
-        _apart(value, answer.value) <= CLOSE or _rounds(answer.value, value, step) for value, step, _ in fits
+        _apart(value, answer.value) <= CLOSE or (value and _rounds(answer.value, value, step))
+        for value, step, _ in fits
     ):
         return Verdict("close", f"Close: the answer is {answer.shown}.")
     return Verdict("wrong", f"Not this time: the answer is {answer.shown}.")

@@ -84,6 +84,7 @@ def grade(name: str, text: str) -> str:
         ("lora-rate-tenfold", "0.0002", "right"),
         ("lora-rate-tenfold", "2e-5", "near_miss"),
         ("lora-first-step", "0.0443", "right"),
+        ("lora-first-step", "0", "wrong"),
         ("merge-ties-entry", "0.45", "right"),
         ("plan-full-work", "1.16e18", "right"),
         ("plan-full-work", "1.16 exaFLOP", "right"),
