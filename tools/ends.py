@@ -88,19 +88,8 @@ def make(end: str, wanted: Mapping[str, str]) -> Path:
     lines = home / "found.txt"
     lines.write_text("".join(f"{name}=={wanted[name]}\n" for name in without_torch(wanted)), "utf-8")
     _run(str(python), "-m", "pip", "install", "-q", f"torch=={wanted['torch']}")
-    _run(
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--python",
-        str(home),
-        "-r",
-        str(lines),
-    )
+    into = ("--python", str(home), "-r", str(lines))
+    _run(sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", *into)
     _run(str(python), "-m", "pip", "check")
     return python
 

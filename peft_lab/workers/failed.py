@@ -21,14 +21,9 @@ class Failed(Future[Any]):
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.set_exception(error)
-        self._until = time.monotonic() + TOLD_FOR
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the question is to be asked anew."""
-        return time.monotonic() >= self._until
+        self.until = time.monotonic() + TOLD_FOR
 
 
 def is_over(kept: object) -> bool:
-    """Whether what was kept is a failure that has been told for long enough."""
-    return isinstance(kept, Failed) and kept.is_over
+    """Whether what was kept is a failure that has been told for long enough: the question is to be asked anew."""
+    return isinstance(kept, Failed) and time.monotonic() >= kept.until
