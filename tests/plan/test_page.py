@@ -426,13 +426,14 @@ def test_without_a_price_the_hours_to_pay_for_are_told(monkeypatch: pytest.Monke
     short = (0.021, 0.043)
     for hours, cost in (
         ((1.5, 3.0), None), ((8.0, 16.0), None), (short, None), (None, None), ((1.5, 3.0), (3.0, 6.0)),
+        ((0.003, 0.006), None),
     ):  # fmt: skip
         one: Any = SimpleNamespace(plan=plan, hours=hours, cost=cost)
         shown_plans.cost(one)
     said = [(found[3] or "").replace("\N{WORD JOINER}", "") for found in told_]
     assert said == [
         "3.0\N{EN DASH}6.0 GPU hours", "16\N{EN DASH}32 GPU hours", "0.04\N{EN DASH}0.09 GPU hours", "",
-        "3.00\N{EN DASH}6.00",
+        "3.00\N{EN DASH}6.00", "0.01 GPU hours",
     ]  # fmt: skip
     absent = told_[3][4]
     assert absent == shown_plans.UNTIMED, "what is lacking are hours: a price may have been said"

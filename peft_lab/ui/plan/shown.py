@@ -56,7 +56,8 @@ def cost(one: Planned) -> None:
     paid = None if one.hours is None else [hours * cards for hours in one.hours]
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
     digits = 0 if paid is None or paid[1] >= 10 else 1 if paid[1] >= 1 else 2
-    text = None if paid is None else f"{paid[0]:,.{digits}f}{_TO}{paid[1]:,.{digits}f} GPU hours"
+    ends = dict.fromkeys(f"{value:,.{digits}f}" for value in paid or ())  # one, where both round to the same
+    text = f"{_TO.join(ends)} GPU hours" if ends else None
     note = f"{cards} × time. Say the price of one per hour to see it in money."
     figures.card("Cost", found, note, text, UNTIMED)
 
