@@ -56,8 +56,14 @@ def cost(one: Planned) -> None:
     paid = None if one.hours is None else [hours * cards for hours in one.hours]
     found = None if paid is None else Finding(paid[1], "GPU hours", Source.SIMULATED)
     digits = 0 if paid is None or paid[1] >= 10 else 1 if paid[1] >= 1 else 2
-    ends = dict.fromkeys(f"{value:,.{digits}f}" for value in paid or ())  # one, where both round to the same
-    text = f"{_TO.join(ends)} GPU hours" if ends else None
+    text = None
+    if paid is not None:
+        low, high = (round(value, digits) for value in paid)
+        text = (
+            f"{high:,.{digits}f} GPU hours"
+            if low == high
+            else f"{low:,.{digits}f}{_TO}{high:,.{digits}f} GPU hours"
+        )
     note = f"{cards} × time. Say the price of one per hour to see it in money."
     figures.card("Cost", found, note, text, UNTIMED)
 
