@@ -364,6 +364,15 @@ def request_of_a_timer() -> None:
     assert ".request_rerun(" in inspect.getsource(turns.STARTS.original().__globals__["AppSession"])
 
 
+def request_for_a_part() -> None:
+    """Streamlit runs the page before for a part of it, behind the page that was opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        messages, (first, second) = late_turn.drawn_meanwhile(Path(folder), timer=True)
+        assert late_turn.opened(messages) == [second, first], "needless"
+        with turns.PARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
+            late_turn.drawn_meanwhile(Path(folder), timer=True, patience=0.5)
+
+
 TRIPWIRES: dict[str, Callable[[], None]] = {
     "attention": attention,
     "chunked loop": chunked_loop,
@@ -381,6 +390,7 @@ TRIPWIRES: dict[str, Callable[[], None]] = {
     "deferred download": deferred_download,
     "thread for a part": thread_for_a_part,
     "request of a timer": request_of_a_timer,
+    "request for a part": request_for_a_part,
     "packed rows": packed_rows,
     "grouped product": grouped_product,
     "folded stack": folded_stack,

@@ -99,8 +99,8 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
     """
     read: set[str] = st.session_state.setdefault(_READ, set())
     texts = dict(fixed_on(page))
-    if page not in read:
-        read.add(page)
+    unread = page not in read
+    if unread:
         texts = st.query_params.to_dict() | texts
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
     for name, take in readers.items():
@@ -109,6 +109,10 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
                 take(texts[name])
             except BadInput as error:
                 problems[f"{page}.{name}"] = str(error)
+    if (
+        unread
+    ):  # not before: a second press may end this run at any of these steps, and the next one has to read
+        read.add(page)
 
 
 def address_problem(page: str, name: str) -> str | None:
@@ -160,9 +164,9 @@ def current_page() -> str:
 def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
     """Forget what was chosen on the page, so that its address is read as if it were opened for the first time."""
     kept = {name: scope(page)[name] for name in keep if name in scope(page)}
-    forget(page)
+    _all()[page] = kept  # at once: what ends this run in between would leave nothing to keep
+    renew(page)
     forget("shared")
-    scope(page).update(kept)
     st.session_state.setdefault(_READ, set()).discard(page)
     # A link from a page to itself changes what the server knows of the address, not what the browser shows.
     st.session_state[_UNSAID] = True

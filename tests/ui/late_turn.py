@@ -37,6 +37,22 @@ st.write(late_turn.LAST)
 """
 
 
+PAGES = """
+import streamlit as st
+from tests.ui import late_turn
+
+def first():
+    st.fragment(lambda: st.write("part"), run_every=60)()
+
+def second():
+    st.write("begun")
+    late_turn.GATE.wait(20)
+    st.write(late_turn.LAST)
+
+st.navigation([st.Page(first, default=True), st.Page(second)]).run()
+"""
+
+
 class Client(SessionClient):
     """A browser's end of the connection: it keeps what it is sent."""
 
@@ -75,6 +91,46 @@ def sent(folder: Path, patience: float = 20.0) -> list[ForwardMsg]:
         return client.sent
 
     return served(folder, SCRIPT, asked_too_soon)
+
+
+def drawn_meanwhile(folder: Path, timer: bool, patience: float = 20.0) -> tuple[list[ForwardMsg], list[str]]:
+    """What a browser is sent from a click on a link on, whose request for a part of the page before comes while the
+    next one is drawn; and the two pages' names as Streamlit has them.
+
+    Args:
+        timer: whether a timer asks; else somebody's press.
+    """
+
+    async def asked_too_late(runtime: Runtime) -> tuple[list[ForwardMsg], list[str]]:
+        GATE.clear()
+        client = Client()
+        session = runtime.connect_session(client, {})
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        runtime.handle_backmsg(session, message)
+        await until(lambda: WHOLE in finished(client.sent), patience)
+        (navigation,) = (each.navigation for each in client.sent if each.HasField("navigation"))
+        names = [page.page_script_hash for page in navigation.app_pages]
+        part = _parts(client)[0]
+        client.sent.clear()
+        message.rerun_script.page_script_hash = names[1]
+        runtime.handle_backmsg(session, message)
+        await until(lambda: "begun" in words(client.sent), patience)
+        message.rerun_script.page_script_hash = names[0]
+        message.rerun_script.fragment_id = part
+        message.rerun_script.is_auto_rerun = timer
+        runtime.handle_backmsg(session, message)
+        GATE.set()
+        known: Any = runtime._session_mgr.get_active_session_info(session)
+        await until(lambda: known.session._scriptrunner is None, patience)
+        return client.sent, names
+
+    return served(folder, PAGES, asked_too_late)
+
+
+def opened(messages: list[ForwardMsg]) -> list[str]:
+    """The pages whose runs have begun, in order."""
+    return [each.new_session.page_script_hash for each in messages if each.HasField("new_session")]
 
 
 def served(folder: Path, script: str, meanwhile: Callable[[Runtime], Awaitable[Answer]]) -> Answer:

@@ -11,7 +11,7 @@ import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from peft_lab.ui.server import ending, turns
-from tests.ui.late_turn import LAST, PART, WHOLE, finished, sent, words
+from tests.ui.late_turn import LAST, PART, WHOLE, drawn_meanwhile, finished, opened, sent, words
 
 
 def test_the_end_of_the_page_comes_before_the_part(tmp_path: Path) -> None:
@@ -20,6 +20,18 @@ def test_the_end_of_the_page_comes_before_the_part(tmp_path: Path) -> None:
     assert finished(messages) == [WHOLE, PART]
     assert words(messages).index(LAST) < len(words(messages)) - 1
     assert words(messages)[-1] == "part"
+
+
+@pytest.mark.parametrize("timer", [True, False])
+def test_a_part_of_the_page_before_does_not_take_the_window_from_the_next(
+    timer: bool, tmp_path: Path
+) -> None:
+    with turns.in_order():
+        messages, (first, second) = drawn_meanwhile(tmp_path, timer)
+    if timer:
+        assert opened(messages) == [second] and LAST in words(messages)
+    else:  # a press: its page is drawn, all of it
+        assert opened(messages) == [second, first] and words(messages)[-1] == "part"
 
 
 def pending(*requests: RerunData) -> RerunData:

@@ -17,6 +17,7 @@ SCOPE = "frame"
 SHOWN = "shown"
 # Who practises is no setting of a page: a stop must not make it somebody else.
 _KEPT = ("profile",)
+_ARRIVED = "arrived"
 
 
 def enter(page: str, lockable: bool) -> bool:
@@ -25,24 +26,35 @@ def enter(page: str, lockable: bool) -> bool:
     Args:
         lockable: whether the page shows fixed settings as locked; on others ``fixed`` says nothing.
 
+    A second press may end this run at any of its steps, and the page is drawn from the beginning: what says that
+    something is still to be read goes last.
+
     Returns:
-        whether a stop has just been arrived at, and its progress is to be noted.
+        whether a stop has just been arrived at, and its progress is to be noted (:func:`noted`).
     """
     state.enter(page)
-    # A learner who was on the page before sees what the teacher shows, not what they had set themselves.
-    shown = st.query_params.pop(SHOWN, None) is not None
     address = st.query_params.to_dict()
+    # A learner who was on the page before sees what the teacher shows, not what they had set themselves.
+    shown = address.pop(SHOWN, None) is not None
     if not state.remembered(SCOPE, "entered", False):
         state.remember(SCOPE, "entered", True)
         state.carry("projector", "on" if address.get("projector") == "on" else "")
     arrived = address.get("stop", "") not in ("", state.carried().get("stop"))
-    if arrived:
-        state.carry("stop", address["stop"])
     fixed = _fixed(address) if lockable else {}
     if arrived or shown or (fixed and fixed != state.fixed_on(page)):
         state.begin_afresh(page, _KEPT)
         state.fix(page, fixed)
-    return arrived
+    if arrived:
+        state.remember(SCOPE, _ARRIVED, True)
+        state.carry("stop", address["stop"])
+    if shown:
+        st.query_params.pop(SHOWN, None)
+    return bool(state.remembered(SCOPE, _ARRIVED, False))
+
+
+def noted() -> None:
+    """The stop that was arrived at is written down, or there is nothing to write."""
+    state.remember(SCOPE, _ARRIVED, False)
 
 
 def _fixed(address: dict[str, str]) -> dict[str, str]:

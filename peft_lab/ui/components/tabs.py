@@ -41,9 +41,10 @@ def tab_list(
         st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
     key = state.widget_key(scope, "tabs")
     start = state.first_default(key, wanted)
-    asked = state.scope(scope).pop(_ASKED, None)
+    asked = state.scope(scope).get(_ASKED)
     if asked in titles:
         st.session_state[key] = asked
+    state.scope(scope).pop(_ASKED, None)  # last: what ends this run in between leaves it to the next
     drawn = dict(zip(titles, st.tabs(titles, default=start, key=key, on_change="rerun"), strict=True))
     title = next((title for title, tab in drawn.items() if tab.open), start)
     return title, drawn[title]

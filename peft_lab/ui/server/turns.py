@@ -9,6 +9,9 @@ was met (bench/RESULTS.md).
 A part that is drawn again by a timer asks with the page that it stands on. Where a click on a link to another page
 waits to be taken in, Streamlit makes one request of both, with the page that was named last: the old one, and the click
 is lost. So does a page that draws itself again (``st.rerun``), as one does when an answer comes that it waited for.
+Where the click has been taken in and its page is being drawn, a request for a part of the page before is answered when
+that is done: with nothing, as the part is gone, but as a run of the page before, for which the browser empties the
+window.
 """
 
 from __future__ import annotations
@@ -34,6 +37,12 @@ REQUESTS = Replacement(
     "ScriptRequests.request_rerun",
     "A timer or the page itself, asking right behind a click on a link, names the page before and undoes the click.",
 )
+PARTS = Replacement(
+    "request for a part",
+    "streamlit.runtime.app_session",
+    "AppSession.request_rerun",
+    "A part of the page before, asked for while the next one is drawn, makes the browser empty the window.",
+)
 PAUSE = 0.01  # seconds between looks whether they have been taken in
 
 
@@ -47,10 +56,17 @@ def _of_the_page_itself(requests: Any, asked: Any) -> bool:
     )
 
 
+def _of_the_page_before(session: Any, asked: Any) -> bool:
+    """Whether a part is asked for of another page than the one that was drawn last or is being drawn."""
+    known = session._pages_manager
+    drawn = {known.current_page_script_hash, known.intended_page_script_hash}
+    return bool(asked.fragment_id) and asked.page_script_hash not in drawn
+
+
 @contextmanager
 def in_order() -> Iterator[None]:
     """While this lasts, no message of a page's run is dropped for a part of it, and no click for a timer."""
-    own, own_request = STARTS.original(), REQUESTS.original()
+    own, own_request, own_part = STARTS.original(), REQUESTS.original(), PARTS.original()
 
     def start(session: Any, asked: Any) -> None:
         # A request for the whole page has let go of the thread before: that one's messages are for nobody.
@@ -79,5 +95,15 @@ def in_order() -> Iterator[None]:
                 return True  # whoever looks at it is on their way to another
         return bool(own_request(requests, asked))
 
-    with STARTS.by(start), REQUESTS.by(request):
+    def part(session: Any, asked: Any) -> None:
+        if asked and _of_the_page_before(session, asked):
+            if asked.is_auto_rerun:
+                return
+            whole = type(asked)()  # a press there: whoever looks at it is back on that page
+            whole.CopyFrom(asked)
+            whole.ClearField("fragment_id")
+            asked = whole
+        own_part(session, asked)
+
+    with STARTS.by(start), REQUESTS.by(request), PARTS.by(part):
         yield

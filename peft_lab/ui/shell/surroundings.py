@@ -21,6 +21,7 @@ def draw(page: str, run: Callable[[], None]) -> None:
     mend()
     # The first of what stands above a page: it stays in view, and hides what scrolls past above it.
     notice = bar(page, arrived)
+    frame.noted()
     shown_bar(page)
     frame.locked_note(page, settings.labels(page))
     run()

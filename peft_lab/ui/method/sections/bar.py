@@ -67,7 +67,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) 
     limit = refused or limits.said()
     if limit:
         st.caption(limit)
-    if pressed or state.scope(slug).pop(_BEGIN, False):
+    if pressed or state.scope(slug).get(_BEGIN):
         _start(choice, spec, said)
     duration.below(choice, said)
 
@@ -107,6 +107,7 @@ def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
     """
     try:
         with st.spinner("Checking"):
+            state.scope(choice.spec.slug).pop(_BEGIN, None)
             identity = get_queue().submit(spec)
     except PeftLabError as error:
         st.markdown(f":red[:material/error: {plain(error)}]")

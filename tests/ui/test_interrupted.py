@@ -1,0 +1,79 @@
+"""A press that comes while a page is drawn ends that run at whatever step it has reached, and the page is drawn anew:
+what it was opened for is not lost on the way."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.exceptions import StopException
+from streamlit.testing.v1 import AppTest
+
+from peft_lab.learners.schedule import Learners
+from peft_lab.tour import progress
+from peft_lab.tour.newcomer import NEWCOMER
+from peft_lab.ui import state
+from peft_lab.ui.components.frame import SHOWN
+from peft_lab.ui.practice import learner
+from peft_lab.ui.tour import links
+from tests.ui.test_tour import again, home, opened  # noqa: F401  home: a lab folder of its own
+
+# Steps at which Streamlit looks whether a run is to end: each use of session state, each element. By the last of these
+# the bar above a page has been drawn.
+STEPS = 120
+FEW = (16, 22, 58)
+STOP = 2  # LoRA, with a model, a rank and a tab
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, app: AppTest, step: int) -> bool:
+    """Draw the page and end that run at its ``step``-th step; whether it had so many."""
+    taken = 0
+
+    def look(runner: ScriptRunner) -> None:
+        nonlocal taken
+        if runner._execing:
+            taken += 1
+            if taken == step:
+                raise StopException
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScriptRunner, "_maybe_handle_execution_control_request", look)
+        again(app)
+    return taken >= step
+
+
+def turned(app: AppTest, page: str, address: dict[str, str]) -> AppTest:
+    """Press a link to a page: not drawn yet."""
+    app.query_params.clear()
+    app.query_params.update(address)
+    app.switch_page(f"pages/{page}.py")
+    return app
+
+
+@pytest.mark.parametrize(
+    "step",
+    [*FEW, *(pytest.param(at, marks=pytest.mark.further) for at in range(1, STEPS, 3) if at not in FEW)],
+)
+def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened by somebody who had the page otherwise."""
+    stop = NEWCOMER.stops[STOP]
+    address = links.address(stop, links.place("newcomer", STOP))
+    app = opened(stop.page, r="64", tab="memory", model="gpt2")
+    assert interrupted(monkeypatch, turned(app, stop.page, address), step)
+    again(turned(app, stop.page, address))
+    complete = app.session_state[state._COMPLETE]
+    assert {name: complete[name] for name in stop.settings} == stop.settings
+    file = Learners()
+    assert progress.progress(file, learner.current(file), "newcomer").visited == {STOP}
+
+
+@pytest.mark.parametrize(
+    "step", [15, *(pytest.param(at, marks=pytest.mark.further) for at in range(16, 60, 3))]
+)
+def test_what_a_teacher_shows_is_opened(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = {SHOWN: "1", "topic": "lora"}
+    app = opened("fact_check", verdict="wrong")
+    assert interrupted(monkeypatch, turned(app, "fact_check", address), step)
+    app.switch_page("pages/fact_check.py")
+    again(app)  # with the address that the run has left, as when its last message has reached the browser
+    assert "wrong" not in (box.value for box in app.selectbox)
+    assert "lora" in (box.value for box in app.selectbox)
