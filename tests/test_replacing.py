@@ -369,8 +369,13 @@ def request_for_a_part() -> None:
     with tempfile.TemporaryDirectory() as folder:
         messages, (first, second) = late_turn.drawn_meanwhile(Path(folder), timer=True)
         assert late_turn.opened(messages) == [second, first], "needless"
-        with turns.PARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
+        asked: list[object] = []
+        with (
+            turns.PARTS.by(lambda *_: asked.append(_)),
+            pytest.raises(AssertionError, match="does not answer"),
+        ):
             late_turn.drawn_meanwhile(Path(folder), timer=True, patience=0.5)
+    assert len(asked) == 1
 
 
 TRIPWIRES: dict[str, Callable[[], None]] = {
