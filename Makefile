@@ -1,6 +1,7 @@
 # make app     run the app            make test   checks and tests, some eight minutes
 # make fetch   weights and data only  make slow   the tests that take longest
 # make further  the cases of both that are many of a kind and dear, and the dearest tests (half an hour)
+# make house   lint, types, and the tests that read code and words: before each commit (a minute or two)
 # make bench   benchmarks against other tools
 # make ends    the tests nearest to the libraries, with the oldest and the newest releases allowed
 # make faults  kills, full disks, damaged files, by the hundred: the table of bench/RESULTS.md (an hour; root for the disks)
@@ -18,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help app fetch test slow further ends ends-oldest ends-newest lint types tests trackers contract mutants bench faults clean
+.PHONY: help app fetch test slow further ends ends-oldest ends-newest lint types house tests trackers contract mutants bench faults clean
 
 help:
 	@sed -nE 's/^# ((make|PYTHON).*)/\1/p' Makefile
@@ -83,6 +84,12 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(PY) -m mypy --num-workers 2
+
+# What the smallest change may break far from where it is: names, imports, words, what is shown to whom.
+READ := $(addprefix tests/,test_house.py test_docstrings.py test_setup.py test_places.py test_palette.py test_words.py \
+	test_references.py ui/test_foreign.py ui/test_sources.py classmode/test_strangers.py)
+house: lint types
+	$(PY) $(PAIR) -q -m "not slow and not further" $(READ)
 
 # for people at work: without a browser
 tests: $(VENV)/.dev
