@@ -65,6 +65,13 @@ QUESTIONS = (
         ),
         follow_ups=(
             then(
+                "Is there a theory of it?",
+                "Yes, later than the finding. An analysis of wide layers and large ranks has two regimes: in one the "
+                "best rate hardly depends on the rank, in the other it falls as the rank grows. Which of them holds "
+                "depends on the scale in front of BA and on which factor starts at zero.",
+                f"{src.RATE_SCALING}, abstract",
+            ),
+            then(
                 "And if you keep α/r constant by raising α with r?",
                 "Then every pair keeps its weight and the sum of them grows with r, so the update is larger at the "
                 "same rate. You have changed the effective rate, and a comparison of ranks mixes the two.",
@@ -75,8 +82,10 @@ QUESTIONS = (
             then(
                 "Why is α called a learning rate in disguise?",
                 "Because scaling A, B and α against each other leaves the product and Adam's path unchanged: of α, "
-                "the two rates and the start of A only some combinations matter.",
+                "the two rates and the start of A only some combinations matter. With A's start fixed the disguise is "
+                "not perfect: a later preprint gained from a larger α what no rate gave.",
                 RATES,
+                f"{src.SCALE_FACTOR}, abstract",
             ),
         ),
         sources=(RATES, f"{src.RSLORA}, section 4", f"{src.TRL}, LoRA Without Regret"),
