@@ -229,8 +229,9 @@ _ASKED = (
         "wrong, and what would you do?",
         answer="Methods want learning rates orders of magnitude apart, so one rate tests the rate. Tune it for "
         "each with an equal budget, repeat with several seeds and show spread, fix data, steps and base, report "
-        "time and peak memory beside quality, and say what was not tuned. In the published comparison Prompt "
-        "Tuning's accuracy rose sixfold by settings alone.",
+        "time and peak memory beside quality, and say what was not tuned: studies of LoRA's variants disagree for "
+        "having one rate or one batch size for all. In the published comparison Prompt Tuning's accuracy rose sixfold "
+        "by settings alone.",
         listen_for=(
             "per-method learning rate",
             "seeds and spread",
@@ -238,7 +239,7 @@ _ASKED = (
             "more than one axis: quality, memory, time",
         ),
         wrong=("equal numbers of parameters as the only condition",),
-        sources=(src.BENCH,),
+        sources=(src.BENCH, f"{src.VANILLA}, abstract", f"{src.BATCH_BIAS}, abstract"),
     ),
     ask(
         id="choose-variants", level="hard", kind="free", model=None,

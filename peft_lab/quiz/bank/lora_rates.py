@@ -180,10 +180,10 @@ QUESTIONS = (
         id="lora-large-batches", level="medium", kind="free",
         question="With eight times the GPUs you raise the batch from 32 to 256. Full fine-tuning keeps its loss per "
         "example, LoRA falls behind. Bug or known?",
-        answer="Known: LoRA was found to be less tolerant of large batches than full fine-tuning, and the gap grew "
-        "with the batch. A higher rank did not close it, so it is not capacity; the product BA has other training "
-        "dynamics than W itself. At a batch of 32 it was small. So for LoRA spend the GPUs on more runs or on "
-        "accumulation-free data parallelism at a batch of about 32, and compare at equal numbers of examples.",
+        answer="Known, in some settings: LoRA was found to be less tolerant of large batches than full fine-tuning, "
+        "and the gap grew with the batch. A higher rank did not close it, so it is not capacity; the product BA has "
+        "other training dynamics than W itself. At a batch of 32 it was small. So for LoRA spend the GPUs on more runs "
+        "or on accumulation-free data parallelism at a batch of about 32, and compare at equal numbers of examples.",
         listen_for=(
             "independent of the rank, so not capacity",
             "the parametrisation as a product",
@@ -196,6 +196,14 @@ QUESTIONS = (
                 "Tune the rate at each batch size for both methods, then compare the best of each. The published "
                 "gap is between tuned runs.",
                 f"{src.LORA_REGRET}, Batch size effects",
+            ),
+            then(
+                "So is 32 the batch for LoRA?",
+                "It is where to begin. The gap was seen on ten thousand rows of reasoning. A later study finds that "
+                "the best batch depends on the rank, the size of the data and the model, and that what LoRA's "
+                "variants gain turns on it: tune it beside the rate.",
+                f"{src.LORA_REGRET}, Batch size effects",
+                f"{src.BATCH_BIAS}, abstract",
             ),
             then(
                 "What does that mean for a job with a deadline?",
