@@ -184,7 +184,8 @@ _ADVICE = (
                Source.SIMULATED),
         Reason("With more than small data full fine-tuning of BERT models overtook training their biases.",
                src.BITFIT),
-        Reason("LoRA was as good on RoBERTa with a hundredth of the storage, so try both.", src.LORA),
+        Reason("LoRA scored as high on RoBERTa with a four-hundredth of its parameters trained, so try both.",
+               f"{src.LORA}, table 2"),
         Reason("For text of another field the whole encoder was trained on.", f"{src.DOMAIN}, section 3",
                when=("objective", "cpt")),
         Reason("One task means one copy, so a whole model to store is no obstacle here: {stored}.", _COUNT,
@@ -243,7 +244,7 @@ _ADVICE = (
         Reason("Prompt Tuning comes near full fine-tuning from about {scale} parameters; {model} has {total}.",
                f"{src.PROMPT}, section 3", when=("scale", "large")),
         _STORES,
-        Reason("Requests of different tasks can share a batch.", f"{src.PROMPT}, section 2", when=MANY),
+        Reason("Requests of different tasks can share a batch.", f"{src.PROMPT}, figure 2", when=MANY),
         _PROMPT_PRICE,
     ), ("prompt-short", "lora-tiny", "lora-one-map", "ia3-small", "ia3-least", *FOUR), _PROMPT_INSTEAD),
     Advice("prompt-short", "prompt", (

@@ -69,7 +69,7 @@ def bench_full(job: Job) -> Said | None:
     return best_published("full-finetuning") if _full(job) and _writes(job) and near else None
 
 
-@rule(RATE, src.TINKER, "hyperparam_utils.py", "LoRA on 27 models, divided by ten", LARGE)
+@rule(RATE, src.TINKER, "hyperparam_utils.py", "LoRA on 28 models, divided by ten", LARGE)
 def tinker_full(job: Job) -> Said | None:
     """``get_lr``: the rate that its sweep found for LoRA, divided by 10."""
     if not (_full(job) and _writes(job)) or job.parameters < BILLION:
@@ -146,7 +146,7 @@ def handbook_preference(job: Job) -> Said | None:
     return Said(5e-6) if job.low_rank else None
 
 
-@rule(RATE, src.GRPO, "section 4.1.4", "DeepSeekMath 7B", OTHER_TASK)
+@rule(RATE, src.GRPO, "section 4.2", "DeepSeekMath 7B", OTHER_TASK)
 def grpo_full(job: Job) -> Said | None:
     """ "we set the learning rate of the policy model as 1e-6"."""
     near = job.parameters <= 14 * BILLION
@@ -197,9 +197,10 @@ def ten_times_full(job: Job) -> Said | None:
     return Said(factor * found[0].value, factor * min(lows), factor * max(highs))
 
 
-@rule(RATE, src.TINKER, "hyperparam_utils.py", "27 models from 1B on, Tülu 3, batch 128, 780 steps", LARGE)
+@rule(RATE, src.TINKER, "hyperparam_utils.py", "28 models from 1B on, Tülu 3, batch 128, 780 steps", LARGE)
 def tinker_lora(job: Job) -> Said | None:
-    """``get_lr``: 1e-03 for Llama 3.2 1B and 3B and Qwen3 4B and 8B, 3e-04 for Llama 3.1 8B, 70B and Qwen3 32B."""
+    """``get_lr``: 1e-03 for Llama 3.2 1B and 3B and Qwen3 4B, 8B and 30B-A3B, 3e-04 for Llama 3.1 8B, 70B, Qwen3 32B,
+    Qwen3.5 and gpt-oss 120B, 1e-04 for gpt-oss 20B."""
     if not (job.low_rank and _writes(job)) or job.parameters < BILLION:
         return None
     return Said(_tinker(job))
@@ -295,5 +296,11 @@ def _as_full(job: Job) -> Job:
 
 
 def _tinker(job: Job) -> float:
-    wide = 14 * BILLION if job.shape.model_type.startswith("qwen") else 5 * BILLION
-    return 1e-3 if job.parameters <= wide else 3e-4
+    """The table's rate for a family, up to the largest of it that has the higher one; Llama's for families it lacks."""
+    family = job.shape.model_type
+    if family.startswith("gpt_oss"):
+        return 1e-4 if job.parameters <= 60 * BILLION else 3e-4
+    if family.startswith("qwen3_5"):
+        return 3e-4
+    largest = 31 if family == "qwen3_moe" else 14 if family.startswith("qwen") else 5
+    return 1e-3 if job.parameters <= largest * BILLION else 3e-4

@@ -101,7 +101,7 @@ def ptuning_knowledge(job: Job) -> Said | None:
 
 @rule(RATE, src.PTUNING2, "authors' code, run_script", "BERT and RoBERTa large")
 def ptuning2_scripts(job: Job) -> Said | None:
-    """5e-3 on RTE and BoolQ, 3e-2 on names in text (CoNLL 2003), 1e-2 on retrieval."""
+    """5e-3 to 1e-2 on RTE and BoolQ, 3e-2 on names in text (CoNLL 2003), 1e-2 on retrieval."""
     if not _deep(job) or job.kind != "encoder":
         return None
     said = {"classification": 5e-3, "extraction": 3e-2, "embedding": 1e-2}.get(job.objective)

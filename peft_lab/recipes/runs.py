@@ -91,7 +91,7 @@ def tenth_of_the_run(job: Job) -> Said | None:
     return Said(0.1, 0.03, 0.1) if fits else None
 
 
-@rule("warmup", src.TULU3, "table 20", "Llama 3.1 8B and 70B", LARGE)
+@rule("warmup", src.TULU3, "tables 11 and 20", "Llama 3.1 8B and 70B", LARGE)
 def short_warmup(job: Job) -> Said | None:
     """A ratio of 0.03 on instructions, 0.1 for DPO."""
     if job.kind != "causal-lm":
@@ -130,7 +130,7 @@ def batch_of_qlora(job: Job) -> Said | None:
     return Said(16 if billions <= 14 else 32 if billions <= 40 else 64)
 
 
-@rule("batch", src.TULU3, "table 20", "Llama 3.1 8B and 70B, a million rows", LARGE)
+@rule("batch", src.TULU3, "tables 11 and 20", "Llama 3.1 8B and 70B, a million rows", LARGE)
 def batch_of_tulu(job: Job) -> Said | None:
     """128, on instructions and for DPO."""
     fits = (
@@ -152,7 +152,7 @@ def batch_for_code(job: Job) -> Said | None:
     return Said(192) if fits else None
 
 
-@rule("batch", src.GRPO, "section 4.1.4", "DeepSeekMath 7B", OTHER_TASK)
+@rule("batch", src.GRPO, "section 4.2", "DeepSeekMath 7B", OTHER_TASK)
 def batch_of_grpo(job: Job) -> Said | None:
     """16 questions with 64 answers to each: "we sample 64 outputs … the training batch size is 1024"."""
     return Said(16) if job.objective == "rl" else None

@@ -80,13 +80,20 @@ def ranks_on_t5(job: Job) -> Said | None:
 
 @rule("r", src.HANDBOOK, "dpo/config_qlora.yaml", "Mistral 7B, DPO", LARGE)
 def rank_for_preferences(job: Job) -> Said | None:
-    """``lora_r: 16``."""
-    return Said(16) if job.low_rank and job.objective == "preference" else None
+    """``lora_r: 128``, and 16 in its first version."""
+    return Said(128, 16, 128) if job.low_rank and job.objective == "preference" else None
 
 
-@rule("r", src.E5_MISTRAL, "section 4.2", "Mistral 7B, contrastive pairs", LARGE)
+@rule("r", src.TRL, "PEFT integration", "DPO", LARGE)
+def trl_rank_for_preferences(job: Job) -> Said | None:
+    """``--lora_r 32``, with ``--lora_alpha 16``."""
+    return Said(32) if job.low_rank and job.objective == "preference" else None
+
+
+@rule("r", src.E5_MISTRAL, "sections 4.2 and 5.3", "Mistral 7B, contrastive pairs", LARGE)
 def rank_for_embeddings(job: Job) -> Said | None:
-    """Rank 16; "LoRA ranks do not affect the overall performance substantially"."""
+    """Rank 16; "pooling types and LoRA ranks does not affect the overall performance substantially", 8 was a little
+    better."""
     return Said(16, 8, 32) if job.low_rank and job.objective == "embedding" else None
 
 
@@ -217,7 +224,7 @@ def tokens_on_bench(job: Job) -> Said | None:
 
 @rule("num_virtual_tokens", src.PTUNING2, "authors' code, run_script", "BERT and RoBERTa large")
 def tokens_of_deep_prompts(job: Job) -> Said | None:
-    """11 on names, 40 to 128 on questions."""
+    """11 on names, 8 to 128 on questions."""
     deep = job.method == "ptuning" and job.value("version") == "v2"
     return Said(128 if job.objective == "classification" else 11, 8, 128) if deep else None
 

@@ -48,13 +48,13 @@ def _sheet(
 MEASURED = "stas00/ml-engineering, compute/accelerator; xytpai/gpuk"
 _TURING = "NVIDIA T4 data sheet; Turing architecture whitepaper"
 _AMPERE = "NVIDIA A100 data sheet; A100 architecture whitepaper, table 3"
-_GA102 = "NVIDIA Ampere GA102 whitepaper, appendix tables"
+_GA106 = "worked out from the RTX 3090's 71 in NVIDIA's GA102 whitepaper: as many operations a unit and clock"
 _ADA = "NVIDIA Ada architecture whitepaper, appendix A"
 _HOPPER = "NVIDIA H100 and H200 data sheets (dense: half of what is printed with sparsity); H100 whitepaper, table 3"
 _BLACKWELL = "NVIDIA RTX Blackwell whitepaper, appendix"
 SHEETS: dict[str, Sheet] = {
     "t4": _sheet(65, 8.1, 320, 4, 40, 1590, 70, _TURING),
-    "rtx-3060": _sheet(51.2, 12.7, 360, 3, 28, 1777, 170, _GA102),
+    "rtx-3060": _sheet(25.5, 12.7, 360, 3, 28, 1777, 170, _GA106),
     "rtx-4090": _sheet(165.2, 82.6, 1008, 72, 128, 2520, 450, _ADA, 163.5),
     "rtx-5090": _sheet(209.5, 104.8, 1792, 96, 170, 2407, 575, _BLACKWELL),
     "a10": _sheet(125, 31.2, 600, 6, 72, 1695, 150, "NVIDIA A10 data sheet; GA102 whitepaper"),

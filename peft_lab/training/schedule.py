@@ -9,7 +9,7 @@ def rate_at(step: int, steps: int, warmup: float, kind: str) -> float:
     """The learning rate at a step as a share of its peak.
 
     The rise takes ``warmup`` of all steps and starts above 0, so that the first step learns too. The fall is a straight
-    line (``linear``) or half a cosine (``cosine``; Loshchilov & Hutter 2017, arXiv 1608.03983).
+    line (``linear``) or half a cosine (``cosine``; Loshchilov & Hutter 2016, arXiv 1608.03983).
 
     Args:
         step: from 0. steps: how many there are. warmup: from 0 to below 1. kind: ``linear`` or ``cosine``.

@@ -75,3 +75,12 @@ def test_a_row_is_traced_as_it_is_kept() -> None:
     now = [Table(work) for work in protocol.traced(name)]
     for table, kept in zip(now, step_time.measured()[name].tables, strict=True):
         assert table.nbytes.sum() == kept.nbytes.sum() and table.flops.sum() == kept.flops.sum()
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_products_of_16_bits_are_those_that_are_summed_in_32(name: str) -> None:
+    """GeForce cards do half as many of them as of those summed in 16 bits: 512 operations a unit and clock."""
+    sheet = SHEETS[name]
+    geforce = name.startswith("rtx-") and name != "rtx-6000-ada"
+    each = sheet.matmul16 / (sheet.units * sheet.clock)
+    assert each == pytest.approx(512, rel=0.01) if geforce else each > 1_000

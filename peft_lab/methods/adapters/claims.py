@@ -14,7 +14,7 @@ from peft_lab.methods import get_method
 from peft_lab.quiz.fits import one_stack
 from peft_lab.units import Source
 
-ADAPTERS_PAPER = (0.5, 8.0)  # percent; Houlsby et al. 2019, abstract and section 3
+ADAPTERS_PAPER = (0.5, 8.0)  # percent; Houlsby et al. 2019, section 2.1
 BOTTLENECK = 64
 read = partial(Claim, source=Source.COUNTED)
 BOTTLENECK_WORDS = ("bottleneck", "houlsby", "pfeiffer", "reduction_factor")

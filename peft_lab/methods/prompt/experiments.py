@@ -26,7 +26,7 @@ EXPERIMENTS = (
         ),
         quantities=(LOSS, METRIC),
         expect=Expectation("2e-5", "above", "3e-2"),
-        source="Lester et al. 2021, arXiv 2104.08691, section 2; PEFT method comparison, MetaMathQA",
+        source="Lester et al. 2021, arXiv 2104.08691, section 3; PEFT method comparison, MetaMathQA",
     ),
     _here(
         id="prompt-start",

@@ -55,8 +55,9 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
         then(
             "Can you move a soft prompt to another model of the same width?",
             "The shapes fit, but the vectors mean something in one model's embedding space only. Train it again on the "
-            "new model; the old text behind it, if it started from one, can be kept.",
-            f"{src.PROMPT}, section 7",
+            "new model; the old text behind it, if it started from one, can be kept. A projector that was trained on "
+            "similar tasks can carry prompts over, or give the new training a start.",
+            f"{src.PROMPT_TRANSFER}, abstract", src.ALGEBRA,
         ),
     ),
     "prompt-scale": (

@@ -19,7 +19,7 @@ EXPERIMENTS = (
         arms=(Arm("version 1", {"version": "v1"}), Arm("version 2", {"version": "v2"})),
         quantities=(METRIC, LOSS, TRAINED, STORED),
         expect=Expectation("version 2", "above", "version 1"),
-        source="Liu et al. 2022, arXiv 2110.07602, section 3.2",
+        source="Liu et al. 2021, arXiv 2110.07602, section 3.2",
         steps=40,
     ),
     _here(

@@ -12,7 +12,7 @@ r"""P-Tuning: virtual tokens made by a small encoder (Liu et al. 2021, arXiv 210
 The encoder ties the virtual tokens together and makes them easier to optimise. Parameters in training: n d and the
 encoder's; stored: n d. The paper puts its prompts anywhere in a template; PEFT puts them in front.
 
-Version 2 (Liu et al. 2022, arXiv 2110.07602, section 3.2) has no encoder and trains keys and values in front of every
+Version 2 (Liu et al. 2021, arXiv 2110.07602, section 3.2) has no encoder and trains keys and values in front of every
 layer's: on decoders that is PEFT's Prefix Tuning without its projection, on encoders
 :mod:`peft_lab.methods.shared.deep`.
 """
@@ -56,7 +56,7 @@ KNOBS = (
         "v1: virtual tokens in front of the input, made by an encoder. v2: deep prompts, trained keys and values in "
         "front of every layer's, without an encoder.",
         usual="v1 for decoders, v2 for encoders",
-        paper="v1: arXiv 2103.10385; v2: Liu et al. 2022, arXiv 2110.07602", choices=("v1", "v2"), of="application",
+        paper="v1: arXiv 2103.10385; v2: Liu et al. 2021, arXiv 2110.07602", choices=("v1", "v2"), of="application",
     ),
     tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
     Knob(

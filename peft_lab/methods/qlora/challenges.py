@@ -12,8 +12,8 @@ CHALLENGES: tuple[Challenge, ...] = (
         "The product is made in 4 bits, that is why it is so small.",
         "Which unit of the GPU multiplies NF4?",
         "None. 4 bits are how the weight is stored; it is rebuilt to the compute type before every product. That saves "
-        "memory and costs time.",
-        f"{src.QLORA}, section 3",
+        "memory and costs time. Blackwell GPUs do multiply four-bit floats, NVFP4 and MXFP4, but NF4 is neither.",
+        f"{src.QLORA}, section 3", src.BLOCK_SCALED,
     ),
     hold(
         "qlora-base-bytes",

@@ -70,7 +70,7 @@ KNOBS = (
     Knob(
         "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
         "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
-        usual="nf4", paper="nf4, better than fp4 everywhere (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
+        usual="nf4", paper="nf4, better than fp4 (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
     ),
     Knob(
         "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,

@@ -1,4 +1,4 @@
-r"""Deep prompts on encoders: trained keys and values before every layer's own (Liu et al. 2022, arXiv 2110.07602,
+r"""Deep prompts on encoders: trained keys and values before every layer's own (Liu et al. 2021, arXiv 2110.07602,
 section 3.2).
 
     softmax(q [P_K; K]^T / sqrt(d)) [P_V; V]        P_K, P_V: heads x n x d_head in every layer

@@ -229,8 +229,9 @@ _ASKED = (
         "wrong, and what would you do?",
         answer="Methods want learning rates orders of magnitude apart, so one rate tests the rate. Tune it for "
         "each with an equal budget, repeat with several seeds and show spread, fix data, steps and base, report "
-        "time and peak memory beside quality, and say what was not tuned. In the published comparison Prompt "
-        "Tuning's accuracy rose sixfold by settings alone.",
+        "time and peak memory beside quality, and say what was not tuned: studies of LoRA's variants disagree for "
+        "having one rate or one batch size for all. In the published comparison Prompt Tuning's accuracy rose sixfold "
+        "by settings alone.",
         listen_for=(
             "per-method learning rate",
             "seeds and spread",
@@ -238,7 +239,7 @@ _ASKED = (
             "more than one axis: quality, memory, time",
         ),
         wrong=("equal numbers of parameters as the only condition",),
-        sources=(src.BENCH,),
+        sources=(src.BENCH, f"{src.VANILLA}, abstract", f"{src.BATCH_BIAS}, abstract"),
     ),
     ask(
         id="choose-variants", level="hard", kind="free", model=None,
@@ -249,7 +250,8 @@ _ASKED = (
         f"{slower('lora-rank32-dora', 'lora-rank32')} longer in the published comparison, without gain. PiSSA when "
         "convergence is slow and nobody needs the untouched base. "
         "AdaLoRA when a fixed budget should be spread unevenly over layers, and only with its rank allocation "
-        "called in the loop. First tune the learning rate of plain LoRA.",
+        "called in the loop. First tune the learning rate of plain LoRA: where each of nine variants was given its own "
+        "best rate, they and plain LoRA came out about alike.",
         listen_for=("symptom, then remedy", "costs named", "plain LoRA well tuned as the baseline"),
         wrong=("'the newest one'",),
         sources=(
@@ -257,6 +259,7 @@ _ASKED = (
             src.DORA,
             f"{src.PISSA}, section 3",
             f"{src.ADALORA}, section 3",
+            f"{src.VANILLA}, abstract",
             src.BENCH,
         ),
     ),

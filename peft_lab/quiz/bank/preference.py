@@ -190,7 +190,8 @@ QUESTIONS = (
         given={"rewards": (1, 0, 0, 1, 0, 0, 0, 0)},
         question="GRPO, one prompt, rewards of the group: {{rewards}}. Which advantage does a right answer get "
         "(mean subtracted, divided by the standard deviation of the group)?",
-        answer="{{value}}; a wrong one gets {{wrong}}. The rarer success is, the larger its advantage.",
+        answer="{{value}}; a wrong one gets {{wrong}}. The rarer success is, the larger its advantage. With the spread "
+        "of a sample, which divides by one less than the group's size as TRL's code does, it is {{sample}}.",
         listen_for=(
             "relative to the group, no value network",
             "sum of advantages is zero",

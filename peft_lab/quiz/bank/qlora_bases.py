@@ -96,6 +96,15 @@ QUESTIONS = (
                 f"{src.PEFT}, tuners/lora, gptq and awq layers",
             ),
             then(
+                "And a checkpoint in MXFP4, such as gpt-oss?",
+                "Transformers runs it but does not train on it: with `Mxfp4Config(dequantize=True)` what was in MXFP4 "
+                "is loaded in bfloat16, about four times as large, and LoRA is trained beside that. What is merged and "
+                "served in MXFP4 again has to be rounded once more, so test that model.",
+                f"{src.TRANSFORMERS}, MXFP4",
+                f"{src.TRANSFORMERS}, quantizers/quantizer_mxfp4.py, version 5.24",
+                src.ALGEBRA,
+            ),
+            then(
                 "Can a GPTQ base be dequantised to merge?",
                 "Yes by hand: compute 16-bit weights from the codes, add BA, and quantise anew with calibration, "
                 "which is another model than the one trained on.",

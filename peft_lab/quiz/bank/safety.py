@@ -147,8 +147,7 @@ QUESTIONS = (
         sources=(
             f"{src.SAFETY_COST}, abstract",
             f"{src.SAFETY_UNDONE}, abstract",
-            "Rethinking Safety in LLM Fine-tuning: An Optimization Perspective (abstract, as listed by "
-            "arxiv.deeppaper.ai)",
+            f"{src.SAFETY_TUNED}, abstract",
         ),
     ),
     ask(
@@ -223,8 +222,10 @@ QUESTIONS = (
             ),
             then(
                 "What do detectors look at?",
-                "Reported are statistics of outputs over a battery of probes and norms of the weights by module, "
-                "which do not need the trigger.",
+                "Reported are statistics of the weights, such as how concentrated the singular values of ΔW are or how "
+                "large it is in each module, and of outputs over a battery of probes. Neither needs the trigger; what "
+                "was tested are the backdoors that the authors made.",
+                f"{src.BACKDOORS}, abstract",
                 "arXiv:2605.30189, abstract (as summarised by papers.dast.ai, second-hand)",
             ),
         ),

@@ -62,7 +62,8 @@ QUESTIONS = (
         "and the scales are fixed by blocks. Either way the shipped weights are not those that were trained on: the "
         "adapter learnt beside NF4's errors, and the new format has others. So compare three models on the task: "
         "base plus adapter as trained, merged in 16 bits, merged and quantised. If the last step costs too much, "
-        "calibrate on task data, take more bits, or serve the adapter unmerged on the base it was trained on.",
+        "calibrate on task data, take more bits, train with the target's rounding simulated (quantisation-aware), or "
+        "serve the adapter unmerged on the base it was trained on.",
         listen_for=(
             "one rounding, at the end",
             "small changes vanish in a coarse grid",
@@ -79,12 +80,20 @@ QUESTIONS = (
                 src.ALGEBRA,
             ),
             then(
+                "What does quantisation-aware training do, and what does it cost?",
+                "Weights are rounded to the target's grid and back in every forward pass while they stay in 16 bits or "
+                "more, so training finds values that survive it; the gradient passes the rounding as if it were not "
+                "there. The base has to be there in 16 bits for that, so QLoRA's saving is gone.",
+                src.QAT,
+                src.ALGEBRA,
+            ),
+            then(
                 "What does the library say when you merge into 4 bits?",
                 "It warns that generations may differ because of rounding errors.",
                 f"{src.PEFT}, tuners/lora, bnb layers",
             ),
         ),
-        sources=(f"{src.PEFT}, tuners/lora, bnb layers", f"{src.QLORA}, section 3", src.ALGEBRA),
+        sources=(f"{src.PEFT}, tuners/lora, bnb layers", f"{src.QLORA}, section 3", src.QAT, src.ALGEBRA),
     ),
     ask(
         id="ship-fp8-step", level="medium", kind="numeric", calculate=calc.e4m3,

@@ -80,10 +80,10 @@ def advantage(case: Case) -> Answer:
         value, "", steps,
         (1 - mean, "to divide by the standard deviation"),
         ((1 - mean) / spread**2, "the square root: that is the variance"),
-        ((1 - mean) / sample, "that the group is all there is: divide by its size, not by one less"),
+        ((1 - mean) / sample, "that the group is all there is: divide by its size (TRL's code: by one less)"),
         (1 / spread, "to subtract the group's mean"),
         tolerance=0.005,
-        named={"wrong": plain(-mean / spread), "mean": plain(mean)},
+        named={"wrong": plain(-mean / spread), "mean": plain(mean), "sample": plain((1 - mean) / sample)},
     )  # fmt: skip
 
 
