@@ -58,6 +58,7 @@ class _Group(TyperGroup):
             return call()
         try:
             status = call()
+            sys.stdout.flush()  # of --help: what goes wrong now can still be told
         except BadInput as error:
             status = _fail(str(error), BAD_INPUT)
         except PeftLabError as error:
@@ -66,10 +67,6 @@ class _Group(TyperGroup):
             status = _fail(_usage(error), BAD_INPUT)
         except typer.Abort:
             status = _fail("interrupted", INTERRUPTED)
-        except BrokenPipeError:
-            # The reader (head, less) has what it wanted; Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            status = OK
         except OSError as error:
             reason = storage.explained(error, assets.home())
             if reason is None:

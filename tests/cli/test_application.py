@@ -120,14 +120,6 @@ def test_stdout_is_given_back(run_process: Run) -> None:
     assert "descriptor" in done.stdout
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    command = f"'{sys.executable}' -m peft_lab methods --json | head -c 1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=REPO, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
-
-
 def test_listing_commands_load_no_torch() -> None:
     script = (
         "import sys\n"
