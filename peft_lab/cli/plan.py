@@ -26,6 +26,7 @@ from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
+from peft_lab.units import several
 from peft_lab.workers.pool import get_pool
 
 
@@ -86,6 +87,8 @@ def plan_command(
     found = tried(wanted)
     ranked = ranking.rank(wanted, found)
     if not ranked:
+        for line in _refused(found):
+            output.note(line)
         raise BadInput(nowhere.nearest(wanted, _ask).told(), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
     if out is not None:
@@ -122,11 +125,11 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> str:
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
     """The same with rows that share one. Raises BadInput where none do."""
     if wanted.rows != len(lengths.tokens):
-        raise BadInput(f"The file has {len(lengths.tokens):,} rows: leave --rows out.", "rows")
+        raise BadInput(f"The file has {several(len(lengths.tokens), 'row')}: leave --rows out.", "rows")
     found = rows_of(lengths.tokens, wanted.seq)
     if found == wanted.rows:
         raise BadInput(
-            f"No two rows fit into one of {wanted.seq:,} tokens: leave --packing out, or raise --seq.",
+            f"No two rows fit into one of {several(wanted.seq, 'token')}: leave --packing out, or raise --seq.",
             "packing",
         )
     return replace(wanted, packed=found).check()
@@ -208,8 +211,8 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
                 units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
             )
         )  # fmt: skip
-    data = f"{wanted.rows:,} rows of {wanted.row_tokens:,} tokens, cut at {wanted.seq:,}"
-    where = f"Peaks are simulated at rows of {wanted.seq:,} tokens; time is estimated from the same steps."
+    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')}, cut at {wanted.seq:,}"
+    where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     parts: list[Any] = [
         output.table("Plans that fit, the best first", heads, rows),
         f"For {data}. {where} {ranking.ORDER}",
@@ -218,16 +221,21 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     if (best := ranked[0]).plan is not None:
         loads = told_loading(wanted.situation().shape, best.candidate.method, best.plan)
         parts += [f"{best.title}: {loads[:1].lower()}{loads[1:]}"] if loads else []
-    parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
+    parts += [f"  {line}" for line in _refused(found)]
     situation = wanted.situation()
     parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))
     if wanted.packed:
-        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {wanted.seq:,} tokens.")
+        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {several(wanted.seq, 'token')}.")
     for one in ranked:
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
             parts.append(f"  {one.title}, packed: {more}.")
     return parts
+
+
+def _refused(found: Sequence[Planned]) -> list[str]:
+    """What was tried and does not work, with the reason."""
+    return [f"{title}: {reason}" for title, reason in ranking.refusing(found)]
 
 
 def _moves(best: Planned) -> list[str]:
