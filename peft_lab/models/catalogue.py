@@ -19,7 +19,7 @@ from typing import Any
 
 from peft_lab.assets.stamps import stamp
 from peft_lab.classroom import mode
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.models import images, own, shapes
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -158,7 +158,9 @@ def resolve(name: str) -> ModelEntry:
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
             place = "that this class may use" if mode.on() else "on this machine"
-            raise BadInput(f"'{name[:200]}' is neither a folder {place} nor a Hugging Face id.", "model")
+            raise BadInput(
+                f"'{echoed(name, 200)}' is neither a folder {place} nor a Hugging Face id.", "model"
+            )
         return get_model(name)
     return _read_entry(name, stamp(name))
 
