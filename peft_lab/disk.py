@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from peft_lab import units
 from peft_lab.errors import RunError
 
 _WHY = {
@@ -52,6 +53,26 @@ def explained(error: BaseException, folder: Path) -> str | None:
     """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
+
+
+def of_file(error: OSError, folder: Path) -> str | None:
+    """The same where it is not known what was done: of the file that the error names, unless ``folder`` holds it."""
+    code, named = number(error), error.filename
+    if code is None or not isinstance(named, str) or folder in Path(named).parents:
+        return explained(error, folder)
+    return f"{named} cannot be used: {error.strerror or why(code)}."
+
+
+def read(path: Path, most: int) -> bytes:
+    """What a file holds, also one that is a pipe (``<(command)`` in a shell).
+
+    Raises OSError, also for more than ``most`` bytes: a device may have no end, and says that its size is 0.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is too large, with more than {units.size(most)}", str(path))
+    return data
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peft_lab import disk
 from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
@@ -126,9 +127,7 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
     """
     file = path / "adapter_config.json" if path.is_dir() else path
     try:
-        if file.stat().st_size > _LARGEST_CONFIG:
-            raise BadInput(f"{file} is too large for an adapter config.", "adapter_config")
-        content = json.loads(file.read_text("utf-8-sig"))
+        content = json.loads(disk.read(file, _LARGEST_CONFIG).decode("utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadInput(f"The adapter config {file} cannot be read: {reason}.", "adapter_config") from error

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
+from peft_lab import disk, units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
@@ -28,6 +28,8 @@ from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.units import several
 from peft_lab.workers.pool import get_pool
+
+_LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand beside its length
 
 
 @command("plan")
@@ -137,9 +139,11 @@ def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} cannot be read as text: {error}.", "lengths") from None
+        return disk.read(file, _LARGEST).decode("utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror or error}.", "lengths") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is not UTF-8 text.", "lengths") from None
 
 
 def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:

@@ -25,7 +25,7 @@ from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # as the hub takes them: ./file and ../file are none
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
 # What transformers and torch raise over settings that fit no model, besides what their own checks say.

@@ -30,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from peft_lab import disk
 from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
@@ -60,9 +61,7 @@ def read(path: Path) -> Sweep:
             that have to be fetched first.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise BadInput(f"{path} is too large for a sweep file.", "file")
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.safe_load(disk.read(path, _LARGEST).decode("utf-8"))
     except OSError as error:
         raise BadInput(f"The sweep file {path} cannot be read: {error.strerror or error}.", "file") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
