@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from peft_lab import units
 from peft_lab.errors import RunError
 
 _WHY = {
@@ -24,6 +26,7 @@ _WHY = {
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }
+_PIECE = 1 << 20  # bytes read at a time of what does not say its size
 _LIBRARIES = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|No space left on device")
 
 
@@ -52,6 +55,31 @@ def explained(error: BaseException, folder: Path) -> str | None:
     """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
+
+
+def of_file(error: OSError, folder: Path) -> str | None:
+    """The same where it is not known what was done: of the file that the error names, unless ``folder`` holds it."""
+    code, named = number(error), error.filename
+    if code is None or not isinstance(named, str) or folder in Path(named).parents:
+        return explained(error, folder)
+    return f"{named} cannot be used: {error.strerror or why(code)}."
+
+
+def read(path: Path, most: int) -> bytes:
+    """What a file holds, also one that is a pipe (``<(command)`` in a shell).
+
+    Raises OSError, also for more than ``most`` bytes: a device may have no end, and says that its size is 0.
+    """
+    with path.open("rb") as file:
+        said = os.fstat(file.fileno()).st_size
+        pieces = [file.read(min(said, most) + 1)]
+        held = len(pieces[0])
+        while said < held <= most and (piece := file.read(_PIECE)):
+            pieces.append(piece)
+            held += len(piece)
+    if held > most:
+        raise OSError(errno.EFBIG, f"it is too large, with more than {units.size(most)}", str(path))
+    return b"".join(pieces)
 
 
 @contextmanager

@@ -10,10 +10,22 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+_NAME = 80  # characters of a name that is not known; a model's folder may have as many
+
 
 def in_short(error: BaseException, most: int = 300) -> str:
     """What another library's error says, in one line of at most ``most`` characters; its type where it says nothing."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def echoed(text: object, most: int = 60) -> str:
+    """What somebody typed, or a file says, as a message repeats it: at most ``most`` characters, ``…`` for the rest.
+
+    >>> echoed("q_proj"), echoed("x" * 5000, 8)
+    ('q_proj', 'xxxxxxx…')
+    """
+    said = str(text)
+    return said if len(said) <= most else f"{said[: most - 1]}…"
 
 
 class PeftLabError(Exception):
@@ -44,6 +56,7 @@ class UnknownName(BadInput):
 
     def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
         known = list(known)
+        name = echoed(name, _NAME)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
         super().__init__(f"There is no {what} called '{name}'. {hint}", field)

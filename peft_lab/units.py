@@ -214,6 +214,16 @@ def show(value: float, unit: str) -> str:
     return f"{value:,.4g} {unit}".strip()
 
 
+def several(number: float | str, noun: str) -> str:
+    """So many of something, in digits; one is one. ``number``: as it is written already, or to write.
+
+    >>> several(1, "row"), several(10_000, "row"), several("0.5", "hour")
+    ('1 row', '10,000 rows', '0.5 hours')
+    """
+    said = number if isinstance(number, str) else f"{number:,}"
+    return f"{said} {noun}{'' if said == '1' else 's'}"
+
+
 _WORDS = (
     "no",
     "one",

@@ -7,7 +7,15 @@ import inspect
 import pytest
 
 from peft_lab import errors
+from peft_lab.choose.situation import device_of
+from peft_lab.cli.options import split_assignment
+from peft_lab.cli.subjects import known_run
 from peft_lab.errors import BadInput, PeftLabError, UnknownName, Unsupported
+from peft_lab.methods import get_method
+from peft_lab.methods.shared.targets import target_problems
+from peft_lab.models.catalogue import get_model
+from peft_lab.runs.spec import RunRequest
+from peft_lab.tracking import wanted
 
 
 def test_one_base_for_all() -> None:
@@ -36,3 +44,28 @@ def test_unknown_names_offer_the_nearest_or_all(name: str, hint: str) -> None:
     error = UnknownName("method", name, iter(["lora", "ia3"]), "method")
     assert str(error) == f"There is no method called '{name}'. {hint}"
     assert error.field == "method"
+
+
+def test_what_is_typed_without_end_is_repeated_in_short() -> None:
+    """Wherever a message repeats it: names of things, knobs, options."""
+    long = "q_proj" * 1_000
+    shape = get_model("smollm2-135m").shape
+    told = [str(UnknownName("task", long, ["sentiment"]))]
+    told += [problem.message for problem in target_problems(shape, [long, "q_proj"])]
+    for call in (
+        lambda: get_method("lora").knob("r").parse(long),
+        lambda: get_method("ia3").require(
+            shape, {"feedforward_modules": (long,), "target_modules": ("q_proj",)}
+        ),
+        lambda: split_assignment(long),
+        lambda: known_run(long),
+        lambda: device_of(f"1{long}"),
+        lambda: wanted.names(long),
+        lambda: RunRequest("smollm2-135m", "lora", "json", steps=long).complete(),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(BadInput) as refused:
+            call()
+        told.append(str(refused.value))
+    for message in told:
+        assert "q_pro" in message
+        assert len(message) < 500, message

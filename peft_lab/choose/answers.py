@@ -60,7 +60,8 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
         own = f"{few:,} rows ({OWN_LIMIT})"
         limit = f"fewer than {own}" if value == "few" else f"{many:,.0f} rows or more"
         between = f"{own} up to {many:,.0f}"
-        return value, f"{situation.rows:,} rows; this answer means {between if value == 'some' else limit}"
+        rows = units.several(situation.rows, "row")
+        return value, f"{rows}; this answer means {between if value == 'some' else limit}"
     if key == "latency":
         longer = situation.latency
         strict = longer is not None and longer < ADAPTER_LATENCY.value

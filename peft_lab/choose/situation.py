@@ -11,7 +11,7 @@ from peft_lab import units
 from peft_lab.choose import examples
 from peft_lab.choose.cited import MANY_ROWS
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.memory.devices import TAKEN, Device, devices, get_device, sold_as, spelt
 from peft_lab.methods import get_method
 from peft_lab.models import images
@@ -156,7 +156,7 @@ def device_of(text: str) -> Device:
     if match is None or not match[2]:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     if match[2].lower() not in ("gb", "gib"):
-        raise BadInput(f"'{text}' is not a memory size; write it as 24GB.", "device")
+        raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
     card = sold_as(text, float(match[1].replace(",", "").replace("_", "")))
     if card.memory <= 0:
         raise BadInput(

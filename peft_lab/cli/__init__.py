@@ -36,6 +36,7 @@ from peft_lab.cli import (
     train,
 )
 from peft_lab.cli.application import app, quieten_libraries
+from peft_lab.cli.streams import standing
 
 __all__ = [
     "app",
@@ -63,5 +64,5 @@ __all__ = [
 def main() -> None:
     """Run the command line on this process's arguments and exit. Its name in messages is the one it was called by."""
     quieten_libraries()
-    with acting_for(Asker(OPERATOR)):
+    with standing(), acting_for(Asker(OPERATOR)):
         app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -22,6 +23,8 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 # typer >= 0.26 carries its own copy of click, so the bases are reached through the class that typer exports.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = typer.BadParameter.__mro__[2]
+
+_LONGEST, _END = 400, 60  # characters of a word in a message, and of each end where it is longer
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,6 +61,7 @@ class _Group(TyperGroup):
             return call()
         try:
             status = call()
+            sys.stdout.flush()  # of --help: what goes wrong now can still be told
         except BadInput as error:
             status = _fail(str(error), BAD_INPUT)
         except PeftLabError as error:
@@ -66,15 +70,12 @@ class _Group(TyperGroup):
             status = _fail(_usage(error), BAD_INPUT)
         except typer.Abort:
             status = _fail("interrupted", INTERRUPTED)
-        except BrokenPipeError:
-            # The reader (head, less) has what it wanted; Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            status = OK
         except OSError as error:
-            reason = storage.explained(error, assets.home())
+            reason = storage.of_file(error, assets.home())
             if reason is None:
                 raise
-            status = _fail(reason, FAILED)
+            # a name that is too long has been given
+            status = _fail(reason, BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED)
         sys.exit(status if isinstance(status, int) else OK)
 
 
@@ -85,8 +86,10 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    """One line whatever the message holds, so that scripts can rely on it."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """One line whatever the message holds, so that scripts can rely on it. Of a word without end, which libraries and
+    names of files bring, both ends stay: a path's last part says most."""
+    words = (f"{word[:_END]}…{word[-_END:]}" if len(word) > _LONGEST else word for word in message.split())
+    print(f"error: {' '.join(words)}", file=sys.stderr)
     return status
 
 

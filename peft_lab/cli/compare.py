@@ -24,7 +24,7 @@ from peft_lab.cli.train import training_queue
 from peft_lab.compare import carrying, pareto, plan, results, store
 from peft_lab.compare.carrying import Notice
 from peft_lab.compare.store import Comparison
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import STEPS
 from peft_lab.runs.store import Run
@@ -108,7 +108,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(
-            f"--seeds takes whole numbers with commas, such as 0,1,2; '{text}' is not that."
+            f"--seeds takes whole numbers with commas, such as 0,1,2; '{echoed(text)}' is not that."
         ) from None
 
 

@@ -23,7 +23,7 @@ from peft_lab.cli.fitting import Found, Job, Room
 from peft_lab.cli.progress import ProgressBars
 from peft_lab.cli.simulated import Simulated, tables, timed
 from peft_lab.cli.subjects import Subjects
-from peft_lab.errors import BadInput, SimulationError, Unsupported
+from peft_lab.errors import BadInput, SimulationError, Unsupported, echoed
 from peft_lab.memory import protocol as metamath
 from peft_lab.memory.devices import Device, get_device
 from peft_lab.memory.fits import LARGEST, models_that_fit
@@ -314,7 +314,7 @@ def _generation(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        message = f"--generate takes rows and new tokens, such as 50,300; '{text}' is not of that form."
-        raise BadInput(message, "generate")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        said = f"'{echoed(text)}' is not of that form."
+        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {said}", "generate")
     return int(parts[0]), int(parts[1])

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab import disk
+from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
@@ -71,7 +72,7 @@ def split_assignment(text: str) -> tuple[str, str]:
     """``key=value`` as a pair. Raises BadInput without a ``=`` or without a key."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise BadInput(f"--set takes KEY=VALUE, such as r=16; '{text}' is not of that form.")
+        raise BadInput(f"--set takes KEY=VALUE, such as r=16; '{echoed(text)}' is not of that form.")
     return key.strip(), value
 
 
@@ -89,7 +90,7 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
     for text in texts:
         key, value = split_assignment(text)
         if key in seen:
-            raise BadInput(f"'{key}' is set twice; give it once, lists with commas.", key)
+            raise BadInput(f"'{echoed(key)}' is set twice; give it once, lists with commas.", key)
         seen.add(key)
         takers = [method for method in methods if any(knob.name == key for knob in method.knobs)]
         if not takers:
@@ -102,12 +103,13 @@ def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str,
 def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
     if not methods:
         return BadInput(
-            f"--set {key} changes a knob of a method; an adapter config has its settings in the file.", key
+            f"--set {echoed(key)} changes a knob of a method; an adapter config has its settings in the file.",
+            key,
         )
     known = dict.fromkeys(knob.name for method in methods for knob in method.knobs)
     what = f"{methods[0].title} knob" if len(methods) == 1 else "knob of these methods"
     if not known:
-        return BadInput(f"{methods[0].title} has no knobs, so '{key}' cannot be set.", key)
+        return BadInput(f"{methods[0].title} has no knobs, so '{echoed(key)}' cannot be set.", key)
     return UnknownName(what, key, known, key)
 
 
@@ -125,9 +127,7 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
     """
     file = path / "adapter_config.json" if path.is_dir() else path
     try:
-        if file.stat().st_size > _LARGEST_CONFIG:
-            raise BadInput(f"{file} is too large for an adapter config.", "adapter_config")
-        content = json.loads(file.read_text("utf-8-sig"))
+        content = json.loads(disk.read(file, _LARGEST_CONFIG).decode("utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadInput(f"The adapter config {file} cannot be read: {reason}.", "adapter_config") from error

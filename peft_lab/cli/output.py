@@ -19,6 +19,8 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from peft_lab.cli import streams
+
 _PIPE_WIDTH = 1000  # a table in a pipe is as wide as its contents: nobody wraps it, grep wants whole lines
 _SHORT = 20  # characters of a cell that is not folded
 _reserved: list[TextIO] = []
@@ -53,7 +55,7 @@ def _result_stream() -> Iterator[TextIO]:
     with os.fdopen(os.dup(kept), "w", encoding=real.encoding, errors="replace") as stream:
         os.dup2(2, 1)
         try:
-            yield stream
+            yield streams.careful(stream)
         finally:
             os.dup2(kept, 1)
             os.close(kept)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
+from peft_lab import disk, units
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.progress import ProgressBars
@@ -26,7 +26,10 @@ from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
+from peft_lab.units import several
 from peft_lab.workers.pool import get_pool
+
+_LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand beside its length
 
 
 @command("plan")
@@ -86,6 +89,8 @@ def plan_command(
     found = tried(wanted)
     ranked = ranking.rank(wanted, found)
     if not ranked:
+        for line in _refused(found):
+            output.note(line)
         raise BadInput(nowhere.nearest(wanted, _ask).told(), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
     if out is not None:
@@ -122,11 +127,11 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> str:
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
     """The same with rows that share one. Raises BadInput where none do."""
     if wanted.rows != len(lengths.tokens):
-        raise BadInput(f"The file has {len(lengths.tokens):,} rows: leave --rows out.", "rows")
+        raise BadInput(f"The file has {several(len(lengths.tokens), 'row')}: leave --rows out.", "rows")
     found = rows_of(lengths.tokens, wanted.seq)
     if found == wanted.rows:
         raise BadInput(
-            f"No two rows fit into one of {wanted.seq:,} tokens: leave --packing out, or raise --seq.",
+            f"No two rows fit into one of {several(wanted.seq, 'token')}: leave --packing out, or raise --seq.",
             "packing",
         )
     return replace(wanted, packed=found).check()
@@ -134,9 +139,11 @@ def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} cannot be read as text: {error}.", "lengths") from None
+        return disk.read(file, _LARGEST).decode("utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror or error}.", "lengths") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is not UTF-8 text.", "lengths") from None
 
 
 def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:
@@ -208,8 +215,8 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
                 units.percent(100 * plan.headroom), time, money, one.update.bottleneck if one.update else "",
             )
         )  # fmt: skip
-    data = f"{wanted.rows:,} rows of {wanted.row_tokens:,} tokens, cut at {wanted.seq:,}"
-    where = f"Peaks are simulated at rows of {wanted.seq:,} tokens; time is estimated from the same steps."
+    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')}, cut at {wanted.seq:,}"
+    where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     parts: list[Any] = [
         output.table("Plans that fit, the best first", heads, rows),
         f"For {data}. {where} {ranking.ORDER}",
@@ -218,16 +225,21 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     if (best := ranked[0]).plan is not None:
         loads = told_loading(wanted.situation().shape, best.candidate.method, best.plan)
         parts += [f"{best.title}: {loads[:1].lower()}{loads[1:]}"] if loads else []
-    parts += [f"  {title}: {reason}" for title, reason in ranking.refusing(found)]
+    parts += [f"  {line}" for line in _refused(found)]
     situation = wanted.situation()
     parts += filter(None, (unmeasured(situation.shape), uncounted(situation)))
     if wanted.packed:
-        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {wanted.seq:,} tokens.")
+        parts.append(f"{wanted.rows:,} rows fit into {wanted.packed:,} of {several(wanted.seq, 'token')}.")
     for one in ranked:
         if one.saved is not None:
             more = f"{abs(one.saved):.0%} {'less' if one.saved >= 0 else 'more'} time than padded rows, as many at once"
             parts.append(f"  {one.title}, packed: {more}.")
     return parts
+
+
+def _refused(found: Sequence[Planned]) -> list[str]:
+    """What was tried and does not work, with the reason."""
+    return [f"{title}: {reason}" for title, reason in ranking.refusing(found)]
 
 
 def _moves(best: Planned) -> list[str]:

@@ -18,7 +18,7 @@ from peft_lab.choose.situation import FOUND, WORDS, Situation
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.recipes.advice import band, figure, label
 from peft_lab.recipes.recipe import Setting
 from peft_lab.recipes.replications import replications
@@ -51,7 +51,7 @@ def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
         raise BadInput(
-            f"--answer takes KEY=VALUE, such as rows=5000; '{text}' is not of that form.", "answer"
+            f"--answer takes KEY=VALUE, such as rows=5000; '{echoed(text)}' is not of that form.", "answer"
         )
     return key, value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peft_lab.cli import options, output
 from peft_lab.cli.options import AdapterConfigFile
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.knobs import Values
@@ -85,5 +85,6 @@ def known_run(identity: str) -> Run:
         if run.id == identity:
             return run
     raise BadInput(
-        f"There is no run called '{identity}'; 'python -m peft_lab runs' lists those there are.", "run"
+        f"There is no run called '{echoed(identity)}'; 'python -m peft_lab runs' lists those there are.",
+        "run",
     )

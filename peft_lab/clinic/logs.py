@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from peft_lab.errors import BadInput
+from peft_lab.tasks import records
 
 _ALIASES = {
     "train_loss_step": "loss", "training_loss": "loss", "train/loss": "loss", "train_loss": "loss",
@@ -54,7 +55,7 @@ def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | N
         if found is not None:
             return _checked(name, found), None
     if "," in stripped.splitlines()[0] and not _PRINTED.search(stripped):
-        table = _from_csv(stripped)
+        table = _from_csv(name, stripped)
         if table is not None:
             return _checked(name, table), None
     return _from_console(name, stripped)
@@ -83,15 +84,21 @@ def _from_json(text: str) -> list[Row] | None:
     return [_row(each) for each in found if isinstance(each, dict)]
 
 
-def _from_csv(text: str) -> list[Row] | None:
+def _from_csv(name: str, text: str) -> list[Row] | None:
     table = csv.DictReader(io.StringIO(text))
-    heads = {_name(head) for head in table.fieldnames or ()}
+    rows: list[Row] = []
+    try:
+        heads = {_name(head) for head in table.fieldnames or ()}
+    except csv.Error:
+        return None
     if not heads & {"loss", "eval_loss"}:
         return None
     try:
-        return [_row(line) for line in table]
-    except csv.Error:
-        return None
+        for line in table:
+            rows.append(_row(line))  # noqa: PERF401  how many there are is told
+    except csv.Error as trouble:  # the header is row 1
+        raise BadInput(f"Row {len(rows) + 2:,} of {name} {records.unreadable(trouble)}.", "log") from None
+    return rows
 
 
 def _from_console(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from peft_lab import disk
 from peft_lab.clinic.logs import Row, read_log
 from peft_lab.clinic.tensors import Tensor, read_tensors
 from peft_lab.errors import BadInput
@@ -153,9 +154,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def read_file(path: Path, field_: str) -> bytes:
     """A file's content. Raises :class:`BadInput`, also for one that is too large."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise BadInput(f"{path} is larger than 2 GiB and is not read.", field_)
-        return path.read_bytes()
+        return disk.read(path, LARGEST if path.suffix == ".safetensors" else LARGEST_TEXT)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}.", field_) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 
 Values = Mapping[str, Any]
 KnobKind = Literal["int", "float", "bool", "choice", "modules", "text"]
@@ -131,9 +131,7 @@ class Knob:
         return self.check(text)
 
     def _bad(self, value: Any, rule: str) -> BadInput:
-        shown = str(value)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
-        return BadInput(f"{self.label} {rule}; '{shown}' is not.", self.name)
+        return BadInput(f"{self.label} {rule}; '{echoed(value)}' is not.", self.name)
 
 
 def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:

@@ -19,13 +19,13 @@ from typing import Any
 
 from peft_lab.assets.stamps import stamp
 from peft_lab.classroom import mode
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.models import images, own, shapes
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # as the hub takes them: ./file and ../file are none
 MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
 LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
 # What transformers and torch raise over settings that fit no model, besides what their own checks say.
@@ -158,7 +158,9 @@ def resolve(name: str) -> ModelEntry:
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
             place = "that this class may use" if mode.on() else "on this machine"
-            raise BadInput(f"'{name[:200]}' is neither a folder {place} nor a Hugging Face id.", "model")
+            raise BadInput(
+                f"'{echoed(name, 200)}' is neither a folder {place} nor a Hugging Face id.", "model"
+            )
         return get_model(name)
     return _read_entry(name, stamp(name))
 

@@ -38,7 +38,7 @@ def is_folder(name: str) -> bool:
     if folders.hidden(name):
         return False
     with suppress(OSError, ValueError):
-        return Path(name).is_dir()
+        return bool(name) and Path(name).is_dir()  # no text is the folder that one is in
     return False
 
 

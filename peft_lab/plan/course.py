@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
+from peft_lab import units
 from peft_lab.choose.plan import StepPlan
 from peft_lab.plan.keeping import HELD, PARTS
 from peft_lab.recipes.advice import figure
@@ -52,12 +53,13 @@ def course(rows: int, epochs: float, batch: int, devices: int, accumulate: int, 
 def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
     """The plan with its steps counted as they are made, and packing as it is done."""
     steps, asked = plan.settings["steps"], plan.settings.get("packing")
-    rows = f"{made.learned:,} rows"
+    rows = units.several(made.learned, "row")
     if packs:
         rows += f", packed into {made.packed:,}"
     each = plan.batch * plan.readers * plan.accumulate
     why = (
-        f"{rows}, {figure(plan.settings['epochs'].value)} times, {each:,} a step. {made.held:,} are held out."
+        f"{rows}, {units.several(figure(plan.settings['epochs'].value), 'time')}, {each:,} a step. "
+        f"{made.held:,} are held out."
     )
     settings = {**plan.settings, "steps": replace(steps, value=made.updates, why=why)}
     padded = "Rows are padded to the longest of their batch: how many fill a row together is not known here."

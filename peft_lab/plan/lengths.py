@@ -26,10 +26,6 @@ class Lengths:
     def mean(self) -> float:
         return sum(self.tokens) / len(self.tokens)
 
-    def share_cut(self, seq: int) -> float:
-        """Share of the rows that are longer than ``seq``."""
-        return sum(length > seq for length in self.tokens) / len(self.tokens)
-
     def fields(self) -> dict[str, str]:
         """What it says of a plan: rows, their mean, and the length that none is longer than."""
         return {

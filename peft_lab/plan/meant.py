@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from peft_lab import units
 from peft_lab.choose.situation import LINKS, MOST, OF_ENCODERS
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.memory.devices import devices
@@ -74,14 +75,16 @@ def _rows(text: str, _: Wanted) -> Meant:
             {"rows": LEAST_ROWS}, f"{LEAST_ROWS:,} rows, as many as in {LIMA}", f"{LEAST_ROWS:,} rows"
         )
     many = min(round(many), most)
-    return Meant({"rows": many}, f"{many:,} rows", f"{many:,} rows")
+    said = units.several(many, "row")
+    return Meant({"rows": many}, said, said)
 
 
 def _row_tokens(text: str, wanted: Wanted) -> Meant:
     many, most = _number(text), most_tokens(wanted.model)
     if many is None or many < 1:
         usual = min(Wanted().row_tokens, wanted.seq if wanted.seq > 0 else most, most)
-        return Meant({"row_tokens": usual}, f"rows of {usual:,} tokens", f"rows of {usual:,} tokens")
+        said = f"rows of {units.several(usual, 'token')}"
+        return Meant({"row_tokens": usual}, said, said)
     tokens = round(many)
     if tokens > most:
         said = f"rows of {most:,} tokens, the longest here"
@@ -89,14 +92,17 @@ def _row_tokens(text: str, wanted: Wanted) -> Meant:
     own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
     if tokens > wanted.seq:
         cut = room(replace(wanted, row_tokens=tokens))
-        return Meant({**own, "seq": cut}, f"rows cut at {cut:,} tokens", f"rows cut at {cut:,}")
-    return Meant({"row_tokens": tokens}, f"rows of {tokens:,} tokens", f"rows of {tokens:,} tokens")
+        return Meant(
+            {**own, "seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}"
+        )
+    said = f"rows of {units.several(tokens, 'token')}"
+    return Meant({"row_tokens": tokens}, said, said)
 
 
 def _seq(text: str, wanted: Wanted) -> Meant:
     many = _number(text)
     cut = room(wanted) if many is None or many < 1 else min(round(many), most_tokens(wanted.model))
-    return Meant({"seq": cut}, f"rows cut at {cut:,} tokens", f"rows cut at {cut:,}")
+    return Meant({"seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}")
 
 
 def _devices(text: str, _: Wanted) -> Meant:

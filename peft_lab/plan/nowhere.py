@@ -122,9 +122,8 @@ def late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
     left, best = wanted.hours(), quickest(ranked)
     if left is None or best is None or best.hours is None or best.hours[1] <= left:
         return ""
-    return (
-        f"No plan is sure to end within {left:,.3g} hours. The quickest, {best.title}, takes {_takes(best)}."
-    )
+    within = units.several(f"{left:,.3g}", "hour")
+    return f"No plan is sure to end within {within}. The quickest, {best.title}, takes {_takes(best)}."
 
 
 def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
@@ -164,8 +163,8 @@ def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | N
         if made.hours is None:
             return None
         if made.hours[1] <= left:
-            text = f"{rows:,} of the {wanted.rows:,} rows, for which {made.title} takes {_takes(made)}"
-            return Way(text, f"{rows:,} rows", {"rows": rows})
+            text = f"{rows:,} of the {units.several(wanted.rows, 'row')}, for which {made.title} takes {_takes(made)}"
+            return Way(text, units.several(rows, "row"), {"rows": rows})
     return None
 
 
@@ -180,7 +179,7 @@ def until(best: Planned) -> Way:
     assert best.hours is not None
     scale = 10 if best.hours[1] < 10 else 1
     hours = f"{math.ceil(best.hours[1] * scale) / scale:g}"
-    short = f"a deadline of {hours} hours"
+    short = f"a deadline of {units.several(hours, 'hour')}"
     text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
     return Way(text, short, {"deadline": hours})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peft_lab import units
 from peft_lab.errors import BadInput
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.plan.facts import WRITTEN
@@ -37,8 +38,9 @@ def check(entry: ModelEntry, objective: str, packed: int, rows: int, row_tokens:
     if reason := why_not(entry, objective):
         raise BadInput(reason, "packed")
     if packed > rows or (row_tokens - 0.5) * rows > packed * seq:
+        every = f"{units.several(rows, 'row')} of {units.several(row_tokens, 'token')}"
+        filled = f"{units.several(packed, 'row')} of {seq:,}"
         raise BadInput(
-            f"{rows:,} rows of {row_tokens:,} tokens on average do not fill {packed:,} rows of {seq:,}: give "
-            "their lengths again.",
+            f"{every} on average do not fill {filled}: give their lengths again.",
             "packed",
         )

@@ -21,7 +21,7 @@ from peft_lab.recipes.advice import NEXT, figure
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job
 from peft_lab.recipes.rules import RULES, Rule, Said
 from peft_lab.runs.spec import STEPS
-from peft_lab.units import Source
+from peft_lab.units import Source, several
 
 _ENTERED = (rates, rates_small, sizes, runs, stepping)  # their functions enter themselves into RULES
 RATE = rates.RATE
@@ -132,6 +132,7 @@ def recipe(job: Job) -> Recipe:
     steps = math.ceil(epochs.value * job.steps_per_epoch)
     packing = _said(job, "packing")
     fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
+    rows = several(job.rows, "row")
     ordered = {
         RATE: _rate(job),
         "schedule": _said(job, "schedule"),
@@ -139,7 +140,7 @@ def recipe(job: Job) -> Recipe:
         "batch": batch,
         "epochs": epochs,
         "steps": _derived(
-            "steps", steps, f"{job.rows:,} rows, {figure(epochs.value)} times, {batch.value:,} a step{fewer}"
+            "steps", steps, f"{rows}, {several(figure(epochs.value), 'time')}, {batch.value:,} a step{fewer}"
         ),
         **settings,
         "dtype": _step(job, "dtype", job.dtype),
@@ -262,7 +263,7 @@ def _batch(job: Job) -> Setting:
     setting = _said(job, "batch")
     most = max(job.rows // _LEAST_STEPS, 1)
     if setting.value > most:
-        why = f"Smaller than the sources', so that {job.rows:,} rows make {_LEAST_STEPS} steps."
+        why = f"Smaller than the sources', so that {several(job.rows, 'row')} make {_LEAST_STEPS} steps."
         setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
     if setting.value < job.devices:
         why = f"One row on each of {job.devices:,} devices."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from peft_lab import kinds, tasks
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_files as library_files
@@ -292,13 +292,13 @@ def _length(task: Task, entry: ModelEntry, spec: MethodSpec, values: Mapping[str
 
 def _whole(label: str, name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadInput(f"{label} is a whole number; '{value}' is not.", name)
+        raise BadInput(f"{label} is a whole number; '{echoed(value)}' is not.", name)
     _number(label, name, value, low, high)
 
 
 def _number(label: str, name: str, value: Any, low: float, high: float, above: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise BadInput(f"{label} is a number; '{value}' is not.", name)
+        raise BadInput(f"{label} is a number; '{echoed(value)}' is not.", name)
     if value < low or value > high or (above and value == low):
         raise BadInput(
             f"{label} must be from {'above ' if above else ''}{low:,} to {high:,}; {value:,} is not.", name

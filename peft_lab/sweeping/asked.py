@@ -30,7 +30,8 @@ from typing import Any
 
 import yaml
 
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab import disk
+from peft_lab.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
@@ -60,9 +61,7 @@ def read(path: Path) -> Sweep:
             that have to be fetched first.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise BadInput(f"{path} is too large for a sweep file.", "file")
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.safe_load(disk.read(path, _LARGEST).decode("utf-8"))
     except OSError as error:
         raise BadInput(f"The sweep file {path} cannot be read: {error.strerror or error}.", "file") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -150,7 +149,7 @@ def _parsed(method: MethodSpec, name: str, value: Any) -> Any:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise BadInput(f"A learning rate is a number; '{value}' is not.", RATE) from None
+            raise BadInput(f"A learning rate is a number; '{echoed(value)}' is not.", RATE) from None
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return method.knob(name).parse(text)
 
@@ -161,7 +160,7 @@ def _combined(varied: Mapping[str, Any], method: MethodSpec) -> Iterator[dict[st
         raise BadInput("'runs' belongs to random; a grid is every combination.", "grid")
     for name, values in own.items():
         if not isinstance(values, list) or not values:
-            raise BadInput(f"'{name}' takes a list of values in a grid, such as [4, 8].", name)
+            raise BadInput(f"'{echoed(name)}' takes a list of values in a grid, such as [4, 8].", name)
     for values in itertools.product(*own.values()):
         yield {name: _parsed(method, name, value) for name, value in zip(own, values, strict=True)}
 
@@ -190,5 +189,5 @@ def _draw(name: str, values: Any, chance: random.Random) -> Any:
                 drawn = chance.uniform(low, high)
             return round(drawn) if type(low) is int and type(high) is int else float(f"{drawn:.3g}")
     raise BadInput(
-        f"'{name}' takes a list, or min and max with min below max (above 0 where log is true).", name
+        f"'{echoed(name)}' takes a list, or min and max with min below max (above 0 where log is true).", name
     )

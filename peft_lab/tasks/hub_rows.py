@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.errors import BadInput, RunError, in_short
+from peft_lab.tasks.records import unreadable
 
 FIELD = "own_data"
 #: Formats that are read, the first before the others where a split is there in several.
@@ -188,9 +189,15 @@ def _jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 def _csv(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
-        wanted = _wanted(list(rows.fieldnames or ()), columns, path.name)
-        for row in rows:
-            yield {ours: row.get(theirs) for theirs, ours in wanted.items()}
+        read_ = 0  # rows, the header among them
+        try:
+            wanted = _wanted(list(rows.fieldnames or ()), columns, path.name)
+            read_ += 1
+            for row in rows:
+                read_ += 1
+                yield {ours: row.get(theirs) for theirs, ours in wanted.items()}
+        except csv.Error as trouble:
+            raise BadInput(f"Row {read_ + 1:,} of {path.name} {unreadable(trouble)}.", FIELD) from None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 
 FIELD = "file"
 #: File name endings and the formats they stand for.
@@ -57,7 +57,7 @@ def bad(message: str) -> BadInput:
 
 def shorten(text: str) -> str:
     """Names out of a file, cut to what a message can hold."""
-    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
+    return echoed(text, _LONGEST_NAME)
 
 
 def read(data: bytes, filename: str, wanted: Container[str]) -> Table:
@@ -130,8 +130,18 @@ def _read_csv(text: str, wanted: Container[str]) -> Table:
                 values = {name: cells[place] if place < len(cells) else "" for place, name in kept}
                 _add(records, Record(number, values))
     except csv.Error as trouble:
-        raise bad(f"Row {number + 1:,} cannot be read as CSV: {trouble}.") from None
+        raise bad(f"Row {number + 1:,} {unreadable(trouble)}.") from None
     return Table("row", columns, tuple(records))
+
+
+def unreadable(trouble: csv.Error) -> str:
+    """What is wrong with a row that the csv module gave up on, to stand after its number."""
+    if "field limit" not in str(trouble):
+        return f"cannot be read as CSV: {trouble}"
+    return (
+        f"has a cell of more than {csv.field_size_limit():,} characters, the most that are read: shorten it, or end "
+        "it with the double quote that it may lack"
+    )
 
 
 def _add(records: list[Record], record: Record) -> None:

@@ -4,13 +4,16 @@ breaks reaches the training. Started by start.py as ``python -m peft_lab.trackin
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
-from peft_lab.errors import in_short
+from peft_lab import disk
+from peft_lab.errors import PeftLabError, RunError, in_short
 from peft_lab.runs import owners
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
@@ -24,6 +27,7 @@ from peft_lab.tracking.to_trackio import ToTrackio
 OPENS: Mapping[str, Opens] = {"mlflow": ToMlflow, "trackio": ToTrackio}
 EVERY = 1.0  # seconds between looks at a run's events
 LOCK = ".tracking.lock"
+Read = TypeVar("Read")
 
 
 @dataclass
@@ -39,13 +43,25 @@ class _Telling:
 
 
 def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = False) -> None:
-    """Tell the trackers of the run until it has ended, or none of them listens any more.
+    """Tell the trackers of the run until it has ended, or none of them listens any more. What ends this before stands
+    on the run, as the problem of each of its trackers, and is raised.
 
     Args:
         home: where trackers may keep stores of their own.
         as_it_stands: take a run for ended that is only silent, as whoever asks for it now sees it; else it is waited
             for as long as the process lives that holds it, on a machine that slept, say.
     """
+    try:
+        _followed(run, home, trackers, as_it_stands)
+    except Exception as error:
+        with suppress(OSError):  # a run that is gone has nobody to tell
+            for name in trackers:
+                if run.folder.is_dir() and not kept.read(run.folder).get(name, Told(name)).complete:
+                    kept.failed(run.folder, name, _reason(run, error))
+        raise  # the log of this process has more to say
+
+
+def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool) -> None:
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / LOCK):  # the process that followed a turn before may still be at its end
         known = kept.read(run.folder)
@@ -72,12 +88,13 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
     """Tell one tracker what it has not got; where that fails, keep why."""
     try:
         if each.tracker is None:
-            parameters = told.parameters(run.spec, events)
+            parameters = _read(run, lambda: told.parameters(run.spec, events))
             each.tracker = OPENS[each.told.tracker](run.id, parameters, home, each.told.identity)
             found = each.tracker
             each.told = replace(each.told, address=found.address, identity=found.identity)
         sent = dict(each.told.sent)
-        fresh = [point for point in told.points(events) if point.step > sent.get(point.name, -1)]
+        points = _read(run, lambda: told.points(events))
+        fresh = [point for point in points if point.step > sent.get(point.name, -1)]
         if fresh:
             each.tracker.points(fresh)
             sent |= {point.name: point.step for point in fresh}
@@ -91,6 +108,27 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
         each.tracker = None
         reason = in_short(error)
         each.told = replace(each.told, problem=reason if reason.endswith(".") else f"{reason}.")
+
+
+def _read(run: Run, of: Callable[[], Read]) -> Read:
+    """What is to be told of a run. Raises RunError, with the run's name, where its files do not hold it."""
+    try:
+        return of()
+    except PeftLabError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"what '{run.id}' holds is damaged ({type(error).__name__}: {in_short(error)})."
+        ) from error
+
+
+def _reason(run: Run, error: Exception) -> str:
+    """Why a run cannot be told of: in its own words, or else with its name."""
+    if isinstance(error, PeftLabError):
+        return str(error)
+    code = disk.number(error)
+    why = disk.why(code) if code is not None else f"{type(error).__name__}: {in_short(error)}"
+    return f"'{run.id}' cannot be followed ({why})."
 
 
 def _message(events: Sequence[Event]) -> str:

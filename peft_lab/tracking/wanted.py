@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from peft_lab.classroom import places
 from peft_lab.classroom.asking import OPERATOR, asker
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.runs.store import Run
 from peft_lab.tracking.kept import TITLES
 
@@ -31,7 +31,7 @@ def names(text: str | None = None) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(name.strip().lower() for name in said.split(",") if name.strip()))
     for name in found:
         if name not in TITLES:
-            raise BadInput(f"'{name}' is no tracker: there are {' and '.join(TITLES)}.", "track")
+            raise BadInput(f"'{echoed(name)}' is no tracker: there are {' and '.join(TITLES)}.", "track")
         if not all(find_spec(module) for module in _NEEDS[name]):
             raise BadInput(
                 f"{TITLES[name]} is not installed here: pip install 'peft-lab[{name}]' (in a clone, '.[{name}]').",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from peft_lab import disk
 from peft_lab.__main__ import main
 from peft_lab.cli import app
 from peft_lab.cli.application import FAILED, INTERRUPTED
@@ -120,14 +123,6 @@ def test_stdout_is_given_back(run_process: Run) -> None:
     assert "descriptor" in done.stdout
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    command = f"'{sys.executable}' -m peft_lab methods --json | head -c 1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=REPO, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
-
-
 def test_listing_commands_load_no_torch() -> None:
     script = (
         "import sys\n"
@@ -180,3 +175,36 @@ def test_every_command_takes_json() -> None:
 
 def test_environment_variable_of_the_test_is_not_the_users() -> None:
     assert os.environ["PEFT_LAB_HOME"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("methods", "@"),
+        ("export", "a-run", "--as", "@"),
+        ("memory", "-m", "gpt2", "--batch", "1", "--seq", "8", "--method", "lora", "--optimizer", "@"),
+        ("count", "-m", "gpt2", "--adapter-config", "@"),
+        ("sweep", "@"),
+        ("runs", "--adopt", "@"),
+    ],
+)
+def test_no_message_is_without_end(run: Run, words: tuple[str, ...]) -> None:
+    """What is repeated keeps its beginning and its end, and the fault is that of what was typed."""
+    line = run(*(word.replace("@", "q" * 4_000 + ".txt") for word in words)).refused()
+    assert len(line) < 400 and "qqq…qqq" in line.replace(".txt", "") and "PEFT_LAB_HOME" not in line
+
+
+def test_a_file_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    """And the lab folder is where it lies in there."""
+
+    def refused(path: Path) -> OSError:
+        return OSError(errno.EACCES, "Permission denied", str(path))
+
+    home = tmp_path / "home"
+    assert disk.of_file(refused(tmp_path / "weights"), home) == (
+        f"{tmp_path / 'weights'} cannot be used: Permission denied."
+    )
+    said = f"Nothing can be written to {home}: this user may not write there."
+    assert disk.of_file(refused(home / "runs" / "x"), home) == said
+    assert disk.of_file(OSError(errno.EACCES, "Permission denied"), home) == said
+    assert disk.of_file(OSError(errno.ENOENT, "No such file", "x"), home) is None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +20,11 @@ from peft_lab.cli.options import (
     split_assignment,
     split_slugs,
 )
+from peft_lab.clinic.reading import read_file
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.knobs import Knob
+from peft_lab.sweeping.asked import read as read_sweep
 
 KNOBS = [(method, knob) for method in all_methods().values() for knob in method.knobs]
 MODULE_NAMES = st.from_regex(r"[a-z_]{1,8}(\.[a-z_]{1,8})?", fullmatch=True)
@@ -148,3 +154,33 @@ def test_an_adapter_folder_will_do(tmp_path: Path) -> None:
     content = {"peft_type": "LORA"}
     (tmp_path / "adapter_config.json").write_text("\ufeff" + json.dumps(content), "utf-8")
     assert read_adapter_config(tmp_path).content == content
+
+
+def endless(path: Path) -> Path:
+    """A pipe out of which comes more than any reader here takes of a text, as of a device whose size is 0."""
+    os.mkfifo(path)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), path.open("wb") as file:
+            for _ in range(70):
+                file.write(b" " * 1_000_000)
+
+    threading.Thread(target=write, daemon=True).start()
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: read_file(path, "log")])
+def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(
+        BadInput, match=r"endless cannot be read: it is too large, with more than [\d.]+ MB\."
+    ):
+        read(endless(tmp_path / "endless"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=('{"peft_type": "LORA"}',), daemon=True).start()
+    assert read_adapter_config(pipe).content == {"peft_type": "LORA"}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab.cli import plan
 from peft_lab.cli.plan import _told
+from peft_lab.plan import nowhere
 from peft_lab.plan.configs import NARROW
 from peft_lab.plan.files import Written
 from peft_lab.plan.ranking import Candidate, Planned
@@ -47,6 +49,18 @@ def test_what_is_not_written_is_said() -> None:
         "  No train.py: It is not.",
         "  No axolotl.yaml or llama_factory.yaml: Both do not.",
     ]
+
+
+def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "Even one row needs at least 30.0 GB; of 24.0 GB a plan takes 22.0 GB."
+    lora = Candidate("lora", "none", True)
+    monkeypatch.setattr(plan, "tried", lambda _: [Planned(lora, None, reason=reason)])
+    monkeypatch.setattr(nowhere, "nearest", lambda *_: nowhere.Nearest("It fits in no way."))
+    done = run(*SMALL, "--json")
+    assert (done.status, done.stdout) == (2, "")
+    why, error = done.stderr.splitlines()
+    assert why == f"LoRA, one GPU, checkpointed: {reason}"
+    assert error == "error: It fits in no way. Nothing that we know works."
 
 
 @pytest.mark.slow

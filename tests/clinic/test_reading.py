@@ -103,3 +103,12 @@ def test_a_base_is_known_by_its_name_its_id_and_a_path() -> None:
         config = json.dumps({"peft_type": "LORA", "base_model_name_or_path": name}).encode()
         base = Features(reading.with_config(Material(), "c", config)).base
         assert base is not None and base.hidden == 384, name
+
+
+def test_a_cell_without_end_is_told_with_its_row() -> None:
+    with pytest.raises(
+        BadInput, match=r"^Row 3 of log\.csv has a cell of more than 131,072 characters, .+\.$"
+    ):
+        read_log("log.csv", "step,loss\n1,2.0\n2," + "9" * 140_000 + "\n")
+    with pytest.raises(BadInput, match=r"^log\.csv is no training log: "):
+        read_log("log.csv", "step,loss," + "9" * 140_000 + "\n1,2.0\n")

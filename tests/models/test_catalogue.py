@@ -63,6 +63,8 @@ def test_what_looks_like_an_id_or_a_folder(tmp_path: Path) -> None:
     assert (
         not looks_external("gpt2") and not looks_external("a/b/c") and not looks_external("name with spaces")
     )
+    for name in ("./model.bin", "../model", "", "owner/" + "n" * 97):
+        assert not looks_external(name), name
 
 
 def folder(path: Path, config: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
 from peft_lab.plan.meant import meant, together
-from peft_lab.plan.nowhere import instead, late, meeting, nearest
+from peft_lab.plan.nowhere import instead, late, meeting, nearest, until
 from peft_lab.plan.quality import UNKNOWN
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import short
@@ -44,7 +44,7 @@ def test_a_deadline_that_none_meets_names_the_quickest() -> None:
     slow: Any = SimpleNamespace(hours=(4.0, 8.0), title="LoRA")
     quick: Any = SimpleNamespace(hours=(2.0, 3.0), title="QLoRA")
     unknown: Any = SimpleNamespace(hours=None, title="IA3")
-    assert "within 1 hours. The quickest, QLoRA, takes 2.0 to 3.0 h." in late(
+    assert "within 1 hour. The quickest, QLoRA, takes 2.0 to 3.0 h." in late(
         Wanted(deadline="1"), [slow, quick, unknown]
     )
     assert late(Wanted(deadline="5"), [slow, quick]) == late(Wanted(), [slow]) == ""
@@ -176,3 +176,12 @@ def test_what_does_not_fit_says_how_full_fine_tuning_keeps_its_weights() -> None
         assert "kept" not in short(room, situation, "lora", "fsdp2", 92 * GB)
     assert all("kept in bfloat16;" in said[f"rtx-4090 {kind}"] for kind in ("fsdp2", "ddp"))
     assert "with AdamW and weights kept in float32;" in said["t4 fsdp2"]
+
+
+def test_one_is_one() -> None:
+    assert meant("rows", "1") == meant("rows", "1.2")
+    assert meant("rows", "1").said == "1 row"  # type: ignore[union-attr]
+    assert meant("row_tokens", "1.2").short == "rows of 1 token"  # type: ignore[union-attr]
+    hour: Any = SimpleNamespace(hours=(0.9, 1.0), title="LoRA")
+    assert until(hour).short == "a deadline of 1 hour"
+    assert "; 1 row" in together([meant("gpu", "rtx-3090"), meant("rows", "1")]).said  # type: ignore[list-item]

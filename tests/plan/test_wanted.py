@@ -101,7 +101,6 @@ def test_lengths_are_read_from_numbers_and_from_json() -> None:
     found = read_lengths('100\n{"tokens": 300}\n\n200\n')
     assert found.tokens == (100, 200, 300)
     assert found.fields() == {"rows": "3", "row_tokens": "200", "seq": "300"}
-    assert found.share_cut(250) == pytest.approx(1 / 3)
     assert sum(count for _, count in found.histogram()) == 3
 
 

@@ -159,6 +159,15 @@ def test_what_was_fetched_is_read_again_without_the_hub(served: Hub, monkeypatch
     assert len(served.asked) == asked
 
 
+@pytest.mark.parametrize(("header", "row"), [(b"prompt,completion\nq,a\n", 3), (b"", 1)])
+def test_a_cell_without_end_is_told_with_file_and_row(served: Hub, header: bytes, row: int) -> None:
+    served.files = {"train.csv": header + b"x" * 140_000 + b",a\n"}
+    with pytest.raises(
+        BadInput, match=rf"^Row {row} of train\.csv has a cell of more than 131,072 characters, "
+    ):
+        hub.fetch(f"hf:{REPO}")
+
+
 def test_offline_and_not_in_the_cache_is_one_sentence(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch)
     with pytest.raises(

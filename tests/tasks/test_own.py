@@ -221,3 +221,15 @@ def test_any_bytes_are_a_task_or_a_bad_input(data: bytes, name: str) -> None:
     assert (
         set(task.labels) == {row.target for row in (*splits.train, *splits.test)} or task.kind == "generation"
     )
+
+
+def test_a_cell_without_end_is_told_in_our_words() -> None:
+    """More than the csv module takes; of a quote that is never closed, too."""
+    long = b"x" * 140_000
+    expected = (
+        "Row 2 has a cell of more than 131,072 characters, the most that are read: shorten it, or end it with the "
+        "double quote that it may lack."
+    )
+    assert refusal(b"text,label\n" + long + b",a\n") == expected
+    assert refusal(b'text,label\n"' + b"one,a\n" * 30_000) == expected
+    assert refusal(b'text,label\nfine,a\n"two" lines,b\n').startswith("Row 3 cannot be read as CSV: ")

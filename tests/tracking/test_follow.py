@@ -14,11 +14,11 @@ import pytest
 
 from peft_lab.classroom import mode, places
 from peft_lab.classroom.asking import OPERATOR, Asker, acting_for
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.tracking import follow, kept, start, wanted
+from peft_lab.tracking import follow, kept, several, start, wanted
 from peft_lab.tracking.base import Point
 from tests.runs.driving import until
 from tests.runs.test_view import step
@@ -153,6 +153,49 @@ def test_a_run_that_is_deleted_meanwhile_ends_the_telling(
     run.folder.rename(tmp_path / "away")
     teller.join(30)
     assert not teller.is_alive()
+
+
+def test_a_run_whose_events_cannot_be_read_says_so(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    """And the others are told of all the same: each has a process of its own."""
+    (run.folder / "events.jsonl").unlink()
+    (run.folder / "events.jsonl").mkdir()
+    with pytest.raises(RunError):
+        follow.follow(run, tmp_path / "stores", ["mlflow"])
+    said = kept.read(run.folder)["mlflow"].sentence()
+    assert said.startswith(
+        f"MLflow was not told all of this run: events.jsonl of '{run.id}' cannot be read ("
+    )
+    other = store.create(SPEC, owners.myself())
+    _ready(other)
+    other.log.emit("done", message="")
+    follow.follow(other, tmp_path / "stores", ["mlflow"])
+    assert kept.read(other.folder)["mlflow"].complete
+    sentence = several.summed([run, other])[0].sentence()
+    assert sentence.startswith(f"MLflow was not told all of 1 of these 2 runs: events.jsonl of '{run.id}'")
+
+
+def test_an_event_that_lacks_what_is_told_is_named_with_its_run(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    run.log.emit("step", loss=1.0)
+    run.log.emit("done", message="")
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    said = kept.read(run.folder)["mlflow"].problem
+    assert said == f"what '{run.id}' holds is damaged (KeyError: 'step')."
+
+
+def test_a_store_that_cannot_be_made_is_told_on_the_run(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    (tmp_path / "stores").write_text("a file in its place")
+    with pytest.raises(FileExistsError):
+        follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert kept.read(run.folder)["mlflow"].problem.startswith(
+        f"'{run.id}' cannot be followed (FileExistsError"
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.errors import echoed
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
 from peft_lab.methods.shared.experts import router_problems
@@ -104,11 +105,11 @@ class Ia3(PeftMethod):
         unmatched = shape.match(feedforward).unmatched if feedforward else ()
         for name in feedforward:
             if tuple(targets) == (ALL_LINEAR,) and name in unmatched:
-                yield Problem("feedforward_modules", f"'{name}' matches no module of {shape.title}.")
+                yield Problem("feedforward_modules", f"'{echoed(name)}' matches no module of {shape.title}.")
             elif tuple(targets) != (ALL_LINEAR,) and name not in targets:
-                listed = ", ".join(targets)
+                listed = echoed(", ".join(targets), 200)
                 message = (
-                    f"'{name}' is named as feed-forward but is not among the targets ({listed}). Add it to the "
+                    f"'{echoed(name)}' is named as feed-forward but is not among the targets ({listed}). Add it to the "
                     f"targets, too."
                 )
                 yield Problem("feedforward_modules", message)

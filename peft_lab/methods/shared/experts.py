@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from peft_lab import units
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.methods.base import Problem
 from peft_lab.methods.knobs import Values
 from peft_lab.methods.shared.targets import ALL_LINEAR, target_problems
@@ -96,7 +96,8 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not any(_named(group, (name,)) for group in shape.bare):
             has = ", ".join(parameter_names(shape)) or "none that PEFT could adapt"
             yield Problem(
-                "target_parameters", f"'{name}' is not a bare parameter of {shape.title}; it has {has}."
+                "target_parameters",
+                f"'{echoed(name)}' is not a bare parameter of {shape.title}; it has {has}.",
             )
     yield from _fusion_problems(shape, names)
     yield from router_problems(shape, shape.match(kept).groups)

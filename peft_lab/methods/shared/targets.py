@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.methods.base import Problem
 from peft_lab.methods.shared.tables import Table, lora_targets
 from peft_lab.models.shapes import ModelShape, ModuleGroup
@@ -74,10 +74,11 @@ def target_problems(
     match = shape.match(names)
     hit = ", ".join(name for name in names if name not in match.unmatched)
     for name in match.unmatched:
-        near = difflib.get_close_matches(name, shape.target_names, n=1, cutoff=0.5)
+        said = echoed(name)
+        near = difflib.get_close_matches(said, shape.target_names, n=1, cutoff=0.5)
         advice = f"Did you mean '{near[0]}'?" if near else f"It has {', '.join(shape.target_names)}."
         rest = f" (Only {hit} would be adapted.)" if hit else ""
-        yield Problem(field, f"'{name}' matches no module of {shape.title}. {advice}{rest}")
+        yield Problem(field, f"'{said}' matches no module of {shape.title}. {advice}{rest}")
     for name in names:
         hits = shape.match((name,)).groups if name not in (ALL_LINEAR, *match.unmatched) else ()
         if len({group.role for group in hits if group.role}) > 1:

@@ -67,7 +67,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
         )
     with cells[1]:
         hours = None if one.seconds is None else Finding(one.seconds.value, "seconds", Source.SIMULATED)
-        note = f"{one.updates:,} updates" + (
+        note = units.several(one.updates, "update") + (
             "" if one.update is None else f" of {units.seconds(one.update.value)}"
         )
         if one.course is not None and one.looking is not None and one.course.looks:

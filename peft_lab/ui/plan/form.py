@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
+from peft_lab import units
 from peft_lab.choose.situation import KEYS as CHOOSE
 from peft_lab.choose.situation import LINKS, OF_ENCODERS
 from peft_lab.errors import BadInput
@@ -241,7 +242,7 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
         )
         return 0
     st.caption(
-        f"{wanted.rows:,} rows fit into {found:,} of {wanted.seq:,} tokens. {figures.badge('counted')}"
+        f"{wanted.rows:,} rows fit into {found:,} of {units.several(wanted.seq, 'token')}. {figures.badge('counted')}"
     )
     return found
 
