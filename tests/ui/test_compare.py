@@ -372,6 +372,7 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
         ({"steps": "many"}, "not a whole number"),
+        ({"steps": "9" * 5000}, "further from 0 than can be set"),
         ({"steps": "0"}, "Steps must be from 1"),
         ({"seeds": "99"}, "Seeds must be from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),
