@@ -36,3 +36,7 @@ def test_unknown_names_offer_the_nearest_or_all(name: str, hint: str) -> None:
     error = UnknownName("method", name, iter(["lora", "ia3"]), "method")
     assert str(error) == f"There is no method called '{name}'. {hint}"
     assert error.field == "method"
+
+
+def test_where_nothing_is_known_nothing_is_offered() -> None:
+    assert str(UnknownName("sweep", "mine", [])) == "There is no sweep called 'mine'."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.driver import in_address, reach, settled, visit
 
 
+@pytest.mark.further
 def test_back_leaves_a_page_on_which_knobs_were_moved(page: Page, app_url: str) -> None:
     visit(page, f"{app_url}/sweeps")
     page.get_by_test_id("stSidebar").get_by_role("link", name="LoRA", exact=True).click()

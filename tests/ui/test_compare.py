@@ -376,6 +376,7 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"steps": "0"}, "Steps must be from 1"),
         ({"seeds": "99"}, "Seeds must be from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),
+        ({"tab": "none"}, "no tab called"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_told(
@@ -383,7 +384,7 @@ def test_an_address_that_cannot_be_read_is_told(
 ) -> None:
     finished(runner)
     app = opened(**address)
-    assert said in told(app)
+    assert told(app).count(said) == 1
     form = next(each for each in app.expander if each.label == "New comparison")
     assert (
         form.proto.expanded == any(name in address for name in ("model", "task", "methods"))
