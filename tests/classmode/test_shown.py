@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.classroom import keys, shown
+from peft_lab.classroom import keys, mode, shown
 from peft_lab.classroom.asking import acting_for
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import state
@@ -106,3 +106,14 @@ def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
     assert not app.exception and shown.shown() is not None
     press(app, "Take it back")
     assert shown.shown() is None and not any("taken back" in each.value for each in app.markdown)
+
+
+def test_a_learner_is_told_on_which_machine_things_lie(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = joined("Ada")
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    said = " ".join(each.value for each in opened("home").caption)
+    assert "Nothing leaves your class's server." in said and "leaves this machine" not in said
+    monkeypatch.delenv(mode.VARIABLE)
+    assert mode.machine() == "this machine"
