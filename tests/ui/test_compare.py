@@ -422,6 +422,12 @@ def test_percents_along_an_axis_do_not_repeat() -> None:
         ]
         figure = drawings.scatter(rows, x, y, titles, ["lora"], {}, [])
         assert figure.layout.yaxis.tickformat == ticks
+        assert figure.layout.yaxis.autorangeoptions.clipmax == 1, "no share is above the whole"
+
+
+def test_what_rounds_to_nothing_is_not_below_it() -> None:
+    row = {"added_seconds": -2e-5, "base_inference_seconds": 0.01, "added_seconds_std": 1e-4}
+    assert table._added(row) == "+0.0 ± 0.1 ms\n+0%"
 
 
 def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
