@@ -52,14 +52,14 @@ class BadInput(PeftLabError):
 
 
 class UnknownName(BadInput):
-    """A name that is in none of the lists; the message offers the nearest known ones."""
+    """A name that is in none of the lists; the message offers the nearest known ones, where there are some."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
         known = list(known)
         name = echoed(name, _NAME)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-        super().__init__(f"There is no {what} called '{name}'. {hint}", field)
+        hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}." if known else ""
+        super().__init__(f"There is no {what} called '{name}'.{hint}", field)
 
 
 class Unsupported(BadInput):

@@ -69,3 +69,7 @@ def test_what_is_typed_without_end_is_repeated_in_short() -> None:
     for message in told:
         assert "q_pro" in message
         assert len(message) < 500, message
+
+
+def test_where_nothing_is_known_nothing_is_offered() -> None:
+    assert str(UnknownName("sweep", "mine", [])) == "There is no sweep called 'mine'."

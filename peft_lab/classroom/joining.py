@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +171,11 @@ def learners() -> list[Learner]:
     places.require_teacher()
     found = [one for one in map(learner_of, places.owners()) if not one.teacher]
     return sorted(found, key=lambda one: (one.number, one.owner))
+
+
+def without_teachers(owners: Iterable[str]) -> list[str]:
+    """Those of these owners who are learners."""
+    return [owner for owner in owners if not learner_of(owner).teacher]
 
 
 def note_visit(owner: str) -> None:

@@ -15,6 +15,11 @@ def on() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
+def machine() -> str:
+    """What the machine is called on which all of this lies: of a learner it is not the one before them."""
+    return "your class's server" if on() else "this machine"
+
+
 def join_code() -> str:
     """The learners' code.
 

@@ -49,9 +49,18 @@ def show(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back() -> None:
-    """Show nothing any more. Raises NotATeacher."""
+    """Show nothing any more.
+
+    Raises:
+        NotATeacher. PeftLabError: the note about it cannot be removed; the page is still shown.
+    """
     places.require_teacher()
-    _file().unlink(missing_ok=True)
+    try:
+        _file().unlink(missing_ok=True)
+    except OSError as error:
+        raise PeftLabError(
+            f"It cannot be taken back and is still shown: {error.strerror or error}."
+        ) from error
 
 
 def shown() -> Shown | None:

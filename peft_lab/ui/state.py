@@ -35,6 +35,9 @@ _UNSAID = "address-to-be-shown"
 _CONTROL = re.compile(r"[^.]+\.\d+\.")  # as widget_key makes them
 # What an address may say besides a page's own settings.
 _AROUND = ("stop", "fixed", "projector")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+#: What a browser's control can hold exactly.
+LARGEST = 2**53 - 1
 
 
 def _all() -> dict[str, dict[str, Any]]:
@@ -216,6 +219,22 @@ def fixed_on(page: str) -> dict[str, str]:
 def is_fixed(name: str) -> bool:
     """Whether the control of that name on the page being drawn is to be shown locked."""
     return name in fixed_on(current_page())
+
+
+def whole_number(text: str, name: str) -> int:
+    """The number that an address says for the control ``name``.
+
+    Raises:
+        BadInput: it is no whole number, or none that a control can hold.
+    """
+    said = f"{text[:20]}…" if len(text) > 20 else text
+    digits = text.strip()
+    if not _WHOLE.fullmatch(digits):
+        raise BadInput(f"'{said}' is not a whole number.", name)
+    value = int(digits[:40])  # of more than some thousand Python reads none
+    if len(digits) > 40 or abs(value) > LARGEST:
+        raise BadInput(f"'{said}' is further from 0 than can be set.", name)
+    return value
 
 
 def as_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.classroom import keys, shown
+from peft_lab.classroom import keys, mode, shown
 from peft_lab.classroom.asking import acting_for
 from peft_lab.tour.progress import FIRST
 from peft_lab.ui import state
@@ -83,3 +84,36 @@ def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch:
     (of_path,) = (at for at, text in enumerate(said) if "You have left stop 1 of" in text)
     (of_teacher,) = (at for at, text in enumerate(said) if "Your teacher shows" in text)
     assert of_path < of_teacher
+
+
+def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = joined("Grace", keys.keys().teacher)
+    with acting_for(teacher):
+        shown.show("plan", {})
+    monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
+    app = opened("classroom")
+
+    def refuses(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", refuses)
+        press(app, "Take it back")
+    said = [each.value for each in app.markdown]
+    assert any("It cannot be taken back and is still shown: Read-only file system." in text for text in said)
+    assert not app.exception and shown.shown() is not None
+    press(app, "Take it back")
+    assert shown.shown() is None and not any("taken back" in each.value for each in app.markdown)
+
+
+def test_a_learner_is_told_on_which_machine_things_lie(
+    empty_class: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = joined("Ada")
+    monkeypatch.setattr(sessions, "who_asks", lambda: ada)
+    said = " ".join(each.value for each in opened("home").caption)
+    assert "Nothing leaves your class's server." in said and "leaves this machine" not in said
+    monkeypatch.delenv(mode.VARIABLE)
+    assert mode.machine() == "this machine"

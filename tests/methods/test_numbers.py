@@ -134,11 +134,11 @@ def test_a_width_that_is_not_given_is_the_models() -> None:
     assert widths == {"prefix": 3 * 64, "ptuning": 576}
 
 
-def test_a_shown_value_is_cut_after_forty_characters() -> None:
+def test_a_shown_value_is_cut_after_sixty_characters() -> None:
     from peft_lab.errors import BadInput
 
     knob = Knob("name", "Name", "int", 1, "help", min=1, max=9)
-    for text, shown in (("x" * 40, "x" * 40), ("x" * 41, "x" * 37 + "...")):
+    for text, shown in (("x" * 60, "x" * 60), ("x" * 61, "x" * 59 + "…")):
         with pytest.raises(BadInput) as caught:
             knob.parse(text)
         assert f"'{shown}'" in str(caught.value)

@@ -132,7 +132,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of(GOOD) + b'\n"never closed,good', "a.csv", ["Row 22", "CSV"]),
         (csv_of(GOOD[:7]), "a.csv", ["7 rows", "at least 8"]),
         (b"text,label", "a.csv", ["0 rows"]),
-        (b"text,label\n" + b"x" * 140_000, "a.csv", ["Row 2", "field limit"]),
+        (b"text,label\n" + b"x" * 140_000, "a.csv", ["Row 2", "a cell of more than 131,072 characters"]),
         (csv_of([(f"t{n % 3}", "good") for n in range(9)]), "a.csv", ["9 rows with 3 different texts", "at least 8"]),
         (csv_of([(text, "good") for text, _ in GOOD]), "a.csv", ["'good'", "at least 2 different labels"]),
         (csv_of([(f"t{n}", f"l{n // 2}") for n in range(60)]), "a.csv", ["30 different labels", "at most 20"]),

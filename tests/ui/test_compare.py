@@ -372,9 +372,11 @@ def test_a_method_that_failed_says_why_in_its_row(runner: FakeQueue) -> None:
         ({"task": "json"}, "no task for this model"),
         ({"methods": "lorra"}, "'lora'"),
         ({"steps": "many"}, "not a whole number"),
+        ({"steps": "9" * 5000}, "further from 0 than can be set"),
         ({"steps": "0"}, "Steps must be from 1"),
         ({"seeds": "99"}, "Seeds must be from 1 to 20"),
         ({"comparison": "none"}, "no comparison"),
+        ({"tab": "none"}, "no tab called"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_told(
@@ -382,7 +384,7 @@ def test_an_address_that_cannot_be_read_is_told(
 ) -> None:
     finished(runner)
     app = opened(**address)
-    assert said in told(app)
+    assert told(app).count(said) == 1
     form = next(each for each in app.expander if each.label == "New comparison")
     assert (
         form.proto.expanded == any(name in address for name in ("model", "task", "methods"))
@@ -420,6 +422,12 @@ def test_percents_along_an_axis_do_not_repeat() -> None:
         ]
         figure = drawings.scatter(rows, x, y, titles, ["lora"], {}, [])
         assert figure.layout.yaxis.tickformat == ticks
+        assert figure.layout.yaxis.autorangeoptions.clipmax == 1, "no share is above the whole"
+
+
+def test_what_rounds_to_nothing_is_not_below_it() -> None:
+    row = {"added_seconds": -2e-5, "base_inference_seconds": 0.01, "added_seconds_std": 1e-4}
+    assert table._added(row) == "+0.0 ± 0.1 ms\n+0%"
 
 
 def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.quiz.bank import all_questions
@@ -27,6 +28,7 @@ from peft_lab.ui.method import page as method
 from peft_lab.ui.method.sections.settings import training_readers
 from peft_lab.ui.misconceptions import page as misconceptions
 from peft_lab.ui.plan import form as plan
+from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.following import address
 from tests.conftest import link
 
@@ -66,6 +68,24 @@ def readers_of(page: str) -> dict[str, Any]:
 def test_there_are_many() -> None:
     assert len(every()) >= LEAST
     assert {opens.page for opens in every().values()} <= set(pages.titles())
+
+
+@pytest.mark.parametrize(
+    "text", ["many", "", "nan", "1e3", "--5", "²", "٣", "9007199254740992", "-" + "9" * 5000]
+)
+def test_a_number_that_no_control_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match=r"not a whole number|further from 0") as refused:
+        state.whole_number(text, "steps")
+    assert refused.value.field == "steps" and len(str(refused.value)) < 80
+
+
+def test_a_number_that_a_control_can_hold_is_read() -> None:
+    assert [state.whole_number(text, "") for text in ("-5", " 7 ", f"{state.LARGEST}")] == [-5, 7, 2**53 - 1]
+
+
+def test_a_seed_is_not_below_zero() -> None:
+    with pytest.raises(BadInput, match="The seed must be 0 or more; -1 is not"):
+        filters.readers()["seed"]("-1")
 
 
 @pytest.mark.parametrize("opens", every().values(), ids=every().keys())

@@ -214,6 +214,7 @@ def test_a_queued_run_says_what_is_before_it_and_about_when_it_starts(runs: Any)
     assert "**Queued** · 1 run before this one · starts in about 30 s" in told(app)
     way = app.button(key=f"bitfit-before-{first.id}")
     assert way.label == "LoRA on all-MiniLM-L6-v2 · step 1 of 2"
+    assert way.proto.wrap, "in its narrow column the number of steps was cut off"
 
 
 def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:

@@ -607,6 +607,7 @@ def test_an_interview_by_role_and_length(clock: Clock) -> None:
         ({"level": "expert"}, "no level called 'expert'"),
         ({"model": "gpt-5"}, "no model called"),
         ({"seed": "x", "tab": "interview"}, "not a whole number"),
+        ({"seed": "9" * 5000, "tab": "interview"}, "further from 0 than can be set"),
         ({"profile": "Nobody"}, "no profile called 'Nobody'"),
     ],
 )

@@ -162,6 +162,16 @@ def test_what_the_teacher_has_fixed_is_locked_until_one_goes_on_freely() -> None
     assert "fixed" not in address_of(app)
 
 
+def test_many_names_of_what_is_fixed_fold() -> None:
+    app = opened("practice", **dict.fromkeys("abcdef", "1"), fixed="a,b,c,d,e")
+    assert "Set by the teacher:** a, b, c, d, e." in told(app), "as many as a line holds"
+    app = opened("practice", **dict.fromkeys("abcdef", "1"), fixed="a,b,c,d,e,f")
+    line, names = (each for each in app.markdown if "Set by" in each.value or each.value.startswith("- a"))
+    assert line.value.endswith("Set by the teacher:** a, b, c")
+    assert "and 3 more" in [each.proto.popover.label for each in app.get("popover")]
+    assert names.value.split("\n") == [f"- {name}" for name in "abcdef"]
+
+
 def test_training_settings_and_seed_are_locked() -> None:
     app = opened("lora", fixed="seed,steps", seed="7", steps="20", tab="train")
     for label, value in (("Seed", 7), ("Steps", 20)):

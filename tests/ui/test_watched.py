@@ -13,7 +13,8 @@ from peft_lab.classroom import joining, keys
 from peft_lab.errors import BadInput
 from peft_lab.queue import standing
 from peft_lab.runs.view import Status
-from peft_lab.ui.server import guard, metrics, watched
+from peft_lab.teaching.roll import Place
+from peft_lab.ui.server import guard, metrics, sessions, watched
 from peft_lab.ui.server.door import Door
 from peft_lab.ui.server.watched import Watched
 from tests.classmode.conftest import CODE, empty_class
@@ -100,7 +101,11 @@ def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "standing",
         lambda: {**{str(one): 0 for one in Status}, "queued": 3, "done": 7, "damaged": 1},
     )
-    joining.join(CODE, "Ada")
+    ada, _ = joining.join(CODE, "Ada")
+    grace, _ = joining.join(keys.keys().teacher, "Grace")
+    monkeypatch.setattr(
+        sessions, "places_of_all", lambda: dict.fromkeys((ada.owner, grace.owner), Place("lora", 1.0))
+    )
     with metrics.drawn("lora"):
         pass
     found = figures(ask("/metrics", bearer=TOKEN)[2])
@@ -112,7 +117,7 @@ def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> 
         0,
     ]
     assert (found["peft_lab_sessions", "open"], found["peft_lab_sessions", "kept"]) == (2, 3)
-    assert (found["peft_lab_learners",], found["peft_lab_learners_here",]) == (1, 0)
+    assert (found["peft_lab_learners",], found["peft_lab_learners_here",]) == (1, 1), "no teacher"
     assert found["peft_lab_memory_bytes", "server"] > 10**7 and found["peft_lab_threads", "server"] >= 1
     assert found["process_open_fds",] > 0
     assert found["peft_lab_page_seconds_count", "whole", "lora"] >= 1

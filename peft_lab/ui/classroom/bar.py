@@ -70,5 +70,15 @@ def take_back_button() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"Shown to all: **{plain(pages.titles().get(found.page, found.page))}**")
-        if st.button("Take it back", key="take-back", on_click=shown.take_back):
-            st.rerun()
+        st.button("Take it back", key="take-back", on_click=_take_back)
+    refused = state.scope(SCOPE).pop("kept", None)
+    if refused is not None:
+        st.markdown(f":red[:material/error: {plain(refused)}]")
+
+
+def _take_back() -> None:
+    """For ``on_click``: the page is then drawn with what is shown after it."""
+    try:
+        shown.take_back()
+    except PeftLabError as error:
+        state.remember(SCOPE, "kept", str(error))

@@ -213,7 +213,15 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
     if axis.unit == "share":
         close = max(values, default=0.0) - min(values, default=0.0) < CLOSE
         ticks = theme.FINE_PERCENT_TICKS if close else theme.PERCENT_TICKS
-        return {"type": "linear", "tickformat": ticks, "rangemode": "nonnegative"}
+        whole = (
+            {"clipmax": 1} if max(values, default=0.0) <= 1 else {}
+        )  # equal scores were given room up to 140%
+        return {
+            "type": "linear",
+            "tickformat": ticks,
+            "rangemode": "nonnegative",
+            "autorangeoptions": whole,
+        }
     return {"type": "linear"}
 
 

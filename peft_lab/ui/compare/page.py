@@ -48,9 +48,6 @@ def compare_page() -> None:
     def keep(title: str) -> Callable[[], None]:
         return lambda: sections.update({title: drawn[title]()})
 
-    problem = state.address_problem(SCOPE, TAB)
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
     wanted = str(state.remembered(SCOPE, TAB, RUNS.lower()))
     start = next(title for title in drawn if title.lower() == wanted)
     tab = tabs(SCOPE, {title: keep(title) for title in drawn}, start)

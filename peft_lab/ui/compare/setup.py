@@ -90,9 +90,7 @@ def _read_methods(text: str) -> None:
 
 def _number_reader(name: str) -> Callable[[str], None]:
     def read(text: str) -> None:
-        if not text.strip().lstrip("-").isdigit():
-            raise BadInput(f"'{text[:20]}' is not a whole number.", name)
-        state.remember(SCOPE, name, int(text), *_variants(name, _model()))
+        state.remember(SCOPE, name, state.whole_number(text, name), *_variants(name, _model()))
 
     return read
 

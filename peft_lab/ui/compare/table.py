@@ -67,7 +67,7 @@ def _training(row: Row) -> str:
 def _added(row: Row) -> str:
     share, spread = row["added_seconds"] / row["base_inference_seconds"], row["added_seconds_std"]
     within = "" if spread is None else f" ± {1000 * spread:.1f}"
-    return f"{1000 * row['added_seconds']:+.1f}{within} ms\n{share:+.0%}"
+    return f"{1000 * row['added_seconds']:+z.1f}{within} ms\n{share:+z.0%}"
 
 
 def _forgetting(row: Row) -> str:

@@ -18,6 +18,7 @@ SHOWN = "shown"
 # Who practises is no setting of a page: a stop must not make it somebody else.
 _KEPT = ("profile",)
 _ARRIVED = "arrived"
+_IN_A_LINE, _FIRST = 5, 3  # names of fixed settings: as many as a line holds, and of more the first
 
 
 def enter(page: str, lockable: bool) -> bool:
@@ -80,9 +81,13 @@ def locked_note(page: str, labels: dict[str, str]) -> None:
     fixed = state.fixed_on(page)
     if not fixed:
         return
+    more = len(fixed) - _FIRST if len(fixed) > _IN_A_LINE else 0
     with st.container(horizontal=True, vertical_alignment="center", key="locked-note"):
-        names = ", ".join(labels.get(name) or plain(name) for name in fixed)
-        st.markdown(f":material/lock: **Set by the teacher:** {names}.")
+        line = ", ".join(labels.get(name) or plain(name) for name in [*fixed][: len(fixed) - more])
+        st.markdown(f":material/lock: **Set by the teacher:** {line}{'' if more else '.'}", width="content")
+        if more:
+            with st.popover(f"and {more} more", type="tertiary", key="locked-names"):
+                st.markdown("\n".join(f"- {labels.get(name) or plain(name)}" for name in fixed))
         if st.button("Unlock these settings", icon=":material/lock_open:", type="tertiary"):
             unlock(page)
             st.rerun()

@@ -1,9 +1,12 @@
-"""Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page.
+"""Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page,
+one of the browser's Back.
 
 With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
 section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed there
 for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app in the
-document, and only the app says which theme holds: in the dark one its labels had the light one's ink.
+document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each address that
+a page was given became a step of Back, which brings no knob back: who had moved five went back five times before they
+left the page. It replaces the one before, but where it leads to another stop of a path, as going back to that does.
 """
 
 from __future__ import annotations
@@ -11,6 +14,14 @@ from __future__ import annotations
 import streamlit as st
 
 _JS = """
+const stop = (address) => new URLSearchParams(address.search).get("stop");
+const step = (to) => to.pathname !== location.pathname || stop(to) !== stop(location);
+if (!history.pushState.mended) {
+  const push = history.pushState.bind(history);
+  history.pushState = (kept, title, to) =>
+    step(new URL(to ?? "", location)) ? push(kept, title, to) : history.replaceState(kept, title, to);
+  history.pushState.mended = true;
+}
 export default function () {
   const mend = () => {
     const all = document.querySelector('[data-testid="stSidebarNavItems"]');

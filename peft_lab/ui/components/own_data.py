@@ -37,7 +37,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     wanted = _COLUMNS[kind]
     file = _images(locked) if kind == "vision" else st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
-        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on this machine."
+        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on {mode.machine()}."
         + (_CONVERSATIONS if kind == "causal-lm" else "")
         + _kept(),
     )  # fmt: skip
@@ -122,7 +122,7 @@ def _images(locked: bool) -> Any:
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
         help="PNG or JPEG; the name of the folder that an image lies in is its class. At most "
         f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
-        "They stay on this machine." + _kept(),
+        f"They stay on {mode.machine()}." + _kept(),
     )  # fmt: skip
 
 

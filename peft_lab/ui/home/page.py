@@ -9,6 +9,7 @@ import streamlit as st
 
 from peft_lab import units
 from peft_lab.assets import store as assets
+from peft_lab.classroom import mode
 from peft_lab.drawing import strip_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
@@ -78,7 +79,7 @@ def _words() -> None:
             _as_it_comes()
         st.switch_page(pages.page(METHOD, spec.title))
     st.caption(
-        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves this machine."
+        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {mode.machine()}."
     )
 
 

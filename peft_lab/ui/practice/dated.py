@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import streamlit as st
 
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.learners.preparing import (
     ASKED,
@@ -67,7 +68,7 @@ def plan_to_date(file: Learners, learner: str) -> None:
         key=state.widget_key(SCOPE, "day", learner),
         format="YYYY-MM-DD",
         help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. "
-        "Kept with the learner on this machine, and in their exported file.",
+        f"Kept with the learner on {mode.machine()}, and in their exported file.",
     )
     day = chosen if isinstance(chosen, date) else None
     if day != before:

@@ -110,9 +110,10 @@ def readers() -> dict[str, Any]:
         return read
 
     def seed(text: str) -> None:
-        if not text.isdecimal():
-            raise BadInput(f"The address says seed={text[:20]}, which is not a whole number.", "seed")
-        state.remember(SCOPE, "seed", int(text))
+        value = state.whole_number(text, "seed")
+        if value < 0:
+            raise BadInput(f"The seed must be 0 or more; {value:,} is not.", "seed")
+        state.remember(SCOPE, "seed", value)
 
     return {
         "topic": among("topic", "topic", topics()),

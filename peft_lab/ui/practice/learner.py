@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.classroom import mode
 from peft_lab.classroom.asking import carried
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.learners import schedule
@@ -71,7 +72,7 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
         names,
         index=names.index(before),
         key=state.widget_key(SCOPE, "profile"),
-        help="Every learner has their own cards, due dates and reports, kept on this machine.",
+        help=f"Every learner has their own cards, due dates and reports, kept on {mode.machine()}.",
     )
     problem = state.address_problem(SCOPE, "profile")
     if problem:

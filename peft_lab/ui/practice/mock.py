@@ -72,7 +72,7 @@ def _before(file: Learners, learner: str) -> None:
     )
     problem = state.address_problem(SCOPE, "seed")
     if problem:
-        cells[2].markdown(f":red[:material/link_off: {plain(problem)}]")
+        cells[2].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
     state.remember(SCOPE, "seed", int(seed))
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from streamlit.runtime import get_instance
 
 from peft_lab import journal
-from peft_lab.classroom import mode, places
+from peft_lab.classroom import joining, mode, places
 from peft_lab.errors import PeftLabError
 from peft_lab.queue import standing
 from peft_lab.runs.view import Status
@@ -99,11 +99,13 @@ def _people() -> Iterator[Metric]:
         family.add_metric(["kept"], all_ - open_)
         yield family
     if mode.on():
-        yield GaugeMetricFamily("peft_lab_learners", "Who have joined this class.", len(places.owners()))
+        joined = joining.without_teachers(places.owners())
+        here = joining.without_teachers(sessions.places_of_all())
         yield GaugeMetricFamily(
-            "peft_lab_learners_here",
-            "Learners with a page open at this server.",
-            len(sessions.places_of_all()),
+            "peft_lab_learners", "Who have joined this class, without teachers.", len(joined)
+        )
+        yield GaugeMetricFamily(
+            "peft_lab_learners_here", "Learners with a page open at this server.", len(here)
         )
 
 

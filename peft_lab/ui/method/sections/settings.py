@@ -19,7 +19,6 @@ from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 
 SAY = "say"
 START = "start"
-LARGEST = 2**53 - 1  # what a browser's control can hold exactly
 # Name, label, reader, help. The address and the form are both made from this list.
 FIELDS = {
     "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
@@ -181,7 +180,7 @@ def training_readers(slug: str) -> dict[str, Any]:
                 value = reader(text)
             except ValueError:
                 raise BadInput(f"The address says {name}={text[:20]}, which is not a number.", name) from None
-            if not abs(value) <= LARGEST:  # nor can nan be shown in a control
+            if not abs(value) <= state.LARGEST:  # nor can nan be shown in a control
                 raise BadInput(
                     f"The address says {name}={text[:20]}, which is not a number that can be set.", name
                 )

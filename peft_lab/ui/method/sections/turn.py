@@ -37,6 +37,7 @@ def turn(run: Run, slug: str) -> None:
             icon=":material/arrow_forward:",
             type="tertiary",
             help="Open this run on its method's page.",
+            wrap=True,
         )
         line = next((line for line in summaries() if line.id == other.id), None)
         if opens and line is not None:
