@@ -83,17 +83,17 @@ def received(module: Any, device: str) -> None:
         for name, own in held.items()
         if own is not None and not isinstance(own, DTensor)
     ]
-    kept = [[held[name].dtype for held, name in places]]  # a loaded model and a built one may differ in some
-    torch.distributed.broadcast_object_list(kept, 0, device=torch.device(device))
-    got: dict[int, torch.Tensor] = {}  # by the tensor that each one replaces: a tied one stays tied
-    for (held, name), dtype in zip(places, kept[0], strict=True):
+    # What a model is loaded as may differ from what is built: in a precision, or where a file unties two tensors.
+    told = [[(held[name].dtype, held[name].requires_grad, id(held[name])) for held, name in places]]
+    torch.distributed.broadcast_object_list(told, 0, device=torch.device(device))
+    got: dict[int, torch.Tensor] = {}  # by the first rank's tensor: a tied one stays tied
+    for (held, name), (dtype, learns, tensor) in zip(places, told[0], strict=True):
         own = held[name]
-        if id(own) not in got:
+        if tensor not in got:
             whole = torch.empty(own.shape, dtype=dtype, device=device) if own.is_meta else own.data.to(device)
             torch.distributed.broadcast(whole, 0)
-            learns = own.requires_grad
-            got[id(own)] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
-        held[name] = got[id(own)]
+            got[tensor] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
+        held[name] = got[tensor]
 
 
 def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None, alone: bool = False) -> Any:

@@ -270,7 +270,7 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
     split = script.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
     whole = script.script(planned("qlora", "ddp", tiny["causal-lm"]))
     assert "bnb_4bit_quant_storage=DTYPE" in split and "bnb_4bit_quant_storage" not in whole
-    assert "fully_shard(layer" in split and "fully_shard(layer" in whole  # one function for all ways
+    assert "fully_shard(part" in split and "fully_shard(part" in whole  # one function for all ways
     assert 'SHARDING = "ddp"' in whole
 
 
