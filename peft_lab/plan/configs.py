@@ -46,6 +46,8 @@ WIDE = (
     "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to full precision; this plan keeps them "
     "in half precision."
 )
+#: Its ``check_fsdp2_base_model_quant_rl``.
+UNJUDGED = "Axolotl refuses preferences where FSDP2 splits a base in 4 bits."
 #: Columns of a row that says which of two answers is better.
 _JUDGED = ("prompt", "chosen", "rejected")
 _OPTIMIZERS = {
@@ -124,7 +126,7 @@ def axolotl_refusal(facts: Facts) -> str:
         return reason
     if facts.method.slug == "full" and facts.sharded != (facts.plan.remembered == "float32"):
         return WIDE if facts.sharded else NARROW
-    return ""
+    return UNJUDGED if facts.objective == "preference" and facts.sharded and facts.four_bits else ""
 
 
 def _refusal(facts: Facts) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.choose.plan import StepPlan
-from peft_lab.choose.step import TENSOR
+from peft_lab.choose.step import SPLIT, TENSOR
 from peft_lab.export.calls import TASK_TYPES, PeftCall, peft_call
 from peft_lab.memory.optimizers import OF_BITSANDBYTES
 from peft_lab.methods import get_method
@@ -22,6 +22,12 @@ ROWS = "rows.jsonl"
 NEEDED = ("'torch>=2.7'", "'transformers>=5'", "accelerate")
 #: Objectives whose loss is the next token's, or a class's: what the step makes.
 WRITTEN = (*ANSWERS, "cpt")
+
+
+def loads_alone(method: MethodSpec, plan: StepPlan) -> bool:
+    """Whether a script's first rank loads what is split and sends the others theirs: not what is packed, which is more
+    than tensors, nor where matrices are split, whose parts each rank takes from a model of its own."""
+    return plan.sharding.startswith(SPLIT) and method.quantization(plan.values) is None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from peft_lab.export.method_code import TRAINED, Applied, applied
 from peft_lab.export.snippet import hub_id
 from peft_lab.export.source import constants, printed
 from peft_lab.plan import keeping, loop, spread, telling
-from peft_lab.plan.facts import NAME, ROWS, Facts, needed, refusal
+from peft_lab.plan.facts import NAME, ROWS, Facts, loads_alone, needed, refusal
 from peft_lab.recipes.job import OBJECTIVES
 from peft_lab.sharding import tensor
 from peft_lab.training import batches, chats, chunked, offload, packing
@@ -99,7 +99,16 @@ def _settings(facts: Facts) -> Section:
         *_SHARED[facts.by_matrices],
         "logging.set_verbosity_error()",
     ]
-    imports = ("sys", "os", "math", "pathlib:Path", "torch", "transformers:logging", "transformers:set_seed")
+    imports = (
+        "sys",
+        "os",
+        "math",
+        "datetime:timedelta",
+        "pathlib:Path",
+        "torch",
+        "transformers:logging",
+        "transformers:set_seed",
+    )
     functions = printed(machine.device_of_rank, spread.begin, spread.end)
     return Section("Settings", "Those of the plan.", f"{functions}\n\n" + "\n".join(lines), imports)
 
@@ -194,7 +203,15 @@ def _base(facts: Facts, how: Applied) -> Section:
             f"model = {auto}.from_pretrained(\n    MODEL, {options}{labels}, quantization_config=stored, "
             f"device_map={{'': {where}}}\n)\n"
         )
-    elif facts.sharded or facts.by_matrices:
+    elif loads_alone(facts.method, facts.plan):
+        prose = (
+            "The first rank loads the model into main memory. The others build its shape alone, and are sent what it "
+            "holds layer by layer."
+        )
+        imports.append("contextlib:nullcontext")
+        shape = f"AutoConfig.from_pretrained(MODEL{labels})"
+        load = f"if RANK == 0:\n    {load}else:\n    model = {auto}.from_config({shape}, {options})\n"
+    elif facts.by_matrices:
         prose = "Every rank loads the model into main memory first and keeps its shards on its GPU."
     checkpointing = (
         "model.config.use_cache = False\n"
@@ -206,10 +223,13 @@ def _base(facts: Facts, how: Applied) -> Section:
         checkpointing += "no_cache(model)\n"
     define = f"{how.define.strip()}\n\n\n" if how.define else ""
     seed = "set_seed(SEED)  # the same start on every rank\n"
+    made = f"{load}{seed}{how.code}"
+    if loads_alone(facts.method, facts.plan):
+        made = "with nullcontext() if RANK == 0 else torch.device('meta'):\n" + textwrap.indent(made, "    ")
     return Section(
         facts.method.title,
         f"{facts.method.summary} {facts.method.paper}. {prose}".strip(),
-        f"{define}{before}set_seed(SEED)\n{load}{seed}{how.code}{checkpointing}",
+        f"{define}{before}set_seed(SEED)\n{made}{checkpointing}",
         tuple(imports),
     )
 
@@ -220,12 +240,13 @@ def _together(facts: Facts) -> Section:
         chunked_code = "without_logits(model)\n"
         imports = ("inspect",)
     computes = "DTYPE" if facts.plan.remembered == "float32" and facts.sharded else "None"
-    functions = [spread.layers_of, spread.spread] if facts.sharded else [spread.spread]
+    functions = [spread.layers_of, spread.received, spread.spread] if facts.sharded else [spread.spread]
     if facts.by_matrices:
         functions = [tensor.split_styles, tensor.split_matrices, spread.spread]
     if facts.plan.loss == "chunked":
         functions = [chunked.altered, chunked.without_logits, chunked.chunked_loss, *functions]
-    code = f"{chunked_code}model = spread(model, SHARDING, DEVICE, {computes})\n"
+    alone = ", alone=True" if loads_alone(facts.method, facts.plan) else ""
+    code = f"{chunked_code}model = spread(model, SHARDING, DEVICE, {computes}{alone})\n"
     prose = {
         "none": "One device has everything.",
         "tp": "Every rank has a part of each matrix, and all read the same rows: transformers' plan for the model, "

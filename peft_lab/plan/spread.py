@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.sharding.tensor import split_matrices
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def begin(device: str, sharding: str) -> tuple[int, int]:
-    """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU.
+    """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU. They wait for
+    each other as long as the first may need to fetch and load a model for all, not torch's ten minutes.
 
     What is offloaded has its gradients in main memory, where their norm is taken too: NCCL sums up nothing there
     (github.com/pytorch/pytorch/issues/148532), so gloo does.
@@ -33,7 +35,8 @@ def begin(device: str, sharding: str) -> tuple[int, int]:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         between = "cpu:gloo,cuda:nccl" if sharding.endswith("+offload") else "nccl"
-        torch.distributed.init_process_group("gloo" if device == "cpu" else between)
+        met = "gloo" if device == "cpu" else between
+        torch.distributed.init_process_group(met, timeout=timedelta(hours=4))
     return rank, world
 
 
@@ -67,10 +70,37 @@ def layers_of(model: Any) -> list[torch.nn.Module]:
     return found
 
 
-def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None) -> Any:
+def received(module: Any, device: str) -> None:
+    """A module's parameters and buffers, as the first rank has them, on the device of every rank: the others may have
+    built the module without any. What is split already stays as it is."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    places = [
+        (held, name)
+        for part in module.modules()
+        for held in (part._parameters, part._buffers)
+        for name, own in held.items()
+        if own is not None and not isinstance(own, DTensor)
+    ]
+    # What a model is loaded as may differ from what is built: in a precision, or where a file unties two tensors.
+    told = [[(held[name].dtype, held[name].requires_grad, id(held[name])) for held, name in places]]
+    torch.distributed.broadcast_object_list(told, 0, device=torch.device(device))
+    got: dict[int, torch.Tensor] = {}  # by the first rank's tensor: a tied one stays tied
+    for (held, name), (dtype, learns, tensor) in zip(places, told[0], strict=True):
+        own = held[name]
+        if tensor not in got:
+            whole = torch.empty(own.shape, dtype=dtype, device=device) if own.is_meta else own.data.to(device)
+            torch.distributed.broadcast(whole, 0)
+            got[tensor] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
+        held[name] = got[tensor]
+
+
+def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None, alone: bool = False) -> Any:
     """The model as the ranks share it: ``ddp``, ``tp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
 
     Args:
+        alone: whether the first rank alone has loaded it, and the others are sent its layers one by one.
         computes: the precision in which gathered parameters compute where it is not the one they are kept in; their
             gradients are then added up in float32.
     """
@@ -92,9 +122,11 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None)
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
     if sharding == "fsdp2+offload" and kind == "cuda":
         how["offload_policy"] = CPUOffloadPolicy()
-    for layer in layers_of(model):
-        fully_shard(layer, **how)
-    return fully_shard(model, **how)
+    for part in [*layers_of(model), model]:
+        if alone:
+            received(part, device)
+        fully_shard(part, **how)
+    return model
 
 
 def gathered(model: Any) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
+from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.plan import steps
+from peft_lab.plan.facts import loads_alone
 from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.steps import Pace
 
@@ -67,8 +69,8 @@ def unmeasured(shape: ModelShape) -> str:
 
 
 def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
-    """Bytes of main memory that each process takes while it loads what is split: the whole model, as scripts of plans
-    load it; 0 where nothing is split."""
+    """Bytes of main memory that a process takes that loads what is split: the whole model, as scripts of plans load it;
+    0 where nothing is split."""
     if not plan.split:
         return 0
     if method == "full":
@@ -76,14 +78,24 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
     return states.weights(shape, method, how_run(method, 1, plan.checkpointing))
 
 
+#: safetensors maps files, and a tensor that is not cast stays a part of the file, which the system keeps once.
+_MAPPED = " Less where its file is in that precision: it is mapped then, not copied."
+
+
 def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
     """That, in a sentence; empty where nothing is split."""
     each = loading(shape, method, plan)
     if not each:
         return ""
+    mapped = "" if method == "qlora" else _MAPPED  # packing copies
+    if loads_alone(get_method(method), plan):
+        return (
+            f"While the script loads, the first of the {plan.devices:,} processes holds the whole model in main "
+            f"memory, {units.size(each)}, and sends the others their shares.{mapped}"
+        )
     return (
         f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
-        f"{units.size(each)} each, {units.size(each * plan.devices)} together."
+        f"{units.size(each)} each, {units.size(each * plan.devices)} together.{mapped}"
     )
 
 

@@ -145,6 +145,18 @@ def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, st
     assert not configs.axolotl_refusal(planned("lora", "ddp", model))
 
 
+def test_axolotl_has_no_file_for_preferences_of_a_split_base_in_4_bits(tiny: dict[str, str]) -> None:
+    def refused(method: str, sharding: str, objective: str) -> str:
+        facts = replace(planned(method, sharding, tiny["causal-lm"]), objective=objective)
+        return configs.axolotl_refusal(facts)
+
+    assert refused("qlora", "fsdp2", "preference") == configs.UNJUDGED
+    others = ("qlora", "ddp", "preference"), ("lora", "fsdp2", "preference"), ("qlora", "fsdp2", "sft")
+    assert not any(refused(*other) for other in others)
+    facts = replace(planned("qlora", "fsdp2", tiny["causal-lm"]), objective="preference")
+    assert not configs.factory_refusal(facts)
+
+
 def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
     facts = planned("lora", "fsdp2", tiny["causal-lm"])
     found = yaml.safe_load(configs.skypilot(facts, "h100"))

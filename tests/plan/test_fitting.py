@@ -54,16 +54,22 @@ def test_weights_are_kept_in_float32_where_they_fit_and_else_in_bfloat16(
 
 
 def test_what_is_split_says_what_loading_it_takes_of_main_memory() -> None:
-    """Every process of the script loads the whole model, of which it keeps a share."""
+    """The first process of the script loads the whole model, and every one of them where it is packed or split by
+    matrices."""
     shape = resolve("llama-3.1-70b").shape
     plan = planned("lora", "fsdp2+offload", "llama-3.1-70b", devices=2, host_bytes=shape.total).plan
     assert loading(shape, "lora", plan) == 2 * shape.total
     assert shape.total / 2 < loading(shape, "qlora", plan) < shape.total, "packed as it is loaded"
     for kept, each in (("float32", 4), ("bfloat16", 2)):
         assert loading(shape, "full", replace(plan, remembered=kept)) == each * shape.total
-    assert "2 processes" in told_loading(shape, "lora", plan) and "282 GB together" in told_loading(
-        shape, "lora", plan
-    )
+    alone = told_loading(shape, "lora", plan)
+    assert "the first of the 2 processes" in alone and "main memory, 141 GB, and" in alone
+    all_of_them = told_loading(shape, "lora", replace(plan, sharding="tp"))
+    assert "each of the 2 processes" in all_of_them and "282 GB together" in all_of_them
+    assert "mapped" in alone and "mapped" in all_of_them, "where nothing is cast"
+    packed = planned("qlora", "fsdp2", "llama-3.1-70b", devices=2).plan
+    told = told_loading(shape, "qlora", packed)
+    assert "each of the 2 processes" in told and "mapped" not in told
     assert not told_loading(shape, "lora", replace(plan, sharding="ddp")), "each loads what its GPU keeps"
 
 

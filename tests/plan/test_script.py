@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +270,96 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
     split = script.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
     whole = script.script(planned("qlora", "ddp", tiny["causal-lm"]))
     assert "bnb_4bit_quant_storage=DTYPE" in split and "bnb_4bit_quant_storage" not in whole
-    assert "fully_shard(layer" in split and "fully_shard(layer" in whole  # one function for all ways
+    assert "fully_shard(part" in split and "fully_shard(part" in whole  # one function for all ways
     assert 'SHARDING = "ddp"' in whole
+
+
+@pytest.mark.parametrize(
+    ("method", "sharding", "alone"),
+    [
+        ("lora", "fsdp2", True),
+        ("full", "fsdp2+offload", True),
+        ("qlora", "fsdp2", False),
+        ("lora", "ddp", False),
+    ],
+)
+def test_one_rank_loads_what_is_split_and_can_be_built_without_weights(
+    method: str, sharding: str, alone: bool, tiny: dict[str, str]
+) -> None:
+    text = script.script(planned(method, sharding, tiny["causal-lm"]))
+    assert (".from_config(AutoConfig.from_pretrained(MODEL), dtype=" in text) == alone
+    assert (", alone=True)\n" in text) == alone
+    assert ("first rank loads the model" in text) == alone
+
+
+@pytest.mark.further
+@pytest.mark.slow
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("causal-lm", {"use_dora": True}),
+        ("causal-lm", {"init_lora_weights": "pissa", "bias": "all"}),
+        ("seq2seq", {}),
+        ("encoder", {}),
+    ],
+)
+def test_ranks_that_are_sent_a_model_hold_what_they_would_have_loaded(
+    kind: str, values: dict[str, Any], tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    """Every shard and buffer to the last bit, in its precision, with the same ties; losses to the last digit."""
+    entry, spec = resolve(tiny[kind]), get_method("lora")
+    told = spec.require(entry.shape, {"r": 4, "lora_dropout": 0.0, **values})
+    objective = "classification" if kind == "encoder" else "sft"
+    text = script.script(replace(planned("lora", "fsdp2", tiny[kind], values=told), objective=objective))
+    text = text.replace("{losses[-1]:.6f}", "{losses[-1]!r}").replace(
+        "\nmodel.train()\n",
+        "\nmodel.train()\nfor name, one in (*model.named_parameters(remove_duplicate=False), *model.named_buffers()):\n"
+        "    own = one.to_local() if hasattr(one, 'to_local') else one\n"
+        "    print('holds', RANK, name, one.dtype, own.is_meta, *own.double().flatten().tolist())\n",
+    )
+    each = text.replace("RANK == 0 else torch.device('meta')", "True else torch.device('meta')")
+    each = each.replace("    if RANK == 0:\n        model = Auto", "    if True:\n        model = Auto")
+    each = each.replace(", alone=True)", ")")
+    if kind == "encoder":
+        texts = ({"text": f"word {number}", "label": number % 3} for number in range(24))
+        rows_file = tmp_path / "texts.jsonl"
+        rows_file.write_text("".join(json.dumps(row) + "\n" for row in texts), "utf-8")
+    held = list[list[str]]()
+    for way in (text, each):
+        (folder := tmp_path / str(len(held))).mkdir()
+        losses = run(way, folder, rows_file, 2)
+        lines = (folder / "printed").read_text("utf-8").splitlines()
+        held.append([*sorted(line for line in lines if line.startswith("holds")), *map(str, losses)])
+    assert held[0] == held[1] and len(held[0]) > 50
+
+
+@pytest.mark.further
+@pytest.mark.slow
+def test_a_rank_that_is_sent_its_shards_never_holds_a_whole_model(
+    tiny: dict[str, str], rows_file: Path, tmp_path: Path
+) -> None:
+    """Kept in bfloat16 and trained in float32, so that what is loaded is a copy and not the file."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    shape: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8}
+    shape |= {"vocab_size": 300, "num_attention_heads": 8, "num_key_value_heads": 4}
+    large = LlamaForCausalLM(LlamaConfig(**shape)).bfloat16()
+    whole = 4 * large.num_parameters()
+    large.save_pretrained(tmp_path / "large")
+    AutoTokenizer.from_pretrained(tiny["causal-lm"]).save_pretrained(tmp_path / "large")
+    told = "print('most', RANK, *[line.split()[1] for line in open('/proc/self/status') if 'HWM' in line])\n"
+    text = script.script(planned("lora", "fsdp2", str(tmp_path / "large")))
+    seed = "set_seed(SEED)\nwith nullcontext()"
+    assert seed in text
+    text = text.replace(seed, told + seed).replace(", alone=True)\n", f", alone=True)\n{told}os._exit(0)\n")
+    assert run(text, tmp_path, rows_file, 2) == []
+    grown = {}
+    for rank in "01":
+        before, after = re.findall(rf"^most {rank} (\d+)$", (tmp_path / "printed").read_text("utf-8"), re.M)
+        grown[rank] = (int(after) - int(before)) * 1024 / whole
+    # both import something meanwhile; where each loads, they take the same
+    assert grown["0"] > grown["1"] + 0.4, grown
 
 
 @pytest.mark.parametrize(
@@ -308,7 +398,7 @@ def test_ranks_meet_wherever_their_gradients_are(
     import torch.distributed as dist
 
     asked = list[str]()
-    monkeypatch.setattr(dist, "init_process_group", asked.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda met, **_: asked.append(met))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert spread.begin(device, sharding) == (1, 2)
