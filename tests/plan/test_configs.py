@@ -43,6 +43,22 @@ def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
     assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
 
 
+def test_a_packed_base_that_no_card_holds_has_no_file_of_the_tools_that_load_it_there(
+    tiny: dict[str, str],
+) -> None:
+    """70B on two cards of 24 GB: 39.5 GB, packed."""
+    for sharding, memory, refused in (
+        ("fsdp2", 0, True),
+        ("fsdp2+offload", 0, True),
+        ("fsdp2", 1 << 30, False),
+        ("ddp", 0, False),
+    ):
+        facts = planned("qlora", sharding, tiny["causal-lm"], memory_bytes=memory)
+        told = {configs.axolotl_refusal(facts), configs.factory_refusal(facts)}
+        assert len(told) == 1 and ("on each card" in told.pop()) == refused
+    assert not configs.factory_refusal(planned("lora", "fsdp2", tiny["causal-lm"], memory_bytes=0))
+
+
 def test_other_tools_hold_out_and_keep_what_the_script_does(tiny: dict[str, str]) -> None:
     facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
     first = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
@@ -147,13 +163,17 @@ def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, st
 
 def test_axolotl_has_no_file_for_preferences_of_a_split_base_in_4_bits(tiny: dict[str, str]) -> None:
     def refused(method: str, sharding: str, objective: str) -> str:
-        facts = replace(planned(method, sharding, tiny["causal-lm"]), objective=objective)
+        facts = replace(
+            planned(method, sharding, tiny["causal-lm"], memory_bytes=1 << 30), objective=objective
+        )
         return configs.axolotl_refusal(facts)
 
     assert refused("qlora", "fsdp2", "preference") == configs.UNJUDGED
     others = ("qlora", "ddp", "preference"), ("lora", "fsdp2", "preference"), ("qlora", "fsdp2", "sft")
     assert not any(refused(*other) for other in others)
-    facts = replace(planned("qlora", "fsdp2", tiny["causal-lm"]), objective="preference")
+    facts = replace(
+        planned("qlora", "fsdp2", tiny["causal-lm"], memory_bytes=1 << 30), objective="preference"
+    )
     assert not configs.factory_refusal(facts)
 
 
