@@ -122,7 +122,9 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None,
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
     if sharding == "fsdp2+offload" and kind == "cuda":
         how["offload_policy"] = CPUOffloadPolicy()
-    for part in [*layers_of(model), model]:
+    # A head that learns beside LoRA is kept in another precision, and what learns in one part has one.
+    heads = [part for part in model.modules() if type(part).__name__ == "ModulesToSaveWrapper"]
+    for part in [*layers_of(model), *heads, model]:
         if alone:
             received(part, device)
         fully_shard(part, **how)

@@ -336,6 +336,26 @@ def test_ranks_that_are_sent_a_model_hold_what_they_would_have_loaded(
 
 @pytest.mark.further
 @pytest.mark.slow
+def test_a_head_that_learns_beside_lora_in_another_precision_is_split(
+    tiny: dict[str, str], tmp_path: Path
+) -> None:
+    """All linear maps of an encoder: one that is in no layer, and the head, would be split together."""
+    entry, spec = resolve(tiny["encoder"]), get_method("lora")
+    told = spec.require(entry.shape, {"r": 4, "lora_dropout": 0.0, "target_modules": ("all-linear",)})
+    text = script.script(
+        replace(planned("lora", "fsdp2", tiny["encoder"], values=told), objective="classification")
+    ).replace("else torch.float32", "else torch.bfloat16")
+    texts = ({"text": f"word {number}", "label": number % 3} for number in range(24))
+    (rows := tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts), "utf-8")
+    for folder in (split := tmp_path / "two"), (alone := tmp_path / "one"):
+        folder.mkdir()
+    many, one = run(text, split, rows, 2), run(text, alone, rows, 1)
+    assert len(many) == len(one) > 0
+    assert many == pytest.approx(one, abs=0.02)  # as near as bfloat16 sums
+
+
+@pytest.mark.further
+@pytest.mark.slow
 def test_a_rank_that_is_sent_its_shards_never_holds_a_whole_model(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
