@@ -19,6 +19,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime, RuntimeConfig
 from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 from streamlit.runtime.session_manager import SessionClient
 
@@ -150,10 +151,13 @@ def served(folder: Path, script: str, meanwhile: Callable[[Runtime], Awaitable[A
             await runtime.stopped
 
     before, Runtime._instance = Runtime._instance, None
+    # Once for a process, Streamlit looks whether a folder of pages lies beside the script: beside this one none does.
+    kind, PagesManager.uses_pages_directory = PagesManager.uses_pages_directory, False
     try:
         return asyncio.run(work())
     finally:
         Runtime._instance = before
+        PagesManager.uses_pages_directory = kind
 
 
 def finished(messages: list[ForwardMsg]) -> list[int]:

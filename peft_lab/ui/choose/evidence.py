@@ -24,7 +24,7 @@ def evidence(method: str) -> None:
     st.markdown("#### Evidence")
     own, cited = st.columns(2, gap="large")
     with own:
-        st.markdown(f"{'Your runs' if mode.on() else 'Runs'} on this machine {figures.badge('measured')}")
+        st.markdown(f"{'Your runs' if mode.on() else 'Runs'} on {mode.machine()} {figures.badge('measured')}")
         _own(method)
     with cited:
         st.markdown(f"Published, {get_model(published.MODEL).title}, one seed {figures.badge('cited')}")

@@ -9,6 +9,7 @@ import streamlit as st
 from peft_lab import units
 from peft_lab.assets import store as assets
 from peft_lab.assets.store import AssetStatus
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.ui.foreign import plain
 
@@ -37,7 +38,7 @@ def _described(one: AssetStatus) -> str:
             "fetched. "
             "It cannot be trained until it is fetched again."
         )
-    return f"**{one.title}** is not on this machine yet. Counting and drawing work without it; training needs it."
+    return f"**{one.title}** is not on {mode.machine()} yet. Counting and drawing work without it; training needs it."
 
 
 def _fetch(wanting: Sequence[AssetStatus]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from peft_lab.assets.stamps import stamp
+from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
@@ -29,7 +30,7 @@ MOST_CHARACTERS = 300
 PATIENCE = 1.0  # seconds that a page waits for a typed name before it is drawn without
 ADDRESS_PATIENCE = 20.0  # the same for a name in an address, on which all else in the address may depend
 HELP = (
-    "The first ones are on this machine and can be trained. The others are built without their weights: everything is "
+    "The first ones are at hand and can be trained. The others are built without their weights: everything is "
     "counted exactly, nothing is trained. For a model of your own, type the folder with its config.json; it is trained "
     "if its weights (safetensors) and its tokenizer are there too. A Hugging Face id (owner/name) works where the hub "
     "can be reached, or what is in its cache."
@@ -154,7 +155,7 @@ def _own(entry: ModelEntry) -> str:
     if lacking is not None:
         return lacking
     if models.weights_here(entry):
-        return "Its weights are on this machine: it can be trained."
+        return f"Its weights are on {mode.machine()}: it can be trained."
     return "Its weights are fetched from the Hugging Face Hub when it is first trained."
 
 

@@ -54,7 +54,7 @@ def home_page() -> None:
     gallery()
     st.markdown("## Where figures come from")
     figures.legend()
-    st.markdown("## Models on this machine")
+    st.markdown(f"## Models on {mode.machine()}")
     _models()
 
 
@@ -62,8 +62,8 @@ def _words() -> None:
     spec, entry = get_method(METHOD), get_model(MODEL)
     st.title(f"Train {units.percent(share(spec, entry, _dragged()))} of a model. Watch it learn.")
     st.markdown(
-        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on this machine, trains "
-        f"thin matrices beside its weights, and shows every change as it happens. {figures.badge('counted')}"
+        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on {mode.machine()}, "
+        f"trains thin matrices beside its weights, and shows every change as it happens. {figures.badge('counted')}"
     )
     going = live_run(METHOD)
     rank = _dragged().get(RANK)

@@ -162,7 +162,9 @@ def _announcement(prediction: Prediction) -> str:
         Source.COUNTED: "Counts on the model built without its weights.",
         Source.SIMULATED: "Simulates whole training steps; that takes some seconds.",
     }
-    return kinds.get(prediction.experiment.source, "Runs a small experiment on this machine; takes seconds.")
+    return kinds.get(
+        prediction.experiment.source, f"Runs a small experiment on {mode.machine()}; takes seconds."
+    )
 
 
 def _values(prediction: Prediction) -> list[float] | None:

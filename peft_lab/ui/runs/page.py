@@ -105,7 +105,7 @@ def _errors(lines: list[RunSummary]) -> None:
             over = f"the latest {len(ratios)} runs"
             off += f" in the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most"
         st.markdown(
-            f"Expected against measured seconds, {over} on this machine: off by {off}. {figures.badge('measured')}"
+            f"Expected against measured seconds, {over} on {mode.machine()}: off by {off}. {figures.badge('measured')}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import serving, units
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.experiments import results
 from peft_lab.queue.queue import get_queue
@@ -201,7 +202,7 @@ def _costs(seen: dict[str, Any]) -> None:
         numeric=(1, 2),
     )
     st.caption(
-        f"Medians on this machine. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
+        f"Medians on {mode.machine()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
         "float32. A merged LoRA adds no time to a request, which adapters can never do; in return it serves one "
         "task only."
     )

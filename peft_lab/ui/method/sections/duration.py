@@ -7,6 +7,7 @@ from concurrent.futures import Future
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.queue import calibrating
 from peft_lab.runs import forecast, said
@@ -65,7 +66,7 @@ def below(choice: Choice, found: Forecast | None) -> None:
         return
     asked = calibrating.under_way()
     if asked is not None and not asked.done():
-        st.caption("Measuring this machine: a few seconds…")
+        st.caption(f"Measuring {mode.machine()}: a few seconds…")
         return
     refused = calibrating.refusal()
     pressed = st.button(
@@ -75,7 +76,7 @@ def below(choice: Choice, found: Forecast | None) -> None:
         icon=":material/timer:",
         disabled=bool(refused),
         help=refused
-        or "Measures this machine once, in a few seconds. The button then says how long a run takes.",
+        or f"Measures {mode.machine()} once, in a few seconds. The button then says how long a run takes.",
     )
     problem = asked.exception() if asked is not None else None
     if problem is not None:
