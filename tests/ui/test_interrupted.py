@@ -15,7 +15,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.practice import learner
 from peft_lab.ui.tour import links
-from tests.ui.test_tour import again, home, opened  # noqa: F401  home: a lab folder of its own
+from tests.ui.test_tour import ROOT, SECONDS, again, home, opened  # noqa: F401  home: a lab folder of its own
 
 # Steps at which Streamlit looks whether a run is to end: each use of session state, each element. By the last of these
 # the bar above a page has been drawn.
@@ -77,3 +77,15 @@ def test_what_a_teacher_shows_is_opened(step: int, monkeypatch: pytest.MonkeyPat
     again(app)  # with the address that the run has left, as when its last message has reached the browser
     assert "wrong" not in (box.value for box in app.selectbox)
     assert "lora" in (box.value for box in app.selectbox)
+
+
+@pytest.mark.parametrize(
+    "step", [14, *(pytest.param(at, marks=pytest.mark.further) for at in (12, 13, 15, 16))]
+)
+def test_projector_mode_is_entered(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an address that is the first of its session."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
+    turned(app, "misconceptions", {"projector": "on"})
+    assert interrupted(monkeypatch, app, step)
+    again(turned(app, "misconceptions", {"projector": "on"}))
+    assert app.session_state[state._CARRIED] == {"projector": "on"}

@@ -38,8 +38,8 @@ def enter(page: str, lockable: bool) -> bool:
     # A learner who was on the page before sees what the teacher shows, not what they had set themselves.
     shown = address.pop(SHOWN, None) is not None
     if not state.remembered(SCOPE, "entered", False):
-        state.remember(SCOPE, "entered", True)
         state.carry("projector", "on" if address.get("projector") == "on" else "")
+        state.remember(SCOPE, "entered", True)
     arrived = address.get("stop", "") not in ("", state.carried().get("stop"))
     fixed = _fixed(address) if lockable else {}
     if arrived or shown or (fixed and fixed != state.fixed_on(page)):
