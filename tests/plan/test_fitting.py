@@ -97,7 +97,7 @@ def test_the_plan_names_what_it_loses_and_beats_none_that_loses_nothing() -> Non
     assert said.value == "bfloat16" and "rounded away" in said.why
     assert found.as_dict()["rounds_updates_away"] is True
     files = write(asdict(wanted), found).files
-    assert "dtype=DTYPE" in files["train.py"] and "spread(model, SHARDING, DEVICE, None)" in files["train.py"]
+    assert "dtype=DTYPE" in files["train.py"] and "spread(model, SHARDING, DEVICE, None" in files["train.py"]
     assert "mixed_precision: 'no'" in files["accelerate.yaml"]
     kept = Planned(**{**vars(found), "plan": _in_float32(found)})
     assert front([found, kept]) == [found, kept]
