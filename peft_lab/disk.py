@@ -51,6 +51,12 @@ def why(code: int) -> str:
     return _WHY.get(code, "the disk reports an error")
 
 
+def reason(error: OSError) -> str:
+    """The same of any error of the system, which says itself what is not the disk's. Names no file."""
+    code = number(error)
+    return why(code) if code is not None else error.strerror or type(error).__name__
+
+
 def explained(error: BaseException, folder: Path) -> str | None:
     """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
     code = number(error)

@@ -52,7 +52,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
     if key not in ASKED:
         raise UnknownName("question to you", key, ASKED, "answer")
     if key == "tasks":
-        served = f"{situation.tasks:,} task{'' if situation.tasks == 1 else 's'} served from one base"
+        served = f"{units.several(situation.tasks, 'task')} served from one base"
         return ("one" if situation.tasks == 1 else "many"), served
     if key == "rows":
         few, many = FEW_ROWS, MANY_ROWS.value

@@ -137,8 +137,7 @@ def _make(folder: Path, said: str) -> None:
         scratch.replace(folder)
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        code = storage.number(error)  # read by who has not joined: it names no folder of the server
-        reason = error.strerror or type(error).__name__ if code is None else storage.why(code)
+        reason = storage.reason(error)  # read by who has not joined: it names no folder of the server
         raise PeftLabError(f"Nobody can join now: on the server {reason}. Tell your teacher.") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields, replace
 
+from peft_lab import units
 from peft_lab.classroom.asking import OPERATOR, asker
 from peft_lab.errors import BadInput
 
@@ -30,7 +31,7 @@ class Limits:
     @property
     def people(self) -> str:
         """How many may join, with the noun."""
-        return f"{self.learners:,} learner{'' if self.learners == 1 else 's'}"
+        return units.several(self.learners, "learner")
 
     def in_words(self) -> str:
         """What each learner may have, as the end of a sentence."""

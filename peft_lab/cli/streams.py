@@ -48,9 +48,7 @@ class _Sink(io.RawIOBase):
 
 def unwritten(error: OSError) -> PeftLabError:
     """That a command's output got nowhere, and why."""
-    code = disk.number(error)
-    why = disk.why(code) if code is not None else error.strerror or type(error).__name__
-    return PeftLabError(f"The output could not be written: {why}.")
+    return PeftLabError(f"The output could not be written: {disk.reason(error)}.")
 
 
 def careful(stream: TextIO, tells: bool = True) -> TextIO:

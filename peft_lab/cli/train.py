@@ -297,7 +297,7 @@ def _follow(run: Run, queue: RunQueue, bars: ProgressBars) -> None:
 def _draw(bars: ProgressBars, seen: RunView, waiting: int) -> None:
     training = seen.step / seen.steps
     if seen.status is Status.QUEUED:
-        others = f"waiting for {waiting} other run{'s' * (waiting > 1)}" if waiting else ""
+        others = f"waiting for {units.several(waiting, 'other run')}" if waiting else ""
         bars.update("Training", 0.0, others)
     elif seen.status is Status.STARTING:
         bars.update("Training", 0.0, seen.message)

@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from peft_lab import units
 from peft_lab.export.snippet import hub_id
 from peft_lab.memory.devices import devices
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
@@ -144,13 +143,12 @@ def _refusal(facts: Facts) -> str:
             "How Axolotl and LLaMA-Factory split matrices was not tried, and of LLaMA-Factory it was reported to fail "
             "with LoRA (hiyouga/LlamaFactory, issue 10140)."
         )
-    whole = loading(facts.entry.shape, facts.method.slug, facts.plan)
-    if facts.four_bits and facts.sharded and whole > facts.plan.memory_bytes:
+    packed = facts.four_bits and facts.sharded
+    if packed and loading(facts.entry.shape, facts.method.slug, facts.plan) > facts.plan.memory_bytes:
         # transformers' quantizer names the card where no device is named, and Axolotl does (cpu_ram_efficient_loading)
-        least, there = units.size(whole), units.size(facts.plan.memory_bytes)
         return (
-            f"Axolotl and LLaMA-Factory load the whole packed base, {least}, on each card before FSDP2 splits it; "
-            f"this card has {there}."
+            "Axolotl and LLaMA-Factory load the whole packed base on each card before FSDP2 splits it, and this card "
+            "does not hold it."
         )
     if facts.plan.optimizer not in _OPTIMIZERS:
         title = OPTIMIZER_TITLES[facts.plan.optimizer].partition(" with")[0]

@@ -98,7 +98,7 @@ def said() -> str:
 
 
 def _runs(found: Limits) -> str:
-    return f"{found.runs} run{'' if found.runs == 1 else 's'}"
+    return units.several(found.runs, "run")
 
 
 def under_way() -> int:

@@ -52,7 +52,7 @@ NEWCOMER = Tour(
             title="Watch it learn",
             settings={**_SMOL, "tab": "train"},
             read="What the task asks for: a sentence turned into JSON, which the base model cannot do yet.",
-            move="Press **Train**. Everything runs on this machine; it takes a minute or two where nothing else runs.",
+            move="Press **Train**. It takes a minute or two where nothing else runs.",
             see="The loss falls within a few steps. Afterwards your sentence is answered by the base model and by the "
             "tuned one, and the headline shows the measured score.",
             minutes=4,

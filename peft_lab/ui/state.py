@@ -18,7 +18,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 
 _SETTINGS = "settings"
 _GENERATIONS = "generations"
@@ -112,9 +112,8 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
                 take(texts[name])
             except BadInput as error:
                 problems[f"{page}.{name}"] = str(error)
-    if (
-        unread
-    ):  # not before: a second press may end this run at any of these steps, and the next one has to read
+    if unread:
+        # Not before: a second press may end this run at any of these steps, and the next one has to read.
         read.add(page)
 
 
@@ -227,7 +226,7 @@ def whole_number(text: str, name: str) -> int:
     Raises:
         BadInput: it is no whole number, or none that a control can hold.
     """
-    said = f"{text[:20]}…" if len(text) > 20 else text
+    said = echoed(text, 21)
     digits = text.strip()
     if not _WHOLE.fullmatch(digits):
         raise BadInput(f"'{said}' is not a whole number.", name)

@@ -70,12 +70,7 @@ def sent(folder: Path, patience: float = 20.0) -> list[ForwardMsg]:
     Raises AssertionError when something has not come within ``patience`` seconds."""
 
     async def asked_too_soon(runtime: Runtime) -> list[ForwardMsg]:
-        GATE.clear()
-        client = Client()
-        session = runtime.connect_session(client, {})
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        runtime.handle_backmsg(session, message)
+        client, session, message = _asked_first(runtime)
         await until(lambda: bool(_parts(client)), patience)
         known: Any = runtime._session_mgr.get_active_session_info(session)
         runner = known.session._scriptrunner
@@ -103,12 +98,7 @@ def drawn_meanwhile(folder: Path, timer: bool, patience: float = 20.0) -> tuple[
     """
 
     async def asked_too_late(runtime: Runtime) -> tuple[list[ForwardMsg], list[str]]:
-        GATE.clear()
-        client = Client()
-        session = runtime.connect_session(client, {})
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        runtime.handle_backmsg(session, message)
+        client, session, message = _asked_first(runtime)
         await until(lambda: WHOLE in finished(client.sent), patience)
         (navigation,) = (each.navigation for each in client.sent if each.HasField("navigation"))
         names = [page.page_script_hash for page in navigation.app_pages]
@@ -127,6 +117,17 @@ def drawn_meanwhile(folder: Path, timer: bool, patience: float = 20.0) -> tuple[
         return client.sent, names
 
     return served(folder, PAGES, asked_too_late)
+
+
+def _asked_first(runtime: Runtime) -> tuple[Client, str, BackMsg]:
+    """A browser that has opened the page, its session, and what it asked."""
+    GATE.clear()
+    client = Client()
+    session = runtime.connect_session(client, {})
+    message = BackMsg()
+    message.rerun_script.query_string = ""
+    runtime.handle_backmsg(session, message)
+    return client, session, message
 
 
 def opened(messages: list[ForwardMsg]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from peft_lab.classroom import mode
 from peft_lab.errors import PeftLabError
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.ui import pages, state
@@ -19,8 +20,8 @@ def misconceptions_page() -> None:
     pages.open_page()
     st.title("Misconceptions")
     st.markdown(
-        "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on this "
-        "machine and its figures decide."
+        "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on "
+        f"{mode.machine()} and its figures decide."
     )
     try:
         state.read_address(SCOPE, {"belief": _take})

@@ -107,8 +107,8 @@ def _create(file: Learners) -> None:
 
 def _delete(file: Learners, name: str) -> None:
     st.markdown(
-        f"All of **{plain(name)}**'s cards, due dates, reports, predictions and places on paths are deleted from this "
-        "machine. An export under *Files* keeps them."
+        f"All of **{plain(name)}**'s cards, due dates, reports, predictions and places on paths are deleted from "
+        f"{mode.machine()}. An export under *Files* keeps them."
     )
     sure = st.checkbox(f"Delete {plain(name)} for good", key=state.widget_key(SCOPE, "delete", name))
     if not st.button("Delete", type="primary", disabled=not sure, width="stretch", key="delete-learner"):

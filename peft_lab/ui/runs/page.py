@@ -174,7 +174,8 @@ def _delete(identity: str) -> None:
     st.markdown(
         f"{code(identity)} is taken off this list; the folder where its script tells of it stays."
         if adopted.is_adopted(store.get(identity))
-        else f"{code(identity)} with its adapter and its curves is removed from this machine. This cannot be undone."
+        else f"{code(identity)} with its adapter and its curves is removed from {mode.machine()}. "
+        "This cannot be undone."
     )
     yes, no = st.columns(2)
     if yes.button("Delete it", type="primary", width="stretch"):
