@@ -88,11 +88,13 @@ def test_every_page_reached_by_a_click_makes_its_link(page: Page, app_url: str) 
         expect(page.locator("h1")).to_have_text(heading(name))
         settled(page)
         assert made(page).partition("?")[0] == f"{app_url}/{'' if name == 'home' else name}"
-        page.keyboard.press("Escape")
+        # the drawer stays open: the press on the next link closes it, too
 
 
 def check_the_code_on(page: Page, address: str) -> None:
     """A phone at the back of the room reads the address off the screen."""
+    page.get_by_text("Show it as a QR code").click()
+    settled(page)
     code = page.get_by_role("img", name="QR code of the link")
     code.scroll_into_view_if_needed()
     box = code.bounding_box()
@@ -114,7 +116,6 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
     """Opened by address, reached by click, loaded again; the link of a path."""
     visit(page, f"{root}/qlora")
     leads(browser, made(page), root, "qlora")
-    page.keyboard.press("Escape")
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="LoRA", exact=True).click()
     expect(page.locator("h1")).to_have_text("LoRA")
     settled(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
+from peft_lab import ui
 from peft_lab.ui.server import ending, turns
 from tests.ui.late_turn import LAST, PART, WHOLE, drawn_meanwhile, finished, opened, sent, words
 
@@ -68,6 +70,18 @@ def test_a_page_that_draws_itself_again_does_not_undo_a_click(monkeypatch: pytes
         assert at_work.on_scriptrunner_ready().rerun_data.page_script_hash == "tour", (
             "st.switch_page is a press"
         )
+
+
+def test_nothing_that_a_press_elsewhere_closes_tells_the_server() -> None:
+    """What opens over a page is closed by a press on a link; told of it, Streamlit draws the page before."""
+    calls = [
+        (file.name, call)
+        for file in Path(ui.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "popover"
+    ]
+    assert len(calls) >= 5
+    assert not [name for name, call in calls if any(one.arg == "on_change" for one in call.keywords)]
 
 
 def test_a_slider_behind_a_click_counts() -> None:

@@ -25,11 +25,7 @@ def share(page: str) -> None:
         return
     with st.sidebar:
         drawer = st.popover(
-            "Teach with this page",
-            icon=":material/school:",
-            type="tertiary",
-            key=f"share-{page}",
-            on_change="rerun",
+            "Teach with this page", icon=":material/school:", type="tertiary", key=f"share-{page}"
         )
     with drawer:
         stop = _as_it_is(page)
@@ -54,7 +50,8 @@ def share(page: str) -> None:
                 icon=":material/edit_road:",
             )
             state.remember(SCOPE, "added", "")
-        if drawer.open:  # drawing it takes 20 to 60 ms, which every move of a knob would wait for
+        # On request: drawing it takes 20 to 60 ms, which every move of a knob would wait for.
+        if st.checkbox("Show it as a QR code", key=state.widget_key(SCOPE, "qr", page)):
             qr.show(link)
 
 
