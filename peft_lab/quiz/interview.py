@@ -124,8 +124,9 @@ class Interview:
 
 def _reply(data: Mapping[str, Any]) -> Reply:
     ticked = data.get("ticked")
-    known = ticked is not None and all(isinstance(point, str) for point in ticked)
-    return Reply(**{**data, "ticked": tuple(ticked) if known else None})
+    if ticked is not None:
+        ticked = tuple(ticked) if all(isinstance(point, str) for point in ticked) else None
+    return Reply(**{**data, "ticked": ticked})
 
 
 def make_plan(
