@@ -44,7 +44,8 @@ class InterviewPlan:
 class Reply:
     """One answer: ``points`` between 0 and 1, ``forgot`` when it was a near miss, ``seconds`` it took.
 
-    ``ticked``: of a free answer which of the question's points it had, by their index; ``None`` where nobody said.
+    ``ticked``: of a free answer those of the question's points that it made; ``None`` where nobody said, or where an
+    older version kept their positions, since the points may have changed.
     """
 
     question: str
@@ -52,7 +53,7 @@ class Reply:
     points: float
     seconds: float
     forgot: str = ""
-    ticked: tuple[int, ...] | None = None
+    ticked: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Interview:
         return self.current is None or self.left(now) == 0
 
     def answer(
-        self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[int] | None = None
+        self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[str] | None = None
     ) -> Interview:
         """The interview after an answer. One given after the time is up counts nothing.
 
@@ -123,7 +124,9 @@ class Interview:
 
 def _reply(data: Mapping[str, Any]) -> Reply:
     ticked = data.get("ticked")
-    return Reply(**{**data, "ticked": None if ticked is None else tuple(ticked)})
+    if ticked is not None:
+        ticked = tuple(ticked) if all(isinstance(point, str) for point in ticked) else None
+    return Reply(**{**data, "ticked": ticked})
 
 
 def make_plan(

@@ -12,7 +12,6 @@ from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.intervals import wilson
 from peft_lab.quiz.interview import Interview, Reply
 from peft_lab.quiz.question import topics
-from peft_lab.quiz.reading.reader import read_answer
 from peft_lab.quiz.report import WEAK, Report, Tally, report
 
 MOST = 5  # things to look at next
@@ -83,18 +82,13 @@ def _points(reply: Reply | None) -> float:
 
 
 def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
-    """What was forgotten; of a free answer the points that were not ticked; else all that is listened for.
-
-    Interviews of older versions did not keep their ticks: of those the points that a reading does not find.
-    """
+    """Return what was forgotten; of a free answer the points not ticked; else all that is listened for."""
     if reply and reply.forgot:
         return (f"You forgot {reply.forgot}.",)
     question = get_question(name)
     if reply and reply.ticked is not None:
-        return tuple(point for index, point in enumerate(question.listen_for) if index not in reply.ticked)
-    found = read_answer(name, reply.text) if reply and reply.text else None
-    missing = [each.point.text for each in found.points if each.state == "missing"] if found else []
-    return tuple(missing) or question.listen_for
+        return tuple(point for point in question.listen_for if point not in reply.ticked)
+    return question.listen_for
 
 
 def transcript(interview: Interview) -> str:

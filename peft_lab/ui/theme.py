@@ -113,6 +113,8 @@ table.compare .head { display: none; }
 [data-testid="stSidebarNavLink"]:focus-visible { outline: 2px solid var(--peft-accent); outline-offset: -2px; }
 /* a circle that is not chosen has to be seen */
 [data-testid="stRadioOption"] > div > div:first-child { box-shadow: 0 0 0 1px var(--peft-ink); border-radius: 50%; }
+/* Streamlit cuts a checkbox's label to one line; a point to tick is a whole sentence */
+[data-testid="stCheckbox"] label :is(div, p) { white-space: normal; overflow: visible; text-overflow: clip; }
 /* two fields beside each other: what stands in them needs the room of their plus and minus */
 .st-key-situation [data-testid^="stNumberInputStep"] { display: none; }
 [class*="st-key-narrow-"] { display: none; }

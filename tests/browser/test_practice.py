@@ -61,3 +61,23 @@ def test_a_prediction_on_a_phone(page: Page, app_url: str) -> None:
         "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
     )
     assert wide <= 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_the_points_to_tick_are_read_whole(page: Page, app_url: str) -> None:
+    """Streamlit cuts a checkbox's label to one line; a point is a whole sentence."""
+    visit(page, f"{app_url}/practice?topic=bitfit&level=basic")
+    while not page.get_by_role("button", name="Show the model answer").count():
+        page.get_by_role("button", name="Another question").click()
+        settled(page)
+    page.get_by_label("Your answer").fill("It depends.")
+    page.get_by_role("button", name="Show the model answer").click()
+    settled(page)
+    points = page.get_by_test_id("stMain").get_by_test_id("stCheckbox")
+    assert points.count() >= 2
+    cut = points.evaluate_all(
+        """boxes => boxes.map(box => box.querySelector('[data-testid="stMarkdownContainer"]'))
+            .filter(label => label.scrollWidth > label.clientWidth).map(label => label.textContent)"""
+    )
+    assert cut == []

@@ -31,7 +31,6 @@ from peft_lab.quiz.interview import SIZE, Interview, begin, make_plan
 from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
 from peft_lab.quiz.predictions import Contest, Inquiry, decide
 from peft_lab.quiz.question import topics
-from peft_lab.quiz.reading.reader import readable
 from peft_lab.quiz.roles import role
 from peft_lab.quiz.stored import same_runs, stored
 from peft_lab.quiz.transcript import NO_STRENGTH, look_next
@@ -41,7 +40,7 @@ from peft_lab.ui import state, theme
 from peft_lab.ui.practice.cards import away, date
 from peft_lab.ui.practice.evidence import chart_of
 from peft_lab.ui.practice.learner import anki_deck
-from peft_lab.ui.practice.reading import NO_READING
+from peft_lab.ui.practice.reading import SELF_CHECK
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -397,16 +396,6 @@ def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> 
     assert f"due again {date(card.due)}" in told(app)
 
 
-def test_an_answer_that_cannot_be_read_is_said_to_be_so(clock: Clock) -> None:
-    question = next(each for each in select() if each.kind == "free" and each.id not in readable())
-    app = opened(topic=question.topic, level=question.level)
-    while question.ask() not in told(app):
-        press(app, "Another question")
-    next(box for box in app.text_area if box.label == "Your answer").set_value("It depends.")
-    press(app, "Show the model answer")
-    assert NO_READING in told(app)
-
-
 def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:
     press(opened(tab="interview", seed="3"), "Start")
     again = opened(tab="interview")
@@ -535,19 +524,35 @@ def test_the_page_starts_with_one_question_and_one_field(clock: Clock) -> None:
     assert len(boxes) - folded_in == 1, "the answer's field alone is in view"
 
 
-def test_a_free_answer_is_read_in_the_learners_own_words(clock: Clock) -> None:
+def test_a_free_answer_gets_a_checklist_and_no_verdict(clock: Clock) -> None:
     app = opened(topic="lora", level="basic")
     name = "lora-why-b-zero"
     while get_question(name).ask() not in told(app):
         press(app, "Another question")
     box = next(each for each in app.text_area if each.label == "Your answer")
-    box.set_value("With B at zero the product BA is zero, so the output is unchanged. *I like cats*.")
+    typed = "With B at zero the product BA is zero, so the output is unchanged. *I like cats*."
+    box.set_value(typed)
     press(app, "Show the model answer")
-    assert ":green-background[" in told(app)
-    assert "Seems to be said: With B = 0" in told(app)
-    assert "Not found: One of the two must not be zero" in told(app)
-    assert r"\*I like cats\*" in told(app), "shown as typed"
-    assert "This is no mark." in told(app)
+    assert typed in [each.value for each in app.text], "shown as typed"
+    assert SELF_CHECK in told(app)
+
+    def boxes() -> list[Any]:
+        points = get_question(name).listen_for
+        found = [each for each in app.checkbox if each.label in points]
+        assert [each.label for each in found] == list(points)
+        return found
+
+    def suggested() -> list[str]:
+        ratings = [each for each in app.button if (each.key or "").startswith("rate-")]
+        return [str(each.key) for each in ratings if each.proto.type == "primary"]
+
+    assert not any(each.value for each in boxes()), "nothing is ticked by the app"
+    assert suggested() == []
+    checked(boxes()[0].check().run())
+    assert suggested() == ["rate-again"], "one of three"
+    for number in (1, 2):
+        checked(boxes()[number].check().run())
+    assert suggested() == ["rate-good"], "all of them"
     assert not any("second opinion" in button.label for button in app.button), "off by default"
 
 

@@ -47,8 +47,15 @@ _ASKED = (
         answer="LoRA's correction is linear in x, so $W_0x + BAx = (W_0 + BA)x$. An adapter has a nonlinear "
         "function between its two matrices: $h + U f(Dh)$ is no linear map of h, so no matrix can stand for it. It "
         "stays in the forward pass, in sequence, for every token.",
-        listen_for=("linearity", "the nonlinearity is the reason, not the placement", "consequence: latency"),
-        wrong=("'because adapters are between layers': a linear layer there could be merged",),
+        listen_for=(
+            "LoRA's correction is linear in x, so W and BA add up to one matrix.",
+            "An adapter has a nonlinear function between its two matrices, so no matrix can stand for it.",
+            "It stays in the forward pass, so it costs time for every token.",
+        ),
+        wrong=(
+            "'because adapters are between layers': a linear layer there could be merged",
+            "'an adapter can be merged too'",
+        ),
         sources=(f"{src.HOULSBY}, section 2.1", f"{src.LORA}, section 4.1"),
     ),
     ask(
@@ -109,9 +116,9 @@ _ASKED = (
         "the first step. With a large deviation every layer's output is disturbed at once and training starts from a "
         "broken model; the paper saw steady scores up to a hundredth and lower ones beyond.",
         listen_for=(
-            "near identity through the skip connection",
-            "tiny, but not exactly zero, or one side zero",
-            "parallel to B = 0 in LoRA",
+            "They start near zero, so with the skip connection the adapter is about the identity.",
+            "So the pretrained model works from the first step.",
+            "With a large start every layer's output is disturbed, and training begins with a broken model.",
         ),
         wrong=("'Xavier, as always'",),
         sources=(f"{src.HOULSBY}, sections 2.1 and 3.6",),
@@ -146,8 +153,13 @@ _ASKED = (
         "small kernels in sequence that nothing can overlap with; sharding adds communication for each. Remedies: "
         "larger batches, one adapter per layer or parallel placement, fused kernels or graph capture, adapters in "
         "the upper layers only, or a mergeable method if the latency budget is hard.",
-        listen_for=("latency bound against compute bound", "sequential depth", "measures before choosing a remedy"),
-        wrong=("'adapters are small, so it must be something else'",),
+        listen_for=(
+            "At small batches the time goes into launching kernels and reading memory, not into arithmetic.",
+            "Adapters add steps in sequence, which nothing can overlap with.",
+            "Remedies: larger batches, fewer or parallel adapters, fused kernels or graph capture, or a mergeable "
+            "method.", "Measure or profile before choosing.",
+        ),
+        wrong=("'adapters are small, so it must be something else'", "'the extra arithmetic explains it'"),
         sources=(f"{src.LORA}, section 3 and table 1",),
     ),
     ask(

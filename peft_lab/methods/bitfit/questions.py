@@ -58,11 +58,14 @@ _ASKED = (
         "position is added. The condition is that the biases exist: on a model built without them they would have "
         "to be added, as extra work and extra code.",
         listen_for=(
-            "no added structure",
-            "condition named",
-            "per-task storage is small, but switching tasks means exchanging the biases",
+            "It changes values of parameters that exist; no module, multiplication or position is added.",
+            "The condition: the model has biases; otherwise they would have to be added.",
+            "Switching tasks means exchanging the biases; one copy serves one task at a time.",
         ),
-        wrong=("'because it has few parameters': LoRA unmerged has few, too, and costs time",),
+        wrong=(
+            "'because it has few parameters': LoRA unmerged has few, too, and costs time",
+            "'it adds bias vectors to the layers'", "'several tasks share one batch without further work'",
+        ),
         sources=(src.BITFIT,),
     ),
     ask(
@@ -93,8 +96,12 @@ _ASKED = (
         answer="Raise the rate by one or two orders of magnitude: of the order of 1e-3 instead of 1e-5. Few "
         "parameters with small effect have to carry the change. Also look whether any parameter is trainable, "
         "whether the head is, and whether weight decay pulls on the biases.",
-        listen_for=("rate, with an order of magnitude", "checks what is trainable", "head"),
-        wrong=("trains longer at the same rate",),
+        listen_for=(
+            "Raise the rate by one or two orders of magnitude.", "To the order of 1e-3, or between 1e-4 and 1e-2.",
+            "Few parameters of small effect have to carry the change.",
+            "Also check what is trainable: biases, the head, weight decay.",
+        ),
+        wrong=("trains longer at the same rate", "'lower the rate'"),
         sources=(src.BITFIT, src.RUN),
     ),
     ask(
@@ -103,8 +110,12 @@ _ASKED = (
         answer="Large decoders dropped them: PaLM reports steadier training without, and quality did not suffer. "
         "Qwen2 kept them for queries, keys and values only. So BitFit belongs to BERT, RoBERTa and GPT-2 types; a "
         "method that depends on a detail of the architecture can vanish with it.",
-        listen_for=("architecture decides applicability", "an example with biases in attention only"),
-        wrong=("that biases are folded into the norms",),
+        listen_for=(
+            "Large decoders dropped them: training was steadier, and quality did not suffer.",
+            "So BitFit depends on the architecture: where there are no biases there is nothing to train.",
+            "It belongs to BERT, RoBERTa or GPT-2 types; Qwen2 keeps biases for queries, keys and values.",
+        ),
+        wrong=("that biases are folded into the norms", "'BitFit works on Llama as well'"),
         sources=(f"{src.PALM}, section 2", src.RUN),
     ),
     ask(

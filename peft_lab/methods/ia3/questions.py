@@ -68,15 +68,13 @@ _ASKED = (
         "serve many tasks from one base in one batch, which a few thousand numbers per layer make cheap, or when "
         "the base is quantised.",
         listen_for=(
-            "rows for output vectors, columns for input vectors",
-            "cost of staying unmerged is tiny",
-            "mixed batches",
+            "A vector on the output scales the rows of W: l ⊙ (Wx) = (diag(l) W) x.",
+            "On the input of the next map it scales columns.", "So the merged model is as fast as before.",
+            "Keep it apart to serve many tasks from one base, or when the base is quantised.",
         ),
         wrong=(
-            (
-                "that the nonlinearity in the feed-forward part prevents it: the vector acts after it, before the "
-                "linear map"
-            ),
+            "that the nonlinearity in the feed-forward part prevents it: the vector acts after it, before the linear "
+            "map", "'the vector is added like a bias'", "'it cannot be merged'",
         ),
         sources=(f"{src.IA3}, section 3.3", src.ALGEBRA),
     ),
@@ -128,8 +126,16 @@ _ASKED = (
         "has the form of a diagonal times W. LoRA adds any change of rank r. For few examples the restriction "
         "works as a strong prior, which is the setting of its paper; with more data or a task far from pretraining "
         "it runs out of capacity.",
-        listen_for=("scaling against mixing", "few-shot regime", "ΔW of IA³ can have high rank all the same"),
-        wrong=("that IA³ is LoRA of rank 1: its change usually has high rank, but few degrees of freedom",),
+        listen_for=(
+            "IA³ only rescales features that exist; it cannot mix them or write a new direction.",
+            "LoRA adds any change of rank r, so it can mix features.",
+            "With few examples the restriction helps, as a prior; with much data or a far task it runs out of "
+            "capacity.", "The change of W under IA³ can have a high rank all the same.",
+        ),
+        wrong=(
+            "that IA³ is LoRA of rank 1: its change usually has high rank, but few degrees of freedom",
+            "'IA³ can mix features'",
+        ),
         sources=(f"{src.IA3}, section 3.3", src.ALGEBRA),
     ),
     ask(
@@ -161,11 +167,14 @@ _ASKED = (
         "whole feed-forward activations are kept that LoRA on q and v does not need for itself. The difference in "
         "activations is larger than all that IA³ saves in parameters.",
         listen_for=(
-            "activations dominate",
-            "which tensors the backward pass of a product needs",
-            "trainable count is no proxy for memory",
+            "Parameters, gradients and moments of both are negligible beside weights and activations.",
+            "IA³ multiplies activations by a vector, and that vector's gradient needs those activations to be kept.",
+            "In the feed-forward part these are wide.", "The number of trained parameters is no measure of memory.",
         ),
-        wrong=("'a measuring error'", "'optimizer states'"),
+        wrong=(
+            "'a measuring error'", "'optimizer states'",
+            "'the backward pass of an elementwise product needs nothing stored'",
+        ),
         sources=(src.BENCH, src.RUN),
     ),
     ask(

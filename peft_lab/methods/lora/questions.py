@@ -168,13 +168,13 @@ _ASKED = (
         "first step and training starts from a known good point. A must not be zero as well: the gradient of B "
         "contains A x, so a random A lets B move at once, and A follows when B has left zero.",
         listen_for=(
-            "output unchanged at step 0",
-            "one of the two must be non-zero for any gradient to flow",
-            "A's first gradient is zero, B's is not",
+            "With B = 0 the product is zero, so the adapted model starts out as the pretrained one.",
+            "One of the two must not be zero: with both at zero neither would get a gradient.",
+            "In the first step only B gets a gradient; that of A is zero until B has moved.",
         ),
         wrong=(
-            "to save memory",
-            "so that weights stay small: this is about the starting point, not regularisation",
+            "to save memory", "so that weights stay small: this is about the starting point, not regularisation",
+            "'both could start at zero and would still learn'", "'A gets the first gradient'",
         ),
         sources=(f"{src.LORA}, section 4.1", src.RUN),
     ),
@@ -187,13 +187,13 @@ _ASKED = (
         "contains the other matrix, so at A = B = 0 both vanish and stay zero for every input: a saddle point that "
         "gradient descent cannot leave. With A random only the second one is zero, for one step.",
         listen_for=(
-            "writes both gradients down",
-            "sees that each contains the other factor",
-            "names it a saddle point, not a local minimum",
+            "The gradient of B contains A (or Ax), and that of A contains B: each contains the other factor.",
+            "At A = B = 0 both gradients vanish, and they stay zero, so nothing is ever learnt.",
+            "It is a saddle point, not a local minimum.", "One random factor, usually A, is enough to get going.",
         ),
         wrong=(
-            "blames the learning rate",
-            "says that zero weights always fail: zero B alone is fine, as are zero biases",
+            "blames the learning rate", "says that zero weights always fail: zero B alone is fine, as are zero biases",
+            "'only one of the gradients vanishes'",
         ),
         sources=(src.ALGEBRA, src.RUN),
     ),
@@ -205,8 +205,15 @@ _ASKED = (
         "small random subspaces, and LoRA's own tests found small ranks as good as large ones on its tasks. Doubt "
         "it when much new knowledge has to go in, as in continued pretraining on a new language or on code: there "
         "full fine-tuning learns more and its change has a much higher rank.",
-        listen_for=("ΔW is low rank, W is not", "intrinsic dimension as evidence", "a case where it fails"),
-        wrong=("that pretrained weight matrices are themselves of low rank", "that a higher rank is always better"),
+        listen_for=(
+            "The assumption is about the change, not about the weights: what adaptation adds needs few directions.",
+            "Evidence: intrinsic dimension, that is models can be tuned in small random subspaces, or LoRA's own "
+            "tests.", "Doubt it where much new has to be learnt: continued pretraining, a new language, code.",
+        ),
+        wrong=(
+            "that pretrained weight matrices are themselves of low rank", "that a higher rank is always better",
+            "'low rank is enough for any task'",
+        ),
         sources=(src.INTRINSIC, f"{src.LORA}, section 7.2", f"{src.LEARNS_LESS}, section 4"),
     ),
     ask(
@@ -218,11 +225,15 @@ _ASKED = (
         "Disabling the adapter, sharing the base between adapters, or loading the saved A and B on the untouched "
         "model all give wrong outputs; convert it to a plain LoRA difference before sharing.",
         listen_for=(
-            "base becomes the residual",
-            "disabling the adapter does not give the original model back",
-            "conversion when saving",
+            "The top part of W moves into the adapter, so the frozen base is only the residual.",
+            "Base plus adapter equals W at the start.",
+            "The base alone is no longer the original: disabling the adapter, sharing the base, or loading onto the "
+            "original weights goes wrong.", "Convert it to a plain LoRA difference before sharing.",
         ),
-        wrong=("that it is only another random start", "that B is zero here too"),
+        wrong=(
+            "that it is only another random start", "that B is zero here too",
+            "'disabling the adapter gives the original model back'",
+        ),
         sources=(f"{src.PISSA}, section 3", src.RUN),
     ),
     ask(
@@ -251,11 +262,15 @@ _ASKED = (
         "embeddings change as well and the merged model is not the one that was trained. Untie first, or leave the "
         "output layer alone.",
         listen_for=(
-            "one matrix, two uses",
-            "unmerged and merged models differ",
-            "a check: compare outputs before and after merging",
+            "One matrix serves both as input embedding and as output layer.",
+            "Merging changes the shared matrix, so the input embeddings change as well.",
+            "The merged model is not the one that was trained: unmerged only the output side was corrected.",
+            "Remedy: untie first, leave the head out, or compare outputs before and after merging.",
         ),
-        wrong=("that merging is always exact up to rounding",),
+        wrong=(
+            "that merging is always exact up to rounding",
+            "'in training the correction acts on the embeddings as well'",
+        ),
         sources=(src.PEFT, src.RUN),
     ),
 )  # fmt: skip

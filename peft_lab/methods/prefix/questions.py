@@ -45,11 +45,15 @@ _ASKED = (
         "to the frozen model. Prefix Tuning learns keys and values for every layer directly, so it acts at every "
         "depth, has more parameters, and its positions are read but never computed.",
         listen_for=(
-            "where they act: input embeddings against keys and values of all layers",
-            "expressiveness against size",
-            "the prefix attends to nothing itself",
+            "Prompt Tuning learns vectors at the input only, once, at the bottom.",
+            "Prefix Tuning learns keys and values in every layer.",
+            "So Prefix Tuning has more parameters and more influence.",
+            "The prefix's positions are read but never computed.",
         ),
-        wrong=("'the same thing under two names'", "'one is discrete, the other continuous'"),
+        wrong=(
+            "'the same thing under two names'", "'one is discrete, the other continuous'",
+            "'Prompt Tuning acts in every layer, Prefix Tuning at the input'",
+        ),
         sources=(f"{src.PREFIX}, section 4", f"{src.PROMPT}, section 4"),
     ),
     ask(
@@ -100,9 +104,10 @@ _ASKED = (
         "a constant, so it is computed once and stored. With enough data and a good learning rate many work "
         "without it.",
         listen_for=(
-            "stability of optimisation",
-            "a reparameterisation: the function class at inference is the same",
-            "cost in trained parameters and optimizer states",
+            "Training the vectors directly was unstable and sensitive to the learning rate and the start.",
+            "The MLP couples the parameters through shared weights and makes the optimisation smoother.",
+            "After training its output is a constant, which is computed once and stored.",
+            "It costs trained parameters and optimizer states.",
         ),
         wrong=("that the MLP is needed to serve the model", "that it makes the prefix depend on the input"),
         sources=(f"{src.PREFIX}, section 4.3", f"{src.PTUNING2}, section 3.3"),
@@ -118,11 +123,15 @@ _ASKED = (
         "positions in every layer's cache and attention. The prefill of those positions is free, as they are "
         "stored, not computed, but every new token attends to them, and they count against the context.",
         listen_for=(
-            "no weight to add it to",
-            "cache and attention cost, little arithmetic elsewhere",
-            "shorter usable context",
+            "No: it is extra keys and values, not a change of a linear map, so there is no weight to add it to.",
+            "It costs cache memory and attention over n more positions in every layer.",
+            "It counts against the context length.",
+            "The positions are stored, not computed, so prefill does not grow by them.",
         ),
-        wrong=("'yes, it becomes a bias'", "'prefixes are free'"),
+        wrong=(
+            "'yes, it becomes a bias'", "'prefixes are free'", "'it does not count against the context'",
+            "'it can be folded into the projections of keys and values'",
+        ),
         sources=(f"{src.PREFIX}, section 4", f"{src.LORA}, section 3"),
     ),
     ask(

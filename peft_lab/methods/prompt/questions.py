@@ -51,11 +51,15 @@ _ASKED = (
         "not be the embedding of any word, so they can express what no text can, but they cannot be read or moved "
         "to another model.",
         listen_for=(
-            "continuous vectors at the input",
-            "model frozen, only they are trained",
-            "not readable, bound to one model",
+            "A soft prompt is a few continuous vectors at the input, as wide as embeddings, not words.",
+            "They are learned by gradient descent while the model is frozen.",
+            "A typed prompt is made of words that are looked up in the embedding table.",
+            "A soft prompt cannot be read and is bound to one model.",
         ),
-        wrong=("that the model searches for better words", "that the model's embedding table is trained"),
+        wrong=(
+            "that the model searches for better words", "that the model's embedding table is trained",
+            "'it can be decoded into readable text or used with any other model'",
+        ),
         sources=(f"{src.PROMPT}, sections 2 and 7",),
     ),
     ask(
@@ -65,8 +69,14 @@ _ASKED = (
         answer="In the paper it closes the gap as models grow and matches full tuning at about 11 billion "
         "parameters (T5-XXL). On small models it is clearly behind, and it depends more than others on learning "
         "rate, start and length of training.",
-        listen_for=("scale", "behind on small models", "sensitive to settings"),
-        wrong=("unconditionally", "that more tokens make up for a small model"),
+        listen_for=(
+            "Only at scale: at about ten billion parameters (T5-XXL) it matches.",
+            "On small models it is clearly behind.", "It is sensitive to learning rate, start and length of training.",
+        ),
+        wrong=(
+            "unconditionally", "that more tokens make up for a small model",
+            "'it holds for small models and fails for large ones'",
+        ),
         sources=(f"{src.PROMPT}, section 3.1 and figure 1",),
     ),
     ask(
@@ -111,11 +121,17 @@ _ASKED = (
         f"gave {right('prompt_tuning-default')} and 1e-3 gave {right('prompt_tuning-lr_0.001')} accuracy: the same "
         "method, another verdict.",
         listen_for=(
-            "few parameters must make large moves",
-            "a concrete order of magnitude",
-            "settings can matter more than the choice of method",
+            "The loss reaches the prompt only through the whole frozen network, so the effect or gradient of each "
+            "number is small.",
+            "Few numbers must carry the whole change, so they have to move far from where they start.",
+            "An order of magnitude: 0.3 with Adafactor in the paper, or 1e-3 and up.",
+            "Nothing that is pretrained can be destroyed, as the model is frozen.",
+            "Settings can matter more than the choice of method.",
         ),
-        wrong=("uses the full fine-tuning rate and concludes that the method is bad",),
+        wrong=(
+            "uses the full fine-tuning rate and concludes that the method is bad",
+            "'its gradients are large and need a high rate'",
+        ),
         sources=(f"{src.PROMPT}, section 3", src.BENCH),
     ),
     ask(

@@ -55,10 +55,11 @@ _ASKED = (
         "and depend on each other, as words of a sentence do. It changes how the solution is found, not which "
         "solutions exist.",
         listen_for=(
-            "coupling and discreteness, the paper's two arguments",
-            "optimisation, not capacity at inference",
+            "Independent vectors are hard to optimise: each has its own weak signal, and a random start is far off.",
+            "The encoder shares parameters, so that the tokens move together and depend on each other.",
+            "It changes how a solution is found, not which ones exist: afterwards only the output is kept.",
         ),
-        wrong=("that the encoder reads the input text",),
+        wrong=("that the encoder reads the input text", "'the encoder has to be kept and run at inference'"),
         sources=(f"{src.PTUNING}, section 2",),
     ),
     ask(
@@ -109,8 +110,13 @@ _ASKED = (
         "head, reparameterisation optional, prompt length chosen by task. The claim: tuned so, prompts are on a "
         "par with fine-tuning across model sizes from a few hundred million parameters and on hard sequence tasks "
         "such as tagging, where version 1 and Prompt Tuning fall behind.",
-        listen_for=("deep prompts", "small models and hard tasks", "linear head"),
-        wrong=("'v2 is v1 with an MLP'",),
+        listen_for=(
+            "Prompts in every layer instead of at the input alone.",
+            "The claim: on a par with fine-tuning across model sizes, small ones as well.",
+            "And on hard sequence tasks such as tagging or extraction.",
+            "An ordinary classification head instead of a verbaliser; the reparameterising encoder became optional.",
+        ),
+        wrong=("'v2 is v1 with an MLP'", "'the claim holds for very large models only'"),
         sources=(f"{src.PTUNING2}, section 3",),
     ),
     ask(

@@ -35,11 +35,15 @@ _ASKED = (
         "optimizer states move to CPU memory during spikes. And ordinary LoRA adapters in 16 or 32 bits on every "
         "linear map carry everything that is learned.",
         listen_for=(
-            "NF4, double quantisation, paged optimizers, LoRA on all linear maps",
-            "only the adapter is trained",
-            "what each saves",
+            "4-bit NormalFloat stores the frozen weights.",
+            "Double quantisation also quantises the blocks' scaling constants.",
+            "Paged optimizers let optimizer states move to the CPU during memory spikes.",
+            "LoRA adapters in 16 or 32 bits carry all that is learned.",
         ),
-        wrong=("that training happens in 4 bits", "that the adapter is quantised as well"),
+        wrong=(
+            "that training happens in 4 bits", "that the adapter is quantised as well",
+            "'double quantisation quantises the weights twice'",
+        ),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -131,12 +135,14 @@ _ASKED = (
         "the logits. So the gain is large for large models and small batches, and little on a small model with long "
         "sequences.",
         listen_for=(
-            "time",
-            "activations and logits",
-            "embeddings and output layer",
-            "the gain depends on model size and sequence length",
+            "Time: every pass has to rebuild the weights.", "Activations: they are as large as with LoRA.",
+            "Parts that stay in 16 bits: embeddings, output layer, norms; and the logits.",
+            "How much is saved depends on the model's size and the sequence length.",
         ),
-        wrong=("'it makes everything four times smaller'", "'it trains faster because numbers are smaller'"),
+        wrong=(
+            "'it makes everything four times smaller'", "'it trains faster because numbers are smaller'",
+            "'it saves activations'", "'activations are quantised as well'",
+        ),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -146,11 +152,14 @@ _ASKED = (
         "the rebuilt weight, transposed, times the incoming gradient, so the base is dequantised again in the "
         "backward pass. No gradient for the 4-bit values is formed: rounding has none of use.",
         listen_for=(
-            "gradient for inputs and gradient for weights are different things",
-            "dequantised in backward too",
-            "no straight-through estimator needed",
+            "What is needed is the gradient with respect to the layer's input, not that of its weights.",
+            "The base's weights are dequantised again in the backward pass and used transposed.",
+            "No gradient is formed for the 4-bit values themselves, so no straight-through estimator is needed.",
         ),
-        wrong=("that gradients are quantised as well", "that frozen layers need no backward pass"),
+        wrong=(
+            "that gradients are quantised as well", "that frozen layers need no backward pass",
+            "'a straight-through estimator is needed'",
+        ),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -160,10 +169,14 @@ _ASKED = (
         "against spikes: when one long batch would run out of memory, states are evicted and come back for the "
         "update. If states are moved in every step it becomes slow, and with LoRA the states are small anyway.",
         listen_for=(
-            "unified memory, automatic eviction",
-            "a cushion for spikes, not a way to train bigger models all the time",
+            "Its states live in unified memory and are moved page by page between GPU and CPU.",
+            "It helps against spikes that would run out of memory.",
+            "It is slow if states have to move in every step.", "With LoRA the states are small anyway.",
         ),
-        wrong=("that it compresses the states: 8-bit optimizers do that",),
+        wrong=(
+            "that it compresses the states: 8-bit optimizers do that", "'it costs nothing'",
+            "'with LoRA the states are large'",
+        ),
         sources=(f"{src.QLORA}, section 3",),
     ),
     ask(
@@ -196,10 +209,10 @@ _ASKED = (
         "answers were right unmerged, {{expanded}}% merged into the dequantised base, {{fresh}}% into the original, "
         "{{again}}% rounded again.",
         listen_for=(
-            "names the base that the adapter was trained with",
-            "re-quantising can swallow ΔW",
-            "a far larger shift to the original weights is usually harmless",
-            "measures the task's score before and after",
+            "Rounding the sum to 4 bits again can swallow the correction.",
+            "Merging into the 16-bit original meets weights that the adapter never saw, which is usually harmless.",
+            "Dequantise the base that was trained with, and add the update in 16 bits: that keeps the trained "
+            "function.", "Or serve it unmerged, which is slower.", "Measure the task's score before and after.",
         ),
         wrong=("'merge_and_unload, done'", "that the merge closest in weights must be the best"),
         sources=("Fact check: However a QLoRA adapter is merged, the model stays as good", f"{src.LOFTQ}, section 3"),
@@ -211,8 +224,13 @@ _ASKED = (
         answer="The adapter changes nothing, but the base is already the rounded one, so step 0 is the quantised "
         "model with its error. LoftQ chooses A, B and the quantised base together so that their sum is close to "
         "the original weights: the adapter then starts by undoing part of the rounding.",
-        listen_for=("two different 'bases'", "initialisation as error compensation", "B is then not zero"),
-        wrong=("that B = 0 makes the model equal to the 16-bit one",),
+        listen_for=(
+            "The adapter adds nothing at step 0.",
+            "But the base is already rounded, so step 0 is the quantised model with its error.",
+            "LoftQ chooses A, B and the quantised base together so that their sum is near the original weights.",
+            "B is then not zero.",
+        ),
+        wrong=("that B = 0 makes the model equal to the 16-bit one", "'LoftQ trains or quantises the adapter'"),
         sources=(f"{src.LOFTQ}, section 3", f"{src.QLORA}, section 3"),
     ),
 )  # fmt: skip

@@ -216,11 +216,15 @@ _ASKED = (
         "base could do, a full copy per task, several times the memory, and in pure bfloat16 small updates are "
         "rounded away.",
         listen_for=(
-            "amount of new knowledge",
-            "LoRA forgets less: a trade, not a defect",
-            "tries high-rank LoRA on all maps first",
+            "When there is more to learn than LoRA can hold: continued pretraining, a new language.",
+            "When the model is small, so that the price is low.",
+            "Against it: more forgetting, a full copy per task, several times the memory.",
+            "Try LoRA of a high rank on all maps first.",
         ),
-        wrong=("'full is always better if you can afford it'", "'LoRA always matches full'"),
+        wrong=(
+            "'full is always better if you can afford it'", "'LoRA always matches full'",
+            "'many rows of instructions are a reason'",
+        ),
         sources=(f"{src.LEARNS_LESS}, section 4", f"{src.LORA_REGRET}, LoRA rank", src.PURE_BF16),
     ),
     ask(
@@ -233,12 +237,14 @@ _ASKED = (
         "having one rate or one batch size for all. In the published comparison Prompt Tuning's accuracy rose sixfold "
         "by settings alone.",
         listen_for=(
-            "per-method learning rate",
-            "seeds and spread",
-            "equal tuning budget",
-            "more than one axis: quality, memory, time",
+            "Methods want very different learning rates, so one rate tests the rate; tune it for each with an equal "
+            "budget.", "Repeat with several seeds and show the spread.", "Report memory and time beside quality.",
+            "Fix data, steps and base for all.",
         ),
-        wrong=("equal numbers of parameters as the only condition",),
+        wrong=(
+            "equal numbers of parameters as the only condition", "'one seed is enough'",
+            "'one rate for all makes it fair'",
+        ),
         sources=(src.BENCH, f"{src.VANILLA}, abstract", f"{src.BATCH_BIAS}, abstract"),
     ),
     ask(

@@ -89,12 +89,16 @@ QUESTIONS = (
         "Then check one batch: the last labelled token of each row must be the end token, and generation must use "
         "the same one.",
         listen_for=(
-            "masking by id hits real end tokens",
-            "labels from the mask",
-            "looks at a batch",
-            "generation config's end token",
+            "The collator sets the label of every pad token to the ignore index.",
+            "With pad equal to the end token the real end tokens are masked too: the model never learns to end.",
+            "Fix: a pad token of its own.",
+            "Fix: labels from lengths or the attention mask instead of the token's id.",
+            "Look at one batch: the last labelled token of each row is the end token, and generation uses the same "
+            "one.",
         ),
-        wrong=("raises the repetition penalty", "blames the learning rate"),
+        wrong=(
+            "raises the repetition penalty", "blames the learning rate", "'the pad tokens are included in the loss'",
+        ),
         follow_ups=(
             then(
                 "Everything is masked rightly and it still does not stop. What else?",

@@ -156,12 +156,12 @@ QUESTIONS = (
         "B's norms in the file zero, so that nothing was trained or saved? And is the served model really this one? "
         "`get_model_status` answers most of it.",
         listen_for=(
-            "exact equality as a clue",
-            "fresh adapter against trained one",
-            "names of keys",
-            "norms in the file",
+            "Exact equality means that the product is zero or not used.",
+            "Was it wrapped anew with `get_peft_model`, which adds a fresh adapter with B = 0?",
+            "Are there missing or unexpected keys, because module names differ?", "Is the adapter active and enabled?",
+            "Are B's norms in the file zero, so that nothing was trained or saved?",
         ),
-        wrong=("raises α", "trains longer"),
+        wrong=("raises α", "trains longer", "'the adapter is too small to be seen in the outputs'"),
         follow_ups=(
             then(
                 "And if they differ, but as badly as an untrained adapter?",
@@ -208,12 +208,12 @@ QUESTIONS = (
         "(`zero3_save_16bit_model`, or a gathering context around the save), on the versions that fixed it, and "
         "look at the file's size after the first save, not after the last.",
         listen_for=(
-            "partitioned tensors are empty locally",
-            "gather before saving",
-            "shards in the checkpoint may rescue it",
-            "checks after the first save",
+            "Under ZeRO-3 parameters are partitioned, so on each process the tensor is empty unless it is gathered.",
+            "The adapter may be rescued from the last DeepSpeed checkpoint, which holds the shards.",
+            "Prevent it by saving with gathering on (`zero3_save_16bit_model` or a gathering context).",
+            "Look at the file after the first save.",
         ),
-        wrong=("trains again at once", "resizes the tensors on loading"),
+        wrong=("trains again at once", "resizes the tensors on loading", "'the adapter cannot be rescued'"),
         follow_ups=(
             then(
                 "Why does it hit `modules_to_save` as well?",

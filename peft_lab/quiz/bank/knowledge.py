@@ -31,12 +31,16 @@ QUESTIONS = (
         "the weights, train on many phrasings as text, with replay, accept a larger rank, stop early, and test for "
         "hallucination.",
         listen_for=(
-            "new facts are learnt late and hurt",
-            "retrieval first",
-            "what tuning is good for",
-            "tests hallucination, not recall only",
+            "Tuning is a poor way to teach facts, and new facts raise the tendency to make things up.",
+            "Use retrieval first: facts in a store, retrieved when asked.",
+            "Facts change, and a store is easy to update.",
+            "Tune, if at all, for form, style, use of retrieved text, or saying that it does not know.",
+            "Test for hallucination, not for recall alone.",
         ),
-        wrong=("'3,000 rows are enough'", "raises the epochs until the facts are recited"),
+        wrong=(
+            "'3,000 rows are enough'", "raises the epochs until the facts are recited",
+            "'tuning on new facts reduces hallucination'",
+        ),
         follow_ups=(
             then(
                 "Why does stopping early help?",

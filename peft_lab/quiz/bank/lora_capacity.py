@@ -103,12 +103,17 @@ QUESTIONS = (
         "one after another. LoRA still tends to forget less than full fine-tuning: that is about how much, this "
         "about where.",
         listen_for=(
-            "compares singular vectors before and after",
-            "causal test: scale them down",
-            "sequential training accumulates them",
-            "keeps it apart from 'LoRA forgets less'",
+            "They are singular vectors with large singular values in the tuned matrix that resemble none of the "
+            "pretrained.",
+            "To find them take the SVD before and after, and look for vectors whose largest cosine is low.",
+            "They go with forgetting: scaling them down afterwards recovers what was lost.",
+            "LoRA makes them, full fine-tuning does not, even at equal task scores.",
+            "They pile up when tasks are trained one after another.",
         ),
-        wrong=("'low rank cannot change the spectrum'", "looks at the singular values of BA alone"),
+        wrong=(
+            "'low rank cannot change the spectrum'", "looks at the singular values of BA alone",
+            "'full fine-tuning makes them too'",
+        ),
         follow_ups=(
             then(
                 "What fights them before training?",

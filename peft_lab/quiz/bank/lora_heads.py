@@ -84,12 +84,11 @@ QUESTIONS = (
         "rank where gate and up are one. It has limits: no dropout and no DoRA there, and all adapters of a model "
         "must target the same parameters. Count the trainable parameters against the formula before training.",
         listen_for=(
-            "stacked parameters are no modules",
-            "target_parameters",
-            "limits of it",
-            "counts before training",
+            "The experts of a layer are stacked in one three-dimensional parameter; there is no linear module to "
+            "wrap.", "PEFT's `target_parameters` names such parameters.",
+            "Count the trainable parameters before training.", "It has limits there: no dropout and no DoRA.",
         ),
-        wrong=("raises the rank", "'experts must stay frozen'"),
+        wrong=("raises the rank", "'experts must stay frozen'", "'the experts are separate linear modules'"),
         follow_ups=(
             then(
                 "May a second adapter target other parameters?",

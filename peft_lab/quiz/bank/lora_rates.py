@@ -55,13 +55,13 @@ QUESTIONS = (
         "independent of the rank. With rsLoRA's α/√r it is not: there a higher rank makes the update larger, and the "
         "rate has to fall. Check the ends of the range with two short runs.",
         listen_for=(
-            "α/r cancels the sum over r pairs",
-            "about independent, and over which range",
-            "rsLoRA is another parametrisation with another rate",
+            "No: with the scale α/r the best rate is about independent of the rank, so it can stay at first.",
+            "Dividing by r cancels the growth of the sum over r pairs, so the first update has the same size.",
+            "With rsLoRA's α/√r it is different: the update grows with the rank and the rate has to fall.",
         ),
         wrong=(
-            "'more parameters, smaller rate', as a rule",
-            "scales α with r and keeps the rate, which changes both",
+            "'more parameters, smaller rate', as a rule", "scales α with r and keeps the rate, which changes both",
+            "'rsLoRA keeps the rate the same'",
         ),
         follow_ups=(
             then(
@@ -154,11 +154,15 @@ QUESTIONS = (
         "attention alone lost to the feed-forward part at equal parameters, while adding attention to it gained "
         "nothing. The cost is more parameters and more saved activations.",
         listen_for=(
-            "names evidence, not habit",
-            "most parameters and most of the gradient's kernel sit in the feed-forward part",
-            "what it costs in memory and serving",
+            "Adapt all linear maps, attention and feed-forward.",
+            "If only one part, the feed-forward maps: attention alone is worse even at equal parameters.",
+            "It names evidence: QLoRA's or later studies' comparisons.",
+            "The cost: more parameters and more activations in memory.",
         ),
-        wrong=("'attention is where the meaning is'", "raises the rank on q and v instead"),
+        wrong=(
+            "'attention is where the meaning is'", "raises the rank on q and v instead",
+            "'attention alone is better than the feed-forward part'",
+        ),
         follow_ups=(
             then(
                 "What does it cost at training time?",
@@ -185,11 +189,12 @@ QUESTIONS = (
         "other training dynamics than W itself. At a batch of 32 it was small. So for LoRA spend the GPUs on more runs "
         "or on accumulation-free data parallelism at a batch of about 32, and compare at equal numbers of examples.",
         listen_for=(
-            "independent of the rank, so not capacity",
-            "the parametrisation as a product",
-            "compares at equal examples, not equal steps",
+            "It is known: LoRA tolerates large batches less than full fine-tuning.",
+            "A higher rank does not close the gap, so it is not a matter of capacity.",
+            "The cause is the product BA, which trains with other dynamics than W itself.",
+            "Keep the batch near 32 or compare at equal numbers of examples.",
         ),
-        wrong=("raises the rank", "blames the learning rate alone"),
+        wrong=("raises the rank", "blames the learning rate alone", "'it is a bug'"),
         follow_ups=(
             then(
                 "How would you make sure that it is not the rate?",
@@ -224,11 +229,12 @@ QUESTIONS = (
         "average B = 0 also scored better in experiments on RoBERTa and Llama. So the symmetric look deceives: A "
         "meets an input of width d, B an inner vector of width r.",
         listen_for=(
-            "same start, other first step",
-            "largest usable rate differs",
-            "why: d against r on the two sides",
+            "At the start both are the same function, but the first step differs: the gradient goes to the matrix at "
+            "zero.", "With B = 0 a larger learning rate is stable.",
+            "The reason: A meets an input of width d, B an inner vector of width r.",
+            "B = 0 also does better on average in experiments.",
         ),
-        wrong=("'symmetric, so equal'", "'A = 0 would never learn'"),
+        wrong=("'symmetric, so equal'", "'A = 0 would never learn'", "'A = 0 allows the larger rates'"),
         follow_ups=(
             then(
                 "Show that A = 0 does learn.",

@@ -101,12 +101,12 @@ QUESTIONS = (
         "adapters are stored or sent (one per user), not for training memory or speed: the two products are as "
         "large as LoRA's of that rank, and the rank is much higher. It merges into W like LoRA.",
         listen_for=(
-            "random features, learned scales",
-            "storage is the gain",
-            "compute is not saved",
-            "still mergeable",
+            "Random matrices offer many directions; small trained vectors pick and weigh some of them, per layer.",
+            "Take it when many adapters have to be stored or sent.",
+            "It saves no training time or memory to speak of: the products are as large as LoRA's at that rank.",
+            "It can be merged into W like LoRA.",
         ),
-        wrong=("'fewer parameters, so faster'",),
+        wrong=("'fewer parameters, so faster'", "'the vectors are shared across the layers'"),
         follow_ups=(
             then(
                 "What limits it in principle?",

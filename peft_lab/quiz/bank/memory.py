@@ -45,11 +45,13 @@ _ASKED = (
         "one was kept. It does not save the base weights, which every forward pass needs, nor most activations: "
         "the gradient has to travel through frozen layers down to the lowest adapter.",
         listen_for=(
-            "gradients and optimizer: saved",
-            "weights: not, that is QLoRA's job",
-            "activations: mostly not, that is checkpointing's job",
+            "It saves gradients and optimizer states of the frozen parameters.", "It does not save the base weights.",
+            "Nor most activations: the gradient has to travel through the frozen layers.",
         ),
-        wrong=("'memory falls with the share of trained parameters'",),
+        wrong=(
+            "'memory falls with the share of trained parameters'", "'it saves activations'",
+            "'the base weights need no memory'",
+        ),
         sources=(f"{src.LORA}, section 4.2", src.RUN),
     ),
     ask(
@@ -186,9 +188,10 @@ _ASKED = (
         "products such as gate × up and attention need what they saw. On one small model 346 MiB of saved tensors "
         "became 250 MiB with LoRA on q and v, and 310 MiB on all linear maps.",
         listen_for=(
-            "gradient for weights needs the input, gradient for inputs needs the weights",
-            "nonlinear parts need their own values",
-            "each adapted map keeps its input again",
+            "The input of a frozen map is needed only for the gradient of its weights, so it need not be kept for "
+            "that.", "Nonlinear parts, softmax, normalisation, attention and products need their own values anyway.",
+            "An adapted map keeps its input again, for the adapter's gradient.",
+            "The gradient still has to pass through the frozen map, which takes its weights, not its input.",
         ),
         wrong=("'frozen layers keep nothing'", "'activations are the same as in full fine-tuning'"),
         sources=(src.RUN,),
@@ -201,9 +204,10 @@ _ASKED = (
         "segments, rounds sizes up, and fragments when sizes vary. The driver's context and libraries' workspaces "
         "come on top. Report peak allocated to compare methods and peak reserved to say whether it fits.",
         listen_for=(
-            "allocated, reserved, device total",
-            "fragmentation with varying lengths",
-            "which figure answers which question",
+            "PyTorch's caching allocator keeps segments that it has reserved, freed ones too.",
+            "The driver's context and libraries' workspaces come on top.",
+            "Fragmentation and rounding of sizes leave gaps.",
+            "Report peak allocated to compare methods, peak reserved (or the device's total) to say whether it fits.",
         ),
         wrong=("'a memory leak'",),
         sources=("PyTorch documentation, CUDA semantics, memory management", src.BENCH),

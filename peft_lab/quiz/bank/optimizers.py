@@ -70,12 +70,11 @@ QUESTIONS = (
         "when a long row needs room: it prevents a crash by a spike of the size of the states, which again are "
         "small with LoRA.",
         listen_for=(
-            "sizes first",
-            "states small with LoRA",
-            "paging helps against spikes, not against steady need",
-            "order of remedies",
+            "With LoRA the optimizer's states are small, so neither helps much.",
+            "Look at the weights, activations and logits instead: a 4-bit base, checkpointing, smaller or shorter "
+            "batches.", "A paged optimizer helps against spikes, not against steady need.",
         ),
-        wrong=("8-bit states as the first remedy",),
+        wrong=("8-bit states as the first remedy", "'the optimizer's states take most of the memory'"),
         follow_ups=(
             then(
                 "When are these optimizers right?",

@@ -45,8 +45,12 @@ QUESTIONS = (
         "(`cast_mixed_precision_params` does it), the frozen base may stay in float16; or train in bfloat16, which "
         "needs no scaler. PEFT casts float16 and bfloat16 adapters to float32 by default when it adds them, so look "
         "for code that cast them back.",
-        listen_for=("trainable in float32, frozen may be short", "why a scaler exists", "bfloat16 needs none"),
-        wrong=("switches off mixed precision and keeps float16 everywhere",),
+        listen_for=(
+            "The trained parameters were in float16, while training with float16 mixed precision.",
+            "The gradient scaler wants the trained weights, and so their gradients, in float32.",
+            "Way out: cast the trainable parameters to float32.", "Way out: train in bfloat16, which needs no scaler.",
+        ),
+        wrong=("switches off mixed precision and keeps float16 everywhere", "'the model was loaded in float32'"),
         follow_ups=(
             then(
                 "What happens if everything is pure float16 without a scaler?",

@@ -78,11 +78,16 @@ QUESTIONS = (
         "adapter beside the trained one and use it as the reference; or precompute log-probabilities before "
         "training. Check that the first loss is log 2.",
         listen_for=(
-            "reference = start of this stage",
-            "log 2 at step 0 as a test",
-            "merge, second adapter, or precompute",
+            "The reference should be the model that DPO starts from: base plus instruction adapter.",
+            "With the adapters off the reference is the raw base.",
+            "So the loss does not start at log 2, and the pull goes back to a model without instructions.",
+            "Options: merge the instruction adapter and train a new one, keep a frozen copy as the reference, or "
+            "precompute the log-probabilities.",
         ),
-        wrong=("'adapters off is always the reference'", "merges into a 4-bit base without thought"),
+        wrong=(
+            "'adapters off is always the reference'", "merges into a 4-bit base without thought",
+            "'with the adapters off it is the instruction model'",
+        ),
         follow_ups=(
             then(
                 "What does merging into 4 bits do here?",

@@ -45,8 +45,12 @@ _ASKED = (
         answer="A tensor is scaled by its largest magnitude before rounding, so one large weight coarsens the grid "
         "for all others. In blocks the damage stays in the block, and each block uses its own range. Smaller "
         "blocks are more accurate and cost more bits for constants.",
-        listen_for=("scale by the largest magnitude", "outliers are contained", "accuracy against overhead"),
-        wrong=("'for speed on GPUs' as the only reason",),
+        listen_for=(
+            "Numbers are scaled by the largest magnitude before rounding, so one large weight coarsens the grid of "
+            "all.", "In blocks the damage of an outlier stays in its block.",
+            "Smaller blocks are more accurate and cost more bits for constants.",
+        ),
+        wrong=("'for speed on GPUs' as the only reason", "'larger blocks are more accurate'"),
         sources=(src.BLOCKWISE, src.QLORA),
     ),
     ask(
@@ -97,11 +101,14 @@ _ASKED = (
         "4-bit integers and FP4. It is wrong for other distributions, activations with outliers above all, and "
         "equal use is not quite the same as least squared error.",
         listen_for=(
-            "equal probability per code",
-            "an assumption on the data, testable with a histogram",
-            "activations differ",
+            "Trained weights are close to normally distributed.",
+            "With values at quantiles each code is used about equally often, so no code is wasted.",
+            "It is wrong for other distributions: activations with outliers, for example.",
         ),
-        wrong=("'because it is symmetric'", "'because it is a floating-point format'"),
+        wrong=(
+            "'because it is symmetric'", "'because it is a floating-point format'", "'it is best for activations'",
+            "'weights are uniformly distributed'",
+        ),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(
@@ -144,11 +151,11 @@ _ASKED = (
         "percent on a scale factor, while each weight already has an error of several percent from its 4-bit code; "
         "the two add in squares. On normal weights the relative error grows by 0.00003.",
         listen_for=(
-            "error on the scale against error on the weight",
-            "errors add in squares",
-            "mean subtracted because constants are positive",
+            "Only the block constants are rounded to 8 bits, not the weights again.",
+            "The error of a constant is a fraction of a percent, small against that of the 4-bit code.",
+            "Independent errors add in squares.", "The mean is subtracted first, as constants are all positive.",
         ),
-        wrong=("'it halves the precision'",),
+        wrong=("'it halves the precision'", "'it quantises the weights twice'"),
         sources=(f"{src.QLORA}, section 3", src.RUN),
     ),
     ask(

@@ -129,12 +129,15 @@ QUESTIONS = (
         "that was trained with, use a small rate and few steps (later work traces much of the loss to poor "
         "optimisation choices), filter inputs and outputs outside the model, and test again with each new adapter.",
         listen_for=(
-            "harmless data erode, too",
-            "measures both directions",
-            "mixes safety data",
-            "does not rely on the model alone",
+            "Not necessarily: harmless data erode refusals, too, less than harmful data but measurably.",
+            "Measure refusal on harmful and over-refusal on harmless prompts, before and after.",
+            "Mix refusals or safe answers into the data, keep the system prompt, use a small rate and few steps.",
+            "Filter inputs and outputs outside the model.",
         ),
-        wrong=("'LoRA is too small to change that'", "'only harmful data do that'"),
+        wrong=(
+            "'LoRA is too small to change that'", "'only harmful data do that'",
+            "'safety lives in the frozen weights'",
+        ),
         follow_ups=(
             then(
                 "How cheap is doing it on purpose?",

@@ -168,9 +168,10 @@ QUESTIONS = (
         "LoRA on the head if the server supports it, or without the head; for new tokens, put them into the base "
         "once for all. And test loading into the server before the long run.",
         listen_for=(
-            "slots are low-rank only",
-            "merge, retrain or change the base",
-            "checks serving limits before training",
+            "The server's slots hold low-rank pairs; a whole trained head is no such pair.",
+            "Each adapter would need its own head for its rows of the batch.",
+            "Offer: merge into a model of its own, or train again with LoRA on the head or without the head.",
+            "Test loading into the server before the long run.",
         ),
         wrong=("removes the key from the config and loads it anyway",),
         follow_ups=(
@@ -226,12 +227,15 @@ QUESTIONS = (
         "input must contain the invocation sequence, and it cannot be merged, because a merged weight would act on "
         "all tokens.",
         listen_for=(
-            "tokens before the invocation are untouched",
-            "causal mask",
-            "no merge",
-            "higher rank, fixed invocation",
+            "Its weights act only on tokens from the invocation on; all before is computed by the base alone.",
+            "So those keys and values are the base's own and can be reused, by several adapters as well.",
+            "It gives up adapting how the context is read, which often takes a higher rank.",
+            "It cannot be merged, and every input must hold the invocation sequence.",
         ),
-        wrong=("'the cache is converted'",),
+        wrong=(
+            "'the cache is converted'", "'each adapter needs a cache of its own'",
+            "'it acts on the tokens before the invocation'",
+        ),
         follow_ups=(
             then(
                 "Which tokens would you choose to invoke it?",

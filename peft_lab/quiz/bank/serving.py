@@ -47,8 +47,13 @@ _ASKED = (
         answer="Merge when one task has the machine for itself: no extra work, any inference engine, one file. "
         "Keep apart when many tasks share the base, when tasks change often, when the base is quantised, or when "
         "you may want the base's own answers back. Unmerged costs a small share of arithmetic and some latency.",
-        listen_for=("one task against many", "latency", "quantised base", "merged weights are a full-size copy"),
-        wrong=("'always merge'", "'merging makes it smaller'"),
+        listen_for=(
+            "Merge when one task has the machine: no extra work, any engine, one file.",
+            "Keep it apart when many tasks share the base or change often.",
+            "Keep it apart when the base is quantised.", "Unmerged costs a little arithmetic and latency.",
+            "Merged weights are a full-size copy.",
+        ),
+        wrong=("'always merge'", "'merging makes it smaller'", "'merge when there are many adapters'"),
         sources=(f"{src.LORA}, section 4.1", src.SLORA),
     ),
     ask(
@@ -119,12 +124,11 @@ _ASKED = (
         "loaded. A difference of weights only means something relative to the weights it was trained against, so "
         "store the base's revision with it.",
         listen_for=(
-            "an adapter is a difference to one exact base",
-            "tokenizer and template",
-            "merged twice or not at all",
-            "head in modules_to_save",
+            "The base: same model, revision, precision and quantisation as in training.",
+            "An adapter is a difference to one exact base.", "Tokenizer, special tokens and chat template.",
+            "The right adapter is active, scaled once, not merged twice, and its head was loaded.",
         ),
-        wrong=("retrains at once",),
+        wrong=("retrains at once", "'any base of the same shape will do'"),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -175,8 +179,14 @@ _ASKED = (
         answer="No: adding a small ΔW to a larger W in bfloat16 keeps about 8 significant bits of the sum, so part "
         "of ΔW is rounded away. Merge in float32 and round once at the end, or compare task scores rather than "
         "logits. Into a 4-bit base the rounding can cost as much as ΔW itself.",
-        listen_for=("precision of the sum, not of the product", "where to round", "measure on the task"),
-        wrong=("'merging is exact'", "'bfloat16 is broken'"),
+        listen_for=(
+            "It is no bug: bfloat16 keeps about 8 significant bits, so part of a small ΔW is rounded away in the sum.",
+            "Merge in float32 and round once at the end.", "Judge by the task's score rather than by the logits.",
+        ),
+        wrong=(
+            "'merging is exact'", "'bfloat16 is broken'", "'bfloat16 has too small a range'",
+            "'merge in bfloat16 and cast afterwards'",
+        ),
         sources=(src.RUN,),
     ),
 )  # fmt: skip

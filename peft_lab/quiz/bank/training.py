@@ -63,8 +63,13 @@ _ASKED = (
         "wrecking pretrained weights because they are frozen. LoRA's product starts at zero, too. Full fine-tuning "
         "of a large language model uses about 1e-5, LoRA about ten times as much, 1e-4 to 5e-4, IA³ a few "
         "thousandths, and prompts from 1e-3 up to 0.3, by optimizer.",
-        listen_for=("reason and order of magnitude", "differs by method", "frozen weights act as a safety net"),
-        wrong=("keeps the old rate and blames the method",),
+        listen_for=(
+            "Few parameters have to produce the whole change, so each has to move further.",
+            "The frozen weights cannot be wrecked, so a large rate is less of a risk.",
+            "They start at zero or from a fresh start, not from a trained optimum.",
+            "The order of magnitude: full about 1e-5, LoRA about ten times as much or 1e-4 and up.",
+        ),
+        wrong=("keeps the old rate and blames the method", "'because gradients are larger in adapters'"),
         sources=(f"{src.LORA_REGRET}, Optimal learning rate and rank", src.BENCH, f"{src.PROMPT}, section 3"),
     ),
     ask(
@@ -114,12 +119,13 @@ _ASKED = (
         "fine-tuning, mostly because it changes less; and the adapter can be switched off, which gives the base "
         "back exactly, unless it was merged or the base was changed.",
         listen_for=(
-            "frozen weights do not mean an unchanged function",
-            "less, not none",
-            "reversibility",
-            "a test on old abilities",
+            "Training on one task degrades what the model could do before.",
+            "Freezing the base does not prevent it while the adapter is active: the function changes all the same.",
+            "LoRA tends to forget less than full fine-tuning.",
+            "The adapter can be switched off, which gives the base back, unless it was merged.",
+            "Test the old abilities as well.",
         ),
-        wrong=("'weights are frozen, so nothing is forgotten'",),
+        wrong=("'weights are frozen, so nothing is forgotten'", "'LoRA forgets as much as full fine-tuning or more'"),
         sources=(f"{src.LEARNS_LESS}, section 4",),
     ),
     ask(
@@ -129,11 +135,12 @@ _ASKED = (
         "among the modules to save it is not in the adapter's file. On loading a fresh random head is made. With a "
         "task type for sequence classification PEFT saves it; with own heads name them in `modules_to_save`.",
         listen_for=(
-            "head is random on load",
-            "modules_to_save or task type",
-            "test: reload and compare outputs before finishing",
+            "The head is new and trained, but it was not in the adapter's file.",
+            "On loading a fresh random head is made.",
+            "Name it in `modules_to_save`, or set the task type for sequence classification.",
+            "Reload and compare the outputs before finishing.",
         ),
-        wrong=("blames overfitting",),
+        wrong=("blames overfitting", "'the head was saved and the LoRA matrices were not'"),
         sources=(src.PEFT, src.RUN),
     ),
     ask(
@@ -180,8 +187,16 @@ _ASKED = (
         "frozen embedding the first segment's input does not, so nothing is recorded, although adapters inside "
         "would need it. `enable_input_require_grads()` marks the embedding's output, or use the non-reentrant "
         "variant.",
-        listen_for=("inputs, not parameters, decide in the reentrant variant", "frozen embedding", "a working fix"),
-        wrong=("unfreezes the embedding for good",),
+        listen_for=(
+            "Reentrant checkpointing records a segment only if one of its inputs requires a gradient.",
+            "With a frozen embedding the first segment's input does not, so nothing is recorded.",
+            "Call `enable_input_require_grads()`, so that the embedding's output requires a gradient.",
+            "Or use the non-reentrant variant.",
+        ),
+        wrong=(
+            "unfreezes the embedding for good", "'LoRA and checkpointing cannot be used together'",
+            "'the reentrant variant is the way out'",
+        ),
         sources=("PyTorch documentation, torch.utils.checkpoint", src.RUN),
     ),
     ask(

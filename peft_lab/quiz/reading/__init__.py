@@ -1,1 +1,1 @@
-"""Reading free answers: which points an answer makes, which it contradicts, and where it cannot be told."""
+"""A second opinion on free answers. PEFT Lab itself grades none: see :mod:`peft_lab.ui.practice.reading`."""

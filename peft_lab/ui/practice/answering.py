@@ -16,6 +16,7 @@ from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.filters import topic_title
 from peft_lab.ui.practice.following import defended, followed_up
+from peft_lab.ui.practice.reading import checklist
 from peft_lab.workers import inspector
 
 _SHOWN: dict[Grade, tuple[str, str]] = {
@@ -103,12 +104,23 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
             _list(slips)
 
 
-def interviewer(question: Question, model: str | None) -> None:
-    """What an interviewer makes of an answer, where to read on, and how the conversation goes on."""
+def interviewer(question: Question, model: str | None, tick: bool = False) -> tuple[int, ...]:
+    """Show what an interviewer makes of an answer, where to read on, and how the conversation goes on.
+
+    Args:
+        tick: whether the points are shown as checkboxes, for an answer that was just given.
+
+    Returns:
+        The indices of the points ticked.
+    """
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### An interviewer listens for")
-        _list(question.listen_for)
+        if tick:
+            ticked = checklist(question, "said")
+        else:
+            ticked = ()
+            _list(question.listen_for)
     with right:
         st.markdown("#### Often said, and wrong")
         _list(question.wrong)
@@ -116,6 +128,7 @@ def interviewer(question: Question, model: str | None) -> None:
         st.caption("\n".join(f"- {source}" for source in question.sources))
     followed_up(question, model)
     defended(question, model)
+    return ticked
 
 
 def working(steps: Sequence[str]) -> None:

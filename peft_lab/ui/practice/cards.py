@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.learners.interviews import rating_of
 from peft_lab.learners.records import RATINGS, RatingName
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz.answers import Grade, Verdict, judge
 from peft_lab.quiz.bank import get_question
 from peft_lab.quiz.computed import Answer
+from peft_lab.quiz.interview import ticked_points
 from peft_lab.quiz.question import Question
 from peft_lab.ui import rooms, state
 from peft_lab.ui.foreign import plain
@@ -20,7 +22,7 @@ from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, mode
 from peft_lab.ui.practice.dated import plan_to_date, today_first
 from peft_lab.ui.practice.following import ANSWER_FIRST, forget
 from peft_lab.ui.practice.learner import SCOPE
-from peft_lab.ui.practice.reading import shown_reading
+from peft_lab.ui.practice.reading import shown_answer
 from peft_lab.ui.practice.worked import worked_first
 
 _FITTING: dict[Grade, RatingName] = {
@@ -111,10 +113,12 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     model_answer(question, answer, model)
     # Without a verdict the learner has to compare, and then to rate.
     if verdict is None:
-        interviewer(question, model)
-        _rating(file, learner, question, verdict, since)
+        typed = bool(str(state.remembered(SCOPE, "typed", "")).strip())
+        ticked = interviewer(question, model, tick=typed)
+        share = rating_of(ticked_points(question, ticked)) if ticked else None
+        _rating(file, learner, question, share if typed else "again", since)
     else:
-        _rating(file, learner, question, verdict, since)
+        _rating(file, learner, question, _FITTING[verdict.grade], since)
         interviewer(question, model)
 
 
@@ -146,7 +150,7 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
     if not typed.strip():
         return None
     if question.kind == "free":
-        shown_reading(question, typed, model)
+        shown_answer(question, typed, model)
         return None
     verdict = judge(question, answer, typed, model)
     if question.kind == "numeric":
@@ -156,12 +160,11 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
 
 
 def _rating(
-    file: Learners, learner: str, question: Question, verdict: Verdict | None, since: datetime
+    file: Learners, learner: str, question: Question, fitting: RatingName | None, since: datetime
 ) -> None:
+    """Offer the four ratings. ``fitting``: the one that is suggested; ``None`` suggests none."""
     st.markdown("### How well did you know it?")
     coming = file.preview(learner, question.id)
-    nothing = not str(state.remembered(SCOPE, "typed", "")).strip()
-    fitting = _FITTING[verdict.grade] if verdict else "again" if nothing else None
     row = st.container(horizontal=True)
     for rating in RATINGS:
         pressed = row.button(

@@ -23,7 +23,7 @@ from peft_lab.ui.practice import filters
 from peft_lab.ui.practice.answering import ask, entry, shown_solution
 from peft_lab.ui.practice.cards import date
 from peft_lab.ui.practice.learner import SCOPE
-from peft_lab.ui.practice.reading import shown_reading
+from peft_lab.ui.practice.reading import checklist, shown_answer
 from peft_lab.ui.practice.report import show_report
 
 KEPT = "interview"
@@ -179,17 +179,14 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
     """After a free answer: which of the points it had. Nobody but the learner can tell."""
-    shown_reading(question, spoken, held.plan.model_for(question.id))
+    shown_answer(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
-        ticks = [
-            st.checkbox(point, key=f"tick.{held.started:%H%M%S}.{question.id}.{index}")
-            for index, point in enumerate(question.listen_for)
-        ]
+        ticked = checklist(question, f"tick.{held.started:%H%M%S}")
         if not st.form_submit_button("Next question", type="primary"):
             return
-    said = [index for index, ticked in enumerate(ticks) if ticked]
-    _next(file, learner, held.answer(spoken, ticked_points(question, said), file.now(), ticked=said))
+    said = [question.listen_for[index] for index in ticked]
+    _next(file, learner, held.answer(spoken, ticked_points(question, ticked), file.now(), ticked=said))
 
 
 def _next(file: Learners, learner: str, held: Interview) -> None:
