@@ -178,7 +178,7 @@ QUESTIONS = (
         follow_ups=(
             then(
                 "What does TinyLoRA train?",
-                "A vector v of length u: the change of W is UΣ(Σᵢ vᵢPᵢ)Vᵀ with a truncated SVD of W and fixed "
+                "A vector v of length u: the change of W is U√Σ(Σᵢ vᵢPᵢ)√ΣVᵀ with a truncated SVD of W and fixed "
                 "random Pᵢ, and maps may share the same v.",
                 f"{src.PEFT}, TinyLoraConfig",
             ),
