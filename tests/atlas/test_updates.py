@@ -157,6 +157,46 @@ READINGS = {
 }  # fmt: skip
 
 
+READINGS |= {
+    "dora": Reading(
+        "m·(W + (α/r)·B·A)/‖W + (α/r)·B·A‖, row by row",
+        RANKS | {"use_dora": True},
+        lambda p, w: _of_length(w + S * p.lora_B @ p.lora_A, p.lora_magnitude_vector.weight),
+    ),
+    "miss": Reading(
+        "W + one d_out×r matrix repeated along the inputs",
+        {"r": RANK},
+        lambda p, w: w + p.miss_block.T.repeat(1, WIDE // RANK),
+    ),
+    "fourierft": Reading(
+        "W + s·Re(F⁻¹(C)), with n trained entries of C at random places",
+        {"n_frequency": 10, "scaling": 5.0},
+        lambda p, w: w + 5 * torch.fft.ifft2(_placed(p.indices, p.fourierft_spectrum)).real,
+    ),
+    "shira": Reading(
+        "W + S, with S zero but at chosen places",
+        {"r": 2},
+        lambda p, w: w + _placed(p.shira_indices, p.shira_weight),
+    ),
+    "pvera": Reading(
+        "W + diag(b)·B·z(A·x), with z drawn from a trained normal distribution",
+        {"r": RANK},  # where nothing is drawn, the mean is taken: the first half of A and d
+        lambda p, w: w + torch.diag(p.pvera_lambda_b) @ p.pvera_B @ torch.diag(p.pvera_lambda_d[:RANK])
+        @ p.pvera_A[:RANK],
+    ),
+}  # fmt: skip
+
+
+def _of_length(w: Any, lengths: Any) -> Any:
+    return lengths[:, None] * w / w.norm(dim=1, keepdim=True)
+
+
+def _placed(where: Any, numbers: Any) -> Any:
+    matrix = torch.zeros(OUT, WIDE)
+    matrix[where[0].long(), where[1].long()] = numbers
+    return matrix
+
+
 def _skills(p: Any, skills: Any) -> Any:
     """Poly's mixture for task 1, of As or of Bs."""
     chosen = torch.sigmoid(p.poly_router.module_logits[1])
@@ -211,3 +251,20 @@ def test_a_formula_is_what_peft_computes(name: str) -> None:
         batch = _eye(WIDE)[None] if name == "poly" else _eye(WIDE)
         computed = model(batch, **of_task).reshape(WIDE, OUT).T
         torch.testing.assert_close(computed, reading(parts, weight), rtol=1e-4, atol=1e-4)
+
+
+def test_x_loras_gates_weigh_every_loras_own_scaled_product() -> None:
+    """Token by token: the gates of one token are not those of another."""
+    import peft
+    from peft.tuners.xlora.layer import XLoraLinearLayer
+
+    formula = "W + Σ_e g_e(h)·(α/r)·B_e·A_e, with gates computed from the hidden states, token by token"
+    assert get_entry("xlora").update == formula
+    model, weight, parts = attached("lora", RANKS)
+    layer: Any = model.base_model.model.q
+    gates = torch.rand(1, WIDE, 1, 1)
+    config = peft.XLoraConfig(hidden_size=WIDE, adapters={})
+    routed = XLoraLinearLayer(SimpleNamespace(disabled=False), layer, layer.forward, 0, config)  # type: ignore[arg-type]
+    with torch.no_grad():
+        computed = routed.forward(_eye(WIDE)[None], scalings=gates)[0].T
+        torch.testing.assert_close(computed, weight + S * parts.lora_B @ parts.lora_A * gates[0, :, 0, 0])
