@@ -249,7 +249,7 @@ QUESTIONS = (
             then(
                 "How do you tell a random head from a forgotten adapter?",
                 "Not by the score: both are near chance. A head that was trained beside an adapter reads features that "
-                "the adapter makes, so without it it is no linear probe, whose head was trained on the base's own. "
+                "the adapter makes. Alone it is no linear probe: a probe's head is trained on the base's own features. "
                 "Look instead: the head must be among the file's tensors and equal after loading, and with the adapter "
                 "switched off the logits must change.",
                 TROUBLE,
