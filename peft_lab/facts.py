@@ -19,6 +19,7 @@ FIRST = "first choice"
 #: A yes-or-no relation of the subject and the object.
 RUNS, MERGES, SERVED, TARGETS = "runs on", "merges", "served by", "best on"
 LENGTHENS, FORGETS_LESS = "lengthens requests", "forgets less than"
+RANK_ONE = "needs no more than rank one"
 #: Relations to a number, or to a range of numbers.
 RATE, ROWS, SEEDS = "learning rate", "worth it from rows", "seeds"
 NEAR_FULL = "near full fine-tuning from parameters"

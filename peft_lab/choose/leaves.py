@@ -156,8 +156,10 @@ _ADVICE = (
         _BESIDE,
     ), ("full-text", "lora", *SMALL[:3], *FOUR, *SMALL[3:]), _LORA_INSTEAD, _LARGE, "LoRA, large rank"),
     Advice("lora-reward", "lora", (
-        Reason("A reward says about one bit for each answer: in reinforcement learning even rank 1 learnt as well as "
-               "full fine-tuning.", f"{src.LORA_REGRET}, Reinforcement learning", when=("objective", "rl")),
+        Reason("A reward says about one bit for each answer: in one study of reinforcement learning even rank 1 learnt "
+               "as well as full fine-tuning.", f"{src.LORA_REGRET}, Reinforcement learning", when=("objective", "rl")),
+        Reason("In others rank 1 was too little, and very high ranks collapsed: so a moderate one.",
+               f"{src.RLVR_METHODS}, abstract; {src.RANK_COLLAPSE}, abstract", when=("objective", "rl")),
         Reason("The loss compares with the model as it was. With LoRA that is the same base with the adapter off, and "
                "no second copy.", f"{src.DPO}, section 4", when=("objective", "preference")),
         _MERGES, _UNMERGED, _ALL_MAPS,
@@ -172,8 +174,8 @@ _ADVICE = (
     ), ("ia3", *FOUR), "can be merged, and is what every tool supports."),
     Advice("lora-tiny", "lora", (
         _LESS_ROOM, *_TENANTS[1:3], _MERGES, _UNMERGED,
-        Reason("Even rank 1 was enough where little is to be learnt for each row.",
-               f"{src.LORA_REGRET}, Reinforcement learning"),
+        Reason("Even rank 1 was enough in one study where little is to be learnt for each row, in another too little.",
+               f"{src.LORA_REGRET}, Reinforcement learning; {src.RLVR_METHODS}, abstract"),
     ), ("lora-one-map", "ia3-small", "ia3-least", "prompt", "prompt-short", *FOUR[2:]),
         "can be merged, and is what every tool supports.", {"r": 1, "target_modules": QUERY_VALUE}, "LoRA of rank 1"),
     Advice("lora-one-map", "lora", (_LESS_ROOM, _MERGES, _UNMERGED),

@@ -8,9 +8,10 @@ from peft_lab import references as src
 from peft_lab import units
 from peft_lab.claims.base import Claim, Found, Subject
 from peft_lab.claims.figures import share, times
-from peft_lab.claims.judge import holds
+from peft_lab.claims.judge import ABOUT, both, holds
 from peft_lab.compare.shipped import all_shipped
 from peft_lab.facts import LENGTHENS, MERGES, RUNS, fact
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.quiz import experiments as run
 from peft_lab.quiz import fourbit
@@ -23,30 +24,40 @@ small = partial(
     how="a small experiment with a fixed seed",
 )  # fmt: skip
 EXACT = 0.01  # percent: rounding of float32
+DEVICES = {"cpu": "a processor", "cuda": "a GPU", "mps": "Apple silicon"}
 STEPS, TOKENS = 20, 8
 RATES, SEEDS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1), 5
 
 
 def _nf4(model: Subject) -> Found:
     nf4, fp4, integer = run.four_bit_errors()
+    nvfp4, mxfp4 = fourbit.float_errors()
+    bits = {
+        name: f"{fourbit.bits(block, constant=fourbit.SECOND_CONSTANT_BITS):.3g}"
+        for name, block in (("NVFP4", fourbit.NVFP4_BLOCK), ("MXFP4", fourbit.MXFP4_BLOCK))
+    }
     return Found(
-        holds(nf4 < fp4),
-        f"relative error on normally distributed weights: NF4 {share(nf4)}, FP4 {share(fp4)}, evenly spaced integers "
-        f"{share(integer)}",
+        holds(nf4 < min(fp4, nvfp4, mxfp4)),
+        f"relative error on normally distributed weights: NF4 {share(nf4)} and bitsandbytes' FP4 {share(fp4)} in "
+        f"blocks of {fourbit.BLOCK}, NVFP4 {share(nvfp4)} in blocks of {fourbit.NVFP4_BLOCK}, MXFP4 {share(mxfp4)} in "
+        f"blocks of {fourbit.MXFP4_BLOCK}, evenly spaced integers {share(integer)}",
         "NF4's values are quantiles of the normal distribution: its codes are used more evenly than those of an "
-        "even grid, and are dense where weights are.",
-        {"nf4": nf4, "fp4": fp4},
+        "even grid, and are dense where weights are. Which FP4 is meant matters: with its short blocks NVFP4 comes "
+        f"close, at {bits['NVFP4']} bits a weight; MXFP4, at {bits['MXFP4']}, has powers of two as constants; NF4 with "
+        f"double quantisation takes {fourbit.bits(double=True):.3g}.",
+        {"nf4": nf4, "fp4": fp4, "nvfp4": nvfp4, "mxfp4": mxfp4},
     )
 
 
 def _merge(model: Subject) -> Found:
-    exact, rounded = run.merge_differences()
+    left, exact, unmerged, merged = run.merge_costs()
     return Found(
-        "right" if exact < EXACT and rounded < EXACT else "imprecise" if exact < EXACT else "wrong",
-        f"outputs after merging differ by {share(exact)} in float32 and by {share(rounded)} in bfloat16",
-        "Merged, a request costs what it cost before. Adding a small ΔW to a larger W rounds it, which shows in 16 "
-        "bits.",
-        {"float32": exact, "bfloat16": rounded},
+        both(left == 0 and exact < EXACT, merged <= (1 + ABOUT) * unmerged),
+        f"merged, the model has {left:.0f} parameters more than the base, and outputs differ by {share(exact)} in "
+        f"float32; in bfloat16 they are {share(merged)} off the exact ones, unmerged {share(unmerged)}",
+        "Merged, a request costs what it cost before. In 16 bits adding a small ΔW to a larger W rounds, but so does "
+        "adding BA·x to W·x: the two differ, and neither is nearer the exact result.",
+        {"left": left, "float32": exact, "unmerged": unmerged, "merged": merged},
     )
 
 
@@ -55,15 +66,15 @@ def _overhead(model: Subject) -> Found:
     shipped = next(each for each in all_shipped().values() if each["inference_unit"] == "token")
     row = next(row for row in shipped["rows"] if row["method"] == "qlora")
     longer = 100 * row["added_seconds"] / row["base_inference_seconds"]
+    entry, where = get_model(shipped["plan"]["model"]), DEVICES[shipped["device"]]
     return Found(
-        "imprecise",
-        f"on {get_model(shipped['plan']['model']).title} a token took {share(longer)} longer beside a 4-bit "
-        f"base than "
-        f"on the 16-bit one, unmerged; merging the correction into the 4-bit weights changes it by "
-        f"{share(100 * lost)} "
-        "of its own size",
-        "While the base stays in 4 bits, every multiplication dequantises its weights. Merging removes that, "
-        "but the sum is rounded: coarsely in 4 bits, and in 16 bits onto a base the adapter was not trained with.",
+        both(longer > 0, not get_method("lora").mergeable),  # the merged adapter is LoRA's, on a 16-bit base
+        f"on {entry.title}, {units.short_count(entry.parameters)} parameters on {where}, a token took {share(longer)} "
+        "longer with the adapter beside a 4-bit base than on the 16-bit base alone; merging the correction into the "
+        f"4-bit weights changes it by {share(100 * lost)} of its own size",
+        "While the base stays in 4 bits, every multiplication dequantises its weights. How much that costs depends on "
+        "model, device and kernel, and this is one small model. Merging removes it, but the sum is rounded: coarsely "
+        "in 4 bits, and in 16 bits onto a base the adapter was not trained with.",
         {"lost": lost, "longer": longer},
     )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from peft_lab.claims.base import Verdict
 
 ABOUT = 0.25  # relative: what "about" still covers
+SURE = 2  # standard errors: a smaller difference between two scores proves nothing
 FACTOR = 10  # beyond this factor off a bound a claim is wrong rather than imprecise
 
 
@@ -30,3 +33,21 @@ def both(first: bool, second: bool) -> Verdict:
 def holds(statement: bool) -> Verdict:
     """Right or wrong."""
     return "right" if statement else "wrong"
+
+
+def error(first: float, second: float, rows: int) -> float:
+    """The standard error of a difference between two shares of right answers, each out of ``rows``.
+
+    >>> round(error(0.5, 0.5, 1_319), 4)
+    0.0195
+    """
+    return sqrt((first * (1 - first) + second * (1 - second)) / rows)
+
+
+def apart(difference: float, one_error: float) -> Verdict:
+    """Right where a difference is above what chance explains, wrong where it is as far below, else imprecise.
+
+    >>> [apart(difference, 1.0) for difference in (2.1, 1.9, -1.9, -2.1)]
+    ['right', 'imprecise', 'imprecise', 'wrong']
+    """
+    return holds(difference > 0) if abs(difference) > SURE * one_error else "imprecise"

@@ -140,6 +140,31 @@ def merge_differences() -> list[float]:
     return found
 
 
+def merge_costs() -> list[float]:
+    """What merging leaves and costs: parameters beyond the base's; difference of the logits in float32; their error in
+    bfloat16 against the same weights in float32, unmerged and merged. All but the first in percent of their norm."""
+    import torch
+
+    def logits(stored: torch.dtype, merged: bool = False, exact: bool = False) -> tuple[torch.Tensor, int]:
+        model = lora(tiny().to(stored)).eval()
+        fill(model, "lora_B")
+        model = model.float() if exact else model.merge_and_unload() if merged else model
+        with torch.no_grad():
+            return model(tokens()).logits.float(), sum(parameter.numel() for parameter in model.parameters())
+
+    def off(found: torch.Tensor, right: torch.Tensor) -> float:
+        return 100 * float((found - right).norm() / right.norm())
+
+    single, half = torch.float32, torch.bfloat16
+    exact, (merged, left) = logits(half, exact=True)[0], logits(half, merged=True)
+    return [
+        float(left - sum(parameter.numel() for parameter in tiny().parameters())),
+        off(logits(single, merged=True)[0], logits(single)[0]),
+        off(logits(half)[0], exact),
+        off(merged, exact),
+    ]
+
+
 def merged_into_four_bits() -> list[float]:
     """Error of rounding W + ΔW to NF4 again, as a share of ΔW's norm, where ΔW is one percent of W and W normal."""
     import torch

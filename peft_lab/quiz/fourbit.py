@@ -1,18 +1,25 @@
 """NF4 in plain Python: the code book and the bits that one weight costs.
 
 Source: Dettmers et al. 2023, section 3 and appendix E. bitsandbytes has the same code book, which a test holds equal.
+Beside it two formats that GPUs multiply in: NVFP4 and MXFP4, of the same 4-bit floats with other constants.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK = 64  # weights that share one constant
 SECOND_BLOCK = 256  # constants that share one second constant under double quantisation
 CONSTANT_BITS = 32
 SECOND_CONSTANT_BITS = 8
 CODE_BITS = 4
+NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # what a 4-bit float can be, beside its sign
 HALF = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
 
 
@@ -54,3 +61,28 @@ def bits(
     if not double:
         return code + constant / block
     return code + SECOND_CONSTANT_BITS / block + constant / (block * SECOND_BLOCK)
+
+
+def float_errors(rows: int = 1 << 18) -> list[float]:
+    """Error of normal numbers in percent of their norm in NVFP4 and in MXFP4.
+
+    NVFP4's constants are 8-bit floats (E4M3) under one 32-bit constant for the tensor; MXFP4's are powers of two, the
+    largest number's own divided by that of E2M1's (Open Compute Project, Microscaling Formats 1.0, section 6.3).
+    """
+    import torch
+
+    torch.manual_seed(0)
+    weights, largest = torch.randn(rows, MXFP4_BLOCK), E2M1[-1]
+    blocks = weights.reshape(-1, NVFP4_BLOCK)
+    scale = blocks.abs().amax(dim=1, keepdim=True) / largest
+    tensor = scale.max() / torch.finfo(torch.float8_e4m3fn).max
+    nvidia = (scale / tensor).to(torch.float8_e4m3fn).float() * tensor
+    powers = 2 ** (weights.abs().amax(dim=1, keepdim=True).log2().floor() - 2)
+    grid = torch.tensor(E2M1)
+
+    def lost(numbers: torch.Tensor, constant: torch.Tensor) -> float:
+        size = (numbers / constant).abs().clamp(max=largest)
+        restored = grid[torch.bucketize(size, (grid[1:] + grid[:-1]) / 2)] * numbers.sign() * constant
+        return 100 * float((restored - numbers).norm() / numbers.norm())
+
+    return [lost(blocks, nvidia), lost(weights, powers)]

@@ -38,7 +38,7 @@ def _power(number: float) -> int:
 )
 def rank_by_tokens(job: Job) -> Said | None:
     """Enough when "the number of trainable parameters exceeds the amount of information to be learned": about 1 bit a
-    token at 2 bits a parameter, 1 bit an episode in policy gradients, where rank 1 was enough."""
+    token at 2 bits a parameter, 1 bit an episode in policy gradients, where rank 1 was enough here (not to others)."""
     if not job.low_rank or job.kind == "encoder":
         return None
     if job.objective == "rl":
@@ -88,6 +88,13 @@ def rank_for_preferences(job: Job) -> Said | None:
 def trl_rank_for_preferences(job: Job) -> Said | None:
     """``--lora_r 32``, with ``--lora_alpha 16``."""
     return Said(32) if job.low_rank and job.objective == "preference" else None
+
+
+@rule("r", src.RANK_COLLAPSE, "abstract", "three 8B base models, GRPO", LARGE)
+def rank_for_rewards(job: Job) -> Said | None:
+    """ "LoRA r=8" stayed trainable at every batch size; "ranks 128 and 256 remain near floor", and 64 does from a batch
+    of 128 on. That rank 1 is too little, others found (arXiv 2512.23165, abstract)."""
+    return Said(8) if job.low_rank and job.objective == "rl" else None
 
 
 @rule("r", src.E5_MISTRAL, "sections 4.2 and 5.3", "Mistral 7B, contrastive pairs", LARGE)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import math
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from peft_lab import choose, claims, compare
+from peft_lab import choose, claims, compare, published
 from peft_lab.claims import all_claims, get_claim, kept
 from peft_lab.claims.base import VERDICTS, Claim, Subject
 from peft_lab.claims.judge import about, both, within
 from peft_lab.claims.overall import on_all, overall
 from peft_lab.counting.count import count
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import resolve
 from peft_lab.quiz.question import topics
 from peft_lab.ui import choose as choose_page
 from peft_lab.ui import claims as claims_page
@@ -93,11 +97,17 @@ def test_what_is_found_is_what_is_counted() -> None:
         ("ptuning-v2", "right"),
         ("ia3-share", "imprecise"),
         ("bitfit-share", "imprecise"),
-        ("bitfit-free", "imprecise"),
+        ("bitfit-free", "right"),
         ("memory-full-7b", "imprecise"),
         ("qlora-70b", "right"),
         ("adapters-snippet", "wrong"),
         ("fewer-is-less-memory", "wrong"),
+        ("lora-merges", "right"),
+        ("ia3-below-lora", "right"),
+        ("nf4-better", "right"),
+        ("qlora-overhead", "imprecise"),
+        ("lora-near-baseline", "imprecise"),
+        ("full-always-best", "wrong"),
     ],
 )
 def test_verdicts_are_those_of_the_checked_facts(name: str, verdict: str) -> None:
@@ -122,6 +132,81 @@ def test_a_claim_follows_the_model() -> None:
     assert claim.on("llama-3.2-3b").verdict == "right"
     assert claim.on("bert-base").verdict == "imprecise"
     assert get_claim("bitfit-share").on("llama-3.2-1b").verdict == "wrong"
+
+
+def test_what_does_not_apply_is_not_wrong() -> None:
+    """Where a model has no biases nothing can be said of what training them costs."""
+    claim = get_claim("bitfit-free")
+    assert "bert-base" in claim.models() and not {"llama-3.2-1b", "smollm2-135m"} & set(claim.models())
+    assert {found.verdict for found in on_all("bitfit-free").values()} == {"right"}
+
+
+@pytest.mark.parametrize("model", get_claim("ia3-below-lora").models())
+def test_methods_are_compared_on_the_same_maps(model: str) -> None:
+    """IA³ has one number a map's side, LoRA of rank one two vectors: the claim is about the same maps."""
+    scaled = list(get_method("ia3").defaults(resolve(model).shape)["target_modules"])
+    found = get_claim("ia3-below-lora").on(model)
+    lora = count(model, "lora", {"r": 1, "target_modules": scaled}).trainable
+    assert found.values["same"] == lora > count(model, "ia3", {}).trainable == found.values["ia3"]
+    assert found.verdict == "right"
+
+
+def test_scores_are_told_apart_by_one_standard() -> None:
+    """Two standard errors of the difference, each score out of GSM8K's 1,319 questions: near, better, best."""
+    rows = published.rows()
+    full, lora, dora = (
+        rows[name].accuracy
+        for name in (
+            "full-finetuning--llama-3.2-3B-lr_0.00001", "lora--llama-3.2-3B-rank32", "lora--llama-3.2-3B-rank32-dora",
+        )
+    )  # fmt: skip
+    best = max(row.accuracy for row in rows.values())
+    for name, one, other, margin in (
+        ("lora-near-baseline", lora, full, 0.95),
+        ("dora-better", dora, lora, 1),
+        ("full-always-best", full, best, 1),
+    ):
+        error = math.sqrt((one * (1 - one) + other * (1 - other)) / 1_319)
+        found, difference = get_claim(name).on(), one - margin * other
+        assert found.values["error"] == pytest.approx(100 * error)
+        sure = abs(difference) > 2 * error
+        assert found.verdict == (("right" if difference > 0 else "wrong") if sure else "imprecise"), name
+
+
+def test_the_overhead_says_of_which_model_and_device() -> None:
+    found, _ = kept.settled("qlora-overhead")
+    assert "SmolLM2-135M-Instruct, 135M parameters on a processor" in found.found
+
+
+def test_every_float_of_four_bits_is_named_and_computed() -> None:
+    """NVFP4 and MXFP4 by other code: numbers from the standard library, constants by their formats' rules."""
+    found, _ = kept.settled("nf4-better")
+    assert all(name in found.found for name in ("NF4", "bitsandbytes' FP4", "NVFP4", "MXFP4"))
+    draw, sizes = random.Random(0), (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+
+    def rounded(number: float, constant: float) -> float:
+        size = min(sizes, key=lambda one: abs(one - abs(number) / constant))
+        return math.copysign(size * constant, number)
+
+    def eight_bits(
+        number: float,
+    ) -> float:  # E4M3 keeps three bits after the first; the tensor's constant fits it in
+        step = 2.0 ** (math.floor(math.log2(number)) - 3)
+        return round(number / step) * step
+
+    constants: dict[str, tuple[int, Callable[[float], float]]] = {
+        "nvfp4": (16, lambda largest: eight_bits(largest / 6)),
+        "mxfp4": (32, lambda largest: 2.0 ** (math.floor(math.log2(largest)) - 2)),
+    }
+    for name, (block, constant) in constants.items():
+        lost = total = 0.0
+        for _ in range(6_000):
+            numbers = [draw.gauss(0, 1) for _ in range(block)]
+            scale = constant(max(map(abs, numbers)))
+            lost += sum((rounded(number, scale) - number) ** 2 for number in numbers)
+            total += sum(number**2 for number in numbers)
+        assert found.values[name] == pytest.approx(100 * math.sqrt(lost / total), rel=0.01), name
+    assert found.values["nf4"] < found.values["nvfp4"] < found.values["mxfp4"] < found.values["fp4"]
 
 
 def test_what_cannot_be_checked_is_refused() -> None:

@@ -250,7 +250,7 @@ EXPECTED: dict[str, Computation] = {
     "choose-gpus-for-full": lambda m, g: -(-m.total * 16 // int(g["gigabytes"] * 1e9)),
     "train-steps": lambda _, g: sum(len(range(0, g["rows"], g["batch"])) for _ in range(g["epochs"])),
     "train-effective-batch": lambda _, g: g["each"] * g["accumulate"] * g["devices"],
-    "train-warm-up": lambda _, g: round(g["total"] * g["percent"] / 100),
+    "train-warm-up": lambda _, g: -(-g["total"] * g["percent"] // 100),
     "train-labelled-share": lambda _, g: 100 * g["completion"] / (g["prompt"] + g["completion"]),
     "train-padding": lambda _, g: (
         100 * sum(max(g["lengths"]) - n for n in g["lengths"]) / (max(g["lengths"]) * len(g["lengths"]))

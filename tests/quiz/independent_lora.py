@@ -91,7 +91,7 @@ LORA: dict[str, Computation] = {
     ),
     "lora-experts-share": lambda _, g: 100 * g["active"] / g["experts"],
     "lora-tokens-count": lambda m, g: two_numbers(g, m),
-    "lora-tokens-saved": lambda m, g: 2 * (m.vocab * m.d - two_numbers(g, m)),
+    "lora-tokens-saved": lambda m, g: 2 * ((m.vocab + g["new"]) * m.d - two_numbers(g, m)),
     "lora-head-memory": lambda m, g: m.vocab * m.d * (4 + 4 + 4 + 4),
 }
 

@@ -26,7 +26,7 @@ ADALORA = AtlasType(
     title="AdaLoRA",
     family="low_rank",
     parent="LORA",
-    update="W + P·diag(λ)·Q, with the smallest λ cut during training",
+    update="W + (α/r)·P·diag(λ)·Q, with the smallest λ cut during training",
     paper=Paper(
         "Zhang et al. 2023, AdaLoRA", "PEFT 0.21, tuners/adalora and its documentation", "2303.10512"
     ),
@@ -45,7 +45,7 @@ DELORA = AtlasType(
     title="DeLoRA",
     family="low_rank",
     parent="LORA",
-    update="W + (λ·‖W‖/r)·B·Ξ·A, with every rank-one part scaled to length 1",
+    update="W + (λ/r)·B·Ξ·A·diag(‖w‖), every rank-one part scaled to length 1, ‖w‖ the lengths of W's columns",
     paper=Paper(
         "Bini et al. 2025, DeLoRA", "PEFT documentation, DeLoRA; tuners/delora/layer.py", "2503.18225"
     ),
@@ -80,7 +80,7 @@ GLORA = AtlasType(
     title="GLoRA",
     family="low_rank",
     parent="LORA",
-    update="W + W·A + B, and bias b + b·D + E + W·C; A, B and C of rank r",
+    update="W + W ⊙ A + B, and bias b + b ⊙ D + E + W·C, with A and B of rank r",
     paper=Paper("Chavan et al. 2023, GLoRA", "PEFT 0.21, GloraConfig; arXiv listing", "2306.07967"),
     knobs=(
         Usual("r", (8, 4), "Rank of A, B and C."),

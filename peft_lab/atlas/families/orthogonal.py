@@ -71,7 +71,9 @@ PSOFT = AtlasType(
     paper=Paper("Wu et al. 2025, PSOFT", "PEFT documentation, PSOFT; arXiv abstract", "2505.11235"),
     knobs=(
         Usual("r", (32, 64), "Main directions of W that are turned among themselves."),
-        Usual("psoft_alpha", (32, 64), "Scales ΔW by alpha / r; usually equal to r."),
+        Usual(
+            "psoft_alpha", (32, 64), "No effect in PEFT: it divides B by alpha / r and multiplies ΔW by it."
+        ),
     ),
     differs="It turns only the main singular directions of W: r² numbers whatever the width.",
     when="When OFT is too large, or LoRA disturbs too much.",

@@ -69,7 +69,7 @@ RANDLORA = AtlasType(
     title="RandLoRA",
     family="shared",
     parent="VERA",
-    update="W + Σ_i B_i·diag(λ_i)·A_i·diag(γ_i), with random frozen A and B, as many as make full rank",
+    update="W + (α/r)·Σ_i B_i·diag(λ_i)·A·diag(γ_i), with one random frozen A and as many B_i as make full rank",
     paper=Paper("Albert et al. 2025, RandLoRA", "PEFT 0.21, RandLoraConfig", "2502.00987"),
     knobs=(
         Usual("r", (32, 64), "Rank of one random base. A smaller one means more bases and a larger count."),
@@ -120,7 +120,7 @@ TINYLORA = AtlasType(
     title="TinyLoRA",
     family="shared",
     parent="LORA",
-    update="W + U·Σ·(Σ_i v_i·P_i)·Vᵀ, with U, Σ, V from W and P_i random and frozen",
+    update="W + U·√Σ·(Σ_i v_i·P_i)·√Σ·Vᵀ, with U, Σ, V from W and P_i random and frozen",
     paper=Paper(
         "Morris et al. 2026, Learning to Reason in 13 Parameters",
         "PEFT documentation, TinyLoRA",

@@ -131,7 +131,7 @@ ENTRIES = (
         use_bdlora={"target_modules_bd_b": ["q_proj", "v_proj"], "nblocks": 2, "match_strict": False},
     ),
     _lora(
-        "arrow", "Arrow", "W + Σ_e g_e(x)·B_e·A_e, gates found without training",
+        "arrow", "Arrow", "W + Σ_e g_e(x)·(α/r)·B_e·A_e, gates found without training",
         Paper("Ostapenko et al. 2024, Arrow", _PEFT, "2405.11157"),
         "A router over trained LoRAs that is read off their own directions.",
         "When adapters exist and no data to train a router on.",

@@ -7,7 +7,7 @@ from functools import partial
 from peft_lab import units
 from peft_lab.claims.base import Claim, Found, Subject, counted
 from peft_lab.claims.figures import query_value, share
-from peft_lab.claims.judge import both, within
+from peft_lab.claims.judge import holds, within
 from peft_lab.methods import get_method
 from peft_lab.quiz.fits import one_stack
 from peft_lab.units import Source
@@ -26,18 +26,18 @@ def _ia3_share(model: Subject) -> Found:
 
 
 def _ia3_below_lora(model: Subject) -> Found:
-    """At the same maps, and against the smallest LoRA that can be set: rank 1 on the value map."""
+    """At the same maps, where LoRA has its smallest rank; beside it the smallest LoRA there is, on the value map."""
     shape = model.shape
     scaled = list(get_method("ia3").defaults(shape)["target_modules"])
     ia3, lora = model.trained("ia3"), model.trained("lora")
     same = model.trained("lora", r=1, target_modules=scaled)
     least = model.trained("lora", r=1, target_modules=query_value(shape)[-1:])
     return Found(
-        both(ia3 < lora and ia3 < same, ia3 <= least),
-        f"{units.count(ia3)} against {units.count(lora)} of LoRA at its defaults and {units.count(same)} of LoRA at "
-        f"rank 1 on the maps that IA³ scales; at rank 1 on {query_value(shape)[-1]} alone it is {units.count(least)}",
-        "On the same maps LoRA always has more: two vectors for each rank and matrix against one. But its maps can be "
-        "chosen too, and on fewer of them it gets below.",
+        holds(ia3 < same),
+        f"{units.count(ia3)} against {units.count(same)} of LoRA at rank 1 on the same maps; LoRA at its defaults has "
+        f"{units.count(lora)}, and at rank 1 on {query_value(shape)[-1]} alone {units.count(least)}",
+        "On the same maps LoRA always has more: two vectors for each rank and matrix against one. On fewer maps it can "
+        "get below.",
         {"ia3": ia3, "lora": lora, "same": same, "least": least},
     )
 
@@ -59,7 +59,7 @@ CLAIMS = (
     ),
     counted(
         id="ia3-below-lora", topic="ia3", check=_ia3_below_lora, fits=one_stack,
-        claim="IA³ has fewer parameters than LoRA.",
+        claim="IA³ has fewer parameters than LoRA on the same maps.",
         quote="Extremely parameter-efficient — even fewer parameters than LoRA.",
     ),
     read(

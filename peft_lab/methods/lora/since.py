@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab import references as src
-from peft_lab.facts import FORGETS_LESS, TARGETS, fact
+from peft_lab.facts import FORGETS_LESS, RANK_ONE, TARGETS, fact
 from peft_lab.quiz.follow_up import lab
 from peft_lab.since.base import Discovery
 from peft_lab.since.writing import printed, right, trained
@@ -83,15 +83,29 @@ SINCE = (
     Discovery(
         id="lora-since-rank-one",
         title="Rank one where there is little to learn",
-        found="In reinforcement learning LoRA of rank one came out as good as full fine-tuning: an episode tells the "
-        "model about one bit, and few parameters hold that.",
-        follows="Choose the rank by how much there is to learn, not by how hard the task is. No model is trained with "
+        found="In one study of reinforcement learning LoRA of rank one came out as good as full fine-tuning: an "
+        "episode tells the model about one bit, and few parameters hold that.",
+        follows="Choose the rank by how much there is to learn, not by how hard the task is; others found rank one too "
+        "little, see below. No model is trained with "
         "rewards here; two classes tell as little, about a bit a row.",
         source=src.LORA_REGRET,
         place="Reinforcement learning",
         version="2025-09-29",
         experiment="lora-rank",
         expects=True,
+        facts=(fact("lora", RANK_ONE, "", "sometimes", objective="rl"),),
+    ),
+    Discovery(
+        id="lora-since-rank-rewards",
+        title="Rank one was too little for others, and a very high rank collapsed",
+        found="On reasoning models trained with rewards rank one was a severe bottleneck, as VeRA was; DoRA, AdaLoRA "
+        "and MiSS came out above LoRA. Another study saw training with very high ranks collapse.",
+        follows="Under rewards try two moderate ranks, each at its own rate, before you settle on either end.",
+        source=src.RLVR_METHODS,
+        place=f"abstract; {src.RANK_COLLAPSE}, abstract",
+        version="v2",
+        opens=lab("lora", model="llama-3.1-8b", r=1, target_modules="all-linear", tab="parameters"),
+        facts=(fact("lora", RANK_ONE, "", "sometimes", objective="rl"),),
     ),
     Discovery(
         id="lora-since-intruders",

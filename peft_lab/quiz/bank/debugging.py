@@ -7,7 +7,7 @@ from functools import partial
 from peft_lab import references as src
 from peft_lab.quiz.calculations import debugging as calc
 from peft_lab.quiz.fits import gated
-from peft_lab.quiz.follow_up import then
+from peft_lab.quiz.follow_up import lab, then
 from peft_lab.quiz.question import Question
 
 TROUBLE = f"{src.PEFT}, Troubleshooting"
@@ -248,10 +248,13 @@ QUESTIONS = (
             ),
             then(
                 "How do you tell a random head from a forgotten adapter?",
-                "With the head right and the adapter missing, scores are those of a linear probe, usually well "
-                "above chance. With a random head they are at chance whatever the adapter.",
+                "Not by the score: both are near chance. A head that was trained beside an adapter reads features that "
+                "the adapter makes. Alone it is no linear probe: a probe's head is trained on the base's own features. "
+                "Look instead: the head must be among the file's tensors and equal after loading, and with the adapter "
+                "switched off the logits must change.",
                 TROUBLE,
-                src.ALGEBRA,
+                f"{src.PEFT}, disable_adapter",
+                opens=lab("fact_check", claim="qlora-merge"),
             ),
         ),
         sources=(src.ALGEBRA, f"{TROUBLE}, Randomly initialized layers"),

@@ -9,6 +9,7 @@ from peft_lab.quiz.calculations import elsewhere as calc
 from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question
 
+DREAMBOOTH = "diffusers, examples/dreambooth"
 ask = partial(Question, topic="choosing", model=None)
 
 QUESTIONS = (
@@ -209,14 +210,16 @@ QUESTIONS = (
         id="choose-diffusion-lora", level="medium", kind="free",
         question="LoRA is the common currency of image models. What is adapted there, how does it differ from "
         "language, and why are so many adapters shared?",
-        answer="Mostly the attention maps of the denoising network, sometimes the text encoder, for a subject or a "
-        "style from a few dozen images. The loss is the error of the predicted noise at random time steps, so it is "
-        "noisy and says little: judge by images from fixed seeds and by how much of the prompt is still followed. "
+        answer="For a subject or a style from a few dozen images, the attention maps of the denoising network. That "
+        "used to be a U-Net, often trained with its text encoder; in FLUX or Qwen-Image it is a transformer, where the "
+        "feed-forward maps are often adapted too and the large text encoder stays as it is. The loss is the error of "
+        "the predicted noise, or of the velocity in flow matching, at random times, so it is noisy and says little: "
+        "judge by images from fixed seeds and by how much of the prompt is still followed. "
         "Overfitting shows as copies of the training images and as styles that cannot be switched off. Files are "
         "small, bases are few, scales are set at drawing, and adapters are added freely, which explains the "
         "sharing. OFT comes from there, too.",
         listen_for=(
-            "denoiser's attention maps",
+            "denoiser's attention maps, and in transformers the feed-forward part",
             "loss is no guide",
             "fixed seeds and prompts for evaluation",
             "composition and its interference",
@@ -231,6 +234,10 @@ QUESTIONS = (
             ),
             then("Why OFT here?", to="choose-oft-why"),
         ),
-        sources=(f"{src.PEFT}, Model merging", f"{src.PEFT}, OFTConfig", f"{src.PEFT}, LoRA, Initialization"),
+        sources=(
+            f"{DREAMBOOTH}/train_dreambooth_lora_flux.py and train_dreambooth_lora_qwen_image.py",
+            f"{src.PEFT}, Model merging",
+            f"{src.PEFT}, OFTConfig",
+        ),
     ),
 )  # fmt: skip

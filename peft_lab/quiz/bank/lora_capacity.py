@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from peft_lab import references as src
-from peft_lab.facts import FORGETS_LESS, fact
+from peft_lab.facts import FORGETS_LESS, RANK_ONE, fact
 from peft_lab.quiz.calculations import lora_rates as calc
 from peft_lab.quiz.fits import gated, separate_attention
 from peft_lab.quiz.follow_up import then
 from peft_lab.quiz.question import Question
+from peft_lab.units import Source
 
-MODEL = "llama-3.2-3b"
+MODEL, LARGE = "llama-3.2-3b", "llama-3.1-8b"
 RATES = f"{src.LORA_REGRET}, Optimal learning rate and rank"
 LAYERS = f"{src.LORA_REGRET}, Layers Where LoRA Is Applied"
 CAPACITY = f"{src.LORA_REGRET}, How much capacity is needed"
@@ -50,7 +51,8 @@ QUESTIONS = (
         question="GRPO on {{prompts}} problems, each answered {{answers}} times, once through. If an episode says "
         "about one bit and a parameter holds {{parameter_bits}}, how many times over does LoRA of rank one on every "
         "linear map of {{model}} hold what the run can say?",
-        answer="{{value}}, for {{episodes}} episodes. So even the smallest rank has room to spare.",
+        answer="{{value}}, for {{episodes}} episodes. So even the smallest rank has room for what is told; whether it "
+        "also trains well is another question.",
         listen_for=("an advantage says little per episode, however long the answer", "counts episodes, not tokens"),
         wrong=("counts the tokens of the answers", "'reasoning is hard, so the rank must be high'"),
         follow_ups=(
@@ -66,17 +68,22 @@ QUESTIONS = (
         sources=(REWARDS, CAPACITY),
     ),
     ask(
-        id="lora-rank-one", level="medium", kind="free",
+        id="lora-rank-one", level="medium", kind="free", origin=Source.COUNTED, given=calc.rank_one(LARGE),
+        facts=(fact("lora", RANK_ONE, "", "sometimes", objective="rl"),),
         question="'LoRA of rank 1 matched full fine-tuning in RL.' Why is that plausible, and what would make you "
         "doubt it for your run?",
         answer="A policy gradient learns from an advantage for each episode, about one bit, while supervised "
-        "training gets about a bit for every token. Even rank 1 on all maps has hundreds of thousands of "
-        "parameters, more than the run can say. It was shown on mathematics with models that already solve part of "
-        "the problems. Doubt it where the policy must learn new facts or a new format, where the signal is dense "
-        "(distillation, per-step rewards), or where the run goes on for millions of episodes.",
+        "training gets about a bit for every token. On all maps of {{large}} rank 1 is {{parameters}} parameters, more "
+        "than a run can say. It was shown on mathematics with models that already solve part of the problems. Doubt it "
+        "because others found otherwise: on reasoning models rank 1 was a severe bottleneck, as VeRA was, and DoRA, "
+        "AdaLoRA and MiSS came out above LoRA. A very high rank is no way out: in a sweep under GRPO ranks of 128 "
+        "and 256 collapsed at every batch size and 64 at large ones, while 8 went on learning. Doubt it most where the "
+        "policy must learn new facts or a new format, where the signal is dense (distillation, per-step rewards), or "
+        "where the run goes on for millions of episodes. So try two moderate ranks.",
         listen_for=(
             "information per episode against per token",
             "all maps, not rank 1 on q and v",
+            "knows that others found rank 1 too little, and very high ranks unstable",
             "limits: dense signals, new knowledge",
         ),
         wrong=("'RL needs exploration, so the rank must be large'", "carries the claim over to supervised training"),
@@ -88,8 +95,20 @@ QUESTIONS = (
                 "1e-5 with LoRA.",
                 f"{src.TRL}, PEFT integration, recommended learning rates",
             ),
+            then(
+                "Does the base have to be in 16 bits for that?",
+                "No. With the base in NVFP4, QeRL reports rewards that grow faster than with LoRA on 16 bits or QLoRA, "
+                "full fine-tuning's scores on a 7B model, and faster rollouts. Its reason: rounding noise raises "
+                "the policy's entropy, so it explores more.",
+                f"{src.QERL}, abstract",
+            ),
         ),
-        sources=(REWARDS, f"{src.TRL}, LoRA Without Regret"),
+        sources=(
+            REWARDS,
+            f"{src.TRL}, LoRA Without Regret",
+            f"{src.RLVR_METHODS}, abstract",
+            f"{src.RANK_COLLAPSE}, abstract",
+        ),
     ),
     ask(
         id="lora-intruders", level="hard", kind="free",

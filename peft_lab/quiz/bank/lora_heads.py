@@ -160,11 +160,11 @@ QUESTIONS = (
     ask(
         id="lora-tokens-saved", level="medium", kind="numeric", calculate=calc.tokens_saved, model=MODEL,
         fits=gated_causal, given={"new": 6},
-        question="{{new}} new tokens are trained on {{model}} (vocabulary {{vocab}}, hidden {{hidden}}). By how "
+        question="{{new}} new tokens are added to {{model}} (vocabulary {{vocab}} before, hidden {{hidden}}). By how "
         "many bytes is the adapter's file smaller with `trainable_token_indices` than with the whole embedding in "
         "`modules_to_save`, in bfloat16?",
-        answer="{{value}}; what is left for the tokens is {{left}} kB. Training memory differs by more: gradient "
-        "and moments of the whole embedding are gone, too.",
+        answer="{{value}}: the whole embedding has the new rows as well, and what is left for them is {{left}} kB. "
+        "Training memory differs by more: gradient and moments of the whole embedding are gone, too.",
         listen_for=("vocabulary times hidden is the large number", "other tokens keep what they had learnt"),
         wrong=("nothing, since LoRA is small anyway",),
         follow_ups=(

@@ -146,7 +146,8 @@ QUESTIONS = (
         id="lora-xs-times", level="medium", kind="numeric", calculate=calc.xs_times, given={"r": 64},
         question="On a query map of {{model}} ({{q_in}} inputs, {{q_out}} outputs): how many times fewer parameters "
         "does LoRA-XS train than LoRA at the same rank {{r}}?",
-        answer="{{value}}. The ratio falls with the rank: at the width of the map nothing is saved.",
+        answer="{{value}}. The ratio falls with the rank, but not to one: at the map's smaller side, {{full}}, it is "
+        "still {{least}}, since LoRA-XS then trains as many numbers as that side's square.",
         listen_for=("(d_in + d_out) / r", "larger models gain more at the same rank"),
         wrong=("r times fewer",),
         follow_ups=(
@@ -178,7 +179,7 @@ QUESTIONS = (
         follow_ups=(
             then(
                 "What does TinyLoRA train?",
-                "A vector v of length u: the change of W is UΣ(Σᵢ vᵢPᵢ)Vᵀ with a truncated SVD of W and fixed "
+                "A vector v of length u: the change of W is U√Σ(Σᵢ vᵢPᵢ)√ΣVᵀ with a truncated SVD of W and fixed "
                 "random Pᵢ, and maps may share the same v.",
                 f"{src.PEFT}, TinyLoraConfig",
             ),
@@ -234,7 +235,7 @@ QUESTIONS = (
                 "suffice for GSM8K, the success was eliciting.",
                 src.ALGEBRA,
             ),
-            then("Why does RL need less than supervised training?", to="lora-rank-one"),
+            then("Why may RL need less than supervised training?", to="lora-rank-one"),
         ),
         sources=(
             f"{src.TINYLORA}, abstract",

@@ -193,8 +193,8 @@ QUESTIONS = (
         question="CorDA keeps one covariance matrix of inputs in float32 for each of the seven maps in {{model}}'s "
         "{{layers}} layers (q, k, v, gate and up read {{hidden}}, o reads {{o_in}}, down reads {{down_in}}). How "
         "many bytes is that?",
-        answer="{{value}}, beside {{weights}} GB of weights in bfloat16: about the size of the model, as PEFT's "
-        "documentation warns.",
+        answer="{{value}}, beside {{weights}} GB of weights in bfloat16: {{times}} times the model. PEFT's code "
+        "warns of about twice the model.",
         listen_for=(
             "inputs squared, per map",
             "down has by far the largest",

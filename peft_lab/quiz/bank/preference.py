@@ -200,7 +200,7 @@ QUESTIONS = (
         listen_for=(
             "relative to the group, no value network",
             "sum of advantages is zero",
-            "all answers of a length share it",
+            "all tokens of an answer share its advantage",
         ),
         wrong=("the reward itself",),
         follow_ups=(
@@ -283,9 +283,11 @@ QUESTIONS = (
             then(
                 "Does LoRA itself hold the policy near the base?",
                 "A little: a low rank limits the directions, not the distance. Forgetting is less on average, and "
-                "rewards can be hacked by rank one.",
+                "rewards can be hacked by rank one. Training on rewards itself forgot less than supervised training, "
+                "in a comparison where orthogonal fine-tuning kept most for what it learnt.",
                 f"{src.LEARNS_LESS}, section 4.2",
                 f"{src.LORA_REGRET}, Reinforcement learning",
+                f"{src.PEFT_ARENA}, abstract and project page",
             ),
             then(
                 "How would you watch the drift without a KL term?",

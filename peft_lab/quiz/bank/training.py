@@ -43,12 +43,12 @@ _ASKED = (
     ask(
         id="train-warm-up", level="basic", kind="numeric", calculate=calc.warm_up,
         given={"total": 942, "percent": 3},
-        question="A run of {{total}} steps warms its learning rate up over the first {{percent}}%. How many steps "
-        "is that?",
-        answer="{{value}}.",
+        question="Transformers' Trainer is to warm the learning rate up over {{percent}}% of {{total}} steps. How many "
+        "steps does it take?",
+        answer="{{value}}: it rounds up.",
         listen_for=("why warm-up: Adam's early estimates of the moments are poor",),
         wrong=("warm-up per epoch",),
-        sources=(f"{src.TRANSFORMER}, section 5.3",),
+        sources=("Transformers code, TrainingArguments.get_warmup_steps", f"{src.TRANSFORMER}, section 5.3"),
     ),
     ask(
         id="train-learning-rate", level="basic", kind="free",
@@ -61,7 +61,7 @@ _ASKED = (
         question="Why do PEFT methods use larger learning rates than full fine-tuning?",
         answer="Few parameters must produce the whole change, so each moves further, and there is little risk of "
         "wrecking pretrained weights because they are frozen. LoRA's product starts at zero, too. Full fine-tuning "
-        "of a large language model uses about 1e-5, LoRA about ten times as much, 1e-4 to 5e-4, IA³ a few "
+        "of a large language model uses 1e-5 to 5e-5, LoRA about ten times as much, 1e-4 to 5e-4, IA³ a few "
         "thousandths, and prompts from 1e-3 up to 0.3, by optimizer.",
         listen_for=(
             "Few parameters have to produce the whole change, so each has to move further.",

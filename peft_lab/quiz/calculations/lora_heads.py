@@ -56,13 +56,15 @@ def tokens(case: Case) -> Answer:
 
 
 def tokens_saved(case: Case) -> Answer:
-    """Bytes that the adapter's file is smaller than with the whole embedding, in bfloat16."""
+    """Bytes by which the adapter's file is smaller than with the whole embedding, new rows included, in bfloat16."""
     new, hidden, vocab = case["new"], case.shape.hidden, case.shape.vocab
-    value = (vocab - new) * hidden * HALF
-    steps = [line(rf"({tex(vocab)} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    value = vocab * hidden * HALF
+    steps = [
+        line(rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}")
+    ]
     return result(
         value, "bytes", steps,
-        ((vocab - new) * HALF, "that a token is a whole row"),
+        (vocab * HALF, "that a token is a whole row"),
         (new * hidden * HALF, "that the question is what is saved, not what is left"),
         (value * 2, "that bfloat16 has two bytes"),
         tolerance=0.001,

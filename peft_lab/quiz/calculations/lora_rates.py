@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from peft_lab.quiz.computed import Answer, Case
+from peft_lab.models.catalogue import get_model
+from peft_lab.quiz.computed import Answer, Case, Given
 from peft_lab.quiz.working import both, line, plain, product, result, tex
 
 TENFOLD, SHORT_RUN = (
@@ -17,6 +18,12 @@ ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 def per_rank(case: Case) -> int:
     """Parameters that one rank on every linear map of the blocks trains."""
     return case.trained("lora", r=1, target_modules=["all-linear"])
+
+
+def rank_one(model: str) -> dict[str, Given]:
+    """What a question on rank one names: a model, and the parameters of LoRA of rank one on all its linear maps."""
+    shape = get_model(model).shape
+    return {"large": shape.title, "parameters": per_rank(Case(shape, {}))}
 
 
 def tenfold(case: Case) -> Answer:

@@ -114,7 +114,7 @@ def xs(case: Case) -> Answer:
 def xs_times(case: Case) -> Answer:
     """How many times fewer than LoRA of the same rank, on a query map."""
     q, r = case.matrix("q"), case["r"]
-    value = both(q) / r
+    value, full = both(q) / r, min(q.in_features, q.out_features)
     steps = [
         line(rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}")
     ]
@@ -128,6 +128,7 @@ def xs_times(case: Case) -> Answer:
             "that LoRA adds inputs and outputs: that is the ratio to the whole map",
         ),
         tolerance=0.005,
+        named={"full": plain(full), "least": plain(both(q) / full)},
     )  # fmt: skip
 
 

@@ -63,11 +63,9 @@ def covariances(case: Case) -> Answer:
     each = sum(group.in_features**2 for group in inside)
     layers = case.shape.num_layers
     value = layers * each * SINGLE
+    hidden, o_in, down_in = (case.matrix(role).in_features for role in ("q", "o", "down"))
     steps = [
-        line(
-            rf"\sum d_{{in}}^2 = 6 \cdot {tex(inside[0].in_features)}^2 + {tex(inside[-1].in_features)}^2 \approx "
-            rf"{tex(each)}"
-        ),
+        line(rf"\sum d_{{in}}^2 = 5 \cdot {tex(hidden)}^2 + {tex(o_in)}^2 + {tex(down_in)}^2 = {tex(each)}"),
         line(rf"{layers} \cdot {tex(each)} \cdot {SINGLE} = {tex(value)}\ \text{{bytes}}"),
     ]
     return result(
@@ -80,7 +78,10 @@ def covariances(case: Case) -> Answer:
             "that only inputs enter the covariance, not outputs",
         ),
         tolerance=0.01,
-        named={"weights": plain(case.shape.total * HALF / 1e9)},
+        named={
+            "weights": plain(case.shape.total * HALF / 1e9),
+            "times": plain(value / (case.shape.total * HALF)),
+        },
     )  # fmt: skip
 
 

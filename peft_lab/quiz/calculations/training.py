@@ -64,11 +64,13 @@ def work_ratio(case: Case) -> Answer:
 
 def warm_up(case: Case) -> Answer:
     total, percent = case["total"], case["percent"]
-    value = round(total * percent / 100)
+    exact = total * percent / 100
+    value = math.ceil(exact)
+    working = line(rf"\lceil {tex(total)} \cdot {percent}\,\% \rceil = \lceil {tex(exact)} \rceil = {value}")
     return result(
-        value, "steps", [line(rf"{tex(total)} \cdot {percent}\,\% = {tex(total * percent / 100)} \approx {value}")],
+        value, "steps", [working],
         (total - value, "the direction: ask how many steps warm up, not how many are left"),
-        tolerance=0.04,
+        (math.floor(exact), "that Transformers rounds up: a step that has begun counts"),
     )  # fmt: skip
 
 

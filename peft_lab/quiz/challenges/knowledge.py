@@ -50,9 +50,9 @@ CHALLENGES: tuple[Challenge, ...] = (
         "choose-diffusion-lora",
         "I would not stop an image LoRA by its training loss.",
         "The loss is what is minimised. What else would you go by?",
-        "It is the error of predicted noise at random time steps, so it is noisy and says little. Pictures from fixed "
-        "seeds show overfitting and whether the prompt is still followed.",
-        src.ALGEBRA, f"{src.PEFT}, LoRA, Initialization",
+        "It is the error of the predicted noise or velocity at random times, so it is noisy and says little. Pictures "
+        "from fixed seeds show overfitting and whether the prompt is still followed.",
+        src.ALGEBRA, "diffusers, examples/dreambooth/train_dreambooth_lora_flux.py",
     ),
     give_way(
         "safety-erosion",

@@ -8,11 +8,12 @@ from peft_lab.quiz.challenge import Challenge, give_way, hold
 CHALLENGES: tuple[Challenge, ...] = (
     hold(
         "lora-rank-one",
-        "Rank 1 on all maps is plausible for reinforcement learning.",
+        "Rank 1 on all maps may be enough for reinforcement learning.",
         "One direction per matrix is nothing. It needs as much rank as supervised training.",
         "What can be learnt is bounded by the signal: about one bit an episode from an advantage, against about one a "
-        "token. Rank 1 on all maps still has hundreds of thousands of parameters.",
-        f"{src.LORA_REGRET}, Reinforcement learning",
+        "token, and rank 1 on all maps of {{large}} has {{parameters}} parameters. 'May': others found rank 1 too "
+        "little, though not for want of a large rank, as very high ranks collapsed.",
+        f"{src.LORA_REGRET}, Reinforcement learning", f"{src.RLVR_METHODS}, abstract", f"{src.RANK_COLLAPSE}, abstract",
     ),
     give_way(
         "lora-intruders",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from peft_lab import references as src
+from peft_lab.quiz import fourbit
 from peft_lab.quiz.calculations.memory import HALF, MIXED, MOMENTS, SINGLE
 from peft_lab.quiz.computed import Answer, Case
 from peft_lab.quiz.follow_up import FollowUp, lab, then
-from peft_lab.quiz.working import told
+from peft_lab.quiz.working import block_entries, told
 
 LLAMA = "llama-3.2-3b"
-BYTE = 1
+BYTE, BITS = 1, 8
 GPUS = 8
 
 
@@ -41,9 +42,11 @@ def _eight_bit(case: Case) -> Answer:
 
 
 def _matters_from(case: Case) -> Answer:
-    """The rank at which the adapter's training state is a tenth of the base."""
+    """The rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
     per_rank = _adapter(case) / case["r"] * (2 + MOMENTS) * SINGLE
-    return told(round(0.1 * case.shape.total * HALF / per_rank))
+    base, blocks = case.shape.total * HALF, block_entries(case.shape)
+    in_four_bits = base - blocks * HALF + blocks * fourbit.bits(double=True) / BITS
+    return told(round(0.1 * base / per_rank), sooner=base / in_four_bits)
 
 
 def _against_mixed(case: Case) -> Answer:
@@ -136,8 +139,8 @@ FOLLOW_UPS: dict[str, tuple[FollowUp, ...]] = {
     "memory-adapter-share": (
         then(
             "From which rank on would it be a tenth of the base?",
-            "From about {{value}} on. On a 4-bit base that point comes about four times sooner, and sooner still with "
-            "all linear maps as targets.",
+            "From about {{value}} on. With the layers in 4 bits that point comes {{sooner}} times sooner: embeddings "
+            "stay in 16 bits, and sooner still with all linear maps as targets.",
             src.ALGEBRA, calculate=_matters_from, opens=lab("memory", model=LLAMA, targets="all-linear", tab="why"),
         ),
         then("Then calculate it for QLoRA on every map.", to="qlora-adapter-against-base"),
