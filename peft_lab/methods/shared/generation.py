@@ -18,7 +18,8 @@ PREFIX_LOST = (
     "use_cache=False is right for the first token only."
 )
 PROMPT_REPEATED = (
-    f"On {RELEASES}, generate puts virtual tokens of the input in front again at every step. use_cache=False is right."
+    f"On {RELEASES}, generate puts virtual tokens of the input in front again at every step. "
+    "use_cache=False is right."
 )
 BRIDGED = "Models that are trained or loaded here, and exported scripts, carry a fix."
 
@@ -32,7 +33,8 @@ class CacheNames:
         self.given: Any = None
 
     def from_base(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What the base model prepares, with the cache under the old name too; without a cache none of a step before."""
+        """What the base model prepares, with the cache under the old name too; without a cache, nothing of a step
+        before."""
         inputs: dict[str, Any] = self.base(*args, **kwargs)
         if inputs.get("use_cache") is False:
             for name in ("cache", "past_key_values"):
