@@ -169,5 +169,7 @@ def setup_of(fault: str) -> Setup:
     if fault in ON_ENCODER:
         return Setup(rate=5e-3, steps=6, batch=4, layers=2)
     steps = {unlearned: 20, too_large: 2}.get(TROUBLE[fault].func, 6)
+    if fault == "prefix-ignored":
+        steps = 20  # until it changes which token is likeliest
     setup = Setup(model=TINY, task="json", targets=("q_proj", "v_proj"), rate=5e-3, steps=steps, batch=4)
     return in_use.prepared(fault, setup)
