@@ -1,5 +1,6 @@
 """Prefix Tuning: the words of its page."""
 
+from peft_lab.methods.shared.generation import BRIDGED, PREFIX_LOST
 from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
@@ -18,7 +19,8 @@ stored.
   the BERT type cannot take it.
 - The paper uses the projection by default; PEFT's default is off.
 - With grouped-query attention the prefix has the width of the keys and values, not of the model.
-""",
+"""
+    f"- {PREFIX_LOST} {BRIDGED}\n",
 )
 
 method_page("prefix", first_model="smollm2-135m", words=WORDS)

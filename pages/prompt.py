@@ -1,5 +1,6 @@
 """Prompt Tuning: the words of its page."""
 
+from peft_lab.methods.shared.generation import BRIDGED, PROMPT_REPEATED
 from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
@@ -19,7 +20,8 @@ parameters. Learning rate and the text that the vectors start from matter more t
   sees the first virtual token instead.
 - Fewer trained parameters do not mean less memory: the sequence gets longer, and gradients run through the
   whole model.
-""",
+"""
+    f"- {PROMPT_REPEATED} {BRIDGED}\n",
 )
 
 method_page("prompt", first_model="minilm-l6", words=WORDS)

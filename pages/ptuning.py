@@ -1,5 +1,6 @@
 """P-Tuning: the words of its page."""
 
+from peft_lab.methods.shared.generation import BRIDGED, PROMPT_REPEATED
 from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(
@@ -20,7 +21,8 @@ aimed at classification; PEFT has no class of that name.
 - The paper also trains with the base unfrozen; PEFT freezes it.
 - On BERT types the virtual tokens stand before `[CLS]`, and the pooler reads the first position: in version 1 the
   classifier sees the first virtual token instead.
-""",
+"""
+    f"- {PROMPT_REPEATED} {BRIDGED}\n",
 )
 
 method_page("ptuning", first_model="minilm-l6", words=WORDS)

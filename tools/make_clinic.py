@@ -14,8 +14,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,19 +22,22 @@ from peft_lab.clinic import cases
 from peft_lab.compare.machine import describe
 from peft_lab.models import loading
 from peft_lab.runs.versions import PACKAGES
+from peft_lab.training.batches import render
 from tools.clinic_made.faults import NEEDS, SPOILS
+from tools.clinic_made.in_use import USED, loss_of, prepared
 from tools.clinic_made.runs import Ran, finite, run
-from tools.clinic_made.setup import TINY, WRITER, Setup, collator, rows_of
+from tools.clinic_made.setup import TINY, WRITER, Setup, splits_of
 
 LINES, WIDTH = 8, 220  # of a console that are kept
 SKIPPED = ("```", "Loading weights", "Notes:", "- MISSING", "Key ", "---")
 FIELDS = (
-    "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules",
+    "peft_type", "task_type", "base_model_name_or_path", "r", "lora_dropout", "target_modules",
     "modules_to_save", "init_lora_weights", "num_virtual_tokens", "auto_mapping",
 )  # fmt: skip
 #: Cases on the live MiniLM, beside those that need it; the others are on the small writer, which takes seconds.
 ON_ENCODER = ("rate-too-high", "target-partly-misspelt", "wrong-base")
-PROMPT = "At 8 pm Walter will pick up 3 large cakes.\nJSON:"
+#: Its one sign is a line of the console that names it.
+UNSHOWN = ("merged-into-4-bit",)
 
 
 def setup_for(fault: str) -> Setup:
@@ -106,52 +107,21 @@ def case(fault: str, work: Path) -> dict[str, Any]:
     }
 
 
-# -- what only outputs show
-
-
-def adapter_disabled(ran: Ran) -> float:
-    with ran.model.disable_adapter():
-        return loss_of(ran, ran.model)
-
-
-def training_mode(ran: Ran) -> float:
-    """With the dropout that it was trained with."""
-    ran.model.train()
-    found = loss_of(ran, ran.model)
-    ran.model.eval()
-    return found
-
-
-def prefix_ignored(ran: Ran) -> float:
-    return loss_of(ran, ran.model.get_base_model())
-
-
-#: By fault: how it is trained, and how it is used wrongly.
-USED: dict[str, tuple[Setup, Callable[[Ran], float]]] = {
-    "adapter-disabled": (setup_for("adapter-disabled"), adapter_disabled),
-    "left-in-training-mode": (replace(setup_for("left-in-training-mode"), dropout=0.3), training_mode),
-    "prefix-ignored": (replace(setup_for("prefix-ignored"), method="prefix", rate=2e-2), prefix_ignored),
-}
-
-
-def loss_of(ran: Ran, model: Any) -> float:
-    """Mean loss of 16 held-out rows, in nats a token."""
-    import torch
-
-    with torch.no_grad():
-        batch = collator(ran.setup, ran.base)(rows_of(ran.setup, ran.base, held_out=True))
-        return float(model(**batch).loss)
-
-
 def used(fault: str, work: Path) -> dict[str, Any]:
     """One training, used wrongly and rightly, each twice."""
-    setup, wrong = USED[fault]
+    setup, wrong = prepared(fault, setup_for(fault)), USED[fault][1]
     ran = run(setup, work)
     ran.model.eval()
     asked = "Loss of 16 held-out rows, where the adapter is used"
     after = [["Loss of the same rows right after training", f"{loss_of(ran, ran.model):.4f}"]]
     faulty = [[asked, ", then again ".join(f"{wrong(ran):.4f}" for _ in range(2))]]
     right = [[asked, ", then again ".join(f"{loss_of(ran, ran.model):.4f}" for _ in range(2))]]
+    if setup.template:
+        text = splits_of(setup.task).test[0].text
+        formatted = render(ran.base.tokenizer, text)
+        after.append(["A prompt in training", formatted])
+        faulty.append(["A prompt where the adapter is used", text])
+        right.append(["A prompt where the adapter is used", formatted])
     return {
         "faulty": shown(ran, after + faulty), "healthy": shown(ran, after + right), "model": setup.model,
         "method": setup.method,
@@ -167,7 +137,7 @@ def stamp() -> dict[str, Any]:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [*SPOILS, *USED]
+    wanted = sys.argv[1:] or [name for name in (*SPOILS, *USED) if name not in UNSHOWN]
     folder = Path(cases.__file__).parent / cases.FOLDER
     folder.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp())

@@ -51,7 +51,7 @@ def diagnose_command(
         material = reading.with_adapter(material, reading.files_of(adapter))
     found = diagnose(material)
     output.note(found.verdict)
-    output.show(as_rows(found), as_json, human=lambda: _human(found))
+    output.show(as_rows(found.suspicions), as_json, human=lambda: _human(found))
 
 
 def _human(found: Diagnosis) -> list[Any]:

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from peft_lab.clinic.fault import FAMILIES, Fault
-from peft_lab.clinic.faults import all_faults
+from peft_lab.clinic.faults import all_faults, get_fault
 from peft_lab.errors import UnknownName
 
 FOLDER = "shown"
@@ -67,10 +67,15 @@ class Case:
         )
 
     def options(self) -> tuple[Fault, ...]:
-        """The fault among others, most of its own family; always the same ones, in the same order."""
+        """The fault among others: those that look alike, then most of its own family; always the same ones, in the same
+        order."""
         faults = list(all_faults().values())
         start = faults.index(self.fault)
-        turned = [*faults[start + 1 :], *faults[:start]]
+        others = [*faults[start + 1 :], *faults[:start]]
+        turned = [
+            *map(get_fault, self.fault.like),
+            *(each for each in others if each.name not in self.fault.like),
+        ]
         near = [fault for fault in turned if fault.family == self.fault.family][: OPTIONS - 3]
         far = [fault for fault in turned[3::7] if fault not in near][: OPTIONS - 1 - len(near)]
         return tuple(sorted([self.fault, *near, *far], key=lambda fault: fault.title))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from peft_lab.clinic import checks
 from peft_lab.clinic.evidence import CHECKS, NEEDS, PRIOR, Evidence
-from peft_lab.clinic.fault import Fault
+from peft_lab.clinic.fault import MOMENTS, Fault
 from peft_lab.clinic.faults import get_fault
 from peft_lab.clinic.features import Features
 from peft_lab.clinic.reading import Material
@@ -118,7 +118,7 @@ def probability(weight: float) -> float:
     return min(MOST, 1 / (1 + math.exp(-(PRIOR + weight))))
 
 
-def as_rows(found: Diagnosis) -> list[Mapping[str, object]]:
+def as_rows(suspicions: Iterable[Suspicion]) -> list[Mapping[str, object]]:
     """The ranked list as the command line gives it."""
     return [
         {
@@ -129,7 +129,8 @@ def as_rows(found: Diagnosis) -> list[Mapping[str, object]]:
             "in_test_runs": in_words(each.probability),
             "evidence": list(each.evidence),
             "fix": each.fault.fix,
+            "code": {MOMENTS[moment]: lines for moment, lines in each.fault.code.items()},
             "reference": {"title": each.fault.reference.title, "url": each.fault.reference.url},
         }
-        for each in found.suspicions
+        for each in suspicions
     ]

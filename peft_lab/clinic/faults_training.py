@@ -6,6 +6,12 @@ from peft_lab.clinic.fault import Fault, Reference
 
 _PEFT, _HF, _TRL = (f"https://github.com/huggingface/{name}" for name in ("peft", "transformers", "trl"))
 TROUBLESHOOTING = "https://huggingface.co/docs/peft/main/en/developer_guides/troubleshooting"
+#: Labels of nothing but the answers, whatever the pad token is.
+MASK_ALL_BUT_ANSWERS = """\
+labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+for row, length in zip(labels, prompt_lengths):
+    row[:length] = -100
+batch["labels"] = labels"""
 
 TRAINING = (
     Fault(
@@ -13,12 +19,18 @@ TRAINING = (
         "The learning rate is too high",
         "training",
         "Each update overshoots. The loss jumps, settles where a constant guess would be, or climbs and stays up.",
-        "Divide the rate by ten and start again from the base; add warm-up and clip the gradient's norm at 1.",
+        "Start again from the base with a tenth of the rate, a warm-up, and the gradient's norm clipped at 1; divide "
+        "again if the loss still jumps.",
         "Follow the loss from the first steps to the last, beside the rate.",
         Reference(
             "LLaVA issue 1301, Loss suddenly increases during fine-tuning with LoRA",
             "https://github.com/haotian-liu/LLaVA/issues/1301",
         ),
+        code={
+            "arguments": "arguments.learning_rate /= 10\n"
+            "arguments.warmup_steps = arguments.max_steps // 10\n"
+            "arguments.max_grad_norm = 1.0",
+        },
     ),
     Fault(
         "rate-too-low",
@@ -29,23 +41,45 @@ TRAINING = (
         "Raise the rate: 1e-4 to 1e-3 is usual for LoRA, 1e-3 to 1e-1 for IA³, prefixes and prompts.",
         "Compare the rate with what this method usually gets, and the loss at both ends.",
         Reference("LoRA Without Regret", "https://thinkingmachines.ai/blog/lora/"),
+        code={"arguments": "arguments.learning_rate = 1e-3  # LoRA"},
     ),
     Fault(
         "rate-stays-zero",
-        "The learning rate stays at zero",
+        "The schedule ends before the run does",
         "training",
-        "The schedule never lets go: a warm-up longer than the run, or a run whose planned length is wrong, so the "
-        "optimizer multiplies every update by nearly nothing.",
-        "Make the warm-up a few percent of the steps that are really made, and look at the logged learning_rate.",
+        "The schedule was planned for fewer updates than are made, for none at all, or is moved on several times an "
+        "update. From its end on the rate is zero, and every update is multiplied by nothing.",
+        "Plan the schedule for the updates that are really made, and look at the logged learning_rate.",
         "Look at the rate that was logged, not the one that was asked for.",
         Reference(
-            "autotrain-advanced issue 268, Learning Rate stays at 0.0?",
-            "https://github.com/huggingface/autotrain-advanced/issues/268",
+            "transformers issue 24088, Do not prepare lr scheduler as it as the right number of steps",
+            f"{_HF}/pull/24088",
         ),
+        code={
+            "optimizer": "from transformers import get_scheduler\n"
+            "\n"
+            'scheduler = get_scheduler("linear", optimizer, 0, num_training_steps=arguments.max_steps)',
+        },
+        like=("warm-up-too-long", "rate-too-low", "optimizer-without-adapter"),
+    ),
+    Fault(
+        "warm-up-too-long",
+        "The warm-up is longer than the run",
+        "training",
+        "The rate rises from zero over the warm-up's steps. A run that ends before never trains at the rate that was "
+        "asked for; of a warm-up 100 times as long it sees a hundredth.",
+        "Make the warm-up a few percent of the steps that are really made, not of those that another run made.",
+        "Ask where the rate is when the run ends, and which way it is going.",
+        Reference(
+            "ACE-Step issue 198, Set scheduler interval to step, and fewer warmup steps",
+            "https://github.com/ace-step/ACE-Step/pull/198",
+        ),
+        code={"arguments": "arguments.warmup_steps = arguments.max_steps // 20"},
+        like=("rate-stays-zero", "rate-too-low", "optimizer-without-adapter"),
     ),
     Fault(
         "fp16-weights",
-        "The trained weights are in fp16",
+        "What is trained is kept in half precision",
         "training",
         "In half precision AdamW's epsilon of 1e-8 is zero, and small squared gradients are too: the first update "
         "divides by zero. From then on the weights are no numbers; the loss is logged as NaN or 0.",
@@ -55,18 +89,30 @@ TRAINING = (
             "peft issue 1522, Different versions seem to have an impact on the results",
             f"{_PEFT}/issues/1522",
         ),
+        code={
+            "model": "for parameter in model.parameters():\n"
+            "    if parameter.requires_grad:\n"
+            "        parameter.data = parameter.data.float()",
+        },
     ),
     Fault(
         "fp16-unscale",
-        "A gradient scaler meets fp16 gradients",
+        "Mixed precision over weights that are in half precision already",
         "training",
-        "Mixed precision scales the loss and unscales fp32 gradients. A model loaded in fp16 has fp16 gradients, which "
-        "the scaler refuses.",
+        "Mixed precision scales the loss and unscales fp32 gradients. Weights that were loaded in fp16 and are trained "
+        "have fp16 gradients, which the scaler refuses.",
         "Cast what is trained to fp32: cast_mixed_precision_params(model, dtype=torch.float16), or load in fp32.",
         "Read the last line of the log, and the two places where a precision is set.",
         Reference(
             "PEFT documentation, Troubleshooting: Attempting to unscale FP16 gradients", TROUBLESHOOTING
         ),
+        code={
+            "model": "import torch\n"
+            "from peft import cast_mixed_precision_params\n"
+            "\n"
+            "cast_mixed_precision_params(model, dtype=torch.float16)",
+        },
+        like=("fp16-weights", "dtype-mismatch", "rate-too-high"),
     ),
     Fault(
         "dtype-mismatch",
@@ -80,6 +126,7 @@ TRAINING = (
             "peft issue 1515, QLoRA bf16 + model.generate(): expected mat1 and mat2 to have the same dtype",
             f"{_PEFT}/issues/1515",
         ),
+        code={"model": "import torch\n\nmodel.to(torch.bfloat16)"},
     ),
     Fault(
         "checkpointing-no-grad",
@@ -92,6 +139,10 @@ TRAINING = (
         Reference(
             "transformers issue 42489, PEFT training with gradient checkpointing fails", f"{_HF}/issues/42489"
         ),
+        code={
+            "arguments": 'how = {"use_reentrant": False}  # of late these are called activation_checkpointing_kwargs\n'
+            "arguments.gradient_checkpointing_kwargs = arguments.activation_checkpointing_kwargs = how"
+        },
     ),
     Fault(
         "frozen-after-wrapping",
@@ -104,6 +155,12 @@ TRAINING = (
             "transformers issue 26098, LoRA A and B param.requires_grad showing as false during training",
             f"{_HF}/issues/26098",
         ),
+        code={
+            "wrap": "from peft import get_peft_model, prepare_model_for_kbit_training\n"
+            "\n"
+            "base = prepare_model_for_kbit_training(base)\n"
+            "model = get_peft_model(base, config)",
+        },
     ),
     Fault(
         "loaded-frozen",
@@ -115,6 +172,11 @@ TRAINING = (
         Reference(
             "peft issue 282, No Trainable Parameters when PeftModel.from_pretrained()", f"{_PEFT}/issues/282"
         ),
+        code={
+            "wrap": "from peft import PeftModel\n"
+            "\n"
+            "model = PeftModel.from_pretrained(base, folder, is_trainable=True)",
+        },
     ),
     Fault(
         "optimizer-without-adapter",
@@ -127,6 +189,12 @@ TRAINING = (
             "adapters issue 260, Train T5 with adapter without using Trainer Class didn't update the adapter's weight",
             "https://github.com/adapter-hub/adapters/issues/260",
         ),
+        code={
+            "optimizer": "import torch\n"
+            "\n"
+            "trained = [parameter for parameter in model.parameters() if parameter.requires_grad]\n"
+            "optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate)",
+        },
     ),
     Fault(
         "accumulation-not-averaged",
@@ -136,6 +204,7 @@ TRAINING = (
         "Divide each loss by the number of accumulated passes, or take a transformers release with the fix.",
         "Compare the first loss with that of a guess at random.",
         Reference("transformers issue 35207, Scale loss before backward", f"{_HF}/pull/35207"),
+        code={"loss": "loss = loss / arguments.gradient_accumulation_steps"},
     ),
     Fault(
         "alpha-zero",
@@ -143,8 +212,10 @@ TRAINING = (
         "training",
         "LoRA adds (α/r)·BA. With α = 0 the factor is zero: nothing is added, and no gradient arrives.",
         "Set lora_alpha; α = r or 2r is usual.",
-        "Read the adapter's config field by field.",
+        "Something is trainable, and yet its gradient is zero. Follow the loss back to it, factor by factor.",
         Reference("Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1", "https://arxiv.org/abs/2106.09685"),
+        code={"config": "config.lora_alpha = 2 * config.r"},
+        like=("frozen-after-wrapping", "checkpointing-no-grad", "optimizer-without-adapter"),
     ),
     Fault(
         "target-misspelt",
@@ -152,11 +223,12 @@ TRAINING = (
         "training",
         "target_modules are the ends of module names. Names differ between architectures; one that matches nothing is "
         "refused.",
-        "Print model.named_modules() and take the names from there, or target_modules='all-linear'.",
+        "Take the names from model.named_modules(), or target_modules='all-linear'.",
         "Read the last line of the log beside the list of targets.",
         Reference(
             'peft issue 1206, ERROR "Target modules not found in the base model"', f"{_PEFT}/issues/1206"
         ),
+        code={"config": 'config.target_modules = "all-linear"'},
     ),
     Fault(
         "target-partly-misspelt",
@@ -164,9 +236,15 @@ TRAINING = (
         "training",
         "PEFT refuses a list of targets only when none of them matches. The others are trained, this one silently is "
         "not.",
-        "Compare the list with the keys of the adapter file; print_trainable_parameters() shows too few.",
+        "Take every name from base.named_modules(); compare the list with the keys of the adapter file.",
         "Compare the list of targets with what the adapter file holds.",
         Reference("peft issue 1959, Incorrect target modules does not error", f"{_PEFT}/issues/1959"),
+        code={
+            "config": "import difflib\n"
+            "\n"
+            'known = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}\n'
+            "config.target_modules = {difflib.get_close_matches(name, known, 1)[0] for name in config.target_modules}",
+        },
     ),
 )
 
@@ -183,6 +261,7 @@ DATA = (
             'llm-course issue 33, Issue with pad_token == eos_token : model not "learning when to stop"',
             "https://github.com/mlabonne/llm-course/issues/33",
         ),
+        code={"batch": MASK_ALL_BUT_ANSWERS},
     ),
     Fault(
         "prompt-not-masked",
@@ -193,6 +272,7 @@ DATA = (
         "Set the prompt's labels to -100: completion_only_loss or assistant_only_loss in TRL.",
         "Ask which tokens the loss is taken over.",
         Reference("trl issue 445, Introducing DataCollatorForCompletionOnlyLM", f"{_TRL}/pull/445"),
+        code={"batch": MASK_ALL_BUT_ANSWERS},
     ),
     Fault(
         "all-masked",
@@ -206,6 +286,7 @@ DATA = (
             "trl issue 1191, DataCollatorForCompletionOnlyLM fails when response_template contains pad_token",
             f"{_TRL}/issues/1191",
         ),
+        code={"batch": MASK_ALL_BUT_ANSWERS},
     ),
     Fault(
         "template-mismatch",
@@ -219,5 +300,13 @@ DATA = (
             "axolotl issue 1832, inst chat jinja template does not match prompt format used while training",
             "https://github.com/axolotl-ai-cloud/axolotl/issues/1832",
         ),
+        code={
+            "use": "prompts = [\n"
+            "    tokenizer.apply_chat_template(\n"
+            '        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True\n'
+            "    )\n"
+            "    for text in texts\n"
+            "]",
+        },
     ),
 )

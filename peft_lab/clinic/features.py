@@ -87,6 +87,25 @@ class Features:
         return tuple(row.rate for row in self.of.rows or () if row.rate is not None)
 
     @cached_property
+    def rising(self) -> bool:
+        """Whether every logged rate is above the one before, so that no warm-up was seen to end."""
+        steps = list(itertools.pairwise(self.rates))
+        return len(self.rates) >= FEWEST and all(before < after for before, after in steps)
+
+    @cached_property
+    def last_step(self) -> float:
+        """The last step that was logged; 0 where rows do not say."""
+        return max((row.step or 0 for row in self.of.rows or ()), default=0)
+
+    @cached_property
+    def steps(self) -> float | None:
+        """How many steps the run was to have, by its arguments or its log; ``None`` where neither says it."""
+        planned = self.number("max_steps")
+        if planned and planned > 0:
+            return planned
+        return self.of.planned or None
+
+    @cached_property
     def rate(self) -> float | None:
         """The rate that was asked for, else the largest that was logged."""
         asked = self.of.argument("learning_rate", "lr")

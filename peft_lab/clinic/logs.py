@@ -61,6 +61,16 @@ def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | N
     return _from_console(name, stripped)
 
 
+def planned_steps(text: str) -> float | None:
+    """``max_steps`` of a ``trainer_state.json``; ``None`` in other logs, and where it is not above 0."""
+    try:
+        found: Any = json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+    steps = _number(found.get("max_steps")) if isinstance(found, dict) else None
+    return steps if steps and math.isfinite(steps) and steps > 0 else None
+
+
 def _checked(name: str, rows: Iterable[Row]) -> tuple[Row, ...]:
     kept = tuple(row for row in rows if row.loss is not None or row.eval_loss is not None)
     if not kept:

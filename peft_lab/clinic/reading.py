@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab import disk
-from peft_lab.clinic.logs import Row, read_log
+from peft_lab.clinic.logs import Row, planned_steps, read_log
 from peft_lab.clinic.tensors import Tensor, read_tensors
 from peft_lab.errors import BadInput
 
@@ -40,13 +40,15 @@ class Material:
     Attributes:
         adapter: ``adapter_config.json``. arguments: of the training, by the names the script has for them.
         rows: what was logged, oldest first. messages: the lines of a console log that are no rows.
-        tensors: of the adapter file, by name. stored: its size in bytes.
+        planned: steps that the run was to have, as its log says. tensors: of the adapter file, by name. stored: its
+            size in bytes.
     """
 
     adapter: Mapping[str, Any] | None = None
     arguments: Mapping[str, Any] | None = None
     rows: tuple[Row, ...] | None = None
     messages: tuple[str, ...] | None = None
+    planned: float | None = None
     tensors: Mapping[str, Tensor] | None = None
     stored: int | None = None
     tokens: Tokens | None = None
@@ -97,6 +99,7 @@ def with_log(material: Material, name: str, content: bytes) -> Material:
     rows, messages = read_log(name, text)
     return replace(
         material,
+        planned=planned_steps(text) or material.planned,
         rows=(*(material.rows or ()), *rows) if rows or material.rows else material.rows,
         messages=material.messages if messages is None else (*(material.messages or ()), *messages),
         given=(*material.given, name),

@@ -86,7 +86,9 @@ def base(facts: Facts) -> Section:
     options = f"dtype=DTYPE, attn_implementation={literal(facts.attention)}"
     if facts.classifies:
         options = f"num_labels=len(LABELS), {options}"
-    if facts.task.images:
+    if facts.task.images or (
+        facts.classifies and not facts.entry.live
+    ):  # a head for other classes is replaced
         options += ", ignore_mismatched_sizes=True"
     quantised = facts.method.quantization(facts.values)
     before, settle, move = "", "", "model.to(DEVICE)"

@@ -38,9 +38,11 @@ def loading_code(known: RunOutcome) -> str:
     reader = "" if known.task.images else "tokenizer = AutoTokenizer.from_pretrained(BASE)\n"
     imports = ["torch", f"transformers:AutoModelFor{kind}"]
     options = f", num_labels={len(known.task.labels)}" if known.classifies else ""
-    if known.task.images:
+    if known.task.images or (
+        known.classifies and not known.entry.live
+    ):  # a head for other classes is replaced
         options += ", ignore_mismatched_sizes=True"
-    else:
+    if not known.task.images:
         imports.append("transformers:AutoTokenizer")
     how = known.method.quantization(known.values)
     before = settle = ""

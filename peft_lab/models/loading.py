@@ -19,6 +19,7 @@ from peft_lab.models import images, meta, quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
 from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
+from peft_lab.models.refusals import misshapen
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +108,9 @@ def load_base(
     entry = resolve(name)
     dtype, device = dtype or machine.compute_dtype(), machine.in_use()
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    options["ignore_mismatched_sizes"] = (
+        True  # a head for other classes is replaced; all else is refused below
+    )
     if quantization is not None:
         device.require_quantisation()
         options["quantization_config"] = _bitsandbytes(quantization)
@@ -116,8 +120,6 @@ def load_base(
     if attention is not None:
         options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)
-    if entry.kind == "vision":
-        options["ignore_mismatched_sizes"] = True  # of a head for other classes; all else is looked at below
     if num_labels is not None:
         options["num_labels"] = num_labels
     with _verified(source):
@@ -127,7 +129,7 @@ def load_base(
             raise BadInput(
                 f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
             ) from error
-        _require_whole(name, [*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+        _require_whole(name, told["missing_keys"], told["mismatched_keys"])
         reader = _reader(entry, source)
     if quantization is None:
         model.to(device.kind)
@@ -177,9 +179,13 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _require_whole(name: str, missing: Iterable[str]) -> None:
-    """Raises BadInput for weights that lack a part of the model, which transformers fills with random numbers. What
-    stands between an encoder and its head is often not published, and is random with the head."""
+def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raises BadInput for weights that lack a part of the model or hold it in another shape (name, stored shape, the
+    model's), which transformers fills with random numbers. What stands between an encoder and its head is often not
+    published, and is random with the head."""
+    for key, stored, wanted in sorted(misfits):
+        if not in_head(key):
+            raise misshapen(f"The weights file of '{name}'", key, stored, wanted, "model")
     absent = sorted(key for key in missing if not in_head(key) and "pooler" not in key)
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""

@@ -46,6 +46,17 @@ def log(losses: Sequence[float], norm: float = 1.0, rate: float = 1e-3) -> bytes
     return json.dumps({"log_history": rows}).encode()
 
 
+def schedule(rates: Sequence[float], steps: int = 0) -> bytes:
+    """A ``trainer_state.json`` of a loss that stays where it was."""
+    rows = [
+        {"step": n + 1, "loss": FLAT[n % 40], "grad_norm": 1.0, "learning_rate": rate}
+        for n, rate in enumerate(rates)
+    ]
+    return json.dumps(
+        {"log_history": rows, "global_step": len(rows)} | ({"max_steps": steps} if steps else {})
+    ).encode()
+
+
 def material(
     config: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -99,6 +110,7 @@ SHOWN: dict[str, dict[str, Any]] = {
     "never-trained": {"tensors": weights(0.0)},
     "optimizer-without-adapter": {"tensors": weights(0.0), "text": log(FLAT)},
     "rate-stays-zero": {"text": log(FLAT, rate=0.0), "tensors": weights(0.0)},
+    "warm-up-too-long": {"arguments": {**ARGUMENTS, "warmup_steps": 4000}},
     "rate-too-low": {"text": log(FLAT, rate=1e-6), "arguments": {"learning_rate": 1e-6}},
     "rate-too-high": {"text": log([0.7 + 0.1 * n for n in range(40)]), "arguments": {"learning_rate": 0.5}},
     "fp16-weights": {"text": log([0.7, math.nan, *[math.nan] * 20])},
@@ -125,6 +137,57 @@ def test_a_fault_that_files_show_comes_first(fault: str) -> None:
     found = diagnose(healthy(**SHOWN[fault]))
     assert first(found) == fault
     assert found.suspicions[0].probability >= SUSPECTED
+
+
+RISING = [2e-4 * n / 4000 for n in range(40)]
+FALLING_EARLY = [max(0.0, 1e-3 * (1 - n / 8)) for n in range(40)]
+SCHEDULES: dict[str, tuple[str, dict[str, Any], bytes | None]] = {
+    "4,000 steps of warm-up in 40, and the log alone": ("warm-up-too-long", {}, schedule(RISING, 40)),
+    "the same without a word on its length": ("warm-up-too-long", {}, schedule(RISING)),
+    "beside its rate": ("warm-up-too-long", {"learning_rate": 2e-4}, schedule(RISING)),
+    "as long as the run": (
+        "warm-up-too-long",
+        {"learning_rate": 1e-3},
+        schedule([1e-3 * n / 40 for n in range(40)], 40),
+    ),
+    "arguments alone": ("warm-up-too-long", {"warmup_steps": 4000, "max_steps": 40}, None),
+    "a share of 1": ("warm-up-too-long", {"warmup_ratio": 1.0, "max_steps": 40}, None),
+    "a share under the name of steps": ("warm-up-too-long", {"warmup_steps": 0.95}, None),
+    "over after a fifth": ("rate-stays-zero", {"learning_rate": 1e-3}, schedule(FALLING_EARLY, 40)),
+    "never begun": ("rate-stays-zero", {}, schedule([0.0] * 40)),
+}
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_a_schedule_that_does_not_reach_its_rate_is_found(case: str) -> None:
+    fault, arguments, text = SCHEDULES[case]
+    found = diagnose(material(arguments=arguments or None, text=text))
+    assert first(found) == fault and found.suspicions[0].probability >= SUSPECTED
+    with_adapter = diagnose(
+        material(config=CONFIG, arguments=arguments or None, text=text, tensors=weights())
+    )
+    assert first(with_adapter) == fault
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        [min(1e-3, 1e-4 * n) for n in range(40)],  # a warm-up and a constant
+        [1e-3 * (1 - n / 40) for n in range(1, 41)],  # linear, 0 in the last row
+        [1e-3 * (1 + math.cos(math.pi * n / 40)) / 2 for n in range(1, 41)],
+        [1e-3 * (0.5 + 0.5 * math.sin(n / 3)) for n in range(40)],  # in circles
+        [1e-4 * n for n in range(5)],  # few rows
+    ],
+)
+def test_other_schedules_are_let_be(rates: list[float]) -> None:
+    found = diagnose(
+        material(text=schedule(rates, len(rates)), arguments={"warmup_steps": 10, "max_steps": 40})
+    )
+    assert not {each.fault.name for each in found.suspicions} & {"warm-up-too-long", "rate-stays-zero"}
+
+
+def test_the_state_of_a_checkpoint_in_the_warm_up_is_no_fault() -> None:
+    assert not diagnose(material(text=schedule(RISING, 8000))).found
 
 
 SAID = {

@@ -150,6 +150,30 @@ def test_weights_of_another_model_are_not_filled_up_with_random_numbers(
         course.prepare(asked(folder, rows).complete())
 
 
+def test_a_tensor_in_another_shape_is_named_with_both_and_a_head_for_other_classes_is_not(
+    bert: Path, tmp_path: Path, rows: dict[str, str]
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "mine"
+    shutil.copytree(bert, folder)
+    tensors = load_file(folder / "model.safetensors")
+    prefix = "" if any(name.startswith("encoder.") for name in tensors) else "bert."
+    width = tensors[f"{prefix}embeddings.word_embeddings.weight"].shape[1]
+    save_file(
+        {**tensors, "classifier.weight": torch.ones(7, width)}, folder / "model.safetensors", {"format": "pt"}
+    )
+    course.prepare(asked(folder, rows).complete())
+    name = f"{prefix}encoder.layer.1.intermediate.dense.weight"
+    out, inner = tensors[name].shape
+    save_file({**tensors, name: tensors[name].T.contiguous()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        BadInput, match=rf"layer\.1\.intermediate\.dense\.weight' as {inner} × {out}, .* {out} × {inner}"
+    ):
+        course.prepare(asked(folder, rows).complete())
+
+
 def test_a_tokenizer_of_another_model_is_told(bert: Path, tmp_path: Path, rows: dict[str, str]) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(bert, folder)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.clinic.cases import Case, all_cases, get_case
+from peft_lab.clinic.fault import MOMENTS
+from peft_lab.clinic.faults import all_faults
 from peft_lab.errors import UnknownName
 from peft_lab.learners.schedule import Learners
 from peft_lab.ui.clinic.progress import solved
 from tests.ui.test_choose import opened, told
+from tools.clinic_made.faults import SPOILS
+from tools.clinic_made.in_use import USED
+from tools.make_clinic import UNSHOWN
 
 
 def everything(app: AppTest) -> str:
@@ -38,6 +45,8 @@ def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
     assert not app.exception
     assert "Found in" in everything(app) and "with 0 hints" in everything(app)
     assert "Beside a healthy run" in told(app) and first.fault.reference.url in told(app)
+    for moment, lines in first.fault.code.items():
+        assert lines in everything(app) and MOMENTS[moment] in everything(app).replace("\\", "")
     kept = solved(Learners(), "Me")[first.fault.name]
     assert kept["right"] and kept["hints"] == 0
 
@@ -75,6 +84,30 @@ def test_every_case_has_both_runs_and_can_be_told_from_the_healthy_one() -> None
         assert case.packages["peft"] and case.made
     with pytest.raises(UnknownName):
         get_case("0")
+
+
+def test_no_case_gives_its_fault_away() -> None:
+    """No two words of its title stand together in what is shown, no field is the fault itself, and faults that look
+    alike are among the choices."""
+
+    def words(text: str) -> list[str]:
+        return [
+            word for word in re.findall(r"[a-z0-9_]+", text.lower()) if word not in ("the", "is", "a", "of")
+        ]
+
+    for case in all_cases():
+        shown = case.faulty
+        fields = [f"{name} {value}" for name, value in {**shown.config, **shown.arguments}.items()]
+        said = {pair for line in (*shown.console, *fields) for pair in itertools.pairwise(words(line))}
+        assert not said & set(itertools.pairwise(words(case.fault.title))), case.fault.name
+        assert "lora_alpha" not in {*shown.config, *shown.arguments}
+        assert {case.fault.name, *case.fault.like} <= {fault.name for fault in case.options()}
+    alike = {name: fault.like for name, fault in all_faults().items() if fault.like}
+    assert {"alpha-zero", "fp16-unscale", "warm-up-too-long"} <= alike.keys()
+
+
+def test_every_fault_with_a_case_of_its_own_is_shown() -> None:
+    assert {*SPOILS, *USED} - set(UNSHOWN) == {case.fault.name for case in all_cases()}
 
 
 def test_cases_are_small() -> None:

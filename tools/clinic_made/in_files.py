@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import random
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peft_lab.models.quantise import settle
 from tools.clinic_made.runs import Ran, loading_console, run
-from tools.clinic_made.setup import ENCODER, Setup, base_of, config_of
+from tools.clinic_made.setup import ENCODER, Setup, base_of, config_of, fold, mended
 from tools.clinic_made.spoils import spoil
 
 
@@ -61,9 +63,9 @@ def compiled(setup: Setup, chance: random.Random, folder: Path) -> Ran:
     import torch
     from peft import get_peft_model_state_dict
 
-    def save(model: Any, where: Path) -> None:
+    def save(compiled: Any, where: Path) -> None:
+        model = compiled._orig_mod
         model.save_pretrained(where)
-        compiled: Any = torch.compile(model)
         whole = compiled.state_dict()
         kept = get_peft_model_state_dict(model)
         names = {name for name in whole if name.removeprefix("_orig_mod.").replace(".default", "") in kept}
@@ -71,16 +73,17 @@ def compiled(setup: Setup, chance: random.Random, folder: Path) -> Ran:
             where / "adapter_model.safetensors", {name.replace(".default", ""): whole[name] for name in names}
         )
 
-    return run(replace(setup, save=save), folder)
+    return run(replace(setup, handed=torch.compile, save=save), folder)
 
 
 @spoil("vocabulary-not-saved")
 def vocabulary(setup: Setup, chance: random.Random, folder: Path) -> Ran:
-    ran = run(setup, folder)
-    tokenizer = ran.base.tokenizer
-    tokenizer.add_tokens([f"<new_{number}>" for number in range(chance.randrange(1, 20))])
-    tokenizer.save_pretrained(folder)
-    return ran
+    new = tuple(f"<new_{number}>" for number in range(chance.randrange(1, 20)))
+
+    def grow(model: Any) -> None:
+        model.resize_token_embeddings(model.config.vocab_size + len(new))
+
+    return run(replace(setup, tokens=new, before=grow), folder)
 
 
 @spoil("base-changed")
@@ -115,6 +118,26 @@ def wrong_base(setup: Setup, chance: random.Random, folder: Path) -> Ran:
     return loading_console(ran, lambda: PeftModel.from_pretrained(other, str(folder)))
 
 
+@spoil("merged-into-4-bit")
+def merged_into_4_bit(setup: Setup, chance: random.Random, folder: Path) -> Ran:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    named = folder / "base"
+    published: Any = base_of(setup).model
+    published.save_pretrained(named)
+    ran = run(replace(setup, named=str(named)), folder)
+
+    def merge() -> Any:
+        base = AutoModelForCausalLM.from_pretrained(
+            named, quantization_config=BitsAndBytesConfig(load_in_4bit=True)
+        )
+        settle(base)
+        return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+
+    return loading_console(ran, merge)
+
+
 @spoil("fresh-then-loaded")
 def fresh_then_loaded(setup: Setup, chance: random.Random, folder: Path) -> Ran:
     from peft import PeftModel, get_peft_model
@@ -128,8 +151,8 @@ def fresh_then_loaded(setup: Setup, chance: random.Random, folder: Path) -> Ran:
 def tied_head(setup: Setup, chance: random.Random, folder: Path) -> Ran:
     ran = run(replace(setup, targets=("lm_head", *setup.targets)), folder)
 
-    def merge() -> None:
-        ran.model.merge_and_unload()
+    def merge() -> Any:
+        return deepcopy(ran.model).merge_and_unload()
 
     merged = loading_console(ran, merge)
     return replace(merged, console=ran.console + merged.console)
@@ -137,13 +160,26 @@ def tied_head(setup: Setup, chance: random.Random, folder: Path) -> Ran:
 
 @spoil("right-padding")
 def right_padding(setup: Setup, chance: random.Random, folder: Path) -> Ran:
-    import torch
-
+    """``used``: the logits with which generate begins, of a short prompt alone and in a batch with a longer one."""
     ran = run(setup, folder)
+    tokenizer: Any = ran.base.tokenizer
+    tokenizer.padding_side = "right"
+    mended(setup, "use", model=ran.model, tokenizer=tokenizer)
 
-    def write() -> None:
-        ids = torch.tensor([[5, 6, 7, 8], [9, 10, 2, 2]])
-        ran.model.generate(input_ids=ids, attention_mask=(ids != 2).long(), max_new_tokens=2, pad_token_id=2)
+    def write(texts: list[str]) -> Any:
+        rows: Any = tokenizer(texts, padding=True, return_tensors="pt")
+        ids, mask = rows["input_ids"], rows["attention_mask"]
+        ids = ids.clone().apply_(lambda token: fold(token, tokenizer.eos_token_id))
+        ids[mask == 0] = 2
+        written = ran.model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=2, pad_token_id=2, do_sample=False,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        return written.logits[0][0]
+
+    def both() -> Any:
+        short, long = "At 8 pm", "At 8 pm Walter will pick up 3 large cakes."
+        return write([short]), write([short, long])
 
     with warnings.catch_warnings():
-        return loading_console(ran, write)
+        return loading_console(ran, both)

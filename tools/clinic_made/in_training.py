@@ -11,8 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tools.clinic_made.runs import Ran, loading_console, run
-from tools.clinic_made.setup import ENCODER, TARGETS, Setup, config_of
+from tools.clinic_made.runs import Ran, loading_console, run, stored
+from tools.clinic_made.setup import (
+    ENCODER,
+    TARGETS,
+    Setup,
+    base_of,
+    collator,
+    config_of,
+    mended,
+    rows_of,
+)  # fmt: skip
 from tools.clinic_made.spoils import spoil
 
 
@@ -30,7 +39,13 @@ def rate_too_low(setup: Setup, chance: random.Random, folder: Path) -> Ran:
 
 @spoil("rate-stays-zero")
 def rate_stays_zero(setup: Setup, chance: random.Random, folder: Path) -> Ran:
-    return run(replace(setup, warmup=setup.steps * chance.choice([100, 1000, 10000])), folder)
+    """The schedule is planned for a few updates, or for none."""
+    return run(replace(setup, planned=chance.choice([0, setup.steps // 10])), folder)
+
+
+@spoil("warm-up-too-long")
+def warm_up_too_long(setup: Setup, chance: random.Random, folder: Path) -> Ran:
+    return run(replace(setup, warmup=setup.steps * chance.choice([10, 100, 1000])), folder)
 
 
 @spoil("fp16-weights")
@@ -70,12 +85,13 @@ def frozen(setup: Setup, chance: random.Random, folder: Path) -> Ran:
 def loaded_frozen(setup: Setup, chance: random.Random, folder: Path) -> Ran:
     from peft import PeftModel
 
-    first = run(setup, folder / "first")
+    first = run(replace(setup, mend={}), folder / "first")
 
     def reload(model: Any) -> Any:
         return PeftModel.from_pretrained(model.unload(), str(first.folder))
 
-    return run(replace(setup, after=reload, told={"adapter_name_or_path": "out/first"}), folder)
+    told = {"adapter_name_or_path": "out/first"}
+    return run(replace(setup, after=reload, resumed=first.folder, told=told), folder)
 
 
 @spoil("optimizer-without-adapter")
@@ -151,16 +167,31 @@ def dtype_mismatch(setup: Setup, chance: random.Random, folder: Path) -> Ran:
 
 @spoil("fp16-unscale")
 def fp16_unscale(setup: Setup, chance: random.Random, folder: Path) -> Ran:
-    """The scaler is torch's own, for the CPU; Trainer asks for a GPU before it makes one."""
+    """Trainer asks for a GPU before it makes a scaler: its loop is written out, with torch's own for the CPU."""
     import torch
+    from peft import get_peft_model
 
-    ran = run(replace(setup, steps=2, told={"fp16": True, "dtype": "float16"}), folder)
+    setup = replace(setup, dtype="float16", told={"fp16": True, "dtype": "float16"})
+    base = base_of(setup)
+    model: Any = get_peft_model(base.model, config_of(setup), autocast_adapter_dtype=False)
+    mended(setup, "model", model=model)
+    stored(setup, base, model, folder)
+    rows, collate, log = rows_of(setup, base), collator(setup, base), list[dict[str, Any]]()
 
-    def step() -> None:
-        weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
+    def train() -> Any:
+        model.print_trainable_parameters()
         scaler = torch.amp.GradScaler("cpu")
-        optimizer = torch.optim.SGD([weight], lr=0.1)
-        scaler.scale((weight * weight).sum()).backward()
-        scaler.unscale_(optimizer)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=setup.rate)
+        for step in range(setup.steps):
+            with torch.autocast("cpu", torch.float16):
+                loss = model(**collate(rows[step * setup.batch : (step + 1) * setup.batch])).loss
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            log.append({"step": step + 1, "loss": float(loss), "learning_rate": setup.rate})
+        return model
 
-    return loading_console(ran, step)
+    done = loading_console(Ran(setup, base, model, [], "", False, folder), train)
+    return replace(done, rows=log, failed=done.used is None)

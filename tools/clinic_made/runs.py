@@ -18,7 +18,7 @@ from typing import Any
 
 from peft_lab.models import loading
 from peft_lab.runs.course import seed_everything
-from tools.clinic_made.setup import TINY, Setup, base_of, collator, config_of, rows_of
+from tools.clinic_made.setup import TINY, Setup, base_of, collator, config_of, mended, rows_of
 
 
 class Console:
@@ -55,22 +55,27 @@ class Console:
             self.text.write(f"{Path(filename).name}:{line}: {category.__name__}: {message}\n")
 
 
-def wrapped(setup: Setup, base: loading.Base) -> Any:
+def wrapped(setup: Setup, base: loading.Base, folder: Path) -> Any:
     """The model that is trained."""
     from peft import get_peft_model
 
     config = config_of(setup)
     if setup.before is not None:
         setup.before(base.model)
+    mended(setup, "config", base=base.model, config=config, tokenizer=base.tokenizer, new_tokens=setup.tokens)
+    otherwise = mended(setup, "wrap", base=base.model, config=config, folder=setup.resumed)
+    if otherwise is not None:
+        return otherwise["model"]
     model = base.model if config is None else get_peft_model(base.model, config)
     if setup.after is not None:
         model = setup.after(model) or model
+    mended(setup, "model", model=model, start=folder / "start")
     return model
 
 
 def trainer_of(setup: Setup, base: loading.Base, model: Any, optimizer: Any, folder: Path) -> Any:
     """Trainer with the setup's arguments."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments, get_scheduler
 
     class Summed(Trainer):
         """With a loss of one's own that is a mean whatever the number of passes."""
@@ -79,7 +84,9 @@ def trainer_of(setup: Setup, base: loading.Base, model: Any, optimizer: Any, fol
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             outputs = model(**inputs)
-            return (outputs.loss, outputs) if return_outputs else outputs.loss
+            found = mended(setup, "loss", loss=outputs.loss, arguments=self.args)
+            loss = outputs.loss if found is None or not model.training else found["loss"]
+            return (loss, outputs) if return_outputs else loss
 
     passed = {name: setup.told[name] for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs")
               if name in setup.told}  # fmt: skip
@@ -91,10 +98,18 @@ def trainer_of(setup: Setup, base: loading.Base, model: Any, optimizer: Any, fol
         eval_strategy="steps" if setup.evaluate else "no", eval_steps=setup.steps, prediction_loss_only=True,
         optim=setup.optim, **passed,
     )  # fmt: skip
+    mended(setup, "arguments", arguments=arguments)
+    scheduler = None
+    if setup.planned is not None:
+        optimizer = optimizer or Trainer(model=model, args=arguments).create_optimizer()
+        scheduler = get_scheduler(setup.schedule, optimizer, setup.warmup, setup.planned)
+    found = mended(setup, "optimizer", model=model, arguments=arguments, optimizer=optimizer)
+    if found is not None:
+        optimizer, scheduler = found["optimizer"], found.get("scheduler")
     made = (Summed if setup.summed else Trainer)(
         model=model, args=arguments, train_dataset=rows_of(setup, base), data_collator=collator(setup, base),
         eval_dataset=rows_of(setup, base, held_out=True) if setup.evaluate else None,
-        optimizers=(optimizer, None),
+        optimizers=(optimizer, scheduler),
     )  # fmt: skip
     if setup.summed:
         made.model_accepts_loss_kwargs = True
@@ -112,6 +127,7 @@ class Ran:
     console: str
     failed: bool
     folder: Path
+    used: Any = None
 
 
 def run(setup: Setup, folder: Path) -> Ran:
@@ -129,7 +145,7 @@ def run(setup: Setup, folder: Path) -> Ran:
             else None
         )
         seed_everything(setup.seed)
-        model = wrapped(setup, base)
+        model = wrapped(setup, base, folder)
         if setup.method != "full":
             model.print_trainable_parameters()
         trainer = trainer_of(setup, base, model, optimizer, folder)
@@ -138,28 +154,37 @@ def run(setup: Setup, folder: Path) -> Ran:
     rows = [] if trainer is None else list(trainer.state.log_history)
     if trainer is not None and not failed:
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
+    stored(setup, base, model, folder)
+    return Ran(setup, base, model, rows, console.text.getvalue(), failed, folder)
+
+
+def stored(setup: Setup, base: loading.Base, model: Any, folder: Path) -> None:
+    """Save what a run leaves: adapter, tokenizer, arguments. ``model``: ``None`` where there is none."""
     if model is not None and setup.method != "full":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            (setup.save or (lambda made, where: made.save_pretrained(where)))(model, folder)
+            made = setup.handed(model) if setup.handed else model
+            if mended(setup, "save", model=made, folder=folder, start=folder / "start") is None:
+                (setup.save or (lambda made, where: made.save_pretrained(where)))(made, folder)
         for name in ("README.md",):
             (folder / name).unlink(missing_ok=True)
         base.tokenizer.save_pretrained(folder)
         if setup.model == TINY:  # another model's, folded: its vocabulary says nothing about this one
             (folder / "tokenizer.json").unlink()
     write_arguments(setup, folder)
-    return Ran(setup, base, model, rows, console.text.getvalue(), failed, folder)
 
 
 def loading_console(ran: Ran, load: Callable[[], object]) -> Ran:
-    """What the console shows while something is loaded or used, in place of the training's."""
-    console = Console()
+    """What the console shows while something is loaded or used, in place of the training's. ``used`` is what
+    ``load`` gives back, or what mends it makes; ``None`` where that fails."""
+    console, used = Console(), None
     try:
         with console.listening():
-            load()
+            instead = mended(ran.setup, "load", base=base_of(ran.setup).model, folder=ran.folder)
+            used = load() if instead is None else instead["model"]
     except (RuntimeError, ValueError, KeyError, TypeError):
         pass
-    return replace(ran, console=console.text.getvalue(), rows=[], failed=True)
+    return replace(ran, console=console.text.getvalue(), rows=[], failed=True, used=used)
 
 
 def write_arguments(setup: Setup, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from peft_lab.clinic.fault import Moment
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs.course import seed_everything
@@ -40,7 +41,10 @@ class Setup:
             id), "nothing".
         config: fields of the adapter's config that are set otherwise. told: training arguments that are written down.
         before: told the model before it is wrapped, after: the wrapped one; save: in place of ``save_pretrained``.
-        trainer: attributes for Trainer's subclass.
+        planned: updates that the schedule is planned for; ``None``: those that are made. resumed: an adapter that was
+            saved before. handed: what is made of the model before it is saved. tokens: added to the tokenizer, each in
+            some rows. template: of chats, in which prompts are written. named: the base, in the adapter's config.
+        mend: lines that mend it, by :data:`peft_lab.clinic.fault.MOMENTS`.
     """
 
     model: str = ENCODER
@@ -68,6 +72,13 @@ class Setup:
     before: Callable[[Any], None] | None = None
     after: Callable[[Any], Any] | None = None
     save: Callable[[Any, Path], None] | None = None
+    planned: int | None = None
+    resumed: Path | None = None
+    handed: Callable[[Any], Any] | None = None
+    tokens: tuple[str, ...] = ()
+    template: str = ""
+    named: str = ""
+    mend: Mapping[Moment, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -80,7 +91,7 @@ def base_of(setup: Setup) -> loading.Base:
 
     seed_everything(setup.seed)
     if setup.model == TINY:
-        return tiny(setup.dtype)
+        return fitted(setup, tiny(setup.dtype))
     labels = 2 if setup.kind == "classification" else None
     base = loading.load_base(setup.model, labels, dtype=getattr(torch, setup.dtype), attention="eager")
     model: Any = base.model
@@ -89,7 +100,26 @@ def base_of(setup: Setup) -> loading.Base:
     if setup.layers:  # the first layers of the real model: enough to learn from, and quick
         model.bert.encoder.layer = model.bert.encoder.layer[: setup.layers]
         model.config.num_hidden_layers = setup.layers
+    return fitted(setup, base)
+
+
+def fitted(setup: Setup, base: loading.Base) -> loading.Base:
+    """The same base, its tokenizer with what the setup adds to it."""
+    if setup.named:
+        model: Any = base.model
+        model.config.name_or_path = model.name_or_path = setup.named
+    base.tokenizer.chat_template = setup.template or base.tokenizer.chat_template
+    if setup.tokens:
+        base.tokenizer.add_tokens(list(setup.tokens))
     return base
+
+
+def mended(setup: Setup, moment: Moment, **names: Any) -> dict[str, Any] | None:
+    """Run the lines that mend this moment, which find ``names``, and give all names after it; ``None`` without any."""
+    if moment not in setup.mend:
+        return None
+    exec(compile(setup.mend[moment], f"<fix: {moment}>", "exec"), names)
+    return names
 
 
 def tiny(dtype: str) -> loading.Base:
@@ -111,7 +141,7 @@ def _writers_tokenizer() -> Any:
 
 
 @cache
-def _splits(task: str) -> Any:
+def splits_of(task: str) -> Any:
     return get_task(task).load()
 
 
@@ -178,7 +208,7 @@ def config_of(setup: Setup) -> Any:
 def rows_of(setup: Setup, base: loading.Base, held_out: bool = False) -> list[dict[str, Any]]:
     """Encoded rows with their labels, masked as the setup has it."""
     task = get_task(setup.task)
-    split = _splits(setup.task)
+    split = splits_of(setup.task)
     wanted = split.test[:16] if held_out else split.train[: setup.steps * setup.batch * setup.accumulate]
     length = 32 if setup.kind == "classification" else min(96, task.max_length)
     encoded = batches.encode(task, wanted, base.tokenizer, length)
@@ -186,6 +216,12 @@ def rows_of(setup: Setup, base: loading.Base, held_out: bool = False) -> list[di
         encoded = [
             replace(row, ids=tuple(fold(each, base.tokenizer.eos_token_id) for each in row.ids))
             for row in encoded
+        ]
+    if setup.tokens:  # behind [CLS], one a row
+        new: Any = base.tokenizer.convert_tokens_to_ids(list(setup.tokens))
+        encoded = [
+            replace(row, ids=(row.ids[0], new[number % len(new)], *row.ids[1:]))
+            for number, row in enumerate(encoded)
         ]
     return [{"row": row} for row in encoded]
 
@@ -222,6 +258,8 @@ def collator(setup: Setup, base: loading.Base) -> Callable[[list[dict[str, Any]]
             labels[labels == pad] = IGNORED
         if setup.mask == "nothing":
             labels[:] = IGNORED
-        return {"input_ids": ids, "attention_mask": attention, "labels": labels}
+        batch = {"input_ids": ids, "attention_mask": attention, "labels": labels}
+        mended(setup, "batch", batch=batch, prompt_lengths=[row.prompt for row in rows])
+        return batch
 
     return collate

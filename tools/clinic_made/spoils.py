@@ -15,7 +15,7 @@ SPOILS: dict[str, Spoil] = {}
 NEEDS = {"head-not-saved": ENCODER, "vocabulary-not-saved": ENCODER,
          "pad-is-eos": TINY, "prompt-not-masked": TINY, "all-masked": TINY,
          "accumulation-not-averaged": TINY, "checkpointing-no-grad": TINY, "right-padding": TINY,
-         "tied-head-merged": TINY}  # fmt: skip
+         "tied-head-merged": TINY, "merged-into-4-bit": TINY}  # fmt: skip
 
 
 def spoil(fault: str) -> Callable[[Spoil], Spoil]:

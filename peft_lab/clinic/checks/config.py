@@ -79,29 +79,6 @@ def length_of_outputs(seen: Features) -> Iterator[Evidence]:
         yield Evidence("pad-is-eos", SOME, text)
 
 
-@check("rows", "arguments")
-def warm_up(seen: Features) -> Iterator[Evidence]:
-    """A warm-up that is longer than the run."""
-    warm = seen.number("warmup_steps")
-    steps = seen.number("max_steps") or max((row.step or 0 for row in seen.of.rows or ()), default=0)
-    if warm and steps and warm > 5 * steps > 0:
-        yield Evidence("rate-stays-zero", STRONG, f"warmup_steps is {warm:g}, the run has {steps:g} steps")
-
-
-@check("rows")
-def logged_rates(seen: Features) -> Iterator[Evidence]:
-    """What was logged, against what was asked for."""
-    if len(seen.rates) < 3:
-        return
-    top, asked = max(seen.rates), seen.number("learning_rate", "lr")
-    if top == 0:
-        yield Evidence("rate-stays-zero", PROOF, f"learning_rate is 0 in all {len(seen.rates)} logged rows")
-    elif asked and top < asked / 20:
-        yield Evidence(
-            "rate-stays-zero", PROOF, f"learning_rate was to be {asked:g}; the largest logged is {top:g}"
-        )
-
-
 @check("arguments")
 def half_precision(seen: Features) -> Iterator[Evidence]:
     """Weights loaded in fp16. Mixed precision alone (fp16=True) keeps what is trained in fp32."""

@@ -49,7 +49,9 @@ def climbing(seen: Features) -> Iterator[Evidence]:
 def rate_against_band(seen: Features) -> Iterator[Evidence]:
     """A rate outside what the method is run with, and what the curve says to it."""
     band, rate = BANDS.get(seen.method), seen.rate
-    if band is None or not rate:
+    if (
+        band is None or not rate or (seen.rising and rate == max(seen.rates))
+    ):  # not the rate that was asked for
         return
     low, high = band
     learned = seen.curve is not None and seen.curve.fall > 0.15

@@ -21,6 +21,7 @@ from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.methods.shared import adapters_library as library
 from peft_lab.methods.shared import bottleneck, own_format
 from peft_lab.models import heads
+from peft_lab.models.refusals import misshapen
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def put(model: torch.nn.Module, shape: ModelShape, folder: Path, task_type: Task
     if odd := sorted(state.keys() ^ expected.keys()):
         what = "lacks" if odd[0] in expected else "also holds"
         raise BadInput(f"The weights of this folder are not whole: it {what} '{odd[0]}'.", library.FIELD)
+    own_format.require_same({theirs: own[ours] for theirs, ours in expected.items()}, state)
     own_format.copy_into(own, {ours: state[theirs] for theirs, ours in expected.items()})
     _put_head(model, folder, task_type)
 
@@ -148,6 +150,8 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
         return
     for key, tensor in state.items():
         known = parameters.get(key)
+        if known is not None and known.shape != tensor.shape:
+            raise misshapen("This folder", key, tensor.shape, known.shape, library.FIELD)
         if known is not None and not torch.equal(known, tensor.to(known.dtype)):
             raise BadInput(
                 f"This folder holds an output head of its own: '{key}' is not the base's. It is not exchanged here.",

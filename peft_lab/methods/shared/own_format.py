@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.models.heads import in_head
+from peft_lab.models.refusals import misshapen
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +99,10 @@ def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.T
 def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
     """Raises :class:`BadInput` for a tensor of ``state`` that ``own`` has not got in the same shape."""
     for name, tensor in state.items():
-        if name not in own or own[name].shape != tensor.shape:
-            shape = tuple(tensor.shape)
-            raise BadInput(f"The adapter holds '{name}' {shape}, which this model does not have.", "adapter")
+        if name not in own:
+            raise BadInput(f"The adapter holds '{name}', which this model does not have.", "adapter")
+        if own[name].shape != tensor.shape:
+            raise misshapen("The adapter", name, tensor.shape, own[name].shape)
 
 
 def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:

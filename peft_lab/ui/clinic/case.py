@@ -12,7 +12,7 @@ from peft_lab.clinic.faults import all_faults
 from peft_lab.learners.schedule import Learners
 from peft_lab.ui import state
 from peft_lab.ui.clinic.progress import SCOPE, record
-from peft_lab.ui.clinic.symptoms import beside, symptoms
+from peft_lab.ui.clinic.symptoms import beside, show_fix, symptoms
 from peft_lab.ui.foreign import plain
 
 
@@ -106,7 +106,7 @@ def _explained(case: Case, before: dict[str, Any]) -> None:
         st.warning(f"You said “{plain(guess.title if guess else '')}”. It is something else.")
     st.markdown(f"## {plain(fault.title)}")
     st.markdown(plain(fault.why))
-    st.markdown(f"**What mends it.** {plain(fault.fix)}")
+    show_fix(fault)
     st.markdown(f"**Met in** [{plain(fault.reference.title)}]({fault.reference.url})")
     beside(case)
     if st.button("Try again", icon=":material/replay:", key="clinic-again"):

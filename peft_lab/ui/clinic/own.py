@@ -8,6 +8,7 @@ from peft_lab.clinic import reading
 from peft_lab.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose
 from peft_lab.clinic.reliability import in_words
 from peft_lab.errors import PeftLabError
+from peft_lab.ui.clinic.symptoms import show_fix
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.units import Source
@@ -72,5 +73,5 @@ def _suspicion(each: Suspicion) -> None:
         st.caption(f"{in_words(each.probability)} {figures.badge(Source.MEASURED)}")
         for text in each.evidence:
             st.markdown(f":material/search: {plain(text)}")
-        st.markdown(f"**What mends it.** {plain(each.fault.fix)}")
+        show_fix(each.fault)
         st.markdown(f"**Met in** [{plain(each.fault.reference.title)}]({each.fault.reference.url})")

@@ -10,6 +10,7 @@ import streamlit as st
 
 from peft_lab import palette
 from peft_lab.clinic.cases import Case, Shown
+from peft_lab.clinic.fault import MOMENTS, Fault
 from peft_lab.methods import get_method
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.listing import listing
@@ -49,6 +50,16 @@ def beside(case: Case) -> None:
             _console(run, title)
             _settings(run, title)
             _tensors(run)
+
+
+def show_fix(fault: Fault) -> None:
+    """The fix in words, and as code with the places it belongs to."""
+    st.markdown(f"**Fix.** {plain(fault.fix)}")
+    for moment, lines in fault.code.items():
+        st.caption(f"This code goes {plain(MOMENTS[moment])}:")
+        listing(lines, f"fix-{fault.name}-{moment}", WIDE)
+    if fault.code:
+        st.caption("A test runs it on a small case of this fault and checks that the fault is gone.")
 
 
 def _curve(runs: dict[str, Shown], key: str) -> None:

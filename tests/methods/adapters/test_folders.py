@@ -26,6 +26,7 @@ from peft_lab.models.shapes import ModelShape
 from tests.assets import adapters_folders as saved
 from tests.assets import adapters_library as made
 from tests.methods.adapters.test_library import CASES, CLOSE, FOUND, SPEC, adapted, built
+from tests.methods.test_misshapen import swapped
 
 STORED: dict[str, Any] = json.loads(saved.FILE.read_text("utf-8"))
 PYTHON = os.environ.get("PEFT_LAB_ADAPTERS_PYTHON", "")
@@ -74,6 +75,16 @@ def test_the_head_of_a_folder_is_taken(tmp_path: Path) -> None:
     save_file({name: tensor + 1 for name, tensor in head.items()}, str(folder / library_files.HEAD[0]))
     first, second = (saved.logits(*opened(each)) for each in (saved.FOLDER / saved.CLASSIFIER, folder))
     assert first != pytest.approx(second, abs=0.1)
+
+
+@pytest.mark.parametrize("file", [library_files.WEIGHTS[0], library_files.HEAD[0]])
+def test_a_tensor_turned_round_is_named_as_in_the_folder(file: str, tmp_path: Path) -> None:
+    folder = tmp_path / saved.CLASSIFIER
+    shutil.copytree(saved.FOLDER / saved.CLASSIFIER, folder)
+    name, before, after = swapped(folder / file)
+    shapes = [" × ".join(map(str, each)) for each in (after, before)]
+    with pytest.raises(BadInput, match=rf"'{library.bare(name)}' as {shapes[0]}, .* {shapes[1]}\."):
+        opened(folder)
 
 
 @pytest.mark.parametrize(("model_type", "placement"), CASES)
