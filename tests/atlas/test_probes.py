@@ -92,6 +92,7 @@ def test_known_reports_are_told_while_they_hold() -> None:
         ("rslora", "combines"),
         ("prompt_tuning", "several"),
         ("prefix_tuning", "generates"),
+        ("p_tuning", "generates"),
         ("lora", "on_experts"),
         ("poly", "merges"),
         ("vera", "exports"),
