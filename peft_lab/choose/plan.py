@@ -16,8 +16,9 @@ from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
-from peft_lab.recipes.recipe import LAB, TOLD, Setting, recipe
-from peft_lab.recipes.stepping import ADAMW, PAGED
+from peft_lab.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
+from peft_lab.recipes.rules import ADAFACTOR, ADAMW
+from peft_lab.recipes.stepping import PAGED
 from peft_lab.units import Source
 
 SEEDS = (3, 5)
@@ -107,10 +108,10 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     read = round(accumulate * at_once)
     if read != said["batch"].value:
         found = recipe(replace(found.job, batch=read))
-        said["epochs"], said["steps"] = found["epochs"], found["steps"]
+        said |= {name: found[name] for name in ("learning_rate", "epochs", "steps")}
     settings = _settled(situation, advice, step, said, values, accumulate, read)
     if room.optimizer:
-        settings |= _with_optimizer(room.optimizer, settings)
+        settings |= _with_optimizer(room.optimizer, settings, found.job)
     epochs = float(settings["epochs"].value)
     return StepPlan(
         values=values,
@@ -239,11 +240,14 @@ _TORCHS = {
 }
 
 
-def _with_optimizer(name: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """The optimizer that was asked for, and the rate where the sources' rates are not for it."""
+def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
+    """The optimizer that was asked for, and its own rate where AdamW's is not for it."""
     found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
     rate = settings["learning_rate"]
-    if name in _TORCHS:
+    own = rate_for(asked, ADAFACTOR) if name == "adafactor" else None
+    if own is not None:
+        found["learning_rate"] = own
+    elif name in _TORCHS:
         value, why = _TORCHS[name]
         why += "; the sources' rates are AdamW's, and we know none for this job. Try several."
         found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)

@@ -19,7 +19,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.recipes import rates, rates_small, runs, sizes, stepping
 from peft_lab.recipes.advice import NEXT, figure
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job
-from peft_lab.recipes.rules import RULES, Rule, Said
+from peft_lab.recipes.rules import ADAMW, RULES, Rule, Said
 from peft_lab.runs.spec import STEPS
 from peft_lab.units import Source, several
 
@@ -134,7 +134,7 @@ def recipe(job: Job) -> Recipe:
     fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
     rows = several(job.rows, "row")
     ordered = {
-        RATE: _rate(job),
+        RATE: _rate(job, steps),
         "schedule": _said(job, "schedule"),
         "warmup": _said(job, "warmup"),
         "batch": batch,
@@ -156,9 +156,10 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(RULES)
 
 
-def evidence(job: Job, field: str) -> list[tuple[Rule, Said]]:
-    """Every rule that speaks of a field for a job, with what it says."""
-    asked = ((rule, rule.says(job)) for rule in RULES if rule.field == field)
+def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
+    """Every rule that speaks of a field for a job, with what it says; of learning rates those for the optimizer."""
+    rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
+    asked = ((rule, rule.says(job)) for rule in rules)
     return [(rule, said) for rule, said in asked if said is not None]
 
 
@@ -275,9 +276,16 @@ def _derived(name: str, value: Any, why: str) -> Setting:
     return Setting(name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", NEXT[name])
 
 
-def _rate(job: Job) -> Setting:
+def rate_for(job: Job, optimizer: str) -> Setting | None:
+    """The rate that sources used for a job with an optimizer; ``None`` where none has it."""
+    found = evidence(job, RATE, optimizer)
+    return _setting(RATE, choose(found), found, str(Source.CITED), "") if found else None
+
+
+def _rate(job: Job, steps: int) -> Setting:
+    """The sources'. Of this lab's own runs only where the job is no longer than they are, on a model that they had."""
     found = evidence(job, RATE)
-    if job.live:
+    if job.live and steps <= STEPS:
         return _own_rate(job, found)
     if found:
         return _setting(RATE, choose(found), found, str(Source.CITED), "")
