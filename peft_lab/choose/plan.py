@@ -73,6 +73,11 @@ class StepPlan:
         return self.sharding.startswith((SPLIT, TENSOR))
 
     @property
+    def group(self) -> int:
+        """Answers to a prompt that are trained on; 1 where a row has its own."""
+        return answers(self.settings)
+
+    @property
     def readers(self) -> int:
         """Devices that read rows of their own."""
         return readers(self.sharding, self.devices)
@@ -81,6 +86,11 @@ class StepPlan:
 def readers(sharding: str, devices: int) -> int:
     """How many of so many devices read rows of their own: where matrices are split all read the same."""
     return 1 if sharding == TENSOR else devices
+
+
+def answers(settings: Mapping[str, Setting]) -> int:
+    """To a prompt, as a recipe has them; 1 where a row has its own."""
+    return int(settings["group"].value) if "group" in settings else 1
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: int = 0) -> StepPlan:
@@ -98,12 +108,14 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     found = recipe(_job(situation, advice, values, step, half))
     said = dict(found.settings)
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    group = answers(said)
+    sequences = situation.rows * group
     rows_each = situation.rows / packed if packed else 1
-    step = _for_few_rows(packed or situation.rows, step, reading)
+    step = _for_few_rows(packed or sequences, step, reading)
     if packed:  # no more at once than an update is to read
         step = replace(step, batch=min(step.batch, max(1, int(wanted / (reading * rows_each)))))
     at_once = step.batch * reading * rows_each
-    most = situation.rows // UPDATES
+    most = max(sequences // UPDATES, group)
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
     read = round(accumulate * at_once)
     if read != said["batch"].value:
@@ -140,7 +152,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
             situation.seq,
             situation.device,
             room.devices,
-            epochs * situation.tokens * situation.pairs,
+            epochs * situation.tokens * situation.pairs * group,
             situation.link,
         ),
         loss=step.loss,
@@ -184,13 +196,14 @@ def _settled(
 
     ``read``: rows of the data in an update.
     """
-    how = "Simulated training step"
+    how, group = "Simulated training step", answers(said)
     devices, batch = situation.devices, said["batch"]
     settled = {
         "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
-            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update"
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
+            f"{f'answers for one update, {group:,} to a prompt' if group > 1 else 'rows for one update'}"
             f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,26 @@ def rule(
         return says
 
     return enter
+
+
+def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
+    """The first rule's figure or word if a second reference allows it, else what most references allow."""
+    found = list(found)
+    first = found[0][1].value
+    if len(allowing(found, first)) > 1:
+        return first
+    return max((said.value for _, said in found), key=lambda value: len(allowing(found, value)))
+
+
+def allowing(found: Iterable[tuple[Rule, Said]], value: Any) -> tuple[str, ...]:
+    """The references that allow a value."""
+    return tuple(dict.fromkeys(rule.source for rule, said in found if said.allows(value)))
+
+
+def spanned(found: Iterable[tuple[Rule, Said]]) -> tuple[float, float] | None:
+    """All that any of them allows; ``None`` for what is no number."""
+    bands = [said.band for _, said in found if said.band is not None]
+    return (min(low for low, _ in bands), max(high for _, high in bands)) if bands else None
 
 
 LARGE = "needs a model of billions of parameters"

@@ -233,3 +233,16 @@ def test_few_rows_are_trained_on_often_only_where_they_are_short() -> None:
     few, many = (recipe(job("lora", shape, "sft", 2_000, tokens))["epochs"] for tokens in (1_000, 16_000))
     assert few.value == 10 and any(src.LIMA in evidence.text for evidence in few.said)
     assert many.value <= 2 and not any(src.LIMA in evidence.text for evidence in many.said)
+
+
+def test_rewards_count_every_answer_to_a_prompt(recipes: list[Recipe]) -> None:
+    """A batch of 16 questions with 64 answers each was one of 16 rows."""
+    for made in recipes:
+        assert ("group" in made.settings) == (made.job.objective == "rl")
+    for rows, batch, steps in ((7_500, 1_024, 469), (100, 640, 10), (5, 64, 5), (1, 64, 1)):
+        made = recipe(job("lora", get_model("llama-3.1-8b").shape, "rl", rows))
+        group = made["group"]
+        assert (group.value, group.kind) == (64, "cited") and group.band == (4, 128)
+        assert {one.value for one in group.said} == {8, 32, 64}
+        assert (made["batch"].value, made["steps"].value) == (batch, steps * made["epochs"].value)
+        assert made["batch"].value % group.value == 0, "no group is parted"
