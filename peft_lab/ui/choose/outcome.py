@@ -185,7 +185,7 @@ def reasons(found: Recommendation) -> None:
         st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
     if found.nearest:
-        st.markdown("**Nearest.** " + "; ".join(plain(text) for text in found.nearest.values()) + ".")
+        st.markdown("**Nearest.** " + "; ".join(plain(near.text) for near in found.nearest.values()) + ".")
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
 
