@@ -111,7 +111,7 @@ def compacter_full(job: Job) -> Said | None:
 
 
 @rule(
-    RATE, src.LEARNS_LESS, f"appendix A, with LionW; for AdamW 3 to 10 times that, {src.LION}, section 5",
+    RATE, src.LEARNS_LESS, f"appendix A, with LionW; for AdamW 3 to 10 times that, {src.LION}, authors' README",
     "Llama 2 7B, 20 billion tokens of code or mathematics", LARGE,
 )  # fmt: skip
 def learns_less_pretraining(job: Job) -> Said | None:
