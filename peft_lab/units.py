@@ -80,12 +80,28 @@ def size(number: float) -> str:
     ('1.84 MB', '512 B')
     """
     sign, number = ("-" if number < 0 else ""), abs(number)
+    limit, suffix, digits = _scale(number)
+    return f"{sign}{number / limit:.{digits}f} {suffix}" if limit > 1 else f"{sign}{round(number)} B"
+
+
+def said(number: int, up: bool) -> int:
+    """Bytes that :func:`size` writes as they are: the least that are as many as a number, or the most that are no more.
+
+    >>> size(655360), size(said(655360, up=True)), said(655360, up=False)
+    ('655 kB', '656 kB', 655000)
+    """
+    limit, _, digits = _scale(number)
+    grain = max(1, round(limit / 10**digits))
+    return -(-number // grain) * grain if up else number // grain * grain
+
+
+def _scale(number: float) -> tuple[float, str, int]:
+    """A unit in bytes, its name, and the digits behind the point that it is written with."""
     for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= limit * 0.9995:
             scaled = number / limit
-            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-            return f"{sign}{scaled:.{digits}f} {suffix}"
-    return f"{sign}{round(number)} B"
+            return limit, suffix, 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return 1, "B", 0
 
 
 def percent(number: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab import units
+from peft_lab.choose import words
 from peft_lab.choose.advice import UNTRAINED, Advice
 from peft_lab.choose.answers import found_answer
 from peft_lab.choose.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
@@ -17,7 +18,7 @@ from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation, lora_bytes, stored_bytes
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
 from peft_lab.errors import BadInput
-from peft_lab.memory.devices import card_size
+from peft_lab.memory.devices import GIB, card_size
 
 #: Rows of this share of those asked for are the shortest that are looked at.
 SHORTER = 16
@@ -92,7 +93,7 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
 
     What can be stored changes the advice only where something that could be advised just fits, or just does not.
     """
-    sizes = sorted({lora_bytes(situation.shape), *_sizes(situation)})
+    sizes = sorted({lora_bytes(situation.shape), *words.stored_sizes(situation.shape)})
     allowed = situation.storage
     below = [size for size in reversed(sizes) if allowed is None or size <= allowed]
     above = [size for size in sizes if allowed is not None and size > allowed]
@@ -104,20 +105,17 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
             other = replace(situation, storage=size + step)
             then = decide(other, room, quick=True).advice
             if then.method != found.method:
-                said, setting = text.format(units.size(size)), {"storage": size + step}
+                told = units.said(size, up=step == 0)  # what is said is so, whatever rounding leaves out
+                same = (
+                    decide(replace(situation, storage=told + step), room, quick=True).advice.method
+                    == then.method
+                )
+                said = text.format(units.size(told) if same else units.several(size, "byte"))
+                setting = {"storage": size + step}
                 yield Flip(
                     "storage", found_answer("storage", other)[0], said, then.method, then.title, setting
                 )
                 break
-
-
-def _sizes(situation: Situation) -> Iterator[int]:
-    """What each piece of advice stores on the model, as far as it runs there."""
-    for advice in ADVICE.values():
-        if advice.method in UNTRAINED:
-            continue
-        with suppress(BadInput):
-            yield stored_bytes(situation.shape, advice.method, advice.knobs(situation.shape))
 
 
 def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
@@ -141,7 +139,8 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         other = room.with_memory(least if more else least - 1)
         then = decide(situation, other, quick=True).advice
         card = situation.hardware.kind == "cuda"
-        size = card_size(least) if card else units.size(least)
+        hundredth = -(-GIB // 100)  # sizes of cards are said to that, rounded up
+        size = card_size(least - (not more) * hundredth) if card else units.size(units.said(least, up=more))
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
         if then.method == found.method:

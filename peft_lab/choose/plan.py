@@ -16,8 +16,9 @@ from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.tree import FEW_ROWS
 from peft_lab.methods import get_method
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
-from peft_lab.recipes.recipe import LAB, TOLD, Setting, recipe
-from peft_lab.recipes.stepping import ADAMW, PAGED
+from peft_lab.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
+from peft_lab.recipes.rules import ADAFACTOR, ADAMW
+from peft_lab.recipes.stepping import PAGED
 from peft_lab.units import Source
 
 SEEDS = (3, 5)
@@ -72,6 +73,11 @@ class StepPlan:
         return self.sharding.startswith((SPLIT, TENSOR))
 
     @property
+    def group(self) -> int:
+        """Answers to a prompt that are trained on; 1 where a row has its own."""
+        return answers(self.settings)
+
+    @property
     def readers(self) -> int:
         """Devices that read rows of their own."""
         return readers(self.sharding, self.devices)
@@ -80,6 +86,11 @@ class StepPlan:
 def readers(sharding: str, devices: int) -> int:
     """How many of so many devices read rows of their own: where matrices are split all read the same."""
     return 1 if sharding == TENSOR else devices
+
+
+def answers(settings: Mapping[str, Setting]) -> int:
+    """To a prompt, as a recipe has them; 1 where a row has its own."""
+    return int(settings["group"].value) if "group" in settings else 1
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: int = 0) -> StepPlan:
@@ -97,20 +108,22 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     found = recipe(_job(situation, advice, values, step, half))
     said = dict(found.settings)
     wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    group = answers(said)
+    sequences = situation.rows * group
     rows_each = situation.rows / packed if packed else 1
-    step = _for_few_rows(packed or situation.rows, step, reading)
+    step = _for_few_rows(packed or sequences, step, reading)
     if packed:  # no more at once than an update is to read
         step = replace(step, batch=min(step.batch, max(1, int(wanted / (reading * rows_each)))))
     at_once = step.batch * reading * rows_each
-    most = situation.rows // UPDATES
+    most = max(sequences // UPDATES, group)
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
     read = round(accumulate * at_once)
     if read != said["batch"].value:
         found = recipe(replace(found.job, batch=read))
-        said["epochs"], said["steps"] = found["epochs"], found["steps"]
+        said |= {name: found[name] for name in ("learning_rate", "epochs", "steps")}
     settings = _settled(situation, advice, step, said, values, accumulate, read)
     if room.optimizer:
-        settings |= _with_optimizer(room.optimizer, settings)
+        settings |= _with_optimizer(room.optimizer, settings, found.job)
     epochs = float(settings["epochs"].value)
     return StepPlan(
         values=values,
@@ -139,7 +152,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
             situation.seq,
             situation.device,
             room.devices,
-            epochs * situation.tokens * situation.pairs,
+            epochs * situation.tokens * situation.pairs * group,
             situation.link,
         ),
         loss=step.loss,
@@ -183,13 +196,14 @@ def _settled(
 
     ``read``: rows of the data in an update.
     """
-    how = "Simulated training step"
+    how, group = "Simulated training step", answers(said)
     devices, batch = situation.devices, said["batch"]
     settled = {
         "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
-            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} rows for one update"
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
+            f"{f'answers for one update, {group:,} to a prompt' if group > 1 else 'rows for one update'}"
             f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),
@@ -239,11 +253,14 @@ _TORCHS = {
 }
 
 
-def _with_optimizer(name: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """The optimizer that was asked for, and the rate where the sources' rates are not for it."""
+def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
+    """The optimizer that was asked for, and its own rate where AdamW's is not for it."""
     found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
     rate = settings["learning_rate"]
-    if name in _TORCHS:
+    own = rate_for(asked, ADAFACTOR) if name == "adafactor" else None
+    if own is not None:
+        found["learning_rate"] = own
+    elif name in _TORCHS:
         value, why = _TORCHS[name]
         why += "; the sources' rates are AdamW's, and we know none for this job. Try several."
         found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)

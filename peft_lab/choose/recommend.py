@@ -85,7 +85,7 @@ class Recommendation:
     runner_up_text: str
     overruled: tuple[Why, ...] = ()
     unknown: tuple[Unknown, ...] = ()
-    nearest: Mapping[str, str] = field(default_factory=dict)
+    nearest: Mapping[str, words.Near] = field(default_factory=dict)
 
 
 def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
@@ -118,7 +118,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
             named = _on_a_smaller_model(situation, room, "lora")
     reasons = [reason for reason in chosen.reasons if _is_so(reason, situation, room)]
     found = _result(chosen, reasons, known, path, planned, named, tuple(decided.overruled))
-    nearest = words.nearest(situation, room) if chosen.method == NOTHING else {}
+    nearest = words.nearest(situation, room, _quickly) if chosen.method == NOTHING else {}
     return replace(found, unknown=unknown(situation, chosen, planned), nearest=nearest)
 
 
@@ -139,6 +139,10 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
             return Decision(path, advice, found, overruled, tried[number:])
         overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
     return Decision(path, ADVICE["no-way"], None, overruled, ())
+
+
+def _quickly(situation: Situation, room: Room) -> Advice:
+    return decide(situation, room, quick=True).advice
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:

@@ -69,8 +69,8 @@ def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[st
         )
     if situation.purpose == "rl":
         yield (
-            "What writing the answers takes between the steps: the step alone is simulated, without the cache of "
-            "generation."
+            f"What writing and judging the answers takes: time and memory are of the training steps alone, on "
+            f"{plan.group:,} answers to each prompt. Generation, with its cache, is in neither and comes on top."
         )
     if situation.purpose == "preference":
         yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import published, units
 from peft_lab.choose import cited
+from peft_lab.choose.advice import NOTHING, UNTRAINED
 from peft_lab.choose.least import least
+from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.situation import stored_bytes
+from peft_lab.errors import BadInput, SimulationError
 from peft_lab.memory.devices import Device, devices
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
+from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     from peft_lab.choose.advice import Advice
@@ -198,8 +204,10 @@ def accuracy(method: str) -> str:
 def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
     """The largest catalogue model of the same kind, smaller than this one, on which a step of ``method`` at its
     defaults fits the device, and what it stores the room for a task."""
-    from dataclasses import replace
+    return next((entry.title for entry in _smaller_models(situation, room, method)), None)
 
+
+def _smaller_models(situation: Situation, room: Room, method: str) -> Iterator[ModelEntry]:
     shape = situation.shape
     same = [
         entry for entry in catalogue().values() if entry.kind == shape.kind and entry.parameters < shape.total
@@ -212,30 +220,90 @@ def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
         if situation.storage is not None and stored > situation.storage:
             continue
         if room.for_model(replace(situation, model=entry.name)).smallest(method, {}) is not None:
-            return entry.title
-    return None
+            yield entry
 
 
 def larger_device(situation: Situation, room: Room) -> Device | None:
     """The smallest GPU of the list on which one has room for a QLoRA step."""
+    return next(_larger_devices(situation, room), None)
+
+
+def _larger_devices(situation: Situation, room: Room) -> Iterator[Device]:
     least = room.memory_for(room.least("qlora"))
-    return next((each for each in devices().values() if each.kind == "cuda" and each.memory >= least), None)
+    for each in devices().values():
+        if each.kind == "cuda" and each.memory >= least:
+            there = replace(situation, device=each.name, devices=1)
+            # kernels differ, and with them what it needs
+            if _asking(room, situation, there).smallest("qlora", {}) is not None:
+                yield each
 
 
-def nearest(situation: Situation, room: Room) -> dict[str, str]:
-    """What would do where nothing can be done here: another device, another model, more room for a task."""
-    found = {}
-    if room.base() != "none":
-        least = min(stored_bytes(situation.shape, method, {}) for method in ("lora", "prompt"))
-        found["storage"] = f"{units.size(least)} for each task"
-        return found
-    device = larger_device(situation, room)
-    if device is not None:
-        found["device"] = f"{device.title}: QLoRA"
-    model = smaller_model(situation, room, "qlora")
-    if model is not None:
-        found["model"] = f"{model}: QLoRA"
+def _asking(room: Room, here: Situation, there: Situation) -> Room:
+    """The same questions for another situation, where its device is another one with that one's memory."""
+    moved = room.for_model(there)
+    return moved if there.device == here.device else moved.with_memory(there.hardware.memory)
+
+
+@dataclass(frozen=True)
+class Near:
+    """What would do where nothing can be done: the fields of the situation that change, and that in words."""
+
+    text: str
+    changes: Mapping[str, Any]
+
+
+def nearest(
+    situation: Situation, room: Room, decided: Callable[[Situation, Room], Advice]
+) -> dict[str, Near]:
+    """What would do where nothing can be done here: another device, another model, more room for a task.
+
+    Args:
+        decided: what the tree says in a situation. Each way is asked about before it is named, so that whoever goes it
+            gets there.
+    """
+
+    def advised(there: Situation) -> Advice | None:
+        with suppress(BadInput, SimulationError):  # another model may not be trained for this
+            advice = decided(there, _asking(room, situation, there))
+            return None if advice.method == NOTHING else advice
+        return None
+
+    def roomier(there: Situation) -> int | None:
+        """Bytes for each task with which something can be done, as they are said."""
+        if there.storage is None:
+            return None
+        sizes = sorted(
+            {units.said(size, up=True) for size in stored_sizes(there.shape) if size > there.storage}
+        )
+        tried = ((size, replace(there, storage=size)) for size in sizes)
+        return next((size for size, other in tried if advised(other) is not None), None)
+
+    if room.base() != "none" and (size := roomier(situation)) is not None:
+        return {"storage": Near(f"{units.size(size)} for each task", {"storage": size})}
+    found = dict[str, Near]()
+    qlora = get_method("qlora").title
+    for card in _larger_devices(situation, room):
+        changes: dict[str, Any] = {"device": card.name, "devices": 1}
+        there, text = replace(situation, **changes), card.title
+        if situation.storage is not None and advised(there) is None:
+            size = roomier(there)
+            if size is None:
+                continue
+            changes["storage"], text = size, f"{text} and {units.size(size)} for each task"
+        found["device"] = Near(text if "storage" in changes else f"{text}: {qlora}", changes)
+        break
+    entry = next(_smaller_models(situation, room, "qlora"), None)
+    if entry is not None:
+        found["model"] = Near(f"{entry.title}: {qlora}", {"model": entry.name})
     return found
+
+
+def stored_sizes(shape: ModelShape) -> Iterator[int]:
+    """What each piece of advice stores on a model, as far as it runs there."""
+    for advice in ADVICE.values():
+        if advice.method not in UNTRAINED:
+            with suppress(BadInput):
+                yield stored_bytes(shape, advice.method, advice.knobs(shape))
 
 
 def sentence(text: str) -> str:

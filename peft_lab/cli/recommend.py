@@ -83,7 +83,7 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
         if plan is None or plan.seconds is None
         else dict(zip(("low", "high"), plan.seconds, strict=True)),
         "unknown": [one.text for one in found.unknown],
-        **({"nearest": dict(found.nearest)} if found.nearest else {}),
+        **({"nearest": {name: near.text for name, near in found.nearest.items()}} if found.nearest else {}),
     }
 
 
@@ -120,6 +120,8 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
     parts.append(output.table("Why", {"reason": "left", "source": "left", "kind": "left"}, reasons))
     if found.overruled:
         parts += ["Overruled:", *(f"  {why.text}" for why in found.overruled)]
+    if found.nearest:
+        parts.append(f"Nearest: {'; '.join(near.text for near in found.nearest.values())}.")
     if found.runner_up:
         parts.append(f"Runner-up: {found.runner_up_text}")
     if found.unknown:

@@ -82,7 +82,12 @@ def nearest(wanted: Wanted, ask: Ask) -> Nearest:
                 where = offloaded.format(units.size(plan.host_bytes)) if offloaded else ""
                 text = f"QLoRA split over {devices} of these cards with FSDP2{where}"
                 return Nearest(start, (Way(text, f"{devices} of these cards", {"devices": devices}),))
-    return Nearest(start, tuple(_others(wanted)))
+    return Nearest(start, tuple(way for way in _others(wanted) if _fits(replace(wanted, **way.changes), ask)))
+
+
+def _fits(wanted: Wanted, ask: Ask) -> bool:
+    """Whether QLoRA does on one device, where that is a question at all: not every model packs rows."""
+    return not wanted.problems() and ask(wanted, Candidate("qlora", "none", True)).plan is not None
 
 
 def _others(wanted: Wanted) -> Iterator[Way]:
@@ -178,7 +183,7 @@ def until(best: Planned) -> Way:
     """The deadline that the quickest meets, in hours."""
     assert best.hours is not None
     scale = 10 if best.hours[1] < 10 else 1
-    hours = f"{math.ceil(best.hours[1] * scale) / scale:g}"
+    hours = f"{math.ceil(best.hours[1] * scale) / scale:.1f}".removesuffix(".0")
     short = f"a deadline of {units.several(hours, 'hour')}"
     text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
     return Way(text, short, {"deadline": hours})

@@ -235,7 +235,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     plan = plans.make(situation, room, advice, step, wanted.packed)
     step = replace(step, batch=plan.batch)
     epochs = float(plan.settings["epochs"].value)
-    made = course(wanted.rows, epochs, plan.batch, plan.readers, plan.accumulate, wanted.packed)
+    made = course(wanted.rows, epochs, plan.batch, plan.readers, plan.accumulate, wanted.packed, plan.group)
     plan = settled(plan, made, bool(wanted.packed))
 
     def pace_of(step: Step, accumulate: int) -> steps.Pace | None:

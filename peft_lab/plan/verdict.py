@@ -20,6 +20,9 @@ from peft_lab.plan import steps
 from peft_lab.plan.facts import loads_alone
 from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.steps import Pace
+from peft_lab.recipes.job import job
+from peft_lab.recipes.recipe import evidence
+from peft_lab.recipes.rules import choose
 
 #: What each bottleneck means, as a sentence.
 MEANS: Mapping[str, str] = {
@@ -105,14 +108,17 @@ _BESIDE: Mapping[str, str] = {
     "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
     "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
     "copy of them, unless its log-probabilities are computed before.",
-    "rl": "Time and memory are of the steps alone. Writing the answers and judging them is in neither, and comes on "
-    "top.",
+    "rl": "Time and memory are of the training steps alone, on {} answers to each prompt. Writing the answers and "
+    "judging them is in neither, and comes on top.",
 }
 
 
 def uncounted(situation: Situation) -> str:
     """What of a training is in no figure of its plans; empty where all is."""
-    return _BESIDE.get(situation.purpose, "")
+    said = _BESIDE.get(situation.purpose, "")
+    if situation.purpose != "rl":
+        return said
+    return said.format(choose(evidence(job("full", situation.shape, "rl"), "group")))
 
 
 def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:

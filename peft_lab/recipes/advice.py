@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peft_lab import units
+
 NEXT: Mapping[str, str] = {
     "learning_rate": "Train a tenth of the steps at a third of it and at three times it, and keep the highest rate "
     "that trains without spikes.",
     "schedule": "A constant rate lets you stop or go on anywhere; a falling one ends lower.",
     "warmup": "Longer, if the loss jumps in the first steps.",
     "batch": "Halve it before you double it: rows of a step cost memory, and large batches hurt LoRA.",
+    "group": "More where all answers of a group get the same reward: such a group teaches nothing.",
     "epochs": "Score held-out rows after each epoch and keep the best.",
     "steps": "Score held-out rows a few times on the way.",
     "r": "Double it if the loss stops falling before all rows were seen; halve it to store less.",
@@ -27,12 +30,26 @@ NEXT: Mapping[str, str] = {
     "packing": "Compare the loss with and without it: rows must not see each other.",
 }
 
-_LABELS = {"warmup": "warm-up, share of the steps", "batch": "rows of a step", "dtype": "precision"}
+_LABELS = {
+    "group": "answers to a prompt",
+    "warmup": "warm-up, share of the steps",
+    "batch": "rows of a step",
+    "dtype": "precision",
+}
 
 
 def label(name: str) -> str:
     """A setting's name in a table."""
     return _LABELS.get(name, name.replace("_", " "))
+
+
+def told_rows(rows: int, group: int) -> str:
+    """Rows of the data, and how many answers to each are trained on.
+
+    >>> told_rows(1000, 1), told_rows(1000, 64)
+    ('1,000 rows', '1,000 rows with 64 answers to each')
+    """
+    return units.several(rows, "row") + (f" with {group:,} answers to each" if group > 1 else "")
 
 
 def figure(value: Any) -> str:

@@ -38,6 +38,7 @@ class Job:
     Attributes:
         values: the method's knobs, all of them.
         rows: of training data. row_tokens: tokens of a row, answer included.
+        group: answers that are written to a row's prompt and compared; 1 where a row has its own.
         batch: rows of one optimizer step over all devices, where that is settled; ``None`` asks for advice.
         dtype, checkpointing: of a simulated step, where there is one.
         fixed: knobs that are settled already. They are kept, and what the sources say is put beside them.
@@ -54,6 +55,7 @@ class Job:
     checkpointing: bool | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
+    group: int = 1
 
     @property
     def kind(self) -> ModelKind:
@@ -82,9 +84,14 @@ class Job:
         return entry is not None and entry.live
 
     @property
+    def sequences(self) -> int:
+        """What is trained on in an epoch: rows, or every answer to a row's prompt."""
+        return self.rows * self.group
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps over the data once."""
-        return math.ceil(self.rows / (self.batch or _USUAL_BATCH))
+        return math.ceil(self.sequences / (self.batch or _USUAL_BATCH))
 
     def value(self, knob: str) -> Any:
         """A knob's value, or ``None`` where the method has no such knob."""

@@ -1,7 +1,8 @@
 """Learning rates of full fine-tuning and of LoRA.
 
 Each function quotes what its source says; where it ends is where the source looked, or where the lab says how it goes
-further. All rates are the peak of their schedule.
+further. All rates are the peak of their schedule, and AdamW's. Learns Less trained with LionW throughout (appendix A):
+its rates stand here only where no source has AdamW's for all weights, converted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ SHORT_RUN = (
 )
 #: LoRA's best rate over that of all weights, and the same in so short a run (there, Optimal learning rates).
 TIMES_FULL, TIMES_FULL_SHORT = 10, 15
+#: AdamW's rate over Lion's: "a suitable learning rate for Lion is typically 3-10x smaller than that for AdamW".
+OVER_LION = (3, 10)
 
 
 def _full(job: Job) -> bool:
@@ -29,11 +32,11 @@ def _writes(job: Job) -> bool:
 # -- full fine-tuning ------------------------------------------------------------------------------------------------
 
 
-@rule(RATE, src.LEARNS_LESS, "appendices A and B", "Llama 2 7B, code and mathematics", LARGE)
-def learns_less_full(job: Job) -> Said | None:
-    """ "The best full finetuning learning rates are 5e−5 and 1e−5": code and mathematics."""
-    near = BILLION <= job.parameters <= 13.5 * BILLION
-    return Said(1e-5, 1e-5, 5e-5) if _full(job) and _writes(job) and near else None
+@rule(RATE, src.BENCH, "full fine-tuning", "Llama 3.2 3B, mathematics", LARGE)
+def bench_full(job: Job) -> Said | None:
+    """The one row of the published comparison that trains all weights."""
+    near = BILLION <= job.parameters <= 8.5 * BILLION
+    return best_published("full-finetuning") if _full(job) and _writes(job) and near else None
 
 
 @rule(RATE, src.TULU3, "section 4.3", "Llama 3.1 8B and 70B, instruction data", LARGE)
@@ -60,13 +63,6 @@ def trl_full(job: Job) -> Said | None:
 def prefix_paper_full(job: Job) -> Said | None:
     """Its fine-tuning baselines: 5e-05 on E2E, 1e-05 on WebNLG and DART."""
     return Said(1e-5, 1e-5, 5e-5) if _full(job) and _writes(job) and job.parameters < BILLION else None
-
-
-@rule(RATE, src.BENCH, "full fine-tuning", "Llama 3.2 3B, mathematics", LARGE)
-def bench_full(job: Job) -> Said | None:
-    """The one row of the published comparison that trains all weights."""
-    near = BILLION <= job.parameters <= 8.5 * BILLION
-    return best_published("full-finetuning") if _full(job) and _writes(job) and near else None
 
 
 @rule(RATE, src.TINKER, "hyperparam_utils.py", "LoRA on 28 models, divided by ten", LARGE)
@@ -114,14 +110,16 @@ def compacter_full(job: Job) -> Said | None:
     return Said(3e-4) if _full(job) and job.kind == "seq2seq" and job.answers() else None
 
 
-@rule(RATE, src.LEARNS_LESS, "appendix A", "Llama 2 7B, 20 billion tokens of code or mathematics", LARGE)
+@rule(
+    RATE, src.LEARNS_LESS, f"appendix A, with LionW; for AdamW 3 to 10 times that, {src.LION}, authors' README",
+    "Llama 2 7B, 20 billion tokens of code or mathematics", LARGE,
+)  # fmt: skip
 def learns_less_pretraining(job: Job) -> Said | None:
-    """1.0e-05 for all weights; LoRA 1.0e-05 on code and 4.0e-05 on mathematics. Both with LionW."""
-    if job.objective != "cpt" or job.kind != "causal-lm":
+    """LionW: 1.0e-05 for all weights; LoRA 1.0e-05 on code and 4.0e-05 on mathematics."""
+    if job.objective != "cpt" or job.kind != "causal-lm" or not (_full(job) or job.low_rank):
         return None
-    if _full(job):
-        return Said(1e-5)
-    return Said(4e-5, 1e-5, 4e-5) if job.low_rank else None
+    least, most = OVER_LION
+    return Said(least / 1e5, least / 1e5, most * (1 if _full(job) else 4) / 1e5)
 
 
 # -- preference and reinforcement learning -----------------------------------------------------------------------------
@@ -170,16 +168,6 @@ def qlora_rates(job: Job) -> Said | None:
     if not (job.low_rank and _writes(job)):
         return None
     return Said(2e-4 if job.parameters <= 14 * BILLION else 1e-4)
-
-
-@rule(RATE, src.LEARNS_LESS, "section 4.7", "Llama 2 7B, code and mathematics", LARGE)
-def learns_less_lora(job: Job) -> Said | None:
-    """ "one order of magnitude higher than that of full finetuning, often ranging between 5e−5 and 5e−4"."""
-    near = BILLION <= job.parameters <= 14 * BILLION
-    if not (job.low_rank and _writes(job) and near):
-        return None
-    unstable = (job.value("r") or 0) >= 256  # "1e-4 for r = 256 … due to instabilities/loss spikes at 2e-4"
-    return Said(1e-4 if unstable else 2e-4, 5e-5, 5e-4)
 
 
 @rule(RATE, src.LORA_REGRET, "Optimal learning rates for LoRA vs. FullFT", "14 Llama and Qwen models, Tülu 3")
@@ -286,8 +274,8 @@ def unsloth_pretraining(job: Job) -> Said | None:
 
 #: What is published about all weights themselves, not derived from LoRA; what :func:`ten_times_full` multiplies.
 _FULL = (
-    learns_less_full, tulu_full, llama_full, trl_full, prefix_paper_full, bench_full, tulu_preference,
-    handbook_preference, grpo_full, trl_preference,
+    bench_full, tulu_full, llama_full, trl_full, prefix_paper_full, tulu_preference, handbook_preference,
+    grpo_full, trl_preference,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from peft_lab import references as src
 from peft_lab.recipes.job import BILLION, Job
 from peft_lab.recipes.rates import RATE
-from peft_lab.recipes.rules import LARGE, OTHER_TASK, Said, best_published, rule
+from peft_lab.recipes.rules import ADAFACTOR, LARGE, OTHER_TASK, Said, best_published, rule
 
 
 def _of(job: Job, method: str, *kinds: str) -> bool:
@@ -29,12 +29,7 @@ def _deep(job: Job) -> bool:
 
 
 # -- Prompt Tuning -----------------------------------------------------------------------------------------------------
-
-
-@rule(RATE, src.PROMPT, "section 3", "T5 small to XXL with Adafactor, SuperGLUE", OTHER_TASK)
-def lester_prompt(job: Job) -> Said | None:
-    """ "30,000 steps …, with a constant learning rate of 0.3 and a batch size of 32", Adafactor."""
-    return Said(0.3) if _of(job, "prompt", "seq2seq") and job.answers() else None
+# Lester et al. trained T5's at 0.3 with Adafactor, "parameter scaling off", which no optimizer here is.
 
 
 @rule(
@@ -203,7 +198,10 @@ def unified_adapters(job: Job) -> Said | None:
 # -- IA³ and BitFit ----------------------------------------------------------------------------------------------------
 
 
-@rule(RATE, src.IA3, "section 3.5", "T0 3B and 11B with Adafactor, some dozens of examples", OTHER_TASK)
+@rule(
+    RATE, src.IA3, "section 3.5", "T0 3B and 11B, some dozens of examples; scaled by parameter, as torch's Adafactor",
+    OTHER_TASK, ADAFACTOR,
+)  # fmt: skip
 def tfew_ia3(job: Job) -> Said | None:
     """ "1,000 steps with a batch size of 8 sequences using the Adafactor optimizer with a learning rate of 3e−3"."""
     return Said(3e-3) if _of(job, "ia3", "seq2seq", "causal-lm") and job.answers() else None

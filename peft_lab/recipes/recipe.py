@@ -8,7 +8,7 @@ disagree, both stand.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from peft_lab.methods import get_method
 from peft_lab.methods.shared import experts
 from peft_lab.models.catalogue import get_model
 from peft_lab.recipes import rates, rates_small, runs, sizes, stepping
-from peft_lab.recipes.advice import NEXT, figure
+from peft_lab.recipes.advice import NEXT, figure, told_rows
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job
-from peft_lab.recipes.rules import RULES, Rule, Said
+from peft_lab.recipes.rules import ADAMW, RULES, Rule, Said, allowing, choose, spanned
 from peft_lab.runs.spec import STEPS
 from peft_lab.units import Source, several
 
@@ -126,18 +126,21 @@ def recipe(job: Job) -> Recipe:
             continue
         settings[name] = setting
         job = replace(job, values={**job.values, name: setting.value})
+    answers = {"group": _said(job, "group")} if job.objective == "rl" else {}
+    job = replace(job, group=answers["group"].value if answers else 1)
     batch = _batch(job)
     job = replace(job, batch=batch.value)
     epochs = _said(job, "epochs")
     steps = math.ceil(epochs.value * job.steps_per_epoch)
     packing = _said(job, "packing")
     fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
-    rows = several(job.rows, "row")
+    rows = told_rows(job.rows, job.group)
     ordered = {
-        RATE: _rate(job),
+        RATE: _rate(job, steps),
         "schedule": _said(job, "schedule"),
         "warmup": _said(job, "warmup"),
         "batch": batch,
+        **answers,
         "epochs": epochs,
         "steps": _derived(
             "steps", steps, f"{rows}, {several(figure(epochs.value), 'time')}, {batch.value:,} a step{fewer}"
@@ -156,28 +159,11 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(RULES)
 
 
-def evidence(job: Job, field: str) -> list[tuple[Rule, Said]]:
-    """Every rule that speaks of a field for a job, with what it says."""
-    asked = ((rule, rule.says(job)) for rule in RULES if rule.field == field)
+def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
+    """Every rule that speaks of a field for a job, with what it says; of learning rates those for the optimizer."""
+    rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
+    asked = ((rule, rule.says(job)) for rule in rules)
     return [(rule, said) for rule, said in asked if said is not None]
-
-
-def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
-    """The first rule's figure or word if a second reference allows it, else what most references allow."""
-    found = list(found)
-    first = found[0][1].value
-    if len(_allowing(found, first)) > 1:
-        return first
-    return max((said.value for _, said in found), key=lambda value: len(_allowing(found, value)))
-
-
-def _allowing(found: Iterable[tuple[Rule, Said]], value: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(rule.source for rule, said in found if said.allows(value)))
-
-
-def _band(found: Iterable[tuple[Rule, Said]]) -> tuple[float, float] | None:
-    bands = [said.band for _, said in found if said.band is not None]
-    return (min(low for low, _ in bands), max(high for _, high in bands)) if bands else None
 
 
 def _setting(
@@ -188,8 +174,10 @@ def _setting(
         for rule, one in found
     )
     compared = more.get("compared", value)
-    agreeing = _allowing(found, compared)
-    return Setting(name, value, _band(found), said, agreeing, kind, why or _few(found, agreeing), NEXT[name])
+    agreeing = allowing(found, compared)
+    return Setting(
+        name, value, spanned(found), said, agreeing, kind, why or _few(found, agreeing), NEXT[name]
+    )
 
 
 def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
@@ -223,7 +211,7 @@ def _knob(job: Job, name: str) -> Setting | None:
         return _setting(name, shown, found, str(Source.CITED), "", compared=value)
     value = job.values[name]
     compared = _targets(job, value) if name == "target_modules" else value
-    allowed = _allowing(found, compared)
+    allowed = allowing(found, compared)
     kind, why = (str(Source.CITED), "") if allowed else (LAB, _OUTSIDE)
     return _setting(name, value, found, kind, why, compared=compared)
 
@@ -257,13 +245,14 @@ def _targets(job: Job, names: tuple[str, ...]) -> str:
 def _batch(job: Job) -> Setting:
     if job.batch is not None:
         found = evidence(job, "batch")
-        agree = bool(_allowing(found, job.batch))
+        agree = bool(allowing(found, job.batch))
         why = "As you set it." if agree else "As you set it; the sources used other batches."
         return _setting("batch", job.batch, found, TOLD, why)
     setting = _said(job, "batch")
-    most = max(job.rows // _LEAST_STEPS, 1)
+    most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # no group is parted
     if setting.value > most:
-        why = f"Smaller than the sources', so that {several(job.rows, 'row')} make {_LEAST_STEPS} steps."
+        steps = several(math.ceil(job.sequences / most), "step")
+        why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} make {steps}."
         setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
     if setting.value < job.devices:
         why = f"One row on each of {job.devices:,} devices."
@@ -275,9 +264,16 @@ def _derived(name: str, value: Any, why: str) -> Setting:
     return Setting(name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", NEXT[name])
 
 
-def _rate(job: Job) -> Setting:
+def rate_for(job: Job, optimizer: str) -> Setting | None:
+    """The rate that sources used for a job with an optimizer; ``None`` where none has it."""
+    found = evidence(job, RATE, optimizer)
+    return _setting(RATE, choose(found), found, str(Source.CITED), "") if found else None
+
+
+def _rate(job: Job, steps: int) -> Setting:
+    """The sources'. Of this lab's own runs only where the job is no longer than they are, on a model that they had."""
     found = evidence(job, RATE)
-    if job.live:
+    if job.live and steps <= STEPS:
         return _own_rate(job, found)
     if found:
         return _setting(RATE, choose(found), found, str(Source.CITED), "")

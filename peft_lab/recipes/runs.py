@@ -154,8 +154,26 @@ def batch_for_code(job: Job) -> Said | None:
 
 @rule("batch", src.GRPO, "section 4.2", "DeepSeekMath 7B", OTHER_TASK)
 def batch_of_grpo(job: Job) -> Said | None:
-    """16 questions with 64 answers to each: "we sample 64 outputs … the training batch size is 1024"."""
-    return Said(16) if job.objective == "rl" else None
+    """ "we sample 64 outputs … and the training batch size is 1024": 16 questions with 64 answers to each."""
+    return Said(1024) if job.objective == "rl" else None
+
+
+@rule("group", src.GRPO, "section 4.2", "DeepSeekMath 7B", OTHER_TASK)
+def group_of_grpo(job: Job) -> Said | None:
+    """ "For each question, we sample 64 outputs"."""
+    return Said(64) if job.objective == "rl" else None
+
+
+@rule("group", src.LORA_REGRET, "Reinforcement learning", "Llama 3.1 8B, MATH", OTHER_TASK)
+def group_of_regret(job: Job) -> Said | None:
+    """ "we trained on ~10,000 problems with 32 samples per problem"."""
+    return Said(32) if job.objective == "rl" else None
+
+
+@rule("group", src.TRL, "GRPOConfig, num_generations", "any model", OTHER_TASK)
+def group_by_default(job: Job) -> Said | None:
+    """ "Number of generations per prompt to sample", 8 by default."""
+    return Said(8) if job.objective == "rl" else None
 
 
 @rule("batch", src.E5_MISTRAL, "as others quote it", "Mistral 7B, contrastive pairs", OTHER_TASK)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from peft_lab import references as src
 from peft_lab.recipes.job import Job
-from peft_lab.recipes.rules import LARGE, OTHER_TASK, Said, rule
+from peft_lab.recipes.rules import ADAFACTOR, ADAMW, LARGE, OTHER_TASK, Said, rule
 
-ADAMW, ADAFACTOR, PAGED = "AdamW", "Adafactor", "paged AdamW"
+PAGED = "paged AdamW"
 BFLOAT16, MASTER = "bfloat16", "bfloat16, weights kept in float32"
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from peft_lab.choose import duration
 from peft_lab.choose.advice import NOTHING, UNTRAINED
 from peft_lab.choose.cited import ADAPTER_LATENCY, PROMPT_SCALE
 from peft_lab.choose.counted import answers
@@ -20,6 +21,7 @@ from peft_lab.choose.room import HEADROOM, Room
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.step import Needed, Run, Step
 from peft_lab.choose.tree import FEW_ROWS, QUESTIONS
+from peft_lab.choose.unknown import Unknown
 from peft_lab.choose.words import smaller_model
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import devices
@@ -218,6 +220,28 @@ def test_two_sequences_of_a_preference_are_simulated() -> None:
     alone, pair = standin.room(one), standin.room(two)
     run = Run(2, False)
     assert pair.needs("lora", {}, run) == alone.needs("lora", {}, replace(run, batch=4))
+
+
+def test_a_step_on_rewards_is_on_every_answer_and_says_what_is_in_no_figure() -> None:
+    """Where rows have their own answers they are trained on once; to a prompt there are 64."""
+    asked = Situation(model="llama-3.1-8b", device="h100", rows=7_500, objective="rl", batch=4)
+    plan = recommend(asked, standin.room(asked)).plan
+    assert plan is not None and plan.seconds is not None
+    epochs = plan.settings["epochs"].value
+    assert (plan.group, plan.batch * plan.accumulate) == (64, 1_024)
+    assert plan.settings["steps"].value == epochs * 469
+    step = Step(plan.batch, plan.checkpointing, 0, 1, plan.optimizer, plan.dtype, "none", loss=plan.loss)
+    tokens = epochs * 7_500 * 64 * asked.seq
+    assert plan.seconds == duration.seconds(
+        asked.shape, "lora", plan.values, step, asked.seq, asked.device, 1, tokens
+    )
+    found = recommend(asked, standin.room(asked))
+    assert any("64 answers" in str(one) for one in found.unknown)
+    assert not any("answers to each" in str(one) for one in _unknown(replace(asked, objective="sft")))
+
+
+def _unknown(asked: Situation) -> tuple[Unknown, ...]:
+    return recommend(asked, standin.room(asked)).unknown
 
 
 def test_a_deadline_that_cannot_be_met_is_said() -> None:

@@ -60,6 +60,13 @@ def takes(low: float, high: float, candidate: Candidate, needed: int = 20 * GB) 
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("hours", [0.04, 9.95, 10.0, 12.4, 999_999.5, 1_234_571.2, 23_456_789.1])
+def test_the_deadline_that_is_named_is_met(hours: float) -> None:
+    """Six digits were written of it, with which a long training ended after it."""
+    way = until(takes(hours / 2, hours, Candidate("lora", "none", False)))
+    assert Wanted(**way.changes).hours() >= hours  # type: ignore[operator]
+
+
 def test_what_would_meet_a_deadline_is_tried() -> None:
     """Time is in proportion to rows, less a tenth for each further card, and small numbers of rows are read twice."""
 

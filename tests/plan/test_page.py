@@ -406,7 +406,12 @@ def test_a_drawing_says_whether_its_step_is_checkpointed(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("objective", "said"), [("preference", "reference's pass"), ("rl", "Writing the answers"), ("sft", "")]
+    ("objective", "said"),
+    [
+        ("preference", "reference's pass"),
+        ("rl", "64 answers to each prompt. Writing the answers"),
+        ("sft", ""),
+    ],
 )
 def test_what_is_in_no_figure_is_said_beneath_the_plans(
     objective: str, said: str, monkeypatch: pytest.MonkeyPatch

@@ -111,6 +111,8 @@ def test_packed_rows_are_counted_from_lengths_and_trained_without_those_held_out
     assert (made.learned, made.held, made.packed) == (96, 5, 58)
     assert made.updates == 29 and made.looks == 15
     assert course(1, 1, 1, 1, 1).held == course(1, 1, 1, 1, 1).looks == 0
+    rewarded = course(100, 1, batch=4, devices=2, accumulate=8, group=64)
+    assert (rewarded.learned, rewarded.held, rewarded.updates) == (95, 5, 95)
 
 
 def test_what_puts_virtual_tokens_before_a_row_is_not_packed() -> None:

@@ -10,8 +10,9 @@ import pytest
 from peft_lab import published
 from peft_lab import references as src
 from peft_lab.models.shapes import ModelKind
-from peft_lab.recipes.recipe import all_rules
-from peft_lab.recipes.rules import Said
+from peft_lab.recipes.rates import _FULL, OVER_LION
+from peft_lab.recipes.recipe import all_rules, evidence, recipe
+from peft_lab.recipes.rules import ADAFACTOR, ADAMW, Said
 
 from .jobs import asked, every
 
@@ -25,14 +26,8 @@ SAYS: list[tuple[str, str, ModelKind, float, str, dict[str, Any], Any]] = [
     ("qlora-rates", "qlora", "causal-lm", 7e9, "preference", {}, None),
     ("qlora-rates", "qlora", "encoder", 4e8, "classification", {}, None),
     ("qlora-rates", "full", "causal-lm", 7e9, "sft", {}, None),
-    ("learns-less-full", "full", "causal-lm", 1e9, "sft", {}, 1e-5),
-    ("learns-less-full", "full", "causal-lm", 1e9 - 1, "sft", {}, None),
-    ("learns-less-full", "full", "causal-lm", 13.5e9 + 1, "sft", {}, None),
-    ("learns-less-lora", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 255}}, 2e-4),
-    ("learns-less-lora", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 256}}, 1e-4),
-    ("learns-less-lora", "lora", "causal-lm", 14e9 + 1, "sft", {}, None),
-    ("learns-less-pretraining", "full", "causal-lm", 7e9, "cpt", {}, 1e-5),
-    ("learns-less-pretraining", "lora", "causal-lm", 7e9, "cpt", {}, 4e-5),
+    ("learns-less-pretraining", "full", "causal-lm", 7e9, "cpt", {}, 3e-5),
+    ("learns-less-pretraining", "lora", "causal-lm", 7e9, "cpt", {}, 3e-5),
     ("learns-less-pretraining", "lora", "causal-lm", 7e9, "sft", {}, None),
     ("tulu-full", "full", "causal-lm", 8e9, "sft", {}, 5e-6),
     ("tulu-full", "full", "causal-lm", 35e9, "sft", {}, 2e-6),
@@ -75,8 +70,6 @@ SAYS: list[tuple[str, str, ModelKind, float, str, dict[str, Any], Any]] = [
     ("bert-full", "full", "encoder", 1e8, "extraction", {}, 3e-5),
     ("bert-full", "full", "encoder", 1e8, "embedding", {}, None),
     ("t5-full", "full", "seq2seq", 2e8, "sft", {}, 3e-4),
-    ("lester-prompt", "prompt", "seq2seq", 2e8, "sft", {}, 0.3),
-    ("lester-prompt", "prompt", "causal-lm", 2e8, "sft", {}, None),
     ("compacter-prompt", "prompt", "seq2seq", 2e8, "classification", {}, 0.3),
     ("trl-prompt", "prompt", "causal-lm", 7e9, "sft", {}, 1e-2),
     ("peft-guide-prompts", "prompt", "causal-lm", 3.5e9, "sft", {}, 3e-2),
@@ -134,6 +127,67 @@ def test_a_rule_says_its_figure_within_its_range_only(
         assert said is None
     else:
         assert said is not None and said.value == (pytest.approx(figure) if figure else figure)
+
+
+#: With which optimizer each source trained at the rates that are quoted of it, and where it says so; the three that
+#: name none are taken as AdamW's, which their models were pretrained with.
+TRAINED_WITH = {
+    src.TULU3: (ADAMW, "authors' code, open_instruct/finetune.py, dpo_tune_cache.py, grpo_fast.py: torch.optim.AdamW"),
+    src.LLAMA2: (ADAMW, "section 2.2, pretraining; for fine-tuning none is named"),
+    src.TRL: (ADAMW, "its configs are transformers' TrainingArguments, whose optim is adamw_torch_fused"),
+    src.PREFIX: (ADAMW, "section 5.3; trainer_prefix.py"),
+    src.BENCH: (ADAMW, "its rows: AdamW, but for LoRA-FA's"),
+    src.TINKER: (ADAMW, "tinker_cookbook: AdamParams"),
+    src.BERT: (ADAMW, "appendix A.3: Adam; optimization.py: AdamWeightDecayOptimizer"),
+    src.TRANSFORMERS: (ADAMW, "TrainingArguments; T5, tips: with AdamW"),
+    src.SENTENCE_TRANSFORMERS: (ADAMW, "SentenceTransformerTrainingArguments: those of transformers"),
+    src.PTUNING2: (ADAMW, "transformers' Trainer; PT-Retrieval, dpr/models/hf_models.py: AdamW"),
+    src.COMPACTER: (ADAMW, "seq2seq/configs have no adafactor, so transformers' Trainer takes AdamW"),
+    src.HANDBOOK: (ADAMW, "config_full.yaml: adamw_torch; config_qlora.yaml: paged_adamw_32bit"),
+    src.GRPO: (ADAMW, "none is named in section 4.2"),
+    src.QLORA: (ADAMW, "authors' code, qlora.py: paged_adamw_32bit"),
+    src.LORA_REGRET: (ADAMW, "Parametrization invariances: when training with Adam"),
+    src.LORA: (ADAMW, "tables 9 to 12"),
+    src.RSLORA: (ADAMW, "section 4"),
+    src.DORA: (ADAMW, "authors' code, commonsense_reasoning/finetune.py: adamw_torch"),
+    src.PEFT: (ADAMW, "examples and guides: torch.optim.AdamW"),
+    src.ADALORA: (ADAMW, "NLG_QA, run_summarization_no_trainer.py: AdamW"),
+    src.UNIFIED: (ADAMW, "run_xsum.sh and run_glue.sh set no --adafactor"),
+    src.E5_MISTRAL: (ADAMW, "none is named"),
+    src.UNSLOTH: (ADAMW, "the notebooks' adamw_8bit"),
+    src.PTUNING: (ADAMW, "LAMA/cli.py: torch.optim.Adam"),
+    src.HOULSBY: (ADAMW, "section 3.1: Adam; optimization.py: AdamWeightDecayOptimizer"),
+    src.LLM_ADAPTERS: (ADAMW, "finetune.py: adamw_torch"),
+    src.BITFIT: (ADAMW, "run_glue.py: --optimizer adamw by default"),
+    src.IA3: (ADAFACTOR, "section 3.5; authors' code, src/utils/Config.py: scale_parameter"),
+    src.LEARNS_LESS: ("LionW", "appendix A: decoupled_lionw in all four trainings"),
+}  # fmt: skip
+
+
+def test_every_rate_is_of_the_optimizer_that_it_was_measured_with_or_is_converted() -> None:
+    """A rate of LionW's was handed to AdamW, and Adafactor's of prompts and IA³ were."""
+    rates = [rule for rule in RULES.values() if rule.field == "learning_rate"]
+    assert {rule.source for rule in rates} == set(TRAINED_WITH), "say where a source names its optimizer"
+    for rule in rates:
+        trained, place = TRAINED_WITH[rule.source]
+        assert place
+        converted = src.LION in rule.place and trained == "LionW"
+        assert rule.optimizer == trained or converted, rule.id
+    assert {RULES[one.__name__.replace("_", "-")].optimizer for one in _FULL} == {ADAMW}
+    low, high = RULES["learns-less-pretraining"].says(asked("full", "causal-lm", 7e9, "cpt")).band  # type: ignore[union-attr,misc]
+    assert (low, high) == pytest.approx([times * 1e-5 for times in OVER_LION])
+
+
+def test_a_recipe_has_rates_of_its_own_optimizer_alone() -> None:
+    others = 0
+    for one in every():
+        if one.rows == 1_000:
+            said = recipe(one)["learning_rate"].said
+            assert {RULES[evidence.rule].optimizer for evidence in said} <= {ADAMW}
+            found = evidence(one, "learning_rate", ADAFACTOR)
+            assert all(rule.optimizer == ADAFACTOR for rule, _ in found)
+            others += len(found)
+    assert others, "T-Few's"
 
 
 def test_every_rule_speaks_somewhere_and_is_silent_elsewhere() -> None:

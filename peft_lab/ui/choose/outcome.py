@@ -60,9 +60,14 @@ def headline(situation: Situation, found: Recommendation) -> None:
         if tasks > 1:
             every = units.span(low * tasks, high * tasks)
             takes = f"Training one task takes {span}, all {tasks:,} one after the other {every}"
+        apart = (
+            f" This is for training on {plan.group:,} answers to each prompt; writing and judging them comes on top."
+            if plan.group > 1
+            else ""
+        )
         st.markdown(
             f":small[{takes}: the work of its steps, counted, at the share of the device's data sheet that published "
-            f"trainings reached {figures.badge('cited')}. Plan traces the steps, so that its band is narrower.]"
+            f"trainings reached {figures.badge('cited')}. Plan traces the steps, so that its band is narrower.{apart}]"
         )
 
 
@@ -180,7 +185,7 @@ def reasons(found: Recommendation) -> None:
         st.markdown("**The tree's first choice does not work here:**")
         st.markdown("\n".join(f"- {why.text} {figures.badge(why.kind)}" for why in found.overruled))
     if found.nearest:
-        st.markdown("**Nearest.** " + "; ".join(plain(text) for text in found.nearest.values()) + ".")
+        st.markdown("**Nearest.** " + "; ".join(plain(near.text) for near in found.nearest.values()) + ".")
     if found.runner_up:
         st.markdown(f"**Runner-up.** {found.runner_up_text}")
 
