@@ -61,7 +61,7 @@ def folder(name: str, place: Path) -> str:
 
     usual = AutoConfig.for_model(name)
     text = usual if name in AUDIO else usual.get_text_config()
-    few = {field: LAYERS for field in DEPTH_FIELDS if isinstance(vars(text).get(field), int)}
+    few: dict[str, Any] = {field: LAYERS for field in DEPTH_FIELDS if isinstance(vars(text).get(field), int)}
     for field in ("layer_types", "mlp_layer_types", "layers_block_type"):
         kinds = vars(text).get(field)
         few |= {field: kinds[:LAYERS]} if isinstance(kinds, list) else {}
