@@ -305,10 +305,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     except REFUSALS as error:
         if config is None:
             raise
-        raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}",
-            "adapter_config",
-        ) from error
+        message = f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}"
+        raise BadInput(message, "adapter_config") from error
 
 
 def _check_task(adapter_config: Mapping[str, Any]) -> None:
