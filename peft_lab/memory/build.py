@@ -123,6 +123,8 @@ class Blueprint:
         config = copy.deepcopy(self.config)
         text = config.get_text_config()
         own = self.depth
+        if depth == own:  # some do not let it be set
+            return config
         for name in DEPTH_FIELDS:
             if getattr(text, name, None) == own:
                 setattr(text, name, depth)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import PeftLabError, SimulationError, Unsupported
+from peft_lab.errors import PeftLabError, SimulationError, Unsupported, in_short
 from peft_lab.memory import chunks, optimizers, prototypes, step
 from peft_lab.memory.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.memory.fake import HOST, fake_device
@@ -225,12 +225,20 @@ def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
     return 0 if paged is None else int(paged(parameters))
 
 
-def _chunk_the_loss(model: torch.nn.Module) -> None:
-    """Raises Unsupported for a model that cannot take its loss in chunks."""
-    try:
+def _chunk_the_loss(model: Any) -> None:
+    """Raises Unsupported for a model that cannot take its loss in chunks; some say so when they take it first."""
+
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
+
+    with refusing():
         without_logits(model)
-    except ValueError as error:
-        raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.loss_function = refusing()(base.loss_function)
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:
@@ -293,5 +301,6 @@ def _run_at(
             return recorder.stop(), stage
     except NotImplementedError as error:
         raise SimulationError(
-            f"This step cannot be simulated: {str(error).strip().splitlines()[0][:200]}"
+            "This step cannot be simulated: it needs the values of a tensor, or an operation that has no form without "
+            f"values, and a simulation has none ('{in_short(error, 120)}')."
         ) from error

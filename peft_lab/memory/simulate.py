@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput, SimulationError, Unsupported
+from peft_lab.errors import BadInput, SimulationError, Unsupported, in_short
 from peft_lab.memory import account
 from peft_lab.memory.build import Blueprint, Quantise, layers_alike
 from peft_lab.memory.request import ConfigRequest, StepRequest
@@ -157,7 +157,8 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
         yield
     except REFUSALS as error:
         raise SimulationError(
-            f"A step of {entry.title} with {spec.title} could not be simulated: {reason(error)}."
+            f"A step of {entry.title} with {spec.title} could not be simulated: the code of the model or of "
+            f"the method stopped with '{in_short(error, 200).rstrip('.')}' ({type(error).__name__})."
         ) from error
 
 
@@ -304,10 +305,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     except REFUSALS as error:
         if config is None:
             raise
-        raise BadInput(
-            f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}",
-            "adapter_config",
-        ) from error
+        message = f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}"
+        raise BadInput(message, "adapter_config") from error
 
 
 def _check_task(adapter_config: Mapping[str, Any]) -> None:

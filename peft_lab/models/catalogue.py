@@ -215,7 +215,7 @@ def _first_line(error: Exception) -> str:
     """What a library says in its first sentence or so, on one line; some name no more than a key."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = f"there is no {text}" if isinstance(error, KeyError) else text
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+    return f"{text.rstrip('.')}." if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
 
 
 def _reason(name: str, error: Exception) -> str:

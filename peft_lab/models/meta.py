@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -160,6 +161,11 @@ def read_shape(
         for (path, kind_, shapes, tied, linear, outside), layers in rows.items()
     )
     text = config.get_text_config()
+    if getattr(
+        text, "is_heterogeneous", False
+    ):  # Gemma 4: what most layers have; the groups hold what differs
+        text = copy.deepcopy(text)
+        text.allow_global_per_layer_attribute_access = True
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     attends = _attends(model, text)
     heads = _first(text, *_HEADS) if attends else 0
@@ -280,6 +286,8 @@ def _intermediate(config: Any, hidden: int) -> int:
 def _positions(config: Any) -> int | None:
     """RoBERTa reserves two positions for padding, so its usable length is two short of its table."""
     limit: int | None = _first(config, "max_position_embeddings", "n_positions", default=None)
+    if limit is not None and limit < 0:  # XLNet's way to say that there is none
+        return None
     if limit is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
         return limit - 2
     return limit

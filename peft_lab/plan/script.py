@@ -238,7 +238,7 @@ def _together(facts: Facts) -> Section:
     chunked_code, imports, saved = "", tuple[str, ...](), ""
     if facts.plan.loss == "chunked":
         chunked_code = "without_logits(model)\n"
-        imports = ("inspect",)
+        imports = ("inspect", "transformers.loss.loss_utils:ForCausalLMLoss")
     computes = "DTYPE" if facts.plan.remembered == "float32" and facts.sharded else "None"
     functions = [spread.layers_of, spread.received, spread.spread] if facts.sharded else [spread.spread]
     if facts.by_matrices:

@@ -38,8 +38,10 @@ def altered(config: Mapping[str, Any]) -> str:
 
 
 def without_logits(model: Any) -> None:
-    """From now on ``model`` (of transformers, or PEFT's around one) takes its loss in chunks and returns no logits:
-    hidden states (rows, length, hidden) are in their place.
+    """Make ``model`` (of transformers, or PEFT's around one) take its loss in chunks and return, in place of logits,
+    hidden states (rows, length, hidden). Its parameters keep their names.
+
+    The loss that the model is given raises ValueError where the model does something to its logits before it.
 
     Raises:
         ValueError: a model whose logits are not simply a linear map of its last hidden states, or whose loss is not
@@ -48,38 +50,45 @@ def without_logits(model: Any) -> None:
     import inspect
 
     import torch
-
-    class Passing(torch.nn.Module):
-        """In the head's place: what it is given is left for the loss."""
-
-        def __init__(self, head: torch.nn.Linear) -> None:
-            super().__init__()
-            self.head = head
-
-        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-            return hidden
+    from transformers.loss.loss_utils import ForCausalLMLoss
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name, head = next(
-        ((name, module) for name, module in base.named_children() if module is base.get_output_embeddings()),
-        ("", None),
-    )
+    head = base.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
-        found = "no output head" if head is None else "an adapter or something else on its output head"
+        found = (
+            "no head over a vocabulary" if head is None else "an adapter or something else on its output head"
+        )
         raise ValueError(f"it has {found}, where chunks need a plain linear map")
-    if "self.loss_function(" not in inspect.getsource(type(base).forward):
+    own = "self.loss_function(" not in inspect.getsource(type(base).forward)
+    if own or base.loss_function is not ForCausalLMLoss:
         raise ValueError("it takes its loss in a way of its own")
     how = altered(base.config.get_text_config().to_dict())
     if how:
         raise ValueError(f"it alters its logits ({how}) before the loss")
 
-    def loss(logits: torch.Tensor, labels: torch.Tensor, **more: Any) -> torch.Tensor:
-        shifted = more.get("shift_labels")
-        if shifted is None:
-            logits, shifted = logits[:, :-1], labels[:, 1:]
-        return chunked_loss(logits, head.weight, shifted, head.bias, more.get("num_items_in_batch"))
+    def passing(hidden: Any) -> Any:
+        hidden.left_by_head = hidden._version  # whatever is made of it does not have this, or another version
+        hidden.float = lambda: hidden  # some ask for 32 bits, in which the loss adds up anyway
+        return hidden
 
-    setattr(base, name, Passing(head))
+    # As transformers' own: some models hand all over by name, others by place.
+    def loss(
+        logits: Any,
+        labels: Any,
+        vocab_size: int | None = None,
+        num_items_in_batch: Any = None,
+        ignore_index: int = -100,
+        shift_labels: Any = None,
+        **more: Any,
+    ) -> Any:
+        if getattr(logits, "left_by_head", None) != logits._version:
+            raise ValueError("it does something to its logits before the loss")
+        del logits.float  # refers to itself
+        if shift_labels is None:
+            logits, shift_labels = logits[:, :-1], labels[:, 1:]
+        return chunked_loss(logits, head.weight, shift_labels, head.bias, num_items_in_batch, ignore_index)
+
+    vars(head)["forward"] = passing  # the module stays, and with it its name and hooks
     base.loss_function = loss
 
 
@@ -89,8 +98,9 @@ def chunked_loss(
     labels: torch.Tensor,
     bias: torch.Tensor | None = None,
     counted: Any = None,
+    ignored: int = -100,
 ) -> torch.Tensor:
-    """The mean cross entropy over labels that are not -100; with ``counted`` the sum divided by that many.
+    """Return the mean cross entropy over labels that are not ``ignored``; with ``counted`` the sum divided by that.
 
     Args:
         hidden: (rows, length, hidden), each the one that predicts the label at its place.
@@ -109,7 +119,7 @@ def chunked_loss(
         weight,
         labels.reshape(-1),
         linear_bias=bias,
-        ignore_index=-100,
+        ignore_index=ignored,
         reduction="mean" if counted is None else "sum",
         options=options,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.meta import make_config
@@ -47,11 +47,7 @@ def gradients(model: Any, **more: Any) -> tuple[float, dict[str, torch.Tensor]]:
     labels[:, :20] = -100
     loss = model(input_ids=ids, labels=labels, **more).loss
     loss.backward()
-    # the head has another name afterwards: the sizes of what is trained do not change
-    found = {
-        name.replace(".head.", "."): p.grad for name, p in model.named_parameters() if p.grad is not None
-    }
-    return float(loss), found
+    return float(loss), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("more", [{}, {"num_items_in_batch": 31}])
@@ -67,10 +63,66 @@ def test_loss_and_gradients_are_the_usual_ones(name: str, more: dict[str, int]) 
         torch.testing.assert_close(second[key], gradient, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        # all by place, by name, or some of each; with a router's loss beside it
+        *((kind, {"output_router_logits": True}) for kind in ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe")),
+        ("gpt_oss", {"num_local_experts": 4, "head_dim": 8, "output_router_logits": True}),
+        ("gemma3_text", {"head_dim": 8}),
+        ("gemma4_text", {"head_dim": 8, "global_head_dim": 16, "hidden_size_per_layer_input": 0}),
+        # logits of 32 bits
+        ("mamba", {"state_size": 4}),
+        # a head inside another part, with a bias
+        ("bert", {"is_decoder": True, "use_cache": False}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_way_to_call_the_loss_is_the_usual_one(
+    kind: str, changes: dict[str, Any], dtype: torch.dtype
+) -> None:
+    if kind not in CONFIG_MAPPING:
+        pytest.skip("newer than the installed transformers")
+    experts = {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "num_key_value_heads": 2,
+    }
+    usual, first = gradients(small(kind, **experts, **changes).to(dtype))
+    model = small(kind, **experts, **changes).to(dtype)
+    names = list(model.state_dict())
+    without_logits(model)
+    chunked, second = gradients(model)
+    assert list(model.state_dict()) == names, "what is saved is what is read again"
+    relative, absolute = (1e-3, 1e-6) if dtype == torch.float32 else (0.1, 2e-3)
+    assert chunked == pytest.approx(usual, rel=relative / 10)
+    assert first.keys() == second.keys() and first
+    for key, gradient in first.items():
+        torch.testing.assert_close(second[key], gradient, rtol=relative, atol=absolute)
+
+
 def test_hidden_states_are_where_logits_were() -> None:
     model = small()
     without_logits(model)
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 32)
+
+
+@pytest.mark.parametrize("kind", ["recurrent_gemma", "granite"])
+def test_what_is_done_to_logits_is_seen_where_the_loss_is_taken(kind: str) -> None:
+    """No field of these configs has a name that is known for it."""
+    model = small(kind, lru_width=32, logits_scaling=1.0, num_hidden_layers=3)
+    without_logits(model)
+    with pytest.raises(ValueError, match="does something to its logits"):
+        gradients(model)
+
+
+def test_a_loss_of_another_kind_is_refused() -> None:
+    model = small()
+    model.loss_function = lambda **_: None
+    with pytest.raises(ValueError, match="takes its loss in a way of its own"):
+        without_logits(model)
 
 
 def test_models_that_do_more_to_their_logits_are_refused() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peft_lab.errors import echoed
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.shared.experts import router_problems
+from peft_lab.methods.shared.experts import unfit_problems
 from peft_lab.methods.shared.peft_backed import PeftMethod
 from peft_lab.methods.shared.tables import ia3_feedforward, ia3_targets
 from peft_lab.methods.shared.targets import (
@@ -113,7 +113,7 @@ class Ia3(PeftMethod):
                     f"targets, too."
                 )
                 yield Problem("feedforward_modules", message)
-        yield from router_problems(shape, shape.match(targets).groups)
+        yield from unfit_problems(shape, shape.match(targets).groups)
         yield from _expert_problems(shape)
         if any(group.role == "qkv" for group in shape.match(targets).groups):
             message = f"{shape.title} fuses query, key and value in one map, so the vector scales the queries as well."

@@ -215,6 +215,12 @@ def _without_keys(shape: ModelShape) -> str:
             f"{shape.title} makes keys and values of different widths from one compressed vector (multi-head latent "
             "attention); PEFT makes a prefix of one width for both, which does not fit its cache."
         )
+    widths = sorted({group.out_features for group in shape.groups if group.role == "k"})
+    if len(widths) > 1 and shape.kind == "causal-lm":
+        return (
+            f"The keys of {shape.title} are {' or '.join(map(str, widths))} wide, by the layer; PEFT makes a prefix of "
+            "one width for all of them, which does not fit."
+        )
     found = {layer for group in shape.groups if group.role in ("k", "qkv") for layer in group.layers}
     if not found:
         return f"{shape.title} has no attention that PEFT Lab recognises, so a prefix has no place."

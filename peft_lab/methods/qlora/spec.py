@@ -123,7 +123,7 @@ class QLora(Lora):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """All linear maps; by name where one of them is a router that cannot be adapted."""
         own = {knob.name: knob.default for knob in self.knobs}
-        routers = {shape.target_name(group) for group in experts.linear_routers(shape)}
+        routers = {shape.target_name(group) for group in experts.unfit_maps(shape)}
         if routers:
             own["target_modules"] = tuple(name for name in shape.target_names if name not in routers)
         return own

@@ -100,7 +100,7 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
                 f"'{echoed(name)}' is not a bare parameter of {shape.title}; it has {has}.",
             )
     yield from _fusion_problems(shape, names)
-    yield from router_problems(shape, shape.match(kept).groups)
+    yield from unfit_problems(shape, shape.match(kept).groups)
     stacks = [target.group for target in targets(shape, names, parameters) if target.group in shape.bare]
     if stacks:
         yield from _stack_problems(shape, values, [name for name in names if name not in kept])
@@ -108,22 +108,32 @@ def problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
         yield from _out_of_reach(shape, names)
 
 
-def router_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable[Problem]:
-    """Routers of a class derived from a linear map (Llama 4) give back two things, which PEFT's layers cannot take."""
-    routers = linear_routers(shape)
+def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable[Problem]:
+    """Report modules of a class derived from a linear map that do more than multiply, which no PEFT layer can wrap."""
+    routers, unfit = {mixture.router for mixture in shape.mixtures}, unfit_maps(shape)
     for group in groups:
-        if group in routers:
+        if group in unfit:
+            name = group.path.rpartition(".")[2]
+            what = (
+                f"The router of {shape.title} ({name}) is a linear map that returns two things"
+                if group.path in routers
+                else f"{name} of {shape.title} multiplies each group of its inputs by a matrix of its own"
+            )
             yield Problem(
                 "target_modules",
-                f"The router of {shape.title} ({group.path.rpartition('.')[2]}) is a linear map that returns "
-                f"two things, so no PEFT layer can wrap it: the first step would fail. Name the other modules.",
+                f"{what}, so no PEFT layer can wrap it: the first step would fail. Name the other modules.",
             )
 
 
-def linear_routers(shape: ModelShape) -> tuple[ModuleGroup, ...]:
-    """The routers that are linear maps, which a method can name as such."""
-    paths = {mixture.router for mixture in shape.mixtures}
-    return tuple(group for group in shape.groups if group.linear and group.path in paths)
+def unfit_maps(shape: ModelShape) -> tuple[ModuleGroup, ...]:
+    """Return what a method can name as a linear map and cannot adapt: routers (Llama 4) and grouped maps (DeepSeek
+    V4)."""
+    routers = {mixture.router for mixture in shape.mixtures}
+    return tuple(
+        group
+        for group in shape.groups
+        if group.linear and (group.path in routers or group.type.endswith("GroupedLinear"))
+    )
 
 
 def _fusion_problems(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
@@ -197,8 +207,8 @@ def parameter_names(shape: ModelShape) -> tuple[str, ...]:
 def every_map(shape: ModelShape) -> dict[str, tuple[str, ...]]:
     """Targets for all that tokens pass on a mixture of experts but the router: linear maps by name, and the experts'
     stacks as parameters. A linear map whose name PEFT takes for a stack cannot be named and is left out."""
-    routers = {shape.target_name(group) for group in linear_routers(shape)}
-    names = (name for name in shape.target_names if name not in routers and not _old_name(shape, name))
+    unfit = {shape.target_name(group) for group in unfit_maps(shape)}
+    names = (name for name in shape.target_names if name not in unfit and not _old_name(shape, name))
     return {"target_modules": tuple(names), "target_parameters": parameter_names(shape)}
 
 
