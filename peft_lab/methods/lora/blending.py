@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.classroom.asking import in_person
 from peft_lab.errors import BadInput
+from peft_lab.models.loading import no_pickles
 from peft_lab.runs import store
 from peft_lab.runs.kept import adapter as saved_adapter
 from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
@@ -97,10 +98,10 @@ def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
 
     spec, task = runs[0].spec, runs[0].spec.task_object()
     base = fresh_base(spec, task)
-    model: Any = PeftModel.from_pretrained(
-        base.model.float(), str(saved_adapter(runs[0].folder)), adapter_name="first"
-    )
-    model.load_adapter(str(saved_adapter(runs[1].folder)), adapter_name="second")
+    folders = [str(saved_adapter(run.folder)) for run in runs[:2]]
+    with no_pickles():
+        model: Any = PeftModel.from_pretrained(base.model.float(), folders[0], adapter_name="first")
+        model.load_adapter(folders[1], adapter_name="second")
     heads = []
     for wrapper in _wrappers(model):
         saved = wrapper.modules_to_save

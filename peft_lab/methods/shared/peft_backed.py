@@ -11,6 +11,7 @@ from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
 from peft_lab.models.heads import HEADS
+from peft_lab.models.loading import no_pickles
 from peft_lab.models.refusals import REFUSALS, reason
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
@@ -42,7 +43,8 @@ class PeftMethod(MethodSpec):
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         from peft import PeftModel
 
-        loaded: Any = PeftModel.from_pretrained(model, str(directory))
+        with no_pickles():
+            loaded: Any = PeftModel.from_pretrained(model, str(directory))
         return loaded
 
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
