@@ -12,7 +12,7 @@ from peft_lab.errors import BadInput, RunError
 from peft_lab.plan import telling
 from peft_lab.queue.queue import get_queue
 from peft_lab.queue.unended import mark_lost, unfinished
-from peft_lab.runs import adopted, going_on, owners, record, store
+from peft_lab.runs import adopted, checkpoints, going_on, owners, record, store
 from peft_lab.runs.view import Status
 from tests.tracking.test_told import SPEC
 from tests.ui.test_pages import opened, told
@@ -96,7 +96,7 @@ def test_no_state_that_lies_in_the_folder_is_gone_on_with(
     """It would be opened, and is from anywhere."""
     run = adopted.adopt(folder)
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
-    monkeypatch.setattr(going_on.checkpoints, "latest", lambda _: object())
+    monkeypatch.setattr(checkpoints, "latest", lambda _: object())
     with pytest.raises(BadInput, match="outside the lab"):
         going_on.require(run)
 
