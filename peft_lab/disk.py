@@ -71,6 +71,11 @@ def of_file(error: OSError, folder: Path) -> str | None:
     return f"{named} cannot be used: {error.strerror or why(code)}."
 
 
+def at_home(name: str) -> Path:
+    """A path as somebody wrote it, with ``~`` for their home folder; as it is where nobody is called so."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  pathlib raises RuntimeError there
+
+
 def read(path: Path, most: int) -> bytes:
     """What a file holds, also one that is a pipe (``<(command)`` in a shell).
 

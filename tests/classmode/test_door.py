@@ -11,9 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from streamlit import config
+from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import joining, keys, limits, marks, places
-from peft_lab.ui.server import door, downloads, sessions
+from peft_lab.ui.server import door, downloads, guard, sessions
 from peft_lab.ui.server.door import Door
 from tests.conftest import awaited
 
@@ -153,6 +155,22 @@ def test_a_full_disk_makes_nobody(empty_class: Path, monkeypatch: pytest.MonkeyP
     assert status == 403 and "the disk is full" in page and "set-cookie" not in headers
     assert str(empty_class) not in page, "whoever has not joined learns of no folder"
     assert places.owners() == [] and not list((empty_class / "class").glob(".new-*"))
+
+
+def test_what_goes_wrong_unforeseen_names_no_folder(empty_class: Path) -> None:
+    """Streamlit shows a traceback by default; a class learns that something went wrong, and its server why."""
+    before = config.get_option("client.showErrorDetails")
+
+    def page() -> None:
+        raise RuntimeError("/srv/lab/secret")
+
+    try:
+        assert AppTest.from_function(page).run().exception[0].stack_trace
+        guard.middleware()
+        shown = AppTest.from_function(page).run().exception[0]
+        assert not shown.stack_trace and "/" not in shown.message
+    finally:
+        config.set_option("client.showErrorDetails", before)
 
 
 def test_another_site_cannot_join_for_somebody(cookies: tuple[str, str]) -> None:
