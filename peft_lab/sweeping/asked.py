@@ -60,10 +60,9 @@ def read(path: Path) -> Sweep:
         BadInput: a file that cannot be read, or the first thing in it that cannot work. AssetError: weights or data
             that have to be fetched first.
     """
+    text = disk.take_text(path, _LARGEST, "file", "The sweep file ")
     try:
-        content = yaml.safe_load(disk.read(path, _LARGEST).decode("utf-8"))
-    except OSError as error:
-        raise BadInput(f"The sweep file {path} cannot be read: {error.strerror or error}.", "file") from error
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(error).split())}.", "file") from error
     if not isinstance(content, dict):

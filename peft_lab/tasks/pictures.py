@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from peft_lab import disk
 from peft_lab.errors import BadInput
 from peft_lab.tasks.base import Row, Splits
 from peft_lab.tasks.lookalikes import alike, is_blank
@@ -56,10 +57,10 @@ def pack(folder: Path) -> bytes:
         raise _too_many(len(files))
     with zipfile.ZipFile(made, "w") as packed:
         for name in files:
-            data = (folder / name).read_bytes()
-            size += len(data)
+            size += (folder / name).stat().st_size
             if size > MAX_BYTES:
                 raise too_large(size)
+            data = disk.read(folder / name, MAX_BYTES, pipes=False)
             packed.writestr(zipfile.ZipInfo(name, _DATE), data)
     return made.getvalue()
 
@@ -70,7 +71,7 @@ def whole(path: Path) -> tuple[str, bytes]:
     Raises:
         BadInput: as :func:`pack`. OSError: it cannot be read.
     """
-    return (ZIP, pack(path)) if path.is_dir() else (path.suffix, path.read_bytes())
+    return (ZIP, pack(path)) if path.is_dir() else (path.suffix, disk.read(path, MAX_BYTES, pipes=False))
 
 
 def _inside(folder: Path) -> Iterator[str]:
