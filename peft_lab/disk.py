@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import stat
+import struct
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import RawIOBase
@@ -203,6 +205,21 @@ def _to_write(path: Path, how: int) -> int:
     if _AT_ONCE:
         os.set_blocking(descriptor, True)
     return descriptor
+
+
+@contextmanager
+def unzipping() -> Iterator[None]:
+    """Inside it, whatever ``zipfile`` and what unpacks for it raise of an archive is a BadZipFile that says why."""
+    try:
+        yield
+    except Exception as error:
+        # errors of zlib and lzma have no base in common, and may not be there to be named
+        unpacking = type(error).__module__ in ("zlib", "lzma", "_lzma")
+        if not unpacking and not isinstance(
+            error, ValueError | OverflowError | EOFError | RuntimeError | struct.error
+        ):
+            raise
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from peft_lab import disk, journal
-from peft_lab.cli import train
+from peft_lab.cli import start, train
 from peft_lab.errors import BadInput
 from tests.cli.conftest import Run
 
@@ -58,6 +58,12 @@ def at_once() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is started with what should have been refused."""
+    monkeypatch.setattr(start, "_carried", lambda *_: 99)
 
 
 def made(what: str, place: Path) -> Path:
