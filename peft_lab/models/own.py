@@ -67,12 +67,7 @@ def hub_answers() -> bool:
 def finder(name: str) -> Find:
     """Where the files of a folder, or of a Hugging Face id in the cache, are."""
     if is_folder(name):
-
-        def inside(file: str) -> Path | None:
-            found = Path(name) / file
-            return found if found.is_file() and not folders.hidden(str(found)) else None
-
-        return inside
+        return lambda file: found if (found := Path(name) / file).is_file() else None
 
     def cached(file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -244,6 +245,44 @@ def test_an_adapter_without_safetensors_is_not_opened(how: str, tmp_path: Path) 
         else:
             runs = {"mine": SimpleNamespace(folder=tmp_path, adapter=tmp_path / "adapter")}
             ServedLora.attach(SimpleNamespace(runs=runs), homemade.model("bert"))  # type: ignore[arg-type]
+
+
+LOADING = ("from_pretrained", "load_adapter", "load_peft_weights")
+
+
+def test_every_loader_of_weights_is_kept_from_pickles() -> None:
+    """Whoever adds one puts it under :func:`loading.no_pickles`; what is made by the lab itself is read as tensors."""
+    package = Path(loading.__file__).parents[1]
+    loaders, unpickled = set(), set()
+    for file in package.rglob("*.py"):
+        text = file.read_text("utf-8")
+        if not any(word in text for word in (*LOADING, "torch.load(")):
+            continue
+        tree = ast.parse(text)
+        name = file.relative_to(package).as_posix()
+        kept = [
+            each
+            for each in ast.walk(tree)
+            if isinstance(each, ast.With) and "no_pickles()" in ast.unparse(each)
+        ]
+        inside = {id(call) for block in kept for call in ast.walk(block)}
+        for call in (each for each in ast.walk(tree) if isinstance(each, ast.Call)):
+            called = ast.unparse(call.func)
+            method = called.rpartition(".")[2]
+            if method in LOADING and id(call) not in inside:
+                loaders.add((name, called))
+            if called == "torch.load":
+                assert "weights_only=True" in ast.unparse(call), name
+                unpickled.add(name)
+    read = {
+        ("models/loading.py", "AutoTokenizer.from_pretrained"),
+        ("models/catalogue.py", "AutoConfig.from_pretrained"),
+    }
+    pinned = {
+        ("assets/dequantise.py", f"{kind}.from_pretrained") for kind in ("LlamaForCausalLM", "AutoTokenizer")
+    }
+    assert loaders == read | pinned
+    assert unpickled == {"methods/shared/adapters_files.py", "plan/keeping.py", "runs/checkpoints.py"}
 
 
 def test_bytes_need_no_vocabulary(bert: Path, tmp_path: Path) -> None:
