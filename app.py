@@ -4,8 +4,11 @@ Streamlit finds ``app`` here and serves it. The script that draws the pages lies
 would take the folder ``pages`` for its own list of pages and show their file names until the app's navigation came.
 """
 
+import sys
+
 import streamlit as st
 
+from peft_lab.errors import PeftLabError
 from peft_lab.ui import pages, shell
 from peft_lab.ui.server import assets, ending, guard
 from peft_lab.ui.shell import dress, first
@@ -13,8 +16,14 @@ from peft_lab.ui.shell import dress, first
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
 else:
-    app = st.App(
-        pages.MAIN,
-        middleware=guard.middleware() + assets.middleware() + dress.middleware(),
-        lifespan=ending.in_order(first.ready),
-    )
+    try:
+        app = st.App(
+            pages.MAIN,
+            middleware=guard.middleware() + assets.middleware() + dress.middleware(),
+            lifespan=ending.in_order(first.ready),
+        )
+    except (
+        PeftLabError
+    ) as error:  # a code, a token or a log that cannot be used: whoever starts it can mend that
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -15,6 +15,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
+from peft_lab import disk
 from peft_lab.errors import BadInput
 
 VARIABLE = "PEFT_LAB_LOG"
@@ -51,15 +52,22 @@ def begin() -> None:
     root = logging.getLogger(_NAME)
     if not where or any(isinstance(each.formatter, Lines) for each in root.handlers):
         return
-    try:
-        handler = (
-            logging.StreamHandler(sys.stderr) if where == "-" else logging.FileHandler(where, "a", "utf-8")
-        )
-    except OSError as error:
-        raise BadInput(f"{VARIABLE}={where} cannot be written to ({error.strerror or error}).") from error
+    require(where, f"{VARIABLE}=")
+    handler = logging.StreamHandler(sys.stderr) if where == "-" else logging.FileHandler(where, "a", "utf-8")
     handler.setFormatter(Lines())
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+
+
+def require(where: str, named: str) -> None:
+    """Raises BadInput where nothing can be written to what :data:`VARIABLE` names. ``named``: how, for the sentence."""
+    if where != "-":
+        try:
+            disk.require_writable(Path(where))
+        except OSError as error:
+            raise BadInput(
+                f"{named}{where} cannot be written to ({error.strerror or error}).", "log"
+            ) from error
 
 
 class Lines(logging.Formatter):

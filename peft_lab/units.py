@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -102,6 +103,18 @@ def _scale(number: float) -> tuple[float, str, int]:
             scaled = number / limit
             return limit, suffix, 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
     return 1, "B", 0
+
+
+def unlike(
+    number: float, limit: float, write: Callable[[float], str] = size, unit: str = " B"
+) -> tuple[str, str]:
+    """Write a number and the limit that it does not keep; exactly, in ``unit``, where rounding makes the two the same.
+
+    >>> unlike(24_600_000, 24_000_000), unlike(24_000_001, 24_000_000)
+    (('24.6 MB', '24.0 MB'), ('24,000,001 B', '24,000,000 B'))
+    """
+    said, most = write(number), write(limit)
+    return (said, most) if said != most else (f"{round(number):,}{unit}", f"{round(limit):,}{unit}")
 
 
 def percent(number: float) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_lab import disk
 from peft_lab.assets import soundness
 from peft_lab.assets.fetching import download, extract, run, sha256
 from peft_lab.assets.pins import ASSETS, Asset
@@ -74,7 +75,7 @@ def home() -> Path:
     """Where weights, data and runs live: ``PEFT_LAB_HOME``, else the platform's folder for user data."""
     chosen = os.environ.get("PEFT_LAB_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return disk.at_home(chosen).absolute()
     from platformdirs import user_data_path
 
     return user_data_path("peft-lab", appauthor=False)

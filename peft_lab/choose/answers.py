@@ -124,4 +124,5 @@ def _step_said(situation: Situation, room: Room, method: str) -> str:
     how = f", split over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens{' and checkpointing' if step.checkpointing else ''}"
     most = "at most " if step.bound else ""
-    return f"{title} with {rows}{how} needs {most}{units.size(step.needed)}; {usable} may be used on a device"
+    needed, usable = units.unlike(step.needed, room.usable)
+    return f"{title} with {rows}{how} needs {most}{needed}; {usable} may be used on a device"

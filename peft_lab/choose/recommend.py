@@ -231,9 +231,8 @@ def _step(
         values = advice.knobs(shape)
         stored = stored_bytes(shape, advice.method, values)
         if situation.storage is not None and stored > situation.storage:
-            return _against(
-                f"it stores {units.size(stored)}, at most {units.size(situation.storage)} is allowed."
-            )
+            said, most = units.unlike(stored, situation.storage)
+            return _against(f"it stores {said}, at most {most} is allowed.")
         refused = unserved(situation, advice)
         if refused is not None:
             return refused

@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from peft_lab import disk
 from peft_lab.classroom import mode
 
 VARIABLE = "PEFT_LAB_CLASS_MODELS"
@@ -18,7 +19,7 @@ VARIABLE = "PEFT_LAB_CLASS_MODELS"
 def allowed() -> tuple[Path, ...]:
     """The folders that the teacher allowed, without links in them."""
     named = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return tuple(Path(folder).expanduser().resolve() for folder in named if folder)
+    return tuple(disk.at_home(folder).resolve() for folder in named if folder)
 
 
 def hidden(name: str) -> bool:

@@ -22,6 +22,7 @@ from peft_lab.classroom.limits import limits
 from peft_lab.errors import BadInput, PeftLabError
 
 WHO = "who.json"
+LEFT = "left"  # a file in the folder of who has left: no cookie leads there any more
 LONGEST_NAME = 40
 _TOUCHED = 300.0  # seconds between notes of a visit
 
@@ -38,6 +39,7 @@ class Learner:
         number: by the order in which they joined. name: what they gave themselves, empty for nothing.
         joined, seen: seconds since 1970; seen to some minutes.
         teacher: they came with the teacher's code at least once, or signed in as one the last time.
+        left: they gave up their cookie; what they made stays for the teacher.
     """
 
     owner: str
@@ -46,16 +48,31 @@ class Learner:
     joined: float
     seen: float
     teacher: bool = False
+    left: bool = False
 
     @property
     def title(self) -> str:
-        return self.name or f"Learner {self.number}"
+        return (self.name or f"Learner {self.number}") + (" (left)" if self.left else "")
 
 
 def admitted(cookie: str) -> Asker | None:
     """Who a cookie names, while their folder is there."""
     found = marks.read(cookie, keys.keys().secret)
-    return found if found is not None and places.of(found.owner).is_dir() else None
+    if found is None or not (folder := places.of(found.owner)).is_dir():
+        return None
+    return None if (folder / LEFT).exists() else found
+
+
+def leave(owner: str) -> None:
+    """Let nobody in any more by this learner's cookie, wherever it is kept. What they made stays for the teacher.
+
+    Raises:
+        PeftLabError: the disk cannot be written to, and they have not left.
+    """
+    try:
+        (places.of(owner) / LEFT).touch()
+    except OSError as error:
+        raise PeftLabError(f"You have not left: on the server {storage.reason(error)}.") from error
 
 
 def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker, str]:
@@ -162,7 +179,7 @@ def learner_of(owner: str) -> Learner:
         seen, teacher = max(joined, path.stat().st_mtime), said.get("teacher") is True
     except (OSError, ValueError, KeyError, TypeError):
         number, name, joined, seen, teacher = 0, "", 0.0, _changed(path.parent), False
-    return Learner(owner, number, name[:LONGEST_NAME], joined, seen, teacher)
+    return Learner(owner, number, name[:LONGEST_NAME], joined, seen, teacher, (path.parent / LEFT).exists())
 
 
 def learners() -> list[Learner]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peft_lab import disk
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.clinic import reading
@@ -44,9 +45,9 @@ def diagnose_command(
         raise BadInput("There is nothing to diagnose: give --config, --log or --adapter.")
     material = reading.Material()
     for file in config or ():
-        material = reading.with_config(material, file.name, reading.read_file(file, "config"))
+        material = reading.with_config(material, file.name, disk.take(file, reading.LARGEST_TEXT, "config"))
     for file in log or ():
-        material = reading.with_log(material, file.name, reading.read_file(file, "log"))
+        material = reading.with_log(material, file.name, disk.take(file, reading.LARGEST_TEXT, "log"))
     if adapter is not None:
         material = reading.with_adapter(material, reading.files_of(adapter))
     found = diagnose(material)

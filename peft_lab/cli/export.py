@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from peft_lab import disk
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.subjects import known_run
@@ -60,7 +61,7 @@ def export_command(
     content = makers[form](run)
     if out is not None:
         try:
-            out.write_text(content, "utf-8")
+            disk.write_text(out, content)
         except OSError as error:
             raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out") from error
     document = {"run_id": run.id, "as": form, "path": out, "content": None if out else content}

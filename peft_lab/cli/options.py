@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,16 +126,10 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
     Raises:
         BadInput: no such file, or no JSON object in it.
     """
-    file = path / "adapter_config.json" if path.is_dir() else path
+    file = path / "adapter_config.json" if os.path.isdir(path) else path  # noqa: PTH112  pathlib's raises OSError
+    text = disk.take_text(file, _LARGEST_CONFIG, "adapter_config", "The adapter config ")
     try:
-        content = json.loads(disk.read(file, _LARGEST_CONFIG).decode("utf-8-sig"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(f"The adapter config {file} cannot be read: {reason}.", "adapter_config") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file} is not UTF-8 text, so it is not an adapter config.", "adapter_config"
-        ) from error
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is not valid JSON: {error}.", "adapter_config") from error
     if content is not None and not isinstance(content, dict):

@@ -76,7 +76,7 @@ def plan_command(
     told = {name: text for name, text in given.items() if text is not None}
     if packing and lengths is None:
         raise BadInput("How many rows fill one is known from their lengths: give --lengths FILE.", "packing")
-    known = None if lengths is None else read_lengths(_text(lengths))
+    known = None if lengths is None else read_lengths(disk.take_text(lengths, _LARGEST, "lengths"))
     if known is not None:
         told = {**known.fields(), **told}
     wanted, wrong = look(told)
@@ -135,15 +135,6 @@ def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
             "packing",
         )
     return replace(wanted, packed=found).check()
-
-
-def _text(file: Path) -> str:
-    try:
-        return disk.read(file, _LARGEST).decode("utf-8")
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror or error}.", "lengths") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{file} is not UTF-8 text.", "lengths") from None
 
 
 def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from peft_lab import journal
+from peft_lab import disk, journal
 from peft_lab.assets import store as assets
 from peft_lab.classroom import folders, keys, limits, mode, verified
 from peft_lab.cli import output
@@ -96,6 +96,7 @@ def serve_command(
     environment = {}
     if log is not None:
         environment[journal.VARIABLE] = log if log == "-" else str(Path(log).absolute())
+        journal.require(environment[journal.VARIABLE], "--log ")
     if of_class:
         environment[mode.VARIABLE] = code or os.environ.get(mode.VARIABLE) or keys.keys().join
         if limit is not None:
@@ -144,9 +145,11 @@ def _below(path: str) -> tuple[str, ...]:
 
 def _folder(named: Path) -> Path:
     """The folder that is meant. Raises BadParameter where there is none, or the list of them cannot name it."""
-    found = named.expanduser().resolve()
-    if not found.is_dir() or os.pathsep in str(found):
-        raise typer.BadParameter(f"{named} is not a folder whose models a class can use.")
+    found = disk.folder(disk.at_home(str(named)), "models")
+    if os.pathsep in str(found):
+        raise typer.BadParameter(
+            f"{named} has a '{os.pathsep}' in its path, which parts the folders of a class."
+        )
     return found
 
 

@@ -6,6 +6,7 @@ Whatever cannot be read is refused in one sentence that names the file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,21 +146,13 @@ def refuse(names: Iterable[str]) -> None:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of an adapter folder that are read. Raises :class:`BadInput`."""
-    try:
-        names = [file.name for file in folder.iterdir() if file.is_file()]
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(f"The adapter folder {folder} cannot be read: {reason}.", "adapter") from error
+    names = [entry.name for entry in os.scandir(disk.folder(folder, "adapter")) if entry.is_file()]
     refuse(names)
-    return {name: read_file(folder / name, "adapter") for name in names if name in WANTED}
-
-
-def read_file(path: Path, field_: str) -> bytes:
-    """A file's content. Raises :class:`BadInput`, also for one that is too large."""
-    try:
-        return disk.read(path, LARGEST if path.suffix == ".safetensors" else LARGEST_TEXT)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}.", field_) from error
+    return {
+        name: disk.take(folder / name, LARGEST if name == WEIGHTS else LARGEST_TEXT, "adapter")
+        for name in names
+        if name in WANTED
+    }
 
 
 def _tokens(files: Mapping[str, bytes]) -> Tokens | None:

@@ -5,17 +5,19 @@ Torch and transformers are imported inside; called from worker processes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from peft_lab import machine
 from peft_lab.assets import store as assets
 from peft_lab.errors import BadInput
-from peft_lab.models import images, meta, quantise
+from peft_lab.models import images, meta, own, quantise
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
 from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
@@ -119,10 +121,12 @@ def load_base(
         attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
         options["attn_implementation"] = attention
+    if looks_external(name):
+        _require_own(name)
     factory = _factory(entry, num_labels)
     if num_labels is not None:
         options["num_labels"] = num_labels
-    with _verified(source):
+    with _verified(source), no_pickles():
         try:
             model, told = factory.from_pretrained(source, **options, output_loading_info=True)
         except (OSError, ValueError, SafetensorError) as error:
@@ -137,6 +141,41 @@ def load_base(
         quantise.settle(model)
     model.config.use_cache = True
     return Base(model, reader, entry, dtype, device.kind)
+
+
+def _require_own(name: str) -> None:
+    """Raises BadInput for a model of which transformers would read other files than its safetensors. What says so is
+    fetched first, by transformers' own rules."""
+    from transformers.utils.hub import cached_file
+
+    if not Path(name).is_dir():
+        for file in own.LEADING:
+            cached_file(
+                name, file, _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+            )  # fmt: skip
+    if problem := own.astray(name):
+        raise BadInput(problem, "model")
+
+
+_loading = RLock()
+
+
+@contextmanager
+def no_pickles() -> Iterator[None]:
+    """While a library loads weights, ``torch.load`` raises BadInput, whatever file the library was led to."""
+    import torch
+
+    def refuse(file: object, *_: object, **__: object) -> NoReturn:
+        name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
+        raise BadInput(f"{name} is a pickle, which may run code when it is read: it is not opened.", "model")
+
+    with _loading:
+        before, torch.load = torch.load, cast(Any, refuse)
+        try:
+            yield
+        finally:
+            torch.load = before
 
 
 def _reader(entry: ModelEntry, source: str) -> Any:

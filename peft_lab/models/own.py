@@ -12,15 +12,21 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from peft_lab import disk
 from peft_lab.classroom import folders, mode
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, echoed
 from peft_lab.models import images
 
+CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+#: Files by which transformers may be led to other weights than :data:`WEIGHTS`.
+LEADING = (CONFIG, ADAPTER, INDEX)
 #: What transformers makes a tokenizer of; from a folder without any of them it makes one that knows no word.
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tekken.json",
@@ -77,18 +83,57 @@ def weights(find: Find) -> tuple[list[Path], list[str]]:
     whole = find(WEIGHTS)
     if whole is not None:
         return [whole], []
-    index = find(INDEX)
-    if index is None:
-        return [], [WEIGHTS]
-    try:
-        if index.stat().st_size > _LARGEST_INDEX:
-            return [], [INDEX]
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return [], [INDEX]
-    # a name that leads out of the folder is none of the model's files
-    found = {name: find(name) for name in names if isinstance(name, str) and Path(name).name == name}
+    names = _indexed(find)
+    if names is None:
+        return [], [INDEX if find(INDEX) else WEIGHTS]
+    found = {name: find(name) for name in names if _is_own(name, find)}
     return [path for path in found.values() if path], [str(name) for name in names if not found.get(name)]
+
+
+def _indexed(find: Find) -> list[str] | None:
+    """The files that the index of the weights names; ``None`` where there is no index, or none that can be read."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        index = find(INDEX)
+        if index is not None:
+            told = json.loads(disk.read(index, _LARGEST_INDEX))
+            return sorted(map(str, set(told["weight_map"].values())))
+    return None
+
+
+def _is_own(name: str, find: Find) -> bool:
+    """Whether a name in an index is that of a safetensors file beside it, there or not, and no link to elsewhere."""
+    if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+        return False
+    found, index = find(name), find(INDEX)
+    if found is None or index is None:
+        return True
+    folder = index.parent.resolve()
+    if folder.parent.name == "snapshots":  # the hub's cache: what lies there are links to the blobs beside
+        folder = folder.parents[1]
+    return found.resolve().is_relative_to(folder)
+
+
+def astray(name: str) -> str | None:
+    """Why transformers would read other files than this model's own safetensors, in one sentence; ``None`` where it
+    would not. Of a Hugging Face id the files of :data:`LEADING` have to be in the cache."""
+    find = finder(name)
+    foreign = [each for each in _indexed(find) or () if not _is_own(each, find)]
+    if foreign:
+        return (
+            f"The index of the weights in '{name}' names '{echoed(foreign[0])}', which is no .safetensors file beside "
+            "it, so nothing of it is opened: save the model anew with model.save_pretrained."
+        )
+    if _config(find).get("transformers_weights") is not None:
+        return (
+            f"The config of '{name}' names a file of weights itself (transformers_weights), which is not opened: take "
+            f"that line out; the weights lie in {WEIGHTS}."
+        )
+    if find(ADAPTER) and (find(WEIGHTS) or find(INDEX)):
+        return (
+            f"'{name}' holds an adapter ({ADAPTER}) beside its model, and transformers would put the two together: "
+            "move the adapter to a folder of its own."
+        )
+    return None
 
 
 def has_weights(name: str) -> bool:
@@ -109,6 +154,8 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
             f"'{name}' can be counted and simulated here, not trained: a class trains models of the catalogue and "
             "those in folders that its teacher allowed."
         )
+    if problem := astray(name):
+        return problem
     files, lacking = weights(find)
     if lacking and not folder:
         if hub_answers() if reached is None else reached:
@@ -148,24 +195,26 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
             f"'{name}' holds its weights as pickles, which may run code when they are read and are never opened here: "
             "save them with model.save_pretrained(..., safe_serialization=True)."
         )
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER).is_file():
         return f"'{name}' holds an adapter and no model: name the folder of its base, or merge the two first."
     return f"'{name}' has a config and no weights ({WEIGHTS}): it can be counted and simulated, not trained."
 
 
 def _reads_images(find: Find) -> bool:
     """Whether there is no text to read."""
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        config = find("config.json")
-        told = json.loads(config.read_text("utf-8")) if config else {}
-        return told.get("model_type") in images.TYPES
-    return False
+    return _config(find).get("model_type") in images.TYPES
 
 
 def _needs_none(find: Find) -> bool:
     """Whether the tokenizer reads bytes or characters and has no file for its vocabulary: ByT5's and CANINE's."""
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        config = find("tokenizer_config.json")
-        named = json.loads(config.read_text("utf-8")).get("tokenizer_class") if config else None
-        return named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
-    return False
+    named = _config(find, "tokenizer_config.json").get("tokenizer_class")
+    return named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+
+
+def _config(find: Find, file: str = CONFIG) -> dict[str, Any]:
+    """The settings in a file; none where it cannot be read, which is said by whoever needs them."""
+    with suppress(OSError, ValueError, RecursionError):
+        path = find(file)
+        told = json.loads(disk.read(path, _LARGEST_INDEX)) if path else {}
+        return told if isinstance(told, dict) else {}
+    return {}

@@ -70,8 +70,9 @@ def refusal(spec: RunSpec) -> str | None:
         return None
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
     kept = f", after {units.size(RESERVE)} set aside for Python and its libraries" if device == "cpu" else ""
+    needs, room = units.unlike(needed, max(0, free))
     return (
-        f"This run does not fit: a step needs {units.size(needed)}, and {units.size(max(0, free))} are free on this "
+        f"This run does not fit: a step needs {needs}, and {room} are free on this "
         f"{'machine' if device == 'cpu' else 'GPU'}{kept}. {_sentence(would)}"
     )
 

@@ -24,7 +24,7 @@ def adopt(folder: Path) -> Run:
     Raises:
         BadInput: it holds no run, or one that is in the store already. RunError: the link cannot be made.
     """
-    folder = folder.resolve()
+    folder = storage.folder(folder, "adopt")
     told = Run(folder.name, folder)
     if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():
         raise BadInput(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.errors import BadInput, RunError
-from peft_lab.runs import checkpoints, early, events, hold, kept, owners, store
+from peft_lab.runs import adopted, checkpoints, early, events, hold, kept, owners, store
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -43,6 +43,8 @@ def require(run: Run, anew: bool = False) -> None:
         raise BadInput(f"'{run.id}' is done: there is nothing left to go on with.", "run")
     if not status.final:
         raise BadInput(f"'{run.id}' has not ended: it is {status}.", "run")
+    if adopted.is_adopted(run):  # a state in a folder from elsewhere is not ours, and nothing of it is opened
+        raise BadInput(f"'{run.id}' was started outside the lab: its script goes on with it.", "run")
     if checkpoints.latest(run.folder) is None and not anew:
         raise BadInput(
             f"'{run.id}' kept no state to go on from (one is kept every {checkpoints.EVERY} steps). Start it anew.",

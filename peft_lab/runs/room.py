@@ -39,9 +39,10 @@ def refusal(spec: RunSpec) -> str | None:
     free, needed = storage.free(store.root()), needed_bytes(spec) + RESERVE
     if free is None or free >= needed:
         return None
+    needs, there = units.unlike(needed, free)
     return (
-        f"The disk is too full for this run: it needs {units.size(needed)}, reserve included, and "
-        f"{units.size(free)} are free where runs are kept ({store.root()}). Delete runs that you no longer need."
+        f"The disk is too full for this run: it needs {needs}, reserve included, and "
+        f"{there} are free where runs are kept ({store.root()}). Delete runs that you no longer need."
     )
 
 

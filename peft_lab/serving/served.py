@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.models.loading import no_pickles
 from peft_lab.models.refusals import fitting_shapes
 from peft_lab.runs import kept, store
 
@@ -81,7 +82,7 @@ class ServedLora(Served):
         from peft import PeftModel
 
         (first, run), *others = self.runs.items()
-        with fitting_shapes():
+        with no_pickles(), fitting_shapes():
             model: Any = PeftModel.from_pretrained(base, str(kept.adapter(run.folder)), adapter_name=first)
             for name, other in others:
                 model.load_adapter(str(kept.adapter(other.folder)), adapter_name=name)

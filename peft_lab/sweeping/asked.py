@@ -41,6 +41,7 @@ from peft_lab.sweeping.asha import Asha
 RATE = "learning_rate"
 MOST_RUNS = 10_000
 _LARGEST = 1 << 20  # bytes of a file
+_MOST_VALUES = 100_000
 _KEYS = ("model", "task", "methods", "steps", "batch", "seeds", "eval_rows", "grid", "random", "stop")
 
 
@@ -60,15 +61,37 @@ def read(path: Path) -> Sweep:
         BadInput: a file that cannot be read, or the first thing in it that cannot work. AssetError: weights or data
             that have to be fetched first.
     """
+    text = disk.take_text(path, _LARGEST, "file", "The sweep file ")
     try:
-        content = yaml.safe_load(disk.read(path, _LARGEST).decode("utf-8"))
-    except OSError as error:
-        raise BadInput(f"The sweep file {path} cannot be read: {error.strerror or error}.", "file") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = yaml.safe_load(text)
+    # what is wrong under a tag such as !!bool or !!timestamp comes out of PyYAML's readers as it is
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
         raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(error).split())}.", "file") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} holds no settings; a sweep file starts with 'model:'.", "file")
+    _require_plain(content, path)
     return of(content)
+
+
+def _require_plain(content: object, path: Path) -> None:
+    """Raises BadInput for what JSON could not hold, such as a date, and for more values than aliases should make."""
+    waiting, seen = [content], 0
+    while waiting:
+        value, seen = waiting.pop(), seen + 1
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif value is not None and not isinstance(value, str | int | float):
+            raise BadInput(
+                f"{path} holds '{echoed(value)}', a {type(value).__name__}; a sweep file holds texts, numbers, true "
+                "and false, and lists of them.",
+                "file",
+            )
+        if seen + len(waiting) > _MOST_VALUES:
+            raise BadInput(
+                f"{path} holds more than {_MOST_VALUES:,} values, its aliases written out.", "file"
+            )
 
 
 def of(content: Mapping[str, Any]) -> Sweep:

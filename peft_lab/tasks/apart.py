@@ -6,11 +6,11 @@ reads a file's bytes from stdin and answers on stdout with one JSON document.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from peft_lab import disk
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, RunError
 from peft_lab.tasks import own, pictures
@@ -58,29 +59,19 @@ def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> Ow
         if path.is_dir() and not mode.on():
             task = load(pictures.pack(path), f"{path.resolve().name}{pictures.ZIP}", tick)
             return replace(task, place=str(path.absolute()))
-        data = _bytes(path)
+        images = path.suffix.lower() == pictures.ZIP
+        most = pictures.MAX_BYTES if images else own.MAX_BYTES
+        try:
+            data = disk.read(path, most, pipes=False)
+        except OSError as trouble:
+            if trouble.errno != errno.EFBIG:
+                raise
+            raise (pictures if images else own).too_large(path.stat().st_size) from trouble
     except (OSError, ValueError) as trouble:  # ValueError: a NUL in the path
         reason = trouble.strerror if isinstance(trouble, OSError) else trouble
         raise bad(f"'{shorten(str(path))}' cannot be read: {reason}.") from trouble
     task = load(data, path.name, tick)
     return replace(task, place=str(path.absolute())) if task.images else task
-
-
-def _bytes(path: Path) -> bytes:
-    # not waited for: opening a pipe would last until somebody writes to it
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as stream:  # noqa: PTH123  a descriptor, not a path
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(0, "it is a folder")
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "it is a device or a pipe, not a file; save the rows to a file first")
-        images = path.suffix.lower() == pictures.ZIP
-        most = pictures.MAX_BYTES if images else own.MAX_BYTES
-        if found.st_size > most:
-            raise (pictures if images else own).too_large(found.st_size)
-        # what grows meanwhile, or has no end, is cut and refused; nothing comes where one would have to wait
-        return stream.read(most + 1) or b""
 
 
 def load(data: bytes, filename: str, tick: Callable[[], object] = lambda: None) -> OwnTask:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from peft_lab import units
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
 from peft_lab.models.own import hub_answers
@@ -128,9 +129,10 @@ def fetch(text: str) -> Fetched:
     files = chosen(asked, sizes)
     total = sum(sizes[name] for name in files)
     if total > MAX_FETCH:
+        said, most = units.unlike(total, MAX_FETCH)
         raise BadInput(
-            f"The split {asked.split} of {asked.repo} has {total / 1e6:,.0f} MB; at most {MAX_FETCH / 1e6:,.0f} MB are "
-            "fetched. Take a smaller split, or save a sample as a file.",
+            f"The split {asked.split} of {asked.repo} has {said}; at most {most} are fetched. Take a smaller split, or "
+            "save a sample as a file.",
             FIELD,
         )
     paths = [_file(asked.repo, name, revision, reached) for name in files]

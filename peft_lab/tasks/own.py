@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from peft_lab import units
 from peft_lab.errors import BadInput
 from peft_lab.tasks import chat, pictures, records
 from peft_lab.tasks.base import Kind, Row, Splits, Task, check_paired
@@ -128,9 +129,8 @@ def content(data: bytes, filename: str) -> Content:
 
 
 def too_large(size: int) -> BadInput:
-    return bad(
-        f"The file has {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are taken. Keep a sample of it."
-    )
+    said, most = units.unlike(size, MAX_BYTES)
+    return bad(f"The file has {said}; at most {most} are taken. Keep a sample of it.")
 
 
 def _kind(table: Table) -> Kind:

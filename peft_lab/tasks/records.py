@@ -5,6 +5,7 @@ Limits hold while reading: no more rows or columns are made than are taken, and 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -26,7 +27,10 @@ _LONGEST_NAME = 120
 MAX_ROWS = 20_000
 MAX_COLUMNS = 1_000
 _ZIP = b"PK\x03\x04"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_MARKED = (  # by the byte order mark; UTF-32's begins as UTF-16's does
+    ("UTF-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    ("UTF-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ def decode(data: bytes) -> str:
         raise bad("The file is empty.")
     if data.startswith(_ZIP):
         raise bad("This is a zip archive or an Excel workbook (.xlsx), not text: export it as 'CSV UTF-8'.")
-    if data.startswith(_UTF16):
-        raise bad(f"The file is in UTF-16: {_SAVE_AS}.")
+    for name, marks in _MARKED:
+        if data.startswith(marks):
+            raise bad(f"The file is in {name}: {_SAVE_AS}.")
     if b"\0" in data:
         raise bad(
             f"The file holds binary data (a NUL byte at position {data.index(0):,}), not text in UTF-8."

@@ -81,6 +81,9 @@ def test_foreign_names_are_refused(host: str, app_url: str) -> None:
 def test_a_page_of_another_site_gets_no_websocket(app_url: str) -> None:
     host = urlsplit(app_url).netloc
     assert answer(app_url, "/_stcore/stream", [host], **WEBSOCKET, Origin="http://evil.example")[0] == 403
+    for port in (9999, 80):
+        origin = f"http://{host.partition(':')[0]}:{port}"
+        assert answer(app_url, "/_stcore/stream", [host], **WEBSOCKET, Origin=origin)[0] == 403
 
 
 def test_a_request_for_no_or_two_hosts_is_refused(app_url: str) -> None:

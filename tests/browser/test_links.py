@@ -17,6 +17,7 @@ from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled, visit
 from tests.browser.proxy import certificate, proxied
+from tests.browser.test_guard import WEBSOCKET, answer
 from tests.conftest import link
 
 SHARED = [name for name in titles() if name not in ("tour", "teach")]
@@ -137,6 +138,18 @@ def check_from_everywhere(page: Page, browser: Browser, root: str) -> None:
 @pytest.mark.further
 def test_below_a_folder(page: Page, chromium: Browser, below_a_folder: str) -> None:
     check_from_everywhere(page, chromium, below_a_folder)
+
+
+@pytest.mark.slow
+def test_a_page_behind_a_proxy_that_hands_on_no_port_is_its_own(below_a_folder: str) -> None:
+    stream = f"/{BASE}/_stcore/stream"
+    for origin, status in (
+        (f"https://{NAME}:8443", 101),
+        (f"https://{NAME}", 101),
+        ("http://localhost:1", 403),
+    ):
+        for host in (NAME, f"{NAME}:8501"):
+            assert answer(below_a_folder, stream, [host], **WEBSOCKET, Origin=origin)[0] == status
 
 
 @pytest.mark.further

@@ -11,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from streamlit import config
+from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import joining, keys, limits, marks, places
-from peft_lab.ui.server import door, downloads, sessions
+from peft_lab.errors import PeftLabError
+from peft_lab.ui.server import door, downloads, guard, sessions
 from peft_lab.ui.server.door import Door
 from tests.conftest import awaited
 
@@ -153,6 +156,54 @@ def test_a_full_disk_makes_nobody(empty_class: Path, monkeypatch: pytest.MonkeyP
     assert status == 403 and "the disk is full" in page and "set-cookie" not in headers
     assert str(empty_class) not in page, "whoever has not joined learns of no folder"
     assert places.owners() == [] and not list((empty_class / "class").glob(".new-*"))
+
+
+def test_who_has_left_is_nobody_and_what_they_made_stays(
+    cookies: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = (joining.admitted(cookie) for cookie in cookies)
+    assert ada is not None and bob is not None
+    joining.leave(ada.owner)
+    assert asked("/lora", cookies[0], more=HTML)[:2][0] == 303
+    assert asked("/_stcore/stream", cookies[0], kind="websocket")[0] == 403
+    status, headers, page = asked("/join?next=lora", cookies[0], more=HTML)
+    assert (
+        status == 200 and f"{marks.COOKIE}=" in headers["set-cookie"] and "Max-Age=0" in headers["set-cookie"]
+    )
+    assert "joined already" not in page
+    assert asked("/lora", cookies[1], more=HTML)[0] == 200, "who stays is not meant"
+    assert asked("/auth/logout", cookies[0], more=HTML)[1]["location"] == "/join?next="
+    again = asked("/join", cookies[0], "POST", f"code={CODE}")[1]["set-cookie"]
+    assert ada.owner not in again and joining.learner_of(ada.owner).left
+    assert {each.owner for each in (ada, bob)} < set(places.owners())
+
+
+def test_who_cannot_leave_is_told(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, cookie = joining.join(CODE, "Ada")
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(PeftLabError) as caught:
+        joining.leave(ada.owner)
+    assert str(empty_class) not in str(caught.value) and joining.admitted(cookie) == ada
+
+
+def test_what_goes_wrong_unforeseen_names_no_folder(empty_class: Path) -> None:
+    """Streamlit shows a traceback by default; a class learns that something went wrong, and its server why."""
+    before = config.get_option("client.showErrorDetails")
+
+    def page() -> None:
+        raise RuntimeError("/srv/lab/secret")
+
+    try:
+        assert AppTest.from_function(page).run().exception[0].stack_trace
+        guard.middleware()
+        shown = AppTest.from_function(page).run().exception[0]
+        assert not shown.stack_trace and "/" not in shown.message
+    finally:
+        config.set_option("client.showErrorDetails", before)
 
 
 def test_another_site_cannot_join_for_somebody(cookies: tuple[str, str]) -> None:

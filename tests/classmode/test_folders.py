@@ -101,6 +101,18 @@ def test_nothing_is_allowed_that_nobody_named(server: Path, monkeypatch: pytest.
     assert folders.allowed() == () and not own.is_folder(str(server / "allowed/bert"))
 
 
+def test_nobody_learns_who_has_an_account(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~name`` is the folder of an account, or was a traceback."""
+    for name in ("~root/x", "~nosuchuser/x", "~"):
+        assert model_choice.normal(name) == name
+        with acting_for(joined("Ada")), pytest.raises(BadInput, match=NEITHER):
+            model_choice.from_address(name)
+    monkeypatch.delenv(mode.VARIABLE)
+    assert model_choice.normal("~/x") == str(Path.home() / "x")
+    with pytest.raises(BadInput, match="neither a folder on this machine nor"):
+        model_choice.from_address("~nosuchuser/x")
+
+
 def test_without_a_class_every_folder_is_one(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mode.on() and CODE
     monkeypatch.delenv(mode.VARIABLE)

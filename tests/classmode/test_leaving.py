@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime import Runtime
 
 from peft_lab.classroom import joining, limits, marks, mode
+from peft_lab.ui.server import sessions
 from tests.ui.late_turn import Client, served, until
+from tests.ui.test_tour import again, opened, press, told
 
 from .conftest import CODE
 
@@ -75,6 +78,31 @@ def ended(folder: Path, cookie: str, leaves: bool) -> str:
 @pytest.mark.parametrize(("leaves", "end"), [(False, "known"), (True, "StopException")])
 def test_who_leaves_ends_the_run(cookie: str, leaves: bool, end: str, tmp_path: Path) -> None:
     assert ended(tmp_path, cookie, leaves) == end
+
+
+def test_the_next_person_gets_the_browser(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once they have read what is lost; a look at it loses nothing."""
+    monkeypatch.setattr(sessions, "who_asks", lambda: joining.admitted(cookie))
+    ada = joining.admitted(cookie)
+    assert ada is not None
+    app = opened("runs")
+    assert [each.key for each in app.sidebar.button if each.key in ("leave", "sign-out")] == ["leave"]
+    press(app, "Leave")
+    assert "cannot get back" in told(app) and joining.admitted(cookie) == ada
+    press(app, "Stay")
+    assert joining.admitted(cookie) == ada and "cannot get back" not in told(app)
+    press(app, "Leave")
+    press(app, "Leave for good")
+    assert joining.admitted(cookie) is None and joining.learner_of(ada.owner).left
+    assert again(app).error and not app.sidebar.button, "what was open is nobody's"
+
+
+def test_who_signed_in_signs_out_and_can_come_back(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = joining.admitted(cookie)
+    assert ada is not None
+    monkeypatch.setattr(sessions, "who_asks", lambda: replace(ada, login=1))
+    keys = [each.key for each in opened("runs").sidebar.button]
+    assert "sign-out" in keys and "leave" not in keys
 
 
 def test_who_is_nobody_and_stays_is_told(cookie: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from peft_lab.classroom import limits, mode
+from peft_lab.classroom import limits, marks, mode
 from tests.browser.conftest import served
 from tests.conftest import link
 
@@ -46,6 +46,34 @@ def trained(page: Page) -> str:
     page.get_by_role("button", name="Train", exact=True).click(timeout=60_000)
     page.wait_for_url(re.compile(r"[?&]run="), timeout=60_000)
     return re.search(r"run=([\w.-]+)", page.url).group(1)  # type: ignore[union-attr]
+
+
+def known_by(page: Page) -> str:
+    """The owner that this browser's cookie names; empty without one."""
+    found = [each["value"] for each in page.context.cookies() if each["name"] == marks.COOKIE]
+    return str(found[0]).split(".")[1] if found else ""
+
+
+def test_a_browser_is_handed_to_the_next_person(chromium: Browser, lab: tuple[str, Path]) -> None:
+    url, _ = lab
+    ada = join(chromium, url, "/runs", CODE, "Ada")
+    before = known_by(ada)
+    other = ada.context.new_page()
+    other.goto(f"{url}/compare")
+    expect(other.locator("h1").first).to_be_visible(timeout=60_000)
+    ada.get_by_role("button", name="Leave", exact=True).click(timeout=60_000)
+    ada.get_by_role("button", name="Leave for good").click()
+    expect(ada).to_have_title("Join the class · PEFT Lab", timeout=60_000)
+    expect(other.locator("h1")).to_have_count(0, timeout=60_000)
+    expect(other.get_by_test_id("stAlert")).to_be_visible()
+    assert not known_by(ada)
+    ada.goto(f"{url}/runs")
+    expect(ada).to_have_title("Join the class · PEFT Lab", timeout=60_000)
+    ada.get_by_label("Code").fill(CODE)
+    ada.get_by_role("button", name="Join").click()
+    expect(ada.locator("h1").first).to_be_visible(timeout=60_000)
+    assert known_by(ada) and known_by(ada) != before, "somebody new"
+    ada.context.close()
 
 
 @pytest.mark.further

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab import disk
 from peft_lab.cli.options import (
     choose_methods,
     parse_sets,
@@ -20,7 +21,6 @@ from peft_lab.cli.options import (
     split_assignment,
     split_slugs,
 )
-from peft_lab.clinic.reading import read_file
 from peft_lab.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.knobs import Knob
@@ -170,7 +170,7 @@ def endless(path: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: read_file(path, "log")])
+@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: disk.take(path, 1 << 26)])
 def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(
         BadInput, match=r"endless cannot be read: it is too large, with more than [\d.]+ MB\."

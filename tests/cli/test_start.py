@@ -78,7 +78,8 @@ def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path
         (("serve", "--base-path", "a b"), "--base-path takes letters"),
         (("serve", "--base-path", "../x"), "--base-path takes letters"),
         (("serve", "--models", "/tmp"), "add --class"),
-        (("serve", "--class", "--models", "/no/such/place"), "is not a folder"),
+        (("serve", "--class", "--models", "/no/such/place"), "cannot be used as a folder"),
+        (("serve", "--log", "/tmp"), "--log /tmp cannot be written to"),
     ],
 )
 def test_what_cannot_be_served_is_said(arguments: tuple[str, ...], said: str, started: list[Any]) -> None:

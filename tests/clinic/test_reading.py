@@ -73,7 +73,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "training_args.bin").write_bytes(b"")
     with pytest.raises(BadInput, match="holds no adapter_model"):
         reading.files_of(tmp_path)
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="cannot be used as a folder"):
         reading.files_of(tmp_path / "nowhere")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +21,7 @@ from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, course
 from peft_lab.runs.spec import RunRequest
+from peft_lab.serving.served import ServedLora
 from peft_lab.training import batches
 from peft_lab.training.precision import Masters, cast_added
 from peft_lab.workers import inspector
@@ -90,6 +93,51 @@ def shards_elsewhere(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def indexed(file: str) -> Callable[[Path], None]:
+    """An index that names a pickle, which lies there."""
+
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / file).parent.mkdir(exist_ok=True)
+        malice(folder / file)
+        index = {"metadata": {}, "weight_map": dict.fromkeys(tensor_names(), file)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
+def linked_shards(folder: Path) -> None:
+    half_of_the_shards(folder)
+    for number in (1, 2):
+        shard = folder / f"model-0000{number}-of-00002.safetensors"
+        shard.unlink(missing_ok=True)
+        malice(folder.parent / "elsewhere.bin")
+        shard.symlink_to(folder.parent / "elsewhere.bin")
+
+
+def named_in_the_config(folder: Path) -> None:
+    malice(folder / "adapter_model.bin")
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, "transformers_weights": "adapter_model.bin"}))
+
+
+def an_adapter_beside(folder: Path) -> None:
+    malice(folder / "adapter_model.bin")
+    config = {"peft_type": "LORA", "r": 2, "target_modules": ["query"], "base_model_name_or_path": "no/where"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def tensor_names() -> list[str]:
+    return list(homemade.model("bert").state_dict())
+
+
+def malice(path: Path) -> None:
+    """What transformers and PEFT hand to ``torch.load``; opened, it would be weights like any."""
+    import torch
+
+    torch.save(homemade.model("bert").state_dict(), path)
+
+
 def broken_index(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text("{")
@@ -106,7 +154,12 @@ def an_adapter(folder: Path) -> None:
         (without("model.safetensors"), "has a config and no weights"),
         (pickled, "pickles, which may run code"),
         (half_of_the_shards, "incomplete: model-00002-of-00002.safetensors, which its index names"),
-        (shards_elsewhere, r"incomplete: \.\./model.safetensors"),
+        (shards_elsewhere, r"names '\.\./model.safetensors', which is no .safetensors file beside it"),
+        (indexed("pytorch_model.bin"), r"names 'pytorch_model.bin', which is no"),
+        (indexed("below/model.safetensors"), r"names 'below/model.safetensors', which is no"),
+        (linked_shards, r"names 'model-00001-of-00002.safetensors', which is no"),
+        (named_in_the_config, "transformers_weights"),
+        (an_adapter_beside, "adapter_config.json"),
         (broken_index, "index of the weights in .* cannot be read"),
         (an_adapter, "holds an adapter and no model"),
         (without("tokenizer.json", "tokenizer_config.json"), "has weights but no tokenizer"),
@@ -124,6 +177,112 @@ def test_what_lacks_something_is_refused_before_anything_runs(
         asked(folder, rows).complete()
     assert caught.value.field == "model" and "\n" not in str(caught.value)
     assert catalogue.untrainable(resolve(str(folder))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change", [indexed("pytorch_model.bin"), named_in_the_config], ids=lambda each: each.__name__
+)
+def test_no_loader_opens_a_pickle(
+    change: Callable[[Path], None], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where the folder is looked at first, nor where a library is led to one by what was not foreseen."""
+    import torch
+
+    opened: list[object] = []
+    monkeypatch.setattr(torch, "load", lambda *given, **_: opened.append(given))
+    folder = tmp_path / "mine"
+    shutil.copytree(bert, folder)
+    change(folder)
+    with pytest.raises(BadInput) as caught:
+        loading.load_base(str(folder))
+    assert caught.value.field == "model"
+    monkeypatch.setattr(own, "astray", lambda _: None)
+    with pytest.raises(BadInput, match=r"\.bin is a pickle"):
+        loading.load_base(str(folder))
+    assert opened == [] and torch.load("x") is None  # which is there again afterwards
+
+
+def test_the_index_of_an_id_is_looked_at_before_what_it_names_is_fetched(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(bert, tmp_path / "hub", monkeypatch, indexed("pytorch_model.bin"))
+    assert "pytorch_model.bin" in str(own.lacks("somebody/tiny", reached=True))
+    with pytest.raises(BadInput, match=r"'pytorch_model\.bin', which is no"):
+        loading.load_base("somebody/tiny")
+
+
+def test_links_inside_the_cache_of_the_hub_are_its_own(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are links to blobs, and its folder may be named as any."""
+
+    def linked(folder: Path) -> None:
+        blobs, name = folder.parents[1] / "blobs", "model-00001-of-00001.safetensors"
+        blobs.mkdir()
+        (folder / "model.safetensors").rename(blobs / "abc")
+        (folder / name).symlink_to(Path("../../blobs/abc"))
+        index = {"metadata": {}, "weight_map": dict.fromkeys(tensor_names(), name)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    folder = cached(bert, tmp_path / "hub", monkeypatch, linked)
+    for name in ("somebody/tiny", str(folder)):
+        assert own.lacks(name) is None
+        loading.load_base(name)
+
+
+@pytest.mark.parametrize("how", ["method", "served"])
+def test_an_adapter_without_safetensors_is_not_opened(how: str, tmp_path: Path) -> None:
+    """PEFT takes ``adapter_model.bin`` where there is nothing else, as in a folder that was adopted as a run."""
+    method, model = get_method("lora"), homemade.model("bert")
+    entry = resolve(homemade.folder("bert", tmp_path / "model"))
+    adapted = method.apply(model, entry.shape, method.complete(entry.shape, {"r": 2}), "FEATURE_EXTRACTION")
+    method.save(adapted, tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    malice(tmp_path / "adapter" / "adapter_model.bin")
+    with pytest.raises(BadInput, match=r"adapter_model\.bin is a pickle"):
+        if how == "method":
+            method.load(homemade.model("bert"), tmp_path / "adapter")
+        else:
+            runs = {"mine": SimpleNamespace(folder=tmp_path, adapter=tmp_path / "adapter")}
+            ServedLora.attach(SimpleNamespace(runs=runs), homemade.model("bert"))  # type: ignore[arg-type]
+
+
+LOADING = ("from_pretrained", "load_adapter", "load_peft_weights")
+
+
+def test_every_loader_of_weights_is_kept_from_pickles() -> None:
+    """Whoever adds one puts it under :func:`loading.no_pickles`; what is made by the lab itself is read as tensors."""
+    package = Path(loading.__file__).parents[1]
+    loaders, unpickled = set(), set()
+    for file in package.rglob("*.py"):
+        text = file.read_text("utf-8")
+        if not any(word in text for word in (*LOADING, "torch.load(")):
+            continue
+        tree = ast.parse(text)
+        name = file.relative_to(package).as_posix()
+        kept = [
+            each
+            for each in ast.walk(tree)
+            if isinstance(each, ast.With) and "no_pickles()" in ast.unparse(each)
+        ]
+        inside = {id(call) for block in kept for call in ast.walk(block)}
+        for call in (each for each in ast.walk(tree) if isinstance(each, ast.Call)):
+            called = ast.unparse(call.func)
+            method = called.rpartition(".")[2]
+            if method in LOADING and id(call) not in inside:
+                loaders.add((name, called))
+            if called == "torch.load":
+                assert "weights_only=True" in ast.unparse(call), name
+                unpickled.add(name)
+    read = {
+        ("models/loading.py", "AutoTokenizer.from_pretrained"),
+        ("models/catalogue.py", "AutoConfig.from_pretrained"),
+    }
+    pinned = {
+        ("assets/dequantise.py", f"{kind}.from_pretrained") for kind in ("LlamaForCausalLM", "AutoTokenizer")
+    }
+    assert loaders == read | pinned
+    assert unpickled == {"methods/shared/adapters_files.py", "plan/keeping.py", "runs/checkpoints.py"}
 
 
 def test_bytes_need_no_vocabulary(bert: Path, tmp_path: Path) -> None:
@@ -191,21 +350,29 @@ def test_a_tokenizer_made_of_nothing_is_none(bert: Path, tmp_path: Path) -> None
         loading.load_tokenizer(str(tmp_path))
 
 
-def test_an_id_in_the_cache_is_trained_without_a_connection(
-    bert: Path, tmp_path: Path, rows: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the hub's own client lays files down under ``HF_HOME``."""
+def cached(
+    model: Path, hub: Path, patch: pytest.MonkeyPatch, change: Callable[[Path], None] = lambda _: None
+) -> Path:
+    """The folder of somebody/tiny in a cache, as the hub's own client lays files down under ``HF_HOME``."""
     from huggingface_hub import constants
 
     commit = "0" * 40
-    place = tmp_path / "hub" / "models--somebody--tiny"
-    shutil.copytree(bert, place / "snapshots" / commit)
+    place = hub / "models--somebody--tiny"
+    shutil.copytree(model, place / "snapshots" / commit)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    name = "somebody/tiny"
+    patch.setattr(constants, "HF_HUB_CACHE", str(hub))
+    patch.setattr(constants, "HF_HUB_OFFLINE", True)
+    change(place / "snapshots" / commit)
+    return place / "snapshots" / commit
+
+
+def test_an_id_in_the_cache_is_trained_without_a_connection(
+    bert: Path, tmp_path: Path, rows: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, name = cached(bert, tmp_path / "hub", monkeypatch), "somebody/tiny"
     assert own.lacks(name) is None and own.has_weights(name)
-    (place / "snapshots" / commit / "model.safetensors").unlink()
+    (folder / "model.safetensors").unlink()
     with pytest.raises(
         BadInput, match="not in the cache of this machine and the Hugging Face Hub was not reached"
     ):

@@ -12,7 +12,7 @@ from peft_lab.errors import BadInput, RunError
 from peft_lab.plan import telling
 from peft_lab.queue.queue import get_queue
 from peft_lab.queue.unended import mark_lost, unfinished
-from peft_lab.runs import adopted, owners, record, store
+from peft_lab.runs import adopted, checkpoints, going_on, owners, record, store
 from peft_lab.runs.view import Status
 from tests.tracking.test_told import SPEC
 from tests.ui.test_pages import opened, told
@@ -88,6 +88,17 @@ def test_what_holds_no_run_is_refused_in_words(folder: Path, tmp_path: Path) -> 
     store.delete(run.id) if run.status().final else run.folder.unlink()
     with pytest.raises(BadInput, match="holds no run that can be read: A run needs"):
         adopted.adopt(folder)
+
+
+def test_no_state_that_lies_in_the_folder_is_gone_on_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be opened, and is from anywhere."""
+    run = adopted.adopt(folder)
+    monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
+    monkeypatch.setattr(checkpoints, "latest", lambda _: object())
+    with pytest.raises(BadInput, match="outside the lab"):
+        going_on.require(run)
 
 
 def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(

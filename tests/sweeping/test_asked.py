@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,32 @@ def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence
     with pytest.raises(BadInput) as caught:
         settings(**changes)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model: !!python/object/apply:os.getcwd []", "steps: !!bool maybe", "steps: !!timestamp abc",
+        'steps: !!int ""', "steps: !!float x", "steps: !other 3", "steps: !!timestamp 2001-01-01", "steps: 2001-01-01",
+        "batch: !!binary aGk=", "grid: {r: [!!set {4}]}", "stop: {by: !!set {asha}}", "grid: {r: &a [*a]}",
+        "model: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "\n".join(f"{name}: &{name} [{', '.join(['*' + before] * 10)}]" for before, name in pairwise("abcdefghi")),
+    ],
+)  # fmt: skip
+def test_tags_and_aliases_make_nothing_but_what_json_holds(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(line)
+    with pytest.raises(BadInput) as caught:
+        asked.read(file)
+    assert caught.value.field == "file" and str(file) in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_an_alias_says_what_it_stands_for(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "{model: minilm-l6, task: sentiment, methods: [lora], steps: 2, grid: {r: &a [4, 8], lora_alpha: *a}}"
+    )
+    assert len(asked.read(file).specs) == 4
 
 
 def test_files_that_are_no_sweep(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,9 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (b"", "a.csv", ["empty"]),
         (b" \r\n\n", "a.jsonl", ["empty"]),
         (b"\xef\xbb\xbf", "a.csv", ["empty"]),
-        (b"x" * (own.MAX_BYTES + 1), "a.csv", ["5.0 MB", "at most 5 MB"]),
+        (b"x" * (own.MAX_BYTES + 1), "a.csv", ["5,000,001 B", "at most 5,000,000 B"]),
+        ("text,label\na,b".encode("utf-32"), "a.csv", ["UTF-32", "UTF-8"]),
+        (codecs.BOM_UTF32_BE + "text".encode("utf-32-be"), "a.csv", ["UTF-32", "UTF-8"]),
         (b"PK\x03\x04rest", "a.csv", ["xlsx", "CSV UTF-8"]),
         (b"text,label\na\0b,c\n", "a.csv", ["binary", "position 12", "UTF-8"]),
         ("text,label\na,b".encode("utf-16"), "a.csv", ["UTF-16", "UTF-8"]),
@@ -179,7 +182,7 @@ def test_load_file(tmp_path: Path) -> None:
             load_file(path)
     with file.open("wb") as stream:
         stream.truncate(own.MAX_BYTES + 1)
-    with pytest.raises(BadInput, match="at most 5 MB"):
+    with pytest.raises(BadInput, match="at most 5,000,000 B"):
         load_file(file)
 
 

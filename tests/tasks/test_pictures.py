@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,7 +135,34 @@ def test_what_cannot_be_used_is_said_in_a_sentence(case: str) -> None:
 def test_what_says_that_it_is_small_is_not_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", 50_000)
     data = zipped(good() | {"animals/cat/9.png": bytes(60_000)})  # a few bytes in the zip
-    assert len(data) < 50_000 and "take 0 MB or more" in refusal(data)
+    assert len(data) < 50_000 and "or more; at most 50.0 kB" in refusal(data)
+
+
+def test_a_zip_of_a_later_version_is_refused() -> None:
+    content = bytearray(zipped(good()))
+    content[content.find(b"PK\x01\x02") + 6] = 64  # the version that is needed to unpack it
+    assert "no zip archive, or it is damaged" in refusal(bytes(content))
+
+
+def test_one_pixel_too_many_is_told_from_the_limit() -> None:
+    """Rounded, both are 24 million."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", pictures.MAX_PIXELS + 1, 1, 8, 2, 0, 0, 0)
+    whole = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    data = b"\x89PNG\r\n\x1a\n" + whole + struct.pack(">I", 4) + b"IDAT...."
+    with pytest.raises(BadInput) as caught:
+        pictures.check_image(data, "cat/1.png")
+    assert "24,000,001 pixels" in str(caught.value) and "24,000,000 pixels" in str(caught.value)
+
+
+def test_an_image_that_was_damaged_since_is_named(tmp_path: Path) -> None:
+    """As of a disk that fails between the upload and the training."""
+    place = tmp_path / "data.zip"
+    content = bytearray(zipped(good()))
+    first = next(iter(good()))
+    content[content.find(first.encode()) + len(first) + 40] ^= 0xFF
+    place.write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read out of the zip"):
+        list(pictures.files(str(place), good()))
 
 
 @settings(max_examples=60, deadline=None)

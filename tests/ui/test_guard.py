@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from starlette.datastructures import Headers
+from streamlit import config
+
+from peft_lab.ui.server.guard import Guard
 from peft_lab.ui.server.hosts import Hosts, from_environment, name_of, own_names
+from tests.conftest import awaited
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,87 @@ def test_this_machine_is_answered_and_nobody_else() -> None:
         "2001:db8::7",
     )
     assert not any(hosts.allow(name) for name in foreign)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "own"),
+    [
+        ("127.0.0.1:8501", "http://127.0.0.1:8501", True),
+        ("127.0.0.1:8501", "http://127.0.0.1:9999", False),
+        ("127.0.0.1:8501", "http://localhost:8501", False),
+        ("localhost:8501", "http://localhost", False),
+        ("localhost", "http://localhost", True),
+        ("localhost:443", "https://LOCALHOST", True),
+        ("[::1]:8501", "http://[::1]:8501", True),
+        ("[::1]:8501", "http://[::1]:9999", False),
+        ("192.168.1.5:8501", "http://192.168.1.5:9999", False),
+        ("localhost:8501", "null", False),
+        ("localhost:8501", "http://localhost:99999", False),
+        ("localhost:8501", "", False),
+        # behind a proxy that hands on no port, that of the machine it runs on, or the one it is asked at
+        ("lab.example", "https://lab.example:8443", True),
+        ("lab.example:80", "http://lab.example:8080", True),
+        ("lab.example:8443", "https://lab.example:8443", True),
+        ("lab.example", "https://evil.example", False),
+        ("a.school.example", "https://b.school.example", False),
+    ],
+)
+def test_a_page_of_another_name_or_port_is_none_of_its_own(host: str, origin: str, own: bool) -> None:
+    hosts = Hosts(("lab.example", "*.school.example", "localhost"))
+    assert hosts.is_own_page(Headers({"host": host, "origin": origin})) is own
+    assert Hosts(("*",)).is_own_page(Headers({"host": host, "origin": origin})) is (
+        own or host.startswith("192")
+    )
+
+
+def test_what_states_no_page_is_a_program_and_what_states_two_is_refused() -> None:
+    assert Hosts().is_own_page(Headers({"host": "localhost:8501"}))
+    twice = [(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://localhost")]
+    assert not Hosts().is_own_page(Headers(raw=twice))
+
+
+def test_what_streamlit_was_told_to_allow_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = Headers({"host": "localhost:8501", "origin": "https://front.example"})
+    for option, value in (
+        ("server.corsAllowedOrigins", ["https://front.example"]),
+        ("server.enableCORS", False),
+    ):
+        before = config.get_option(option)
+        assert not Hosts().is_own_page(headers)
+        config.set_option(option, value)
+        assert Hosts().is_own_page(headers)
+        config.set_option(option, before)
+
+
+def answered(kind: str, method: str | None, origin: str) -> int:
+    """The status for a page of this origin; 101 for a WebSocket that is let in."""
+
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"} if kind == "websocket" else START)
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost:8501"), (b"origin", origin.encode())]
+    scope = {"type": kind, "path": "/_stcore/stream", "headers": headers, "query_string": b""}
+    scope |= {} if method is None else {"method": method}
+    awaited(Guard(inside, Hosts())(scope, receive=None, send=send))  # type: ignore[arg-type]
+    return int(sent[0].get("status", {"websocket.accept": 101}.get(sent[0]["type"], 403)))
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("websocket", None), ("http", "POST"), ("http", "PUT"), ("http", "DELETE"), ("http", "OPTIONS")],
+)
+def test_a_page_of_another_port_changes_nothing(kind: str, method: str | None) -> None:
+    assert answered(kind, method, "http://localhost:9999") == 403
+    assert answered(kind, method, "http://localhost:8501") == (101 if kind == "websocket" else 200)
+    assert answered("http", "GET", "http://localhost:9999") == 200
 
 
 def test_names_that_were_added(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.classroom.asking import in_person
 from peft_lab.errors import BadInput
+from peft_lab.models.loading import no_pickles
 from peft_lab.models.refusals import fitting_shapes
 from peft_lab.runs import store
 from peft_lab.runs.kept import adapter as saved_adapter
@@ -99,7 +100,7 @@ def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
     spec, task = runs[0].spec, runs[0].spec.task_object()
     base = fresh_base(spec, task)
     first, second = (str(saved_adapter(run.folder)) for run in runs)
-    with fitting_shapes():
+    with no_pickles(), fitting_shapes():
         model: Any = PeftModel.from_pretrained(base.model.float(), first, adapter_name="first")
         model.load_adapter(second, adapter_name="second")
     heads = []

@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab import disk, units
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput
 from peft_lab.methods.base import CLASSIFYING, TaskType
@@ -85,21 +85,27 @@ def _bytes(place: Path, name: str) -> bytes | None:
                 return None
             _require_small(name, path.stat().st_size)
             return path.read_bytes()
-        with zipfile.ZipFile(place) as archive:
+        with disk.opened(place) as file, disk.unzipping(), zipfile.ZipFile(file) as archive:
             if name not in archive.namelist():
                 return None
-            _require_small(name, archive.getinfo(name).file_size)
-            return archive.read(name)
-    except (OSError, zipfile.BadZipFile, RuntimeError, zlib.error) as error:
+            entry = archive.getinfo(name)
+            _require_small(name, entry.file_size)
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise BadInput(
+                    f"{name} in {place.name} is packed by another method than deflate: pack the folder as a plain "
+                    "zip, or name the folder.",
+                    library.FIELD,
+                )
+            return archive.read(entry)
+    except (OSError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"{name} in {place.name} cannot be read: {reason}.", library.FIELD) from error
 
 
 def _require_small(name: str, size: int) -> None:
     if size > MAX_BYTES:
-        raise BadInput(
-            f"{name} has {size / 1e6:,.0f} MB; at most {MAX_BYTES / 1e6:,.0f} MB are taken.", library.FIELD
-        )
+        said, most = units.unlike(size, MAX_BYTES)
+        raise BadInput(f"{name} has {said}; at most {most} are taken.", library.FIELD)
 
 
 def put(model: torch.nn.Module, shape: ModelShape, folder: Path, task_type: TaskType) -> None:

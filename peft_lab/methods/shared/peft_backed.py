@@ -11,6 +11,7 @@ from peft_lab.errors import Unsupported
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.knobs import Values
 from peft_lab.models.heads import HEADS
+from peft_lab.models.loading import no_pickles
 from peft_lab.models.refusals import REFUSALS, fitting_shapes, reason
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.shapes_only import shapes_only
@@ -42,7 +43,7 @@ class PeftMethod(MethodSpec):
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         from peft import PeftModel
 
-        with fitting_shapes():
+        with no_pickles(), fitting_shapes():
             loaded: Any = PeftModel.from_pretrained(model, str(directory))
         return loaded
 

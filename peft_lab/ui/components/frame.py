@@ -9,8 +9,11 @@ import streamlit as st
 
 from peft_lab.classroom import mode
 from peft_lab.classroom.asking import asker
+from peft_lab.classroom.limits import limits
+from peft_lab.errors import PeftLabError
 from peft_lab.ui import state, theme
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.server import sessions
 
 SCOPE = "frame"
 #: In the address that the line of :mod:`peft_lab.ui.classroom.bar` opens, and gone once that was read.
@@ -102,16 +105,43 @@ def projector_style() -> None:
         st.html(theme.PROJECTOR)
 
 
-def sign_out() -> None:
-    """In a class, for who signed in at a provider: the way out, which also takes back the class's cookie."""
+def way_out() -> None:
+    """In a class: how the next person gets this browser. Who signed in can come back, who gave a code cannot."""
     if not mode.on() or projecting():
         return
     who = asker()
-    if who is None or not who.login:
+    if who is None:
         return
     with st.sidebar:
-        if st.button("Sign out", icon=":material/logout:", type="tertiary", key="sign-out"):
+        if who.login and st.button("Sign out", icon=":material/logout:", type="tertiary", key="sign-out"):
             st.logout()
+        if not who.login and st.button("Leave", icon=":material/logout:", type="tertiary", key="leave"):
+            _leave()
+
+
+@st.dialog("Leave this class in this browser?")
+def _leave() -> None:
+    st.markdown(
+        "Leave if somebody else uses this browser after you. What you trained, uploaded and answered here stays for "
+        f"your teacher, for {limits().days} days, but **you cannot get back to it**: this browser's cookie is the only "
+        "key to it, and it is thrown away. Download first what you want to keep: a run's *Take away* tab, and *Files* "
+        "on *Practice*."
+    )
+    yes, no = st.columns(2)
+    yes.button("Leave for good", type="primary", width="stretch", key="leave-for-good", on_click=_left)
+    if no.button("Stay", width="stretch", key="stay"):
+        st.rerun()
+    refused = state.scope(SCOPE).pop("stays", None)
+    if refused is not None:
+        st.error(plain(refused))
+
+
+def _left() -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    try:
+        sessions.leave()
+    except PeftLabError as error:
+        state.remember(SCOPE, "stays", str(error))
 
 
 def projector_switch() -> None:

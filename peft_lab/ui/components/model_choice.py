@@ -13,6 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from peft_lab import disk
 from peft_lab.assets.stamps import stamp
 from peft_lab.classroom import mode
 from peft_lab.errors import BadInput, PeftLabError
@@ -76,8 +77,8 @@ def normal(text: str) -> str:
     name = text.strip()
     if not name or len(name) > MOST_CHARACTERS:
         raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
-    if name.startswith("~"):
-        name = str(Path(name).expanduser())
+    if name.startswith("~") and not mode.on():  # which would tell a class who has an account
+        name = str(disk.at_home(name))
     return str(Path(name).absolute()) if name not in catalogue() and own.is_folder(name) else name
 
 

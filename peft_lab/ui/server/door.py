@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote
 
 import streamlit as st
 from starlette.datastructures import Headers
@@ -26,6 +26,7 @@ from peft_lab.classroom.asking import Asker
 from peft_lab.classroom.limits import limits
 from peft_lab.errors import PeftLabError
 from peft_lab.ui.server import downloads, login, sessions
+from peft_lab.ui.server.hosts import Hosts, configured, from_environment
 
 JOIN = "join"
 OPEN = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
@@ -48,6 +49,7 @@ class Door:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+        self._hosts = Hosts((*from_environment(), *configured()))
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +81,7 @@ class Door:
                 await self._signed_in(scope, headers, path, signed_in)(scope, receive, send)
                 return
             query = scope.get("query_string", b"").decode("latin-1")
-            wanted = f"{path}?{query}" if query else path
+            wanted = "" if path == login.LOGOUT else f"{path}?{query}" if query else path
             await RedirectResponse(f"{self._root()}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
         elif who is None:
             await PlainTextResponse("PEFT Lab: join the class first.\n", 401)(scope, receive, send)
@@ -95,9 +97,11 @@ class Door:
 
     async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
         if scope["method"] == "GET":
-            return _form(self._root(), _next(scope), "", who is not None)
-        origin = headers.get("origin")
-        if scope["method"] != "POST" or (origin and urlsplit(origin).netloc != headers.get("host")):
+            answer = _form(self._root(), _next(scope), "", who is not None)
+            if who is None and marks.COOKIE in headers.get("cookie", ""):  # of somebody who has left
+                answer.delete_cookie(marks.COOKIE, path=self._root())
+            return answer
+        if scope["method"] != "POST" or not self._hosts.is_own_page(headers):
             return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
         given = await _fields(receive)
         wanted, address = given.get("next", ""), str((scope.get("client") or ("",))[0])
@@ -220,7 +224,10 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
         "ROOT": root,
         "NEXT": wanted[:2000],
         "PROBLEM": problem,
-        "NOTE": "You have joined already. Another code changes your role; your work stays." if known else "",
+        "NOTE": "You have joined already. Another code changes your role; your work stays. If that was somebody else, "
+        "choose Leave in the app's sidebar first."
+        if known
+        else "",
     }
     ways = _LOGIN if verified.on() else ""
     page = (

@@ -1,4 +1,5 @@
-"""What stands before the app: requests under a foreign name are refused, and every answer says what a page may load."""
+"""What stands before the app: requests under a foreign name or by a foreign page are refused, and every answer says
+what a page may load."""
 
 from __future__ import annotations
 
@@ -18,11 +19,13 @@ from peft_lab import journal
 from peft_lab.classroom import mode
 from peft_lab.ui.server import watched
 from peft_lab.ui.server.door import Door, ready
-from peft_lab.ui.server.hosts import VARIABLE, Hosts, from_environment, name_of
+from peft_lab.ui.server.hosts import VARIABLE, Hosts, configured, from_environment, name_of
 from peft_lab.ui.server.watched import Watched
 
 MISDIRECTED = 421
 _NOWHERE = "PEFT Lab: there is no page at this address. Open the app's first page and choose one there.\n"
+_FOREIGN_PAGE = "PEFT Lab: this is asked by a page of another site or another port.\n"
+_READING = ("GET", "HEAD")  # what they change is nothing; a WebSocket has no method
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -30,18 +33,12 @@ def middleware() -> list[Middleware]:
     """For ``st.App``."""
     journal.begin()
     watched.token()  # one that is too short ends the start, not every answer
-    before = [Middleware(Guard, hosts=Hosts((*from_environment(), *_configured()))), Middleware(Watched)]
+    before = [Middleware(Guard, hosts=Hosts((*from_environment(), *configured()))), Middleware(Watched)]
     if not mode.on():
         return before
     ready()
+    st.set_option("client.showErrorDetails", "none")  # what goes wrong unforeseen names folders of the server
     return [*before, Middleware(Door)]
-
-
-def _configured() -> tuple[str, ...]:
-    """Names that Streamlit's own settings give: the one to open the app by, and those allowed for its WebSocket."""
-    address = st.get_option("browser.serverAddress")
-    allowed = st.get_option("server.allowedHosts") or []
-    return tuple(str(name).strip().lower().rstrip(".") for name in (address, *allowed) if name)
 
 
 class Guard:
@@ -73,12 +70,19 @@ class Guard:
             if not nowhere:
                 await send_with_headers(message)
 
-        refusal = self._refusal(Headers(scope=scope).getlist("host"))
+        asked = Headers(scope=scope)
+        refusal, status, reason = self._refusal(asked.getlist("host")), MISDIRECTED, "foreign host"
+        if refusal is None and scope.get("method") not in _READING and not self._hosts.is_own_page(asked):
+            refusal, status, reason = _FOREIGN_PAGE, 403, "foreign page"
         if refusal is None:
+            if scope["type"] == "websocket" and "origin" in asked:
+                # Streamlit compares the two letter by letter, and a proxy may have left the port out
+                MutableHeaders(scope=scope)["host"] = asked["origin"].partition("://")[2]
             await self._app(scope, receive, send_page)
-        elif scope["type"] == "http":
-            journal.note("refused", reason="foreign host")
-            await PlainTextResponse(refusal, MISDIRECTED)(scope, receive, send_with_headers)
+            return
+        journal.note("refused", reason=reason)
+        if scope["type"] == "http":
+            await PlainTextResponse(refusal, status)(scope, receive, send_with_headers)
         else:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
 

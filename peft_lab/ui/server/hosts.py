@@ -2,6 +2,7 @@
 
 A page on another site can make its own name point at this machine (DNS rebinding); the browser then lets that page
 read everything here, as both seem to be one site. What gives it away is the name that the browser asks for.
+A page of another port on this machine is another site, too; the ``Origin`` that its browser states gives it away.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ import socket
 import time
 
 import psutil
+import streamlit as st
+from starlette.datastructures import Headers
 
 VARIABLE = "PEFT_LAB_HOSTS"
-_HEADER = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)(?::\d{1,5})?", re.ASCII)
+_HEADER = re.compile(
+    r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)(?::(?P<port>\d{1,5}))?", re.ASCII
+)
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LONGEST = 260  # a name of 253 characters, a colon and a port
 _FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
 
@@ -33,6 +39,13 @@ def from_environment() -> tuple[str, ...]:
     )
 
 
+def configured() -> tuple[str, ...]:
+    """Names that Streamlit's own settings give: the one to open the app by, and those allowed for its WebSocket."""
+    address = st.get_option("browser.serverAddress")
+    allowed = st.get_option("server.allowedHosts") or []
+    return tuple(str(name).strip().lower().rstrip(".") for name in (address, *allowed) if name)
+
+
 class Hosts:
     """This machine's own names and addresses, and the ones that were added."""
 
@@ -46,6 +59,28 @@ class Hosts:
         return (
             any(_matches(name, pattern) for pattern in self._added) or is_loopback(name) or self._is_own(name)
         )
+
+    def is_own_page(self, headers: Headers) -> bool:
+        """Whether a request comes from a page of this app, by its ``Origin``; programs state none.
+
+        Host and port have to be those that are asked for. Behind a proxy that hands on another port than it listens
+        at, a name that was added (``PEFT_LAB_HOSTS``) stands for all its ports; one that leads each machine to itself
+        does not.
+        """
+        stated = headers.getlist("origin")
+        if not stated or not st.get_option("server.enableCORS"):
+            return True
+        if len(stated) > 1:
+            return False
+        if stated[0] in (st.get_option("server.corsAllowedOrigins") or ()):
+            return True
+        scheme, separator, origin = stated[0].lower().partition("://")
+        name, host = name_of(origin), headers.get("host", "").lower()
+        if not separator or name is None or name != name_of(host):
+            return False
+        if _port(origin, scheme) == _port(host, scheme):
+            return True
+        return not is_loopback(name) and any(_matches(name, pattern) for pattern in self._added)
 
     def _is_own(self, name: str) -> bool:
         if name not in self._own and time.monotonic() - self._read_at > _FRESH_SECONDS:
@@ -73,6 +108,12 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def _port(host: str, scheme: str) -> int | None:
+    """The port behind a name that :func:`name_of` reads, or the scheme's own."""
+    found = _HEADER.fullmatch(host)
+    return int(found["port"]) if found and found["port"] else _PORTS.get(scheme)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -61,6 +61,26 @@ def begin(page: str = "") -> None:
     joining.note_visit(who.owner)
 
 
+def leave() -> None:
+    """Let the next person have this browser: nothing that is open in it shows or does any more what is one's own.
+
+    Raises:
+        PeftLabError: the disk cannot be written to, and nobody has left.
+    """
+    who, context = asking.asker(), get_script_run_ctx(suppress_warning=True)
+    if who is None:
+        return
+    joining.leave(who.owner)
+    with _lock:
+        known = [name for name, (owner, _, _) in _sessions.items() if owner == who.owner]
+    active = getattr(get_instance(), "_session_mgr", None) if exists() else None  # Streamlit's inner part
+    for name in known:
+        found = None if active is None else active.get_active_session_info(name)
+        if found is not None and (context is None or name != context.session_id):
+            found.session.request_rerun(None)  # which finds nobody there
+    st.logout()  # on to where somebody joins; with what a provider said, where one did
+
+
 def _open(session: str) -> bool:
     return exists() and get_instance().is_active_session(session)
 

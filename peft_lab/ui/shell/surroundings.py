@@ -31,4 +31,4 @@ def draw(page: str, run: Callable[[], None]) -> None:
     if frame.projecting():
         turning(page)
     frame.projector_switch()
-    frame.sign_out()
+    frame.way_out()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,23 @@ def test_a_pickle_is_read_as_tensors_alone_and_not_in_a_class(
     monkeypatch.setattr(mode, "on", lambda: True)
     with pytest.raises(BadInput, match=r"In a class adapter\.safetensors is read alone"):
         opened(saved.FOLDER / "llama-par_bn")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_zip_of_another_method_is_not_unpacked(method: int, damaged: bool, tmp_path: Path) -> None:
+    """LZMA takes as much memory as the file asks for, and its own error for what is damaged."""
+    with zipfile.ZipFile(tmp_path / "it.zip", "w", method) as archive:
+        archive.writestr(
+            library_files.CONFIG, (saved.FOLDER / "llama-par_bn" / library_files.CONFIG).read_bytes()
+        )
+    if damaged:
+        content = bytearray((tmp_path / "it.zip").read_bytes())
+        for at in range(60, 90):
+            content[at] ^= 0xFF
+        (tmp_path / "it.zip").write_bytes(content)
+    with pytest.raises(BadInput, match="by another method than deflate"):
+        library_files.read_content(tmp_path / "it.zip")
 
 
 def test_a_head_is_wanted_of_a_classifier_alone(tmp_path: Path) -> None:
