@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab import machine
 from peft_lab.assets import store as assets
-from peft_lab.errors import BadInput
-from peft_lab.models import images, meta, quantise
+from peft_lab.errors import BadInput, PeftLabError, in_short
+from peft_lab.models import images, meta, quantise, templates
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
 from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
@@ -99,31 +99,28 @@ def load_base(
             a device where they cannot be.
         AssetError: weights that have to be fetched first, or again: they are damaged.
     """
-    from safetensors import SafetensorError
-
     from peft_lab.workers import quiet  # noqa: F401  silences the libraries before they are imported
 
     source = weights_of(name)
     entry = resolve(name)
     dtype, device = dtype or machine.compute_dtype(), machine.in_use()
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if quantization is not None:
         device.require_quantisation()
         options["quantization_config"] = _bitsandbytes(quantization)
         options["device_map"] = {"": device.kind}
-    if attention is None and looks_external(name):
-        attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
         options["attn_implementation"] = attention
     factory = _factory(entry, num_labels)
     if entry.kind == "vision":
         options["ignore_mismatched_sizes"] = True  # of a head for other classes; all else is looked at below
-    if num_labels is not None:
-        options["num_labels"] = num_labels
     with _verified(source):
         try:
+            options["config"] = _config(source, num_labels)
             model, told = factory.from_pretrained(source, **options, output_loading_info=True)
-        except (OSError, ValueError, SafetensorError) as error:
+        except PeftLabError:
+            raise
+        except Exception as error:  # what its files say is handed to packages of every kind
             raise BadInput(
                 f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
             ) from error
@@ -135,6 +132,18 @@ def load_base(
         quantise.settle(model)
     model.config.use_cache = True
     return Base(model, reader, entry, dtype, device.kind)
+
+
+def _config(source: str, num_labels: int | None) -> Any:
+    """The model's config without the kernels that it asks for, which may be code of a repository's: it wins over what
+    ``from_pretrained`` is told of them."""
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    meta.forget_kernels(found)
+    if num_labels is not None:
+        found.num_labels = num_labels
+    return found
 
 
 def _reader(entry: ModelEntry, source: str) -> Any:
@@ -167,13 +176,14 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its reader, in Rust, raises a plain one
         raise BadInput(
             f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     _require_words(source, tokenizer)
+    templates.guard(tokenizer)
     return tokenizer
 
 
@@ -232,7 +242,7 @@ def _verified(source: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return in_short(error, 200)
 
 
 def _factory(entry: ModelEntry, num_labels: int | None) -> Any:

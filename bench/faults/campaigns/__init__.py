@@ -1,4 +1,17 @@
 """One campaign a file; a new one is listed here."""
 
 #: The cheapest first.
-CAMPAIGNS = ("cuts", "knobs", "uploads", "corrupt", "configs", "disk", "kills", "sweeps", "addresses")
+CAMPAIGNS = (
+    "cuts",
+    "knobs",
+    "uploads",
+    "corrupt",
+    "configs",
+    "disk",
+    "kills",
+    "sweeps",
+    "addresses",
+    "folders",
+    "flips",
+    "denied",
+)
