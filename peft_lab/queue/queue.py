@@ -66,10 +66,9 @@ class RunQueue:
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
         if not unfinished():
             admission.require(complete)
-        with limits.creating:
-            limits.require(complete)
+        with limits.admitted(complete):
             run = store.create(complete, owners.myself())
-            self._take(run, timed=of_asker() is not None)
+        self._take(run, timed=of_asker() is not None)
         return run.id
 
     def go_on(self, identity: str, anew: bool = False) -> None:
@@ -82,10 +81,9 @@ class RunQueue:
         run = store.get(identity)
         with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
             going_on.require(run, anew)
-            limits.require(run.spec, new=False)
             room.require(run.spec)
             processes.start_server()
-            with storage.writing(run.folder):
+            with limits.admitted(run.spec, new=False), storage.writing(run.folder):
                 going_on.reopen(run, owners.myself(), anew)
             self._take(run, timed=of_asker() is not None)
 

@@ -5,12 +5,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from peft_lab.errors import RunError
-from peft_lab.runs import store
+from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import DAMAGED
+from peft_lab.runs.view import Status
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -35,6 +37,16 @@ def ended(spec: RunSpec = SPEC, kind: str = "done") -> store.Run:
     run.log.emit("queued", owner={"pid": 1, "started": 0.0})
     run.log.emit(kind, message="why")
     return run
+
+
+def test_who_holds_a_run_is_known_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux reckons from it when processes started."""
+    me, booted = owners.myself(), psutil.boot_time()
+    run = store.create(SPEC, me)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted - 3600)
+    assert owners.lives(me) and not owners.lives(replace(me, started=me.started - 60))
+    assert run.status() is Status.QUEUED
+    run.log.emit("stopped", message="")
 
 
 def test_no_runs_is_an_empty_list() -> None:

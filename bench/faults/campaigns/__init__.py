@@ -14,4 +14,6 @@ CAMPAIGNS = (
     "folders",
     "flips",
     "denied",
+    "quotas",
+    "clocks",
 )
