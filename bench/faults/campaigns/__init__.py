@@ -16,4 +16,9 @@ CAMPAIGNS = (
     "denied",
     "quotas",
     "clocks",
+    "browsers",
+    "forged",
+    "answers",
+    "stops",
+    "comparisons",
 )

@@ -72,7 +72,9 @@ def _set(clock: _Clock, number: int) -> str:
 def _runs(place: Place, times: int, clock: _Clock, spec: RunSpec) -> Row:
     row, chance = Row("the clock is set while runs are made"), random.Random(0)
     comparison = comparisons.keep(
-        make_plan(ComparisonRequest(model="minilm-l6", task="sentiment", methods=("lora",), steps=2, seeds=(0,)))
+        make_plan(
+            ComparisonRequest(model="minilm-l6", task="sentiment", methods=("lora",), steps=2, seeds=(0,))
+        )
     )
     for number in place.in_time(range(times)):
         row.tried += 1
@@ -100,8 +102,8 @@ def _events() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "starting", {}
     yield "worker", {"owner": owners.myself().to_dict(), "niceness": 0}
     yield "phase", {"name": "Loading the model"}
-    ready = {"trainable": 1, "head": 1, "total": 2, "dtype": "float32", "device": "cpu", "learning_rate": 0.1, "rows": 9}
-    yield "ready", ready
+    sizes = {"trainable": 1, "head": 1, "total": 2, "rows": 9}
+    yield "ready", {**sizes, "dtype": "float32", "device": "cpu", "learning_rate": 0.1}
     for step in range(1, 5):
         made = {"step": step, "loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "tokens": 9, "seconds": 0.1}
         yield "step", {**made, "tracked": False}

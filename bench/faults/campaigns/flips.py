@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.campaigns.corrupt import _own_lists, _page
-from bench.faults.rows import Place, Row
+from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import PATIENCE, QUICK, finished
 from peft_lab.assets import store as assets
 from peft_lab.errors import PeftLabError
@@ -167,7 +167,7 @@ def _own(place: Place, times: int) -> Row:
             if log.exists() and "Traceback" in log.read_text("utf-8", "replace"):
                 row.traceback(f"weights at {at}: {log.read_text('utf-8')[-600:]}")
         endings[ending] = endings.get(ending, 0) + 1
-    told = ", ".join(f"{amount} {ending}" for ending, amount in sorted(endings.items()))
+    told = counted(endings)
     row.notes = f"the run of before is told of it each time; new runs: {told}"
     return row
 

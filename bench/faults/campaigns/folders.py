@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.faults.folder_cases import CASES
-from bench.faults.rows import Place, Row
+from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import PATIENCE
 from peft_lab.counting import count as counting
 from peft_lab.errors import PeftLabError
@@ -61,9 +61,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
         endings[_ended(row, what, identity) if isinstance(identity, str) else "refused"] += 1
         if (folder / "ran").exists():
             row.other(f"{what}: code of the folder was run")
-    row.notes = (
-        f"{', '.join(f'{amount} {ending}' for ending, amount in sorted(endings.items()))}, each in a sentence"
-    )
+    row.notes = f"{counted(endings)}, each in a sentence"
     yield row
 
 

@@ -48,7 +48,11 @@ def run(place: Place, times: int) -> Iterator[Row]:
         for title, case, notes in (
             ("runs asked for at once", _runs, f"never more than {RUNS} under way"),
             ("ended runs gone on with at once", _going_on, f"never more than {RUNS} under way"),
-            ("runs asked for at once near the limit of bytes", _bytes, f"never more than {MEGABYTES} MB promised"),
+            (
+                "runs asked for at once near the limit of bytes",
+                _bytes,
+                f"never more than {MEGABYTES} MB promised",
+            ),
             ("uploads at once", _uploads, f"never more than {UPLOAD_MEGABYTES} MB kept"),
             ("turns noted at once", _turns, "every second counts"),
         ):
