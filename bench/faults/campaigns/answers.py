@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bench.faults.rows import Place, Row, counted
@@ -34,17 +35,19 @@ def run(place: Place, times: int) -> Iterator[Row]:
         question = [TEXT, f"{number} fine films."]
         killing = threading.Thread(target=_kill, args=(chance.uniform(0, cold if number % 2 else 0.2),))
         killing.start()
-        answer = row.guarded(f"{label}: asked", lambda: respond.ask(made.id, question))  # noqa: B023
+        answer = row.guarded(f"{label}: asked", partial(respond.ask, made.id, question))
         killing.join()
         ending = "told" if isinstance(answer, PeftLabError) else "answered"
         told[ending] = told.get(ending, 0) + 1
-        again = row.guarded(f"{label}: asked again", lambda: respond.ask(made.id, [f"{number} more.", TEXT]))  # noqa: B023
-        if isinstance(again, PeftLabError):  # killed between the two: nobody had to notice
-            again = row.guarded(
-                f"{label}: asked once more", lambda: respond.ask(made.id, [TEXT, f"{number}!"])
-            )
-            again = again[::-1] if isinstance(again, list) else again
-        if not isinstance(again, list) or again[1] != expected[0]:
+        again: object = None
+        for question in (
+            [TEXT, f"{number} more."],
+            [TEXT, f"{number}!"],
+        ):  # a kill between two is told to the next
+            again = row.guarded(f"{label}: asked again", partial(respond.ask, made.id, question))
+            if isinstance(again, list):
+                break
+        if not isinstance(again, list) or again[0] != expected[0]:
             row.other(f"{label}: the next answer is {again!r:.200}")
     row.notes = f"{counted(told)}; the next answer was right each time"
     yield row
