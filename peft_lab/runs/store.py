@@ -224,9 +224,9 @@ def everyones() -> list[Run]:
 
 
 def _runs_in(top: Path) -> list[Run]:
-    if not top.is_dir():
-        return []
     try:
+        if not top.is_dir():
+            return []
         folders = [path for path in top.iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
     except OSError as error:
         raise RunError(f"The runs in {top} cannot be listed ({error.strerror or error}).") from error

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from peft_lab.errors import RunError
-from peft_lab.runs import owners, store
+from peft_lab.runs import hold, kept, owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import DAMAGED
 from peft_lab.runs.view import Status
@@ -47,6 +47,16 @@ def test_who_holds_a_run_is_known_after_the_clock_was_set(monkeypatch: pytest.Mo
     assert owners.lives(me) and not owners.lives(replace(me, started=me.started - 60))
     assert run.status() is Status.QUEUED
     run.log.emit("stopped", message="")
+
+
+def test_what_is_half_written_is_cleared_and_locks_stay() -> None:
+    run = store.create(SPEC)
+    whole = {path.name for path in run.folder.iterdir()}
+    (run.folder / ".adapter").mkdir()
+    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", hold.LOCK):
+        (run.folder / name).touch()
+    kept.clear(run.folder)
+    assert {path.name for path in run.folder.iterdir()} == whole | {hold.LOCK}
 
 
 def test_no_runs_is_an_empty_list() -> None:
