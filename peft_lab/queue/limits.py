@@ -24,7 +24,9 @@ from peft_lab.tasks.kept_files import UPLOADS
 MEGABYTE = 10**6
 _FRESH = 3.0  # seconds: pages ask at every turn
 _asking = threading.Lock()
-_coming: list[tuple[Path, int]] = []  # of runs that were let in and are not queued yet: whose, and the bytes they need
+_coming: list[
+    tuple[Path, int]
+] = []  # of runs that were let in and are not queued yet: whose, and the bytes they need
 _sizes: dict[Path, tuple[float, int]] = {}
 
 

@@ -191,8 +191,8 @@ def _require_numbers(made: Made, run: Run) -> None:
         checkpoints.clear(run.folder)  # it would come to the same end
         if made.step == 0:
             raise RunError(
-                "At the first step, before anything was learned, the loss or its gradient is no number: look for NaN, "
-                f"infinite or huge values in the weights of {run.spec.model}."
+                "At the first step, before anything was learned, the loss or its gradient is not a number: look for "
+                f"NaN, infinite or huge values in the weights of {run.spec.model}."
             )
         raise RunError(
             f"At step {made.step + 1} the loss is no longer a number: {run.spec.learning_rate:g} is too high a "

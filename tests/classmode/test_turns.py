@@ -141,7 +141,11 @@ def test_so_many_runs_at_a_time(tight: Asker) -> None:
     with acting_for(tight):
         assert limits.refusal(SPEC) is None and "(1 now)" in limits.said()
     queued(tight)
-    with acting_for(tight), pytest.raises(RunError, match="2 of your runs have not ended"), limits.admitted(SPEC):
+    with (
+        acting_for(tight),
+        pytest.raises(RunError, match="2 of your runs have not ended"),
+        limits.admitted(SPEC),
+    ):
         raise AssertionError("a third run was let in")
     with acting_for(bob):
         assert limits.refusal(SPEC) is None

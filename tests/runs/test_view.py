@@ -124,6 +124,12 @@ def test_view_gives_the_reason_of_a_failure() -> None:
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_times() -> None:
-    events = [event("queued", 100.0), event("starting", 100.1), step(1, 40.0), step(2, 41.0), event("done", 42.0)]
+    events = [
+        event("queued", 100.0),
+        event("starting", 100.1),
+        step(1, 40.0),
+        step(2, 41.0),
+        event("done", 42.0),
+    ]
     seen = view(events, 2, "")
     assert seen.took == seen.seconds == 1.0 and seen.first_loss_after is None

@@ -69,7 +69,9 @@ def test_a_folder_that_may_not_be_read_is_told_on_the_page(
     kind: str, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = own_home / "runs"
-    raised = PermissionError(13, "Permission denied", str(top)) if kind == "permission" else RunError("It is so.")
+    raised = (
+        PermissionError(13, "Permission denied", str(top)) if kind == "permission" else RunError("It is so.")
+    )
 
     def refuse(folder: Path) -> list[store.Run]:
         raise raised

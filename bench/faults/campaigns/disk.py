@@ -79,10 +79,10 @@ def _filled_up(place: Place, row: Row, disk: Disk, left: int) -> str:
     get_queue().wait(run.id, PATIENCE)
     disk.empty()
     ending = str(ended(run))
-    check(row, run, label)
     following = get_queue().submit(QUICK)
     if get_queue().wait(following, PATIENCE) != "done":
         row.hang(f"{label}: the next run ended {store.get(following).view().message}")
+    check(row, run, label)  # before the next run began, its folder was tidied up
     return ending
 
 

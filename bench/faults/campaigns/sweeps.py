@@ -123,7 +123,9 @@ def _check(row: Row, home: Path, told: dict[str, Any], expected: list[dict[str, 
     for each, other in zip(told["rows"], expected, strict=True):
         if _losses(each) != _losses(other):
             row.other(f"{row.what}: other losses: {_losses(each)} for {_losses(other)}")
-    done = [path for path in (home / "runs").glob("*/events.jsonl") if '"type": "done"' in path.read_text("utf-8")]
+    done = [
+        path for path in (home / "runs").glob("*/events.jsonl") if '"type": "done"' in path.read_text("utf-8")
+    ]
     if len(done) != RUNS:
         row.other(f"{row.what}: {len(done)} folders of done runs for {RUNS} runs")
 

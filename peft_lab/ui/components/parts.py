@@ -39,7 +39,6 @@ def part(draw: Callable[[], None], every: float | None = None) -> None:
     """Draw a part that can be drawn again without the rest: when one of its controls is used, and each ``every``
     seconds. Not for use within another part: what a part drew is taken back without the parts in it."""
 
-
     @wraps(draw)
     def drawn() -> None:
         with told():
