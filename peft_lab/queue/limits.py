@@ -87,8 +87,8 @@ def refusal(spec: RunSpec, new: bool = True) -> str | None:
     taken, needed = size(store.root()) + _promised(), room.needed_bytes(spec) if new else 0
     if taken + needed > found.megabytes * MEGABYTE:
         return (
-            f"Your runs take up to {units.size(taken)} and this one up to {units.size(needed)} more; each learner of this "
-            f"class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+            f"Your runs take up to {units.size(taken)} and this one up to {units.size(needed)} more; each learner of "
+            f"this class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
         )
     return None
 
