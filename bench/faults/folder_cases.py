@@ -202,7 +202,7 @@ CASES: dict[str, Change] = {
     "tokenizer_config: marks are unknown words": _tokenizer_config(
         eos_token="<made-up>", pad_token="<other>"
     ),
-    "no tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
+    "no tokenizer": lambda folder: [_gone(path.name)(folder) for path in folder.glob("tokenizer*")],
     "code of its own": _custom,
     # chat templates: on a conversation
     "chat: plain": _template(_ROWS),

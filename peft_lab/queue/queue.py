@@ -79,13 +79,17 @@ class RunQueue:
             BadInput: it has not ended, is done, or kept no state. RunError: no such run, no room, or the disk.
         """
         run = store.get(identity)
-        with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
-            going_on.require(run, anew)
-            room.require(run.spec)
-            processes.start_server()
-            with limits.admitted(run.spec, new=False), storage.writing(run.folder):
-                going_on.reopen(run, owners.myself(), anew)
-            self._take(run, timed=of_asker() is not None)
+        try:
+            with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
+                going_on.require(run, anew)
+                room.require(run.spec)
+                processes.start_server()
+                with limits.admitted(run.spec, new=False), storage.writing(run.folder):
+                    going_on.reopen(run, owners.myself(), anew)
+                self._take(run, timed=of_asker() is not None)
+        except FileNotFoundError:
+            store.get(identity)  # says that it was deleted meanwhile
+            raise
 
     def _take(self, run: Run, timed: bool = False) -> None:
         owners.touch(run.folder)

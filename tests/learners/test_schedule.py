@@ -273,7 +273,8 @@ def test_what_a_flipped_bit_makes_of_it_is_told_and_holds_no_lock(
 
 def test_outcomes_that_hold_something_else_are_left_out(learners: Learners) -> None:
     """An imported file may hold anything in them."""
-    for content in (3, [], None, {}, {"id": 7}, {"id": "a", "more": 1}):
+    contents: tuple[Any, ...] = (3, [], None, {}, {"id": 7}, {"id": "a", "more": 1})
+    for content in contents:
         learners.add_result("Ada", "prediction", content)
     found = [each.content for each in learners.results("Ada", "prediction", {"id": str})]
     assert found == [{"id": "a", "more": 1}]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from bench.faults.folder_cases import CASES
 from bench.faults.rows import Place, Row, counted
@@ -54,7 +55,9 @@ def run(place: Place, times: int) -> Iterator[Row]:
     row, endings = Row("folders that somebody calls a model: counted, trained a step"), Counter[str]()
     for what, folder in islice(place.in_time(made(place.scratch / "models")), times):
         row.tried += 1
-        data = {"task": "own", "own_data": str(talk)} if what.startswith("chat:") else {"task": "style"}
+        data: dict[str, Any] = (
+            {"task": "own", "own_data": str(talk)} if what.startswith("chat:") else {"task": "style"}
+        )
         request = RunRequest(str(folder), "lora", steps=1, batch=2, eval_rows=2, max_length=300, **data)
         _answer(row, f"{what}: count", partial(inspector.ask, counting.count, str(folder), "lora", {}))
         identity = _answer(row, f"{what}: train", partial(get_queue().submit, request))

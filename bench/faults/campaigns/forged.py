@@ -140,7 +140,7 @@ class _Session:
                 )
         drawn = getattr(element, kind) if kind else None
         if drawn is not None and isinstance(getattr(drawn, "id", None), str) and drawn.id:
-            self.ids[drawn.id] = kind
+            self.ids[drawn.id] = str(kind)
 
 
 def _forged(chance: random.Random, session: _Session, page: str) -> BackMsg:

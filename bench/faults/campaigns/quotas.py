@@ -89,7 +89,9 @@ def _at_once(row: Row, who: Asker, calls: list[Callable[[], object]]) -> list[ob
 
 def _end_all(who: Asker) -> None:
     for each in store.runs():
-        store.remove(each) if each.status().final else (each.log.emit("stopped"), store.remove(each))
+        if not each.status().final:
+            each.log.emit("stopped")
+        store.remove(each)
     limits._sizes.clear()
 
 
