@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -126,6 +126,11 @@ class Row:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
         return None
+
+
+def counted(endings: Mapping[str, int]) -> str:
+    """How often each ending came."""
+    return ", ".join(f"{amount} {ending}" for ending, amount in sorted(endings.items()))
 
 
 def _tell(detail: str) -> None:

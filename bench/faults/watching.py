@@ -121,7 +121,7 @@ def check(row: Row, run: Run, label: str, saves: bool = False) -> None:
     if log.exists() and "Traceback" in log.read_text("utf-8", "replace"):
         row.traceback(f"{label}: worker.log of {run.id}: {log.read_text('utf-8', 'replace')[-800:]}")
     for path in run.folder.iterdir():
-        if path.name.startswith("."):
+        if path.name.startswith(".") and path.suffix != ".lock":  # which its process holds to its very end
             row.other(f"{label}: {run.id} left {path.name}")
 
 

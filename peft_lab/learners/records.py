@@ -65,9 +65,8 @@ def find(db: sqlite3.Connection, name: str) -> str:
     """The profile's name as it was created. Raises :class:`UnknownName`."""
     row = db.execute("SELECT name FROM profiles WHERE name = ?", (name.strip(),)).fetchone()
     if row is None:
-        raise UnknownName(
-            "profile", name, [each["name"] for each in db.execute("SELECT name FROM profiles")], "profile"
-        )
+        names = [each["name"] for each in db.execute("SELECT name FROM profiles").fetchall()]
+        raise UnknownName("profile", name, names, "profile")
     found: str = row["name"]
     return found
 

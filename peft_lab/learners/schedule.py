@@ -13,11 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fsrs import Rating, Scheduler
 
 from peft_lab.errors import BadInput, UnknownName
+from peft_lab.kinds import misfit
 from peft_lab.learners import storage
 from peft_lab.learners.preparing import (
     KEPT_DAY,
@@ -76,7 +78,7 @@ class Learners:
     def profiles(self) -> tuple[Profile, ...]:
         """All learners by name."""
         with storage.transaction(self.path) as db:
-            names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name")]
+            names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name").fetchall()]
             return tuple(self._profile(db, name) for name in names)
 
     def profile(self, name: str) -> Profile:
@@ -154,7 +156,7 @@ class Learners:
 
     def _cards(self, db: sqlite3.Connection, name: str) -> dict[str, CardView]:
         day = self._day(db, name)
-        rows = db.execute("SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (name,))
+        rows = db.execute("SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (name,)).fetchall()
         found = [_by(view(row["question"], read_card(row)), day) for row in rows]
         return {each.question: each for each in sorted(found, key=lambda each: each.due)}
 
@@ -175,7 +177,8 @@ class Learners:
     def reviews(self, profile: str) -> tuple[Review, ...]:
         """Every rating, oldest first."""
         with storage.transaction(self.path) as db:
-            rows = db.execute("SELECT * FROM reviews WHERE profile = ? ORDER BY at, id", (find(db, profile),))
+            query = "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id"
+            rows = db.execute(query, (find(db, profile),)).fetchall()
             return tuple(
                 Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
                 for row in rows
@@ -218,29 +221,35 @@ class Learners:
             rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
             cards = {row["question"]: read_card(row) for row in rows}
             scheduler = _scheduler(db, name)
-        return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
+            return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
 
     # -- everything else a learner does ------------------------------------------------------------------------------
 
     def add_result(self, profile: str, kind: str, content: Any) -> None:
         """Keep the outcome of an interview or a prediction. ``content`` has to be JSON-able."""
+        kept = json.dumps(content)
         with storage.transaction(self.path) as db:
-            values = (find(db, profile), kind, write_time(self.now()), json.dumps(content))
+            values = (find(db, profile), kind, write_time(self.now()), kept)
             db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", values)
 
-    def results(self, profile: str, kind: str) -> tuple[Result, ...]:
-        """The kept outcomes of one kind, oldest first."""
+    def results(
+        self, profile: str, kind: str, holding: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[Result, ...]:
+        """The kept outcomes of one kind, oldest first: those whose content is an object with the fields ``holding``, by
+        name and kind (:func:`peft_lab.kinds.misfit`). An imported file may hold anything."""
         query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
         with storage.transaction(self.path) as db:
             rows = db.execute(query, (find(db, profile), kind)).fetchall()
-        return tuple(Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows)
+            found = [Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows]
+        return tuple(
+            each for each in found if isinstance(each.content, dict) and not misfit(holding, each.content)
+        )
 
     def keep(self, profile: str, key: str, value: Any) -> None:
         """Remember a setting or a place (in the tour, say), replacing the last one. ``value`` has to be JSON-able."""
+        kept = json.dumps(value)
         with storage.transaction(self.path) as db:
-            db.execute(
-                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, json.dumps(value))
-            )
+            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, kept))
 
     def kept(self, profile: str, key: str, default: Any = None) -> Any:
         """What was last kept under this key."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from peft_lab.classroom import places
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, in_short
 
 FILE = "learners.db"
 VERSION = 1
@@ -63,8 +63,11 @@ def default_path() -> Path:
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """One connection with one transaction: everything inside is written, or nothing.
 
+    Rows are fetched all at once: a query that an error leaves half read holds its lock for as long as the traceback
+    lives, and everybody else would wait for :data:`WAIT`.
+
     Raises:
-        BadInput: the file is no database of ours, was written by a newer version, or cannot be written to.
+        BadInput: the file is no database of ours, is damaged, was written by a newer version, or cannot be written to.
     """
     connection = _connected(path)
     try:
@@ -74,8 +77,9 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
         _prepare(connection, path)
         yield connection
         connection.execute("COMMIT")
-    except sqlite3.DatabaseError as error:
-        raise BadInput(f"The learners' file {path.name} cannot be used: {error}.") from error
+    except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # SQLite has no sums: a flipped bit may have made a time, a number or a kept text into something else.
+        raise BadInput(f"The learners' file {path.name} cannot be used: {in_short(error)}.") from error
     finally:
         # Closing rolls back what was not committed.
         connection.close()

@@ -116,7 +116,7 @@ def _card(row: Mapping[str, Any]) -> Card:
 def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, Any]]:
     return [
         {key: row[key] for key in tuple(row.keys()) if key not in ("id", "profile")}
-        for row in db.execute(query, (profile,))
+        for row in db.execute(query, (profile,)).fetchall()
     ]
 
 

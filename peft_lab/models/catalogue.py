@@ -168,7 +168,7 @@ def resolve(name: str) -> ModelEntry:
 @cache
 def _read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     from peft_lab.models import meta
 
@@ -176,6 +176,8 @@ def _read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
         here = is_folder(name) or not hub_answers()
         if is_folder(name):
             _check_file(Path(name) / "config.json")
+        told, _ = PreTrainedConfig.get_config_dict(name, local_files_only=here)
+        _check_ends(told, name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
         meta.forget_kernels(config)
         kind = _kind(config, name)
@@ -266,8 +268,17 @@ def _kind(config: Any, name: str) -> ModelKind:
     raise none
 
 
+def _check_ends(told: Mapping[str, Any], name: str) -> None:
+    """Raises BadInput for stacks without end, of its parts too: a config object may list its layers one by one."""
+    for field, value in told.items():
+        if isinstance(value, dict):
+            _check_ends(value, name)
+        elif field in DEPTH_FIELDS and isinstance(value, int) and value > MOST_LAYERS:
+            raise BadInput(f"The config of '{name}' says {field} {value:,}, which cannot be right.", "model")
+
+
 def _check_depth(config: Any, name: str) -> None:
-    """Raises BadInput for stacks without layers or without end, and for no words: transformers builds what it can."""
+    """Raises BadInput for stacks without layers, and for no words: transformers builds what it can."""
     text = config.get_text_config()
     words = getattr(text, "vocab_size", None)
     if isinstance(words, int) and words < 1:
@@ -280,5 +291,3 @@ def _check_depth(config: Any, name: str) -> None:
             raise BadInput(
                 f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
             )
-        if isinstance(layers, int) and layers > MOST_LAYERS:
-            raise BadInput(f"The config of '{name}' says {field} {layers:,}, which cannot be right.", "model")

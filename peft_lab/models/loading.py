@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from peft_lab import machine
 from peft_lab.assets import store as assets
-from peft_lab.errors import BadInput
-from peft_lab.models import images, meta, own, quantise
+from peft_lab.errors import BadInput, PeftLabError, in_short
+from peft_lab.models import images, meta, own, quantise, templates
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
 from peft_lab.models.heads import HEADS, in_head
 from peft_lab.models.quantise import Quantization
@@ -102,8 +102,6 @@ def load_base(
             a device where they cannot be.
         AssetError: weights that have to be fetched first, or again: they are damaged.
     """
-    from safetensors import SafetensorError
-
     from peft_lab.workers import quiet  # noqa: F401  silences the libraries before they are imported
 
     source = weights_of(name)
@@ -117,19 +115,18 @@ def load_base(
         device.require_quantisation()
         options["quantization_config"] = _bitsandbytes(quantization)
         options["device_map"] = {"": device.kind}
-    if attention is None and looks_external(name):
-        attention = "eager"  # what its config asks for may be code of a repository's
     if attention is not None:
         options["attn_implementation"] = attention
     if looks_external(name):
         _require_own(name)
     factory = _factory(entry, num_labels)
-    if num_labels is not None:
-        options["num_labels"] = num_labels
     with _verified(source), no_pickles():
         try:
+            options["config"] = _config(source, num_labels)
             model, told = factory.from_pretrained(source, **options, output_loading_info=True)
-        except (OSError, ValueError, SafetensorError) as error:
+        except PeftLabError:
+            raise
+        except Exception as error:  # what its files say is handed to packages of every kind
             raise BadInput(
                 f"The weights of '{name}' could not be loaded: {_first_line(error)}", "model"
             ) from error
@@ -178,6 +175,18 @@ def no_pickles() -> Iterator[None]:
             torch.load = before
 
 
+def _config(source: str, num_labels: int | None) -> Any:
+    """The model's config without the kernels that it asks for, which may be code of a repository's: it wins over what
+    ``from_pretrained`` is told of them."""
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    meta.forget_kernels(found)
+    if num_labels is not None:
+        found.num_labels = num_labels
+    return found
+
+
 def _reader(entry: ModelEntry, source: str) -> Any:
     """What turns a row into numbers: the tokenizer, or how a model of images sees. Raises BadInput."""
     if entry.kind != "vision":
@@ -208,13 +217,14 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its reader, in Rust, raises a plain one
         raise BadInput(
             f"No tokenizer could be loaded from '{source}': {_first_line(error)}", "model"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     _require_words(source, tokenizer)
+    templates.guard(tokenizer)
     return tokenizer
 
 
@@ -277,7 +287,7 @@ def _verified(source: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return in_short(error, 200)
 
 
 def _factory(entry: ModelEntry, num_labels: int | None) -> Any:

@@ -166,6 +166,11 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
         )
     if lacking:
         return _no_weights(name, bool(files), lacking)
+    if how := _few_bits(find):
+        return (
+            f"The weights of '{name}' are stored in few bits ({how}), of which nothing here counts or trains: take the "
+            "model that they were made from. The method qlora stores it in few bits itself."
+        )
     if any(find(file) for file in VOCABULARIES) or _needs_none(find) or _reads_images(find):
         return None
     if not folder and (hub_answers() if reached is None else reached):
@@ -181,6 +186,16 @@ def require(name: str) -> None:
     problem = lacks(name)
     if problem is not None:
         raise BadInput(problem, "model")
+
+
+def _few_bits(find: Find) -> str:
+    """How the weights are quantised by their config; empty where they are not."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        config = find("config.json")
+        told = json.loads(config.read_text("utf-8")).get("quantization_config") if config else None
+        if told is not None:
+            return echoed(told.get("quant_method", "no method named") if isinstance(told, dict) else told)
+    return ""
 
 
 def _no_weights(name: str, some: bool, lacking: list[str]) -> str:

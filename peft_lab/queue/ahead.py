@@ -97,7 +97,7 @@ def _left(
         return training if training > 0 else None
     if training > 0 or stepped is None:
         return training + like.beside
-    return max(0.0, like.beside - (time.time() - stepped))
+    return max(0.0, like.beside - max(0.0, time.time() - stepped))
 
 
 @dataclass(frozen=True)

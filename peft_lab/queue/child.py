@@ -125,6 +125,6 @@ def _made(run: Run, turn: float) -> Any:
 
 def _looked_up(pid: int | None) -> Owner | None:
     try:
-        return Owner(int(pid or 0), psutil.Process(pid).create_time())
+        return Owner(int(pid or 0), owners.started(psutil.Process(pid)))
     except (psutil.Error, ValueError):
         return None

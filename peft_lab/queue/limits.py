@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from peft_lab import units
 from peft_lab.classroom import places
 from peft_lab.classroom.limits import Limits, of_asker
-from peft_lab.errors import RunError
+from peft_lab.errors import BadInput, PeftLabError, RunError
 from peft_lab.queue import minutes, unended
 from peft_lab.runs import room, store
 from peft_lab.runs.spec import RunSpec
@@ -21,16 +23,44 @@ from peft_lab.tasks.kept_files import UPLOADS
 
 MEGABYTE = 10**6
 _FRESH = 3.0  # seconds: pages ask at every turn
-#: Held from asking to creating, so that two tabs at once get no more than one.
-creating = threading.Lock()
+_asking = threading.Lock()
+_coming: list[
+    tuple[Path, int]
+] = []  # of runs that were let in and are not queued yet: whose, and the bytes they need
 _sizes: dict[Path, tuple[float, int]] = {}
 
 
-def require(spec: RunSpec, new: bool = True) -> None:
-    """Let a checked spec pass. Raises RunError with :func:`refusal`."""
-    problem = refusal(spec, new)
-    if problem is not None:
-        raise RunError(problem)
+@contextmanager
+def admitted(spec: RunSpec, new: bool = True) -> Iterator[None]:
+    """Let a checked spec pass, and hold its place among the runs of who asks until it is queued, inside: of several who
+    ask at once no more are let in than may be.
+
+    Raises:
+        RunError: with :func:`refusal`.
+    """
+    place = (store.root(), room.needed_bytes(spec) if new else 0)
+    with _asking:
+        _sizes.pop(store.root(), None)
+        problem = refusal(spec, new)
+        if problem is not None:
+            raise RunError(problem)
+        _coming.append(place)
+    try:
+        yield
+    finally:
+        with _asking:
+            _coming.remove(place)
+
+
+@contextmanager
+def storing(more: int) -> Iterator[None]:
+    """Let an upload of ``more`` bytes be written, inside, one at a time. Raises BadInput with
+    :func:`refusal_of_upload`."""
+    with _asking:
+        refused = refusal_of_upload(more)
+        if refused is not None:
+            raise BadInput(refused, "own_data")
+        yield
 
 
 def refusal(spec: RunSpec, new: bool = True) -> str | None:
@@ -54,13 +84,22 @@ def refusal(spec: RunSpec, new: bool = True) -> str | None:
     used_up = minutes.refusal()
     if used_up is not None:
         return used_up
-    taken, needed = size(store.root()), room.needed_bytes(spec) if new else 0
+    taken, needed = size(store.root()) + _promised(), room.needed_bytes(spec) if new else 0
     if taken + needed > found.megabytes * MEGABYTE:
         return (
-            f"Your runs take {units.size(taken)} and this one up to {units.size(needed)} more; each learner of this "
-            f"class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+            f"Your runs take up to {units.size(taken)} and this one up to {units.size(needed)} more; each learner of "
+            f"this class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
         )
     return None
+
+
+def _promised() -> int:
+    """Bytes that runs of who asks may still write which have not ended, beside those that they have."""
+    promised = sum(needed for place, needed in _coming if place == store.root())
+    for _, run in unended.mine():
+        with suppress(PeftLabError):  # damaged or deleted just now
+            promised += max(0, room.needed_bytes(run.spec) - size(run.folder))
+    return promised
 
 
 def refusal_of_steps(steps: int) -> str | None:
@@ -102,8 +141,8 @@ def _runs(found: Limits) -> str:
 
 
 def under_way() -> int:
-    """How many runs of who asks have not ended."""
-    return len(unended.mine())
+    """How many runs of who asks have not ended, or are let in and about to be queued."""
+    return len(unended.mine()) + sum(place == store.root() for place, _ in _coming)
 
 
 def size(folder: Path, fresh: bool = False) -> int:

@@ -22,6 +22,7 @@ from peft_lab.runs.store import write_json
 
 TAKEN = ".trained.json"
 DAY = 24 * 3600.0
+_SLIP = 60.0  # seconds by which clocks may differ
 
 Turn = tuple[float, float]  #: when it ended, seconds since 1970, and how many seconds it took
 
@@ -96,7 +97,8 @@ def _turns(now: float) -> list[Turn]:
 
 
 def _written(now: float) -> list[Turn]:
-    """Those of the last day; a damaged note says nothing."""
+    """Those of the last day; a damaged note says nothing. A turn that ended in the future ended before the clock was
+    set back: it is taken, and noted, as having ended now."""
     try:
         turns = [
             (float(ended), float(seconds))
@@ -104,7 +106,11 @@ def _written(now: float) -> list[Turn]:
         ]
     except (OSError, ValueError, TypeError):
         return []
-    return [(ended, seconds) for ended, seconds in turns if 0 <= now - ended < DAY]
+    if any(ended > now + _SLIP for ended, _ in turns):
+        turns = [(min(ended, now), seconds) for ended, seconds in turns]
+        with suppress(OSError):
+            write_json(places.mine() / TAKEN, turns)
+    return [(ended, seconds) for ended, seconds in turns if now - ended < DAY]
 
 
 def _going(now: float) -> list[Turn]:

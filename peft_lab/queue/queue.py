@@ -66,10 +66,9 @@ class RunQueue:
         # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
         if not unfinished():
             admission.require(complete)
-        with limits.creating:
-            limits.require(complete)
+        with limits.admitted(complete):
             run = store.create(complete, owners.myself())
-            self._take(run, timed=of_asker() is not None)
+        self._take(run, timed=of_asker() is not None)
         return run.id
 
     def go_on(self, identity: str, anew: bool = False) -> None:
@@ -80,14 +79,17 @@ class RunQueue:
             BadInput: it has not ended, is done, or kept no state. RunError: no such run, no room, or the disk.
         """
         run = store.get(identity)
-        with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
-            going_on.require(run, anew)
-            limits.require(run.spec, new=False)
-            room.require(run.spec)
-            processes.start_server()
-            with storage.writing(run.folder):
-                going_on.reopen(run, owners.myself(), anew)
-            self._take(run, timed=of_asker() is not None)
+        try:
+            with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
+                going_on.require(run, anew)
+                room.require(run.spec)
+                processes.start_server()
+                with limits.admitted(run.spec, new=False), storage.writing(run.folder):
+                    going_on.reopen(run, owners.myself(), anew)
+                self._take(run, timed=of_asker() is not None)
+        except FileNotFoundError:
+            store.get(identity)  # says that it was deleted meanwhile
+            raise
 
     def _take(self, run: Run, timed: bool = False) -> None:
         owners.touch(run.folder)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab import machine
-from peft_lab.errors import BadInput
+from peft_lab.errors import BadInput, in_short
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
 from peft_lab.methods.shared import adapters_files as library_files
 from peft_lab.models import loading
-from peft_lab.models.catalogue import resolve
+from peft_lab.models.catalogue import looks_external, resolve
 from peft_lab.models.shapes import ModelKind
 from peft_lab.runs.spec import RunSpec
 from peft_lab.tasks.base import Row, Task
@@ -100,6 +101,8 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     train = [splits.train[number] for number in needed]
     rows = batches.encode(task, train, base.tokenizer, spec.max_length, loading.decoder_start(base.entry))
     _require_known(rows, base)
+    if looks_external(spec.model):
+        _require_numbers(model, rows[0], base)
     test = list(splits.test[: spec.eval_rows])
     return Prepared(spec, method, task, base, model, rows, len(splits.train), test)
 
@@ -108,11 +111,36 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
     """Raises BadInput where the tokenizer of a folder is not that of its weights: it gives tokens that they lack."""
     if base.entry.kind == "vision":
         return
-    highest, known = max(max(row.ids) for row in rows), base.entry.shape.vocab
+    given = [loading.pad_token(base.tokenizer), *(max(row.ids) for row in rows)]
+    highest, known = max(given), base.entry.shape.vocab
     if highest >= known:
         raise BadInput(
             f"The tokenizer of {base.entry.title} gives token {highest:,}, and its weights know {known:,} tokens: the "
             "two do not belong together.",
+            "model",
+        )
+
+
+def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -> None:
+    """Raises BadInput for a model of one's own that cannot compute, or computes no numbers, before it has learned
+    anything: its config and weights may say anything. The random numbers of the training stay as they are."""
+    import torch
+
+    title = base.entry.title
+    batch = batches.collate([row], loading.pad_token(base.tokenizer), base.device)
+    trains = model.training
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            loss = float(batches.loss_of(model.train(), batch))
+    except Exception as error:  # whatever the code of its architecture raises
+        raise BadInput(
+            f"{title} cannot read a row of this task: {in_short(error).rstrip('.')}.", "model"
+        ) from error
+    model.train(trains)
+    if not math.isfinite(loss):
+        raise BadInput(
+            f"{title} gives no numbers (its loss is {loss}) before anything is learned: look for NaN, infinite or huge "
+            "values in its weights and its config.",
             "model",
         )
 

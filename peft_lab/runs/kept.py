@@ -9,6 +9,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from peft_lab.trajectory.format import Trajectory
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
 TRAJECTORY = "trajectory.json"
 _SCRATCH = f".{ADAPTER}"
+_HALF = (f".{TRAJECTORY}", f".{ARRAYS}", ".checkpoint.pt")  # what is being written, until it is whole
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -118,8 +120,12 @@ def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what is left of an adapter that could not be saved; a disk that can only be read keeps it for now."""
+    """Remove what a run's process left half written, killed or on a disk that took no more; a disk that can only be
+    read keeps it for now."""
     shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+    for name in _HALF:
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -34,7 +34,8 @@ class Owner:
     """A process that holds something on disk.
 
     Attributes:
-        started: seconds since 1970; tells it from a process that has taken its number since.
+        started: seconds after its machine's own start (:func:`started`); tells it from a process that has taken its
+            number since.
         host: machine since its start and process namespace; empty in what versions before wrote: then this host.
         name: the machine's name, for people.
     """
@@ -69,7 +70,14 @@ def _number(value: Any) -> float | None:
 def myself() -> Owner:
     """This process."""
     me = psutil.Process()
-    return Owner(me.pid, me.create_time(), host(), platform.node())
+    return Owner(me.pid, started(me), host(), platform.node())
+
+
+def started(process: psutil.Process) -> float:
+    """When a process began, in seconds after its machine's start. What psutil says is reckoned from the clock, which
+    may be set while the process runs; the two it is the difference of move together. Raises psutil.Error."""
+    booted = psutil.boot_time()
+    return float(process.create_time() - booted)
 
 
 @cache
@@ -106,7 +114,7 @@ def running(owner: Owner) -> bool:
     try:
         found = psutil.Process(owner.pid)
         # One that was killed and not yet waited for by its parent still has its number.
-        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - owner.started) < 2
+        return found.status() != psutil.STATUS_ZOMBIE and abs(started(found) - owner.started) < 2
     except psutil.AccessDenied:
         return True
     except (psutil.Error, ValueError, OverflowError):

@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -224,9 +223,9 @@ def everyones() -> list[Run]:
 
 
 def _runs_in(top: Path) -> list[Run]:
-    if not top.is_dir():
-        return []
     try:
+        if not top.is_dir():
+            return []
         folders = [path for path in top.iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
     except OSError as error:
         raise RunError(f"The runs in {top} cannot be listed ({error.strerror or error}).") from error
@@ -294,11 +293,13 @@ def remove(run: Run) -> None:
     if line.status != DAMAGED and not Status(line.status).final:
         raise RunError(f"'{identity}' has not ended; stop it first.")
     # Out of sight in one step, so that no half-deleted run is ever listed.
+    trash = run.folder.parent / f".deleted-{secrets.token_hex(4)}"
     try:
-        trash = Path(tempfile.mkdtemp(prefix=".deleted-", dir=run.folder.parent))
+        trash.mkdir()
         run.folder.replace(trash / identity)
         shutil.rmtree(trash)
     except OSError as error:
+        shutil.rmtree(trash, ignore_errors=True)  # somebody else deleted it just now, or still wrote into it
         explained = (
             storage.explained(error, run.folder.parent)
             or f"'{identity}' cannot be deleted ({error.strerror or error})."

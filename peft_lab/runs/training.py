@@ -189,6 +189,11 @@ def _learn(
 def _require_numbers(made: Made, run: Run) -> None:
     if not math.isfinite(made.loss) or not math.isfinite(made.norm):
         checkpoints.clear(run.folder)  # it would come to the same end
+        if made.step == 0:
+            raise RunError(
+                "At the first step, before anything was learned, the loss or its gradient is not a number: look for "
+                f"NaN, infinite or huge values in the weights of {run.spec.model}."
+            )
         raise RunError(
             f"At step {made.step + 1} the loss is no longer a number: {run.spec.learning_rate:g} is too high a "
             "learning rate."

@@ -90,7 +90,8 @@ class RunView:
         ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
         started: when it was submitted; begun: when its process began, after it had waited for its turn; ended.
-        first_loss_after: seconds from being submitted to the first loss.
+        first_loss_after: seconds from being submitted to the first loss; ``None`` also where the clock was set back
+            between the two.
     """
 
     status: Status
@@ -121,8 +122,9 @@ class RunView:
 
     @property
     def took(self) -> float:
-        """Seconds from the start of its process to its end, or of training until now."""
-        return self.ended - self.begun if self.ended and self.begun else self.seconds
+        """Seconds from the start of its process to its end, or of training until now, and where the clock was set back
+        meanwhile."""
+        return max(self.seconds, self.ended - self.begun) if self.ended and self.begun else self.seconds
 
 
 def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
@@ -171,7 +173,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         started=times[0] if times else None,
         begun=next((event["time"] for event in events if event["type"] in _BEGUN), None),
         ended=ending["time"] if ending else times[-1] if status.final and times else None,
-        first_loss_after=rows[0]["time"] - times[0] if rows else None,
+        first_loss_after=rows[0]["time"] - times[0] if rows and rows[0]["time"] >= times[0] else None,
     )
 
 

@@ -47,7 +47,7 @@ def points(events: Sequence[Event]) -> list[Point]:
             step = int(event["step"])
         for name, value in _figures(event).items():
             at = 0 if name.startswith("base/") else step
-            made[name, at] = Point(name, float(value), at, event["time"], event["time"] - begun)
+            made[name, at] = Point(name, float(value), at, event["time"], max(0.0, event["time"] - begun))
     return list(made.values())
 
 

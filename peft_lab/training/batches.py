@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.errors import BadInput
+from peft_lab.models.templates import TemplateError
 from peft_lab.tasks.base import Row, Task
 from peft_lab.training.chats import opening, read_chat
 
@@ -79,6 +80,8 @@ def encode(
         if start is not None:
             return encode_pairs(tokenizer, texts, targets, max_length, start)
         return encode_completions(tokenizer, texts, targets, max_length)
+    except TemplateError as error:
+        raise BadInput(f"'{task.name}' cannot be trained on: {error}.", "model") from None
     except ValueError as error:
         raise BadInput(str(error), "max_length") from None
 
@@ -173,7 +176,10 @@ def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         return opening(tokenizer) + text
     # An empty system message keeps templates from adding one of their own, which every row would pay for.
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except Exception:  # noqa: BLE001  the templates of Gemma 2 and others raise at any system message
+        return str(tokenizer.apply_chat_template(messages[1:], tokenize=False, add_generation_prompt=True))
 
 
 def completion(tokenizer: PreTrainedTokenizerBase, text: str, target: str) -> str:

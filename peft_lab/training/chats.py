@@ -44,16 +44,13 @@ def write_chat(
         turns: role and words of each message. opens: whether what opens the next answer follows.
 
     Raises:
-        ValueError: the template refuses the conversation.
+        TemplateError: the template refuses the conversation (:func:`peft_lab.models.templates.guard`).
     """
     messages = [{"role": role, "content": words} for role, words in turns]
     template = None if tokenizer.chat_template else ROLE_LINES
-    try:
-        written: Any = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=opens
-        )
-    except Exception as error:  # whatever code of a template's raises
-        raise ValueError(f"the model's chat template refuses it: {' '.join(str(error).split())}") from error
+    written: Any = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=opens
+    )
     return str(written) if template is None else opening(tokenizer) + str(written)
 
 

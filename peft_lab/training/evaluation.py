@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.errors import BadInput
 from peft_lab.models import loading
+from peft_lab.models.templates import TemplateError
 from peft_lab.tasks.base import Row, Task, Turns
 from peft_lab.training import batches, chats
 from peft_lab.training.batches import IGNORED, Encoded
@@ -163,10 +165,13 @@ class Examiner:
         return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
 
     def _prompt(self, asked: Asked) -> str:
-        if self.task.kind == "chat":
-            turns = (("user", asked),) if isinstance(asked, str) else asked
-            return chats.write_chat(self.tokenizer, turns, opens=True)
-        return batches.render(self.tokenizer, str(asked))
+        try:
+            if self.task.kind == "chat":
+                turns = (("user", asked),) if isinstance(asked, str) else asked
+                return chats.write_chat(self.tokenizer, turns, opens=True)
+            return batches.render(self.tokenizer, str(asked))
+        except TemplateError as error:
+            raise BadInput(f"The model cannot be asked: {error}.", "text") from None
 
     def reading(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
         """The inputs of one pass over these texts: :meth:`prepare`, and the first token of a decoder of its own.

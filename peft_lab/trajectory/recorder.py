@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -186,11 +187,7 @@ class TrajectoryRecorder:
             stream = passing.example(self.model, self.asked.inputs, self.watched.parts, self.layers)
             self._start = self._start or stream
             self._stream.moved.append(
-                [
-                    _short(float((now - start).norm() / start.norm()))
-                    for now, start in zip(stream, self._start, strict=True)
-                ]
-                or None
+                [_short(_moved(now, start)) for now, start in zip(stream, self._start, strict=True)] or None
             )
             if self.watched.attention is not None:
                 heads = self.watched.attention(self.model, self.asked.inputs)
@@ -259,6 +256,13 @@ class TrajectoryRecorder:
         self._written = time.monotonic()
 
 
+def _moved(now: torch.Tensor, start: torch.Tensor) -> float:
+    """‖h − h₀‖/‖h₀‖; ‖h‖ where h₀ is 0, as of a model whose embeddings are."""
+    size = float(start.norm())
+    return float((now - start).norm()) / (size or 1.0)
+
+
 def _short(value: Any, digits: int = 3) -> Any:
-    """A number with so many digits; ``None`` stays."""
-    return None if value is None else float(f"{value:.{digits}g}")
+    """A number with so many digits; ``None`` stays, and stands for what is no number: a share of a frozen path that
+    gives 0, say."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -23,7 +23,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.queue import fair, limits, minutes, turn, unended
 from peft_lab.queue.ahead import ahead
 from peft_lab.queue.queue import RunQueue
-from peft_lab.runs import going_on, owners, store
+from peft_lab.runs import going_on, owners, room, store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -141,13 +141,57 @@ def test_so_many_runs_at_a_time(tight: Asker) -> None:
     with acting_for(tight):
         assert limits.refusal(SPEC) is None and "(1 now)" in limits.said()
     queued(tight)
-    with acting_for(tight), pytest.raises(RunError, match="2 of your runs have not ended"):
-        limits.require(SPEC)
+    with (
+        acting_for(tight),
+        pytest.raises(RunError, match="2 of your runs have not ended"),
+        limits.admitted(SPEC),
+    ):
+        raise AssertionError("a third run was let in")
     with acting_for(bob):
         assert limits.refusal(SPEC) is None
     first.log.emit("stopped", message="")
     with acting_for(tight):
         assert limits.refusal(SPEC) is None
+
+
+def test_who_is_let_in_has_a_place_before_the_run_is_queued(tight: Asker) -> None:
+    """So of several that are asked for at once, or gone on with, no more are let in."""
+    with acting_for(tight), limits.admitted(SPEC), limits.admitted(SPEC, new=False):
+        assert limits.under_way() == 2
+        with pytest.raises(RunError, match="2 of your runs have not ended"), limits.admitted(SPEC, new=False):
+            raise AssertionError("a third run was let in")
+    with acting_for(tight):
+        assert limits.under_way() == 0 and limits.refusal(SPEC) is None
+
+
+def test_going_on_takes_a_place_while_it_is_queued(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (queued(tight) for _ in range(3))
+    for run in (first, second, third):
+        run.log.emit("stopped", message="")
+    queue, reopen = RunQueue(), going_on.reopen
+    monkeypatch.setattr(RunQueue, "_take", lambda self, run, timed: None)
+
+    def meanwhile(run: Run, *given: object) -> None:
+        if run == second:
+            with pytest.raises(RunError, match="2 of your runs have not ended"):
+                queue.go_on(third.id, anew=True)
+        reopen(run, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(going_on, "reopen", meanwhile)
+    with acting_for(tight):
+        queue.go_on(first.id, anew=True)
+        queue.go_on(second.id, anew=True)
+        assert limits.under_way() == 2
+
+
+def test_what_waiting_runs_may_still_write_counts(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "runs=9,steps=20,megabytes=60")
+    needed = room.needed_bytes(SPEC)
+    with acting_for(tight):
+        for _ in range(60_000_000 // needed):
+            assert limits.refusal(SPEC) is None
+            queued(tight)
+        assert "may keep 60.0 MB" in str(limits.refusal(SPEC))
 
 
 def test_so_many_steps(tight: Asker) -> None:
@@ -185,6 +229,8 @@ def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPa
         assert "trained for 10 minutes within a day" in said and "may train for 10 minutes" in said
         assert "You can train again in 4 h." in said, "when the turn of 20 hours ago is a day old"
         assert minutes.taken(now + 5 * 3600) == pytest.approx(481) and not minutes.over(now + 5 * 3600)
+        minutes.note(601, now + 3 * 3600)  # then the clock is set back
+        assert minutes.over(now) and minutes.over(now + DAY - 60) and not minutes.over(now + DAY + 60)
         (places.mine() / minutes.TAKEN).write_text("[[")
         assert minutes.taken(now) == 0, "a damaged note says nothing"
 

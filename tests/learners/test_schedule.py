@@ -244,6 +244,43 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
         Learners(newer).profiles()
 
 
+@pytest.mark.parametrize(
+    ("change", "reads"),
+    [
+        ("UPDATE cards SET due = '2026-11-r9T21:14:39+00:00'", lambda file: file.cards("Ada")),
+        ("UPDATE cards SET state = 77", lambda file: file.recalled("Ada", file.now())),
+        ("UPDATE reviews SET rating = 99", lambda file: file.reviews("Ada")),
+        ("UPDATE profiles SET created = 'x'", lambda file: file.profiles()),
+        ("UPDATE results SET content = '{\"id'", lambda file: file.results("Ada", "prediction")),
+        ("UPDATE kept SET value = '{\"a'", lambda file: file.kept("Ada", "tour")),
+    ],
+)
+def test_what_a_flipped_bit_makes_of_it_is_told_and_holds_no_lock(
+    learners: Learners, change: str, reads: Callable[[Learners], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WAIT", 0.0)
+    for name in IDS[:3]:
+        learners.rate("Ada", name, "good")
+    learners.add_result("Ada", "prediction", {"id": "a"})
+    learners.keep("Ada", "tour", 3)
+    with sqlite3.connect(learners.path) as db:
+        db.execute(change)
+    with pytest.raises(BadInput, match=r"learners\.db cannot be used") as told:
+        reads(learners)
+    learners.keep("Ada", "tour", 4)  # while what was raised is still held
+    assert told.value.__traceback__ is not None
+
+
+def test_outcomes_that_hold_something_else_are_left_out(learners: Learners) -> None:
+    """An imported file may hold anything in them."""
+    contents: tuple[Any, ...] = (3, [], None, {}, {"id": 7}, {"id": "a", "more": 1})
+    for content in contents:
+        learners.add_result("Ada", "prediction", content)
+    found = [each.content for each in learners.results("Ada", "prediction", {"id": str})]
+    assert found == [{"id": "a", "more": 1}]
+    assert len(learners.results("Ada", "prediction")) == 3
+
+
 def test_default_place(own_home: Path) -> None:
     Learners().create("Ada")
     assert (own_home / "learners.db").is_file()

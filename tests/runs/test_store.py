@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from peft_lab.errors import RunError
-from peft_lab.runs import store
+from peft_lab.queue.queue import RunQueue
+from peft_lab.runs import going_on, hold, kept, owners, room, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.summary import DAMAGED
+from peft_lab.runs.view import Status
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -35,6 +39,49 @@ def ended(spec: RunSpec = SPEC, kind: str = "done") -> store.Run:
     run.log.emit("queued", owner={"pid": 1, "started": 0.0})
     run.log.emit(kind, message="why")
     return run
+
+
+def test_who_holds_a_run_is_known_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux reckons from it when processes started."""
+    me, booted = owners.myself(), psutil.boot_time()
+    run = store.create(SPEC, me)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted - 3600)
+    assert owners.lives(me) and not owners.lives(replace(me, started=me.started - 60))
+    assert run.status() is Status.QUEUED
+    run.log.emit("stopped", message="")
+
+
+def test_two_who_delete_a_run_leave_nothing_and_the_second_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, summary = ended(), store.summary
+
+    def meanwhile(which: store.Run) -> object:
+        found = summary(which)
+        shutil.rmtree(which.folder)
+        return found
+
+    monkeypatch.setattr(store, "summary", meanwhile)
+    with pytest.raises(RunError, match=run.id):
+        store.remove(run)
+    assert list(run.folder.parent.iterdir()) == []
+
+
+def test_going_on_with_a_run_that_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ended(kind="stopped")
+    monkeypatch.setattr(going_on, "require", lambda which, anew: shutil.rmtree(which.folder))
+    monkeypatch.setattr(room, "require", lambda spec: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
+    monkeypatch.setattr(type(run), "spec", SPEC)
+    with pytest.raises(RunError, match=f"no run called '{run.id}'"):
+        RunQueue().go_on(run.id, anew=True)
+
+
+def test_what_is_half_written_is_cleared_and_locks_stay() -> None:
+    run = store.create(SPEC)
+    whole = {path.name for path in run.folder.iterdir()}
+    (run.folder / ".adapter").mkdir()
+    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", hold.LOCK):
+        (run.folder / name).touch()
+    kept.clear(run.folder)
+    assert {path.name for path in run.folder.iterdir()} == whole | {hold.LOCK}
 
 
 def test_no_runs_is_an_empty_list() -> None:

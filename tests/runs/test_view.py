@@ -121,3 +121,15 @@ def test_view_of_the_evaluation_and_the_end() -> None:
 
 def test_view_gives_the_reason_of_a_failure() -> None:
     assert view([event("queued"), event("failed", message="killed")], 3, "").message == "killed"
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_times() -> None:
+    events = [
+        event("queued", 100.0),
+        event("starting", 100.1),
+        step(1, 40.0),
+        step(2, 41.0),
+        event("done", 42.0),
+    ]
+    seen = view(events, 2, "")
+    assert seen.took == seen.seconds == 1.0 and seen.first_loss_after is None

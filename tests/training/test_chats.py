@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.errors import BadInput
+from peft_lab.models import templates
 from peft_lab.models.loading import load_tokenizer, weights_of
 from peft_lab.tasks.base import Row, Turns
 from peft_lab.tasks.own import parse
@@ -110,8 +111,10 @@ def test_a_template_that_rewrites_what_stood_before_is_noticed_at_the_row() -> N
 
 
 def test_a_template_that_refuses_is_quoted() -> None:
-    with pytest.raises(ValueError, match="refuses it: System role not supported"):
-        chats.read_chat(tokenizer_of(STRICT), (("system", "Be brief."), *EXCHANGE))
+    tokenizer = tokenizer_of(STRICT)
+    templates.guard(tokenizer)
+    with pytest.raises(templates.TemplateError, match="refuses it: System role not supported"):
+        chats.read_chat(tokenizer, (("system", "Be brief."), *EXCHANGE))
 
 
 def test_without_a_template_the_roles_are_words_and_the_end_token_closes_an_answer() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench.faults.disk import Disk, NoDisk, small_disk
+from peft_lab.errors import RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest
+from peft_lab.ui import pages
 from tests.conftest import missing
 from tests.ui.test_pages import opened, told
 
@@ -60,6 +62,24 @@ def test_train_says_why_it_cannot(disk: Disk) -> None:
     app.button(key="lora-train").click().run()
     assert not app.exception
     assert "The disk is too full for this run" in told(app) and store.runs() == []
+
+
+@pytest.mark.parametrize("kind", ["permission", "refusal"])
+def test_a_folder_that_may_not_be_read_is_told_on_the_page(
+    kind: str, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = own_home / "runs"
+    raised = (
+        PermissionError(13, "Permission denied", str(top)) if kind == "permission" else RunError("It is so.")
+    )
+
+    def refuse(folder: Path) -> list[store.Run]:
+        raise raised
+
+    monkeypatch.setattr(store, "_runs_in", refuse)
+    monkeypatch.setattr(pages, "_navigated", False)  # by way of the app, as a server opens every page
+    app = opened("runs")
+    assert not app.exception and len(app.error) == 1 and app.title[0].value == "Runs"
 
 
 def test_a_dead_run_is_lost_on_its_page_without_a_visit_to_the_list(

@@ -22,6 +22,7 @@ from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, respond, starters, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.summary import DAMAGED
+from peft_lab.ui import pages
 
 ROOT = Path(__file__).parents[3]
 #: How many kinds of damage each file gets.
@@ -135,6 +136,7 @@ def _page(name: str, **address: str) -> None:
 
     st.cache_data.clear()  # as a server that has just started
     st.cache_resource.clear()
+    pages._navigated = False  # by way of the app, as a server opens every page
     opened = AppTest.from_file(str(ROOT / "app.py"), default_timeout=LIMIT)
     for key, value in address.items():
         opened.query_params[key] = value

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.faults.disk import Disk, NoDisk, small_disk
-from bench.faults.rows import LIMIT, Place, Row
+from bench.faults.rows import LIMIT, Place, Row, counted
 from bench.faults.server import Hung, Server
-from bench.faults.watching import QUICK, VICTIM, Waited, check, ended, reach, tracebacks_of
+from bench.faults.watching import PATIENCE, QUICK, VICTIM, Waited, check, ended, reach, tracebacks_of
+from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
 
 TIMES = 4
+MOMENTS_OF_FILLING = 5
 MOMENTS = ("before it is asked for", "loading", "in the middle", "last step", "scoring the tuned model")
 COMMANDS = (
     ("runs",),
@@ -24,7 +29,7 @@ COMMANDS = (
 
 
 def run(place: Place, times: int) -> Iterator[Row]:
-    """A row for each fault and moment."""
+    """A row for each fault and moment, then one for a disk that fills up while a run writes."""
     for fault in ("a full disk", "a disk that becomes read-only"):
         for moment in MOMENTS:
             row = Row(f"{fault}, {moment}")
@@ -44,11 +49,45 @@ def run(place: Place, times: int) -> Iterator[Row]:
             row.notes = row.notes or " / ".join(sorted(said))
             yield row
 
+    yield _filling(place, MOMENTS_OF_FILLING * times)
+
+
+def _filling(place: Place, times: int) -> Row:
+    """Room for some bytes is left when a run has begun, fewer than it writes: it meets the end of it anywhere."""
+    row, chance, said = Row("a disk that fills up while a run writes"), random.Random(0), Counter[str]()
+    for count in place.in_time(range(times)):
+        row.tried += 1
+        try:
+            with small_disk(place.scratch / f"filling-{count}", 64) as disk:
+                said[_filled_up(place, row, disk, int(2 ** chance.uniform(12, 21)))] += 1
+        except NoDisk as reason:
+            row.notes, row.tried = f"not tried: {reason}", 0
+            return row
+        except (Waited, Hung, EOFError) as error:
+            row.hang(f"{row.what}: {error!r}")
+    row.notes = f"{counted(said)}, each in a sentence"
+    return row
+
+
+def _filled_up(place: Place, row: Row, disk: Disk, left: int) -> str:
+    """How the run ended; what is there is whole, and with room again it goes on or the next one is made."""
+    os.environ["PEFT_LAB_HOME"] = str(place.link(disk.path))
+    label = f"{row.what}, {left:,} bytes left"
+    run = store.get(get_queue().submit(VICTIM))
+    reach(run, "loading")
+    disk.fill(left)
+    get_queue().wait(run.id, PATIENCE)
+    disk.empty()
+    ending = str(ended(run))
+    following = get_queue().submit(QUICK)
+    if get_queue().wait(following, PATIENCE) != "done":
+        row.hang(f"{label}: the next run ended {store.get(following).view().message}")
+    check(row, run, label)  # before the next run began, its folder was tidied up
+    return ending
+
 
 def _once(place: Place, row: Row, disk: Disk, fault: str, moment: str) -> str:
     """What the run said; afterwards the list is read, a run is refused, and with room again one is made."""
-    import os
-
     place.link(disk.path)
     os.environ["PEFT_LAB_HOME"] = str(disk.path)
     log = place.scratch / f"{disk.path.name}.log"

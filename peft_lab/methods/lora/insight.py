@@ -203,7 +203,9 @@ def merge_check(
                 "dtype": name,
                 "max_difference": difference,
                 "max_logit": magnitude,
-                "relative": difference / magnitude,
+                "relative": difference / magnitude
+                if magnitude
+                else difference,  # of a model that writes zeros
                 "unmerged_difference": float((back - before).abs().max()),
                 "changed_share": changed / entries,
             }

@@ -15,8 +15,8 @@ def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
     """The latest attempt at every case, by its fault."""
     return {
         result.content["fault"]: result.content
-        for result in file.results(learner, KIND)
-        if result.content.get("fault") in all_faults()
+        for result in file.results(learner, KIND, {"fault": str})
+        if result.content["fault"] in all_faults()
     }
 
 

@@ -158,8 +158,6 @@ def stored(name: str, data: bytes) -> str:
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"
     if not path.exists():
-        refused = limits.refusal_of_upload(len(data))
-        if refused is not None:
-            raise BadInput(refused, "own_data")
-        path.write_bytes(data)
+        with limits.storing(len(data)):
+            path.write_bytes(data)
     return str(path)

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab import units
+from peft_lab.kinds import misfit
 from peft_lab.learners.interviews import LATELY, count_as_reviews, to_avoid
 from peft_lab.learners.schedule import Learners
 from peft_lab.quiz import roles
@@ -27,15 +28,16 @@ from peft_lab.ui.practice.reading import checklist, shown_answer
 from peft_lab.ui.practice.report import show_report
 
 KEPT = "interview"
+HOLDS = {"interview": dict}
 TICK = 1.0  # seconds between looks at the clock
 
 
 def interview(file: Learners, learner: str) -> None:
     kept = file.kept(learner, KEPT)
-    if kept is not None:
-        _under_way(file, learner, Interview.from_dict(kept["interview"]), kept["said"])
+    if isinstance(kept, dict) and not misfit(HOLDS, kept):
+        _under_way(file, learner, Interview.from_dict(kept["interview"]), kept.get("said"))
         return
-    done = file.results(learner, KEPT)
+    done = file.results(learner, KEPT, HOLDS)
     if state.remembered(SCOPE, "report", False) and done:
         show_report(Interview.from_dict(done[-1].content["interview"]))
         if st.button("New interview", type="primary", icon=":material/restart_alt:"):
@@ -91,12 +93,12 @@ def _before(file: Learners, learner: str) -> None:
 
 
 def _had(file: Learners, learner: str) -> frozenset[str]:
-    earlier = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT)]
+    earlier = [Interview.from_dict(each.content["interview"]) for each in file.results(learner, KEPT, HOLDS)]
     return to_avoid(earlier, file.reviews(learner), file.now())
 
 
 def _past(file: Learners, learner: str) -> None:
-    done = file.results(learner, KEPT)
+    done = file.results(learner, KEPT, HOLDS)
     if not done:
         return
     st.markdown("### Interviews so far")

@@ -42,7 +42,7 @@ def settled(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
 
 
 def _settled(file: Learners, learner: str) -> dict[str, Result]:
-    return {result.content["id"]: result for result in file.results(learner, KIND)}
+    return {result.content["id"]: result for result in file.results(learner, KIND, {"id": str})}
 
 
 def browse(ids: list[str], scope: str, file: Learners, learner: str) -> str:

@@ -8,6 +8,7 @@ from peft_lab.ui import state
 from peft_lab.ui.classroom.bar import shown_bar
 from peft_lab.ui.components import frame
 from peft_lab.ui.components.mending import mend
+from peft_lab.ui.components.parts import told
 from peft_lab.ui.shell.turning import turning
 from peft_lab.ui.tour import settings
 from peft_lab.ui.tour.bar import bar
@@ -24,7 +25,8 @@ def draw(page: str, run: Callable[[], None]) -> None:
     frame.noted()
     shown_bar(page)
     frame.locked_note(page, settings.labels(page))
-    run()
+    with told():
+        run()
     notice()
     state.finish_address()
     share(page)

@@ -1,0 +1,145 @@
+"""A sample of the folders that bench/faults calls a model: trained, or refused at the model in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.faults.folder_cases import CASES
+from peft_lab.errors import BadInput
+from peft_lab.methods.lora import insight
+from peft_lab.models import catalogue, loading, own, templates
+from peft_lab.runs import course, recording
+from peft_lab.runs.spec import RunRequest
+from peft_lab.tasks.base import Row
+from peft_lab.training import batches
+from peft_lab.trajectory.format import from_dict
+from peft_lab.trajectory.states import Budget
+from peft_lab.workers import inspector
+from tests.models import homemade
+from tests.training.test_chats import EXCHANGE, STRICT, tokenizer_of
+
+#: What is only noticed by whoever loads the folder.
+NOT_LOADED = (
+    "all NaN", "all 1e30", "rope of zero", "dropout of two",
+    "tokenizer.json: deep", "tokenizer.json: an object", "tokenizer_config: a number",
+    "tokenizer_config: marks are unknown words",
+)  # fmt: skip
+STORED = (
+    "GPTQ",
+    "AWQ",
+    "bitsandbytes in 4 bit",
+    "compressed-tensors",
+    "torchao",
+    "a quantisation without a method",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(homemade.folder("qwen2", tmp_path_factory.mktemp("models") / "qwen2"))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is asked of other processes."""
+    monkeypatch.setattr(inspector, "ask", lambda function, *args: function(*args))
+    yield
+
+
+def changed(whole: Path, tmp_path: Path, what: str) -> str:
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    CASES[what](folder)
+    return str(folder)
+
+
+def request(folder: str) -> RunRequest:
+    return RunRequest(folder, "lora", "style", {"r": 2}, steps=1, batch=2, eval_rows=2, max_length=300)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("what", NOT_LOADED)
+def test_what_gives_no_numbers_or_no_tokens_is_told_at_the_model(
+    what: str, whole: Path, tmp_path: Path
+) -> None:
+    spec = request(changed(whole, tmp_path, what)).complete()
+    with pytest.raises(BadInput) as refused:
+        course.prepare(spec)
+    assert refused.value.field == "model" and "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("what", STORED)
+def test_weights_in_few_bits_are_refused_before_anything_runs(what: str, whole: Path, tmp_path: Path) -> None:
+    folder = changed(whole, tmp_path, what)
+    named = json.loads((Path(folder) / "config.json").read_text())["quantization_config"].get("quant_method")
+    with pytest.raises(BadInput, match=named or "no method named") as refused:
+        request(folder).complete()
+    assert refused.value.field == "model"
+    assert own.lacks(str(whole)) is None
+
+
+def test_no_kernel_of_a_repository_is_loaded_with_the_weights(whole: Path, tmp_path: Path) -> None:
+    folder = changed(whole, tmp_path, "attention of a repository")
+    for attention in ("eager", None):
+        config: Any = loading.load_base(folder, attention=attention).model.config
+        assert config._attn_implementation in ("eager", "sdpa")
+
+
+def test_layers_without_end_are_not_listed_one_by_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("a config object of a billion layers was made")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", build)
+    with pytest.raises(BadInput, match="1,000,000,000"):
+        catalogue.resolve(changed(whole, tmp_path, "a billion layers"))
+
+
+def test_a_template_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "LONGEST", 0.2)
+    tokenizer = tokenizer_of("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+    templates.guard(tokenizer)
+    with pytest.raises(templates.TemplateError, match=r"0\.2 s"):
+        batches.encode_chat(tokenizer, EXCHANGE, 60)
+
+
+def test_a_template_that_takes_no_system_message_writes_a_prompt_without() -> None:
+    """Gemma 2's is one."""
+    tokenizer = tokenizer_of(STRICT)
+    templates.guard(tokenizer)
+    assert batches.render(tokenizer, "How deep?") == "[user]How deep?\n[a]"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_template_that_refuses_every_prompt_is_told_at_the_model(whole: Path, tmp_path: Path) -> None:
+    task = request(str(whole)).task_object()
+    tokenizer = loading.load_tokenizer(changed(whole, tmp_path, "chat: a division"))
+    with pytest.raises(BadInput, match="division") as refused:
+        batches.encode(task, [Row("a", "b")], tokenizer, 60)
+    assert refused.value.field == "model"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_recording_of_a_model_of_zeros_is_written(whole: Path, tmp_path: Path) -> None:
+    """Shares of what is 0 are no numbers, and no part of JSON."""
+    ready = course.prepare(request(changed(whole, tmp_path, "all zero")).complete())
+    recorder = recording.start(ready, "a-run", tmp_path, Budget(share=None))
+    recorder.state(0)
+    found = from_dict(json.loads((tmp_path / "trajectory.json").read_text("utf-8")))
+    assert found.steps == [0] and {share for part in found.parts for share in part.share} == {None}
+    assert found.stream.moved == [[0.0] * 3]
+    (merged,) = insight.merge_check(
+        ready.model, {"input_ids": torch.tensor([ready.rows[0].ids])}, ("float32",)
+    )
+    assert (merged["max_logit"], merged["relative"]) == (0.0, 0.0)
