@@ -117,11 +117,13 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
 def _step_said(situation: Situation, room: Room, method: str) -> str:
     """What a step of a method needs, against what may be used."""
     step = room.smallest(method, room.usual(method))
-    title, usable = get_method(method).title, units.size(room.usable)
+    title = get_method(method).title
+    usable = units.size(room.usable_split if step is not None and step.split else room.usable)
+    may = f"on each device {usable} may be used"
     if step is None:
         needs = least(room, method)
-        return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
+        return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {may}"
     how = f", split over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens{' and checkpointing' if step.checkpointing else ''}"
     most = "at most " if step.bound else ""
-    return f"{title} with {rows}{how} needs {most}{units.size(step.needed)}; {usable} may be used on a device"
+    return f"{title} with {rows}{how} needs {most}{units.size(step.needed)}; {may}"

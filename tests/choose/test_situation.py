@@ -80,7 +80,7 @@ def test_what_a_card_leaves_and_holds_is_told_in_one_unit() -> None:
     situation = parsed(model="llama-3.1-70b", gpu="24GB")
     room = Room(situation, lambda _: lambda *step: 10**12)
     said = recommend(situation, room).why[0].text
-    assert "the 23.5 GB that may be used of a card sold as 24 GB (25.8 GB)." in said
+    assert "A card sold as 24 GB has 25.8 GB; 23.5 GB of it may be used." in said
     assert card_size(23 * 2**30) == "24 GB (25.8 GB)"
 
 
