@@ -34,7 +34,9 @@ CALLS = {
 TEXTS = {
     "train": (("--set", "r={}"),),
     "compare": (("--seeds", "{}"), ("--set", "r={}")),
-    "memory": (("--generate", "{},1"), ("--generate", "1,{}"), ("--set", "r={}"), ("--fits", "{}GB"), ("--gpu", "{}GB")),
+    "memory": (
+        ("--generate", "{},1"), ("--generate", "1,{}"), ("--set", "r={}"), ("--fits", "{}GB"), ("--gpu", "{}GB"),
+    ),
     "count": (("--set", "r={}"),),
     "plan": (
         *((f"--{name}", "{}") for name in ("devices", "rows", "row-tokens", "seq", "price", "deadline")),
