@@ -32,8 +32,6 @@ MEANT = {
     },
     "forgetting": {"yes": "matters", "no": "ok"},
 }  # fmt: skip
-#: Rows longer than this are cut for a training step unless it is said otherwise.
-LONGEST = 4096
 #: So short that none is infinite.
 _SIGNED = re.compile(r"-[0-9][0-9_,.]{0,40}")
 _DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
@@ -87,7 +85,7 @@ def _holding(situation: Situation) -> int:
     """Tokens of a training row in which the data's rows have room: the power of two above, as far as the model goes."""
     assert situation.row_tokens is not None
     room = 1 << (situation.row_tokens - 1).bit_length()
-    return min(room, LONGEST, situation.shape.max_positions or LONGEST)
+    return min(room, situation.shape.max_positions or MOST["seq"], MOST["seq"])
 
 
 def read(start: Situation, told: Mapping[str, str]) -> Situation:

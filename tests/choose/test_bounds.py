@@ -77,8 +77,8 @@ def test_bounds_spare_questions_and_change_no_answer(
         assert plain[1] == needs(plain[0]) <= limit and plain[0] in asked
 
 
-def test_another_length_takes_one_simulation() -> None:
-    """Of Llama 3.1 8B on an RTX 4090, of which rows of 512 tokens ship: the step that is advised."""
+def test_another_length_takes_few_simulations() -> None:
+    """Of Llama 3.1 8B on an RTX 4090, of which rows of 512 tokens ship: those of the ways that may be advised."""
     asked: list[tuple[str, Run]] = []
 
     def ask(situation: Situation) -> Any:
@@ -98,7 +98,8 @@ def test_another_length_takes_one_simulation() -> None:
     found = recommend(situation, room)
     assert found.method == "lora" and found.plan is not None
     once = list(dict.fromkeys(asked))
-    assert [method for method, _ in once] == ["lora"] and once[0][1].batch == found.plan.batch
+    assert {method for method, _ in once} == {"lora"} and len(once) <= 6
+    assert any(run.batch == found.plan.batch for _, run in once)
 
 
 @pytest.mark.slow

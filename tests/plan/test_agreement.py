@@ -20,6 +20,7 @@ import pytest
 from peft_lab.choose import duration
 from peft_lab.choose.advice import UNTRAINED
 from peft_lab.choose.plan import StepPlan
+from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import Recommendation, recommend
 from peft_lab.choose.room import Room, room_of
 from peft_lab.choose.situation import Situation
@@ -28,7 +29,7 @@ from peft_lab.models.catalogue import readers_of_text
 from peft_lab.plan import ranking
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.steps import Pace
-from peft_lab.plan.wanted import Wanted
+from peft_lab.plan.wanted import Wanted, room
 from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS
 from peft_lab.timing.estimate import Seconds
 from tests.choose import standin
@@ -115,10 +116,10 @@ def test_choose_and_plan_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> N
     for seed in range(10 * block, 10 * block + 10):
         wanted = drawn(seed).check()
         situation = wanted.situation()
-        room = Room(situation, standin.ask)
-        monkeypatch.setattr(ranking, "room_for", lambda _, room=room: room)
+        place = Room(situation, standin.ask)
+        monkeypatch.setattr(ranking, "room_for", lambda _, asked=place: asked)
         found = [ranking.evaluate(asdict(wanted), asdict(one)) for one in ranking.candidates(wanted)]
-        agree(wanted, recommend(situation, room), found, 0.9)  # an update's rows are rounded to whole passes
+        agree(wanted, recommend(situation, place), found, 0.9)  # an update's rows are rounded to whole passes
 
 
 def test_the_situations_end_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +164,24 @@ def test_rows_at_once_are_searched_up_to_an_update(
     monkeypatch.setattr(ranking.steps, "pace", counted)
     monkeypatch.setattr(ranking, "change", lambda *_: None)
     situation = wanted.check().situation()
-    room = Room(situation, standin.always(10**9))
-    monkeypatch.setattr(ranking, "room_for", lambda _: room)
-    advised = recommend(situation, room).plan
+    place = Room(situation, standin.always(10**9))
+    monkeypatch.setattr(ranking, "room_for", lambda _: place)
+    advised = recommend(situation, place).plan
     found = [ranking.evaluate(asdict(wanted), asdict(one)) for one in ranking.candidates(wanted)]
     first = ranking.rank(wanted, found)[0].plan
     for plan in (advised, first):
         assert plan is not None and plan.batch >= batch and plan.accumulate == 1
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 512, 513, 4_000, 6_000, 100_000])
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt2"])
+def test_what_is_not_said_is_the_same_on_both(model: str, tokens: int) -> None:
+    """A row's length says where rows are cut, and nothing else says it otherwise."""
+    told = {"model": model, "row_tokens": str(tokens)}
+    chosen = parse(told.items())[0]
+    assert room(Wanted(model, row_tokens=tokens)) == chosen.seq
+    usual, situation = Wanted(), Situation()
+    assert (usual.rows, usual.row_tokens, usual.seq, usual.gpu) == (
+        situation.rows, situation.tokens // situation.rows, situation.seq, situation.device,
+    )  # fmt: skip
+    assert usual.situation().batch is situation.batch is None
