@@ -10,7 +10,8 @@ import pytest
 
 from peft_lab.choose import simulating
 from peft_lab.choose.situation import MOST
-from peft_lab.cli import app, compare
+from peft_lab.cli import app
+from peft_lab.compare import store
 from peft_lab.plan.wanted import Wanted
 from peft_lab.workers import inspector, pool
 
@@ -81,7 +82,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(simulating, name, refuse)
     monkeypatch.setattr(pool.Pool, "submit", refuse)
     monkeypatch.setattr(inspector.Inspector, "ask", refuse)
-    monkeypatch.setattr(compare.store, "keep", refuse)
+    monkeypatch.setattr(store, "keep", refuse)
 
 
 @pytest.mark.usefixtures("idle")

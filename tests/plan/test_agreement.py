@@ -26,7 +26,7 @@ from peft_lab.choose.room import Room, room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import OFFLOAD, TENSOR, Step
 from peft_lab.models.catalogue import readers_of_text
-from peft_lab.plan import ranking
+from peft_lab.plan import ranking, steps
 from peft_lab.plan.ranking import Planned
 from peft_lab.plan.steps import Pace
 from peft_lab.plan.wanted import Wanted, room
@@ -111,7 +111,7 @@ def agree(wanted: Wanted, advised: Recommendation, found: list[Planned], less: f
 @pytest.mark.parametrize("block", range(30))
 def test_choose_and_plan_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 300 situations, with what stands for the simulation and Choose's estimate in the place of the trace."""
-    monkeypatch.setattr(ranking.steps, "pace", counted)
+    monkeypatch.setattr(steps, "pace", counted)
     monkeypatch.setattr(ranking, "change", lambda *_: None)
     for seed in range(10 * block, 10 * block + 10):
         wanted = drawn(seed).check()
@@ -161,7 +161,7 @@ def test_rows_at_once_are_searched_up_to_an_update(
     wanted: Wanted, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were taken from the form, whose usual was four over all devices: one on each of eight, where four fit."""
-    monkeypatch.setattr(ranking.steps, "pace", counted)
+    monkeypatch.setattr(steps, "pace", counted)
     monkeypatch.setattr(ranking, "change", lambda *_: None)
     situation = wanted.check().situation()
     place = Room(situation, standin.always(10**9))

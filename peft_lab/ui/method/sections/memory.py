@@ -43,10 +43,10 @@ def memory(choice: Choice) -> None:
     ahead = run is not None and _pick(st, choice.spec.slug, "m-step", "Step", STEPS) == NEXT
     asked: dict[str, Future[Any]]
     if run is not None and ahead:
-        own = run.to_dict()
-        asked = {choice.spec.title: get_pool().submit(0, step_ahead, own)}
+        data = run.to_dict()
+        asked = {choice.spec.title: get_pool().submit(0, step_ahead, data)}
         if choice.spec.slug != FULL:
-            full = {**own, "method": FULL, "values": {}}
+            full = {**data, "method": FULL, "values": {}}
             asked["Full fine-tuning"] = get_pool().submit(0, step_ahead, full)
     else:
         step = _controls(choice)
