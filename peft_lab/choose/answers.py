@@ -117,12 +117,12 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
 def _step_said(situation: Situation, room: Room, method: str) -> str:
     """What a step of a method needs, against what may be used."""
     step = room.smallest(method, room.usual(method))
-    title, usable = get_method(method).title, units.size(room.usable)
+    title = get_method(method).title
     if step is None:
-        needs = least(room, method)
-        return f"{title} row by row, {situation.seq:,} tokens each, needs {needs}; {usable} may be used on a device"
+        needs = f"{title} row by row, {situation.seq:,} tokens each, needs {least(room, method)}"
+        return f"{needs}; on each device {units.size(room.usable)} may be used"
     how = f", split over {room.devices:,} devices" if step.split else ""
     rows = f"{step.batch} × {situation.seq:,} tokens{' and checkpointing' if step.checkpointing else ''}"
     most = "at most " if step.bound else ""
-    needed, usable = units.unlike(step.needed, room.usable)
-    return f"{title} with {rows}{how} needs {most}{needed}; {usable} may be used on a device"
+    needed, usable = units.unlike(step.needed, room.usable_split if step.split else room.usable)
+    return f"{title} with {rows}{how} needs {most}{needed}; on each device {usable} may be used"

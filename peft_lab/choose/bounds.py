@@ -15,7 +15,7 @@ simulations).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
+from math import ceil, inf
 
 MARGIN = 1.05
 #: How much of a line's slope counts past its second point: what the allocator rounded there grows with the distance.
@@ -74,7 +74,7 @@ def decided(between: tuple[float, float], limit: float) -> bool | None:
 def largest_rows(
     needs: Callable[[int], int], most: int, limit: int, tight: bool = False, between: Between = anything
 ) -> tuple[int, int] | None:
-    """The most rows that fit, up to ``most``, and what they need: all, half, one, or between them where a line says.
+    """The most rows that fit, up to ``most``, and what they need: in one pass, or in equal ones, as few as will do.
 
     ``tight``: one row is asked for first, as it may well be too much already. ``between``: what spares asking.
     """
@@ -92,14 +92,15 @@ def largest_rows(
         return most, needs(most)
     if most == 1 or not fits(1):
         return None
-    rows = most // 2
-    if rows > 2:
+    passes = 2
+    if most > 2:
         least, whole = needs(1), needs(most)
-        rows = min(
-            rows, 1 + int(max(0, limit - least) * (most - 1) / (whole - least)) if whole > least else 1
-        )
-    while rows > 1:
+        line = 1 + max(0, limit - least) * (most - 1) // (whole - least) if whole > least else 1
+        passes = max(passes, ceil(most / min(line, most)))
+    while (rows := ceil(most / passes)) > 1:
         if holds(rows):
             return rows, needs(rows)
-        rows //= 2
+        passes += max(1, passes // 8)
+        while ceil(most / passes) == rows:
+            passes += 1
     return (1, needs(1)) if needs(1) <= limit else None

@@ -42,12 +42,14 @@ def seconds(
         return None
     if shape.mixtures:  # what a router sends where is not counted, and Plan traces it
         return None
-    formula = get_method(method).formula(shape, values)
+    spec = get_method(method)
+    formula = spec.formula(shape, spec.complete(shape, values))
     trainable, full = formula.trainable, method == "full"
     others = (devices - 1) / devices
-    sent = 2 * others * trainable * states.BYTES.get(step.dtype, 4) if devices > 1 else 0.0
-    if step.split:
-        sent += 2 * others * states.weights(shape, method, _run(step))
+    once = 2 * others * trainable * states.BYTES[step.dtype if full else "float32"]
+    # whole models average gradients once an update; what is split is gathered in each pass
+    gathered = 2 * shape.total if full else states.weights(shape, method, _run(step))
+    sent = others * 2 * gathered + once / 2 if step.split else once / step.accumulate
     work = counted.work(
         shape,
         trainable,
@@ -58,6 +60,7 @@ def seconds(
         packed=method == "qlora",
         checkpointing=step.checkpointing,
         bus=2.0 * step.host,
+        passes=step.accumulate,
     )
     one = estimate.seconds(work, device, devices, link or "pcie", sent)
     steps = tokens / (step.batch * length * devices)

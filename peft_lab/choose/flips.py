@@ -130,10 +130,10 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
     elif base is not None:
         edges.append(("base", "sixteen", room.least("lora"), True))
         wider = base == "none"
-        edges.append(("base", "four" if wider else "none", room.least("qlora"), wider))
+        edges.append(("base", "four" if wider else "none", room.least_of_all("qlora"), wider))
     if "full" in asked:
         more = asked["full"] == "no"
-        edges.append(("full", "yes" if more else "no", room.least("full"), more))
+        edges.append(("full", "yes" if more else "no", room.least_of_all("full"), more))
     for question, value, needs, more in edges:
         least = room.memory_for(needs)
         other = room.with_memory(least if more else least - 1)
@@ -165,7 +165,8 @@ def longest(situation: Situation, room: Room) -> int | None:
     """Tokens of a row with which a QLoRA step fits, within a sixteenth of the most; ``None`` where a
     :data:`SHORTER`-th of those asked for is too much."""
     long, short = situation.seq, max(1, situation.seq // SHORTER)
-    above, below = room.least("qlora"), room.for_model(replace(situation, seq=short)).least("qlora")
+    above = room.least_of_all("qlora")
+    below = room.for_model(replace(situation, seq=short)).least_of_all("qlora")
     if below > room.usable or long == short:
         return None
     fitting = short

@@ -38,7 +38,7 @@ def key(request: StepRequest, how: Sharding | None = None, in_main_memory: bool 
     more += "" if request.dtype == "bfloat16" else f" {request.dtype}"
     if how is not None:
         more += f" {how.kind} over {how.devices}" + (" offload" if how.offload else "")
-        more += " main memory" if in_main_memory else ""
+    more += " main memory" if in_main_memory else ""
     return f"{request.model} {request.method}[{knobs}] {setting.batch}x{setting.seq} {where}{more}"
 
 

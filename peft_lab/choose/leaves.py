@@ -61,8 +61,8 @@ _FOLDS = (
            f"{src.IA3}, section 3.3", when=MANY),
 )  # fmt: skip
 _SIXTEEN = Reason(
-    "With the base in 16 bits one row needs {lora_least}, more than the {usable} that may be used on {device}; in 4 "
-    "bits it needs {qlora_least}.", _STEP, Source.SIMULATED, when=("base", "four"),
+    "With the base in 16 bits one row needs {lora_least}; in 4 bits it needs {qlora_least}. {allowance}",
+    _STEP, Source.SIMULATED, when=("base", "four"),
 )  # fmt: skip
 _FOUR = "stores the base in 4 bits: choose it when memory is short, at the price of time."
 _LESS_ROOM = Reason(
@@ -113,8 +113,8 @@ _ADVICE = (
         Reason("The price is paid in every request: what was found is read each time.", "by definition", None),
     )),
     Advice("nothing", NOTHING, (
-        Reason("Even one row on a 4-bit base, checkpointed, with paged 8-bit moments and its loss in chunks where the "
-               "model can, needs {too_much} that may be used of {device}.", _STEP, Source.SIMULATED),
+        Reason("Even one row on a 4-bit base, checkpointed, with paged 8-bit moments, its loss in chunks and "
+               "activations in main memory where that can be, needs {too_much}. {allowance}", _STEP, Source.SIMULATED),
         Reason("{smaller}", "simulated training steps of the catalogue's models", Source.SIMULATED),
     )),
     Advice("no-way", NOTHING, ()),
@@ -145,7 +145,7 @@ _ADVICE = (
     ), ("ia3", *SMALL[:3], *FOUR, "bitfit", *SMALL[3:]), _LORA_INSTEAD,
         {"r": 8, "lora_alpha": 16, "target_modules": ALL}, "Small LoRA, seeds"),
     Advice("lora-large", "lora", (*_LARGE_RANK, _KEEPS, _MERGES, _UNMERGED,
-        Reason("Full fine-tuning needs {full_least} even for one row; of {device} {usable} may be used.", _STEP,
+        Reason("Full fine-tuning needs {full_least} even for one row. {allowance}", _STEP,
                Source.SIMULATED, ("full", "no")),
     ), ("full-text", "lora", *SMALL[:3], *FOUR, *SMALL[3:]),
         "has more capacity than a small rank and still merges.", _LARGE,
@@ -182,7 +182,7 @@ _ADVICE = (
            ("ia3-small", "ia3-least", "prompt", "prompt-short"), "can be merged, and is what every tool supports.",
            {"r": 1, "target_modules": VALUE}),
     Advice("full-small", "full", (
-        Reason("{model} is small: training all of it fits, a step needs {needed} of {memory} on {device}.", _STEP,
+        Reason("{model} is small: training all of it fits, a step needs {needed}. {allowance}", _STEP,
                Source.SIMULATED),
         Reason("With more than small data full fine-tuning of BERT models overtook training their biases.",
                src.BITFIT),
@@ -199,7 +199,7 @@ _ADVICE = (
                f"{src.LORA_REGRET}, How much capacity is needed"),
         Reason("In continued pretraining LoRA stayed behind full fine-tuning at every rank.",
                f"{src.LEARNS_LESS}, section 4.1"),
-        Reason("It fits: a step needs {needed} of {memory} on {device}.", _STEP, Source.SIMULATED),
+        Reason("It fits: a step needs {needed}. {allowance}", _STEP, Source.SIMULATED),
     ), ("lora-large", "lora", *SMALL[:3], *FOUR, *SMALL[3:]),
         "learns more of new text, and forgets more of the old."),
     Advice("adapters", "adapters", (

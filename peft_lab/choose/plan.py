@@ -14,17 +14,16 @@ from peft_lab.choose.room import BFLOAT16, Room
 from peft_lab.choose.situation import Situation, stored_bytes
 from peft_lab.choose.step import SPLIT, TENSOR, Step
 from peft_lab.choose.tree import FEW_ROWS
+from peft_lab.choose.update import UPDATES, answers, job_of, readers
+from peft_lab.choose.ways import negatives
 from peft_lab.methods import get_method
-from peft_lab.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
+from peft_lab.recipes.job import Job
 from peft_lab.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
 from peft_lab.recipes.rules import ADAFACTOR, ADAMW
 from peft_lab.recipes.stepping import PAGED
-from peft_lab.units import Source
+from peft_lab.units import Source, several
 
 SEEDS = (3, 5)
-#: Updates that an epoch has at least, where there are rows enough: the lab's own choice.
-UPDATES = 10
-_USUAL = Situation()
 
 
 @dataclass(frozen=True)
@@ -83,21 +82,8 @@ class StepPlan:
         return readers(self.sharding, self.devices)
 
 
-def readers(sharding: str, devices: int) -> int:
-    """How many of so many devices read rows of their own: where matrices are split all read the same."""
-    return 1 if sharding == TENSOR else devices
-
-
-def answers(settings: Mapping[str, Setting]) -> int:
-    """To a prompt, as a recipe has them; 1 where a row has its own."""
-    return int(settings["group"].value) if "group" in settings else 1
-
-
-def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: int = 0) -> StepPlan:
-    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so.
-
-    ``packed``: rows of the step that all rows of the data fill together; 0: each is one.
-    """
+def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
+    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so."""
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
@@ -105,17 +91,12 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     reading = readers(step.sharding, room.devices)
     if reading < situation.devices:
         situation = replace(situation, devices=reading)
-    found = recipe(_job(situation, advice, values, step, half))
+    found = recipe(job_of(situation, advice.method, values, dtype=half, checkpointing=step.checkpointing))
     said = dict(found.settings)
-    wanted = max(situation.batch if situation.batch != _USUAL.batch else 1, int(said["batch"].value))
+    wanted = max(situation.batch or 1, int(said["batch"].value))
     group = answers(said)
-    sequences = situation.rows * group
-    rows_each = situation.rows / packed if packed else 1
-    step = _for_few_rows(packed or sequences, step, reading)
-    if packed:  # no more at once than an update is to read
-        step = replace(step, batch=min(step.batch, max(1, int(wanted / (reading * rows_each)))))
-    at_once = step.batch * reading * rows_each
-    most = max(sequences // UPDATES, group)
+    at_once = step.batch * reading * (situation.rows / room.packed if room.packed else 1)
+    most = max(situation.rows * group // UPDATES, group)
     accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
     read = round(accumulate * at_once)
     if read != said["batch"].value:
@@ -161,26 +142,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step, packed: i
     )
 
 
-def _for_few_rows(rows: int, step: Step, devices: int) -> Step:
-    """Fewer rows at once where an epoch would have hardly an update."""
-    most = max(1, rows // (UPDATES * devices))
-    return replace(step, batch=min(step.batch, most))
-
-
 def _no_bfloat16(situation: Situation) -> bool:
     return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
-
-
-def _job(situation: Situation, advice: Advice, values: Mapping[str, Any], step: Step, half: str) -> Job:
-    """What the recipe is asked for. All knobs are settled: the step was simulated with them, dropout's copies too."""
-    shape, objective = situation.shape, situation.purpose
-    if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
-        objective = "classification"
-    tokens = situation.row_tokens or situation.seq
-    return job(
-        advice.method, shape, objective, situation.rows, tokens, devices=situation.devices, dtype=half,
-        checkpointing=step.checkpointing, values=values,
-    )  # fmt: skip
 
 
 def _settled(
@@ -199,7 +162,7 @@ def _settled(
     how, group = "Simulated training step", answers(said)
     devices, batch = situation.devices, said["batch"]
     settled = {
-        "batch": _own("batch", step.batch, f"{how}: so many rows at once fit a device."),
+        "batch": _own("batch", step.batch, f"{how}: {_at_once(situation, step, accumulate)}"),
         "accumulation": replace(
             batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
             why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
@@ -283,6 +246,17 @@ def _optimizer(step: Step, said: Setting, how: str) -> Setting:
 def _own(name: str, value: Any, why: str) -> Setting:
     """A setting that the room decides."""
     return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
+
+
+def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
+    """Return why so many rows go through a device at once."""
+    if accumulate == 1:
+        return "all rows of an update that a device reads fit at once."
+    fewer = "of an update's rows no more fit a device at once in this way"
+    if negatives(situation, 2):
+        others = several(negatives(situation, step.batch), "in-batch negative")
+        return f"{fewer}. A row has {others}, so that the way with most rows comes before a quicker one."
+    return f"{fewer}, and none that fits is quicker by our own estimate."
 
 
 def _shared(step: Step, devices: int) -> str:

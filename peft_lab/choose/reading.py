@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from peft_lab import units
 from peft_lab.choose import examples
 from peft_lab.choose.situation import FOUND, KEYS, MOST, SIZE, WORDS, Situation, device_of, lora_bytes
 from peft_lab.choose.tree import QUESTIONS
@@ -31,8 +32,6 @@ MEANT = {
     },
     "forgetting": {"yes": "matters", "no": "ok"},
 }  # fmt: skip
-#: Rows longer than this are cut for a training step unless it is said otherwise.
-LONGEST = 4096
 #: So short that none is infinite.
 _SIGNED = re.compile(r"-[0-9][0-9_,.]{0,40}")
 _DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
@@ -86,7 +85,7 @@ def _holding(situation: Situation) -> int:
     """Tokens of a training row in which the data's rows have room: the power of two above, as far as the model goes."""
     assert situation.row_tokens is not None
     room = 1 << (situation.row_tokens - 1).bit_length()
-    return min(room, LONGEST, situation.shape.max_positions or LONGEST)
+    return min(room, situation.shape.max_positions or MOST["seq"], MOST["seq"])
 
 
 def read(start: Situation, told: Mapping[str, str]) -> Situation:
@@ -127,12 +126,15 @@ def read_value(name: str, text: str) -> Any:
 def _number(name: str, text: str, words: Mapping[str, Any]) -> float | int:
     bare = text.removesuffix("%") if name == "latency" else text
     match = _DIGITS.fullmatch(bare.strip())
-    if match is None and (name not in MOST or not _SIGNED.fullmatch(bare.strip())):
+    whole = name not in ("latency", "deadline_hours")
+    if match is None and not (whole and _SIGNED.fullmatch(bare.strip())):
         raise _no_value(name, text, words)
     value = -1.0 if match is None else float(bare.replace(",", "").replace("_", ""))
     if name == "deadline_hours" and value <= 0:
         raise _no_value(name, text, words)
-    if name in ("latency", "deadline_hours"):
+    if not whole:
+        if value > MOST[name]:
+            raise BadInput(f"{name} is at most {MOST[name]:,}; '{text[:40]}' is more.", name)
         return value
     if value != int(value) or not 1 <= value <= MOST[name]:
         raise BadInput(f"{name} is a whole number from 1 to {MOST[name]:,}; '{text[:40]}' is not.", name)
@@ -149,6 +151,12 @@ def _size(text: str) -> int:
             f"storage is tight, roomy or a size in bytes, such as 500000 or 0.5MB; '{text[:40]}' is not."
         )
         raise BadInput(message, "storage")
+    if size > MOST["storage"]:
+        most = units.size(MOST["storage"])
+        raise BadInput(
+            f"storage is at most {most} for a task; '{text[:40]}' is more. Leave it out for no limit.",
+            "storage",
+        )
     return int(size)
 
 

@@ -1,8 +1,9 @@
 """What fits on the devices: answers come from simulating the training step, none from a rule of thumb.
 
-What does not fit is made smaller in the order of what that costs: fewer rows at once with accumulation, checkpointing,
-an 8-bit optimizer, a loss in chunks, weights remembered in 16 bits. A base in 4 bits is another method and stands in
-the tree. A step that is split is simulated as such (:mod:`peft_lab.sharding`), unless its states alone are too much.
+In each way to run a step (:mod:`peft_lab.choose.ways`) it is the one with the most rows that fit, up to a device's
+share of an update, its states made smaller in the order of what that costs: an 8-bit optimizer, a loss in chunks,
+weights remembered in 16 bits. A base in 4 bits is another method and stands in the tree. A step that is split is
+simulated as such (:mod:`peft_lab.sharding`), unless its states alone are too much. Choose and Plan both ask here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from peft_lab.choose.bounds import MARGIN, bounds, decided, largest_rows
 from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import OFFLOAD, SPLIT, TENSOR, Ask, Recall, Run, Step
+from peft_lab.choose.update import most_rows
+from peft_lab.choose.ways import Way, leaves_nothing, order, refused, ways
 from peft_lab.errors import Unsupported
 from peft_lab.memory.setting import LOSSES
 from peft_lab.models.catalogue import resolve
@@ -37,15 +40,15 @@ class Room:
     """Asks whether steps fit.
 
     ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
-    ``optimizer``: what is wanted, empty for AdamW, in 8 bits where it must be. ``packed``: rows share those of a step.
+    ``optimizer``: empty for AdamW, in 8 bits where it must be. ``packed``: rows of a step that all fill; 0: each is.
     """
 
     def __init__(
         self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
-        optimizer: str = "", packed: bool = False) -> None:  # fmt: skip
+        optimizer: str = "", packed: int = 0) -> None:  # fmt: skip
         self._situation, self._ask, self._recall = situation, ask, recall
         self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
-        self.batch, self.devices = situation.batch, situation.devices
+        self.devices = situation.devices
         self.memory = situation.hardware.memory if memory is None else memory
 
     @property
@@ -73,7 +76,7 @@ class Room:
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Bytes on one device. A preference is two sequences a row."""
-        asked = replace(run, batch=run.batch * self._situation.pairs, packed=self.packed)
+        asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
         return self._needed(method, values, asked) + self._copies(method, run)
 
     def _copies(self, method: str, run: Run) -> int:
@@ -84,7 +87,7 @@ class Room:
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Bytes on one device at least and at most, without asking the simulation."""
-        ran = replace(run, packed=self.packed)
+        ran = replace(run, packed=bool(self.packed))
         known = self._recall(self._situation, method, values, ran) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
         if not known:
@@ -114,62 +117,130 @@ class Room:
         known = decided(self.between(method, values, one), limit + logits)
         return self.needs(method, values, one) - logits <= limit if known is None else known
 
-    def least(self, method: str, values: Mapping[str, Any] | None = None) -> int:
-        """Bytes of the smallest step on one device, what :meth:`smallest` tries last."""
-        values, states, needed = values or self.usual(method), list(self.states(method)), list[int]()
+    def least(
+        self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False
+    ) -> int:
+        """Return the bytes of the smallest step; ``away``: with what the backward pass needs in main memory."""
+        values, kept, needed = values or self.usual(method), list(self.states(method, sharding)), list[int]()
         for loss in LOSSES:
-            run = next((run for run in reversed(states) if run.loss == loss), None)
+            run = next((run for run in reversed(kept) if run.loss == loss), None)
             if run is not None:
                 with suppress(*_NO_CHUNKS[loss]):
-                    needed.append(self.needs(method, values, replace(run, batch=1, checkpointing=True)))
+                    one = replace(run, batch=1, checkpointing=True, sharding=sharding, offload=away)
+                    needed.append(self.needs(method, values, one))
         return min(needed)
 
-    def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """The step that costs least of those that fit, up to the batch asked for; else ``None``."""
-        return self.held(method, values) or self.offloaded(method, values)
+    def least_of_all(self, method: str) -> int:
+        """Return the bytes below which no step of a method fits one device, wherever activations are."""
+        here = self.least(method)
+        return min(here, self.least(method, away=True)) if self._situation.hardware.kind == "cuda" else here
 
-    def held(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """As :meth:`step`, with everything on the devices."""
-        each = ceil(self.batch / self.devices)
-        for run in self.states(method):
-            found = self._alone(method, values, run, each) or self._split(method, values, run, each, SPLIT)
-            if found is not None:
-                return found
+    def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """Return the first of the steps that fit, by :func:`peft_lab.choose.ways.order`; ``None`` where none does."""
+        for group in self.ways(method, values):
+            found = list[Step]()
+            for sharding, checkpointing in group:
+                if any(leaves_nothing(method, one, self.most(method, values, one.sharding)) for one in found):
+                    break
+                step = self.fit(method, values, sharding, checkpointing)[0]
+                found += [step] if step is not None else []
+            if found:
+                return min(found, key=lambda step: order(self._situation, method, values, step))
         return None
 
-    def offloaded(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """With what is split in main memory, where the optimizer runs too. Of full fine-tuning it would crawl."""
-        if method == "full":
-            return None
-        each = ceil(self.batch / self.devices)
-        found = (self._split(method, values, run, each, SPLIT + OFFLOAD) for run in self.states(method))
-        return next((step for step in found if step is not None), None)
+    def ways(self, method: str, values: Mapping[str, Any]) -> Iterator[tuple[Way, ...]]:
+        """Yield groups of ways to run a step, as :func:`peft_lab.choose.ways.ways`."""
+        return ways(self._situation, method, values, self.optimizer)
 
-    def alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """As :meth:`step`, where each device has all of the model."""
-        each = ceil(self.batch / self.devices)
-        found = (self._alone(method, values, run, each) for run in self.states(method))
-        return next((step for step in found if step is not None), None)
+    def most(self, method: str, values: Mapping[str, Any], sharding: str) -> int:
+        """Return the most rows of a step on each device."""
+        return most_rows(self._situation, method, values, sharding, self.packed)
+
+    def fit(
+        self, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool, most: int = 0
+    ) -> tuple[Step | None, int]:
+        """Return the step with the most rows that fit in one way, and the bytes that one row needs where none does.
+
+        Its states are the first that fit, of :meth:`states`. What the backward pass needs goes to main memory where a
+        checkpointed step of the whole model fits in no other way.
+
+        Args:
+            most: rows of each device at most; 0 for its share of an update.
+
+        Raises:
+            Unsupported: an optimizer that does not run so. BadInput, SimulationError: a method that cannot be applied
+            or simulated so.
+        """
+        if reason := refused(self.optimizer, sharding):
+            raise Unsupported(reason, "optimizer")
+        most = most or self.most(method, values, sharding)
+        step, least = self._fit(method, values, Run(1, checkpointing, sharding=sharding), most)
+        everything = checkpointing and not sharding.startswith((SPLIT, TENSOR))
+        if step is not None or not everything or self._situation.hardware.kind != "cuda":
+            return step, least
+        away, less = self._fit(method, values, Run(1, True, sharding=sharding, offload=True), most)
+        return (step, least) if away is None else (away, less)
+
+    def _fit(self, method: str, values: Mapping[str, Any], way: Run, most: int) -> tuple[Step | None, int]:
+        """As :meth:`fit`, for one place of what the backward pass needs."""
+        least, shape = 0, self._situation.shape
+        for kept in self.states(method, way.sharding):
+            run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)
+            buckets = 0 if run.split else self._buckets(method, values, run)
+            limit = (self.usable_split if run.split else self.usable) - buckets
+            floor = self.share(method, values, run) if run.split else states.weights(shape, method, run)
+            if floor > limit:
+                least = floor + buckets
+                continue
+            if not self.may_help(method, values, run, limit):
+                continue
+
+            def needs(rows: int, run: Run = run) -> int:
+                return self.needs(method, values, replace(run, batch=rows))
+
+            def between(rows: int, run: Run = run) -> tuple[float, float]:
+                return self.between(method, values, replace(run, batch=rows))
+
+            try:
+                found = largest_rows(needs, most, limit, floor > limit / 2, between)
+                if found is None:
+                    low = between(1)[0]
+                    least = buckets + (int(low / MARGIN) if low > limit * MARGIN else needs(1))
+                    continue
+            except Unsupported:
+                if run.loss == "whole":
+                    raise
+                continue  # no loss in chunks
+            rows, needed = found
+            there = replace(run, batch=rows, in_main_memory=True)
+            host = self.needs(method, values, there) if run.offload or run.offloads else 0
+            return Step(
+                rows, run.checkpointing, needed + buckets, ceil(most / rows), run.optimizer, run.dtype, way.sharding,
+                host, run.loss, packed=bool(self.packed), offload=run.offload,
+            ), needed + buckets  # fmt: skip
+        return None, least
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """Whether anything fits: one row on each device, checkpointed, with the cheapest states, where each has all of
-        the model; else split.
+        """Whether anything fits: one row on each device, checkpointed, each with all of the model; else in other ways.
 
         Where a larger step that was simulated fits, it needs no simulation of its own (``bound``).
         """
-        if (found := self._smallest_alone(method, values)) is not None or self.devices == 1:
+        if (found := self._smallest_alone(method, values)) is not None:
             return found
-        kinds = [SPLIT] if method == "full" else [SPLIT, SPLIT + OFFLOAD]
-        split = (self._split(method, values, run, 1, kind) for kind in kinds for run in self.states(method))
-        return next((step for step in split if step is not None), None)
+        for group in self.ways(method, values):
+            for sharding, checkpointing in group:
+                found = self.fit(method, values, sharding, True, 1)[0] if checkpointing else None
+                if found is not None:
+                    return found
+        return None
 
     def _smallest_alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
         ways = [replace(run, batch=1, checkpointing=True) for run in self.states(method)]
         buckets = self._buckets(method, values, ways[-1])
         limit = self.usable - buckets
-        if states.weights(self._situation.shape, method, ways[-1]) > limit:
-            return None
         kind = "ddp" if self.devices > 1 else "none"
+        if refused(self.optimizer, kind) or states.weights(self._situation.shape, method, ways[-1]) > limit:
+            return None
         for loss in LOSSES:
             run = next((run for run in reversed(ways) if run.loss == loss), None)
             if run is None or not self.may_help(method, values, run, limit):
@@ -179,14 +250,12 @@ class Room:
             if known is False:
                 continue
             with suppress(*_NO_CHUNKS[loss]):
-                needed = (
-                    int(high * MARGIN if low < high else high) if known else self.needs(method, values, run)
-                )
-                if needed <= limit:
-                    bound = bool(known) and low < high
+                bound = bool(known) and low < high
+                most = int(high * MARGIN if bound else high) if known else self.needs(method, values, run)
+                if most <= limit:
                     return Step(
-                        1, True, needed + buckets, ceil(self.batch / self.devices), run.optimizer, run.dtype, kind,
-                        loss=loss, bound=bound,
+                        1, True, most + buckets, 1, run.optimizer, run.dtype, kind, loss=loss,
+                        packed=bool(self.packed), bound=bound,
                     )  # fmt: skip
         return None
 
@@ -200,44 +269,43 @@ class Room:
         Where 4 bits fit on one device, that is less trouble than to split 16 bits over a slow link.
         """
         values = self.usual("lora")
-        if self.devices == 1:
-            if self.smallest("lora", values) is not None:
-                return "sixteen"
-            return "four" if self.smallest("qlora", {}) is not None else "none"
-        if self.alone("lora", values) is not None:
+        if self._smallest_alone("lora", values) is not None:
             return "sixteen"
-        if self._situation.link != "nvlink" and self.alone("qlora", {}) is not None:
+        if self._situation.link != "nvlink" and self._smallest_alone("qlora", {}) is not None:
             return "four"
-        if self.held("lora", values) is not None:
+        if self.devices > 1 and self.fit("lora", values, SPLIT, True, 1)[0] is not None:
             return "sixteen"
-        if self.step("qlora", {}) is not None:
+        if self.smallest("qlora", {}) is not None:
             return "four"
-        return "none" if self.offloaded("lora", values) is None else "sixteen"
+        return "none" if self.smallest("lora", values) is None else "sixteen"
 
     def full(self) -> str:
         """The tree's question ``full``."""
         return "yes" if self.smallest("full", {}) is not None else "no"
 
-    def states(self, method: str) -> Iterator[Run]:
-        """How weights and moments are kept, what costs least first."""
+    def states(self, method: str, sharding: str = "none") -> Iterator[Run]:
+        """How weights and moments are kept, what costs least first. What is split is kept with AdamW or the optimizer
+        that was asked for: bitsandbytes' do not work on split parameters."""
         entry = resolve(self._situation.model)
         chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
         losses = LOSSES if chunks else LOSSES[:1]
-        if self.optimizer:
-            widths = ("float32", "bfloat16") if method == "full" else ("bfloat16",)
-            yield from (Run(1, False, self.optimizer, width, loss) for width in widths for loss in losses)
-            return
+        hardware = self._situation.hardware
+        multiplies = hardware.kind != "cuda" or hardware.capability >= BFLOAT16
         if method != "full":
             for loss in losses:
-                yield Run(1, False, loss=loss)
-                if method == "qlora":  # as in its paper
-                    yield Run(1, False, "paged_adamw8bit", loss=loss)
+                yield Run(1, False, self.optimizer or "adamw", loss=loss)
+                if method == "qlora" and not (self.optimizer or sharding.startswith((SPLIT, TENSOR))):
+                    yield Run(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
+            return
+        if self.optimizer or sharding.startswith((SPLIT, TENSOR)):
+            widths = ("float32", "bfloat16") if multiplies else ("float32",)
+            name = self.optimizer or "adamw"
+            yield from (Run(1, False, name, width, loss) for width in widths for loss in losses)
             return
         for loss in losses:
             yield Run(1, False, "adamw", "float32", loss)
             yield Run(1, False, "adamw8bit", "float32", loss)
-        hardware = self._situation.hardware
-        if hardware.kind != "cuda" or hardware.capability >= BFLOAT16:
+        if multiplies:
             yield from (Run(1, False, loss=loss) for loss in losses)
 
     def usual(self, method: str) -> Mapping[str, Any]:
@@ -246,75 +314,7 @@ class Room:
 
         return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
 
-    def _alone(self, method: str, values: Mapping[str, Any], run: Run, each: int) -> Step | None:
-        """With all of the model on each device: whole, fewer rows, checkpointed, both; embeddings need their rows."""
-        fewer: Step | None = None
-        buckets = self._buckets(method, values, run)
-        limit = self.usable - buckets
-        weights = states.weights(self._situation.shape, method, run)
-        if weights > limit:
-            return None
-        for checkpointing in (False, True):
-            if not self.may_help(method, values, replace(run, checkpointing=checkpointing), limit):
-                continue
 
-            def needs(rows: int, checkpointing: bool = checkpointing) -> int:
-                return self.needs(method, values, replace(run, batch=rows, checkpointing=checkpointing))
-
-            def between(rows: int, checkpointing: bool = checkpointing) -> tuple[float, float]:
-                return self.between(method, values, replace(run, batch=rows, checkpointing=checkpointing))
-
-            try:
-                found = largest_rows(needs, each, limit, weights > limit / 2, between)
-            except _NO_CHUNKS[run.loss]:
-                return None
-            if found is not None:
-                rows, needed = found
-                step = Step(
-                    rows, checkpointing, needed + buckets, ceil(each / rows), run.optimizer, run.dtype,
-                    "ddp" if self.devices > 1 else "none", loss=run.loss,
-                )  # fmt: skip
-                if self._situation.purpose != "embedding" or rows == each:
-                    return step
-                fewer = step if fewer is None or rows > fewer.batch else fewer
-        return fewer
-
-    def _split(
-        self, method: str, values: Mapping[str, Any], run: Run, each: int, sharding: str
-    ) -> Step | None:
-        """With weights, gradients and moments split over the devices, checkpointed."""
-        if self.devices == 1 or not splits(method, run):
-            return None
-        run, limit = replace(run, checkpointing=True, sharding=sharding), self.usable_split
-        share = self.share(method, values, run)
-        if share > limit or not self.may_help(method, values, run, limit):
-            return None
-
-        def needs(rows: int) -> int:
-            return self.needs(method, values, replace(run, batch=rows))
-
-        def between(rows: int) -> tuple[float, float]:
-            return self.between(method, values, replace(run, batch=rows))
-
-        try:
-            found = largest_rows(needs, each, limit, share > limit / 2, between)
-        except _NO_CHUNKS[run.loss]:
-            return None
-        if found is None:
-            return None
-        rows, needed = found
-        host = self.needs(method, values, replace(run, batch=rows, in_main_memory=True))
-        return Step(
-            rows, True, needed, ceil(each / rows), run.optimizer, run.dtype, sharding, host, loss=run.loss
-        )
-
-
-def splits(method: str, run: Run) -> bool:
-    """Whether a step is split so: with AdamW, as bitsandbytes' optimizers do not work on split parameters, and in full
-    fine-tuning with weights in float32."""
-    return run.optimizer == "adamw" and (method != "full" or run.dtype == "float32")
-
-
-def room_of(situation: Situation, optimizer: str = "", packed: bool = False) -> Room:
+def room_of(situation: Situation, optimizer: str = "", packed: int = 0) -> Room:
     """Rows as long as the situation says, on its device. Each simulation is run once per process."""
     return Room(situation, simulating, recall=recalling, optimizer=optimizer, packed=packed)

@@ -22,7 +22,9 @@ BYTES = 4  # of a stored number: adapters are saved in float32
 SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
 MOST = {
     "batch": 4096, "seq": 131_072, "tasks": 10**6, "rows": 10**10, "devices": 1024, "row_tokens": 131_072,
+    "latency": 10**6, "deadline_hours": 10**6, "storage": 10**15,
 }  # fmt: skip
+MOST_GB = 100_000  # of a device: a hundred times the largest there is
 LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
 #: What encoders, which write no text, can be trained for.
 OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
@@ -36,7 +38,8 @@ class Situation:
         prompting: whether a prompt reaches the target already, or ``retrieval`` does.
         device: a name from the list of devices, or a size such as ``24GB``. devices: how many of it.
         link: what connects them, of :data:`LINKS`; empty where it is not known.
-        batch, seq: rows that go through the model at once, over all devices, and tokens of a row there.
+        batch: rows of one update over all devices, at least; ``None``: as many as the sources use. How many of them go
+            through the model at once is searched. seq: tokens of a row there.
         rows, row_tokens: training data, and the tokens of a row on average; ``None``: as many as ``seq``.
         output: ``classification`` or ``generation``; empty for what suits the model.
         objective: what is trained, by the tree's question; empty for what suits the model and ``output``.
@@ -50,7 +53,7 @@ class Situation:
     prompting: str = "no"
     model: str = examples.FIRST.model
     device: str = examples.FIRST.device
-    batch: int = 4
+    batch: int | None = None
     seq: int = 512
     tasks: int = 1
     output: str = ""
@@ -157,7 +160,12 @@ def device_of(text: str) -> Device:
         raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
     if match[2].lower() not in ("gb", "gib"):
         raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
-    card = sold_as(text, float(match[1].replace(",", "").replace("_", "")))
+    size = float(match[1].replace(",", "").replace("_", ""))
+    if size > MOST_GB:
+        raise BadInput(
+            f"No device has {echoed(text)}: {MOST_GB:,} GB are the most that can be asked for.", "device"
+        )
+    card = sold_as(text, size)
     if card.memory <= 0:
         raise BadInput(
             f"A device with {text} has no memory left for training: the driver and its context take "

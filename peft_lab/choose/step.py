@@ -83,6 +83,13 @@ class Step:
     packed: bool = False
     offload: bool = False
 
+    def run(self, batch: int) -> Run:
+        """Return how it is run, with other rows."""
+        return Run(
+            batch, self.checkpointing, self.optimizer, self.dtype, self.loss, self.sharding, packed=self.packed,
+            offload=self.offload,
+        )  # fmt: skip
+
     @property
     def split(self) -> bool:
         """Whether each device has a share of the model alone."""

@@ -66,14 +66,8 @@ class Words(dict[str, str]):
     def _total(self) -> str:
         return units.short_count(self._situation.shape.total)
 
-    def _device(self) -> str:
-        return self._situation.hardware.holding
-
-    def _memory(self) -> str:
-        return units.size(self._room.memory)
-
-    def _usable(self) -> str:
-        return units.size(self._room.usable)
+    def _allowance(self) -> str:
+        return allowance(self._situation, self._room)
 
     def _tokens_to_learn(self) -> str:
         return units.short_count(self._situation.tokens)
@@ -99,16 +93,13 @@ class Words(dict[str, str]):
 
     def _too_much(self) -> str:
         """What the smallest QLoRA step needs, and by how much that is beyond what may be used."""
-        needs = self._room.least("qlora")
-        more = (
-            needs - self._room.usable
-        )  # of several devices each has buckets beside it, so that less may be too much
+        needs = self._room.least_of_all("qlora")
+        more = needs - self._room.usable
+        # of several devices each has buckets beside it, so that less may be too much
         beyond = (
-            f"{units.size(more)} more than the"
-            if more > 0
-            else "with gradients averaged over devices beside the"
+            f"{units.size(more)} too much" if more > 0 else "and beside it what gradients are averaged in"
         )
-        return f"{units.size(needs)}, {beyond} {self._usable()}"
+        return f"{units.size(needs)}, {beyond}"
 
     def _smaller(self) -> str:
         """The largest smaller model that fits here, and the smallest device on which this one fits."""
@@ -192,6 +183,16 @@ class Words(dict[str, str]):
         return self._plan
 
 
+def allowance(situation: Situation, room: Room) -> str:
+    """Return, as sentences, what each device holds and how much of that a plan may use."""
+    device = situation.hardware
+    several = situation.devices > 1
+    name = f"Each {device.called}" if several else device.called
+    split = f", {units.size(room.usable_split)} where a step is split" if several else ""
+    total, usable = units.size(device.total), units.size(room.usable)
+    return f"{name[:1].upper()}{name[1:]} has {total}; {usable} of it may be used{split}."
+
+
 def _bits(count: float) -> str:
     return f"{count:g} bit{'' if count == 1 else 's'}"
 
@@ -229,7 +230,7 @@ def larger_device(situation: Situation, room: Room) -> Device | None:
 
 
 def _larger_devices(situation: Situation, room: Room) -> Iterator[Device]:
-    least = room.memory_for(room.least("qlora"))
+    least = room.memory_for(room.least_of_all("qlora"))
     for each in devices().values():
         if each.kind == "cuda" and each.memory >= least:
             there = replace(situation, device=each.name, devices=1)

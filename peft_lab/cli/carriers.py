@@ -29,8 +29,11 @@ Address = Annotated[
         help="Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone."
     ),
 ]
-Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.")]
-Gpus = Annotated[float, typer.Option(help="With Ray: GPUs for a training, or a share of one.")]
+_MOST = 4096  # of one training
+Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.", min=1, max=_MOST)]
+Gpus = Annotated[
+    float, typer.Option(help="With Ray: GPUs for a training, or a share of one.", min=0, max=_MOST)
+]
 Store = Annotated[
     str | None,
     typer.Option(
@@ -50,10 +53,15 @@ def chosen(
     Raises:
         BadInput: there is no such cluster, or a setting of one without it.
     """
+    check(executor, address, cpus, gpus, store)
+    return OnRay(address, cpus, gpus, store, output.note) if executor is Kind.RAY else None
+
+
+def check(executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None) -> None:
+    """Refuse settings of a cluster without one, before anything is looked at or kept. Raises BadInput."""
     if executor is Kind.RAY:
-        return OnRay(address, cpus, gpus, store, output.note)
+        return
     given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0, "store": store is not None}
     for name, is_given in given.items():
         if is_given:
             raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
-    return None

@@ -64,6 +64,7 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Compare methods on the same data in the same order; finished runs are never repeated."""
+    carriers.check(executor, address, cpus, gpus, store_at)
     wanted = _methods(methods)
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
     front = _axes(axes)

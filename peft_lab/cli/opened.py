@@ -37,17 +37,20 @@ def open_command(
 
     if own_file is not None and task not in (None, own.NAME):
         raise BadInput(f"--own is the data of the task '{own.NAME}'; leave --task {task} out.", "task")
+    scored = task is not None or own_file is not None
+    if eval_rows is not None and not scored:
+        raise BadInput("--eval-rows are rows of a task: add --task or --own.", "eval_rows")
     read = opened.values(folder, model)
+    asked = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
+    if scored:
+        opened.request(folder, *asked[1:]).complete()  # refused here, in one line
     report = count(model, "adapters", read)
     document: dict[str, Any] = {
         "folder": folder, "model": model, "values": read, "count": report.as_dict(), "scores": None
     }  # fmt: skip
-    if task is not None or own_file is not None:
+    if scored:
         from peft_lab.workers import inspector
 
-        data = None if own_file is None else str(own_file)
-        asked = (str(folder), model, task or own.NAME, data, eval_rows)
-        opened.request(folder, *asked[1:]).complete()  # refused here, in one line
         document["scores"] = inspector.get_inspector(inspector.Worker.ANSWERS).ask(opened.scores, *asked)
     output.show(document, as_json, human=lambda: _human(document))
 

@@ -21,10 +21,11 @@ from peft_lab.plan import nowhere, ranking
 from peft_lab.plan.asked import ask, mend
 from peft_lab.plan.files import Written, write
 from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.meant import said_of
+from peft_lab.plan.meant import said_of, together
+from peft_lab.plan.nowhere import options_of
 from peft_lab.plan.packed import rows_of
 from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.verdict import MEANS, told_loading, uncounted, unmeasured
+from peft_lab.plan.verdict import MEANS, ORDER, told_loading, uncounted, unmeasured
 from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.units import several
 from peft_lab.workers.pool import get_pool
@@ -105,15 +106,18 @@ def plan_command(
 
 
 def _instead(told: Mapping[str, str], wrong: Sequence[BadInput]) -> BadInput:
-    """One error for all that is wrong, with the nearest plan that works, where what was meant can be told."""
+    """Return one error for all that is wrong, with the options that are meant where that can be told.
+
+    Nothing is simulated for it: what cannot be is answered at once.
+    """
     found = mend(ask(told))
     said = " ".join(said_of(error, one) for error, one in found.each)
     if not found.several:
         return BadInput(said, wrong[0].field)
-    nearest = nowhere.instead(
-        found.asked.wanted, found.several, _ask, lambda wanted: tried(wanted, lines=False)
+    every = together(found.several)
+    return BadInput(
+        f"{said} What could be meant: {every.said} ({options_of(every.changes)}).", wrong[0].field
     )
-    return BadInput(replace(nearest, problem=said).told(), wrong[0].field)
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> str:
@@ -210,7 +214,7 @@ def _human(wanted: Wanted, ranked: list[Planned], found: list[Planned]) -> list[
     where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     parts: list[Any] = [
         output.table("Plans that fit, the best first", heads, rows),
-        f"For {data}. {where} {ranking.ORDER}",
+        f"For {data}. {where} {ORDER}",
         *_moves(ranked[0]),
     ]
     if (best := ranked[0]).plan is not None:

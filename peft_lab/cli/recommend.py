@@ -27,8 +27,8 @@ _HELP = (
     "An answer: "
     + "; ".join(f"{key}={'|'.join(words)}" for key, words in WORDS.items())
     + "; numbers for tasks, rows, row_tokens, latency (percent longer), deadline_hours and storage (bytes, or 0.5MB); "
-    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS, seq=TOKENS; or an answer that would "
-    "otherwise be counted or simulated: "
+    "model=NAME, device=NAME, 24GB or 2x24GB, devices=HOW MANY, batch=ROWS of an update at least, seq=TOKENS; or "
+    "an answer that would otherwise be counted or simulated: "
     + "; ".join(f"{key}={'|'.join(QUESTIONS[key].answers)}" for key in FOUND)
     + ". Repeatable."
 )

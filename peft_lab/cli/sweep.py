@@ -36,6 +36,7 @@ def sweep(
     as_json: options.Json = False,
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""
+    carriers.check(executor, address, cpus, gpus, store_at)
     wanted = asked.read(file)
     on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
     carrier: Executor = on_ray or Local(training_queue())

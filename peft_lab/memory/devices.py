@@ -7,6 +7,7 @@ with what it holds (:attr:`Device.holding`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -48,6 +49,11 @@ class Device:
         """With what it holds, in the same unit as other figures: 'GeForce RTX 4090 with 25.8 GB'."""
         name, _, sold = self.title.partition(", ")
         return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
+
+    @property
+    def called(self) -> str:
+        """Without what it holds: 'GeForce RTX 4090'."""
+        return re.split(r", | \(", self.title)[0]
 
 
 # name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,

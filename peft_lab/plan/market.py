@@ -10,7 +10,6 @@ from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.choose.step import SPLIT
 from peft_lab.memory.devices import Device, devices
 from peft_lab.methods import get_method
-from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.ranking import advice_for, room_for
 from peft_lab.plan.wanted import Wanted
 
@@ -38,13 +37,7 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     room = room_for(wanted)
     spec = get_method(method)
     values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
-    if cards == 1:
-        taken = room.least(method, values)
-    else:
-        narrow = widths(situation, method)[-1]
-        run = how_run(method, 1, True, optimizer=wanted.optimizer, dtype=narrow)
-        run = replace(run, sharding=SPLIT)
-        taken = room.needs(method, values, run)
+    taken = room.least(method, values, "none" if cards == 1 else SPLIT)
     smallest = _smallest(taken, cards)
     return Need(method, cards, taken, smallest.title if smallest else "")
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peft_lab import units
-from peft_lab.choose.step import OFFLOAD, SPLIT, TENSOR
+from peft_lab.choose.step import TENSOR
 from peft_lab.choose.words import larger_device, smaller_model
 from peft_lab.models.catalogue import catalogue
 from peft_lab.plan import ranking
-from peft_lab.plan.meant import Meant, together
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import HOUR, Wanted
 
@@ -40,11 +39,16 @@ class Way:
     @property
     def options(self) -> str:
         """As they are given to the command."""
-        names = {name: f"--{name.replace('_', '-')}" for name in self.changes}
-        return " ".join(
-            f"no {names[name]}" if value in ("", None) else f"{names[name]} {value}"
-            for name, value in self.changes.items()
-        )
+        return options_of(self.changes)
+
+
+def options_of(changes: Mapping[str, Any]) -> str:
+    """Return fields of :class:`Wanted` as they are given to the command."""
+    names = {name: f"--{name.replace('_', '-')}" for name in changes}
+    return " ".join(
+        f"no {names[name]}" if value in ("", None) else f"{names[name]} {value}"
+        for name, value in changes.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -187,47 +191,3 @@ def until(best: Planned) -> Way:
     short = f"a deadline of {units.several(hours, 'hour')}"
     text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
     return Way(text, short, {"deadline": hours})
-
-
-# -- what is no question at all ----------------------------------------------------------------------------------------
-
-
-def instead(
-    wanted: Wanted, several: Sequence[Meant], ask: Ask, every: Callable[[Wanted], Sequence[Planned]]
-) -> Nearest:
-    """The plan for what is meant by a question that cannot be, the problem left open.
-
-    Args:
-        wanted: with what is meant, all of ``several``, in it.
-        every: tries all candidates, as only they tell which is the quickest.
-    """
-    late = [one for one in several if "deadline" in one.changes]
-    found = None
-    if late:
-        best = quickest(ranking.rank(wanted, every(wanted)))
-        found = (
-            None if best is None else _and(together([one for one in several if one not in late]), until(best))
-        )
-    found = found or _first(wanted, ask, together(several))
-    return nearest(wanted, ask) if found is None else Nearest("", (found,))
-
-
-def _and(other: Meant, way: Way) -> Way:
-    """A way with what else is meant before it."""
-    text, short = (
-        "; ".join(filter(None, pair)) for pair in ((other.said, way.text), (other.short, way.short))
-    )
-    return Way(text, short, {**other.changes, **way.changes})
-
-
-def _first(wanted: Wanted, ask: Ask, meant: Meant) -> Way | None:
-    """One that fits, found with as few simulations as may be."""
-    ways = ("none",) if wanted.devices == 1 else ("ddp", SPLIT, SPLIT + OFFLOAD)
-    refused = ranking.get_refusals(wanted)
-    for candidate in (Candidate(method, way, True) for way in ways for method in ("lora", "qlora")):
-        made = None if candidate.method in refused else ask(wanted, candidate)
-        if made is not None and made.plan is not None:
-            time = f" and takes {_takes(made)}" if made.hours is not None else ""
-            text = f"{meant.said}, where {made.title} needs {units.size(made.plan.needed_bytes)} on each device{time}"
-            return Way(text, meant.short, meant.changes)
-    return None

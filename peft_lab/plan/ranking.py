@@ -10,26 +10,21 @@ from peft_lab.choose import plan as plans
 from peft_lab.choose.advice import Advice
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.plan import StepPlan
-from peft_lab.choose.recommend import walk
+from peft_lab.choose.recommend import decide, walk
 from peft_lab.choose.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import TENSOR, Step
+from peft_lab.choose.ways import negatives
 from peft_lab.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.plan import steps
 from peft_lab.plan.course import Course, course, settled
-from peft_lab.plan.fitting import fitting
 from peft_lab.plan.quality import UNKNOWN, Quality, quality
 from peft_lab.plan.verdict import UNCHECKED, Change, change, short
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.sharding import tensor
 from peft_lab.timing.estimate import Seconds
 
-#: How plans stand, for their reader.
-ORDER = (
-    "First stand plans that meet the deadline, then those that no other plan of the same method beats in time, room "
-    "and cost at once."
-)
 #: What is planned, the most capable first: what trainings of several GPUs are published with.
 METHODS = ("full", "lora", "qlora")
 SHARDINGS = {
@@ -62,6 +57,7 @@ class Planned:
         update: seconds of an update. looking: of all passes over held-out rows. Both ``None`` where no speed is known.
         saved: share of the time that padded rows would take, as many at once, which packed ones do not.
         change: the cheapest thing that moves the bottleneck.
+        advised: whether Choose recommends its method in this situation. negatives: a row's in-batch negatives.
     """
 
     candidate: Candidate
@@ -75,6 +71,8 @@ class Planned:
     price: float | None = None
     quality: Quality = UNKNOWN
     change: Change | None = None
+    advised: bool = False
+    negatives: int = 0
 
     @property
     def title(self) -> str:
@@ -154,6 +152,8 @@ class Planned:
             "bottleneck": None if self.update is None else self.update.bottleneck,
             "change": None if self.change is None else asdict(self.change),
             "quality": asdict(self.quality),
+            "advised_by_choose": self.advised,
+            "in_batch_negatives": self.negatives,
         }
 
 
@@ -225,14 +225,11 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     advice = advice_for(situation, room, candidate.method)
     shape, spec = situation.shape, get_method(candidate.method)
     values = spec.require(shape, advice.knobs(shape))
-    step, least = fitting(
-        room, situation, candidate.method, values, candidate.sharding, candidate.checkpointing
-    )
+    step, least = room.fit(candidate.method, values, candidate.sharding, candidate.checkpointing)
     if step is None:
-        return Planned(
-            candidate, None, least, short(room, situation, candidate.method, candidate.sharding, least)
-        )
-    plan = plans.make(situation, room, advice, step, wanted.packed)
+        why = short(room, situation, candidate.method, candidate.sharding, least)
+        return Planned(candidate, None, least, why)
+    plan = plans.make(situation, room, advice, step)
     step = replace(step, batch=plan.batch)
     epochs = float(plan.settings["epochs"].value)
     made = course(wanted.rows, epochs, plan.batch, plan.readers, plan.accumulate, wanted.packed, plan.group)
@@ -246,26 +243,27 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
     if pace is not None and step.packed:  # an update of as many rows, each of its own
         passes = plan.accumulate * wanted.rows / wanted.packed
         padded = pace_of(replace(step, packed=False), max(1, round(passes)))
-        saved = (
-            None if padded is None else 1 - pace.update.value / padded.update.value * padded.passes / passes
-        )
+        if padded is not None:
+            saved = 1 - pace.update.value / padded.update.value * padded.passes / passes
     return Planned(
         candidate, plan, least, course=made, update=None if pace is None else pace.update,
         looking=None if pace is None else pace.look.times(made.looks * made.passes), saved=saved, price=wanted.price,
-        quality=quality(wanted, candidate.method),
+        quality=quality(wanted, candidate.method), negatives=negatives(situation, plan.batch),
+        advised=candidate.method == decide(situation, room, quick=True).advice.method,
         change=None if pace is None else change(situation, candidate.method, plan, step, pace),
     )  # fmt: skip
 
 
 def room_for(wanted: Wanted) -> Room:
     """What fits on the devices, with rows as they are wanted."""
-    return room_of(wanted.situation(), wanted.optimizer, bool(wanted.packed))
+    return room_of(wanted.situation(), wanted.optimizer, wanted.packed)
 
 
 def advice_for(situation: Situation, room: Room, method: str) -> Advice:
-    """The advice that the decision tree gives with a method in this situation, or else the method's plainest."""
+    """Return Choose's advice for this situation if it is of this method, else what the tree names beside it of the
+    method, or its plainest."""
     _, leaf = walk(situation, room)
-    named = [leaf, *(ADVICE[name] for name in leaf.others)]
+    named = [decide(situation, room, quick=True).advice, leaf, *(ADVICE[name] for name in leaf.others)]
     plainest = {"full": "full-text"}.get(method, method)
     return next((one for one in named if one.method == method), ADVICE[plainest])
 
@@ -282,7 +280,8 @@ def front(found: Sequence[Planned]) -> list[Planned]:
 
     def beaten(one: Planned, by: Planned) -> bool:
         first, second = one.quality.accuracy, by.quality.accuracy
-        mine, other = [float(one.rounds), *figures(one)], [float(by.rounds), *figures(by)]
+        mine = [float(one.rounds), -float(one.negatives), *figures(one)]
+        other = [float(by.rounds), -float(by.negatives), *figures(by)]
         if one.candidate.method != by.candidate.method:
             if first is None or second is None:
                 return False  # which of two methods learns more is not known, so neither beats the other
@@ -294,7 +293,7 @@ def front(found: Sequence[Planned]) -> list[Planned]:
 
 
 def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
-    """Plans that fit, those that meet the deadline first, then those of the front, the cheapest or quickest first."""
+    """Return the plans that fit, as :data:`peft_lab.plan.verdict.ORDER` says."""
     full = [one.candidate for one in found if one.plan is None]
     fits = [_without_none(one, full) for one in found if one.plan is not None]
     ahead = {id(one) for one in front(fits)}
@@ -304,7 +303,8 @@ def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
         hours = one.hours[1] if one.hours else float("inf")
         late = left is not None and hours > left
         middle = one.cost or one.hours or (0.0, 0.0)
-        return late, id(one) not in ahead, sum(middle), -(one.plan.headroom if one.plan else 0.0)
+        room = one.plan.headroom if one.plan else 0.0
+        return late, not one.advised, one.rounds, -one.negatives, id(one) not in ahead, sum(middle), -room
 
     return sorted(fits, key=order)
 

@@ -15,7 +15,6 @@ from peft_lab.memory.request import StepRequest
 from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import work_of
 from peft_lab.memory.work import Work
-from peft_lab.plan.fitting import how_run
 from peft_lab.sharding.result import ShardedResult
 from peft_lab.timing import estimate
 from peft_lab.timing.estimate import Seconds
@@ -94,8 +93,7 @@ def pace(
     share = (situation.devices - 1) / situation.devices
     each, once, own, ahead, copied = 0.0, 0.0, 1.0, 0.0, 0.0
     if step.split:
-        run = how_run(method, 1, step.checkpointing, step.loss, step.optimizer, step.packed, step.dtype)
-        one = split_step(situation, method, values, run, step.sharding)
+        one = split_step(situation, method, values, step.run(1), step.sharding)
         each, copied = one.sent_bytes, one.copied_bytes
         own = 1 / situation.devices  # each runs the optimizer on its own part
         # a layer is gathered twice in a pass, and once where there is no way back
@@ -133,7 +131,7 @@ def _by_matrices(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
 ) -> Pace | None:
     """As :func:`pace` where every matrix is split: what one device does of a step, and sums that are waited for."""
-    run = how_run(method, step.batch, step.checkpointing, step.loss, step.optimizer, dtype="bfloat16")
+    run = replace(step, dtype="bfloat16", packed=False).run(step.batch)
     average = replace(situation, seq=min(situation.seq, situation.row_tokens or situation.seq))
     apart = split_step(average, method, values, run, TENSOR)  # held-out rows too
     one = split_step(situation, method, values, replace(run, packed=True), TENSOR) if step.packed else apart

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
 
 from peft_lab import units
 from peft_lab.choose import states
 from peft_lab.choose.plan import StepPlan
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import SPLIT, TENSOR, Step
+from peft_lab.choose.step import SPLIT, TENSOR, Run, Step
 from peft_lab.errors import PeftLabError
 from peft_lab.memory.optimizers import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.plan import steps
 from peft_lab.plan.facts import loads_alone
-from peft_lab.plan.fitting import how_run, widths
 from peft_lab.plan.steps import Pace
 from peft_lab.recipes.job import job
 from peft_lab.recipes.recipe import evidence
 from peft_lab.recipes.rules import choose
 
+#: How plans stand, for their reader.
+ORDER = (
+    "Plans that meet the deadline come first, and of them those with the method that Choose recommends: which method "
+    "learns more is no matter of time. Then come plans that no other plan of the same method beats in time, room and "
+    "cost at once. Of embeddings those with more rows at once come before quicker ones: the others of its pass are a "
+    "row's negatives."
+)
 #: What each bottleneck means, as a sentence.
 MEANS: Mapping[str, str] = {
     "compute": "The GPU multiplies most of the time.",
@@ -50,14 +55,14 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
     """Why nothing fits where one row needs ``least`` bytes on each device: how much there is, and in full fine-tuning
     how wide the weights are kept, as that differs where they are split."""
     split = sharding.startswith((SPLIT, TENSOR))
-    narrow = how_run(method, 1, True, optimizer=room.optimizer, dtype=widths(situation, method)[-1])
-    run = narrow if split else list(room.states(method))[-1]
+    run = list(room.states(method, sharding))[-1]
     wide = (
         f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
     )
     usable = room.usable_split if split else room.usable
-    needed, there, taken = map(units.size, (least, room.memory, usable))
-    return f"Even one row needs at least {needed}{wide}; of {there} a plan takes {taken}."
+    device = situation.hardware
+    needed, there, taken = map(units.size, (least, device.total, usable))
+    return f"Even one row needs at least {needed}{wide}; a plan may use {taken} of the {there} of each {device.called}."
 
 
 def unmeasured(shape: ModelShape) -> str:
@@ -78,7 +83,7 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
         return 0
     if method == "full":
         return shape.total * states.BYTES[plan.remembered]
-    return states.weights(shape, method, how_run(method, 1, plan.checkpointing))
+    return states.weights(shape, method, Run(1, plan.checkpointing))
 
 
 #: safetensors maps files, and a tensor that is not cast stays a part of the file, which the system keeps once.
@@ -137,13 +142,6 @@ def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: 
     bottleneck = pace.update.bottleneck
     if bottleneck == "link" and situation.link != "nvlink":
         again("Connect the cards with NVLink", replace(situation, link="nvlink"), step, plan.accumulate)
-    # rows that were tried: where fewer are taken, twice as many do not fit
-    most = ceil(situation.batch / plan.readers)
-    if bottleneck in ("launch", "memory") and plan.accumulate > 1 and step.batch >= most:
-        again(
-            "Twice the rows at once, half the passes, if there is room", situation,
-            replace(step, batch=2 * step.batch), (plan.accumulate + 1) // 2,
-        )  # fmt: skip
     if bottleneck in ("compute", "memory") and step.checkpointing:
         again(
             UNCHECKED,

@@ -44,7 +44,7 @@ class Wanted:
     objective: str = ""
     rows: int = 10_000
     row_tokens: int = 512
-    seq: int = 1024
+    seq: int = 512
     gpu: str = "rtx-4090"
     devices: int = 1
     link: str = "pcie"
@@ -77,6 +77,11 @@ class Wanted:
             left = (moment - start).total_seconds() / HOUR
         if not math.isfinite(left):
             raise BadInput(f"'{self.deadline[:40]}' is no time.", "deadline")
+        if left > MOST["deadline_hours"]:
+            raise BadInput(
+                f"A deadline is at most {MOST['deadline_hours']:,} hours away: give an earlier one, or none.",
+                "deadline",
+            )
         if left <= 0:
             raise BadInput(
                 "The deadline has passed: give hours from now, or a moment that is still to come.", "deadline"

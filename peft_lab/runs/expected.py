@@ -8,13 +8,13 @@ from typing import Any
 from peft_lab import machine
 from peft_lab.memory.lab import LabBatch, simulate_lab
 from peft_lab.memory.request import StepRequest
+from peft_lab.memory.result import Simulation
 from peft_lab.models import images
-from peft_lab.runs.simulated import peak_of_step
 from peft_lab.runs.spec import RunSpec
 
 
-def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Peak of the tensors of the step that a run of this spec will measure, in bytes, and the size of its batch.
+def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
+    """Simulate the step that a run of this spec will measure. Returns it and the size of its batch.
 
     The rows are encoded, put in order and padded as :mod:`peft_lab.runs.course` does, so that the figure before a
     run and the figure of the run are of one batch.
@@ -25,12 +25,12 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
     """
     request, batch = _request(data)
-    return peak_of_step(request), batch
+    return simulate_lab(request), batch
 
 
 def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
-    """That peak's parts in bytes, by name. Imports torch; asked in another process. Raises as :func:`step_ahead`."""
-    return dict(simulate_lab(_request(data)[0]).parts)
+    """Return the parts of that step's peak in bytes, by name. Imports torch. Raises as :func:`step_ahead`."""
+    return dict(step_ahead(data)[0].parts)
 
 
 def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:

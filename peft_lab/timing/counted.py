@@ -35,6 +35,7 @@ def work(
     packed: bool = False,
     checkpointing: bool = False,
     bus: float = 0.0,
+    passes: int = 1,
 ) -> Work:
     """What a step of ``batch`` rows of ``length`` tokens does.
 
@@ -42,6 +43,7 @@ def work(
         trainable: parameters. adapted: maps that have two products in 32 bits beside their own.
         full: whether the model's own weights are trained, so that its products have a third one, to the weights.
         packed: in 4 bits, rebuilt for every product. bus: bytes that come from main memory.
+        passes: that make an update. One of them is counted, with its share of the optimizer's work.
     """
     tokens, again = batch * length, FORWARD if checkpointing else 0.0
     products = 2 + full + checkpointing
@@ -72,7 +74,7 @@ def work(
     if shape.kind not in CLASSIFIERS:
         ops.append((Op("stream", 0, LOGIT * tokens * shape.vocab // 5), 5))
     ops.append((Op("view", 0, 0), round(VIEWS * share) * shape.num_layers))
-    ops.append((Op("each", 0, trainable * (HALF if full else 4) * PASSES), 1))
+    ops.append((Op("each", 0, int(trainable * (HALF if full else 4) * PASSES / passes)), 1))
     if bus:
         ops.append((Op("host", 0, int(bus)), 1))
     return (Piece("step", 1, tuple(ops)),)

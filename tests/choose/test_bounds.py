@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from peft_lab.choose.bounds import MARGIN, bounds, decided, largest_rows
 from peft_lab.choose.leaves import ADVICE
 from peft_lab.choose.recommend import recommend
-from peft_lab.choose.room import Room, splits
+from peft_lab.choose.room import Room
 from peft_lab.choose.simulating import recalling, simulating
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Run
 from peft_lab.memory import fits
-from peft_lab.plan.fitting import fitting, how_run
 from peft_lab.plan.steps import split_step
 
 _coefficients = st.tuples(st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**3))
@@ -78,8 +77,8 @@ def test_bounds_spare_questions_and_change_no_answer(
         assert plain[1] == needs(plain[0]) <= limit and plain[0] in asked
 
 
-def test_another_length_takes_one_simulation() -> None:
-    """Of Llama 3.1 8B on an RTX 4090, of which rows of 512 tokens ship: the step that is advised."""
+def test_another_length_takes_few_simulations() -> None:
+    """Of Llama 3.1 8B on an RTX 4090, of which rows of 512 tokens ship: those of the ways that may be advised."""
     asked: list[tuple[str, Run]] = []
 
     def ask(situation: Situation) -> Any:
@@ -99,7 +98,8 @@ def test_another_length_takes_one_simulation() -> None:
     found = recommend(situation, room)
     assert found.method == "lora" and found.plan is not None
     once = list(dict.fromkeys(asked))
-    assert [method for method, _ in once] == ["lora"] and once[0][1].batch == found.plan.batch
+    assert {method for method, _ in once} == {"lora"} and len(once) <= 6
+    assert any(run.batch == found.plan.batch for _, run in once)
 
 
 @pytest.mark.slow
@@ -128,15 +128,12 @@ def test_simulated_steps_are_between_their_bounds(model: str, checkpointing: boo
 @pytest.mark.parametrize(
     ("method", "sharding"), [("lora", "fsdp2"), ("full", "fsdp2"), ("lora", "fsdp2+offload")]
 )
-def test_a_split_step_is_the_one_that_plan_finds(method: str, sharding: str) -> None:
-    """The same rows, bytes and main memory, by the same simulation: both pages ask one room."""
+def test_a_split_step_is_simulated_as_it_is_split(method: str, sharding: str) -> None:
     situation = Situation(model="smollm2-135m", device="t4", seq=64, devices=2, batch=2)
     values = ADVICE["lora"].knobs(situation.shape) if method == "lora" else {}
     room = Room(situation, simulating, recall=recalling)
-    run = next(run for run in room.states(method) if splits(method, run))
-    chosen = room._split(method, values, run, 1, sharding)
-    planned, _ = fitting(room, situation, method, values, sharding, True)
-    assert chosen == planned is not None and chosen is not None
-    real = split_step(situation, method, values, how_run(method, 1, True), sharding)
+    chosen, _ = room.fit(method, values, sharding, True, 1)
+    assert chosen is not None and chosen.batch == 1
+    real = split_step(situation, method, values, chosen.run(1), sharding)
     assert (chosen.needed, chosen.host) == (fits.needed(real), real.host_bytes)
     assert (chosen.host > 0) == Run(1, True, sharding=sharding).offloads

@@ -46,6 +46,10 @@ STEPS = {
 }  # fmt: skip
 
 
+#: Of which an update reads four rows.
+FOUR_ROWS = Situation(rows=40)
+
+
 def fitting(gigabytes: float) -> int:
     """The least memory of a device on which so many may be used."""
     return Room.memory_for(int(gigabytes * GB))
@@ -60,12 +64,12 @@ def fitting(gigabytes: float) -> int:
 )  # fmt: skip
 def test_what_costs_least_is_tried_first(memory: int, step: Step | None) -> None:
     """Whole, fewer rows, checkpointed, both; a twentieth of the memory stays free, to the byte."""
-    room = Room(Situation(batch=4), stub(STEPS), fitting(memory))
+    room = Room(FOUR_ROWS, stub(STEPS), fitting(memory))
     assert room.step("lora", {}) == step
     assert room.base() == ("sixteen" if step else "none")
     assert room.least("lora") == 30 * GB
     if step is not None:
-        assert Room(Situation(batch=4), stub(STEPS), fitting(step.needed / GB) - 1).step("lora", {}) != step
+        assert Room(FOUR_ROWS, stub(STEPS), fitting(step.needed / GB) - 1).step("lora", {}) != step
 
 
 def test_states_of_full_fine_tuning_become_smaller_before_it_is_given_up() -> None:
@@ -92,13 +96,13 @@ def test_states_of_qlora_leave_the_device_before_it_is_given_up() -> None:
     def ask(_: Situation) -> Needed:
         return lambda method, values, run: (10 if run.optimizer == "adamw" else 9) * GB
 
-    step = Room(Situation(), ask, fitting(9.5)).step("qlora", {})
+    step = Room(FOUR_ROWS, ask, fitting(9.5)).step("qlora", {})
     assert step is not None and (step.optimizer, step.batch) == ("paged_adamw8bit", 4)
     assert Room(Situation(), ask, fitting(9.5)).step("lora", {}) is None
 
 
 def test_several_devices_share_the_rows_and_at_last_the_model() -> None:
-    seventy = Situation(model="llama-3.1-70b", batch=4, devices=2, link="nvlink")
+    seventy = Situation(model="llama-3.1-70b", rows=40, devices=2, link="nvlink")
 
     def ask(situation: Situation) -> Needed:
         weights = 2 * situation.shape.total
@@ -115,7 +119,7 @@ def test_several_devices_share_the_rows_and_at_last_the_model() -> None:
     whole = Room(seventy, ask, 200 * GB).step("lora", values)
     assert whole is not None and (whole.sharding, whole.batch, whole.accumulate) == ("ddp", 2, 1)
     half = Room(seventy, ask, 100 * GB).step("lora", values)
-    assert half is not None and half.sharding == "fsdp2" and half.split and half.checkpointing
+    assert half is not None and half.sharding == "fsdp2" and half.split and half.batch * half.accumulate == 2
     assert half.needed <= (1 - HEADROOM_SPLIT) * 100 * GB < (1 - HEADROOM) * 100 * GB
     assert half.needed > seventy.shape.total, "its share of the weights"
     offloaded = Room(seventy, ask, 40 * GB).step("lora", values)
@@ -244,7 +248,7 @@ def test_what_is_assumed_where_nothing_is_said() -> None:
         "no",
         "llama-3.2-3b",
         "rtx-4090",
-        batch=4,
+        batch=None,
         seq=512,
         tasks=1,
         output="",
@@ -380,7 +384,7 @@ def test_another_device_is_named_by_what_the_step_needs(situation: Situation) ->
         method = of[flip.question if flip.question == "full" else flip.value]
         if flip.value == "four" and "or more" in flip.text:
             method = "qlora"
-        edge = Room.memory_for(room.least(method))
+        edge = Room.memory_for(room.least_of_all(method))
         more = flip.text.endswith("or more")
         at = room.with_memory(edge if more else edge - 1)
         path = {step.question: step.value for step in walk(situation, at)[0]}

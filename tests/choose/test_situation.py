@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from peft_lab import units
-from peft_lab.choose import answers
+from peft_lab.choose import answers, words
 from peft_lab.choose.reading import parse
 from peft_lab.choose.recommend import recommend
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import FOUND, KEYS, Situation, lora_bytes
+from peft_lab.choose.step import Run
 from peft_lab.choose.tree import QUESTIONS
 from peft_lab.errors import BadInput
 from peft_lab.memory.devices import Device, card_size, devices
@@ -80,8 +81,24 @@ def test_what_a_card_leaves_and_holds_is_told_in_one_unit() -> None:
     situation = parsed(model="llama-3.1-70b", gpu="24GB")
     room = Room(situation, lambda _: lambda *step: 10**12)
     said = recommend(situation, room).why[0].text
-    assert "the 23.5 GB that may be used of a card sold as 24 GB (25.8 GB)." in said
+    assert "A card sold as 24 GB has 25.8 GB; 23.5 GB of it may be used." in said
     assert card_size(23 * 2**30) == "24 GB (25.8 GB)"
+
+
+def test_what_each_of_several_cards_leaves_is_told_apart() -> None:
+    """What it holds comes first, then what may be used of that, and of a split step what is kept free for the link."""
+    situation = parsed(model="llama-3.1-70b", gpu="8xh100", link="nvlink")
+
+    def needs(method: str, values: object, run: Run) -> int:
+        return 10**10 if run.split else 10**12
+
+    room = Room(situation, lambda _: needs)
+    card = situation.hardware
+    figures = re.findall(r"[\d.]+ GB", words.allowance(situation, room))
+    assert figures == [units.size(each) for each in (card.total, room.usable, room.usable_split)]
+    assert card.total > room.usable > room.usable_split
+    because = answers.answer("base", situation, room)[1]
+    assert units.size(room.usable_split) in because and units.size(room.usable) not in because
 
 
 @pytest.mark.parametrize("device", devices().values(), ids=lambda device: device.name)

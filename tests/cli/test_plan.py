@@ -63,7 +63,6 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
     assert error == "error: It fits in no way. Nothing that we know works."
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -78,14 +77,13 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
     assert message in run(*SMALL, *more).refused()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message", "option"),
     [
         (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)."),
         (("--rows", "0"), "rows is a whole number from 1", "(--rows 1000)."),
         (("--price", "-2"), "A price is above 0", "(no --price)."),
-        (("--deadline", "2020-01-01"), "The deadline has passed", "(--deadline "),
+        (("--deadline", "2020-01-01"), "The deadline has passed", "(no --deadline)."),
         (
             ("--gpu", "rtx-3090", "--devices", "0", "--json"),
             "devices is a whole",
@@ -93,11 +91,11 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
         ),
     ],
 )
-def test_what_cannot_be_is_one_line_with_the_nearest_plan(
+def test_what_cannot_be_is_one_line_with_the_options_that_are_meant(
     run: Run, more: tuple[str, str], message: str, option: str
 ) -> None:
     line = run(*SMALL, *more).refused()
-    assert message in line and "The nearest that works: " in line and option in line
+    assert message in line and option in line
 
 
 @pytest.mark.slow

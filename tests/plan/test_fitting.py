@@ -13,7 +13,6 @@ from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Needed, Run
 from peft_lab.models.catalogue import resolve
 from peft_lab.plan.files import write
-from peft_lab.plan.fitting import fitting, widths
 from peft_lab.plan.ranking import Candidate, Planned, evaluate, front
 from peft_lab.plan.verdict import loading, short, told_loading
 from peft_lab.plan.wanted import Wanted
@@ -45,7 +44,7 @@ def test_weights_are_kept_in_float32_where_they_fit_and_else_in_bfloat16(
 ) -> None:
     situation = Situation(model="llama-3.2-3b", device="a100-40", devices=4, link="nvlink")
     place, _ = room(situation, wide * GB, narrow * GB)
-    step, least = fitting(place, situation, "full", {}, sharding, True)
+    step, least = place.fit("full", {}, sharding, True)
     assert (None if step is None else step.dtype) == kept
     if step is None:
         assert least > narrow * GB and "weights kept in bfloat16" in short(
@@ -76,16 +75,20 @@ def test_what_is_split_says_what_loading_it_takes_of_main_memory() -> None:
 def test_what_a_share_of_the_states_rules_out_is_not_simulated() -> None:
     situation = Situation(model="llama-3.1-70b", device="a100-80", devices=8, link="nvlink")
     place, asked = room(situation, 0, 0)
-    step, _ = fitting(place, situation, "full", {}, "fsdp2", True)
+    step, _ = place.fit("full", {}, "fsdp2", True)
     assert step is not None and {run.dtype for run in asked} == {"bfloat16"}, (
         "16 bytes a weight are 141 GB each"
     )
 
 
 def test_a_card_that_does_not_multiply_bfloat16_keeps_float32_alone() -> None:
-    assert widths(Situation(device="t4"), "full") == ("float32",)
-    assert widths(Situation(device="a10"), "full") == ("float32", "bfloat16")
-    assert widths(Situation(device="a10"), "lora") == ("bfloat16",)
+    def widths(card: str, method: str) -> list[str]:
+        place, _ = room(Situation(device=card, devices=2), 0, 0)
+        return list(dict.fromkeys(run.dtype for run in place.states(method, "fsdp2")))
+
+    assert widths("t4", "full") == ["float32"]
+    assert widths("a10", "full") == ["float32", "bfloat16"]
+    assert widths("a10", "lora") == ["bfloat16"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from peft_lab.choose.room import Room
 from peft_lab.choose.situation import Situation
 from peft_lab.plan.meant import meant, together
-from peft_lab.plan.nowhere import instead, late, meeting, nearest, until
+from peft_lab.plan.nowhere import late, meeting, nearest, until
 from peft_lab.plan.quality import UNKNOWN
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import short
@@ -136,33 +136,6 @@ def test_what_is_planned_instead(name: str, text: str, changes: dict[str, Any], 
 
 def test_what_is_no_field_has_nothing_in_its_place() -> None:
     assert meant(None, "") is meant("method", "magic") is None
-
-
-def test_the_plan_in_place_of_a_question_that_cannot_be_is_the_first_that_fits() -> None:
-    asked: list[Candidate] = []
-
-    def ask(wanted: Wanted, candidate: Candidate) -> Planned:
-        asked.append(candidate)
-        made: Planned = takes(1, 2, candidate)
-        return made if candidate.method == "qlora" else Planned(candidate, None)
-
-    rows = meant("rows", "0")
-    assert rows is not None
-    found = instead(Wanted(rows=1_000), [rows], ask, lambda _: [])
-    assert [one.method for one in asked] == ["lora", "qlora"]
-    assert "QLoRA, one GPU, checkpointed needs 20.0 GB on each device and takes" in found.told()
-    assert "(--rows 1000)" in found.told()
-    past = meant("deadline", "-1")
-    assert past is not None
-    tried = [ask(Wanted(), Candidate("qlora", "none", True))]
-    quick = instead(Wanted(), [past], ask, lambda _: tried)
-    assert "a deadline of 2 hours" in str(quick) and quick.ways[0].changes == {"deadline": "2"}
-    both = instead(Wanted(rows=1_000), [rows, past], ask, lambda _: tried)
-    assert both.told().endswith("(--rows 1000 --deadline 2).") and "; a deadline of 2 hours, as" in str(both)
-    timeless = instead(Wanted(), [past], ask, lambda _: [])
-    assert "no deadline, where QLoRA" in str(timeless) and timeless.told().endswith("(no --deadline)."), (
-        "of a card whose speed nobody knows"
-    )
 
 
 def test_what_is_meant_by_several_fields_is_one_plan() -> None:

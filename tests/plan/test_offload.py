@@ -15,7 +15,6 @@ from peft_lab.choose.step import Needed, Run
 from peft_lab.models.catalogue import resolve
 from peft_lab.plan import configs, ranking, script
 from peft_lab.plan.facts import gather
-from peft_lab.plan.fitting import fitting
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.wanted import Wanted
 from peft_lab.timing import kernels
@@ -53,7 +52,7 @@ def test_they_go_where_nothing_else_fits(
 ) -> None:
     situation = Situation(model="smollm2-135m", device="rtx-4090")
     room = Room(situation, asking(here, away))
-    step, least = fitting(room, situation, "lora", {}, "none", checkpointing)
+    step, least = room.fit("lora", {}, "none", checkpointing)
     if offload is None:
         assert step is None and least >= here, "what is said to be missing is that of the usual step"
         return

@@ -10,9 +10,11 @@ import pytest
 from peft_lab.choose.situation import Situation
 from peft_lab.choose.step import Step
 from peft_lab.plan import ranking, steps
+from peft_lab.plan.course import Course
 from peft_lab.plan.ranking import Candidate, Planned
 from peft_lab.plan.verdict import UNCHECKED, Change, change
 from peft_lab.plan.wanted import Wanted
+from peft_lab.timing.estimate import Seconds
 
 
 def test_no_plan_is_told_to_change_into_what_was_tried_and_has_no_room() -> None:
@@ -31,14 +33,29 @@ def test_no_plan_is_told_to_change_into_what_was_tried_and_has_no_room() -> None
 
 
 def test_no_plan_is_told_to_take_more_rows_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The most that fit were looked for, up to the batch of the question: fewer than that are all that do."""
+    """The most that fit were looked for, up to a device's share of an update."""
     half: Any = SimpleNamespace(update=SimpleNamespace(value=0.5))
     now: Any = SimpleNamespace(update=SimpleNamespace(value=1.0, bottleneck="launch"))
     monkeypatch.setattr(steps, "pace", lambda *_: half)
     plan: Any = SimpleNamespace(readers=1, accumulate=8, values={}, trainable=1)
     situation = Situation(model="smollm2-135m", device="rtx-4090")
-    found = [
-        change(situation, "lora", plan, Step(rows, False, 1), now)
-        for rows in (situation.batch // 2, situation.batch)
-    ]
-    assert found[0] is None and found[1] is not None and found[1].text.startswith("Twice the rows")
+    assert [change(situation, "lora", plan, Step(rows, False, 1), now) for rows in (2, 4)] == [None, None]
+
+
+def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> None:
+    """Less time puts no other method first, nor fewer in-batch negatives; a deadline does."""
+    plan: Any = SimpleNamespace(headroom=0.2, devices=1, remembered="bfloat16", offload=False)
+
+    def made(method: str, hours: float, **more: Any) -> Planned:
+        seconds = Seconds(3600 * hours, 3600 * hours, 3600 * hours, "compute", {"compute": 1.0})
+        course = Course(1, 0, 1, 1, 0, 0)
+        none = Seconds(0.0, 0.0, 0.0, "compute", {"compute": 0.0})
+        return Planned(
+            Candidate(method, "ddp", False), plan, course=course, update=seconds, looking=none, **more
+        )
+
+    slow, quick = made("lora", 2.0, advised=True), made("qlora", 1.0)
+    assert ranking.rank(Wanted(), [quick, slow]) == [slow, quick]
+    assert ranking.rank(Wanted(deadline="1.5"), [slow, quick]) == [quick, slow]
+    many = made("lora", 3.0, advised=True, negatives=31)
+    assert ranking.rank(Wanted(), [slow, quick, many])[0] is many

@@ -95,10 +95,10 @@ def form() -> Situation:
             "How many tasks or customers are served from the same base model.",
         )  # fmt: skip
         serving = _choice("serving", "Served by", list(SERVED), start.serving, SERVED.__getitem__)
-        at_once = _number(
-            "batch", "Batch size", start.batch,
-            "Rows that go through the model together, over all devices. Where the sources use more for one update, "
-            "the gradients of several steps are added up.",
+        update = _open(
+            "batch", "Rows of an update, at least", start.batch, "as sources use",
+            "Rows that an optimizer step reads, over all devices; the sources' number where that is more. How many of "
+            "them go through a device at once is searched.", least=1,
         )  # fmt: skip
         length = _number(
             "seq", "Tokens at most", start.seq, "Longer rows are cut to so many in a training step."
@@ -106,7 +106,7 @@ def form() -> Situation:
     situation = replace(
         start, model=model, device=card, devices=devices, prompting=prompting, objective=objective, rows=data,
         row_tokens=None if row_tokens is None else max(1, round(row_tokens)), tasks=shared, serving=serving,
-        batch=at_once, seq=length,
+        batch=None if update is None else max(1, round(update)), seq=length,
     )  # fmt: skip
     set_now = sum(getattr(start, name) != getattr(USUAL, name) for name in LIMITS)
     with st.expander(f"Limits ({set_now} set)" if set_now else "Limits", expanded=set_now > 0):

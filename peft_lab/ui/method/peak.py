@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from peft_lab.runs.same import knobs_read
 from peft_lab.runs.spec import RunSpec
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.method.sections import settings
-from peft_lab.ui.method.sections.memory import ask_step, step_now
+from peft_lab.ui.method.sections.memory import ask_step, batch_words, step_now
 from peft_lab.ui.runs.shown import last_finished, short_id, shown_run
 from peft_lab.units import Finding, Source, size
 from peft_lab.workers.pool import get_pool
@@ -70,7 +69,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
     if measured is not None:
         identity, spec, memory = measured
         if expected.spec is None or alike(spec, expected.spec):
-            size_of = f"{_batch(memory)}, " if "rows" in memory else ""
+            size_of = f"{batch_words(memory)}, " if "rows" in memory else ""
             found = Finding(memory["peak_bytes"], "bytes", Source.MEASURED)
             return Peak(found, f"{size_of}run {short_id(identity)}")
         beside = f"; {size(memory['peak_bytes'])} measured with other settings"
@@ -83,21 +82,12 @@ def peak(choice: Choice, expected: Expected) -> Peak:
     except PeftLabError as error:
         return Peak(None, f"Cannot be simulated: {error}")
     if expected.spec is not None:
-        total, batch = answer
-        return Peak(Finding(total, "bytes", Source.SIMULATED), _batch(batch) + beside)
+        simulated, batch = answer
+        return Peak(Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside)
     step = step_now(choice)
     each = "positions" if choice.entry.kind == "vision" else "tokens"
     note = f"batch of {step.setting.batch} × {step.setting.seq} {each} in {step.dtype}"
     return Peak(Finding(answer.peak_bytes, "bytes", Source.SIMULATED), note)
-
-
-def _batch(found: Mapping[str, Any]) -> str:
-    if "image" in found:
-        _, height, width = found["image"]
-        return f"{found['rows']} images of {width} × {height} pixels"
-    if found.get("apart"):
-        return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
-    return f"batch of {found['rows']} × {found['length']} tokens"
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from peft_lab.methods import get_method
 from peft_lab.plan import ranking
 from peft_lab.plan.moments import AWAY, KEPT, KINDS, Drawn
 from peft_lab.plan.ranking import Planned
-from peft_lab.plan.verdict import uncounted, unmeasured
+from peft_lab.plan.verdict import ORDER, uncounted, unmeasured
 from peft_lab.plan.wanted import HOUR, Wanted
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
@@ -93,7 +93,7 @@ def table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
     with st.container(key="plans"):
         st.markdown(f"### Plans that fit, {order} {figures.badge('simulated')}")
         figures.table(heads, rows, numeric=(2, 3), fold=True)
-    st.caption(f"Batch size × passes that make an update. {ranking.ORDER}")
+    st.caption(f"Batch size × passes that make an update. {ORDER}")
     situation = wanted.situation()
     if unsure := unmeasured(situation.shape):
         st.caption(unsure)

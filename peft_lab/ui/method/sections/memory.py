@@ -18,12 +18,14 @@ from peft_lab.memory.setting import Setting
 from peft_lab.memory.simulate import memory_of
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import store
-from peft_lab.runs.spec import BATCH
+from peft_lab.runs.expected import step_ahead
+from peft_lab.runs.spec import BATCH, RunSpec
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.sections import settings
 from peft_lab.ui.method.sections.live import beside_simulation
 from peft_lab.ui.runs.shown import last_finished, short_id
 from peft_lab.workers.pool import get_pool
@@ -31,17 +33,33 @@ from peft_lab.workers.pool import get_pool
 FULL = "full"
 DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
 UNLIMITED = 131_072  # tokens of a row, where a model has no fixed number of positions
+NEXT = "next"
+STEPS = {NEXT: "That of your next run", "own": "Another"}
 DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 
 def memory(choice: Choice) -> None:
-    step = _controls(choice)
-    asked = {choice.spec.title: ask_step(step)}
-    if choice.spec.slug != FULL:
-        asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
+    run = _next_run(choice)
+    ahead = run is not None and _pick(st, choice.spec.slug, "m-step", "Step", STEPS) == NEXT
+    asked: dict[str, Future[Any]]
+    if run is not None and ahead:
+        data = run.to_dict()
+        asked = {choice.spec.title: get_pool().submit(0, step_ahead, data)}
+        if choice.spec.slug != FULL:
+            full = {**data, "method": FULL, "values": {}}
+            asked["Full fine-tuning"] = get_pool().submit(0, step_ahead, full)
+    else:
+        step = _controls(choice)
+        asked = {choice.spec.title: ask_step(step)}
+        if choice.spec.slug != FULL:
+            asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
     open_ = [future for future in asked.values() if is_open(future)]
     come_back(open_)
-    found = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
+    answers = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
+    found = {name: answer[0] if ahead else answer for name, answer in answers.items()}
+    if ahead and answers:
+        batch = batch_words(next(iter(answers.values()))[1])
+        st.markdown(f"Your next run measures this step: {batch}, as in the headline. Choose another above.")
     if not found:
         st.markdown("Simulating a step…" if open_ else "")
         return
@@ -57,15 +75,38 @@ def memory(choice: Choice) -> None:
         st.caption(
             "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
         )
-    _measured(choice)
+    _measured(choice, common=not ahead)
 
 
-def _measured(choice: Choice) -> None:
-    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step."""
+def _next_run(choice: Choice) -> RunSpec | None:
+    """What Train would train, whose step the headline shows; ``None`` where nothing can be trained."""
+    try:
+        return settings.planned(choice) if choice.valid else None
+    except PeftLabError:
+        return None
+
+
+def batch_words(found: Mapping[str, Any]) -> str:
+    """Return the size of a run's batch in words."""
+    if "image" in found:
+        _, height, width = found["image"]
+        return f"{found['rows']} images of {width} × {height} pixels"
+    if found.get("apart"):
+        return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
+    return f"batch of {found['rows']} × {found['length']} tokens"
+
+
+def _measured(choice: Choice, common: bool) -> None:
+    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step.
+
+    ``common``: whether the bars above it are of a step as trainings commonly are, not of a run.
+    """
     line = last_finished(choice)
     if line is None:
         return
     beside_simulation(store.get(line.id), f"#### A step from a run: {short_id(line.id)}")
+    if not common:
+        return
     practice = "adapters in float32, full fine-tuning with optimizer states in the base's precision"
     here = "Runs here keep the trained parameters in the base's precision with float32 copies beside them"
     if choice.entry.kind == "vision":
@@ -159,7 +200,7 @@ def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
     return get_pool().submit(urgency, memory_of, step)
 
 
-def _answer(future: Future[Simulation]) -> Simulation | None:
+def _answer(future: Future[Any]) -> Any:
     if is_open(future):
         return None
     try:
