@@ -233,6 +233,7 @@ def test_a_step_on_rewards_is_on_every_answer_and_says_what_is_in_no_figure() ->
     assert (plan.group, plan.batch * plan.accumulate) == (64, 1_024)
     assert plan.settings["steps"].value == epochs * 469
     step = Step(plan.batch, plan.checkpointing, 0, 1, plan.optimizer, plan.dtype, "none", loss=plan.loss)
+    step = replace(step, accumulate=plan.accumulate)
     tokens = epochs * 7_500 * 64 * asked.seq
     assert plan.seconds == duration.seconds(
         asked.shape, "lora", plan.values, step, asked.seq, asked.device, 1, tokens
