@@ -66,11 +66,11 @@ further: $(VENV)/.dev trackers
 	$(PY) $(PAIR) --ignore tests/browser -m further
 	$(PY) $(PAIR) tests/browser -m further
 
-# A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/tracking/requirements.txt).
+# A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/runs/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made
-$(VENV)-trackers/.made: tests/tracking/requirements.txt | $(PY)
+$(VENV)-trackers/.made: tests/runs/tracking/requirements.txt | $(PY)
 	rm -rf $(VENV)-trackers
-	$(PIP) install -q --no-deps --target $(VENV)-trackers -r tests/tracking/requirements.txt
+	$(PIP) install -q --no-deps --target $(VENV)-trackers -r tests/runs/tracking/requirements.txt
 	@touch $@
 
 # Both ends of every range in requirements.txt: the oldest releases it allows, and what a plain install gets today (tools/ends.py).
@@ -86,8 +86,8 @@ types: $(VENV)/.dev
 	$(PY) -m mypy --num-workers 2
 
 # What the smallest change may break far from where it is: names, imports, words, what is shown to whom.
-READ := $(addprefix tests/,test_house.py test_docstrings.py test_setup.py test_places.py test_palette.py test_words.py \
-	test_references.py ui/test_foreign.py ui/test_sources.py classmode/test_strangers.py)
+READ := $(addprefix tests/,test_house.py test_docstrings.py test_setup.py test_places.py core/test_palette.py test_words.py \
+	core/test_references.py ui/test_foreign.py ui/test_sources.py classroom/test_strangers.py)
 house: lint types
 	$(PY) $(PAIR) -q -m "not slow and not further" $(READ)
 

@@ -8,9 +8,10 @@ import sys
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
 from peft_lab.ui import pages, shell
-from peft_lab.ui.server import assets, ending, guard
+from peft_lab.ui.server import app as assets
+from peft_lab.ui.server import guard
 from peft_lab.ui.shell import dress, first
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
@@ -19,8 +20,8 @@ else:
     try:
         app = st.App(
             pages.MAIN,
-            middleware=guard.middleware() + assets.middleware() + dress.middleware(),
-            lifespan=ending.in_order(first.ready),
+            middleware=guard.middleware() + assets.asset_middleware() + dress.middleware(),
+            lifespan=assets.ended_in_order(first.ready),
         )
     except (
         PeftLabError

@@ -14,7 +14,7 @@ import sys
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.frame_cost import KINDS, share_of_a_core, traced
-from peft_lab.living.bundle import module
+from peft_lab.drawing.living import living_module
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled
 
 FRAMES = 240
@@ -62,7 +62,7 @@ def measure(browser: Browser, page: Page, act: str) -> tuple[float, float, dict[
 def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
-        print(f"module {len(module().encode()):,} bytes; {browser.version}, software rendering")
+        print(f"module {len(living_module().encode()):,} bytes; {browser.version}, software rendering")
         print(f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores")
         kinds = " | ".join(KINDS)
         print(f"| width | what | p50 (ms) | p95 (ms) | CPU a frame (ms): {kinds} | together |")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 
 CASES = (

@@ -18,11 +18,11 @@ from dataclasses import replace
 
 from playwright.sync_api import Page, sync_playwright
 
-from peft_lab import units
-from peft_lab.choose.recommend import recommend
-from peft_lab.choose.room import room_of
-from peft_lab.choose.situation import Situation
-from peft_lab.memory.devices import get_device
+from peft_lab.advise.recommend import recommend
+from peft_lab.advise.room import room_of
+from peft_lab.advise.situation import Situation
+from peft_lab.core import units
+from peft_lab.engine.devices import get_device
 from peft_lab.models.catalogue import get_model
 from tests.browser.driver import CHROMIUM_FLAGS, chromium_path, settled
 

@@ -21,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peft_lab.clinic import reading, reliability
-from peft_lab.clinic.diagnose import SUSPECTED, Diagnosis, diagnose
-from peft_lab.clinic.reliability import TENTHS, tenth
+from peft_lab.interview.clinic import diagnose, reading
+from peft_lab.interview.clinic.diagnose import SUSPECTED, TENTHS, Diagnosis, tenth
+from peft_lab.interview.clinic.diagnose import diagnose as diagnose_diagnose
 from tools.clinic_made.faults import NEEDS, SPOILS
 from tools.clinic_made.runs import Ran, run, write_log
 from tools.clinic_made.setup import ENCODER, TARGETS, TINY, WRITER, Setup
@@ -123,7 +123,7 @@ def given(folder: Path) -> Diagnosis:
             material = reading.with_log(material, name, (folder / name).read_bytes())
     if reading.WEIGHTS in names:
         material = reading.with_adapter(material, reading.files_of(folder))
-    return diagnose(material)
+    return diagnose_diagnose(material)
 
 
 def measure(*folders: Path, model: str = "") -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _measured(folders: list[Path], write: bool) -> None:
                 kept = {name: found.get(name, 0) for name in ("mutants", "healthy")} | {
                     "tenths": found["tenths"]
                 }
-                reliability.FILE.write_text(json.dumps(kept) + "\n", "utf-8")
+                diagnose.RELIABILITY_FILE.write_text(json.dumps(kept) + "\n", "utf-8")
         for name, words in (
             ("first", "first"),
             ("three", "among the first three"),

@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 
-from peft_lab.counting.count import count
+from peft_lab.methods.counting.count import count
 from peft_lab.workers.inspector import Inspector
 
 MODELS = ("minilm-l6", "smollm2-135m", "gpt2", "llama-3.2-3b", "llama-3.1-8b", "llama-3.1-70b")

@@ -16,12 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peft_lab.assets import store as assets
 from peft_lab.methods import all_methods
-from peft_lab.queue import calibrating
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import forecast, said, store
-from peft_lab.runs.run_work import run_work
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import calibrating, forecast, said, store
+from peft_lab.runs.forecast import run_work
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.workers import processes
 from peft_lab.workers.pool import get_pool
@@ -95,5 +94,5 @@ def _measured(run: store.Run) -> str:
 
 
 if __name__ == "__main__":
-    print(f"{said.where()}")
+    print(f"{said.forecasts_file()}")
     main()

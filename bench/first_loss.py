@@ -12,11 +12,11 @@ import argparse
 import json
 import statistics
 
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import following, store
+from peft_lab.runs import recording, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 
-STEPS = following.TRACKED_STEP + 2
+STEPS = recording.TRACKED_STEP + 2
 CASES = (
     ("minilm-l6", "sentiment", "lora"),
     ("smollm2-135m", "json", "lora"),

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peft_lab import published
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import published
 
 _CLOSE, _MEDIAN = 5.0, 2.0
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from peft_lab.plan import ranking
-from peft_lab.plan.wanted import Wanted
+from peft_lab.advise.plans import ranking
+from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.workers.pool import get_pool
 
 ASKED = {

@@ -16,7 +16,7 @@ from typing import Any
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
-from peft_lab.tasks import get_task
+from peft_lab.training.tasks import get_task
 
 Key = tuple[str, int, int, int]
 
@@ -36,7 +36,7 @@ def score(model: str, task: str, slug: str, seed: int, steps: int, rows: int) ->
     import torch
 
     from peft_lab.runs import course
-    from peft_lab.training.precision import Masters
+    from peft_lab.training.step import Masters
 
     torch.set_num_threads(1)
     trains = slug != "base"

@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from peft_lab.memory.build import Blueprint
-from peft_lab.memory.setting import Setting
+from peft_lab.advise.plans.loop import end
+from peft_lab.engine.build import Blueprint
+from peft_lab.engine.request import Setting
+from peft_lab.engine.sharding.how import Sharding
 from peft_lab.methods import get_method
-from peft_lab.plan.spread import end
-from peft_lab.sharding.how import Sharding
 
 LAYERS, BATCH, SEQ = 7, 2, 96
 REST = 0.02  # seconds
@@ -184,13 +184,14 @@ def _peak(case: Case) -> int:
     import torch
     from torch.distributed.device_mesh import init_device_mesh
 
-    from peft_lab.memory import build, optimizers, step
-    from peft_lab.memory.account import timeline
-    from peft_lab.memory.running import Stage
-    from peft_lab.memory.tracker import Recorder, recording
-    from peft_lab.sharding import tensor, watch, wrap
-    from peft_lab.sharding.result import SHARDED_PARTS
-    from peft_lab.sharding.simulate import schedule
+    from peft_lab.engine import build, step
+    from peft_lab.engine import step as optimizers
+    from peft_lab.engine.account import timeline
+    from peft_lab.engine.running import Stage
+    from peft_lab.engine.sharding import tensor, watch, wrap
+    from peft_lab.engine.sharding.result import SHARDED_PARTS
+    from peft_lab.engine.sharding.simulate import schedule
+    from peft_lab.engine.tracker import Recorder, recording
 
     mesh = init_device_mesh("cpu", (case.how.devices,))
     plan = blueprint(case)
@@ -213,7 +214,7 @@ def _peak(case: Case) -> int:
     with watch.following(recorder):
         subject = build.make_subject(model, plan, recorder, LAYERS, split)
         del model
-        optimizer = optimizers.make("adamw", subject.model, False)
+        optimizer = optimizers.make_optimizer("adamw", subject.model, False)
         with (
             _resting() if case.how.runs == "tp" else nullcontext(),
             recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder),
@@ -249,7 +250,7 @@ def measured(asked: list[Case], devices: int, expected: list[int]) -> list[list[
 
 def simulated(case: Case) -> int:
     """The fullest process's peak in bytes."""
-    from peft_lab.sharding.simulate import simulate_blueprint
+    from peft_lab.engine.sharding.simulate import simulate_blueprint
 
     return simulate_blueprint(
         blueprint(case), setting(case.packed), case.how, "llama", case.method

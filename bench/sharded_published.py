@@ -9,12 +9,11 @@ import argparse
 import json
 from typing import Any
 
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import blueprint_of
-from peft_lab.sharding.how import Sharding
-from peft_lab.sharding.published import published
-from peft_lab.sharding.simulate import simulate_blueprint
+from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.sharding.how import Sharding
+from peft_lab.engine.sharding.published import published
+from peft_lab.engine.sharding.simulate import simulate_blueprint
+from peft_lab.engine.simulate import blueprint_of
 
 
 def predict(row: dict[str, Any]) -> tuple[int, int]:

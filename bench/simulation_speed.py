@@ -17,9 +17,8 @@ from concurrent.futures import wait
 
 import psutil
 
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import memory_of
+from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.workers.inspector import Inspector

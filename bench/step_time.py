@@ -19,11 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from peft_lab import published
-from peft_lab.memory.work import Op, Piece, Work
-from peft_lab.timing import fitted, protocol
-from peft_lab.timing.fitting import Measured, fit, plain
-from peft_lab.timing.kernels import CONSTANTS, Speed, Table
+from peft_lab.engine import published
+from peft_lab.engine.timing import fitted
+from peft_lab.engine.timing.fitted import Measured, fit, plain
+from peft_lab.engine.timing.kernels import CONSTANTS, Speed, Table
+from peft_lab.engine.work import Op, Piece, Work
 
 WORK = Path(__file__).with_name("step_work.json.gz")
 PACKAGES = ("torch", "transformers", "peft")
@@ -59,7 +59,7 @@ def trace_all() -> None:
     """Trace every row and write the file."""
     rows = {}
     for experiment in published.rows():
-        rows[experiment] = [flat(work) for work in protocol.traced(experiment)]
+        rows[experiment] = [flat(work) for work in fitted.traced_protocol(experiment)]
         print(experiment, file=sys.stderr, flush=True)
     content = {"packages": {name: metadata.version(name) for name in PACKAGES}, "rows": rows}
     WORK.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
@@ -71,7 +71,7 @@ def measured() -> Mapping[str, Measured]:
     kept = json.loads(gzip.decompress(WORK.read_bytes()))["rows"]
     return {
         experiment: Measured(
-            tuple(Table(read(work)) for work in kept[experiment]), protocol.WEIGHTS, row.step_seconds
+            tuple(Table(read(work)) for work in kept[experiment]), fitted.WEIGHTS, row.step_seconds
         )
         for experiment, row in published.rows().items()
     }

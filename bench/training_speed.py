@@ -84,12 +84,9 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def _contend(given: argparse.Namespace) -> dict[str, Any]:
-    from peft_lab.assets.store import home
+    from peft_lab.models.assets.store import home
     from peft_lab.runs.spec import RunRequest
-    from peft_lab.workers import (
-        processes,
-        quiet,  # noqa: F401
-    )
+    from peft_lab.workers import processes
 
     processes.settle_child(str(home()))
     spec = RunRequest(
@@ -124,12 +121,12 @@ def _trainer(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
         TrainingArguments,
     )
 
-    from peft_lab import machine
+    from peft_lab.core import machine
     from peft_lab.methods import get_method
     from peft_lab.models import loading
     from peft_lab.runs import course
     from peft_lab.training import batches
-    from peft_lab.training.schedule import rate_at
+    from peft_lab.training.step import rate_at
 
     task, method = spec.task_object(), get_method(spec.method)
     labels = len(task.labels) if task.kind == "classification" else None
@@ -193,7 +190,7 @@ def _held_out(model: Any, spec: Any, rows: int) -> float:
     """Mean loss on held-out rows, in float32 for every contender."""
     import torch
 
-    from peft_lab import machine
+    from peft_lab.core import machine
     from peft_lab.models import loading
     from peft_lab.training import batches
 

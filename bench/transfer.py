@@ -17,17 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.step_time import flat, read
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import blueprint_of, simulate_blueprint
+from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.simulate import blueprint_of, simulate_blueprint
+from peft_lab.engine.timing import estimate, fitted
+from peft_lab.engine.timing.fitted import others
+from peft_lab.engine.timing.kernels import Speed, sheet
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
-from peft_lab.timing import estimate, fitted
-from peft_lab.timing.kernels import Speed
-from peft_lab.timing.others import others
-from peft_lab.timing.sheets import sheet
-from peft_lab.training.precision import cast_added
+from peft_lab.training.step import cast_added
 
 WORK = Path(__file__).with_name("transfer_work.json.gz")
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
-from peft_lab.assets import store as assets
-from peft_lab.errors import AssetError, RunError
+from peft_lab.core.errors import AssetError, RunError
+from peft_lab.models.assets import store as assets
 from peft_lab.runs import store
 
 T = TypeVar("T")
@@ -34,18 +34,18 @@ settings.load_profile("lab")
 # worker that meets one of them last works on alone. The order is rough; ``--durations`` on a quiet machine tells it.
 LONGEST = (
     "ui/test_pages.py",
-    "export/test_script.py",
+    "takeaway/test_script.py",
     "atlas/test_counted.py",
     "methods/test_contract.py",
     "ui/test_memory_page.py",
     "runs/test_queue.py",
     "runs/test_going_on.py",
     "runs/test_training.py",
-    "memory/test_simulate.py",
-    "counting/test_count.py",
+    "engine/test_simulate.py",
+    "methods/counting/test_count.py",
     "ui/test_lab_addresses.py",
     "drawing/test_layout.py",
-    "published/test_counts.py",
+    "engine/published/test_counts.py",
     "drawing/test_mixtures.py",
     "ui/test_take_away.py",
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import errors
+from peft_lab.core import errors
 
 ROOT = Path(__file__).parents[1] / "peft_lab"
 PACKAGES = (

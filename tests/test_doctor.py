@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import doctor, machine
-from peft_lab.assets import store as assets
+from peft_lab.cli import machine
+from peft_lab.core import machine as machine_module
+from peft_lab.models.assets import store as assets
 
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, object]:
-    return doctor.examine()
+    return machine.examine()
 
 
 def test_the_report_has_the_agreed_keys_and_is_json(report: dict[str, object]) -> None:
@@ -31,7 +32,7 @@ def test_this_environment_passes(report: dict[str, list[dict[str, object]]]) -> 
 
 
 def test_packages_are_those_required(report: dict[str, dict[str, str]]) -> None:
-    assert set(report["packages"]) == set(doctor.requirements()) >= {"torch", "peft", "streamlit"}
+    assert set(report["packages"]) == set(machine.requirements()) >= {"torch", "peft", "streamlit"}
     assert all(report["packages"].values())
 
 
@@ -40,14 +41,14 @@ def test_requirements_are_read_without_comments(tmp_path: Path, monkeypatch: pyt
     listed.write_text(
         "# a note\n\nscikit-learn>=1.7,<2 # why\ntorch>=2.9\nno-such>=1; sys_platform == 'nowhere' # not here\n"
     )
-    monkeypatch.setattr(doctor, "REQUIREMENTS", listed)
-    assert doctor.requirements() == {"scikit-learn": ">=1.7,<2", "torch": ">=2.9"}
+    monkeypatch.setattr(machine, "REQUIREMENTS", listed)
+    assert machine.requirements() == {"scikit-learn": ">=1.7,<2", "torch": ">=2.9"}
 
 
 def _look(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, object]:
     """The one check, without the slow ones."""
-    monkeypatch.setattr(doctor, "_quantise", lambda: (True, "not looked at"))
-    return next(check for check in doctor.examine()["checks"] if check["name"] == name)
+    monkeypatch.setattr(machine, "_quantise", lambda: (True, "not looked at"))
+    return next(check for check in machine.examine()["checks"] if check["name"] == name)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_wrong_and_missing_packages_are_named(
 ) -> None:
     listed = tmp_path / "requirements.txt"
     listed.write_text(f"{line}\n")
-    monkeypatch.setattr(doctor, "REQUIREMENTS", listed)
+    monkeypatch.setattr(machine, "REQUIREMENTS", listed)
     check = _look(monkeypatch, "Packages")
     assert not check["ok"]
     assert complaint in str(check["detail"])
@@ -82,7 +83,7 @@ def test_a_home_that_is_a_file_is_reported(own_home: Path, monkeypatch: pytest.M
 
 
 def test_too_little_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_memory", lambda: {"total_bytes": 8, "available_bytes": -1})
+    monkeypatch.setattr(machine, "_memory", lambda: {"total_bytes": 8, "available_bytes": -1})
     assert not _look(monkeypatch, "Memory")["ok"]
 
 
@@ -90,13 +91,13 @@ def test_what_a_check_raises_is_its_finding() -> None:
     def broken() -> tuple[bool, str]:
         raise OSError("library not found")
 
-    assert doctor._check("x", broken) == {"name": "x", "ok": False, "detail": "OSError: library not found"}
+    assert machine._check("x", broken) == {"name": "x", "ok": False, "detail": "OSError: library not found"}
 
 
 def test_processor_features_are_read_from_the_list(tmp_path: Path) -> None:
     listed = tmp_path / "cpuinfo"
     listed.write_text("processor: 0\nflags\t\t: fpu avx2 avx512_bf16 other\nflags : none\n")
-    assert machine.cpu_features(listed) == ["avx2", "avx512_bf16"]
+    assert machine_module.cpu_features(listed) == ["avx2", "avx512_bf16"]
     listed.write_text("Features\t: fp asimd bf16\n")
-    assert machine.cpu_features(listed) == ["asimd", "bf16"]
-    assert machine.cpu_features(tmp_path / "absent") == []
+    assert machine_module.cpu_features(listed) == ["asimd", "bf16"]
+    assert machine_module.cpu_features(tmp_path / "absent") == []

@@ -15,9 +15,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import peft_lab
+from peft_lab.cli.machine import requirements
 from peft_lab.cli.start import app_script
-from peft_lab.doctor import requirements
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,7 +74,7 @@ def test_an_installed_copy_starts_its_own_app(wheel: Path, tmp_path: Path) -> No
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = """if True:
         from peft_lab.cli.start import app_script
-        from peft_lab.doctor import requirements
+        from peft_lab.cli.machine import requirements
         print(app_script(), len(requirements()))
         """
     done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab import references
+from peft_lab.core import references
 
 ROOT = Path(__file__).parents[1]
 PAPERS = {name: text for name, text in vars(references).items() if name.isupper() and "arXiv:" in str(text)}

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from peft_lab.assets.store import ASSETS
-from peft_lab.doctor import requirements
+from peft_lab.cli.machine import requirements
+from peft_lab.models.assets.store import ASSETS
 from tests.conftest import LONGEST, missing
 
 ROOT = Path(__file__).parents[1]

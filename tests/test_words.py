@@ -117,7 +117,7 @@ def _all_texts() -> list[tuple[str, str]]:
         for path in sorted(place.rglob("*.py")):
             where = str(path.relative_to(ROOT))
             found += [(f"{where}:{line}", text) for line, text in _texts(ast.parse(path.read_text("utf-8")))]
-    kept = json.loads((ROOT / "peft_lab/claims/found.json").read_text("utf-8"))["found"]
+    kept = json.loads((ROOT / "peft_lab/interview/claims/found.json").read_text("utf-8"))["found"]
     found += [
         (f"found.json: {name}", one[part]) for name, one in kept.items() for part in ("found", "why", "cited")
     ]

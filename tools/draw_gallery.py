@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from peft_lab import palette
-from peft_lab.drawing import draw_block
-from peft_lab.errors import PeftLabError
+from peft_lab.core import palette
+from peft_lab.core.errors import PeftLabError
+from peft_lab.drawing.block import draw_block
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
 

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m tools.make_clinic [FAULT...]
 
-Writes ``peft_lab/clinic/shown/FAULT.json``. What a case shows is what the run left: the config, the training arguments,
-the losses, the console's last lines, and where the fault is one of use, outputs. Commit them.
+Writes ``peft_lab/interview/clinic/shown/FAULT.json``. What a case shows is what the run left: the config, the
+training arguments, the losses, the console's last lines, and where the fault is one of use, outputs. Commit them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from peft_lab.clinic import cases
-from peft_lab.compare.machine import describe
+from peft_lab.interview.clinic import cases
 from peft_lab.models import loading
-from peft_lab.runs.versions import PACKAGES
+from peft_lab.runs.record import PACKAGES
+from peft_lab.studies.compare.plan import describe_machine
 from peft_lab.training.batches import render
 from tools.clinic_made.faults import NEEDS, SPOILS
 from tools.clinic_made.in_use import USED, loss_of, prepared
@@ -78,8 +78,7 @@ def shown(ran: Ran, outputs: list[list[str]]) -> dict[str, Any]:
 
 def tensors_of(folder: Path) -> list[list[Any]]:
     """The first tensors of the file and their largest entries, and how many there are."""
-    from peft_lab.clinic.reading import WEIGHTS
-    from peft_lab.clinic.tensors import read_tensors
+    from peft_lab.interview.clinic.reading import WEIGHTS, read_tensors
 
     file = folder / WEIGHTS
     if not file.exists():
@@ -131,7 +130,7 @@ def used(fault: str, work: Path) -> dict[str, Any]:
 def stamp() -> dict[str, Any]:
     return {
         "made": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": describe(),
+        "machine": describe_machine(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 

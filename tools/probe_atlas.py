@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from peft_lab.atlas import entries, probes
+from peft_lab.atlas import entries, rows
 from tools.atlas_probe import cells, costs, picture
 
 PACKAGES = ("peft", "torch", "transformers", "bitsandbytes")
@@ -32,7 +32,7 @@ SECONDS, STARTING = 240.0, 360.0  # of one answer, on a busy machine; and before
 #: Besides the capabilities: what ΔW is, and what a step needs and takes.
 EXTRAS = {"picture": picture.run, "costs": costs.run}
 PRELOADED = [
-    "peft_lab.workers.quiet", "torch", "peft", "bitsandbytes", "transformers.models.llama.modeling_llama",
+    "peft_lab.core.quiet", "torch", "peft", "bitsandbytes", "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert", "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.t5.modeling_t5", "transformers.models.mixtral.modeling_mixtral",
     "transformers.integrations.bitsandbytes", "transformers.quantizers.quantizer_bnb_4bit", "tools.atlas_probe.cells",
@@ -42,7 +42,7 @@ PRELOADED = [
 def _child(pipe: Connection, names: list[str], cell: str) -> None:
     import warnings
 
-    from peft_lab.workers import quiet  # noqa: F401
+    from peft_lab.core import quiet  # noqa: F401
 
     warnings.filterwarnings("ignore")
     for name in names:
@@ -115,7 +115,7 @@ def main() -> None:
         print(line)
 
 
-def stored(file: Path = probes.FILE) -> dict[str, Any]:
+def stored(file: Path = rows.PROBES_FILE) -> dict[str, Any]:
     """The stored answers, without those about types that are no more."""
     kept: dict[str, Any] = (
         json.loads(file.read_text("utf-8")) if file.exists() else {"versions": {}, "found": {}}
@@ -125,7 +125,7 @@ def stored(file: Path = probes.FILE) -> dict[str, Any]:
 
 
 def keep(
-    versions: dict[str, str], name: str, cell: str, answer: dict[str, Any], file: Path = probes.FILE
+    versions: dict[str, str], name: str, cell: str, answer: dict[str, Any], file: Path = rows.PROBES_FILE
 ) -> None:
     """Store one answer at once, beside what another run of this tool may have stored meanwhile."""
     with FileLock(Path(tempfile.gettempdir()) / "peft-lab-probed.lock"):
@@ -134,7 +134,7 @@ def keep(
         write(versions, found, file)
 
 
-def write(versions: dict[str, str], found: dict[str, Any], file: Path = probes.FILE) -> None:
+def write(versions: dict[str, str], found: dict[str, Any], file: Path = rows.PROBES_FILE) -> None:
     """Store the answers, types in the atlas's order, one answer a line."""
     rows = []
     for name in entries():

@@ -3,8 +3,8 @@
     python -m tools.record_trajectories [--steps N] [--share PART] [NAME ...]
 
 Each run is kept in ``PEFT_LAB_HOME/runs`` like any other; its ``trajectory.json`` is copied to
-``peft_lab/trajectory/data/<name>.json``. A name is a method, on the model that its page begins with, or a method, a
-dot, and another model.
+``peft_lab/drawing/trajectory/data/<name>.json``. A name is a method, on the model that its page begins with, or a
+method, a dot, and another model.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import shutil
 import sys
 import time
 
-from peft_lab.queue import ending
-from peft_lab.runs import kept, store, training
+from peft_lab.drawing.trajectory.format import FILE_BYTES, SHIPPED_DATA, Budget
+from peft_lab.runs import ending, kept, store, training
 from peft_lab.runs.spec import STEPS, RunRequest
-from peft_lab.trajectory.format import FILE_BYTES
-from peft_lab.trajectory.shipped import DATA
-from peft_lab.trajectory.states import Budget
 
 ENCODER, DECODER, IMAGES = ("minilm-l6", "sentiment"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
 RUNS = {
@@ -42,12 +39,12 @@ def record(name: str, steps: int, share: float | None) -> int:
     run = store.create(RunRequest(model, slug, task, steps=steps, eval_rows=SCORED).complete())
     run.log.emit("queued")
     run.log.emit("starting")
-    ending.end(run, *training.train(run, Budget(share)))
+    ending.end_run(run, *training.train(run, Budget(share)))
     found = run.trajectory()
     if found is None or not found.ended:
         raise SystemExit(f"{name}: {run.view().message or 'nothing was recorded'}")
-    DATA.mkdir(exist_ok=True)
-    target = DATA / f"{name}.json"
+    SHIPPED_DATA.mkdir(exist_ok=True)
+    target = SHIPPED_DATA / f"{name}.json"
     shutil.copyfile(run.folder / kept.TRAJECTORY, target)
     size = target.stat().st_size
     if size > FILE_BYTES:

@@ -19,21 +19,18 @@ from pathlib import Path
 
 import yaml
 
-from peft_lab.choose import kept
-from peft_lab.choose.cited import MANY_ROWS
-from peft_lab.choose.examples import EXAMPLES
-from peft_lab.choose.flips import flips
-from peft_lab.choose.reach import reach
-from peft_lab.choose.reading import parse
-from peft_lab.choose.recommend import recommend
-from peft_lab.choose.room import Room
-from peft_lab.choose.simulating import simulating
-from peft_lab.choose.situation import Situation
-from peft_lab.choose.tree import FEW_ROWS, places
-from peft_lab.memory.devices import devices
+from peft_lab.advise import simulating
+from peft_lab.advise.cited import MANY_ROWS
+from peft_lab.advise.flips import flips
+from peft_lab.advise.recommend import reach, recommend
+from peft_lab.advise.room import Room
+from peft_lab.advise.simulating import simulating as simulating_simulating
+from peft_lab.advise.situation import Situation, parse
+from peft_lab.advise.tree import EXAMPLES, FEW_ROWS, places
+from peft_lab.engine.devices import devices
 from peft_lab.models.catalogue import readers_of_text
 
-TARGET = Path(kept.__file__).with_name(kept.FILE)
+TARGET = Path(simulating.__file__).with_name(simulating.SHIPPED_SIMULATIONS)
 USUAL = Situation()
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 #: Rows that answer the tree's question in each way, and longer rows than usual: between two that ship most steps need
@@ -46,7 +43,7 @@ Task = tuple[Situation, Callable[[Situation], str]]
 
 def asking(situation: Situation) -> Room:
     """A room that simulates all it is asked for, so that what ships does not hang on what was known before."""
-    return Room(situation, simulating)
+    return Room(situation, simulating_simulating)
 
 
 def clicked() -> list[Situation]:
@@ -86,7 +83,7 @@ def _found(situation: Situation) -> str:
 
 def _done(tasks: list[Task]) -> tuple[list[str], dict[str, int]]:
     """A line for each task, and every simulation that was asked for."""
-    with kept.watching() as asked:
+    with simulating.watching() as asked:
         lines = [f"{at.model} on {at.device}: {do(at)}" for at, do in tasks]
     return lines, asked
 
@@ -113,7 +110,7 @@ def main() -> None:
     if asked.all:
         target.unlink(missing_ok=True)
         if target == TARGET:
-            kept.simulations.cache_clear()  # they were read to know what ships
+            simulating.shipped_simulations.cache_clear()  # they were read to know what ships
     if asked.files:
         scenarios = yaml.safe_load(asked.files[0].read_text("utf-8"))
         _beside(target)
@@ -121,7 +118,7 @@ def main() -> None:
         tasks: list[Task] = [(parse(each)[0], _advised) for each in answers]
     else:
         tasks = shipped()
-    known = dict(kept.simulations())
+    known = dict(simulating.shipped_simulations())
     groups: dict[str, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task[0].model, []).append(task)
@@ -136,16 +133,16 @@ def main() -> None:
     _write(target, _new(found) if asked.files else found)
 
 
-SHIPPED = frozenset(kept.simulations())
+SHIPPED = frozenset(simulating.shipped_simulations())
 
 
 def _beside(target: Path) -> None:
     """What the tests' file holds already is not run again."""
     known = {
-        **kept.simulations(),
+        **simulating.shipped_simulations(),
         **(json.loads(target.read_text("utf-8"))["bytes"] if target.is_file() else {}),
     }
-    setattr(kept, "simulations", lambda: known)  # noqa: B010 (mypy refuses to assign to a function)
+    setattr(simulating, "shipped_simulations", lambda: known)  # noqa: B010 (mypy refuses to assign to a function)
 
 
 def _new(asked: dict[str, int]) -> dict[str, int]:

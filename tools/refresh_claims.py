@@ -10,10 +10,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from peft_lab.claims import all_claims, kept
-from peft_lab.compare import machine
+from peft_lab.interview.claims import all_claims, kept
+from peft_lab.studies.compare import plan
 
-TARGET = Path(kept.__file__).with_name(kept.FILE)
+TARGET = Path(kept.__file__).with_name(kept.KEPT_FILE)
 
 
 def main() -> None:
@@ -22,9 +22,9 @@ def main() -> None:
         if claim.needs == "torch":
             found[name] = asdict(claim.on())
             print(f"{name}: {found[name]['verdict']}: {found[name]['found']}")
-    here = machine.describe()
+    here = plan.describe_machine()
     content = {
-        "packages": kept.versions(),
+        "packages": kept.kept_versions(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{here['cores']} cores of {here['processor']} ({here['system']}, Python {here['python']})",
         "found": found,

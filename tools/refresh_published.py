@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_lab.published.rows import BENCHMARKS, METAMATH, RERUNS, Benchmark
+from peft_lab.engine.published.rows import BENCHMARKS, METAMATH, RERUNS, Benchmark
 
-SHIPPED = Path(__file__).parents[1] / "peft_lab/published"
+SHIPPED = Path(__file__).parents[1] / "peft_lab/engine/published"
 #: Of the training settings, those that a row keeps beside the learning rate.
 SETTINGS = (
     "compile", "use_gc", "optimizer_kwargs", "lr_scheduler", "use_amp", "autocast_adapter_dtype", "attn_implementation",

@@ -13,25 +13,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from peft_lab.claims.kept import versions
-from peft_lab.compare import machine
-from peft_lab.experiments import all_experiments, results
-from peft_lab.experiments.base import Experiment
-from peft_lab.queue.queue import get_queue
+from peft_lab.interview import since
+from peft_lab.interview.claims.kept import kept_versions
+from peft_lab.interview.since import all_discoveries
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from peft_lab.since import all_discoveries, seen
+from peft_lab.studies.compare import plan
+from peft_lab.studies.experiments import all_experiments, results
+from peft_lab.studies.experiments.base import Experiment
 
 
 def main(names: Sequence[str]) -> None:
     known = {experiment.id: experiment for experiment in all_experiments()}
     wanted = names or sorted({each.experiment for each in all_discoveries() if each.experiment})
     for name in wanted:
-        kept: dict[str, Any] = json.loads(seen.PATH.read_text("utf-8")) if seen.PATH.exists() else {}
+        kept: dict[str, Any] = (
+            json.loads(since.SEEN_FILE.read_text("utf-8")) if since.SEEN_FILE.exists() else {}
+        )
         kept[name] = _seen(known[name])
         print(f"{name}: {kept[name]['text']}", flush=True)
         content = {each: kept[each] for each in sorted(kept)}
-        seen.PATH.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        since.SEEN_FILE.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _seen(experiment: Experiment) -> dict[str, Any]:
@@ -56,13 +59,13 @@ def _seen(experiment: Experiment) -> dict[str, Any]:
         for arm, outcome in zip(experiment.arms, outcomes, strict=True)
     ]
     found = results.conclude(experiment, readings, outcomes)
-    here = machine.describe()
+    here = plan.describe_machine()
     return {
         "text": found.text,
         "holds": found.holds,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{here['cores']} cores of {here['processor']} ({here['system']}, Python {here['python']})",
-        "packages": versions(),
+        "packages": kept_versions(),
     }
 
 

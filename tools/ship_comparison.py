@@ -3,7 +3,8 @@
     python -m peft_lab compare --model minilm-l6 --task sentiment --seeds 0,1,2
     python -m tools.ship_comparison minilm-l6-sentiment-1a2b3c4d --note "two cores, nothing else running"
 
-Writes ``peft_lab/compare/shipped/<model>-<task>.json``; commit it. Without an id it lists the comparisons there are.
+Writes ``peft_lab/studies/compare/shipped/<model>-<task>.json``; commit it. Without an id it lists the comparisons
+there are.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import json
 import sys
 from pathlib import Path
 
-from peft_lab.compare import results, shipped, store
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
+from peft_lab.studies.compare import results, shipped, store
 
 TARGET = Path(shipped.__file__).parent / shipped.FOLDER
 

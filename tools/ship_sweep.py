@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m tools.ship_sweep FILE... --note "other work ran beside it" [--again 1]
 
-Writes ``peft_lab/sweep/rows.jsonl`` and ``about.json``; commit them. A training that stands in several files counts
-once. ``--again N`` makes the N quickest trainings of each model once more with the packages that are installed now, and
+Writes ``peft_lab/studies/shipped_sweep/rows.jsonl`` and ``about.json``; commit them. A training that stands in
+several files counts once. ``--again N`` makes the N quickest trainings of each model once more with the packages that
+are installed now, and
 ships nothing unless loss, metric and curve come out equal: so the versions that are noted are those that trained.
 Without a FILE it prints the table of best rates that stands in ``bench/RESULTS.md``.
 """
@@ -21,16 +22,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from peft_lab import machine
-from peft_lab.compare.machine import describe
-from peft_lab.errors import PeftLabError
-from peft_lab.runs.versions import PACKAGES
-from peft_lab.sweep import points, summary
-from peft_lab.sweep.points import FULL, LORA, Point, Sweep
-from peft_lab.tasks import get_task
+from peft_lab.core import machine
+from peft_lab.core.errors import PeftLabError
+from peft_lab.runs.record import PACKAGES
+from peft_lab.studies import shipped_sweep
+from peft_lab.studies.compare.plan import describe_machine
+from peft_lab.studies.shipped_sweep import FULL, LORA, Point, Sweep
+from peft_lab.training.tasks import get_task
 from tools import sweep
 
-FOLDER = Path(points.__file__).parent
+FOLDER = Path(shipped_sweep.__file__).parent
 #: Of a run's spec, what every training of a model and method has alike.
 _VARIED = ("model", "method", "task", "learning_rate", "head_learning_rate", "steps", "batch", "seed")
 _NAMES = tuple(sweep.Training.__dataclass_fields__)
@@ -72,7 +73,7 @@ def about(rows: Sequence[dict[str, Any]], again: int, note: str) -> dict[str, An
         "total": sum(1 for grid in sweep.GRIDS for _ in sweep.trainings(grid)),
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
         "note": note,
-        "machine": describe(),
+        "machine": describe_machine(),
         "device": machine.in_use().kind,
         "dtype": dtype,
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     parser.add_argument("--again", type=int, default=1, help="trainings of each model to repeat")
     asked = parser.parse_args(arguments)
     if not asked.files:
-        print(summary.table(points.shipped()))
+        print(shipped_sweep.rate_table(shipped_sweep.shipped_points()))
         return 0
     try:
         rows = union(file.read_text("utf-8") for file in asked.files)
@@ -135,8 +136,10 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     lines = (json.dumps(_row(point), allow_nan=False) for point in kept.points)
-    (folder / points.ROWS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    (folder / points.ABOUT).write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", "utf-8")
+    (folder / shipped_sweep.ROWS_FILE).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    (folder / shipped_sweep.ABOUT_FILE).write_text(
+        json.dumps(known, indent=1, allow_nan=False) + "\n", "utf-8"
+    )
     print(f"{len(kept.points)} of {known['total']} trainings, {known['again']} made again with equal figures")
     return 0
 

@@ -1,7 +1,7 @@
 """Simulate every published row again: ``python -m tools.simulate_published``.
 
-Writes ``peft_lab/published/simulated.json``, which the Memory page shows beside the published figures. The row that
-PEFT now runs in another way stays as ``tools.simulate_superseded`` found it.
+Writes ``peft_lab/engine/published/simulated.json``, which the Memory page shows beside the published figures. The row
+that PEFT now runs in another way stays as ``tools.simulate_superseded`` found it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from peft_lab import published
-from peft_lab.errors import PeftLabError
-from peft_lab.published import PublishedOutcome
+from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import published
+from peft_lab.engine.published import PublishedOutcome
 
 FILE = Path(published.__file__).parent / published.RESULTS
 PACKAGES = ("torch", "transformers", "peft")

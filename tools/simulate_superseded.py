@@ -3,7 +3,7 @@
 pip download --no-deps peft==0.20.0 && unzip -d OLD peft-0.20.0-*.whl && python -m tools.simulate_superseded OLD
 
 All but that layer is the installed PEFT; its adapters stay in 16 bits, as the row's own settings say. The outcome goes
-into ``peft_lab/published/simulated.json``, where ``tools.simulate_published`` leaves it as it is.
+into ``peft_lab/engine/published/simulated.json``, where ``tools.simulate_published`` leaves it as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from importlib import util
 from pathlib import Path
 
-from peft_lab import published
+from peft_lab.engine import published
 from tools.simulate_published import FILE
 
 LAYER = Path("peft/tuners/osf")
@@ -29,7 +29,7 @@ import json, sys
 from functools import partial
 import peft
 peft.get_peft_model = partial(peft.get_peft_model, autocast_adapter_dtype=False)
-from peft_lab import published
+from peft_lab.engine import published
 found = published.simulate(sys.argv[1], superseded=True)
 print(json.dumps([found.reserved_bytes, found.peak_bytes]))
 """

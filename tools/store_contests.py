@@ -2,7 +2,8 @@
 
     python -m tools.store_contests --note "two cores shared with other work"
 
-Finished runs of the same settings in PEFT_LAB_HOME are used again. Writes ``peft_lab/quiz/stored.json``; commit it.
+Finished runs of the same settings in PEFT_LAB_HOME are used again. Writes ``peft_lab/interview/stored.json``; commit
+it.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peft_lab import quiz
-from peft_lab.compare.machine import describe
-from peft_lab.experiments import results
-from peft_lab.queue.queue import get_queue
-from peft_lab.quiz.prediction_bank import all_predictions
-from peft_lab.quiz.predictions import Contest, Prediction, decide_records
-from peft_lab.quiz.stored import FILE
+from peft_lab import interview
+from peft_lab.interview.prediction_bank import all_predictions
+from peft_lab.interview.predictions import FILE, Contest, Prediction, decide_records
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.studies.compare.plan import describe_machine
+from peft_lab.studies.experiments import results
 
-TARGET = Path(str(quiz.__file__)).parent / FILE
+TARGET = Path(str(interview.__file__)).parent / FILE
 LOOK = 1.0  # seconds between looks at a run
 
 
@@ -48,7 +48,7 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
     outcome = decide_records(prediction, records)
     print(prediction.id, [figure.shown for figure in outcome.figures], prediction.options[outcome.right])
     packages = records[-1]["packages"]
-    machine = describe()
+    machine = describe_machine()
     where = f"{machine['cores']} cores of {machine['processor']}"
     measured = f"{datetime.now(UTC):%Y-%m-%d}, {where}, torch {packages['torch']}, peft {packages['peft']}"
     return {

@@ -4,7 +4,8 @@ LoRA by learning rate, rank, targets and batch, and full fine-tuning by learning
 seeds. A training sees the same number of rows whatever its batch: a batch four times larger makes a quarter of the
 steps. Steps, loss, precision and scoring are those of the app's own runs. FILE gets a line a training; what stands in
 is not trained again, so a sweep that was cut short goes on. ``0/2`` and ``1/2`` share the work between two processes.
-``tools.ship_sweep`` makes of it what the app shows; a copy of ``peft_lab/sweep/rows.jsonl`` is a FILE to go on with.
+``tools.ship_sweep`` makes of it what the app shows; a copy of ``peft_lab/studies/shipped_sweep/rows.jsonl`` is a FILE
+to go on with.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.training.precision import Masters
+from peft_lab.training.step import Masters
 
 CURVE = 12  # points of a loss curve that are kept
 ALPHA = 16  # fixed, so that a rank changes the number of parameters and the scale α/r as the paper has it

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.faults.campaigns import CAMPAIGNS
 from bench.faults.rows import Place
 from bench.faults.running import QUICK, rows
-from peft_lab.assets import store as assets
+from peft_lab.models.assets import store as assets
 
 HEAD = (
     "| fault | tried | tracebacks | hangs | lost | what happened |",

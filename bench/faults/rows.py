@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
 
 Case = TypeVar("Case")
 LIMIT = 60  # seconds after which a call that answers in one or two has hung

@@ -89,8 +89,8 @@ class Server:
 def _answer(question: list[Any]) -> Any:
     from multiprocessing import forkserver
 
-    from peft_lab.counting import count as counting
-    from peft_lab.queue.queue import get_queue
+    from peft_lab.methods.counting import count as counting
+    from peft_lab.runs.queue import get_queue
     from peft_lab.runs.spec import RunRequest
     from peft_lab.workers import inspector
 
@@ -108,7 +108,7 @@ def _answer(question: list[Any]) -> Any:
 
 
 def _listen(out: Any) -> None:
-    from peft_lab.errors import PeftLabError
+    from peft_lab.core.errors import PeftLabError
 
     for line in sys.stdin:
         try:

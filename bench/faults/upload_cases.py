@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from peft_lab.tasks import own
+from peft_lab.training.tasks import own
 
 BYTES = own.MAX_BYTES
 _MARKUP = (

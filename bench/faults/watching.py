@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.rows import Row
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import kept, record, store
 from peft_lab.runs.events import Event
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.runs.summary import DAMAGED
-from peft_lab.runs.view import Status
+from peft_lab.runs.view import DAMAGED, Status
 
 PATIENCE = 240.0  # seconds, on a busy machine
 QUICK = RunRequest("minilm-l6", "lora", "sentiment", steps=2, batch=2, eval_rows=4)
@@ -127,7 +126,7 @@ def check(row: Row, run: Run, label: str, saves: bool = False) -> None:
 
 def _whole(row: Row, run: Run, label: str) -> None:
     """An adapter that is there has all its bytes."""
-    path = kept.adapter(run.folder) / "adapter_model.safetensors"
+    path = kept.kept_adapter(run.folder) / "adapter_model.safetensors"
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))

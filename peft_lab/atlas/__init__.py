@@ -12,7 +12,7 @@ from functools import cache
 
 from peft_lab.atlas import families
 from peft_lab.atlas.base import FAMILIES, AtlasType
-from peft_lab.errors import UnknownName
+from peft_lab.core.errors import UnknownName
 
 __all__ = ["FAMILIES", "AtlasType", "all_types", "entries", "get_entry", "lineage", "variants"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft_lab.errors import BadInput
-from peft_lab.models.module_groups import ModuleGroup, Role
+from peft_lab.core.errors import BadInput
 from peft_lab.models.shapes import ModelShape
+from peft_lab.models.structure import ModuleGroup, Role
 
 Settings = Mapping[str, Any]
 #: Parameters trained in one adapted module, and those that are there once for the whole model.

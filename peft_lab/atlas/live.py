@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.atlas.attach import attach, inputs_for
 from peft_lab.atlas.base import AtlasType
 from peft_lab.methods.base import TaskType
-from peft_lab.models.heads import HEADS
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes import HEADS, ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +55,7 @@ def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
     import torch
 
     from peft_lab.models.loading import load_base
-    from peft_lab.tasks import get_task
+    from peft_lab.training.tasks import get_task
 
     labels = 2 if name == LIVE["encoder"] else None
     many, longest = SIZES["encoder" if labels else "causal"]
@@ -162,8 +161,8 @@ def try_live(name: str, kind: str, steps: int, rates: tuple[float, ...]) -> Shor
     Raises:
         Unsupported: PEFT cannot train it there, with PEFT's reason.
     """
-    from peft_lab.errors import Unsupported
-    from peft_lab.models.refusals import REFUSALS, reason
+    from peft_lab.core.errors import Unsupported
+    from peft_lab.models.catalogue import REFUSALS, reason
 
     try:
         return train_live(name, kind, steps, tuple(rates), seconds=PATIENCE)

@@ -2,17 +2,192 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from peft_lab import published
-from peft_lab.atlas import costs, probes, variants
+from peft_lab.atlas import get_entry, variants
 from peft_lab.atlas.base import AtlasType
-from peft_lab.atlas.counted import counted
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.engine import published
+from peft_lab.engine.request import Setting
+from peft_lab.methods.counting.count import CountReport, count_config
+from peft_lab.models.catalogue import get_model, resolve
+
+# ----------------------------------------
+# A type counted on a model by PEFT, with its closed form beside it. Imports torch; pages ask another process.
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What PEFT trains, and what the closed form says (``None``: counted only)."""
+
+    report: CountReport
+    formula: int | None
+    config: dict[str, Any]
+
+    @property
+    def equal(self) -> bool | None:
+        return None if self.formula is None else self.formula == self.report.trainable
+
+
+def counted_type(name: str, model: str, **changes: Any) -> Counted:
+    """Count a type or variant at its usual settings, or with some of them changed.
+
+    Raises:
+        BadInput: PEFT cannot put it on this model, with the reason.
+    """
+    entry, shape = get_entry(name), resolve(model).shape
+    config = entry.counted_config(shape, **changes)
+    return Counted(count_config(model, config), entry.formula(shape, config), config)
+
+
+# ----------------------------------------
+# What was found by asking PEFT: capabilities, what ΔW is, what a step needs. Written by ``tools/probe_atlas.py``.
+
+
+PROBES_FILE = Path(__file__).parent / "probed.json"
+
+#: What was asked, in the order in which it is shown: a short title, and what a yes means.
+CAPABILITIES: dict[str, tuple[str, str]] = {
+    "attaches": ("Attaches", "PEFT puts it on a small Llama with its usual settings, and something is trained."),
+    "equal_at_start": ("Starts as the base", "Before any training the outputs are the base's."),
+    "gradients": ("Gradient at step 0", "In the first step at least one trained parameter gets a gradient."),
+    "saves": ("Saves and reloads", "Saved and loaded onto a fresh base, it gives the same outputs."),
+    "merges": ("Merges (fp32)", "Folded into the weights in float32, the outputs stay the same."),
+    "merges_bf16": ("Merges (bf16)", "The same in bfloat16, to within 5%."),
+    "unmerges": ("Unmerges", "Merged and unmerged again, the outputs are what they were."),
+    "disables": ("Can be switched off", "With the adapter disabled the outputs are the base's."),
+    "several": ("Several at once", "A second adapter beside the first, and back again."),
+    "mixed_batch": ("Mixed batch", "Rows of one batch each get their own adapter, or none."),
+    "combines": ("Combines", "add_weighted_adapter of one adapter with weight 1 gives that adapter."),
+    "generates": ("Generates", "generate() writes what the logits say."),
+    "on_8bit": ("8-bit base", "A training step works on a base in 8 bits (bitsandbytes, CPU)."),
+    "on_4bit": ("4-bit base", "A training step works on a base in 4 bits (bitsandbytes, CPU)."),
+    "on_linear": ("Linear", "It adapts another linear map that is named."),
+    "on_conv1d": ("Conv1D", "It adapts GPT-2's maps, which are stored the other way round."),
+    "on_embedding": ("Embedding", "It adapts the embedding."),
+    "on_experts": ("Experts", "It adapts the stacked experts of a mixture."),
+    "with_ddp": ("DDP", "Two processes with half a batch each train what one with all of it does; DDP's defaults."),
+    "exports": ("Exports", "Merged, saved and loaded by transformers without PEFT, it gives the same outputs."),
+    "trains_causal": ("Trains a decoder", "In 20 steps on 32 tokens or fewer, SmolLM2's first 4 layers learn them."),
+    "trains_encoder": ("Trains an encoder", "In 20 steps on two rows, MiniLM's loss falls, with its head frozen."),
+    "trains_seq2seq": ("Trains a seq2seq", "In 20 steps on three rows, the loss of a tiny random T5 falls."),
+}  # fmt: skip
+#: Kinds of model that the last three are about, by what the command line calls them.
+TRAINS = {"trains_causal": "causal-lm", "trains_encoder": "encoder", "trains_seq2seq": "seq2seq"}
+
+
+@cache
+def _kept() -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(PROBES_FILE.read_text("utf-8"))
+    return kept
+
+
+def probed_versions() -> dict[str, str]:
+    """Of the libraries that were asked."""
+    return dict(_kept()["versions"])
+
+
+def probed(name: str) -> dict[str, dict[str, Any]]:
+    """Every answer about a type or variant, by question; empty for one that was not asked about."""
+    return dict(_kept()["found"].get(name, {}))
+
+
+def probed_value(name: str, capability: str) -> bool | None:
+    """Yes, no, or ``None``: could not be probed."""
+    answer: bool | None = probed(name).get(capability, {}).get("value")
+    return answer
+
+
+def why_not(name: str, capability: str) -> str:
+    """Why not, or why it could not be probed; empty for a yes."""
+    answer = probed(name).get(capability)
+    return str(answer.get("why", "")) if answer else "It has not been asked yet."
+
+
+#: What others reported of the same, by type or variant and capability; each was read.
+_REPORTS = {
+    ("rslora", "combines"): "huggingface/peft issue 3761",
+    ("dora", "combines"): "huggingface/peft issue 3761",
+    ("kasa", "combines"): "huggingface/peft issue 3761",
+    ("prompt_tuning", "generates"): "huggingface/peft issue 2123, which is closed",
+}
+
+
+def reported_by_probe(name: str, capability: str) -> str:
+    """Where the same was reported to PEFT, as a sentence; empty where nothing is known, or it works by now."""
+    where = _REPORTS.get((name, capability))
+    return f"Reported as {where}." if where and probed_value(name, capability) is False else ""
+
+
+# ----------------------------------------
+# What a training step of a type needs and takes, as the probe stored it: one model and one GPU for all types.
+
+
+MODEL, DEVICE = "llama-3.2-3b", "l40s"
+#: 4 rows of 256 tokens in bfloat16, kernels as on that GPU.
+SETTING = Setting(batch=4, seq=256, capability=(8, 9))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step: bytes of tensors at the peak, bytes that the allocator holds, seconds with their band."""
+
+    peak_bytes: int
+    reserved_bytes: int | None
+    seconds: float
+    low: float
+    high: float
+    bottleneck: str
+
+
+def step_cost(name: str) -> Cost | None:
+    """The stored figures of a type or variant; ``None`` where there are none (:func:`cost_refusal`)."""
+    kept = probed(name).get("costs", {})
+    if "peak_bytes" not in kept:
+        return None
+    step = kept["step_seconds"]
+    return Cost(
+        kept["peak_bytes"],
+        kept["reserved_bytes"],
+        step["value"],
+        step["low"],
+        step["high"],
+        kept["bottleneck"],
+    )
+
+
+def cost_request(name: str) -> bool:
+    """Whether figures, or the reason why there are none, are stored."""
+    return "costs" in probed(name)
+
+
+def cost_refusal(name: str) -> str:
+    """Why there are no figures; empty where there are."""
+    return "" if step_cost(name) else why_not(name, "costs")
+
+
+def simulated_cost(name: str) -> Cost:
+    """The same found now, in a second or two. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: why there are none.
+    """
+    from peft_lab.engine.request import ConfigRequest
+    from peft_lab.engine.simulate import simulate_config
+    from peft_lab.engine.timing import estimate
+
+    config = get_entry(name).counted_config(get_model(MODEL).shape)
+    done = simulate_config(ConfigRequest(MODEL, config, SETTING))
+    step = estimate.seconds(done.work[-1], DEVICE)
+    return Cost(done.peak_bytes, done.reserved_bytes, step.value, step.low, step.high, step.bottleneck)
+
 
 #: An encoder and two decoders that every type is counted on, whichever model is asked about.
-MODELS = ("bert-base", "smollm2-135m", costs.MODEL)
+MODELS = ("bert-base", "smollm2-135m", MODEL)
 
 
 def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
@@ -38,8 +213,8 @@ def _has(config: Any, variant: AtlasType) -> bool:
 
 def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]:
     """The command line's JSON of a type. Counts in this process, so it imports torch."""
-    capabilities = {name: probes.value(entry.name, name) for name in probes.CAPABILITIES}
-    reasons = {name: probes.why(entry.name, name) for name, value in capabilities.items() if not value}
+    capabilities = {name: probed_value(entry.name, name) for name in CAPABILITIES}
+    reasons = {name: why_not(entry.name, name) for name, value in capabilities.items() if not value}
     cost, refusal = _cost(entry.name)
     return {
         "type": entry.type,
@@ -59,38 +234,36 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         "why": reasons,
         "measured": {
             name: {key: value for key, value in answer.items() if key not in ("value", "why", "raised")}
-            for name, answer in probes.found(entry.name).items()
-            if name in probes.CAPABILITIES
+            for name, answer in probed(entry.name).items()
+            if name in CAPABILITIES
         },
-        "trains_on": [kind for name, kind in probes.TRAINS.items() if capabilities[name]],
+        "trains_on": [kind for name, kind in TRAINS.items() if capabilities[name]],
         "delta": {
-            key: value
-            for key, value in probes.found(entry.name).get("picture", {}).items()
-            if key != "entries"
+            key: value for key, value in probed(entry.name).get("picture", {}).items() if key != "entries"
         },
         "published": [_published(each) for each in published_rows(entry)],
         "count": _count(entry, model) if with_count else None,
         "trainable": {each: _trained(entry, each) for each in MODELS} if with_count else None,
         "simulated": {
-            "model": costs.MODEL,
-            "batch": costs.SETTING.batch,
-            "seq": costs.SETTING.seq,
-            "device": costs.DEVICE,
+            "model": MODEL,
+            "batch": SETTING.batch,
+            "seq": SETTING.seq,
+            "device": DEVICE,
             "source": "simulated",
             **({"why": refusal} if cost is None else asdict(cost)),
         },
         "peak_bytes": cost and cost.peak_bytes,
         "step_seconds": cost and {"value": cost.seconds, "low": cost.low, "high": cost.high},
-        "probed_with": probes.versions(),
+        "probed_with": probed_versions(),
     }
 
 
-def _cost(name: str) -> tuple[costs.Cost | None, str]:
+def _cost(name: str) -> tuple[Cost | None, str]:
     """The stored cost of a step, or one that is simulated now where nothing is stored; and why there is none."""
-    if costs.asked(name):
-        return costs.cost(name), costs.refusal(name)
+    if cost_request(name):
+        return step_cost(name), cost_refusal(name)
     try:
-        return costs.simulated(name), ""
+        return simulated_cost(name), ""
     except PeftLabError as error:
         return None, str(error)
 
@@ -114,7 +287,7 @@ def _trained(entry: AtlasType, model: str) -> dict[str, Any]:
 
 def _count(entry: AtlasType, model: str) -> dict[str, Any]:
     try:
-        found = counted(entry.name, model)
+        found = counted_type(entry.name, model)
     except BadInput as error:
         return {"model": model, "trainable": None, "why": str(error)}
     report = found.report

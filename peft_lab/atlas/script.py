@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import textwrap
 
-from peft_lab.assets.store import ASSETS
-from peft_lab.atlas import attach, live, probes
+from peft_lab.atlas import attach, live, rows
 from peft_lab.atlas.base import AtlasType
-from peft_lab.errors import Unsupported
-from peft_lab.export.base_code import asset_place
-from peft_lab.export.calls import literal
-from peft_lab.export.layout import WIDTH, Section, as_script
-from peft_lab.export.source import printed
+from peft_lab.core.errors import Unsupported
+from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
-from peft_lab.tasks import get_task
+from peft_lab.takeaway.base_code import asset_place
+from peft_lab.takeaway.calls import literal
+from peft_lab.takeaway.layout import WIDTH, Section, as_script, printed
+from peft_lab.training.tasks import get_task
 
 KIND = "causal"
 #: Types that mix adapters, which somebody has to have trained.
@@ -73,7 +72,7 @@ def script(entry: AtlasType) -> str:
 
 def _header(entry: AtlasType) -> str:
     title = get_model(live.LIVE[KIND]).title
-    versions = {name: number.partition("+")[0] for name, number in probes.versions().items()}
+    versions = {name: number.partition("+")[0] for name, number in rows.probed_versions().items()}
     needed = " ".join(f"{name}=={versions[name]}" for name in ("torch", "transformers", "peft"))
     about = textwrap.fill(
         f"Puts the type on {title} with its usual settings and learns {live.SIZES[KIND][1]} tokens by heart in "

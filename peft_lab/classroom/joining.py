@@ -2,24 +2,241 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from peft_lab import disk as storage
-from peft_lab.classroom import keys, marks, mode, places, verified
-from peft_lab.classroom.asking import Asker
-from peft_lab.classroom.limits import limits
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.classroom import places
+from peft_lab.core import asking
+from peft_lab.core import disk as storage
+from peft_lab.core.asking import Asker
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.limits import limits
+
+# ----------------------------------------
+# The cookie by which a learner is known: a random name, a role and a time, signed with the lab's secret
+# (HMAC-SHA-256).
+#
+# It holds nothing about a person and means nothing to another lab.
+
+
+COOKIE = "peft_lab_class"
+MARK_LASTS = 180 * 24 * 3600  # seconds
+LOGIN_LASTS = 12 * 3600  # seconds since signing in: who may do so no more is out on the next day
+OWNER_DIGITS = 32
+_CODE, _LOGIN = "1", "2"
+_FORM = re.compile(
+    r"(?P<said>(?P<kind>[12])\.(?P<owner>[0-9a-f]{32})\.(?P<role>[lt])\.(?P<issued>[0-9]{1,12}))\.(?P<sign>[0-9a-f]{64})"
+)
+
+
+def new_owner() -> str:
+    """A name that nobody has."""
+    return secrets.token_hex(OWNER_DIGITS // 2)
+
+
+def signed_mark(who: Asker, secret: str, now: float | None = None) -> str:
+    """The cookie's value for this person, issued now; of who signed in, at that time, which nothing here renews."""
+    issued = who.login or int(time.time() if now is None else now)
+    said = f"{_LOGIN if who.login else _CODE}.{who.owner}.{'t' if who.teacher else 'l'}.{issued}"
+    return f"{said}.{_sign(said, secret)}"
+
+
+def read_mark(value: str, secret: str, now: float | None = None) -> Asker | None:
+    """Who a cookie names; ``None`` for one that this secret did not sign, or that is too old."""
+    found = _FORM.fullmatch(value) if value.isascii() else None
+    if found is None or not hmac.compare_digest(_sign(found["said"], secret), found["sign"]):
+        return None
+    issued, login = int(found["issued"]), found["kind"] == _LOGIN
+    age = (time.time() if now is None else now) - issued
+    if age > (LOGIN_LASTS if login else MARK_LASTS):
+        return None
+    return Asker(found["owner"], found["role"] == "t", issued if login else 0)
+
+
+def same_owner(given: str, code: str) -> bool:
+    """Whether a code was typed right, whatever its case, spaces and hyphens; takes as long for any wrong one."""
+    tidy = [re.sub(r"[\s-]", "", text).casefold().encode() for text in (given, code)]
+    return hmac.compare_digest(*tidy)
+
+
+def _sign(said: str, secret: str) -> str:
+    return hmac.new(bytes.fromhex(secret), said.encode("ascii"), hashlib.sha256).hexdigest()
+
+
+# ----------------------------------------
+# Joining by signing in: who an identity provider vouches for, and whom of them this class lets in.
+#
+# ``PEFT_LAB_CLASS_LOGIN`` says who may: ``*`` (whoever the provider lets in), ``@school.example``,
+# ``ann@school.example``, with commas between. ``PEFT_LAB_CLASS_TEACHERS`` holds the teachers' addresses. An address
+# counts only where the provider says that it has verified it (OpenID Connect Core 1.0, section 5.1,
+# ``email_verified``).
+
+
+WHO_MAY_LOG_IN, TEACHERS = "PEFT_LAB_CLASS_LOGIN", "PEFT_LAB_CLASS_TEACHERS"
+ANYBODY = "*"
+_AHEAD = 300.0  # seconds that the provider's clock may be ahead of this one
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Attributes:
+    owner: the name of their folder, which tells nothing about them. teacher: whether they are one here.
+    name: as the provider has it. at: when the provider said so, in seconds since 1970.
+    """
+
+    owner: str
+    teacher: bool
+    name: str
+    at: float
+
+
+def login_is_on() -> bool:
+    """Whether this class can be joined by signing in."""
+    return asking.class_is_on() and bool(os.environ.get(WHO_MAY_LOG_IN, "").strip())
+
+
+def is_listed(variable: str) -> tuple[str, ...]:
+    """What a variable holds, in small letters.
+
+    Raises:
+        BadInput: something that is no address, and for :data:`WHO_MAY_LOG_IN` neither a domain nor ``*``.
+    """
+    found = tuple(part.strip().casefold() for part in os.environ.get(variable, "").split(",") if part.strip())
+    for each in found:
+        name, at, domain = each.partition("@")
+        whole = bool(at and domain and "@" not in domain and (name or variable == WHO_MAY_LOG_IN))
+        if not whole and not (each == ANYBODY and variable == WHO_MAY_LOG_IN):
+            more = ", '@school.example' or '*'" if variable == WHO_MAY_LOG_IN else ""
+            raise BadInput(
+                f"{variable} holds '{each[:60]}'; it takes addresses such as ann@school.example{more}."
+            )
+    return found
+
+
+def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None = None) -> Verified:
+    """Who somebody is by the claims of an ID token that has been checked (its signature, issuer, audience, nonce).
+
+    Raises:
+        BadInput: the claims name nobody, are too old, or this class does not let them in.
+    """
+    issuer, subject, issued = (claims.get(name) for name in ("iss", "sub", "iat"))
+    if not (isinstance(issuer, str) and issuer and isinstance(subject, str) and subject):
+        raise BadInput("Your provider did not say who you are.", "login")
+    at = time.time() if now is None else now
+    if (
+        isinstance(issued, bool)
+        or not isinstance(issued, int | float)
+        or not -_AHEAD <= at - issued <= LOGIN_LASTS
+    ):
+        raise BadInput("Signing in was too long ago. Sign in again.", "login")
+    address = _address(claims)
+    teacher = bool(address) and address in is_listed(TEACHERS)
+    allowed = is_listed(WHO_MAY_LOG_IN)
+    domain = f"@{address.rpartition('@')[2]}"
+    if not teacher and ANYBODY not in allowed and not (address and {address, domain} & set(allowed)):
+        raise BadInput(
+            "This account is not one of this class. Sign in with another, or ask your teacher."
+            if address
+            else "Your provider does not say that it has verified your address, so it cannot let you in here.",
+            "login",
+        )
+    said = "\0".join(("login", issuer, subject)).encode()
+    owner = hmac.new(bytes.fromhex(secret), said, hashlib.sha256).hexdigest()[:OWNER_DIGITS]
+    name = claims.get("name")
+    return Verified(owner, teacher, name if isinstance(name, str) else "", min(at, float(issued or 0)))
+
+
+def _address(claims: Mapping[str, Any]) -> str:
+    """The verified address in small letters; empty without one."""
+    said = claims.get("email")
+    if claims.get("email_verified") is not True or not isinstance(said, str) or said.count("@") != 1:
+        return ""
+    return said.strip().casefold()
+
+
+# ----------------------------------------
+# The secret that signs a class's cookies, and its codes: ``PEFT_LAB_HOME/class/keys.json``, readable by its user
+# only.
+#
+# Whoever deletes the file ends all cookies: everybody joins anew, and is somebody new.
+
+
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # read aloud and written on a board: no i, l, o, 0, 1
+
+
+def _code(length: int) -> str:
+    letters = "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    return "-".join(letters[at : at + 4] for at in range(0, length, 4))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Attributes:
+    secret: 32 random bytes in hex. join: the learners' code where none was given. teacher: the teacher's.
+    """
+
+    secret: str = field(default_factory=lambda: secrets.token_hex(32))
+    join: str = field(default_factory=lambda: _code(8))
+    teacher: str = field(default_factory=lambda: _code(16))
+
+
+def class_keys() -> Keys:
+    """This lab's keys, made at the first call.
+
+    Raises:
+        PeftLabError: the file can be read by others, or cannot be read or written.
+    """
+    path = places.shared() / places.FOLDER / "keys.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_keys(path)
+        found = path.stat()
+        if os.name == "posix" and found.st_mode & 0o077:
+            raise PeftLabError(f"{path} can be read by others; make it yours alone with 'chmod 600 {path}'.")
+        return _read(path, found.st_ino, found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PeftLabError(
+            f"The keys of the class in {path} cannot be used ({type(error).__name__}: {error})."
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, *_of_file: int) -> Keys:
+    """What stands in it; asked for at every request, so read again only when it is another file or has changed."""
+    content = json.loads(path.read_text("utf-8"))
+    return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
+
+
+def _make_keys(path: os.PathLike[str]) -> None:
+    """Unless it is there. Written aside and linked, so that nobody reads half of it and the first of two stays."""
+    if os.path.exists(path):  # noqa: PTH110
+        return
+    scratch = f"{os.fspath(path)}.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(Keys()), file, indent=2)
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            return
+    finally:
+        os.unlink(scratch)  # noqa: PTH108
+
 
 WHO = "who.json"
 LEFT = "left"  # a file in the folder of who has left: no cookie leads there any more
@@ -57,7 +274,7 @@ class Learner:
 
 def admitted(cookie: str) -> Asker | None:
     """Who a cookie names, while their folder is there."""
-    found = marks.read(cookie, keys.keys().secret)
+    found = read_mark(cookie, class_keys().secret)
     if found is None or not (folder := places.of(found.owner)).is_dir():
         return None
     return None if (folder / LEFT).exists() else found
@@ -84,9 +301,9 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
     Raises:
         WrongCode. BadInput: a class that is full. PeftLabError: the disk cannot be written to.
     """
-    known = keys.keys()
-    teacher = marks.same(code, known.teacher)
-    if not teacher and not marks.same(code, mode.join_code()):
+    known = class_keys()
+    teacher = same_owner(code, known.teacher)
+    if not teacher and not same_owner(code, asking.join_code()):
         raise WrongCode("This is not the code of this class.", "code")
     if before is not None and places.of(before.owner).is_dir():
         owner = before.owner
@@ -95,7 +312,7 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
     else:
         owner = _new(_tidy(name), teacher)
     who = Asker(owner, teacher, before.login if before is not None and owner == before.owner else 0)
-    return who, marks.signed(who, known.secret)
+    return who, signed_mark(who, known.secret)
 
 
 def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
@@ -108,14 +325,14 @@ def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
         BadInput: claims that this class does not take, or a class that is full. PeftLabError: the disk cannot be
             written to.
     """
-    known = keys.keys()
-    found = verified.verified(claims, known.secret)
+    known = class_keys()
+    found = verified_learner(claims, known.secret)
     if not places.of(found.owner).is_dir():
         _new(_tidy(found.name), found.teacher, found.owner)
     else:
         _note_role(found.owner, found.teacher)
     who = Asker(found.owner, found.teacher, int(found.at))
-    return who, marks.signed(who, known.secret)
+    return who, signed_mark(who, known.secret)
 
 
 def _tidy(name: str) -> str:
@@ -135,7 +352,7 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
                 "code",
             )
         number = 1 + max((each.number for each in known), default=0)
-        owner = owner or marks.new_owner()
+        owner = owner or new_owner()
         said = {"number": number, "name": name, "joined": time.time(), "teacher": teacher}
         _make(top / owner, json.dumps(said, ensure_ascii=False))
     return owner

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from peft_lab.assets import store as assets
-from peft_lab.classroom.asking import OPERATOR, Asker, asker
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.core.asking import OPERATOR, Asker, asker
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.models.assets import store as assets
 
 FOLDER = "class"
 _OWNER = re.compile(r"[0-9a-f]{32}")

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from peft_lab.classroom import mode, places
-from peft_lab.errors import PeftLabError
+from peft_lab.classroom import places
+from peft_lab.core import asking
+from peft_lab.core.errors import PeftLabError
 
 LONGEST = 20_000  # characters
 
@@ -65,7 +66,7 @@ def take_back() -> None:
 
 def shown() -> Shown | None:
     """What everybody in a class is shown; ``None`` for nothing, without a class, and for a file that says nothing."""
-    if not mode.on():
+    if not asking.class_is_on():
         return None
     try:
         said = json.loads(_file().read_text("utf-8"))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from peft_lab.classroom.asking import OPERATOR, Asker, acting_for
 from peft_lab.cli import (
     atlas,
     catalog,
@@ -23,20 +22,19 @@ from peft_lab.cli import (
     compare,
     count,
     diagnose,
-    export,
     machine,
     memory,
-    opened,
     plan,
     questions,
     recommend,
-    runs,
     start,
     sweep,
     train,
 )
+from peft_lab.cli import runs as export
 from peft_lab.cli.application import app, quieten_libraries
-from peft_lab.cli.streams import standing
+from peft_lab.cli.output import standing
+from peft_lab.core.asking import OPERATOR, Asker, acting_for
 
 __all__ = [
     "app",

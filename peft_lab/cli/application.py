@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from peft_lab import disk as storage
-from peft_lab.assets import store as assets
 from peft_lab.cli import output
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.core import disk as storage
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.models.assets import store as assets
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -122,7 +122,7 @@ def quieten_libraries() -> None:
 
     Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
     """
-    importlib.import_module("peft_lab.workers.quiet")
+    importlib.import_module("peft_lab.core.quiet")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())

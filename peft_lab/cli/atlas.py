@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
-from peft_lab.atlas import FAMILIES, all_types, get_entry, probes, variants
+from peft_lab.atlas import FAMILIES, all_types, get_entry, variants
+from peft_lab.atlas import rows as probes
 from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.rows import row
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.output import ProgressBars
+from peft_lab.core import units
 from peft_lab.models.catalogue import resolve
 
 DEFAULT = "llama-3.2-3b"

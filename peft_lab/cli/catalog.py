@@ -6,18 +6,17 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from peft_lab import units
-from peft_lab.assets import store as assets
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.progress import ProgressBars
-from peft_lab.errors import AssetError
+from peft_lab.cli.output import ProgressBars
+from peft_lab.core import units
+from peft_lab.core.errors import AssetError
 from peft_lab.methods import all_methods
-from peft_lab.methods.base import MethodSpec
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods.base import Knob, MethodSpec
+from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, resolve
 from peft_lab.models.shapes import ModelKind, ModelShape
-from peft_lab.tasks import Task, all_tasks
+from peft_lab.training.tasks import Task, all_tasks
 
 
 @command("methods")

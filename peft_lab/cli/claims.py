@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab.claims import all_claims, get_claim, kept
-from peft_lab.claims.base import Claim, Found
-from peft_lab.claims.overall import on_all, overall
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.claims import all_claims, get_claim, kept
+from peft_lab.interview.claims.base import Claim, Found
+from peft_lab.interview.claims.figures import on_all, overall
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 
@@ -50,7 +50,7 @@ def claims_command(
             for verdict in ("right", "imprecise", "wrong")
         )
         old = (
-            f"\nKept from a run of {kept.taken()}; --run repeats it."
+            f"\nKept from a run of {kept.result_seconds()}; --run repeats it."
             if any(row["kept"] for row in rows)
             else ""
         )
@@ -73,7 +73,7 @@ def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, A
             + (f"; try {', '.join(claim.models())}." if claim.model else ": it is about no model."),
             "model",
         )
-    here, was_kept = (claim.on(on), False) if run else kept.settled(claim.id, on)
+    here, was_kept = (claim.on(on), False) if run else kept.is_settled(claim.id, on)
     found: Found = here if on is not None else overall(claim, here)
     return {
         "id": claim.id,
@@ -92,5 +92,5 @@ def _row(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str, A
         "values": found.values,
         "cited": found.cited,
         "kept": was_kept,
-        "kept_from": str(kept.taken()) if was_kept else None,
+        "kept_from": str(kept.result_seconds()) if was_kept else None,
     }

@@ -10,26 +10,85 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
-from peft_lab.cli import carriers, options, output, tracked
+from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.carriers import Kind
-from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
-from peft_lab.compare import carrying, pareto, plan, results, store
-from peft_lab.compare.carrying import Notice
-from peft_lab.compare.store import Comparison
-from peft_lab.errors import BadInput, echoed
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, echoed
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import STEPS
 from peft_lab.runs.store import Run
-from peft_lab.sweeping import comparing
-from peft_lab.sweeping.on_ray import OnRay
+from peft_lab.studies.compare import carrying, plan, results, store
+from peft_lab.studies.compare.carrying import Notice
+from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.sweeps import carrying as comparing
+from peft_lab.studies.sweeps.on_ray import OnRay
+
+# ----------------------------------------
+# Who carries out the runs of ``sweep`` and ``compare``: this machine's queue, or a Ray cluster.
+
+
+class Kind(StrEnum):
+    """Who carries the runs out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+Executor = Annotated[
+    # help is rich's markup, in which brackets mean something
+    Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
+]  # fmt: skip
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone."
+    ),
+]
+_MOST = 4096  # of one training
+Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.", min=1, max=_MOST)]
+Gpus = Annotated[
+    float, typer.Option(help="With Ray: GPUs for a training, or a share of one.", min=0, max=_MOST)
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="With Ray: by which fsspec URL runs go to the nodes and come back, such as s3://bucket/lab; without it "
+        "all nodes see the lab folder under the same path.",
+    ),
+]
+
+
+def chosen_executor(
+    executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None = None
+) -> OnRay | None:
+    """The cluster that is asked for; ``None`` for this machine's queue.
+
+    Raises:
+        BadInput: there is no such cluster, or a setting of one without it.
+    """
+    check(executor, address, cpus, gpus, store)
+    return OnRay(address, cpus, gpus, store, output.note) if executor is Kind.RAY else None
+
+
+def check(executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None) -> None:
+    """Refuse settings of a cluster without one, before anything is looked at or kept. Raises BadInput."""
+    if executor is Kind.RAY:
+        return
+    given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0, "store": store is not None}
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
+
 
 ALL = "all"
 
@@ -54,17 +113,17 @@ def compare(
     ] = None,
     axes: Annotated[
         str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
-    ] = ",".join(pareto.DEFAULT),
-    executor: carriers.Executor = Kind.LOCAL,
-    address: carriers.Address = None,
-    cpus: carriers.Cpus = 1,
-    gpus: carriers.Gpus = 0.0,
-    store_at: carriers.Store = None,
-    track: tracked.Track = None,
+    ] = ",".join(results.DEFAULT_AXES),
+    executor: Executor = Kind.LOCAL,
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0.0,
+    store_at: Store = None,
+    track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare methods on the same data in the same order; finished runs are never repeated."""
-    carriers.check(executor, address, cpus, gpus, store_at)
+    check(executor, address, cpus, gpus, store_at)
     wanted = _methods(methods)
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
     front = _axes(axes)
@@ -83,11 +142,11 @@ def compare(
     comparison = store.keep(made)
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
-    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
+    on_ray = chosen_executor(executor, address, cpus, gpus, store_at)
     ended, signalled = _watched(comparison) if on_ray is None else _on_cluster(comparison, on_ray)
     found = results.document(comparison, axes=front)
     output.show(found, as_json, human=lambda: comparison_lines(found))
-    tracked.tell_of_all(list(comparison.standing().runs.values()))
+    runs.tell_of_all(list(comparison.standing().runs.values()))
     if not ended:
         output.note(f"{comparison.id} stopped: {found['done']} of {found['total']} runs are done")
         raise typer.Exit(128 + signalled if signalled else FAILED)
@@ -117,9 +176,9 @@ def _axes(text: str) -> tuple[str, str]:
     names = [part.strip() for part in text.split(",")]
     if len(names) != 2 or names[0] == names[1]:
         raise BadInput(
-            f"--axes takes two different figures with a comma; known: {', '.join(pareto.AXES)}.", "axes"
+            f"--axes takes two different figures with a comma; known: {', '.join(results.AXES)}.", "axes"
         )
-    return pareto.get_axis(names[0]).name, pareto.get_axis(names[1]).name
+    return results.get_axis(names[0]).name, results.get_axis(names[1]).name
 
 
 def _watched(comparison: Comparison) -> tuple[bool, int]:
@@ -157,7 +216,7 @@ def _on_cluster(comparison: Comparison, cluster: OnRay) -> tuple[bool, int]:
                 shares = [run.view().progress for run in going]
                 bars.update("Comparing", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
 
-            ended = comparing.carry_out(comparison, cluster, draw)
+            ended = comparing.carry_out_comparison(comparison, cluster, draw)
     finally:
         cluster.close()
     return ended, signals[-1] if signals else 0

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
-from peft_lab.cli import options, output, subjects
+from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.counting.count import CountReport, count, count_config
-from peft_lab.errors import BadInput
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.counting.count import CountReport, count, count_config
 from peft_lab.models.catalogue import ModelEntry, resolve
 
 MOST_LABELS = 1_000_000
@@ -60,7 +60,7 @@ def count_command(
             "is for.",
             "task",
         )
-    chosen = subjects.choose(entry, method, sets, adapter_config)
+    chosen = options.choose(entry, method, sets, adapter_config)
     results, left_out = [], []
     for spec, values in chosen.methods:
         try:
@@ -105,7 +105,7 @@ def _labels(task: str | None, entry: ModelEntry) -> int | None:
     """How many outputs the task's head has; ``None`` for a task without one."""
     if task is None:
         return None
-    from peft_lab.tasks import get_task
+    from peft_lab.training.tasks import get_task
 
     found = get_task(task)
     if entry.kind not in found.model_kinds:

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import disk
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.clinic import reading
-from peft_lab.clinic.diagnose import Diagnosis, as_rows, diagnose
-from peft_lab.clinic.reliability import in_words
-from peft_lab.errors import BadInput
+from peft_lab.core import disk
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.clinic import reading
+from peft_lab.interview.clinic.diagnose import Diagnosis, as_rows, diagnose, in_words
 
 
 @command("diagnose")

@@ -2,16 +2,216 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from peft_lab import doctor
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.queue import calibrating
-from peft_lab.timing import here
-from peft_lab.timing.fitted import MEANINGS
+from peft_lab.core import machine, units
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.fitted import MEANINGS
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import calibrating
+
+# ----------------------------------------
+# What this machine has and what works on it: the answer of ``python -m peft_lab doctor``.
+#
+# Read as a report: every check says what was found, and where it fails, what to do about it.
+
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+#: full fine-tuning holds every weight four times before activations: itself, its gradient, AdamW's two moments
+COPIES = 4
+
+Check = dict[str, Any]
+
+
+def examine(verify: bool = False) -> dict[str, Any]:
+    """Look at this machine. Loads torch (a second or more), so keep it out of the web server's process.
+
+    With ``verify`` every byte of weights and data is hashed; without, they are said to be present, no more.
+
+    Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks, a list of
+    {name, ok, detail}. A check that fails is reported, never raised.
+    """
+    packages = _packages()
+    memory = _memory()
+    device = (
+        machine.in_use().describe()
+        if packages.get("torch")
+        else {"kind": "unknown", "name": "torch is not installed"}
+    )
+    features = machine.cpu_features()
+    found_assets = assets.status(verify)
+    checks = [
+        _python_check(),
+        _packages_check(packages),
+        _home_check(),
+        _memory_check(memory),
+        _check("bfloat16", lambda: _bfloat16(device, features)),
+        _check("4-bit quantisation", _quantise),
+        *(_asset_check(found, verify) for found in found_assets),
+    ]
+    return {
+        "python": {
+            "version": platform.python_version(),
+            "executable": sys.executable,
+            "platform": platform.platform(),
+        },
+        "packages": packages,
+        "device": device,
+        "cpu_features": features,
+        "memory": memory,
+        "assets": [asdict(found) | {"path": str(found.path)} for found in found_assets],
+        "checks": checks,
+    }
+
+
+def requirements() -> dict[str, str]:
+    """The packages the app needs here and the versions that will do: {"torch": ">=2.9,<3", ...}.
+
+    From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
+    """
+    from packaging.requirements import Requirement
+
+    if REQUIREMENTS.is_file():
+        stated = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    else:
+        # what an extra such as [cluster] adds, the app itself does not need
+        stated = [line for line in metadata.requires("peft-lab") or [] if "extra ==" not in line]
+    lines = (line.split("#")[0].strip() for line in stated)
+    here = (
+        line for line in lines if line and ((marker := Requirement(line).marker) is None or marker.evaluate())
+    )
+    found = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
+    return {match[1]: match[2].strip() for match in found if match}
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in requirements():
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _memory() -> dict[str, int]:
+    total = machine.installed_memory()
+    return {
+        "total_bytes": min(total, machine.memory_limit() or total),
+        "available_bytes": machine.free_memory(),
+    }
+
+
+def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
+    """Run a check that may fail in ways of its own; what it raises is the finding."""
+    try:
+        ok, detail = look()
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as trouble:
+        ok, detail = False, f"{type(trouble).__name__}: {trouble}"
+    return {"name": name, "ok": ok, "detail": detail}
+
+
+def _python_check() -> Check:
+    wanted = (3, 11)
+    detail = f"{platform.python_version()}; {'.'.join(map(str, wanted))} or newer is needed"
+    return {"name": "Python", "ok": sys.version_info >= wanted, "detail": detail}
+
+
+def _packages_check(packages: dict[str, str | None]) -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    wrong = []
+    for name, wanted in requirements().items():
+        version = packages[name]
+        if version is None:
+            wrong.append(f"{name} is missing")
+        elif not SpecifierSet(wanted).contains(version, prereleases=True):
+            wrong.append(f"{name} is {version}, wanted {wanted}")
+    detail = (
+        f"{'; '.join(wrong)}: run 'pip install -r requirements.txt'"
+        if wrong
+        else f"all {len(packages)} present"
+    )
+    return {"name": "Packages", "ok": not wrong, "detail": detail}
+
+
+def _home_check() -> Check:
+    home = assets.home()
+    standing = next(folder for folder in (home, *home.parents) if folder.exists())
+    ok = standing.is_dir() and os.access(standing, os.W_OK)
+    detail = (
+        f"{home}, {units.size(shutil.disk_usage(standing).free)} free"
+        if ok
+        else f"{home} cannot be written to"
+    )
+    return {"name": "Folder for weights, data and runs", "ok": ok, "detail": detail}
+
+
+def _memory_check(memory: dict[str, int]) -> Check:
+    free = memory["available_bytes"]
+    needed = COPIES * max(found.bytes for found in assets.status())
+    detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
+    if free < needed:
+        detail += (
+            f"; full fine-tuning of the larger small model takes {units.size(needed)} before activations"
+        )
+    return {"name": "Memory", "ok": free >= needed, "detail": detail}
+
+
+def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
+    """Says what :func:`peft_lab.models.loading.load_base` will load with: both ask the same."""
+    native = machine.in_use().computes_bfloat16()
+    name = "this processor" if device["kind"] == "cpu" else device["name"]
+    if not native:
+        return True, f"not supported by {name}: runs use float32, which takes more memory"
+    listed = sorted(machine.BF16_FEATURES & set(features))
+    return True, f"supported by {name}" + (f" ({', '.join(listed)})" if device["kind"] == "cpu" else "")
+
+
+def _quantise() -> tuple[bool, str]:
+    """Quantise normal numbers to NF4 and back, on the device that a run would use: the relative error is known, so a
+    broken build shows."""
+    import torch
+
+    device = machine.in_use()
+    problem = device.quantisation_problem()
+    if problem is not None:
+        return False, problem
+
+    # at import it warns that an optional package of kernels is missing, which costs nothing but speed
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    from bitsandbytes import functional
+
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).to(device.kind)
+    packed, state = functional.quantize_4bit(weight, quant_type="nf4")
+    back = functional.dequantize_4bit(packed, state)
+    error = float((back - weight).norm() / weight.norm())
+    return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
+
+
+def _asset_check(found: assets.AssetStatus, verified: bool) -> Check:
+    remedy = f"run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
+    if found.damaged:
+        detail = f"damaged: {', '.join(found.damaged)} no longer holds what was fetched: {remedy}"
+    elif not found.present:
+        detail = f"not fetched: {remedy}"
+    else:
+        detail = f"{'verified, every byte' if verified else 'present'}: {found.path}"
+    return {"name": found.title, "ok": found.present, "detail": detail}
 
 
 @command("doctor")
@@ -30,7 +230,7 @@ def doctor_command(
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
     if calibrate:
         calibrating.begin().result()
-    found = {**doctor.examine(verify), "speed": here.known()}
+    found = {**examine(verify), "speed": here.known()}
 
     def human() -> list[Any]:
         lines = [

@@ -8,38 +8,219 @@ about one method, it simulates the step on every model of the catalogue too, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from peft_lab.cli import fitting, options, output, subjects
+from peft_lab.advise.plans.steps import split_seconds
+from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.fitting import Found, Job, Room
-from peft_lab.cli.progress import ProgressBars
-from peft_lab.cli.simulated import Simulated, tables, timed
-from peft_lab.cli.subjects import Subjects
-from peft_lab.errors import BadInput, SimulationError, Unsupported, echoed
-from peft_lab.memory import protocol as metamath
-from peft_lab.memory.devices import Device, get_device
-from peft_lab.memory.fits import LARGEST, models_that_fit
-from peft_lab.memory.optimizers import OPTIMIZERS
-from peft_lab.memory.request import ConfigRequest, StepRequest
-from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate, simulate_config
-from peft_lab.methods.base import MethodSpec, plain_task
-from peft_lab.methods.knobs import Values
+from peft_lab.cli.options import Subjects
+from peft_lab.cli.output import ProgressBars
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
+from peft_lab.engine import protocol as metamath
+from peft_lab.engine.devices import Device, get_device
+from peft_lab.engine.fits import LARGEST, ModelFit, largest, models_that_fit, needed
+from peft_lab.engine.request import ConfigRequest, Setting, Simulation, StepRequest, with_size
+from peft_lab.engine.sharding.how import KINDS, TITLES, Sharding, notes
+from peft_lab.engine.sharding.result import ShardedResult
+from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.simulate import simulate, simulate_config, work_of
+from peft_lab.engine.step import OPTIMIZERS
+from peft_lab.engine.timing import estimate, kernels
+from peft_lab.engine.timing.estimate import Seconds, speed_named
+from peft_lab.methods.base import MethodSpec, Values, plain_task
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, resolve
-from peft_lab.sharding.how import KINDS, TITLES, Sharding, notes
-from peft_lab.sharding.simulate import simulate_sharded
-from peft_lab.timing import links
-from peft_lab.timing.estimate import speed_named
+
+# ----------------------------------------
+# ``memory --fits``: what is the largest that a device holds, found by simulating one size after the other.
+
+
+Found = Simulation | ShardedResult
+Job = Callable[[Setting], Found]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Whether a step fits on a device, and the largest one of its kind that does.
+
+    Attributes:
+        needed_bytes: what the step takes of the device's memory.
+        batch: rows that fit, at the given length. seq: tokens, at the given batch. 0: not even one.
+        simulated: sizes that were tried.
+        models: the same step on the models of the catalogue; empty when that was not asked.
+    """
+
+    device: Device
+    needed_bytes: int
+    batch: int
+    seq: int
+    simulated: dict[str, list[int]]
+    models: tuple[ModelFit, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.device.memory
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "device": self.device.name,
+            "memory_bytes": self.device.memory,
+            "needed_bytes": self.needed_bytes,
+            "fits": self.fits,
+            "largest_batch": self.batch,
+            "longest_seq": self.seq,
+            "simulated": self.simulated,
+            "models": [asdict(one) for one in self.models],
+        }
+
+
+def search_fitting(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Found, Room]:
+    """Simulate a step on ``device``, and search what fits there. Rows get no longer than ``positions``.
+
+    Raises:
+        BadInput, SimulationError: as the job.
+    """
+    here = replace(setting, device=device.kind, capability=device.capability)
+    asked = job(here)
+    known = {here: needed(asked)}
+    tried: dict[str, list[int]] = {"batch": [], "seq": []}
+
+    def fits(what: Literal["batch", "seq"], size: int) -> bool:
+        sized = with_size(here, batch=size) if what == "batch" else with_size(here, seq=size)
+        if sized not in known:
+            known[sized] = needed(job(sized))
+        tried[what].append(size)
+        return known[sized] <= device.memory
+
+    longest = min(LARGEST["seq"], positions or LARGEST["seq"]) - (
+        setting.generate[1] if setting.generate else 0
+    )
+    batch = largest(lambda rows: fits("batch", rows), LARGEST["batch"])
+    seq = largest(lambda tokens: fits("seq", tokens), longest)
+    return asked, Room(
+        device, needed(asked), batch, seq, {what: sorted(sizes) for what, sizes in tried.items()}
+    )
+
+
+def fitting_table(rows: Sequence[tuple[Any, Room]]) -> Any:
+    """The answers as a table, all for one device."""
+    columns = {
+        "method": "left",
+        "fits": "left",
+        "needs": "right",
+        "largest batch": "right",
+        "longest row": "right",
+    }
+    lines = [
+        (
+            name,
+            "yes" if room.fits else "no",
+            units.size(room.needed_bytes),
+            f"{room.batch:,}",
+            f"{room.seq:,}",
+        )
+        for name, room in rows
+    ]
+    device = rows[0][1].device
+    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
+    caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
+    return output.table(title, columns, lines, caption)
+
+
+def models_table(name: Any, room: Room) -> Any:
+    """The models that were tried with one method, the largest first."""
+    columns = {"model": "left", "parameters": "right", "needs": "right", "fits": "left"}
+    lines = [
+        (
+            one.title,
+            units.short_count(one.parameters),
+            "" if one.needed_bytes is None else units.size(one.needed_bytes),
+            one.reason or ("yes" if one.fits else "no"),
+        )
+        for one in reversed(room.models)
+    ]
+    return output.table(f"{name} on {room.device.holding}: models (simulated)", columns, lines)
+
+
+# ----------------------------------------
+# What ``memory`` found about one step: its simulation, what fits, and its seconds; and many of them as tables.
+
+
+_PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulation, the file it was asked for by, what fits, and which of its sizes are where the search ended."""
+
+    simulation: Found
+    file: Path | None = None
+    room: Room | None = None
+    at_least: tuple[str, ...] = ()
+    step: Seconds | None = None
+    tokens: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        more = {"adapter_config": self.file} if self.file else {}
+        room = {"fits": {**self.room.as_dict(), "at_least": list(self.at_least)}} if self.room else {}
+        step = {}
+        if self.step:
+            step = {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
+        return {**self.simulation.as_dict(), **more, **room, **step}
+
+
+def timed(one: Simulated, gpu: str, link: str, asked: StepRequest | None, setting: Setting) -> Simulated:
+    """With the seconds of its last step; a split step's from the work of ``asked``, the same on one device."""
+    found = one.simulation
+    if isinstance(found, Simulation):
+        step, devices = estimate.seconds(found.work[-1], gpu), 1
+    else:
+        assert asked is not None, "configs from files are not split"
+        devices = found.sharding.readers
+        step = split_seconds(() if found.work else work_of(asked), found, gpu, link)
+    return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
+
+
+def tables(heading: str, results: list[Simulated]) -> list[Any]:
+    """The answers for people: memory, then what else was asked: seconds, what fits, and on which models."""
+    columns = {"method": "left", "peak": "right", "reserved": "right", **dict.fromkeys(_PARTS, "right")}
+    lines = []
+    for one in results:
+        row = one.simulation.as_dict()
+        reserved = "" if row["reserved_bytes"] is None else units.size(row["reserved_bytes"])
+        parts = (units.size(row["parts"][part]) for part in _PARTS)
+        lines.append((one.file or row["method"], units.size(row["peak_bytes"]), reserved, *parts))
+    hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
+    paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
+    caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
+    shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
+    seconds = [
+        (
+            one.file or one.simulation.method,
+            one.step.span,
+            one.step.bottleneck,
+            f"{one.tokens / one.step.value:,.0f}",
+        )
+        for one in results
+        if one.step
+    ]
+    if seconds:
+        wide = {"method": "left", "a step": "right", "most for": "left", "tokens a second": "right"}
+        shown.append(output.table("How long a step takes (estimated from its operations)", wide, seconds))
+    rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
+    if rooms:
+        shown.append(fitting_table(rooms))
+    shown += [models_table(name, room) for name, room in rooms if room.models]
+    return shown
+
 
 #: Options whose values --protocol sets.
 _OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")  # fmt: skip
@@ -94,7 +275,7 @@ def memory_command(
         str | None, typer.Option("--sharding", help=f"How they share the step: {', '.join(KINDS)}.")
     ] = None,
     link: Annotated[
-        str, typer.Option("--link", help=f"What connects them: {', '.join(links.LINKS)}.")
+        str, typer.Option("--link", help=f"What connects them: {', '.join(kernels.LINKS)}.")
     ] = "pcie",
     as_json: options.Json = False,
 ) -> None:
@@ -129,10 +310,10 @@ def memory_command(
         _check_for_images(entry, fits, gpu)
     if card is not None and gpu is not None:
         speed_named(gpu, devices)
-        links.check(link)
+        kernels.check_link(link)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
-    chosen = subjects.choose(entry, method, sets, adapter_config)
+    chosen = options.choose(entry, method, sets, adapter_config)
     jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
@@ -254,7 +435,7 @@ def _simulate_all(
                     results.append(Simulated(job(setting), file))
                 else:
                     limit = entry.shape.max_positions and entry.shape.max_positions - virtual
-                    simulation, room = fitting.search(job, setting, device, limit)
+                    simulation, room = search_fitting(job, setting, device, limit)
                     results.append(Simulated(simulation, file, room, _at_least(room, limit)))
             except Unsupported as error:
                 if not every:

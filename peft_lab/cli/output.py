@@ -8,18 +8,106 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from types import TracebackType
+from typing import IO, Any, Literal, Self, TextIO
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from peft_lab.cli import streams
+from peft_lab.core import disk
+from peft_lab.core.errors import PeftLabError
+
+# ----------------------------------------
+# What stands behind stdout and stderr: a reader that leaves, a full disk, a stream that was closed from the start.
+
+
+class _Sink(io.RawIOBase):
+    """Bytes to a file of the system. After a first failure what is written is dropped: the failure has been told.
+
+    Args:
+        tells: whether a failure is raised, once. A reader that has left (head, less) is none: it has what it wanted.
+    """
+
+    def __init__(self, file: IO[bytes] | io.RawIOBase, tells: bool) -> None:
+        super().__init__()
+        self._file, self._tells, self._over = file, tells, False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def write(self, data: Any) -> int | None:
+        if not self._over:
+            try:
+                return self._file.write(data)
+            except BrokenPipeError:
+                self._over = True
+            except OSError as error:
+                self._over = True
+                if self._tells:
+                    raise unwritten(error) from error
+        return len(data)
+
+
+def unwritten(error: OSError) -> PeftLabError:
+    """That a command's output got nowhere, and why."""
+    return PeftLabError(f"The output could not be written: {disk.reason(error)}.")
+
+
+def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
+    """The same stream, which a reader that leaves does not stop; ``tells``: what else fails is raised once, as a
+    PeftLabError, and else dropped. One without a file of the system (in tests) is given back as it is."""
+    try:
+        stream.fileno()
+        inner = stream.buffer
+    except (io.UnsupportedOperation, AttributeError):
+        return stream
+    stream.flush()
+    sink = _Sink(getattr(inner, "raw", inner), tells)
+    at_once = not tells or bool(getattr(stream, "write_through", False)) or stream.line_buffering
+    return io.TextIOWrapper(
+        io.BufferedWriter(sink), encoding=stream.encoding, errors=stream.errors, line_buffering=bool(at_once)
+    )
+
+
+@contextmanager
+def standing() -> Iterator[None]:
+    """While this lasts, sys.stdout and sys.stderr are careful. Of stderr nothing can be told where it fails."""
+    _open_closed()
+    real = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = careful_stream(real[0]), careful_stream(real[1], tells=False)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(PeftLabError):  # told by then, or the exit status of something worse counts
+                stream.flush()
+        sys.stdout, sys.stderr = real
+
+
+def _open_closed() -> None:
+    """A stream that whoever calls has closed (``>&-``) takes everything, as Python's print does. Its number is taken,
+    too: the next file that is opened would have it, and get what libraries print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115  for the life of the process
+
 
 _PIPE_WIDTH = 1000  # a table in a pipe is as wide as its contents: nobody wraps it, grep wants whole lines
 _SHORT = 20  # characters of a cell that is not folded
@@ -55,7 +143,7 @@ def _result_stream() -> Iterator[TextIO]:
     with os.fdopen(os.dup(kept), "w", encoding=real.encoding, errors="replace") as stream:
         os.dup2(2, 1)
         try:
-            yield streams.careful(stream)
+            yield careful_stream(stream)
         finally:
             os.dup2(kept, 1)
             os.close(kept)
@@ -129,3 +217,56 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+# ----------------------------------------
+# Progress of long work, on stderr: a bar at a terminal, otherwise one line when a piece of work starts and ends.
+
+
+class ProgressBars:
+    """Bars by name. Use as a context manager; :meth:`update` makes a bar when it first hears of it.
+
+    ``lines=False`` leaves the lines out where there is no terminal: for work of seconds.
+    """
+
+    def __init__(self, lines: bool = True) -> None:
+        self._lines = lines
+        console = Console(file=sys.stderr)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        self._bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+        self._begun: set[str] = set()
+
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def update(self, name: str, fraction: float, detail: str = "") -> None:
+        """Work called ``name`` is at ``fraction`` (0 to 1). What is done at the first word of it needs no line."""
+        if self._bars:
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=1.0, detail=detail)
+            self._bars.update(self._tasks[name], completed=fraction, detail=detail)
+            return
+        if not self._lines:
+            return
+        ended = fraction >= 1
+        if name not in self._begun and not ended:
+            self._begun.add(name)
+            print(f"{name}: started", file=sys.stderr, flush=True)
+        elif name in self._begun and ended:
+            self._begun.remove(name)
+            print(f"{name}: done", file=sys.stderr, flush=True)

@@ -11,23 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import disk, units
+from peft_lab.advise.plans import nearest, ranking
+from peft_lab.advise.plans.asked import ask, mend
+from peft_lab.advise.plans.configs import Written, write
+from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of
+from peft_lab.advise.plans.nearest import options_of, said_of, together
+from peft_lab.advise.plans.ranking import Candidate, Planned
+from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
+from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, look
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.progress import ProgressBars
-from peft_lab.errors import BadInput
-from peft_lab.memory.optimizers import OPTIMIZERS
-from peft_lab.plan import nowhere, ranking
-from peft_lab.plan.asked import ask, mend
-from peft_lab.plan.files import Written, write
-from peft_lab.plan.lengths import Lengths, read_lengths
-from peft_lab.plan.meant import said_of, together
-from peft_lab.plan.nowhere import options_of
-from peft_lab.plan.packed import rows_of
-from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.verdict import MEANS, ORDER, told_loading, uncounted, unmeasured
-from peft_lab.plan.wanted import FURTHER, HOUR, Wanted, look
-from peft_lab.units import several
+from peft_lab.cli.output import ProgressBars
+from peft_lab.core import disk, units
+from peft_lab.core.errors import BadInput
+from peft_lab.core.units import several
+from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.workers.pool import get_pool
 
 _LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand beside its length
@@ -92,7 +90,7 @@ def plan_command(
     if not ranked:
         for line in _refused(found):
             output.note(line)
-        raise BadInput(nowhere.nearest(wanted, _ask).told(), "gpu")
+        raise BadInput(nearest.nearest(wanted, _ask).told(), "gpu")
     written = [get_pool().submit(0, write, asdict(wanted), one).result() for one in ranked]
     if out is not None:
         _save(out, written[0])
@@ -122,10 +120,10 @@ def _instead(told: Mapping[str, str], wrong: Sequence[BadInput]) -> BadInput:
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> str:
     """What to say of a deadline that no plan is sure to meet, and what would; empty where one is."""
-    problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
+    problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return ""
-    return nowhere.Nearest(problem, nowhere.meeting(wanted, best, _ask)).told()
+    return nearest.Nearest(problem, nearest.meeting(wanted, best, _ask)).told()
 
 
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:

@@ -8,12 +8,11 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.interview.bank import get_question, select
+from peft_lab.interview.doubts import all_challenges
+from peft_lab.interview.question import FollowUp, Opens, Question, topics
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
-from peft_lab.quiz.bank import get_question, select
-from peft_lab.quiz.challenges import all_challenges
-from peft_lab.quiz.follow_up import FollowUp, Opens
-from peft_lab.quiz.question import Question, topics
 
 
 @command("questions")

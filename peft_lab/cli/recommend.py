@@ -8,20 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
-from peft_lab.choose.fields import told_by
-from peft_lab.choose.flips import Flip, flips
-from peft_lab.choose.reading import parse
-from peft_lab.choose.recommend import Recommendation, recommend
-from peft_lab.choose.room import room_of
-from peft_lab.choose.situation import FOUND, WORDS, Situation
-from peft_lab.choose.tree import QUESTIONS
+from peft_lab.advise.flips import Flip, flips
+from peft_lab.advise.plan import told_by
+from peft_lab.advise.recipes.recipe import Setting
+from peft_lab.advise.recipes.replications import replications
+from peft_lab.advise.recommend import Recommendation, recommend
+from peft_lab.advise.room import room_of
+from peft_lab.advise.situation import FOUND, WORDS, Situation, parse
+from peft_lab.advise.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.errors import BadInput, echoed
-from peft_lab.recipes.advice import band, figure, label
-from peft_lab.recipes.recipe import Setting
-from peft_lab.recipes.replications import replications
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.setting_words import band, label, written_figure
 
 _HELP = (
     "An answer: "
@@ -108,7 +107,7 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
             f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
         ]
         fields = [
-            (label(name), figure(one.value), band(one.band), told_by(one))
+            (label(name), written_figure(one.value), band(one.band), told_by(one))
             for name, one in plan.settings.items()
         ]
         heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}

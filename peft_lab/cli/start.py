@@ -14,13 +14,13 @@ from typing import Annotated
 
 import typer
 
-from peft_lab import disk, journal
-from peft_lab.assets import store as assets
-from peft_lab.classroom import folders, keys, limits, mode, verified
+from peft_lab.classroom import joining
 from peft_lab.cli import output
 from peft_lab.cli.application import command
-from peft_lab.cli.progress import ProgressBars
-from peft_lab.errors import AssetError, PeftLabError
+from peft_lab.cli.output import ProgressBars
+from peft_lab.core import asking, disk, journal, limits
+from peft_lab.core.errors import AssetError, PeftLabError
+from peft_lab.models.assets import store as assets
 
 PACKAGE = Path(__file__).parents[1]
 EVERYWHERE = "0.0.0.0"
@@ -98,22 +98,26 @@ def serve_command(
         environment[journal.VARIABLE] = log if log == "-" else str(Path(log).absolute())
         journal.require(environment[journal.VARIABLE], "--log ")
     if of_class:
-        environment[mode.VARIABLE] = code or os.environ.get(mode.VARIABLE) or keys.keys().join
+        environment[asking.CLASS_VARIABLE] = (
+            code or os.environ.get(asking.CLASS_VARIABLE) or joining.class_keys().join
+        )
         if limit is not None:
             environment[limits.VARIABLE] = limit
         if models:
-            environment[folders.VARIABLE] = os.pathsep.join(str(_folder(each)) for each in models)
+            environment[asking.MODELS_VARIABLE] = os.pathsep.join(str(_folder(each)) for each in models)
         environment |= _login(login or [], teachers or [])
         os.environ.update(environment)
-        learners_code, each = mode.join_code(), limits.limits()
+        learners_code, each = asking.join_code(), limits.limits()
         output.note(f"Learners join with the code {learners_code}")
-        output.note(f"You open the teacher's page with the code {keys.keys().teacher}")
+        output.note(f"You open the teacher's page with the code {joining.class_keys().teacher}")
         output.note(f"Each may have {each.in_words()}.")
         output.note(f"Up to {each.people} may join; --limit learners=N changes that.")
-        if verified.on():
-            output.note(f"They join by signing in, too: {', '.join(verified.listed(verified.WHO))}")
-        if folders.allowed():
-            output.note(f"It may use the models in {', '.join(map(str, folders.allowed()))}")
+        if joining.login_is_on():
+            output.note(
+                f"They join by signing in, too: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}"
+            )
+        if asking.folder_allowed():
+            output.note(f"It may use the models in {', '.join(map(str, asking.folder_allowed()))}")
     elif code is not None or limit is not None or models or login or teachers:
         raise typer.BadParameter(
             "--code, --limit, --models, --login and --teacher are for a class: add --class."
@@ -131,7 +135,7 @@ def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
         raise typer.BadParameter(
             "--login needs Authlib: pip install 'peft-lab[oidc]' (in a clone, '.[oidc]')."
         )
-    said = {verified.WHO: ",".join(who), verified.TEACHERS: ",".join(teachers)}
+    said = {joining.WHO_MAY_LOG_IN: ",".join(who), joining.TEACHERS: ",".join(teachers)}
     return {name: value for name, value in said.items() if value}
 
 

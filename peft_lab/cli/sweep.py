@@ -11,34 +11,34 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_lab import units
-from peft_lab.cli import carriers, options, output, tracked
+from peft_lab.cli import compare, options, output, runs
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.carriers import Kind
-from peft_lab.cli.progress import ProgressBars
+from peft_lab.cli.compare import Kind
+from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
-from peft_lab.compare.found import runs_of
+from peft_lab.core import units
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.sweeping import asked, carrying
-from peft_lab.sweeping.executor import Executor, Local
+from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies.sweeps import asked, carrying
+from peft_lab.studies.sweeps.carrying import Executor, Local
 
 
 @command("sweep")
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
-    executor: carriers.Executor = Kind.LOCAL,
-    address: carriers.Address = None,
-    cpus: carriers.Cpus = 1,
-    gpus: carriers.Gpus = 0.0,
-    store_at: carriers.Store = None,
-    track: tracked.Track = None,
+    executor: compare.Executor = Kind.LOCAL,
+    address: compare.Address = None,
+    cpus: compare.Cpus = 1,
+    gpus: compare.Gpus = 0.0,
+    store_at: compare.Store = None,
+    track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""
-    carriers.check(executor, address, cpus, gpus, store_at)
+    compare.check(executor, address, cpus, gpus, store_at)
     wanted = asked.read(file)
-    on_ray = carriers.chosen(executor, address, cpus, gpus, store_at)
+    on_ray = compare.chosen_executor(executor, address, cpus, gpus, store_at)
     carrier: Executor = on_ray or Local(training_queue())
     with _stopping() as signals, ProgressBars() as bars:
 
@@ -51,7 +51,7 @@ def sweep(
         finally:
             carrier.close()
     output.show({"rows": rows}, as_json, human=lambda: [_table(rows)])
-    tracked.tell_of_all([run for run in runs_of(wanted.specs) if run])
+    runs.tell_of_all([run for run in runs_of_comparison(wanted.specs) if run])
     if signals:
         raise typer.Exit(128 + signals[-1])
     lacking = [row for row in rows if row["status"] != Status.DONE and not row["ended_early"]]

@@ -9,25 +9,107 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.text import Text
 
-from peft_lab import units
-from peft_lab.cli import expected, options, output, own_tokens, tracked
+from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.progress import ProgressBars
-from peft_lab.cli.run_table import result_lines
-from peft_lab.cli.subjects import known_run
-from peft_lab.errors import BadInput, SimulationError
-from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import going_on, opened, record, simulated, store
+from peft_lab.cli.options import known_run
+from peft_lab.cli.output import ProgressBars
+from peft_lab.cli.runs import result_lines
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, PeftLabError, SimulationError
+from peft_lab.engine.timing import here
+from peft_lab.models.catalogue import resolve
+from peft_lab.runs import admission, checkpoints, forecast, preview, record, respond, said, store
+from peft_lab.runs.forecast import Forecast, run_work
+from peft_lab.runs.preview import Preview, Shown, heading, headline, notes, visible
+from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.tasks import hub, hub_file, own
+from peft_lab.training.tasks import hub, own
+from peft_lab.workers import inspector
+
+# ----------------------------------------
+# How long ``train`` will take: said before it starts, once this machine was measured, as Train's button says it.
+
+
+def tell_forecast(spec: RunSpec) -> Forecast | None:
+    """Say it on stderr; ``None`` where nothing is said: before the machine was measured, and of runs of a kind that is
+    not predicted. Why a run of another kind cannot be is said instead."""
+    if not here.complete() or not forecast.predicts(resolve(spec.model).kind, spec.task):
+        return None
+    try:
+        work = inspector.get_inspector(inspector.Worker.MEMORY).ask(run_work, spec.to_dict())
+        past = store.summaries()
+        found = forecast.forecast(work, spec, past)
+    except PeftLabError as error:
+        output.note(f"note: how long it will take is not known: {error}")
+        return None
+    words = said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in past))
+    output.note(f"Train: {words}. {said.forecast_made_of(found.like)}")
+    return found
+
+
+def keep_forecast(run: Run, found: Forecast | None) -> None:
+    """Keep with the run what was said of it."""
+    if found is not None:
+        with suppress(OSError):  # a run trains no worse where that cannot be written
+            forecast.note(run, found)
+
+
+# ----------------------------------------
+# ``train --preview``: the rows of a learner's file as tokens, and which of them are learned.
+
+
+_LEARNED = ("«", "»")  # around what is learned, as colours are lost in a pipe
+_KEY = f"Learned tokens stand in {_LEARNED[0]} {_LEARNED[1]}, tokens are parted by |."
+
+
+def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
+    """Print what a training of this spec would read and learn.
+
+    Raises:
+        BadInput: no file of the learner's, one with labels, images, or rows that cannot be trained on.
+    """
+    if spec.own_data is None:
+        raise BadInput(
+            "--preview shows the tokens of your own data: give the file with --own FILE.", "preview"
+        )
+    if spec.task_object().images:
+        raise BadInput("--preview shows tokens, and images have none: leave it out.", "preview")
+    found = preview.ask(spec.model, spec.own_data, spec.max_length).result()
+    if isinstance(found, str):
+        raise BadInput(found, "own_data")
+    output.show(found, as_json, human=lambda: lines(found))
+
+
+def lines(found: Preview) -> list[Any]:
+    """The preview for a person."""
+    parts: list[Any] = [headline(found), *notes(found), _KEY]
+    for row in found.sample:
+        parts += ["", heading(row), _tokens(row)]
+    return parts
+
+
+def _tokens(row: Shown) -> Text:
+    text = Text()
+    before = False
+    for number, token in enumerate(row.tokens):
+        if token.trained != before:
+            text.append(_LEARNED[before])
+        elif number:
+            text.append("|", "dim")
+        before = token.trained
+        text.append(visible(token), "bold dark_orange" if token.trained else "bold" if token.mark else "dim")
+    text.append(_LEARNED[1] if before else "")
+    return text
+
 
 _POLL = 0.1  # seconds
 _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
@@ -100,7 +182,7 @@ def train(
         bool,
         typer.Option("--preview", help="Show the tokens of --own FILE and which are learned; train nothing."),
     ] = False,
-    track: tracked.Track = None,
+    track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
@@ -109,18 +191,18 @@ def train(
         _go_on(continued, out, as_json)
         return
     if start is not None and method is None:
-        method = opened.METHOD
+        method = respond.OPENED_METHOD
     if model is None or method is None:
         raise BadInput(
             "Name what to train with --model and --method, or a run that ended too early with --continue RUN_ID."
         )
     chosen, values = options.one_method(method, sets or ())
     if start is not None:
-        opened.require_adapters(chosen.slug)
-        values = {**opened.values(start, model), **values}
+        respond.require_adapters(chosen.slug)
+        values = {**respond.opened_values(start, model), **values}
     data, source = None if own_file is None else str(own_file), None
     if hub.is_hub(data):
-        data, fetched = hub_file.kept(str(own_file))
+        data, fetched = hub.kept_hub_file(str(own_file))
         source = str(fetched.asked)
         output.note(f"note: {fetched.said}")
     spec = RunRequest(
@@ -140,7 +222,7 @@ def train(
         probes=tuple(probes or ()),
     ).complete()
     if preview:
-        own_tokens.show(spec, as_json)
+        show_own_tokens(spec, as_json)
         return
     if out is not None:
         _prepare(out)
@@ -169,7 +251,7 @@ def _require_alone(context: typer.Context) -> None:
 
 def _go_on(identity: str, out: Path | None, as_json: bool) -> None:
     found = known_run(identity)
-    going_on.require(found)
+    checkpoints.require_to_go_on(found)
     if out is not None:
         _prepare(out)
 
@@ -190,14 +272,14 @@ def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) ->
         shutil.copytree(result["adapter_dir"], out, dirs_exist_ok=True)
         result["adapter_dir"] = str(out)
     output.show(result, as_json, human=lambda: result_lines(result))
-    tracked.tell(run)
+    runs.tell_tracked(run)
     _leave(run, result, interrupt)
 
 
 def _simulated(result: Mapping[str, Any]) -> int | None:
     """What the simulation says of the measured step; why it says nothing is told on stderr."""
     try:
-        return simulated.peak_of_run(result)
+        return admission.peak_of_run(result)
     except (BadInput, SimulationError) as error:
         output.note(f"note: the step was not simulated: {error}")
         return None
@@ -236,10 +318,10 @@ def _watched(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tu
     How long a ``new`` run will take is said before it begins.
     """
     queue = training_queue()
-    told = expected.tell(new) if new is not None else None
+    told = tell_forecast(new) if new is not None else None
     with _interruptible(), ProgressBars() as bars:
         run = store.get(begin(queue))
-        expected.keep(run, told)
+        keep_forecast(run, told)
         try:
             _follow(run, queue, bars)
         except _Interrupted as interruption:

@@ -2,11 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
-from peft_lab.drawing.measure import LINE
+from peft_lab.core import palette
+
+# ----------------------------------------
+# How large things are drawn: text widths, labels broken into lines, matrix sides and strip thicknesses.
+#
+# All lengths are SVG user units; at its natural width one unit is one CSS pixel.
+
+
+# Widths of a character in em: those of Source Code Pro, and on the safe side of Source Sans, which Streamlit ships.
+MONO, SANS = 0.605, 0.56
+LINE = 1.18
+ELLIPSIS = "…"
+# Sides grow with the cube root of the real size: 1/8 and 8 times the hidden size both stay readable and distinct.
+EXPONENT = 1 / 3
+
+
+def text_width(text: str, size: float, mono: bool = True) -> float:
+    return len(text) * size * (MONO if mono else SANS)
+
+
+def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
+    """``text``, or its beginning and an ellipsis, so that it is at most ``room`` wide."""
+    if text_width(text, size, mono) <= room:
+        return text
+    keep = max(1, int(room / (size * (MONO if mono else SANS))) - 1)
+    return text[:keep].rstrip("_. ") + ELLIPSIS
+
+
+def break_name(name: str, room: float, size: float) -> tuple[str, ...]:
+    """A module name in as few lines as fit into ``room``, broken after underscores and after or before dots."""
+    after, before = (
+        _fill(re.findall(pieces, name), room, size)
+        for pieces in (r"[^._]*[._]|[^._]+", r"\.?[^._]*_|\.?[^._]+")
+    )
+    whole = [lines for lines in (after, before) if all(text_width(line, size) <= room for line in lines)]
+    best = min(whole, key=len) if whole else after
+    return tuple(shorten(line, room, size) for line in best)
+
+
+def _fill(pieces: Iterable[str], room: float, size: float) -> list[str]:
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and text_width(lines[-1] + piece, size) <= room:
+            lines[-1] += piece
+        else:
+            lines.append(piece)
+    return lines
+
+
+def side(real: int, hidden: int, base: float, low: float, high: float) -> float:
+    """Drawn side of a matrix: ``base`` for the hidden size, compressed, and clamped to [low, high] times ``base``."""
+    return base * min(max((real / hidden) ** EXPONENT, low), high)
+
+
+def thickness(rank: int, full: int, most: float) -> float:
+    """Drawn thickness of a strip of ``rank`` beside a matrix of rank up to ``full``: logarithmic, never invisible."""
+    share = min(1.0, math.log1p(rank) / math.log1p(max(full, 1)))
+    return 2 + (most - 2) * share
 
 
 def number(value: float) -> str:
@@ -103,3 +164,127 @@ class Canvas:
         self.rect(x - 2.5, y - 2.5, w + 5, h + 5, "ring", 5)
         yield
         self._out.append("</g>")
+
+
+# ----------------------------------------
+# Colours and strokes. Light and dark follow ``color-scheme``, which Streamlit sets with its theme.
+
+
+_COLOURS = palette.variables(
+    trained=palette.TRAINED, trained_light=palette.TRAINED_LIGHT, on_trained=palette.PAGE, frozen=palette.FROZEN,
+    edge=palette.EDGE, quantised=palette.QUANTISED, ink=palette.INK, soft=palette.SOFT, line=palette.LINE,
+    frame=palette.FRAME,
+)  # fmt: skip
+_PAPER = f"--paper: var(--st-background-color, {palette.PAGE.css});"
+
+STYLE = (
+    f".peft-block {{\n  {_COLOURS}\n  {_PAPER}\n"
+    """  display: block; width: 100%; height: auto; color: var(--ink);
+}
+.peft-block text { fill: var(--ink); font-family: var(--st-font, "Source Sans", "Source Sans 3", sans-serif); }
+.peft-block .name, .peft-block .small { font-family: var(--st-code-font, "Source Code Pro", monospace); }
+.peft-block .name { font-weight: 600; }
+.peft-block .small { font-weight: 400; }
+.peft-block .note { fill: var(--soft); }
+.peft-block .strong { font-weight: 600; }
+.peft-block .accent { fill: var(--trained); }
+.peft-block text.on-trained { fill: var(--on-trained); }
+.peft-block .haloed { paint-order: stroke; stroke: var(--frozen); stroke-width: 4px; stroke-linejoin: round; }
+.peft-block .frame { fill: none; stroke: var(--frame); stroke-width: 1.5; }
+.peft-block .frame.card { fill: var(--paper); stroke: var(--edge); stroke-width: 1; }
+.peft-block .frame.mixture { stroke: var(--edge); stroke-dasharray: 4 3; stroke-width: 1.25; }
+.peft-block .box { stroke-width: 1; }
+.peft-block .plain { fill: var(--paper); stroke: var(--edge); }
+.peft-block .frozen { fill: var(--frozen); stroke: var(--edge); }
+.peft-block .quantised { stroke: var(--quantised); }
+.peft-block .trained { fill: var(--trained); stroke: none; }
+.peft-block .trained.light { fill: var(--trained-light); stroke: var(--trained); }
+.peft-block .cell { stroke: none; }
+.peft-block .gate { fill: var(--paper); stroke: var(--trained); stroke-width: 1.5; }
+.peft-block .hatch { fill: none; stroke: var(--quantised); stroke-width: 1; stroke-opacity: .4; }
+.peft-block .constant { fill: var(--quantised); stroke: var(--quantised); stroke-width: 1; }
+.peft-block .constant.hollow { fill: var(--paper); }
+.peft-block .flow { fill: none; stroke: var(--line); stroke-width: 1.25; }
+.peft-block .stream { fill: none; stroke: var(--line); stroke-width: 2.5; }
+.peft-block .flow-head, .peft-block .stream-head { fill: var(--line); }
+.peft-block .making { fill: none; stroke: var(--trained); stroke-width: 1.25; stroke-dasharray: 3 2.5; }
+.peft-block .making-head { fill: var(--trained); }
+.peft-block .joint { fill: var(--paper); stroke: var(--line); stroke-width: 1.25; }
+.peft-block .sign { fill: none; stroke: var(--ink); stroke-width: 1.25; }
+.peft-block .lane { fill: none; stroke: none; pointer-events: none; }
+.peft-block .ring { fill: none; stroke: none; pointer-events: all; }
+.peft-block .choice { cursor: pointer; outline: none; }
+.peft-block .choice:hover > .ring { stroke: var(--edge); stroke-width: 1.25; }
+.peft-block .choice:focus-visible > .ring { stroke: var(--quantised); stroke-width: 2; }
+.peft-block .choice.chosen > .ring { stroke: var(--ink); stroke-width: 1.75; }
+"""
+)
+
+
+# ----------------------------------------
+# The two layouts' fixed measures. Both are drawn by the same code.
+
+
+Layout = Literal["wide", "narrow"]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Lengths in user units; at the layout's natural width one unit is one CSS pixel.
+
+    Attributes:
+        width: of the picture; the wide one grows when its pieces need more.
+        trunk: x of the residual stream.
+        norm: size of a norm's box.
+        matrix: width and height of a matrix of hidden x hidden.
+        widest: most that a matrix may be wider than that.
+        lane: room to the right of every matrix for what is trained beside it, kept also when there is nothing, so that
+            choosing a target moves no box.
+        strip: thickness of a full-rank strip. below: room under a matrix for it.
+        fold: whether a branch comes back to the stream on a second line, right to left.
+    """
+
+    layout: Layout
+    width: float
+    trunk: float
+    norm: tuple[float, float]
+    matrix: tuple[float, float]
+    widest: float
+    lane: float
+    strip: float
+    below: float
+    core: float
+    gap: float
+    name: float
+    small: float
+    fold: bool
+
+    @property
+    def header(self) -> float:
+        """Room at the frame's top for its title; on a line of matrices more of it than under a mere line."""
+        return 26 if self.fold else 21
+
+    @property
+    def first(self) -> float:
+        """x of what comes first on a line, right of the stream: a norm."""
+        return self.trunk + 18
+
+    @property
+    def bus(self) -> float:
+        """x of the vertical line that feeds the parallel matrices."""
+        return self.first + self.norm[0] + (5 if self.fold else 6)
+
+    @property
+    def column(self) -> float:
+        """x where the parallel matrices stand."""
+        return self.bus + (18 if self.fold else 20)
+
+
+WIDE = Metrics(
+    layout="wide", width=530, trunk=29, norm=(34, 24), matrix=(96, 40), widest=1.35, lane=42, strip=12, below=16,
+    core=88, gap=10, name=12, small=11, fold=False,
+)  # fmt: skip
+NARROW = Metrics(
+    layout="narrow", width=350, trunk=26, norm=(32, 22), matrix=(86, 36), widest=1.35, lane=38, strip=11, below=15,
+    core=84, gap=8, name=11, small=11, fold=True,
+)  # fmt: skip

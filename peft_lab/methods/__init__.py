@@ -2,10 +2,10 @@
 
     methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
                    recording.py     RunRecorder: what a run notes for the method's own picture
-                   experiments.py   EXPERIMENTS of its "Try it"
-                   questions.py     QUESTIONS of the interview, with calculations.py beside it
-                   claims.py        CLAIMS that are about this method alone
-                   since.py         SINCE: what was found about it after its paper
+    studies/experiments/<slug>.py   EXPERIMENTS of its "Try it"
+    interview/bank/<slug>.py        QUESTIONS and CHALLENGES, with interview/calculations/<slug>.py
+    interview/claims/<slug>.py      CLAIMS that are about this method alone
+    interview/discoveries/<slug>.py SINCE: what was found about it after its paper
 
 All but the spec may be missing.
 """
@@ -18,10 +18,10 @@ import pkgutil
 from functools import cache
 from types import ModuleType
 
-from peft_lab.errors import UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.methods.base import MethodSpec
 
-_SHARED = frozenset({"shared"})
+_SHARED = frozenset({"shared", "counting", "recording"})
 
 
 @cache
@@ -45,8 +45,13 @@ def folders() -> tuple[str, ...]:
 
 
 def part_of(slug: str, part: str) -> ModuleType | None:
-    """A method's own module of that name (``questions``, ``recording``, ...), or ``None`` where it has none."""
-    name = f"{__name__}.{slug}.{part}"
+    """Return the module of that name in a method's folder (``recording``), or ``None`` where it has none."""
+    return module_of(f"{__name__}.{slug}", part)
+
+
+def module_of(package: str, name: str) -> ModuleType | None:
+    """Import a module of a package by its name, a method's slug as a rule; ``None`` where there is none."""
+    name = f"{package}.{name}"
     return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
@@ -60,7 +65,7 @@ def get_method(slug: str) -> MethodSpec:
     'LoRA'
     >>> get_method("lroa")
     Traceback (most recent call last):
-    peft_lab.errors.UnknownName: There is no method called 'lroa'. Did you mean 'lora'?
+    peft_lab.core.errors.UnknownName: There is no method called 'lroa'. Did you mean 'lora'?
     """
     try:
         return all_methods()[slug]

@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from peft_lab.assets.stamps import stamp
-from peft_lab.classroom import mode
-from peft_lab.errors import BadInput, UnknownName, echoed
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.models import images, own, shapes
+from peft_lab.models.assets.store import stamp
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -125,7 +126,9 @@ def looks_external(name: str) -> bool:
     if name in catalogue():
         return False
     # transformers takes an id for a folder where there is one of that name
-    return is_folder(name) or (bool(_ID.fullmatch(name)) and not (mode.on() and Path(name).exists()))
+    return is_folder(name) or (
+        bool(_ID.fullmatch(name)) and not (asking.class_is_on() and Path(name).exists())
+    )
 
 
 def untrainable(entry: ModelEntry) -> str | None:
@@ -157,7 +160,7 @@ def resolve(name: str) -> ModelEntry:
     """
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
-            place = "that this class may use" if mode.on() else "on this machine"
+            place = "that this class may use" if asking.class_is_on() else "on this machine"
             raise BadInput(
                 f"'{echoed(name, 200)}' is neither a folder {place} nor a Hugging Face id.", "model"
             )
@@ -240,8 +243,6 @@ def _reason(name: str, error: Exception) -> str:
 def _kind(config: Any, name: str) -> ModelKind:
     from transformers.models.auto import modeling_auto as auto
 
-    from peft_lab.models.senses import what_it_is
-
     if config.model_type in images.TYPES:
         return "vision"
     other = what_it_is(config.model_type)
@@ -291,3 +292,92 @@ def _check_depth(config: Any, name: str) -> None:
             raise BadInput(
                 f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
             )
+
+
+# ----------------------------------------
+# What a model that is no language model is, from the lists by task that transformers keeps.
+
+
+# Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), the telling ones first: CLIP is also in the
+# list of image classifiers, Whisper in that of decoders.
+_SENSES = {
+    "a model of images and text": (
+        "IMAGE_TEXT_TO_TEXT", "MULTIMODAL", "VISUAL_QUESTION", "ZERO_SHOT_IMAGE", "ZERO_SHOT_OBJECT",
+    ),
+    "a speech or audio model": ("SPEECH", "AUDIO", "CTC", "WAVEFORM", "SPECTROGRAM", "RNNT", "TDT"),
+    "a time series model": ("TIME_SERIES",),
+    "a vision model": (
+        "IMAGE", "OBJECT", "SEGMENTATION", "DEPTH", "VIDEO", "KEYPOINT", "MASK_GENERATION", "POSE", "NORMAL",
+    ),
+}  # fmt: skip
+
+
+def what_it_is(model_type: str) -> str | None:
+    """``a vision model`` and so on; ``None`` where transformers lists the architecture for none of these."""
+    from transformers.models.auto import modeling_auto as auto
+
+    listed = [
+        name for name in dir(auto) if name.endswith("_MAPPING_NAMES") and model_type in getattr(auto, name)
+    ]
+    for sense, parts in _SENSES.items():
+        if any(part in name for name in listed for part in parts):
+            return sense
+    return None
+
+
+# ----------------------------------------
+# What PEFT and torch raise when they refuse, on purpose or by accident, and how that is told.
+
+
+_SIZE = re.compile(
+    r"size mismatch for (?P<name>\S+): copying a param with shape torch\.Size\(\[(?P<found>[\d, ]*)\]\) from "
+    r"checkpoint, the shape in current model is torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)"
+)
+
+# For values it cannot use (a zero rank, a broken pattern), a missing package, a model it was not written for.
+REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    re.error,
+)
+
+
+def reason(error: Exception) -> str:
+    """What PEFT raised, as the end of a sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
+
+
+def misshapen(
+    holder: str, name: str, stored: Sequence[int], wanted: Sequence[int], field: str = "adapter"
+) -> BadInput:
+    """Return the error for a stored tensor whose shape is not the model's; both shapes as torch has them."""
+    shapes = (" × ".join(map(str, shape)) or "a single number" for shape in (stored, wanted))
+    return BadInput("{} holds '{}' as {}, where this model has {}.".format(holder, name, *shapes), field)
+
+
+@contextmanager
+def fitting_shapes() -> Iterator[None]:
+    """Load an adapter within: torch's complaint about a shape becomes :func:`misshapen`'s error.
+
+    Raises:
+        BadInput: the first tensor of the adapter whose shape is not the model's.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = _SIZE.search(str(error))
+        if told is None:
+            raise
+        stored, wanted = (
+            [int(size) for size in re.findall(r"\d+", told[part])] for part in ("found", "wanted")
+        )
+        # PEFT puts a prompt into an embedding, whose one tensor torch then names
+        name = "prompt_embeddings" if told["name"] == "weight" else told["name"]
+        raise misshapen("The adapter", name, stored, wanted) from error

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.models.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
 
 #: The classifiers of images that are taken: one stack of equal blocks over an image's patches.
 TYPES = ("vit", "dinov2")
@@ -40,6 +47,116 @@ def require_text(shape: ModelShape, what: str) -> None:
 
 
 def size_of_batch(rows: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step's memory depends on, as :func:`peft_lab.training.sizes.size_of` has it of a batch of pictures."""
+    """What a step's memory depends on, as :func:`peft_lab.training.batches.size_of` has it of a batch of pictures."""
     sizes = {"rows": rows, "length": 0, "padded": False, "kept": 0, "predicted": 0, "apart": False}
     return {**sizes, "image": list(size_of(config))}
+
+
+# ----------------------------------------
+# From an image's file to the numbers that a model reads.
+#
+# An image is resized whole to the model's size, as ViT's own processor does it; nothing is cut off or turned, so
+# that the
+# same file is always the same numbers.
+
+
+PROCESSOR = "preprocessor_config.json"
+_BILINEAR = 2  # as Pillow and transformers number the ways to resize
+#: What ViT was trained with, for a folder that does not say.
+_HALF = (0.5, 0.5, 0.5)
+
+
+class Pixels(NamedTuple):
+    """An image as it is kept until it is in a batch: values from 0 to 255 of shape (channels, height, width), and the
+    mean and deviation of each channel, which make it what the model was trained on."""
+
+    values: Any
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def batch(self, rows: Sequence[Any], device: str) -> dict[str, torch.Tensor]:
+        """Images of one model as it reads them: from 0 to 1, less the mean, by the deviation.
+
+        Returns:
+            pixel_values (rows, channels, height, width) and labels (rows,).
+        """
+        import torch
+
+        values = torch.stack([row.pixels.values for row in rows]).float() / 255
+        mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.deviation))
+        labels = torch.tensor([row.label for row in rows])
+        return {"pixel_values": ((values - mean) / deviation).to(device), "labels": labels.to(device)}
+
+
+@dataclass(frozen=True)
+class Eye:
+    """How a model sees: what a tokenizer is to text.
+
+    Attributes:
+        channels, height, width: of the pictures that the model reads.
+        mean, deviation: by channel, of values from 0 to 1. resample: Pillow's number of the way to resize.
+        pad_token_id: there is nothing to fill up, as all pictures are as large.
+    """
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...] = _HALF
+    deviation: tuple[float, ...] = _HALF
+    resample: int = _BILINEAR
+    pad_token_id: int = 0
+
+    def read(self, content: bytes) -> Pixels:
+        """The pixels of a PNG or JPEG file, in the size that the model reads."""
+        return Pixels(
+            pixels_of(content, self.channels, self.height, self.width, self.resample),
+            self.mean,
+            self.deviation,
+        )
+
+
+def pixels_of(content: bytes, channels: int, height: int, width: int, resample: int) -> torch.Tensor:
+    """The pixels of a PNG or JPEG file, resized: whole numbers from 0 to 255 of shape (channels, height, width)."""
+    import numpy
+    import torch
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as found:
+        sized = found.convert("RGB" if channels == 3 else "L").resize((width, height), resample)
+    values = numpy.array(sized).reshape(height, width, channels)
+    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
+
+
+def eye_of(size: tuple[int, int, int], path: str | Path | None) -> Eye:
+    """How a model sees, by its ``preprocessor_config.json``; as ViT does where there is none.
+
+    ``size``: channels, height and width, by its config.
+
+    Raises:
+        ValueError: settings that are none.
+    """
+    channels, height, width = size
+    if channels not in (1, 3):
+        raise ValueError(f"the model reads pictures of {channels} channels; PNG and JPEG have 1 or 3")
+    told: Mapping[str, Any] = {}
+    if path is not None:
+        told = json.loads(Path(path).read_text("utf-8"))
+    if not isinstance(told, Mapping):
+        raise ValueError(f"its {PROCESSOR} holds no settings")
+    mean, deviation = (
+        _by_channel(told.get(name, _HALF[:channels]), channels, name) for name in ("image_mean", "image_std")
+    )
+    if min(deviation) <= 0:
+        raise ValueError(f"its {PROCESSOR} says image_std {list(deviation)}")
+    resample = told.get("resample", _BILINEAR)
+    if type(resample) is not int or resample not in range(6):
+        raise ValueError(f"its {PROCESSOR} says resample {resample!r}")
+    return Eye(channels, height, width, mean, deviation, resample)
+
+
+def _by_channel(told: Any, channels: int, name: str) -> tuple[float, ...]:
+    numbers = [told] * channels if type(told) in (int, float) else told
+    fits = isinstance(numbers, Sequence) and len(numbers) == channels
+    if not fits or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(f"its {PROCESSOR} says {name} {told!r}")
+    return tuple(map(float, numbers))

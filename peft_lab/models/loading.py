@@ -14,14 +14,13 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
-from peft_lab import machine
-from peft_lab.assets import store as assets
-from peft_lab.errors import BadInput, PeftLabError, in_short
+from peft_lab.core import machine
+from peft_lab.core.errors import BadInput, PeftLabError, in_short
 from peft_lab.models import images, meta, own, quantise, templates
-from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, resolve
-from peft_lab.models.heads import HEADS, in_head
+from peft_lab.models.assets import store as assets
+from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, misshapen, resolve
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.refusals import misshapen
+from peft_lab.models.shapes import HEADS, in_head
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +37,9 @@ class Base:
     """A model with its weights, nothing injected.
 
     Attributes:
-        tokenizer: of a model of images how it sees (:class:`peft_lab.models.looks.Eye`).
+        tokenizer: of a model of images how it sees (:class:`peft_lab.models.images.Eye`).
         dtype: of the parameters (of the 16- or 32-bit ones on a quantised base).
-        device: ``cuda``, ``mps`` or ``cpu``: :func:`peft_lab.machine.in_use`.
+        device: ``cuda``, ``mps`` or ``cpu``: :func:`peft_lab.core.machine.in_use`.
     """
 
     model: torch.nn.Module
@@ -94,7 +93,7 @@ def load_base(
         name: a live catalogue name, a Hugging Face id or a local folder.
         num_labels: puts a fresh classification head of that size on an encoder. Seed torch before: the head is random.
         quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
-        dtype: of everything else; :func:`peft_lab.machine.compute_dtype` when ``None``.
+        dtype: of everything else; :func:`peft_lab.core.machine.compute_dtype` when ``None``.
         attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
 
     Raises:
@@ -102,7 +101,7 @@ def load_base(
             a device where they cannot be.
         AssetError: weights that have to be fetched first, or again: they are damaged.
     """
-    from peft_lab.workers import quiet  # noqa: F401  silences the libraries before they are imported
+    from peft_lab.core import quiet  # noqa: F401  silences the libraries before they are imported
 
     source = weights_of(name)
     entry = resolve(name)
@@ -193,7 +192,7 @@ def _reader(entry: ModelEntry, source: str) -> Any:
         return _tokenizer(source)
     from transformers.utils.hub import cached_file
 
-    from peft_lab.models import looks
+    from peft_lab.models import images as looks
 
     try:
         told = cached_file(source, looks.PROCESSOR, _raise_exceptions_for_missing_entries=False)

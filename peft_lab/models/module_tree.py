@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.models import meta
-from peft_lab.models.heads import in_head
+from peft_lab.models.shapes import in_head
 
 if TYPE_CHECKING:
     import torch
 
-Role = Literal["method", "head", "frozen"]
+TreeRole = Literal["method", "head", "frozen"]
 # Path segments that wrappers put in: PEFT's base layer and its copies of modules it saves whole, the one adapter's
 # name, and the container of our own adapters.
 _INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
@@ -50,7 +50,7 @@ class GroupCount:
     dtype: str
     count: int
     parameters: int
-    role: Role
+    role: TreeRole
     added: bool
     quantised: bool = False
 
@@ -80,7 +80,7 @@ def read_tree(
         # PEFT keeps the untouched head beside the one it trains and saves; only that one is part of the model.
         if head and ".original_module." in f".{full}":
             continue
-        role: Role = ("head" if head else "method") if parameter.requires_grad else "frozen"
+        role: TreeRole = ("head" if head else "method") if parameter.requires_grad else "frozen"
         added = not head and (copied or _join(path, name) not in bare)
         small = not added and name == "weight" and path in quantised
         pattern, _ = meta.pattern(path)

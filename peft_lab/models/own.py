@@ -16,9 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from peft_lab import disk
-from peft_lab.classroom import folders, mode
-from peft_lab.errors import BadInput, echoed
+from peft_lab.core import asking, disk
+from peft_lab.core.errors import BadInput, echoed
 from peft_lab.models import images
 
 CONFIG = "config.json"
@@ -41,7 +40,7 @@ Find = Callable[[str], Path | None]
 
 def is_folder(name: str) -> bool:
     """Whether there is such a folder, in a class one that it may name; text that cannot be a path is none."""
-    if folders.hidden(name):
+    if asking.hidden_folder(name):
         return False
     with suppress(OSError, ValueError):
         return bool(name) and Path(name).is_dir()  # no text is the folder that one is in
@@ -149,7 +148,7 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
     ``reached``: whether the hub can be; ``None`` to find out, which may take seconds.
     """
     find, folder = finder(name), is_folder(name)
-    if mode.on() and not folder:
+    if asking.class_is_on() and not folder:
         return (
             f"'{name}' can be counted and simulated here, not trained: a class trains models of the catalogue and "
             "those in folders that its teacher allowed."

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.models.heads import in_head
-from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup
+from peft_lab.models.shapes import MATRIX_TYPES, ModelShape, ModuleGroup, in_head
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from peft_lab.models import mixtures as experts
-from peft_lab.models.mixtures import Mixture
-from peft_lab.models.module_groups import MATRIX_TYPES, PARAMETER, ModuleGroup, Role, is_bias
+from peft_lab.models import structure as experts
+from peft_lab.models.structure import MATRIX_TYPES, PARAMETER, Mixture, ModuleGroup, Role, is_bias
 
 __all__ = [
     "CLASSIFIERS", "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role",
@@ -206,7 +205,7 @@ def from_dict(data: Mapping[str, Any]) -> ModelShape:
         )
         for row in data["groups"]
     )
-    mixtures = experts.from_rows(data.get("mixtures", ()))
+    mixtures = experts.experts_from_rows(data.get("mixtures", ()))
     return ModelShape(**{**data, "groups": groups, "mixtures": mixtures})
 
 
@@ -233,7 +232,22 @@ def to_dict(shape: ModelShape) -> dict[str, Any]:
     }
     stored["groups"] = rows
     if shape.mixtures:
-        stored["mixtures"] = experts.to_rows(shape.mixtures)
+        stored["mixtures"] = experts.experts_to_rows(shape.mixtures)
     if shape.renamed:
         stored["renamed"] = dict(shape.renamed)
     return stored
+
+
+# ----------------------------------------
+# Which parameters belong to a task head that transformers puts on a model.
+
+
+HEADS = ("classifier", "score")
+
+
+def in_head(name: str) -> bool:
+    """Whether a parameter or module belongs to a task head that transformers puts on a model.
+
+    By the ending, as PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head.
+    """
+    return any(part.endswith(HEADS) for part in name.split("."))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import in_short
+from peft_lab.core.errors import in_short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,1 +1,5 @@
-"""Training runs: what to train (spec), where it is kept (store), what happened (events), who is next (queue)."""
+"""A run from its request to its record: ``spec``, ``store``, ``events``, ``view``; who is next (``queue``,
+``waiting``), what
+is admitted (``admission``, ``allowance``), how it trains (``training``, ``course``), and other trackers
+(:mod:`peft_lab.runs.tracking`).
+"""

@@ -16,19 +16,23 @@ asked again when a waiting run's turn comes: other runs may have ended, or other
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from peft_lab import machine, units
-from peft_lab.errors import BadInput, PeftLabError, SimulationError
-from peft_lab.memory.fits import needed
-from peft_lab.memory.lab import LabBatch, simulate_lab
-from peft_lab.memory.request import StepRequest
+from peft_lab.core import disk as storage
+from peft_lab.core import machine, units
+from peft_lab.core.errors import BadInput, PeftLabError, RunError, SimulationError
+from peft_lab.engine.fits import needed
+from peft_lab.engine.lab import LabBatch, simulate_lab
+from peft_lab.engine.request import Simulation, StepRequest
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
+from peft_lab.runs import store
 from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
-from peft_lab.tasks.pictures import MAX_LABELS
+from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
 #: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
@@ -152,12 +156,12 @@ def needed_bytes(data: Mapping[str, Any], device: str) -> int:
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
     """The size of the batch with the most tokens among those that the run will make.
 
-    As :func:`peft_lab.training.sizes.size_of` has it.
+    As :func:`peft_lab.training.batches.size_of` has it.
     """
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
     from peft_lab.training import batches
-    from peft_lab.training.sizes import size_of
+    from peft_lab.training.batches import size_of
 
     task, rows = spec.task_object(), spec.batch
     if task.images:
@@ -252,3 +256,152 @@ def _sentence(would: Mapping[str, Any]) -> str:
     if not ways:
         return "No smaller batch, shorter rows or other method on this model would fit."
     return f"What would fit: {', or '.join(ways)}."
+
+
+# ----------------------------------------
+# Before a run starts: is there room on the disk for what it will write?
+#
+# The adapter is known from the formula of the method, events from the steps and the rows; what the method's picture
+# takes
+# is bounded by what pictures of all methods took (``tests/runs/test_room.py`` holds it above real runs).
+
+
+#: Left alone beside what a run needs: the end of other runs, a learner's answers, the system.
+DISK_RESERVE = 16 * 2**20
+_DISK_WORD = 4  # bytes of a number as adapters are stored at most
+_STEP = 260  # bytes of a step's event
+_EVALUATION = 400  # progress events of one evaluation; each takes _LINE
+_LINE = 140
+_ONCE = 256 * 2**10  # the tracked step's timeline, probes, record, configuration, the library's messages
+_PICTURE = 12 * 2**20
+
+
+def require_disk(spec: RunSpec) -> None:
+    """Let a checked spec pass, or refuse it. Raises RunError: there is too little room on the disk."""
+    problem = disk_refusal(spec)
+    if problem is not None:
+        raise RunError(problem)
+
+
+def disk_refusal(spec: RunSpec) -> str | None:
+    """Why there is too little room on the disk for a checked spec, in one sentence; ``None`` where there is enough."""
+    free, needed = storage.free(store.root()), needed_disk_bytes(spec) + DISK_RESERVE
+    if free is None or free >= needed:
+        return None
+    needs, there = units.unlike(needed, free)
+    return (
+        f"The disk is too full for this run: it needs {needs}, reserve included, and "
+        f"{there} are free where runs are kept ({store.root()}). Delete runs that you no longer need."
+    )
+
+
+def needed_disk_bytes(spec: RunSpec) -> int:
+    """Bytes that a checked spec's run writes at most."""
+    shape, method = entry_of(spec.model).shape, get_method(spec.method)
+    formula = method.formula(shape, spec.values)
+    labels = 2 * MAX_LABELS if shape.kind == "vision" else 16
+    head = shape.hidden * shape.hidden + labels * shape.hidden if shape.kind in CLASSIFIERS else 0
+    adapter = _DISK_WORD * (max(formula.stored or 0, formula.trainable) + head)
+    # The loss of every step stands in the events and in the record.
+    events = spec.steps * (_STEP + 24) + 2 * _EVALUATION * _LINE + _ONCE
+    data = Path(spec.own_data) if spec.own_data else None
+    own = 0 if data is None or not data.exists() else MAX_BYTES if data.is_dir() else data.stat().st_size
+    start = 0 if spec.start is None else adapter  # a copy of what is trained on
+    return adapter + events + _PICTURE + own + 2 * start
+
+
+# ----------------------------------------
+# The simulated counterpart of a run's measured step: the same batch, by its size alone.
+
+
+#: What the ``memory`` event says of the tracked batch; see :class:`peft_lab.engine.lab.LabBatch`.
+SIMULATED_BATCH = ("rows", "length", "kept", "predicted", "padded")
+
+
+def peak_of_step(request: StepRequest) -> int:
+    """Peak of the tensors of one step of a run in bytes. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.engine.lab.simulate_lab`.
+    """
+    return simulate_lab(request).peak_bytes
+
+
+def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
+    """The same for the tracked step of a run, from its record, as a future; ``None`` where no step was measured."""
+    memory, spec = record["memory"] or {}, record["spec"]
+    if not all(name in memory for name in SIMULATED_BATCH):
+        return None
+    batch = LabBatch.of(memory, record["device"], memory.get("attention"))
+    asked = StepRequest(spec["model"], spec["method"], spec["values"], batch, record["dtype"])
+    return inspector.get_inspector(inspector.Worker.MEMORY).submit(peak_of_step, asked)
+
+
+def peak_of_run(record: Mapping[str, Any]) -> int | None:
+    """:func:`ask_of_run`, waited for.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated, with the reason.
+    """
+    asked = ask_of_run(record)
+    return None if asked is None else asked.result()
+
+
+# ----------------------------------------
+# What a run's measured step will take, before it is trained: the very batch that the run will track, simulated.
+
+
+def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
+    """Simulate the step that a run of this spec will measure. Returns it and the size of its batch.
+
+    The rows are encoded, put in order and padded as :mod:`peft_lab.runs.course` does, so that the figure before a
+    run and the figure of the run are of one batch.
+
+    Imports torch; asked in another process.
+
+    Raises:
+        BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
+    """
+    request, batch = _request(data)
+    return simulate_lab(request), batch
+
+
+def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return the parts of that step's peak in bytes, by name. Imports torch. Raises as :func:`step_ahead`."""
+    return dict(step_ahead(data)[0].parts)
+
+
+def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
+    """What is simulated for a run of this spec, and the size of its batch."""
+    from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
+
+    spec = RunSpec.from_dict(data)
+    device = machine.in_use()
+    batch = tracked_batch(spec)
+    attention = loading.attention_for(device.kind, spec.max_length, resolve(spec.model))
+    sized = LabBatch.of(batch, device.simulated_as, attention)
+    dtype = str(machine.compute_dtype()).removeprefix("torch.")
+    return StepRequest(spec.model, spec.method, spec.values, sized, dtype), batch
+
+
+def tracked_batch(spec: RunSpec) -> dict[str, Any]:
+    """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
+    from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
+    from peft_lab.runs.recording import TRACKED_STEP
+    from peft_lab.training import batches
+    from peft_lab.training.batches import size_of
+
+    task, size = spec.task_object(), spec.batch
+    if task.images:
+        return images.size_of_batch(size, resolve(spec.model).config)
+    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
+    train = task.load().train
+    needed = train[: min(len(train), spec.steps * size)]
+    start = loading.decoder_start(resolve(spec.model))
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
+    order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
+    numbers = order[min(TRACKED_STEP, spec.steps - 1)]
+    pad = loading.pad_token(tokenizer)
+    return size_of(batches.collate([rows[number] for number in numbers], pad, "cpu"))

@@ -1,7 +1,7 @@
 """Runs that something outside the lab carries out, such as a plan's script under torchrun or accelerate, shown as any.
 
-The run is a link in the run store to the folder where the script tells of itself (:mod:`peft_lab.plan.telling`): it is
-followed there while it goes, and deleting the run removes the link alone.
+The run is a link in the run store to the folder where the script tells of itself (:mod:`peft_lab.advise.plans.loop`):
+it is followed there while it goes, and deleting the run removes the link alone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import secrets
 import time
 from pathlib import Path
 
-from peft_lab import disk as storage
-from peft_lab.errors import BadInput, PeftLabError, RunError
+from peft_lab.core import disk as storage
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.methods import all_methods
 from peft_lab.runs import store
 from peft_lab.runs.store import Run

@@ -16,16 +16,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import kinds, machine
 from peft_lab.classroom import places
+from peft_lab.core import kinds, machine
 from peft_lab.methods import get_method
 from peft_lab.runs import course
+from peft_lab.runs.record import versions
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import write_json
-from peft_lab.runs.versions import versions
-from peft_lab.tasks.base import Row, Task
-from peft_lab.training.evaluation import ROWS_AT_ONCE
-from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.training.evaluation import ROWS_AT_ONCE, Answer, Evaluation
+from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +61,7 @@ def key_of(ready: course.Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
     """All that the score of a run's base depends on.
 
     Args:
-        files: SHA-256 of what the run was made from (:func:`peft_lab.runs.inputs.hashes`).
+        files: SHA-256 of what the run was made from (:func:`peft_lab.runs.kept.input_hashes`).
     """
     import torch
 

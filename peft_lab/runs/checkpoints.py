@@ -15,20 +15,23 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import disk as storage
-from peft_lab import machine
-from peft_lab.errors import RunError
-from peft_lab.runs.versions import versions
+from peft_lab.core import disk as storage
+from peft_lab.core import machine
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import adopted, events, hold, kept, owners, store
+from peft_lab.runs.owners import Owner
+from peft_lab.runs.record import versions
+from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import Status
 
 if TYPE_CHECKING:
     import torch
 
-    from peft_lab.runs.store import Run
-    from peft_lab.training.precision import Masters
+    from peft_lab.training.step import Masters
 
 EVERY = 10  # steps
 #: Of the time since the first step, writing takes no more than this share: large states are kept less often.
@@ -199,3 +202,188 @@ def _restore_random(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
+
+
+# ----------------------------------------
+# A run that a sweep ends before its last step: what was decided about it, in a file of its folder.
+#
+# rungs.json    sweep, and rungs [{step, loss, goes_on}] in the order in which they were decided; once one does not
+# go on,
+# the run ends after the step that it is at. Unlike a Stop that a person asks for it never ends an evaluation.
+
+
+EARLY_FILE = "rungs.json"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A decision. ``step``: after how many; ``loss``: what the run was judged by there; ``goes_on``: the verdict."""
+
+    step: int
+    loss: float
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All decisions of one sweep about a run."""
+
+    sweep: str
+    rungs: tuple[Rung, ...]
+
+    @property
+    def ended_by(self) -> Rung | None:
+        return next((rung for rung in self.rungs if not rung.goes_on), None)
+
+
+def note_ending(run: Run, verdicts: Verdicts) -> None:
+    """Raises OSError."""
+    write_json(
+        run.folder / EARLY_FILE, {"sweep": verdicts.sweep, "rungs": [asdict(rung) for rung in verdicts.rungs]}
+    )
+
+
+def read_early(run: Run) -> Verdicts | None:
+    """What was decided; ``None`` where nothing was, or where it cannot be read: then it is decided anew."""
+    if not (run.folder / EARLY_FILE).exists():
+        return None
+    try:
+        content = kept.read_json(run.folder, EARLY_FILE)
+        rungs = tuple(Rung(int(e["step"]), float(e["loss"]), bool(e["goes_on"])) for e in content["rungs"])
+        return Verdicts(str(content["sweep"]), rungs)
+    except (RunError, KeyError, TypeError, ValueError):
+        return None
+
+
+def ended_by(run: Run) -> Rung | None:
+    """The decision that ends the run, or has ended it."""
+    verdicts = read_early(run)
+    return None if verdicts is None else verdicts.ended_by
+
+
+def forget_ending(folder: Path) -> None:
+    """Whoever lets the run go on overrules the sweep; decisions to go on are kept. Raises OSError."""
+    if ended_by(Run(folder.name, folder)) is not None:
+        (folder / EARLY_FILE).unlink(missing_ok=True)
+
+
+def told_to_end(rung: Rung, taken: int, steps: int) -> str:
+    """How the run ended, in a sentence."""
+    return (
+        f"Ended early by its sweep (ASHA) at the rung of step {rung.step}: {taken} of {steps} steps were taken; the "
+        "adapter is saved as it was then."
+    )
+
+
+# ----------------------------------------
+# A run that ended too early goes on: whether it can, and its folder opened again.
+
+
+def step_of(run: Run) -> int | None:
+    """The step after which a run can go on; ``None`` where it cannot: it trains, it is done, or no state was kept."""
+    try:
+        status = run.status()
+    except RunError:
+        return None
+    if not status.final or status is Status.DONE:
+        return None
+    found = latest(run.folder)
+    return None if found is None else found.step
+
+
+def words_of_a_stop(run: Run) -> str:
+    """What is left of a run that was ended in the middle of a step, and why it was where it knows."""
+    found = latest(run.folder)
+    said = (
+        "Stopped in the middle of a step: nothing was saved."
+        if found is None
+        else f"Stopped in the middle of a step. It can go on from step {found.step}, which was saved."
+    )
+    return f"{said} {run.why_stopped()}".strip()
+
+
+def require_to_go_on(run: Run, anew: bool = False) -> None:
+    """Let a run pass that can go on; with ``anew`` also one that begins once more.
+
+    Raises:
+        BadInput: it is done, it has not ended, or no state of it was kept.
+    """
+    status = run.status()
+    if status is Status.DONE:
+        raise BadInput(f"'{run.id}' is done: there is nothing left to go on with.", "run")
+    if not status.final:
+        raise BadInput(f"'{run.id}' has not ended: it is {status}.", "run")
+    if adopted.is_adopted(run):  # a state in a folder from elsewhere is not ours, and nothing of it is opened
+        raise BadInput(f"'{run.id}' was started outside the lab: its script goes on with it.", "run")
+    if latest(run.folder) is None and not anew:
+        raise BadInput(
+            f"'{run.id}' kept no state to go on from (one is kept every {EVERY} steps). Start it anew.",
+            "run",
+        )
+
+
+def has_begun_again(run: Run) -> bool:
+    """Whether a process has begun with the run's latest turn. Raises RunError when its events cannot be read."""
+    kinds = [event["type"] for event in run.events()]
+    return "worker" in kinds and ("queued" not in kinds or _last(kinds, "worker") > _last(kinds, "queued"))
+
+
+def asked_to_go_on(run: Run) -> float:
+    """For which turn an engine was asked to carry the run out: it asks for that again, however often the run was
+    :func:`taken_over` since. Raises RunError when its events cannot be read."""
+    queued = hold.is_queued(run)
+    return float(queued.get("asked") or queued.get("time", 0.0))
+
+
+def _last(kinds: list[str], kind: str) -> int:
+    return len(kinds) - 1 - kinds[::-1].index(kind)
+
+
+def taken_over(run: Run, why: str) -> float:
+    """Put a run back to its latest state whose process was lost while its owner lives; its new turn (:mod:`hold`).
+    What its owner decided about it stays: that it stop, or end early.
+
+    Raises:
+        BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
+    """
+    seen = run.events()
+    queued = next(event for event in reversed(seen) if event["type"] == "queued")
+    owner = owners.read(queued.get("owner"))
+    if owner is None:
+        raise RunError(f"'{run.id}' names no owner for whom it could go on.")
+    with hold.reopening(run):
+        if run.status().final:
+            raise BadInput(f"'{run.id}' has ended: {run.status()}.", "run")
+        run.log.emit("lost", message=why)
+        _put_back(run, owner, str(queued.get("carrier") or ""), asked=asked_to_go_on(run))
+    return hold.turn_number(run)
+
+
+def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> None:
+    """Put its events back to those of its latest state, and queue it for ``owner``. In one step: who reads sees it
+    ended or queued.
+
+    Args:
+        anew: begin from the start where no state was kept.
+        carrier: which engine carries it out; as in :func:`peft_lab.runs.store.create`.
+
+    Raises:
+        BadInput: as :func:`require_to_go_on`. RunError: the process that trained it is still there. OSError.
+    """
+    require_to_go_on(run, anew)
+    with hold.reopening(run):
+        require_to_go_on(run, anew)  # what was about to end may have ended otherwise meanwhile
+        (run.folder / store.STOP).unlink(missing_ok=True)
+        forget_ending(run.folder)
+        _put_back(run, owner, carrier)
+
+
+def _put_back(run: Run, owner: Owner, carrier: str, **more: float) -> None:
+    found = latest(run.folder)
+    offset, step = (found.offset, found.step) if found else (0, 0)
+    # The record vouches for files that are about to change.
+    (run.folder / kept.RECORD).unlink(missing_ok=True)
+    queued = {"type": "queued", "owner": owner.to_dict(), "continued": step, **store.carried(carrier), **more}
+    # Of a run that was taken for lost and trained on, the ending stands before the state.
+    endings = frozenset(str(status) for status in Status if status.final)
+    events.cut(run.log.path, offset, queued, without=endings)

@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import machine
-from peft_lab.errors import BadInput, in_short
+from peft_lab.core import machine
+from peft_lab.core.errors import BadInput, in_short
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
-from peft_lab.methods.shared import adapters_files as library_files
+from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import loading
 from peft_lab.models.catalogue import looks_external, resolve
 from peft_lab.models.shapes import ModelKind
 from peft_lab.runs.spec import RunSpec
-from peft_lab.tasks.base import Row, Task
 from peft_lab.training import batches
 from peft_lab.training.batches import Encoded
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.loop import Made, fit, unfollowed
-from peft_lab.training.precision import Masters, cast_added
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.step import Masters, cast_added, rate_at
+from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +92,7 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
     seed_everything(spec.seed)
     model = method.apply(base.model, base.entry.shape, spec.values, task_type(task, base.entry.kind))
     if spec.start is not None:
-        library_files.put(model, base.entry.shape, Path(spec.start), task_type(task, base.entry.kind))
+        library_files.put_adapter(model, base.entry.shape, Path(spec.start), task_type(task, base.entry.kind))
     cast_added(model, base.dtype)
     begins("Reading the images" if task.images else "Reading the sentences")
     splits = task.load()

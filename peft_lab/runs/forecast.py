@@ -2,32 +2,37 @@
 
     seconds = loading + steps + recording + scoring of the tuned model + loading and scoring of the base, if no run has
 
-from the run's work (:mod:`peft_lab.runs.run_work`) and what this machine reaches (:mod:`peft_lab.timing.here`), times
-what runs of the same method on the same model took here against the same sum, where there are some.
+from the run's work (:mod:`peft_lab.runs.forecast`) and what this machine reaches
+(:mod:`peft_lab.engine.timing.here`), times what runs of the same method on the same model took here against the same
+sum, where there are some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
 
-from peft_lab import machine
-from peft_lab.classroom import mode
+from peft_lab.core import asking, machine
+from peft_lab.core.errors import BadInput
+from peft_lab.drawing.trajectory.format import FREE_STATES, SHARE
+from peft_lab.engine.lab import LabBatch, simulate_lab
+from peft_lab.engine.request import StepRequest
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import Speed, Table, step
+from peft_lab.engine.work import Work
+from peft_lab.models import images
+from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import base_scores
-from peft_lab.runs.said import EVENT, where
+from peft_lab.runs.said import EVENT, forecasts_file
 from peft_lab.runs.spec import RunSpec
-from peft_lab.tasks import own
-from peft_lab.timing import here
-from peft_lab.timing.kernels import Speed, Table, step
-from peft_lab.trajectory.states import FREE, SHARE
+from peft_lab.training.tasks import own
+from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
-    from peft_lab.memory.work import Work
-    from peft_lab.runs.run_work import RunWork
     from peft_lab.runs.store import Run
-    from peft_lab.runs.summary import RunSummary
+    from peft_lab.runs.view import RunSummary
 
 #: Runs like it by which a sum is corrected.
 LATEST = 5
@@ -52,7 +57,11 @@ def predicts(kind: str, task: str) -> bool:
     """Whether runs of a model of this ``kind`` on this task can be predicted once the machine is measured: those on a
     processor are, but not beside those of a class, which share it, nor on images of one's own, as what reading them
     takes depends on them."""
-    return not machine.may_have_gpu() and not mode.on() and not (kind == "vision" and task == own.NAME)
+    return (
+        not machine.may_have_gpu()
+        and not asking.class_is_on()
+        and not (kind == "vision" and task == own.NAME)
+    )
 
 
 def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> Forecast:
@@ -69,7 +78,7 @@ def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> F
         if line.kept is not None
         and line.kept.took
         and (line.model, line.method, line.task, line.kept.where)
-        == (spec.model, spec.method, spec.task, where())
+        == (spec.model, spec.method, spec.task, forecasts_file())
     ][:LATEST]
     return Forecast(plain * (median(like) if like else 1.0), plain, parts, len(like))
 
@@ -89,7 +98,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
         "loading": loading,
         "steps": training,
         # What its budget allows, and the last state's answer, which is written in any case.
-        "recording": FREE + SHARE * training + token * new,
+        "recording": FREE_STATES + SHARE * training + token * new,
         "scoring": scoring,
         "loading the base": 0.0 if known else loading,
         "scoring the base": 0.0 if known else scoring,
@@ -102,4 +111,140 @@ def _seconds(work: Work, speed: Speed) -> float:
 
 def note(run: Run, said: Forecast) -> None:
     """Keep with a run what was said of it. Raises OSError."""
-    run.log.emit(EVENT, seconds=said.seconds, plain=said.plain, parts=said.parts, where=where())
+    run.log.emit(EVENT, seconds=said.seconds, plain=said.plain, parts=said.parts, where=forecasts_file())
+
+
+# ----------------------------------------
+# What a whole run does, before it is trained: its steps and the scoring of its models, as operations to be timed.
+#
+# A step is traced at the mean size of the run's batches; reading held-out rows is that step's forward pass, by the
+# tokens
+# that are read; writing an answer is a pass over one token a row, in which all weights are read. How long that
+# takes is
+# :mod:`peft_lab.runs.forecast`'s.
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """What a run does.
+
+    Attributes:
+        step: of a batch of mean size, padding counted; tokens: in it.
+        read: tokens of the held-out rows as they are grouped to be scored, those read to write an answer included.
+        token: a pass over one token of each row of a group; ``()`` where nothing is written.
+        answers: groups that are written to, and passes for each at most.
+        weights: bytes of the base. packed: whether it is stored in few bits.
+        key: what the base's score depends on (:func:`peft_lab.runs.base_scores.key_ahead`).
+    """
+
+    step: Work
+    tokens: float
+    read: float
+    token: Work
+    answers: tuple[int, int]
+    weights: int
+    packed: bool
+    key: dict[str, Any]
+
+
+def run_work(data: Mapping[str, Any]) -> RunWork:
+    """The work of a run of this spec. Imports torch; asked in another process.
+
+    Raises:
+        BadInput: a run on images of one's own. BadInput, SimulationError: the step cannot be simulated. AssetError:
+            weights or data are not here.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.models import loading
+    from peft_lab.models.catalogue import resolve
+    from peft_lab.runs import base_scores, kept
+    from peft_lab.training.evaluation import ROWS_AT_ONCE
+
+    spec = RunSpec.from_dict(data)
+    task, entry = spec.task_object(), resolve(spec.model)
+    if task.images and spec.task == own.NAME:
+        raise BadInput(
+            "How long its images take to be read is not known ahead, so nothing is said of the run's seconds.",
+            "task",
+        )
+    test = list(task.load().test[: spec.eval_rows])
+    size, held = (_of_images if task.images else _of_texts)(spec, task, entry, test)
+    attention = loading.attention_for(machine.in_use().kind, spec.max_length, entry)
+    batch = LabBatch.of(size, machine.in_use().simulated_as, attention)
+    dtype = machine.compute_dtype()
+    asked = StepRequest(spec.model, spec.method, spec.values, batch, str(dtype).removeprefix("torch."))
+    at_once = ROWS_AT_ONCE
+    lengths = sorted(length for length, _ in held)
+    groups = [
+        lengths[first : first + at_once[task.kind]] for first in range(0, len(held), at_once[task.kind])
+    ]
+    read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
+    if task.kind != "classification":
+        read += sum(prompt for _, prompt in held)
+        # A decoder of its own reads its encoder's text once; a token of it is taken as one of a single stack.
+        one = {
+            "rows": at_once[task.kind],
+            "length": 1,
+            "padded": False,
+            "kept": 1,
+            "predicted": at_once[task.kind],
+        }
+        sized = LabBatch.of({**one, "apart": size["apart"]}, batch.device, attention)
+        token = forward(simulate_lab(replace(asked, setting=sized)).work[-1])
+    method = get_method(spec.method)
+    files = kept.input_hashes(spec, task, entry)
+    return RunWork(
+        step=simulate_lab(asked).work[-1],
+        tokens=float(size["rows"] * (spec.max_length if task.images else size["length"])),
+        read=read,
+        token=token,
+        answers=(len(groups), task.max_new_tokens),
+        weights=2 * entry.shape.total,
+        packed=method.quantization(spec.values) is not None,
+        key=base_scores.key_ahead(spec, task, test, files, dtype, machine.cores()),
+    )
+
+
+def _of_images(
+    spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """As :func:`_of_texts`; all images take as many positions, so none has to be read for it."""
+    return images.size_of_batch(spec.batch, entry.config), [(spec.max_length, 0)] * len(test)
+
+
+def _of_texts(
+    spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The size of the run's mean batch, and how many tokens each held-out row has and how many of them are prompt."""
+    from peft_lab.models import loading
+    from peft_lab.runs import course
+    from peft_lab.training import batches
+
+    tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
+    train = task.load().train
+    needed = [train[number] for number in course.needed_rows(spec, len(train))]
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
+    order = batches.plan([len(row) for row in rows], spec.steps, spec.batch, spec.seed)
+    held = batches.encode(task, test, tokenizer, spec.max_length, start) if test else []
+    size = _mean([[rows[number] for number in numbers] for numbers in order])
+    return size, [(len(row), row.prompt) for row in held]
+
+
+def forward(work: Work) -> Work:
+    """The forward pass of a step."""
+    return tuple(piece for piece in work if piece.phase == "forward")
+
+
+def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The size of a batch whose step takes as long as those of a run do on average: its seconds go by its tokens."""
+    from peft_lab.training.batches import collate, size_of
+
+    sizes = [size_of(collate(rows, 0, "cpu")) for rows in made]
+    first = sizes[0]
+    mean = {name: max(bool(first[name]), round(fmean(size[name] for size in sizes))) for name in _COUNTED}
+    mean["kept"] = mean["kept"] if first["apart"] else min(mean["kept"], mean["length"])
+    mean["predicted"] = min(mean["predicted"], mean["rows"] * mean["kept"])
+    return {**mean, "padded": any(size["padded"] for size in sizes), "apart": first["apart"]}
+
+
+_COUNTED = ("rows", "length", "kept", "predicted")

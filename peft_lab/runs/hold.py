@@ -12,37 +12,37 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from peft_lab.errors import RunError
+from peft_lab.core.errors import RunError
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import has_ended
 
-LOCK = ".training.lock"
+HOLD_LOCK = ".training.lock"
 WAIT = 30.0  # seconds: a process whose command was killed ends after its step (stopping.GRACE), once it has started
 
 
-def queued(run: Run) -> Event:
+def is_queued(run: Run) -> Event:
     """The event that began a run's latest turn; empty where none did. Raises RunError if it cannot be read."""
     return next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
 
 
-def turn(run: Run) -> float:
+def turn_number(run: Run) -> float:
     """What tells a run's latest turn from those before: when it was queued. Raises RunError if it cannot be read."""
-    return float(queued(run).get("time", 0.0))
+    return float(is_queued(run).get("time", 0.0))
 
 
 @contextmanager
-def training(run: Run, wanted: float) -> Iterator[bool]:
+def is_training(run: Run, wanted: float) -> Iterator[bool]:
     """Hold the run while its child writes; whether it is still that child's: it was not queued again, nor has it ended.
 
     Args:
-        wanted: the :func:`turn` for which the child was made.
+        wanted: the :func:`turn_number` for which the child was made.
 
     Raises:
         OSError: the folder cannot be written to, or is gone. RunError: its events cannot be read.
     """
-    with FileLock(run.folder / LOCK):
-        yield turn(run) == wanted and not has_ended(run.events())
+    with FileLock(run.folder / HOLD_LOCK):
+        yield turn_number(run) == wanted and not has_ended(run.events())
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def reopening(run: Run) -> Iterator[None]:
     Raises:
         RunError: that process is still there after :data:`WAIT` seconds.
     """
-    lock = FileLock(run.folder / LOCK)
+    lock = FileLock(run.folder / HOLD_LOCK)
     try:
         lock.acquire(timeout=WAIT)
     except Timeout:
@@ -65,11 +65,11 @@ def reopening(run: Run) -> Iterator[None]:
         lock.release()
 
 
-def held(run: Run) -> bool:
+def is_held(run: Run) -> bool:
     """Whether a process writes the run, whoever started that process may be gone."""
-    if not (run.folder / LOCK).exists():
+    if not (run.folder / HOLD_LOCK).exists():
         return False
-    lock = FileLock(run.folder / LOCK)
+    lock = FileLock(run.folder / HOLD_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

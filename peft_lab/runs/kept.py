@@ -10,14 +10,27 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peft_lab.assets.fetching import sha256
-from peft_lab.errors import BadInput, RunError
-from peft_lab.kinds import misfit
-from peft_lab.trajectory import format as trajectories
-from peft_lab.trajectory.format import Trajectory
+from peft_lab.classroom import places
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.kinds import misfit
+from peft_lab.drawing.trajectory import format as trajectories
+from peft_lab.drawing.trajectory.format import Trajectory
+from peft_lab.methods.shared import adapters_library as library_files
+from peft_lab.models import catalogue as models
+from peft_lab.models import own
+from peft_lab.models.assets import fetching
+from peft_lab.models.assets import store as assets
+from peft_lab.models.assets.fetching import sha256
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.runs import measuring
+from peft_lab.runs.spec import RunSpec
+from peft_lab.training import tasks
+from peft_lab.training.tasks import pictures
+from peft_lab.training.tasks.base import Task
 
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
 TRAJECTORY = "trajectory.json"
@@ -38,7 +51,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def record(folder: Path) -> dict[str, Any]:
+def kept_record(folder: Path) -> dict[str, Any]:
     """The figures of a run that has ended (record.py), ``{}`` before. Raises RunError when they cannot be read."""
     if not (folder / RECORD).exists():
         return {}
@@ -53,13 +66,13 @@ def record(folder: Path) -> dict[str, Any]:
     return content
 
 
-def check(folder: Path) -> None:
+def check_file(folder: Path) -> None:
     """Read what a run left behind but its adapter, which may be large. Raises RunError when any of it is damaged."""
-    record(folder)
-    insight(folder)
+    kept_record(folder)
+    kept_insight(folder)
 
 
-def insight(folder: Path) -> dict[str, Any]:
+def kept_insight(folder: Path) -> dict[str, Any]:
     """What the method's own picture is drawn from, ``{}`` when the run has none.
 
     Raises RunError when it, or the arrays that belong to it, are damaged.
@@ -69,7 +82,7 @@ def insight(folder: Path) -> dict[str, Any]:
     return read_json(folder, INSIGHT) if (folder / INSIGHT).exists() else {}
 
 
-def trajectory(folder: Path) -> Trajectory | None:
+def kept_trajectory(folder: Path) -> Trajectory | None:
     """What the run recorded of its states, while it goes on as far as it has come; ``None`` for one that recorded
     nothing: it has made no step, or is older than trajectories. Raises RunError when it is damaged."""
     require_sound(folder, TRAJECTORY)
@@ -81,8 +94,9 @@ def trajectory(folder: Path) -> Trajectory | None:
         raise RunError(f"{TRAJECTORY} of '{folder.name}' cannot be read ({error})") from error
 
 
-def arrays(folder: Path) -> dict[str, Any]:
-    """The numpy arrays beside :func:`insight`, by name; ``{}`` when there are none. Raises RunError when damaged."""
+def kept_arrays(folder: Path) -> dict[str, Any]:
+    """The numpy arrays beside :func:`kept_insight`, by name; ``{}`` when there are none. Raises RunError when
+    damaged."""
     import numpy as np
 
     path = folder / ARRAYS
@@ -96,7 +110,7 @@ def arrays(folder: Path) -> dict[str, Any]:
         raise RunError(f"{ARRAYS} of '{folder.name}' cannot be read ({error}).") from error
 
 
-def adapter(folder: Path) -> Path:
+def kept_adapter(folder: Path) -> Path:
     """The trained adapter's folder. Hashes it, so not for the web server. Raises RunError: none there, or damaged."""
     if not (folder / ADAPTER / "adapter_config.json").exists():
         raise RunError(f"'{folder.name}' saved no adapter, so there is no tuned model to ask.")
@@ -116,10 +130,10 @@ def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         scratch.replace(folder / ADAPTER)
     finally:
-        clear(folder)
+        clear_kept(folder)
 
 
-def clear(folder: Path) -> None:
+def clear_kept(folder: Path) -> None:
     """Remove what a run's process left half written, killed or on a disk that took no more; a disk that can only be
     read keeps it for now."""
     shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
@@ -128,7 +142,7 @@ def clear(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def hashes(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of what a run has written by its end, by path inside its folder. Raises OSError."""
     files = [folder / INSIGHT, folder / ARRAYS, folder / TRAJECTORY, *(folder / ADAPTER).rglob("*")]
     return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.is_file()}
@@ -148,7 +162,7 @@ def require_sound(folder: Path, name: str) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = record(folder).get("files") or {}
+    found: dict[str, str] = kept_record(folder).get("files") or {}
     return found
 
 
@@ -166,3 +180,94 @@ _FIELDS: Mapping[str, Any] = {
     "spec": dict,
     **dict.fromkeys(("packages", "files"), dict[str, str] | None),
 }
+
+
+# ----------------------------------------
+# What a run was made from, by hash: weights, tokenizer, sentences, the learner's file. Kept with the run.
+
+
+#: Of a model's folder that is no asset of ours, the files that decide what is loaded.
+_LOADED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
+
+
+def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, str]]:
+    """SHA-256 by file, by where the files come from: an asset, a folder, the learner's file.
+
+    A model of the Hugging Face Hub is named by its commit. Reads every byte, once in a process: for a worker.
+    Raises AssetError: what was fetched is damaged.
+    """
+    found = {**_model(spec.model, entry), **task.inputs()}
+    if spec.start is not None:
+        found["start"] = {Path(spec.start).name: fetching.soundness_digest(Path(spec.start))}
+    if spec.compared and entry.kind == "causal-lm":
+        found |= tasks.get_task(measuring.UNRELATED_TASK).inputs()
+    return found
+
+
+def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | None) -> None:
+    """Let a run be opened whose model's folder is as it was. Reads every byte, once in a process: for a worker.
+
+    Args:
+        seen: the hashes that the run noted; ``None`` for one that noted none.
+
+    Raises:
+        BadInput: a file of the folder has changed since, or is gone.
+    """
+    noted = (seen or {}).get(spec.model)
+    if noted is None or not own.is_folder(spec.model):
+        return
+    now = _folder(spec.model)
+    changed = sorted(file for file, digest in noted.items() if now.get(file) != digest)
+    if changed:
+        raise BadInput(
+            f"'{spec.model}' has changed since this run: {', '.join(changed)}. Its adapter belongs to the weights and "
+            "the tokenizer that were there then.",
+            "model",
+        )
+
+
+def _model(name: str, entry: ModelEntry) -> dict[str, dict[str, str]]:
+    if not models.looks_external(name):
+        return {name: assets.verified(name)}
+    if not own.is_folder(name):
+        return {name: {"commit": str(entry.revision)}}
+    return {name: _folder(name)}
+
+
+def _folder(name: str) -> dict[str, str]:
+    files = sorted(file for pattern in _LOADED for file in Path(name).glob(pattern))
+    return {file.name: fetching.soundness_digest(file) for file in files}
+
+
+# ----------------------------------------
+# What a run was given from outside, copied into its folder: the learner's file may be gone tomorrow.
+
+
+START = "start.zip"
+Contents = dict[str, tuple[str, bytes]]
+
+
+def given_contents(spec: RunSpec) -> Contents:
+    """By the setting that names it, what each file is called in a run's folder, and its bytes.
+
+    Raises:
+        BadInput: in a class, a file of somebody else. OSError.
+    """
+    found: Contents = {}
+    for given in (spec.own_data, spec.start):
+        if given is not None:
+            places.require_mine(given)
+    if spec.own_data is not None:
+        ending, data = pictures.whole(Path(spec.own_data))
+        found["own_data"] = (f"data{ending}", data)
+    if spec.start is not None:
+        found["start"] = (START, library_files.packed(Path(spec.start)))
+    return found
+
+
+def keep_given(spec: RunSpec, files: Contents, folder: Path) -> RunSpec:
+    """Write them into a run's folder, and name them there. Raises OSError."""
+    for name, data in files.values():
+        (folder / name).write_bytes(data)
+    changed: dict[str, Any] = {setting: str(folder / name) for setting, (name, _) in files.items()}
+    return replace(spec, **changed)

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from importlib import metadata
+from operator import attrgetter
 from typing import Any
 
-from peft_lab.runs import said
+from peft_lab.core.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.methods.base import read
+from peft_lab.runs import said as said_module
 from peft_lab.runs.events import Event
-from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run, write_json
-from peft_lab.runs.versions import versions
 from peft_lab.runs.view import RunView, Status, view
-from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.training.evaluation import Answer, Evaluation
+
+# ----------------------------------------
+# The packages that a run's figures come from.
+
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+
+
+def versions() -> dict[str, str]:
+    """Their versions, by name."""
+    return dict(_found())
+
+
+@cache
+def _found() -> tuple[tuple[str, str], ...]:
+    """Read once: what a process has loaded stays what it was, and reading them takes a hundredth of a second."""
+    return tuple((name, metadata.version(name)) for name in PACKAGES)
 
 
 def record_of(
@@ -72,7 +95,7 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
     seen = view(events, spec.steps, run.gone(events))
     adapter = str(run.adapter) if (run.adapter / "adapter_config.json").exists() else None
     weights = run.adapter / "adapter_model.safetensors"
-    kept = said.kept(events, seen.took if seen.status is Status.DONE else None)
+    kept = said_module.kept_forecasts(events, seen.took if seen.status is Status.DONE else None)
     stored = weights.stat().st_size if weights.exists() else None
     return {
         **record_of(run.id, spec, seen, adapter, stored, run.folder.is_symlink()),
@@ -137,3 +160,36 @@ def write_insight(run: Run, found: dict[str, Any]) -> None:
         with scratch.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         scratch.replace(run.folder / "insight.npz")
+
+
+# ----------------------------------------
+# When one run stands for another: it trained the same, and measured what the other is asked for.
+
+
+# What a run is asked for beside its training; values are compared as the method reads them.
+_ASKED = ("probes", "compared")
+_trained = attrgetter(*(item.name for item in fields(RunSpec) if item.name not in ("values", *_ASKED)))
+
+
+def stands_for(run: RunSpec, wanted: RunSpec) -> bool:
+    """Whether what a run of one spec gave is what a run of ``wanted`` would give.
+
+    The first may have been stored by an earlier version: a knob that it lacks counts as at its default, and one that is
+    gone makes it another run.
+    """
+    if _trained(run) != _trained(wanted) or not (wanted.compared <= run.compared):
+        return False
+    try:
+        return set(wanted.probes) <= set(run.probes) and knobs_read(run) == knobs_read(wanted)
+    except BadInput:
+        return False
+
+
+def knobs_read(spec: RunSpec) -> dict[str, Any]:
+    """A run's knobs, those left out at their defaults, without those that others make idle.
+
+    Raises:
+        BadInput: a knob that there is not, or a value that it cannot have.
+    """
+    method = get_method(spec.method)
+    return read(method.knobs, method.complete(entry_of(spec.model).shape, spec.values))

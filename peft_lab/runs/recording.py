@@ -3,25 +3,100 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab import machine
-from peft_lab.errors import RunError
-from peft_lab.memory import build
-from peft_lab.models.heads import in_head
-from peft_lab.runs import checkpoints, course, kept
-from peft_lab.runs.following import tracked_step
-from peft_lab.runs.versions import versions
+from peft_lab.core import machine
+from peft_lab.core.errors import RunError
+from peft_lab.drawing.trajectory.format import Budget, Example, Model, Trajectory
+from peft_lab.drawing.trajectory.passing import Asked
+from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder, watching
+from peft_lab.engine import build
+from peft_lab.methods import recording
+from peft_lab.models import loading
+from peft_lab.models.shapes import in_head
+from peft_lab.runs import checkpoints, course, kept, measuring
+from peft_lab.runs.record import versions
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.training.batches import size_of
 from peft_lab.training.evaluation import question
-from peft_lab.trajectory.answering import Asked
-from peft_lab.trajectory.format import Example, Model, Trajectory
-from peft_lab.trajectory.recorder import TrajectoryRecorder, watching
-from peft_lab.trajectory.states import Budget
+from peft_lab.training.loop import Made
+from peft_lab.training.step import Masters, Phase
 
 if TYPE_CHECKING:
-    from peft_lab.tasks.base import Row
+    import torch
+
+    from peft_lab.training.tasks.base import Row
+
+
+# ----------------------------------------
+# What is heard of a run's steps: the phases for its recorder, one step measured, and every step's event.
+
+
+TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss is not delayed
+
+
+@dataclass
+class Following:
+    """Hears the phases of every step for the recorder, and measures one of them."""
+
+    base: loading.Base
+    model: torch.nn.Module
+    spec: RunSpec
+    masters: Masters
+    optimizer: torch.optim.Optimizer
+    recorder: recording.Recorder
+    attention: str
+    trajectory: TrajectoryRecorder
+    measured: dict[str, Any] | None = None
+
+    @contextmanager
+    def step(self, step: int, batch: Mapping[str, torch.Tensor]) -> Iterator[Phase]:
+        base, spec = self.base, self.spec
+        tracker = None
+        if step == tracked_step(spec):
+            entry = base.entry
+            tracker = measuring.StepTracker(
+                self.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
+            )
+        with measuring.tracking(tracker) as tracked, self.trajectory.following(step):
+
+            def heard(phase: str) -> None:
+                if phase == "optimizer":
+                    self.recorder.after_backward(step)
+                    self.trajectory.after_backward(step)
+                tracked(phase)
+
+            yield heard
+        self.measured = None
+        if tracker is not None:
+            size = size_of(batch)
+            self.measured = {**tracker.result(), **size, "attention": self.attention}
+
+
+def tracked_step(spec: RunSpec) -> int:
+    """The step whose memory is measured."""
+    return min(TRACKED_STEP, spec.steps - 1)
+
+
+def report_step(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
+    """Tell of a step that was made, and of its memory where it was measured."""
+    run.log.emit(
+        "step",
+        step=made.step + 1,
+        loss=made.loss,
+        lr=made.rate,
+        grad_norm=made.norm,
+        tokens=made.tokens,
+        seconds=made.seconds,
+        tracked=measured is not None,
+    )
+    if measured is not None:
+        run.log.emit("memory", **measured)
 
 
 def start(
@@ -67,7 +142,7 @@ def _earlier(folder: Path) -> Trajectory | None:
     if checkpoints.latest(folder) is None:
         return None
     with suppress(RunError):
-        return kept.trajectory(folder)
+        return kept.kept_trajectory(folder)
     return None
 
 

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.classroom.asking import in_person
-from peft_lab.errors import BadInput
+from peft_lab.classroom import places
+from peft_lab.core.asking import in_person
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.runs import inputs, kept, record, store
-from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
+from peft_lab.methods.shared import adapters_library as library_files
+from peft_lab.runs import course, kept, record, store
+from peft_lab.runs.spec import PROBE_CHARACTERS, RunRequest, RunSpec, entry_of
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +66,8 @@ def _models(identity: str) -> tuple[Examiner, torch.nn.Module, torch.nn.Module]:
     if run.folder in _loaded:
         _loaded.move_to_end(run.folder)
         return _loaded[run.folder]
-    kept.adapter(run.folder)
-    inputs.require_same_model(run.spec, record.inputs_of(run.events()))
+    kept.kept_adapter(run.folder)
+    kept.require_same_model(run.spec, record.inputs_of(run.events()))
     while len(_loaded) >= KEPT:
         _loaded.popitem(last=False)
     _loaded[run.folder] = _load(run.spec, run)
@@ -76,7 +78,7 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     from peft_lab.models.loading import decoder_start
     from peft_lab.runs.course import fresh_base
     from peft_lab.training.evaluation import Examiner
-    from peft_lab.training.precision import cast_added
+    from peft_lab.training.step import cast_added
 
     task = spec.task_object()
     if task.images:
@@ -86,3 +88,65 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
     cast_added(tuned, base.dtype)
     examiner = Examiner(task, base.tokenizer, spec.max_length, base.device, decoder_start(base.entry))
     return examiner, base.model.eval(), tuned.eval()
+
+
+# ----------------------------------------
+# A folder that the adapters library saved, opened: what it holds, and what it scores beside the base.
+
+
+OPENED_METHOD = "adapters"  # that such folders are of
+
+
+def opened_values(place: Path, model: str) -> dict[str, Any]:
+    """The knobs of the adapter in a folder, or a zip of one, on a model.
+
+    Raises:
+        BadInput: it is not opened, belongs to another model, or, in a class, to somebody else.
+    """
+    places.require_mine(place)
+    return library_files.values_of(library_files.read_content(place), entry_of(model).shape)
+
+
+def require_adapters(method: str) -> None:
+    """Let a run train on from such a folder. Raises BadInput for another method than that of such folders."""
+    if method != OPENED_METHOD:
+        raise BadInput(
+            f"--start goes on from bottleneck adapters, with the method '{OPENED_METHOD}'; "
+            f"leave --method {method} out.",
+            "method",
+        )
+
+
+def opened_request(
+    place: Path, model: str, task: str, own_data: str | None = None, eval_rows: int | None = None
+) -> RunRequest:
+    """A run that would train on from the folder, which is what is scored before its first step."""
+    return RunRequest(
+        model=model, method=OPENED_METHOD, task=task, values=opened_values(place, model), steps=1, eval_rows=eval_rows,
+        own_data=own_data, start=str(place),
+    )  # fmt: skip
+
+
+@in_person
+def opened_scores(
+    place: str, model: str, task: str, own_data: str | None = None, eval_rows: int | None = None
+) -> dict[str, Any]:
+    """Base and opened adapter on the same held-out rows; for a worker.
+
+    Returns:
+        ``{metric, rows, base, opened}``; base and opened are ``{metrics, loss, rows, seconds}``. Of a classifier the
+        base's head is one that starts at random.
+
+    Raises:
+        BadInput: as :func:`opened_values`, or a task that does not fit. AssetError: what has to be fetched first.
+    """
+    for given in (place, own_data):
+        if given is not None:
+            places.require_mine(given)
+    spec = opened_request(Path(place), model, task, own_data, eval_rows).complete()
+    ready = course.prepare(spec)
+    examines = course.examiner(ready)
+    tuned = examines.evaluate(ready.model.eval(), ready.test)
+    del ready.model
+    base = examines.evaluate(course.fresh_base(spec, ready.task).model.eval(), ready.test)
+    return {"metric": ready.task.metric, "rows": tuned.rows, "base": asdict(base), "opened": asdict(tuned)}

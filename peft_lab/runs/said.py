@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from peft_lab import machine, units
+from peft_lab.core import machine, units
 
 EVENT = "expected"
 #: Runs on this machine before a band is said, and the latest that are looked at.
-ENOUGH, LATEST = 5, 50
+ENOUGH, LATEST_FORECASTS = 5, 50
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Kept:
         return self.took / self.seconds if self.took else None
 
 
-def where() -> str:
+def forecasts_file() -> str:
     """The processor, as runs note it."""
     return f"{machine.processor()}, {machine.cores()}"
 
 
-def kept(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None:
+def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None:
     """What was said of a run, of its events; ``took``: its seconds where it is done. One that went on after it had
     ended too early took other seconds."""
     found = None
@@ -52,10 +52,10 @@ def kept(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None
     return Kept(found["seconds"], found["plain"], found["where"], took)
 
 
-def errors(past: Iterable[Kept | None]) -> list[float]:
+def forecast_errors(past: Iterable[Kept | None]) -> list[float]:
     """Seconds measured over those said, of the latest runs on this machine."""
-    ratios = [one.ratio for one in past if one is not None and one.where == where()]
-    return [ratio for ratio in ratios if ratio is not None][:LATEST]
+    ratios = [one.ratio for one in past if one is not None and one.where == forecasts_file()]
+    return [ratio for ratio in ratios if ratio is not None][:LATEST_FORECASTS]
 
 
 def typical_error(ratios: Sequence[float]) -> float:
@@ -63,7 +63,7 @@ def typical_error(ratios: Sequence[float]) -> float:
     return median(abs(1 / ratio - 1) for ratio in ratios)
 
 
-def made_of(like: int) -> str:
+def forecast_made_of(like: int) -> str:
     """What an expectation was made of. ``like``: runs of before that corrected it."""
     if not like:
         return "Simulated at this machine's measured speed."
@@ -71,10 +71,10 @@ def made_of(like: int) -> str:
     return f"Simulated, and corrected by {runs} like it."
 
 
-def beside(seconds: float, took: float | None) -> str:
+def beside_forecasts(seconds: float, took: float | None) -> str:
     """What a run ``took`` beside the ``seconds`` that were said of it, as a sentence; empty as long as it goes.
 
-    >>> beside(60.0, 48.0)
+    >>> beside_forecasts(60.0, 48.0)
     'Took 48 s from its start to the last score; 60 s were expected (+25%).'
     """
     if not took:
@@ -85,10 +85,10 @@ def beside(seconds: float, took: float | None) -> str:
     )
 
 
-def told(seconds: float, ratios: Sequence[float]) -> str:
+def told_forecast(seconds: float, ratios: Sequence[float]) -> str:
     """What a button says: ``about 50 s``, or what the errors of enough runs make of it.
 
-    >>> told(48.2, []), told(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
+    >>> told_forecast(48.2, []), told_forecast(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
     ('about 48 s', '43 to 63 s')
     """
     if len(ratios) < ENOUGH:

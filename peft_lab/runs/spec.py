@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from peft_lab import kinds, tasks
-from peft_lab.errors import BadInput, echoed
+from peft_lab.core import kinds
+from peft_lab.core.errors import BadInput, echoed
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.methods.shared import adapters_files as library_files
-from peft_lab.methods.shared import adapters_library as library
+from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import inference_forgetting, preview
-from peft_lab.tasks import apart, hub, hub_file, own
-from peft_lab.tasks.base import Task
+from peft_lab.runs import measuring, preview
+from peft_lab.training import tasks
+from peft_lab.training.tasks import apart, hub, own
+from peft_lab.training.tasks.base import Task
 
 Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
 STEPS = 60
@@ -53,7 +53,8 @@ class RunRequest:
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
         eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
-        own_data: for the task ``own``: the learner's file, or a dataset of the hub (:mod:`peft_lab.tasks.hub`), whose
+        own_data: for the task ``own``: the learner's file, or a dataset of the hub
+        (:mod:`peft_lab.training.tasks.hub`), whose
             rows :meth:`complete` fetches. own_source: of such rows, the dataset with its commit.
         start: a folder of the adapters library (or a zip of one) whose adapter is trained on, with the settings it has.
         probes: the learner's sentences, answered by base and tuned model.
@@ -125,7 +126,7 @@ class RunRequest:
             AssetError: weights or sentences that have to be fetched first.
         """
         if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
-            path, fetched = hub_file.kept(self.own_data)
+            path, fetched = hub.kept_hub_file(self.own_data)
             return replace(self, own_data=path, own_source=str(fetched.asked)).complete()
         spec, entry, task = get_method(self.method), entry_of(self.model), self.task_object()
         _require_trainable(self.model)
@@ -151,7 +152,7 @@ class RunRequest:
         if task.kind == "chat":
             preview.require(full.model, str(full.own_data), full.max_length)
         if self.compared:
-            inference_forgetting.check(entry.kind)
+            measuring.check_inference(entry.kind)
         return full
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
@@ -208,7 +209,7 @@ def _require_start(
             f"A folder of the adapters library is trained on with the method adapters, not {spec.slug}.",
             "start",
         )
-    found = library.values_of(library_files.read_content(place), entry.shape)
+    found = library_files.values_of(library_files.read_content(place), entry.shape)
     for name, value in found.items():
         if values[name] != value:
             raise BadInput(

@@ -4,7 +4,7 @@ spec.json       what was to be trained        events.jsonl   everything that hap
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
 insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
 start.zip           an adapter that it was trained on from, as the adapters library saved it
-trajectory.json     what it recorded of its states, rewritten while it trains (peft_lab.trajectory.format)
+trajectory.json     what it recorded of its states, rewritten while it trains (peft_lab.drawing.trajectory.format)
 checkpoint-*.pt   where it goes on from if it ends too early (checkpoints.py)
 """
 
@@ -17,21 +17,21 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab import disk as storage
 from peft_lab.classroom import places
-from peft_lab.errors import PeftLabError, RunError
-from peft_lab.runs import given, kept, owners, said
+from peft_lab.core import disk as storage
+from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.drawing.trajectory.format import Trajectory
+from peft_lab.runs import kept, owners, said
 from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.summary import DAMAGED, RunSummary
-from peft_lab.runs.view import RunView, Status, Viewer, classify
-from peft_lab.trajectory.format import Trajectory
+from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, Viewer, classify
 
 STOP = "stop"
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
@@ -101,19 +101,19 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """The figures of a run that has ended, ``{}`` before (see record.py). Raises RunError when damaged."""
-        return kept.record(self.folder)
+        return kept.kept_record(self.folder)
 
     def insight(self) -> dict[str, Any]:
-        """What the method's own picture is drawn from; see :func:`peft_lab.runs.kept.insight`."""
-        return kept.insight(self.folder)
+        """What the method's own picture is drawn from; see :func:`peft_lab.runs.kept.kept_insight`."""
+        return kept.kept_insight(self.folder)
 
     def arrays(self) -> dict[str, Any]:
-        """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.arrays`."""
-        return kept.arrays(self.folder)
+        """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.kept_arrays`."""
+        return kept.kept_arrays(self.folder)
 
     def trajectory(self) -> Trajectory | None:
-        """What it recorded of its states; see :func:`peft_lab.runs.kept.trajectory`."""
-        return kept.trajectory(self.folder)
+        """What it recorded of its states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
+        return kept.kept_trajectory(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
@@ -170,9 +170,9 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     folder: Path | None = None
     try:
         root().mkdir(parents=True, exist_ok=True)
-        files = given.contents(spec)
+        files = kept.given_contents(spec)
         folder = _new_folder(spec)
-        spec = given.keep(spec, files, folder)
+        spec = kept.keep_given(spec, files, folder)
         write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
@@ -245,7 +245,7 @@ def summary(run: Run) -> RunSummary:
         scored = seen.before or seen.after
         # of a run outside, nobody scored anything by the lab's metrics, and its rows may be too many to be read here
         metric = "" if run.folder.is_symlink() and not scored else spec.task_object().metric
-        kept.check(run.folder)
+        kept.check_file(run.folder)
     except PeftLabError as error:
         return RunSummary(run.id, DAMAGED, _created(run), problem=str(error))
     before, after = (which.metrics.get(metric) if which else None for which in (seen.before, seen.after))
@@ -267,7 +267,7 @@ def summary(run: Run) -> RunSummary:
         seconds=seen.took,
         spec=spec,
         problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
-        kept=said.kept(run.events(), seen.took if seen.status is Status.DONE else None),
+        kept=said.kept_forecasts(run.events(), seen.took if seen.status is Status.DONE else None),
     )
 
 
@@ -317,3 +317,26 @@ def write_json(path: Path, content: Any) -> None:
         # Half a file on a full disk would take what room there is.
         scratch.unlink(missing_ok=True)
         raise
+
+
+# ----------------------------------------
+# Whose run it is: which browser asked for it, kept in the run's folder, so that a page opened anew finds its own.
+
+
+STARTER_FILE = "started_by.json"
+
+
+def note_starter(run: Run, mark: str) -> None:
+    """Keep that the browser with this mark started the run. A run trains no worse where that cannot be written."""
+    with suppress(OSError):
+        write_json(run.folder / STARTER_FILE, {"browser": mark})
+
+
+def started_by(run: Run) -> str | None:
+    """The mark of the browser that started the run; ``None`` for one from a command line, or of a damaged note."""
+    try:
+        found = json.loads((run.folder / STARTER_FILE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    mark = found.get("browser") if isinstance(found, dict) else None
+    return mark if isinstance(mark, str) else None

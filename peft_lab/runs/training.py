@@ -10,42 +10,69 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import signal
+import threading
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from peft_lab import insight, machine
-from peft_lab.errors import RunError
+from peft_lab.core import machine
+from peft_lab.core.errors import RunError
+from peft_lab.drawing.trajectory.format import Budget
+from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder
+from peft_lab.methods import recording
 from peft_lab.models import loading
-from peft_lab.models.heads import in_head
-from peft_lab.runs import (
-    base_scores,
-    checkpoints,
-    course,
-    early,
-    inference_forgetting,
-    inputs,
-    kept,
-    measuring,
-    record,
-    recording,
-    stopping,
-)
+from peft_lab.models.shapes import in_head
+from peft_lab.runs import base_scores, checkpoints, course, kept, measuring, record
+from peft_lab.runs import recording as recording_module
 from peft_lab.runs.base_scores import BaseScore
-from peft_lab.runs.following import Following, report
+from peft_lab.runs.recording import Following, report_step
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
-from peft_lab.training.evaluation import Examiner
+from peft_lab.training.evaluation import Answer, Evaluation, Examiner
 from peft_lab.training.loop import Made
-from peft_lab.training.precision import Masters
-from peft_lab.training.scores import Answer, Evaluation
-from peft_lab.trajectory.recorder import TrajectoryRecorder
-from peft_lab.trajectory.states import Budget
+from peft_lab.training.step import Masters
 
 if TYPE_CHECKING:
     import torch
+
+
+# ----------------------------------------
+# In a run's child: who wants it to stop, and what becomes of it when the process that made it is gone.
+#
+# A Stop is a file in the run's folder (:meth:`peft_lab.runs.store.Run.ask_to_stop`). SIGTERM, and the end of the
+# app or
+# command, mean the same: the run ends after its current step and saves what it has.
+
+
+STOP_GRACE = 8.0  # seconds that a step and the saving may take once nobody waits for the run
+
+_stop_asked = threading.Event()
+
+
+def stop_asked(run: Run) -> bool:
+    """Whether the run is to end after its current step."""
+    return _stop_asked.is_set() or run.asked_to_stop()
+
+
+def listen_for_stop() -> None:
+    """Take SIGTERM for a Stop. A process that still is there after :data:`STOP_GRACE` ends without saving."""
+
+    def wind_down(_number: int, _frame: object) -> None:
+        threading.Thread(target=end_soon, name="winding-down", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, wind_down)
+
+
+def end_soon() -> None:
+    """Stop after the current step, or end without saving when that takes too long. Does not return."""
+    _stop_asked.set()
+    time.sleep(STOP_GRACE)
+    os._exit(1)
+
 
 SNAPSHOTS = 8
 REPORT_EVERY = 0.2  # seconds between progress events of an evaluation
@@ -78,8 +105,8 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     measuring.reset_process_peak()
     ready = _prepare(run)
     spec = ready.spec
-    recorder = insight.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
-    trajectory = recording.start(ready, run.id, run.folder, recording_budget)
+    recorder = recording.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
+    trajectory = recording_module.start(ready, run.id, run.folder, recording_budget)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
     taken = _learn(ready, masters, recorder, trajectory)
@@ -89,9 +116,9 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
     run.log.emit("memory", process_peak_bytes=process_peak, **device_peaks)
     if taken < spec.steps:
-        rung = None if stopping.asked(run) else early.ended_by(run)
+        rung = None if stop_asked(run) else checkpoints.ended_by(run)
         if rung is not None:
-            return "stopped", early.told(rung, taken, spec.steps)
+            return "stopped", checkpoints.told_to_end(rung, taken, spec.steps)
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
     course.settle(ready, masters)
     try:
@@ -107,8 +134,8 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
 def _prepare(run: Run) -> _Running:
     found = course.prepare(run.spec, lambda name: run.log.emit("phase", name=name))
     spec, task, base = found.spec, found.task, found.base
-    inputs.require_same_model(spec, record.inputs_of(run.events()))  # of a run that goes on
-    files = inputs.hashes(spec, task, base.entry)
+    kept.require_same_model(spec, record.inputs_of(run.events()))  # of a run that goes on
+    files = kept.input_hashes(spec, task, base.entry)
     run.log.emit("inputs", files=files)
     score = base_scores.find(base_scores.key_of(found, files))
     if score.complete(spec.probes, len(found.test)):
@@ -141,7 +168,7 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
 
 
 def _learn(
-    ready: _Running, masters: Masters, recorder: insight.Recorder, trajectory: TrajectoryRecorder
+    ready: _Running, masters: Masters, recorder: recording.Recorder, trajectory: TrajectoryRecorder
 ) -> int:
     """All steps, or those before a stop; returns how many were made.
 
@@ -168,15 +195,15 @@ def _learn(
         recorder.snapshot(0)
     else:
         trajectory.go_on(taken)
-    if stopping.asked(run):
+    if stop_asked(run):
         return taken
     for made in going:
         _require_numbers(made, run)
-        report(run, made, following.measured)
+        report_step(run, made, following.measured)
         trajectory.made(made)
         if made.step + 1 in snapshots:
             recorder.snapshot(made.step + 1)
-        stop = stopping.asked(run) or early.ended_by(run) is not None
+        stop = stop_asked(run) or checkpoints.ended_by(run) is not None
         if stop or made.step + 1 == spec.steps:
             keeper.keep(made.step + 1)
         else:
@@ -203,7 +230,7 @@ def _require_numbers(made: Made, run: Run) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: _Running, recorder: insight.Recorder, trajectory: TrajectoryRecorder) -> None:
+def _compare(ready: _Running, recorder: recording.Recorder, trajectory: TrajectoryRecorder) -> None:
     """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
     examines = course.examiner(ready)
     _examine(ready, examines, "tuned", ready.model)
@@ -233,7 +260,7 @@ def _compare(ready: _Running, recorder: insight.Recorder, trajectory: Trajectory
     if not known:
         _score_base(ready, examines, base)
     if unrelated:
-        found = inference_forgetting.unrelated(examines, base, lambda: _stop_if_asked(ready.run))
+        found = measuring.unrelated_loss(examines, base, lambda: _stop_if_asked(ready.run))
         ready.run.log.emit("unrelated", which="base", **found)
 
 
@@ -249,18 +276,18 @@ def _inference_and_forgetting(ready: _Running, examines: Examiner) -> None:
     """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
     run = ready.run
     if ready.base.entry.kind == "causal-lm":
-        found = inference_forgetting.unrelated(examines, ready.model, lambda: _stop_if_asked(run))
+        found = measuring.unrelated_loss(examines, ready.model, lambda: _stop_if_asked(run))
         run.log.emit("unrelated", which="tuned", **found)
     if ready.test:
         plain = course.fresh_base(ready.spec, ready.task, quantised=False).model
-        found = inference_forgetting.inference(
+        found = measuring.inference_time(
             examines, plain, ready.model, ready.test, lambda: _stop_if_asked(run)
         )
         run.log.emit("inference", **found)
 
 
 def _stop_if_asked(run: Run) -> None:
-    if stopping.asked(run):
+    if stop_asked(run):
         raise Stopped
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from peft_lab.errors import RunError
-from peft_lab.runs import event_fields
+from peft_lab.core.errors import RunError
+from peft_lab.runs import events as event_fields
 from peft_lab.runs.events import Event
-from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.runs.said import Kept
+from peft_lab.runs.spec import RunSpec
+from peft_lab.training.evaluation import Answer, Evaluation
 
 RECENT = 10  # steps over which the speed for the estimate is taken
 
@@ -133,7 +135,7 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     Raises:
         RunError: an event that is not what events are.
     """
-    damage = event_fields.damage(events, ended=has_ended(events))
+    damage = event_fields.event_damage(events, ended=has_ended(events))
     if damage:
         raise RunError(f"Its events cannot be read: {damage}.")
     status = classify(events, gone)
@@ -232,3 +234,44 @@ def _message(status: Status, events: Sequence[Event], ending: Event | None, gone
         return gone
     phase = _last(events, "phase")
     return str(phase["name"]) if status is Status.STARTING and phase else ""
+
+
+# ----------------------------------------
+# A run as one line of a list.
+
+
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of the list of runs.
+
+    Attributes:
+        status: a :class:`Status`, or ``damaged`` for a folder that cannot be read; ``problem`` says why.
+        created: seconds since 1970.
+        before, after: headline metric of base and tuned model, a share; ``None`` where it was not evaluated.
+        metric: its name, ``metric_title`` as it is written over a figure.
+        peak_bytes: tensor memory of one training step; seconds: from the start of its process to the
+            end, or of training until now.
+        kept: what was said of its seconds before it started, if anything was.
+    """
+
+    id: str
+    status: str
+    created: float
+    model: str = ""
+    method: str = ""
+    task: str = ""
+    steps: int = 0
+    seed: int = 0
+    metric: str = ""
+    metric_title: str = ""
+    before: float | None = None
+    after: float | None = None
+    peak_bytes: int | None = None
+    trainable: int | None = None
+    seconds: float | None = None
+    spec: RunSpec | None = None
+    problem: str = ""
+    kept: Kept | None = None

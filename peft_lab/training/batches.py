@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.models import images
 from peft_lab.models.templates import TemplateError
-from peft_lab.tasks.base import Row, Task
 from peft_lab.training.chats import opening, read_chat
+from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ class Encoded:
         start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
             one stack reads both.
         counted: of a conversation, whether each token is one of an answer's; empty where all after the prompt are.
-        pixels: of an image, which has no tokens (:class:`peft_lab.models.looks.Pixels`).
+        pixels: of an image, which has no tokens (:class:`peft_lab.models.images.Pixels`).
     """
 
     ids: tuple[int, ...]
@@ -58,7 +59,7 @@ def encode(
     start: int | None = None,
 ) -> list[Encoded]:
     """Rows as tokens, at most ``max_length`` of them; images as their pixels, which ``tokenizer`` then reads
-    (:class:`peft_lab.models.looks.Eye`).
+    (:class:`peft_lab.models.images.Eye`).
 
     ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
 
@@ -322,3 +323,45 @@ def keeps_logits(model: Any) -> bool:
     """Whether the model, or the one that PEFT wrapped, takes ``logits_to_keep``."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+
+# ----------------------------------------
+# How large a batch is: what a step's memory depends on, and which of its positions are a text's.
+
+
+def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
+
+    ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
+
+    ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
+    ``image``: of pictures, which have no length, their channels, height and width.
+    ``apart``: whether a decoder of its own has the ``kept`` positions, and an encoder those of ``length``.
+    """
+    if "pixel_values" in batch:
+        rows, channels, *sides = batch["pixel_values"].shape
+        return images.size_of_batch(rows, {"num_channels": channels, "image_size": sides})
+    rows, length = batch["input_ids"].shape
+    labelled = batch["labels"] != IGNORED
+    classifies = labelled.dim() == 1
+    wanted = [] if classifies else labelled.any(dim=0).nonzero().flatten().tolist()
+    return {
+        "rows": rows,
+        "length": length,
+        "padded": not bool(batch["attention_mask"].all()),
+        "kept": wanted[-1] - wanted[0] + 1 if wanted else 0,
+        "predicted": 0 if classifies else int(labelled.sum()),
+        "apart": "decoder_input_ids" in batch,
+    }
+
+
+def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
+    of its own reads. Of shape (rows, length), as whole numbers.
+    """
+    mask = inputs["attention_mask"]
+    if "decoder_input_ids" not in inputs:
+        return mask
+    real = inputs["decoder_input_ids"] != model.config.pad_token_id
+    real[:, 0] = True  # the first token is often the one for padding
+    return real.to(mask.dtype)

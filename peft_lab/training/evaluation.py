@@ -5,20 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.models import loading
 from peft_lab.models.templates import TemplateError
-from peft_lab.tasks.base import Row, Task, Turns
 from peft_lab.training import batches, chats
 from peft_lab.training.batches import IGNORED, Encoded
-from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.training.tasks.base import Row, Task, Turns
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+
+# ----------------------------------------
+# What comes of examining a model: held-out results, and answers to the learner's own sentences.
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one probe. ``scores``: probability by label, empty for generated text."""
+
+    text: str
+    answer: str
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out results of one model. ``metrics``: shares between 0 and 1 by name; ``loss`` per label or label token."""
+
+    metrics: dict[str, float]
+    loss: float
+    rows: int
+    seconds: float
+
 
 ROWS_AT_ONCE = {"classification": 64, "generation": 32, "chat": 32}
 Report = Callable[[int, int], None]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from peft_lab.training.step import Phase
 
+if TYPE_CHECKING:
     #: What follows one step: told its number and its batch, it gives the function that hears the phases.
     Follow = Callable[[int, Mapping[str, torch.Tensor]], AbstractContextManager[Phase]]
 
@@ -58,7 +59,7 @@ def fit(
 
     Args:
         encoded: the rows. order: the rows of every batch, by number.
-        masters: the trained parameters (:class:`peft_lab.training.precision.Masters`).
+        masters: the trained parameters (:class:`peft_lab.training.step.Masters`).
         optimizer: its groups say their peak rate (``peak``). rate: its share at a step.
         clip: the largest norm of the gradients; 0: any. pad: the token that fills rows up.
         first: the steps before it are left out: their updates have been made.

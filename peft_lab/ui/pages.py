@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from peft_lab.classroom.asking import NobodyAsks, asker
+from peft_lab.core.asking import NobodyAsks, asker
 from peft_lab.methods import all_methods
 
 _METHODS, _TEACH = "Methods", "Teach"

@@ -18,7 +18,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import BadInput, echoed
+from peft_lab.core.errors import BadInput, echoed
 
 _SETTINGS = "settings"
 _GENERATIONS = "generations"

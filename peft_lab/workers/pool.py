@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
 
-from peft_lab import machine
-from peft_lab.errors import AssetError, RunError
-from peft_lab.workers import failed, processes
-from peft_lab.workers.failed import Failed
-from peft_lab.workers.inspector import Inspector, question_key, read
+from peft_lab.core import machine
+from peft_lab.core.errors import AssetError, RunError
+from peft_lab.workers import inspector, processes
+from peft_lab.workers.inspector import Failed, Inspector, question_key, read
 
 Answer = TypeVar("Answer")
 KEPT = 2048  # answers
@@ -32,7 +31,7 @@ MOST_MEMBERS = 4
 
 
 @dataclass
-class _Question:
+class _PooledQuestion:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     answer: Future[Any]
@@ -55,7 +54,7 @@ class Pool:
         # What is waited for, refusals, failures for a while, and answers as they were sent.
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
         self._held = 0  # bytes of those
-        self._waiting: dict[str, _Question] = {}
+        self._waiting: dict[str, _PooledQuestion] = {}
         self._order: list[tuple[int, int, str]] = []
         self._serial = 0
 
@@ -70,10 +69,10 @@ class Pool:
         key = question_key(function, args, {})
         with self._lock:
             known = self._answers.get(key)
-            if known is None or failed.is_over(known) or (isinstance(known, Future) and known.cancelled()):
+            if known is None or inspector.is_over(known) or (isinstance(known, Future) and known.cancelled()):
                 known = Future()
                 self._answers[key] = known
-                self._waiting[key] = _Question(function, args, known)
+                self._waiting[key] = _PooledQuestion(function, args, known)
             self._answers.move_to_end(key)
             if key in self._waiting:
                 self._serial += 1
@@ -120,7 +119,7 @@ class Pool:
                 return key
         return None
 
-    def _settle(self, key: str, question: _Question, member: Inspector, inner: Future[Any]) -> None:
+    def _settle(self, key: str, question: _PooledQuestion, member: Inspector, inner: Future[Any]) -> None:
         error = inner.exception()
         with self._lock:
             self._idle.append(member)
@@ -134,7 +133,7 @@ class Pool:
             question.answer.set_exception(error)
         self._dispatch()
 
-    def _keep(self, key: str, question: _Question, result: Any) -> None:
+    def _keep(self, key: str, question: _PooledQuestion, result: Any) -> None:
         sent = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
         with self._lock:
             if self._answers.get(key) is question.answer:

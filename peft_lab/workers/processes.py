@@ -27,13 +27,12 @@ from multiprocessing.context import (
 from pathlib import Path
 from typing import Any
 
-from peft_lab import machine
-from peft_lab.classroom import mode
-from peft_lab.replacing import Replacement
+from peft_lab.core import asking, machine
+from peft_lab.core.replacing import Replacement
 
 # By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
 PRELOADED = (
-    "peft_lab.workers.quiet",
+    "peft_lab.core.quiet",
     "torch",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
@@ -50,8 +49,8 @@ PRELOADED = (
     "accelerate",
     "peft_lab.workers.ahead",
     "peft_lab.methods.every",
-    "peft_lab.counting.count",
-    "peft_lab.queue.worker",
+    "peft_lab.methods.counting.count",
+    "peft_lab.runs.worker",
     "peft_lab.runs.training",
     "peft_lab.runs.respond",
 )
@@ -165,7 +164,7 @@ def niceness() -> int:
 
 def give_way(by: int) -> None:
     """Have the processor after others of this machine, in a class."""
-    if mode.on():
+    if asking.class_is_on():
         lower(by)
 
 

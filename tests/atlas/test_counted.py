@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from peft_lab import published
 from peft_lab.atlas import entries, get_entry
 from peft_lab.atlas.base import AtlasType
-from peft_lab.atlas.counted import counted
-from peft_lab.atlas.rows import published_rows
-from peft_lab.errors import BadInput
+from peft_lab.atlas.rows import counted_type, published_rows
+from peft_lab.core.errors import BadInput
+from peft_lab.engine import published
 from peft_lab.models.catalogue import get_model
 
 CLOSED = [name for name, entry in entries().items() if entry.form]
@@ -66,7 +65,7 @@ def test_a_closed_form_is_pefts_count(name: str, shallow: dict[str, str]) -> Non
         every = settings(name)[:: 1 if model == "smollm2-135m" else 3]
         for where, changes in ((model, every[0]), *((folder, changes) for changes in every)):
             try:
-                found = counted(name, where, **changes)
+                found = counted_type(name, where, **changes)
             except BadInput:
                 continue  # PEFT does not put it there; that it does somewhere is asserted below
             assert found.formula == found.report.trainable, (model, where, changes)
@@ -78,14 +77,14 @@ def test_a_closed_form_is_pefts_count(name: str, shallow: dict[str, str]) -> Non
 def test_what_is_not_counted_says_why() -> None:
     for name, words in NOT_COUNTED.items():
         with pytest.raises(BadInput, match=words):
-            counted(name, "smollm2-135m")
+            counted_type(name, "smollm2-135m")
 
 
 @pytest.mark.slow
 def test_everything_else_is_counted_on_the_default_model() -> None:
     for name in entries():
         if name not in NOT_COUNTED:
-            assert counted(name, "llama-3.2-1b").report.trainable > 0, name
+            assert counted_type(name, "llama-3.2-1b").report.trainable > 0, name
 
 
 def test_published_rows_are_those_of_the_type() -> None:
@@ -117,7 +116,7 @@ def published_settings(entry: AtlasType, config: Mapping[str, Any]) -> dict[str,
 
 
 def test_closed_forms_say_what_was_published() -> None:
-    """All of the comparison's rows with an adapter: PEFT counts them in tests/published, the forms here."""
+    """All of the comparison's rows with an adapter: PEFT counts them in tests/engine/published, the forms here."""
     shape, asked = get_model(published.MODEL).shape, []
     for entry in entries().values():
         for row in published_rows(entry):

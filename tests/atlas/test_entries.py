@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.atlas import FAMILIES, all_types, entries, families, get_entry, lineage, variants
 from peft_lab.atlas.base import AtlasType, Paper, Usual
-from peft_lab.errors import UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.models.catalogue import get_model
 
 LONGEST = 40  # lines of a declaration
@@ -82,7 +82,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 def test_a_new_type_is_one_declaration() -> None:
     """What is declared is enough to count: here LoRA on the keys alone under another name."""
-    from peft_lab.counting.count import count_config
+    from peft_lab.methods.counting.count import count_config
 
     mine = AtlasType(
         type="LORA",

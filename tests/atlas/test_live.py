@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.atlas import all_types, get_entry, live, probes
+from peft_lab.atlas import all_types, get_entry, live, rows
 from tools.atlas_probe import cells, tiny, training
 
 KINDS = {"encoder": "trains_encoder", "causal": "trains_causal"}
@@ -36,7 +36,7 @@ def test_twenty_steps_lower_the_loss(name: str) -> None:
     run = live.train_live(name, kind, start=started(kind))
     assert len(run.steps) == live.STEPS == 20
     assert run.after < run.before
-    kept = probes.found(name)[KINDS[kind]]
+    kept = rows.probed(name)[KINDS[kind]]
     assert kept["value"] is True
     assert (kept["before"], kept["rate"]) == (pytest.approx(run.before, rel=1e-3), run.rate)
 
@@ -47,7 +47,7 @@ def test_what_cannot_train_on_an_encoder_says_why(name: str) -> None:
     found = cells.run(name, "trains_encoder")
     assert found["value"] is False
     assert NOT_ON_AN_ENCODER[name] in found["why"]
-    assert found["why"] == probes.why(name, "trains_encoder")
+    assert found["why"] == rows.why_not(name, "trains_encoder")
 
 
 @pytest.mark.parametrize(("seconds", "made"), [(0.0, live.STEPS), (math.inf, live.SHOWN)])
@@ -61,10 +61,10 @@ def test_a_run_that_takes_too_long_ends_after_its_least_steps(seconds: float, ma
 
 def test_every_type_trains_on_one_of_the_live_models() -> None:
     """What is stored of both, whichever of them the long test above takes."""
-    refused = {name for name in all_types() if not probes.value(name, "trains_encoder")}
+    refused = {name for name in all_types() if not rows.probed_value(name, "trains_encoder")}
     assert refused == set(NOT_ON_AN_ENCODER)
     for name in all_types():
-        assert probes.value(name, "trains_causal"), (name, probes.why(name, "trains_causal"))
+        assert rows.probed_value(name, "trains_causal"), (name, rows.why_not(name, "trains_causal"))
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_every_type_trains_on_one_of_the_live_models() -> None:
 @pytest.mark.parametrize("name", all_types())
 def test_a_tiny_encoder_decoder_answers_as_stored(name: str) -> None:
     found = cells.run(name, "trains_seq2seq")
-    assert found["value"] == probes.value(name, "trains_seq2seq"), found["why"]
+    assert found["value"] == rows.probed_value(name, "trains_seq2seq"), found["why"]
     assert not found["value"] or found["after"] < found["before"]
 
 
@@ -84,7 +84,7 @@ def test_lora_trains_on_the_whole_live_decoder() -> None:
 
 @pytest.mark.slow
 def test_what_peft_refuses_is_a_sentence() -> None:
-    from peft_lab.errors import Unsupported
+    from peft_lab.core.errors import Unsupported
 
     with pytest.raises(Unsupported, match="PEFT cannot train this here"):
         live.try_live("adaption_prompt", "encoder", 1, (1e-3,))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.atlas import get_entry, probes
+from peft_lab.atlas import get_entry, rows
 from tools.atlas_probe import cells, pair
 
 
@@ -58,8 +58,8 @@ def test_an_answer_in_words(answer: dict[str, Any], why: str) -> None:
 def test_two_processes_answer_as_stored(name: str) -> None:
     """One that works, one that draws in training, and the three ways in which it does not."""
     found = cells.run(name, "with_ddp")
-    assert found["value"] == probes.value(name, "with_ddp"), found["why"]
-    assert found["why"] == probes.why(name, "with_ddp")
+    assert found["value"] == rows.probed_value(name, "with_ddp"), found["why"]
+    assert found["why"] == rows.why_not(name, "with_ddp")
 
 
 @pytest.mark.further

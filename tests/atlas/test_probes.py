@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.atlas import all_types, costs, entries, get_entry, probes
-from peft_lab.errors import UnknownName
+from peft_lab.atlas import all_types, entries, get_entry, rows
+from peft_lab.core.errors import UnknownName
 from tools import probe_atlas
 from tools.atlas_probe import cells, picture
 from tools.atlas_probe.held import No, hold, want_equal
@@ -17,16 +17,16 @@ RESULTS = Path(__file__).parents[2] / "bench/RESULTS.md"
 
 
 def test_what_is_asked_is_what_is_shown() -> None:
-    assert list(cells.CELLS) == list(probes.CAPABILITIES)
+    assert list(cells.CELLS) == list(rows.CAPABILITIES)
 
 
 def test_almost_every_cell_was_probed() -> None:
     """And the figures of bench/RESULTS.md are those that are stored."""
-    values = [probes.value(name, cell) for name in all_types() for cell in probes.CAPABILITIES]
+    values = [rows.probed_value(name, cell) for name in all_types() for cell in rows.CAPABILITIES]
     probed = sum(value is not None for value in values)
     assert probed >= LEAST_PROBED * len(values)
     told = (
-        f"{len(all_types())} types by {len(probes.CAPABILITIES)} capabilities are {len(values)} cells: {probed} probed "
+        f"{len(all_types())} types by {len(rows.CAPABILITIES)} capabilities are {len(values)} cells: {probed} probed "
         f"({100 * probed / len(values):.1f}%), {values.count(True)} yes and {values.count(False)} no, each no with "
         "its reason."
     )
@@ -35,15 +35,15 @@ def test_almost_every_cell_was_probed() -> None:
 
 def test_whatever_is_not_there_has_its_reason() -> None:
     for name in entries():
-        for cell in probes.CAPABILITIES:
-            reason = probes.why(name, cell)
-            assert bool(reason) == (probes.value(name, cell) is not True), (name, cell)
+        for cell in rows.CAPABILITIES:
+            reason = rows.why_not(name, cell)
+            assert bool(reason) == (rows.probed_value(name, cell) is not True), (name, cell)
             assert not reason or len(reason.split()) >= 4, f"{name}, {cell}: '{reason}' is no sentence"
-    assert set(probes.versions()) == set(probe_atlas.PACKAGES)
+    assert set(rows.probed_versions()) == set(probe_atlas.PACKAGES)
 
 
 def test_a_picture_says_how_large_it_is() -> None:
-    drawn = {name: probes.found(name)["picture"] for name in all_types()}
+    drawn = {name: rows.probed(name)["picture"] for name in all_types()}
     with_entries = {name: found for name, found in drawn.items() if "entries" in found}
     assert len(with_entries) > 30
     for name, found in drawn.items():
@@ -58,13 +58,13 @@ def test_a_picture_says_how_large_it_is() -> None:
 
 def test_the_cost_of_a_step_is_stored_for_every_type() -> None:
     for name in all_types():
-        assert costs.asked(name), name
-        assert costs.cost(name) is not None and not costs.refusal(name), name
-    lora = costs.cost("lora")
+        assert rows.cost_request(name), name
+        assert rows.step_cost(name) is not None and not rows.cost_refusal(name), name
+    lora = rows.step_cost("lora")
     assert lora is not None and lora.low < lora.seconds < lora.high
     assert 6e9 < lora.peak_bytes < 24e9  # the weights alone are 6.4 GB
-    assert costs.simulated("lora").peak_bytes == lora.peak_bytes
-    assert costs.cost("arrow") is None and costs.refusal("arrow"), (
+    assert rows.simulated_cost("lora").peak_bytes == lora.peak_bytes
+    assert rows.step_cost("arrow") is None and rows.cost_refusal("arrow"), (
         "a variant that starts from trained adapters"
     )
 
@@ -72,15 +72,15 @@ def test_the_cost_of_a_step_is_stored_for_every_type() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cpt", "xlora"])
 def test_what_needs_a_text_or_adapters_is_simulated_with_stand_ins(name: str) -> None:
-    kept = costs.cost(name)
+    kept = rows.step_cost(name)
     assert kept is not None
-    again = costs.simulated(name)
+    again = rows.simulated_cost(name)
     assert again.peak_bytes == kept.peak_bytes and again.seconds == pytest.approx(kept.seconds)
 
 
 def test_known_reports_are_told_while_they_hold() -> None:
-    assert "3761" in probes.reported("rslora", "combines")
-    assert probes.reported("lora", "combines") == ""
+    assert "3761" in rows.reported_by_probe("rslora", "combines")
+    assert rows.reported_by_probe("lora", "combines") == ""
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_known_reports_are_told_while_they_hold() -> None:
     ],
 )
 def test_asking_again_gives_the_stored_answer(name: str, cell: str) -> None:
-    assert cells.run(name, cell)["value"] == probes.value(name, cell)
+    assert cells.run(name, cell)["value"] == rows.probed_value(name, cell)
 
 
 def test_a_wrong_adapter_is_found() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from peft_lab.atlas import all_types, entries, get_entry, live, script
-from peft_lab.errors import Unsupported
+from peft_lab.core.errors import Unsupported
 from tests import forked
-from tests.export.test_script import assert_clean
+from tests.takeaway.test_script import assert_clean
 from tools.atlas_probe import training
 
 

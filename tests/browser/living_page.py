@@ -8,8 +8,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.methods import get_method
-from peft_lab.ui.components.block import block
-from peft_lab.ui.components.living.handles import handles
+from peft_lab.ui.components.block import block, handles
 from tests.ui import living
 
 MINE = "set by hand"

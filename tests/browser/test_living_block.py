@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from peft_lab.living.bundle import module
+from peft_lab.drawing.living import living_module
 from tests.browser.conftest import ROOT, served
 from tests.browser.driver import pulled, settled, visit
 
@@ -103,7 +103,7 @@ def test_a_call_that_was_overtaken_ends_nothing_and_one_whose_drawing_is_gone_en
           const draw = (await import(made)).default;
           window.clean = draw({ data, parentElement: root, setTriggerValue: () => {} });
         }""",
-        module(),
+        living_module(),
     )
     plays = "() => window.host.living.player.frame !== 0"
     assert page.evaluate(plays)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from peft_lab.export import living_page
+from peft_lab.drawing.trajectory.format import shipped, shipped_names
 from peft_lab.models.catalogue import get_model
-from peft_lab.trajectory.shipped import names, shipped
+from peft_lab.takeaway import living_page
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", shipped_names())
 def test_the_page_plays_offline(chromium: Browser, tmp_path: Path, name: str) -> None:
     found = shipped(name)
     file = tmp_path / "run.html"

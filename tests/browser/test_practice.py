@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from peft_lab.quiz.bank import get_question
-from peft_lab.quiz.interview import SIZE, make_plan
+from peft_lab.interview.bank import get_question
+from peft_lab.interview.mock import SIZE, make_plan
 from tests.browser.driver import press, reach, settled, visit
 
 SEED = 7

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from peft_lab.sweep.landscape import METRIC
-from peft_lab.sweeping import trials
+from peft_lab.studies.landscape import METRIC
+from peft_lab.studies.sweeps import store
 from tests.browser.conftest import served
 from tests.browser.driver import settled, sticks_out, visit
 from tests.conftest import link
-from tests.sweeping import made
+from tests.studies.sweeps import made
 
 SECONDS = 120
 
@@ -26,7 +26,7 @@ def test_a_sweep_is_read_turned_and_its_best_run_opened(
     with monkeypatch.context() as patch:
         patch.setenv("PEFT_LAB_HOME", str(tmp_path))
         kept = made.kept()
-        found = [trial for trial in trials.trials(kept.specs) if trial.figures]
+        found = [trial for trial in store.trials(kept.specs) if trial.figures]
         best = max(found, key=lambda trial: trial.figure(METRIC) or 0)
     with served(tmp_path, tmp_path / "server.log") as url:
         visit(page, f"{url}/sweeps", SECONDS)

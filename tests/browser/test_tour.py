@@ -9,9 +9,9 @@ from pathlib import Path as FilePath
 import pytest
 from playwright.sync_api import Page, expect
 
-from peft_lab.tour import sharing
-from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Stop, Tour
+from peft_lab.interview.tour import path
+from peft_lab.interview.tour.newcomer import NEWCOMER
+from peft_lab.interview.tour.path import Stop, Tour
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import press, reach, settled, visit
@@ -76,7 +76,7 @@ def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/tour?path={sharing.pack(LESSON)}")
+    visit(page, f"{app_url}/tour?path={path.pack_path(LESSON)}")
     page.get_by_role("button", name="Follow this path").click()
     expect(page.get_by_role("heading", name="Monday")).to_be_visible()
     settled(page)

@@ -19,8 +19,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import _free_port
 from tests.conftest import link
-from tests.tracking.conftest import with_trackers
-from tests.tracking.test_real import TRAINS
+from tests.runs.tracking.conftest import with_trackers
+from tests.runs.tracking.test_real import TRAINS
 
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 

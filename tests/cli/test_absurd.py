@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from peft_lab.choose import simulating
-from peft_lab.choose.situation import MOST
+from peft_lab.advise import simulating
+from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.situation import MOST
 from peft_lab.cli import app
-from peft_lab.compare import store
-from peft_lab.plan.wanted import Wanted
+from peft_lab.studies.compare import store
 from peft_lab.workers import inspector, pool
-
-from .conftest import Run
+from tests.cli.conftest import Run
 
 ABSURD = "9" * 30
 #: How each command is called where all else is as it should be.

@@ -11,12 +11,11 @@ from types import ModuleType
 
 import pytest
 
-from peft_lab import disk
 from peft_lab.__main__ import main
 from peft_lab.cli import app
 from peft_lab.cli.application import FAILED, INTERRUPTED
-
-from .conftest import REPO, Run
+from peft_lab.core import disk
+from tests.cli.conftest import REPO, Run
 
 
 @pytest.mark.parametrize(
@@ -42,8 +41,8 @@ def test_without_a_command_there_is_help(run: Run) -> None:
 
 
 def test_failure_that_is_nobodys_input_exits_with_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.assets import store as assets
-    from peft_lab.errors import AssetError
+    from peft_lab.core.errors import AssetError
+    from peft_lab.models.assets import store as assets
 
     def broken(*_: object) -> None:
         raise AssetError("no connection\nto the index")
@@ -152,7 +151,7 @@ def test_an_old_terminal_gets_what_it_can_show(run_process: Run) -> None:
 
 
 def test_interrupt_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.assets import store as assets
+    from peft_lab.models.assets import store as assets
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from peft_lab.atlas import FAMILIES, all_types, probes
+from peft_lab.atlas import FAMILIES, all_types, rows
 from tests.cli.conftest import Run
 
 
@@ -16,7 +16,7 @@ def test_one_type(run: Run) -> None:
     [row] = json.loads(result.stdout)
     assert (row["type"], row["family"], row["parent"]) == ("VERA", "shared", "LORA")
     assert row["count"]["trainable"] == row["count"]["formula"] == 30 * (256 + 576 + 256 + 192)
-    assert set(row["capabilities"]) == set(probes.CAPABILITIES)
+    assert set(row["capabilities"]) == set(rows.CAPABILITIES)
     assert all(row["why"][name] for name, value in row["capabilities"].items() if not value)
     assert row["published"][0]["experiment"].startswith("vera")
 

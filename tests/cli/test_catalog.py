@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.assets import store as assets
 from peft_lab.methods import all_methods
+from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue
-from peft_lab.tasks import all_tasks
-
-from .conftest import Run
+from peft_lab.training.tasks import all_tasks
+from tests.cli.conftest import Run
 
 
 def test_methods_lists_all_with_their_knobs(run: Run) -> None:

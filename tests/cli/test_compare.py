@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.compare import store as comparisons
 from peft_lab.runs import store
+from peft_lab.studies.compare import store as comparisons
+from tests.cli.conftest import REPO, Run
 from tests.conftest import link
-
-from .conftest import REPO, Run
 
 pytestmark = pytest.mark.weights
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "2", "--eval-rows", "8")

@@ -11,9 +11,8 @@ import pytest
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import plain_task
 from peft_lab.models.catalogue import get_model
-from peft_lab.tasks import get_task
-
-from .conftest import Run
+from peft_lab.training.tasks import get_task
+from tests.cli.conftest import Run
 
 
 def test_the_contracts_example(run: Run) -> None:

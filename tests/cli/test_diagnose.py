@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from .conftest import Run
+from tests.cli.conftest import Run
 
 
 @pytest.fixture

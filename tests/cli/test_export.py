@@ -1,4 +1,4 @@
-"""``export`` on the command line: what :mod:`peft_lab.export` makes, as it is."""
+"""``export`` on the command line: what :mod:`peft_lab.takeaway` makes, as it is."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from peft_lab import export
-from peft_lab.errors import BadInput
+from peft_lab import takeaway
+from peft_lab.core.errors import BadInput
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
-
-from .conftest import Run
+from tests.cli.conftest import Run
 
 ODD = 'print("[bold]é[/] :smile: \\t" + "x" * 300)\n\tif "\\\\[": pass  \n'
 
@@ -25,7 +24,7 @@ def finished(own_home: Path) -> store.Run:
 
 
 def test_a_script_is_printed_as_it_is(run: Run, finished: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "script", lambda _: ODD)
+    monkeypatch.setattr(takeaway, "script", lambda _: ODD)
     assert run("export", finished.id).stdout == ODD
     assert run("export", finished.id, "--as", "script", "--json").document["content"] == ODD
 
@@ -33,7 +32,7 @@ def test_a_script_is_printed_as_it_is(run: Run, finished: store.Run, monkeypatch
 def test_a_notebook_goes_to_a_file(
     run: Run, finished: store.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "notebook", lambda _: nbformat.writes(nbformat.v4.new_notebook()))
+    monkeypatch.setattr(takeaway, "notebook", lambda _: nbformat.writes(nbformat.v4.new_notebook()))
     file = tmp_path / "run.ipynb"
     document = run("export", finished.id, "--as", "notebook", "--out", str(file), "--json").document
     assert (document["as"], document["path"], document["content"]) == ("notebook", str(file), None)
@@ -43,7 +42,7 @@ def test_a_notebook_goes_to_a_file(
 
 def test_what_cannot_be_exported(run: Run, finished: store.Run) -> None:
     with pytest.raises(BadInput):
-        export.script(finished)  # it has not run
+        takeaway.script(finished)  # it has not run
     assert finished.id in run("export", finished.id).refused()
     assert "nothing" in run("export", "nothing").refused()
     assert "'script'" in run("export", finished.id, "--as", "pdf").refused()

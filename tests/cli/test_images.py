@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from peft_lab.runs import store
+from tests.cli.conftest import Run
 from tests.models import homemade
-
-from .conftest import Run
 
 STEPS = 3
 BATCH = 20  # more than the 12 images to train on: some are in a batch twice

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab import doctor
-
-from .conftest import Run
+from peft_lab.cli import machine
+from tests.cli.conftest import Run
 
 
 def test_doctor_reports_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor.examine()
+    found = machine.examine()
     found["checks"].append({"name": "Weather", "ok": False, "detail": "[rain] stay in"})
-    monkeypatch.setattr(doctor, "examine", lambda verify: found)
+    monkeypatch.setattr(machine, "examine", lambda verify: found)
     document = run("doctor", "--json").document
     assert set(document) == {
         "python",

@@ -8,19 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.cli import fitting, memory
-from peft_lab.errors import SimulationError
-from peft_lab.memory import account, fits, protocol
-from peft_lab.memory.devices import get_device
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate
+from peft_lab.cli import memory
+from peft_lab.core.errors import SimulationError
+from peft_lab.engine import account, fits, protocol
+from peft_lab.engine.devices import get_device
+from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-
-from .conftest import Run
-from .test_count import SLIPS
+from tests.cli.conftest import Run
+from tests.cli.test_count import SLIPS
 
 ASK = ("memory", "--model", "gpt2", "--batch", "2", "--seq", "32")
 PARTS = {"weights", "adapter", "gradients", "optimizer", "activations", "other"}
@@ -177,16 +174,16 @@ class Linear:
 def test_what_fits_is_searched_by_simulating() -> None:
     device = replace(get_device("t4"), memory=10**6 + 1000 * 6400)
     job = Linear()
-    asked, room = fitting.search(job, Setting(4, 100), device, None)
+    asked, room = memory.search_fitting(job, Setting(4, 100), device, None)
     assert asked.peak_bytes == room.needed_bytes == 10**6 + 400_000
     assert room.fits
     assert 62 <= room.batch <= 64
     assert 1550 <= room.seq <= 1600
     assert len(job.asked) == len(set(job.asked)) < 40
     assert {(setting.device, setting.capability) for setting in job.asked} == {("cuda", device.capability)}
-    assert fitting.search(Linear(), Setting(4, 100), device, 128)[1].seq >= 124
-    assert fitting.search(Linear(), Setting(4, 100), device, 128)[1].seq <= 128
-    small = fitting.search(Linear(), Setting(4, 100), replace(device, memory=10**6), None)[1]
+    assert memory.search_fitting(Linear(), Setting(4, 100), device, 128)[1].seq >= 124
+    assert memory.search_fitting(Linear(), Setting(4, 100), device, 128)[1].seq <= 128
+    small = memory.search_fitting(Linear(), Setting(4, 100), replace(device, memory=10**6), None)[1]
     assert (small.fits, small.batch, small.seq) == (False, 0, 0)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.assets import adapters_folders as saved
-
-from .conftest import Run
+from tests.cli.conftest import Run
+from tests.models.assets import adapters_folders as saved
 
 FOLDER = saved.FOLDER / saved.CLASSIFIER
 
@@ -16,7 +15,7 @@ def model_of(tmp_path: Path) -> str:
     """The config of the recorded folder's base: counted without weights."""
     from transformers import BertConfig
 
-    from tests.assets import adapters_library as made
+    from tests.models.assets import adapters_library as made
 
     folder = tmp_path / "bert"
     folder.mkdir()

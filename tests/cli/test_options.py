@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import disk
 from peft_lab.cli.options import (
     choose_methods,
     parse_sets,
@@ -21,10 +20,11 @@ from peft_lab.cli.options import (
     split_assignment,
     split_slugs,
 )
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.core import disk
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.knobs import Knob
-from peft_lab.sweeping.asked import read as read_sweep
+from peft_lab.methods.base import Knob
+from peft_lab.studies.sweeps.asked import read
 
 KNOBS = [(method, knob) for method in all_methods().values() for knob in method.knobs]
 MODULE_NAMES = st.from_regex(r"[a-z_]{1,8}(\.[a-z_]{1,8})?", fullmatch=True)
@@ -170,7 +170,7 @@ def endless(path: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: disk.take(path, 1 << 26)])
+@pytest.mark.parametrize("read", [read_adapter_config, read, lambda path: disk.take(path, 1 << 26)])
 def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(
         BadInput, match=r"endless cannot be read: it is too large, with more than [\d.]+ MB\."

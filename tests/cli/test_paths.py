@@ -15,9 +15,9 @@ from typing import NoReturn
 
 import pytest
 
-from peft_lab import disk, journal
 from peft_lab.cli import start, train
-from peft_lab.errors import BadInput
+from peft_lab.core import disk, journal
+from peft_lab.core.errors import BadInput
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither such devices nor pipes")

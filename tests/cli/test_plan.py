@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab.advise.plans import nearest
+from peft_lab.advise.plans.configs import NARROW, Written
+from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.cli import plan
 from peft_lab.cli.plan import _told
-from peft_lab.plan import nowhere
-from peft_lab.plan.configs import NARROW
-from peft_lab.plan.files import Written
-from peft_lab.plan.ranking import Candidate, Planned
-
-from .conftest import Run
+from tests.cli.conftest import Run
 
 SMALL = ("plan", "--model", "smollm2-135m", "--gpu", "rtx-4090", "--rows", "500", "--row-tokens", "100")
 
@@ -55,7 +53,7 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
     reason = "Even one row needs at least 30.0 GB; of 24.0 GB a plan takes 22.0 GB."
     lora = Candidate("lora", "none", True)
     monkeypatch.setattr(plan, "tried", lambda _: [Planned(lora, None, reason=reason)])
-    monkeypatch.setattr(nowhere, "nearest", lambda *_: nowhere.Nearest("It fits in no way."))
+    monkeypatch.setattr(nearest, "nearest", lambda *_: nearest.Nearest("It fits in no way."))
     done = run(*SMALL, "--json")
     assert (done.status, done.stdout) == (2, "")
     why, error = done.stderr.splitlines()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from peft_lab.quiz.bank import all_questions, select
-from peft_lab.quiz.question import topics
-
-from .conftest import Run
+from peft_lab.interview.bank import all_questions, select
+from peft_lab.interview.question import topics
+from tests.cli.conftest import Run
 
 
 def test_the_contracts_fields(run: Run) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.choose.simulating import _simulated
-from peft_lab.claims import all_claims
-from peft_lab.claims import kept as kept_claims
+from peft_lab.advise.recipes.replications import replications
+from peft_lab.advise.simulating import _simulated
+from peft_lab.interview.claims import all_claims
+from peft_lab.interview.claims import kept as kept_claims
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.recipes.replications import replications
-
-from .conftest import Run
+from tests.cli.conftest import Run
 
 
 def test_the_contracts_fields(run: Run) -> None:
@@ -122,7 +121,9 @@ def test_an_answer_that_the_simulation_contradicts_is_refused(run: Run) -> None:
 
 def test_claims_have_the_contracts_fields(run: Run) -> None:
     quick = [
-        name for name, claim in all_claims().items() if claim.needs == "shape" or kept_claims.found(name)
+        name
+        for name, claim in all_claims().items()
+        if claim.needs == "shape" or kept_claims.kept_result(name)
     ]
     rows = run("claims", "--claim", ",".join(quick), "--json").document
     assert [row["id"] for row in rows] == quick

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from peft_lab import cli, journal
-from peft_lab.classroom import folders, keys, limits, mode
+from peft_lab import cli
+from peft_lab.classroom import joining
 from peft_lab.cli import start
+from peft_lab.core import asking, journal, limits
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def started(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return SimpleNamespace(wait=lambda: 0)
 
     monkeypatch.setattr(start, "subprocess", SimpleNamespace(Popen=begin))
-    for name in (mode.VARIABLE, limits.VARIABLE, journal.VARIABLE, folders.VARIABLE):
+    for name in (asking.CLASS_VARIABLE, limits.VARIABLE, journal.VARIABLE, asking.MODELS_VARIABLE):
         monkeypatch.setenv(name, "set-by-the-test")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     return found
@@ -41,32 +42,32 @@ def test_for_oneself_there_is_no_code(started: list[Any], own_home: Path) -> Non
     for name in ("app", "serve"):
         assert ran(name, "--port", "8700").exit_code == 0
     for arguments, environment in started:
-        assert arguments[-2:] == ["--server.port", "8700"] and mode.VARIABLE not in environment
+        assert arguments[-2:] == ["--server.port", "8700"] and asking.CLASS_VARIABLE not in environment
     assert not (own_home / "class").exists()
 
 
 def test_for_a_class_the_codes_are_said_and_stay(started: list[Any], own_home: Path) -> None:
     first, second = ran("serve", "--class"), ran("serve", "--class", "--limit", "runs=2,steps=200")
-    made = keys.keys()
+    made = joining.class_keys()
     for done in (first, second):
         assert done.exit_code == 0 and made.join in done.stderr and made.teacher in done.stderr
     assert "2 runs that have not ended, of 200 steps" in second.stderr
     (arguments, environment), (_, limited) = started
-    assert environment[mode.VARIABLE] == made.join and limited[limits.VARIABLE] == "runs=2,steps=200"
+    assert environment[asking.CLASS_VARIABLE] == made.join and limited[limits.VARIABLE] == "runs=2,steps=200"
     assert arguments[-2:] == ["--server.address", start.EVERYWHERE]
 
 
 def test_ones_own_code(started: list[Any]) -> None:
     assert ran("serve", "--class", "--code", "blue-whale", "--address", "localhost").exit_code == 0
     arguments, environment = started[0]
-    assert environment[mode.VARIABLE] == "blue-whale" and arguments[-1] == "localhost"
+    assert environment[asking.CLASS_VARIABLE] == "blue-whale" and arguments[-1] == "localhost"
 
 
 def test_the_folders_of_models_that_a_class_may_use(started: list[Any], tmp_path: Path) -> None:
-    assert ran("serve", "--class").exit_code == 0 and folders.VARIABLE not in started[0][1]
+    assert ran("serve", "--class").exit_code == 0 and asking.MODELS_VARIABLE not in started[0][1]
     done = ran("serve", "--class", "--models", str(tmp_path))
     assert done.exit_code == 0 and str(tmp_path) in done.stderr
-    assert started[1][1][folders.VARIABLE] == str(tmp_path)
+    assert started[1][1][asking.MODELS_VARIABLE] == str(tmp_path)
 
 
 @pytest.mark.parametrize(

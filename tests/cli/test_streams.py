@@ -14,10 +14,9 @@ from typing import TextIO
 
 import pytest
 
-from peft_lab.cli import streams
-from peft_lab.errors import PeftLabError
-
-from .conftest import REPO
+from peft_lab.cli import output
+from peft_lab.core.errors import PeftLabError
+from tests.cli.conftest import REPO
 
 FULL = Path("/dev/full")
 #: What a command is given for stdout, its words, its exit status, and how the one line on stderr begins.
@@ -60,7 +59,7 @@ print(json.dumps(ends))
 @contextmanager
 def careful(descriptor: int, tells: bool = True) -> Iterator[TextIO]:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        yield streams.careful(stream, tells)
+        yield output.careful_stream(stream, tells)
 
 
 def left() -> int:
@@ -103,7 +102,7 @@ def test_what_is_written_arrives_whole(tmp_path: Path) -> None:
 
 def test_a_stream_without_a_file_stays_as_it_is() -> None:
     stream = io.StringIO()
-    assert streams.careful(stream) is stream
+    assert output.careful_stream(stream) is stream
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from peft_lab.runs import store
-from peft_lab.tracking import kept
+from peft_lab.runs.tracking import start
+from tests.cli.conftest import Run
 from tests.conftest import link
-
-from .conftest import Run
 
 pytestmark = pytest.mark.weights
 ROW = {
@@ -48,7 +47,7 @@ def test_a_sweep_is_its_rows_and_the_same_file_again_trains_nothing(
         assert isinstance(row["peak_bytes"], int) and row["seconds"] > 0
     assert rows[0]["loss"] != rows[1]["loss"] and "learning_rate" in rows[0]["values"]
     for each in store.runs():
-        kept.failed(each.folder, "mlflow", "The network is gone.")
+        start.failed_trackers(each.folder, "mlflow", "The network is gone.")
     second = run("sweep", str(file), "--json")
     assert second.document["rows"] == rows and len(store.runs()) == 2
     assert "MLflow was not told all of 2 of these 2 runs: The network is gone." in second.stderr

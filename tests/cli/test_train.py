@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 
-from peft_lab import units
 from peft_lab.cli import train
-from peft_lab.memory.work import Op, Piece
-from peft_lab.runs import owners, said, store
-from peft_lab.runs.run_work import RunWork
+from peft_lab.core import units
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.engine.work import Op, Piece
+from peft_lab.runs import owners, store
+from peft_lab.runs import said as said_module
+from peft_lab.runs.forecast import RunWork
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.timing import here
-from peft_lab.timing.kernels import CONSTANTS
 from peft_lab.workers import inspector
+from tests.cli.conftest import REPO, Run
 from tests.conftest import link
-from tests.tasks.test_chat import ASKS, SAYS, file_of
-
-from .conftest import REPO, Run
+from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 
 TINY = ("--model", "minilm-l6", "--task", "sentiment", "--steps", "3", "--batch", "4", "--eval-rows", "8")
 CONTRACT = {
@@ -145,7 +145,7 @@ def test_how_long_it_takes_is_said_before_and_compared_after(
     assert expected["seconds"] == pytest.approx(seconds) and expected["source"] == "simulated"
     line = store.summary(store.get(done.document["run_id"]))
     assert line.kept is not None and line.kept.took == expected["took"] == line.seconds
-    words = said.beside(expected["seconds"], expected["took"])
+    words = said_module.beside_forecasts(expected["seconds"], expected["took"])
     assert f"{units.roughly(seconds)} were expected (+" in words
     assert words in run("runs", done.document["run_id"]).stdout
     # the next is corrected by what this one took

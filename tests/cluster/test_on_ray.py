@@ -19,15 +19,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from peft_lab.compare.machine import describe
-from peft_lab.errors import BadInput
-from peft_lab.queue import elsewhere
-from peft_lab.queue.unended import unfinished
-from peft_lab.runs import hold, owners, store
+from peft_lab.core.errors import BadInput
+from peft_lab.runs import child, hold, owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.sweeping import asked, carrying
-from peft_lab.sweeping.on_ray import OnRay
+from peft_lab.runs.waiting import unfinished
+from peft_lab.studies.compare.plan import describe_machine
+from peft_lab.studies.sweeps import asked, carrying
+from peft_lab.studies.sweeps.on_ray import OnRay
 from peft_lab.workers import processes
 from tests.conftest import link
 
@@ -163,7 +162,9 @@ def trained_here(home: Path) -> list[float]:
     up in another order."""
     run = store.create(asked.of(WISH).specs[0], owners.myself())
     making: Any = processes.context()
-    here = making.Process(target=elsewhere.carry, args=(str(run.folder), str(home), hold.turn(run), 1))
+    here = making.Process(
+        target=child.carry_elsewhere, args=(str(run.folder), str(home), hold.turn_number(run), 1)
+    )
     here.start()
     here.join(SECONDS)
     return list(run.view().losses)
@@ -222,7 +223,7 @@ def test_a_comparison_trains_on_two_nodes_and_is_not_repeated(home: Path, cluste
     told = json.loads(first.stdout)
     assert (told["done"], told["total"], told["status"]) == (4, 4, "done")
     assert [(row["method"], row["status"]) for row in told["rows"]] == [("bitfit", "done"), ("ia3", "done")]
-    assert told["machines"] == [describe()], "the nodes', which are this machine twice"
+    assert told["machines"] == [describe_machine()], "the nodes', which are this machine twice"
     before = {run.id: run.events() for run in store.runs()}
     assert {
         event.get("carrier") for seen in before.values() for event in seen if event["type"] == "queued"

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from peft_lab.drawing.measure import MONO, SANS
+from peft_lab.drawing.svg import MONO, SANS
 
 NS = "{http://www.w3.org/2000/svg}"
 CAPITAL = 0.74  # height of a letter in em

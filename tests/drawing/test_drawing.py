@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab.drawing import draw_block
-from peft_lab.errors import Unsupported
+from peft_lab.core.errors import Unsupported
+from peft_lab.drawing.block import draw_block
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
@@ -282,7 +282,9 @@ def test_a_model_without_known_blocks_is_refused_by_name() -> None:
 
 
 def test_needs_neither_torch_nor_streamlit() -> None:
-    code = "import sys, peft_lab.drawing; print({'torch', 'streamlit', 'transformers'} & set(sys.modules))"
+    code = (
+        "import sys, peft_lab.drawing.block; print({'torch', 'streamlit', 'transformers'} & set(sys.modules))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 

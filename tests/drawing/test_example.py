@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.drawing import draw_block, strip_of
-from peft_lab.drawing.example import MOST
+from peft_lab.drawing.block import MOST, draw_block, strip_of
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.tasks import all_tasks
+from peft_lab.training.tasks import all_tasks
 
 
 def test_words_and_marks_are_cells_of_their_own() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.drawing import Layout, draw_block
+from peft_lab.drawing.block import Layout, draw_block
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Part
-from peft_lab.methods.shared import adapters_places as places
+from peft_lab.methods.shared import bottleneck as places
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.drawing.geometry import read
 
@@ -40,7 +40,7 @@ CASES = [
     for name, entry in catalogue().items()
     for index, settings in enumerate(VARIANTS.get(slug, ({},)))
     # The adapters library's placements are offered for the architectures on which they were compared.
-    if slug != "adapters" or places.hosts(entry.shape, settings["placement"])
+    if slug != "adapters" or places.host_places(entry.shape, settings["placement"])
 ]
 
 

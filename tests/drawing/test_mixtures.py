@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.drawing import Drawing, Layout, draw_block
+from peft_lab.drawing.block import Drawing, Layout, draw_block
 from peft_lab.drawing.placement import Placement, dims
 from peft_lab.methods import all_methods, get_method
 from tests.drawing.geometry import read

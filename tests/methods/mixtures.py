@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from peft_lab.counting import count as counting
-from peft_lab.counting.count import CountReport
+from peft_lab.methods.counting import count as counting
+from peft_lab.methods.counting.count import CountReport
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
 

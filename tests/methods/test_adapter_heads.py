@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
-from peft_lab.methods.shared import task_heads
+from peft_lab.methods.shared import peft_backed
 from tests.methods import tiny
 
 _found = get_method("adapters")
@@ -88,7 +88,7 @@ def test_removed_heads_leave_the_base(served: tuple[str, Any, dict[str, Any]]) -
 def test_a_head_of_another_size_is_refused() -> None:
     base = tiny.build("bert", head=True)
     with pytest.raises(BadInput, match=r"classifier\.weight"):
-        task_heads.add(base, "movies", {"classifier.weight": torch.zeros(5, 32)})
+        peft_backed.add_head(base, "movies", {"classifier.weight": torch.zeros(5, 32)})
 
 
 def test_a_name_for_every_row_is_needed(served: tuple[str, Any, dict[str, Any]]) -> None:

@@ -16,12 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.base import Formula, MethodSpec
-from peft_lab.methods.knobs import Knob
-from peft_lab.models.heads import in_head
+from peft_lab.methods.base import Formula, Knob, MethodSpec
 from peft_lab.models.module_tree import clean_path
+from peft_lab.models.shapes import in_head
 from tests.methods import tiny
 
 METHODS = tuple(all_methods())

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.shared import own_format
+from peft_lab.methods.shared import peft_backed
 from tests.methods import tiny
 
 
@@ -31,7 +31,7 @@ def test_an_adapter_with_a_tensor_turned_round(slug: str, tmp_path: Path) -> Non
     method = get_method(slug)
     method.save(tiny.apply(method, "llama", {}), tmp_path)
     try:
-        name, before, after = swapped(tmp_path / own_format.WEIGHTS_FILE)
+        name, before, after = swapped(tmp_path / peft_backed.WEIGHTS_FILE)
     except StopIteration:
         pytest.skip("all its tensors are vectors or square")
     with pytest.raises(BadInput) as caught:
@@ -49,7 +49,7 @@ def test_biases_are_told_too(tmp_path: Path) -> None:
 
     method: Any = get_method("bitfit")
     method.save(tiny.apply(method, "gpt2", {}), tmp_path)
-    file = tmp_path / own_format.WEIGHTS_FILE
+    file = tmp_path / peft_backed.WEIGHTS_FILE
     tensors = load_file(file)
     name, whole = next(iter(tensors.items()))
     save_file({**tensors, name: whole[:-1].clone()}, file, {"format": "pt"})

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.base import Knob, Values
 from peft_lab.methods.shared.peft_backed import PeftMethod
 from peft_lab.methods.shared.targets import matched, stored_transposed
 from peft_lab.models.shapes import ModelShape
@@ -116,10 +116,10 @@ def test_registry_pages_compare_and_quiz_know_it(copy: Path) -> None:
     seen = found(
         copy,
         """
-from peft_lab.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
 from peft_lab.methods import all_methods
-from peft_lab.quiz.bank import all_questions
-from peft_lab.quiz.question import topics
+from peft_lab.interview.bank import all_questions
+from peft_lab.interview.question import topics
 from peft_lab.ui import pages
 plan = make_plan(ComparisonRequest(model="minilm-l6", task="sentiment", methods=("lora", "outscale"), seeds=(1,)))
 question = all_questions()["outscale-defaults"]
@@ -153,7 +153,7 @@ def test_the_command_line_counts_it_and_its_settings_are_exported(copy: Path) ->
     code = found(
         copy,
         """
-from peft_lab.export import config_code
+from peft_lab.takeaway import config_code
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 print(json.dumps(config_code(get_method("outscale"), get_model("gpt2"), {})))""",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods.base import Knob
 from peft_lab.models.catalogue import get_model
 
 # slug -> learning rates of encoder, causal-lm and seq2seq, and of the head
@@ -135,7 +135,7 @@ def test_a_width_that_is_not_given_is_the_models() -> None:
 
 
 def test_a_shown_value_is_cut_after_sixty_characters() -> None:
-    from peft_lab.errors import BadInput
+    from peft_lab.core.errors import BadInput
 
     knob = Knob("name", "Name", "int", 1, "help", min=1, max=9)
     for text, shown in (("x" * 60, "x" * 60), ("x" * 61, "x" * 59 + "…")):

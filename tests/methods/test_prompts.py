@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, Unsupported
+from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.methods import get_method
 from peft_lab.methods.shared.generation import RELEASES
 from peft_lab.models.catalogue import get_model

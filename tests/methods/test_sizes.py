@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method
-from peft_lab.methods.shared.prompts import ROOM
+from peft_lab.methods.shared.virtual_tokens import ROOM
 from peft_lab.models.catalogue import get_model
 
 GPT2 = get_model("gpt2").shape

@@ -94,7 +94,7 @@ def shape_under_head(name: str) -> ModelShape:
     """What a classifier has besides its head: RoBERTa's has no pooler."""
     from dataclasses import replace
 
-    from peft_lab.models.heads import in_head
+    from peft_lab.models.shapes import in_head
 
     kind, values = CONFIGS[name]
     config = meta.make_config(values)

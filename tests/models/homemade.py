@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.models import meta
-from peft_lab.models.looks import PROCESSOR
+from peft_lab.models.images import PROCESSOR
 from peft_lab.models.shapes import ModelKind
-from tests.export.conftest import byte_tokenizer
+from tests.takeaway.conftest import byte_tokenizer
 
 VOCAB = 260  # a byte a token, and the special ones
 POSITIONS = 512

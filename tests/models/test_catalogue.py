@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, UnknownName
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.models import catalogue as models
 from peft_lab.models import meta, own, shapes
 from peft_lab.models.catalogue import catalogue, get_model, looks_external, readers_of_text, resolve

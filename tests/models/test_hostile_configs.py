@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.faults.campaigns import configs
-from peft_lab.counting.count import count
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.counting.count import count
 from peft_lab.models.catalogue import resolve
 
 CASES = dict(configs.cases(200))

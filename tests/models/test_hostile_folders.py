@@ -12,15 +12,14 @@ import pytest
 import torch
 
 from bench.faults.folder_cases import CASES
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.drawing.trajectory.format import Budget, from_dict
 from peft_lab.methods.lora import insight
 from peft_lab.models import catalogue, loading, own, templates
 from peft_lab.runs import course, recording
 from peft_lab.runs.spec import RunRequest
-from peft_lab.tasks.base import Row
 from peft_lab.training import batches
-from peft_lab.trajectory.format import from_dict
-from peft_lab.trajectory.states import Budget
+from peft_lab.training.tasks.base import Row
 from peft_lab.workers import inspector
 from tests.models import homemade
 from tests.training.test_chats import EXCHANGE, STRICT, tokenizer_of

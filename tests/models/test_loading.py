@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab import machine
-from peft_lab.assets import store as assets
-from peft_lab.errors import AssetError, BadInput, UnknownName
+from peft_lab.core import machine
+from peft_lab.core.errors import AssetError, BadInput, UnknownName
 from peft_lab.models import loading
+from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import Quantization
 
@@ -103,6 +103,6 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bitsandbytes_is_imported_in_silence() -> None:
-    code = "from peft_lab.workers import quiet; import bitsandbytes"
+    code = "from peft_lab.core import quiet; import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "kernels" not in done.stderr + done.stdout

@@ -11,23 +11,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from peft_lab import machine
-from peft_lab.counting.count import count
-from peft_lab.drawing import draw_block
-from peft_lab.errors import BadInput
+from peft_lab.core import machine
+from peft_lab.core.errors import BadInput
+from peft_lab.drawing.block import draw_block
 from peft_lab.methods import get_method
+from peft_lab.methods.counting.count import count
 from peft_lab.models import catalogue, loading, own
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, course
 from peft_lab.runs.spec import RunRequest
-from peft_lab.serving.served import ServedLora
+from peft_lab.studies.serving import ServedLora
 from peft_lab.training import batches
-from peft_lab.training.precision import Masters, cast_added
+from peft_lab.training.step import Masters, cast_added
 from peft_lab.workers import inspector
 from tests.drawing.geometry import read
-from tests.export.conftest import byte_tokenizer
 from tests.models import homemade
+from tests.takeaway.conftest import byte_tokenizer
 
 STEPS = 2
 

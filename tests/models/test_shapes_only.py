@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from peft_lab.counting import adapter_configs
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.counting import adapter_configs
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
 
@@ -123,7 +123,7 @@ def test_meta_equals_real(entry: ModelEntry, kind: str, fields: dict[str, Any]) 
     from peft import PeftConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from peft_lab.models.shapes_only import shapes_only
+    from peft_lab.models.meta import shapes_only
 
     content = {"peft_type": kind, "task_type": "CAUSAL_LM", **fields}
     adapted = adapter_configs.apply(entry, content)
@@ -177,7 +177,7 @@ def test_stand_ins_are_taken_out_again() -> None:
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
 
-    from peft_lab.models.shapes_only import shapes_only
+    from peft_lab.models.meta import shapes_only
 
     layer: Any = adamss
     before = layer.clustering_Z, BOFTLayer.perm2mat

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from peft_lab import units
-from peft_lab.errors import BadInput, SimulationError
-from peft_lab.memory.lab import LabBatch, simulate_lab
-from peft_lab.memory.request import StepRequest
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, SimulationError
+from peft_lab.engine.lab import LabBatch, simulate_lab
+from peft_lab.engine.request import StepRequest
 from peft_lab.methods import all_methods
-from peft_lab.models import looks
+from peft_lab.models import images as looks
 from peft_lab.models.catalogue import get_model
-from peft_lab.queue.queue import RunQueue, get_queue
 from peft_lab.runs import admission, store
+from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import inspector
@@ -129,7 +129,7 @@ def test_free_memory_is_less_than_the_system_says() -> None:
 
 def test_a_batch_of_images_is_as_large_as_those_that_are_made(tmp_path: Path) -> None:
     from peft_lab.training import batches
-    from peft_lab.training.sizes import size_of
+    from peft_lab.training.batches import size_of
 
     folder, images = homemade.folder("vit", tmp_path / "my-vit"), homemade.images(tmp_path / "images")
     asked = RunRequest(folder, "lora", "own", steps=2, batch=20, own_data=images).complete()

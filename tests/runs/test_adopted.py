@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, RunError
-from peft_lab.plan import telling
-from peft_lab.queue.queue import get_queue
-from peft_lab.queue.unended import mark_lost, unfinished
-from peft_lab.runs import adopted, checkpoints, going_on, owners, record, store
+from peft_lab.advise.plans import loop
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import adopted, checkpoints, owners, record, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from tests.tracking.test_told import SPEC
+from peft_lab.runs.waiting import mark_lost, unfinished
+from tests.runs.tracking.test_told import SPEC
 from tests.ui.test_pages import opened, told
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> P
         "steps": 4,
         "schedule": "constant",
     }
-    telling.begin_telling(
+    loop.begin_telling(
         made, spec, {"trainable": 5, "total": 99, "device": "cpu", "rows": 24, "learning_rate": 0.1}
     )
     return made
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def _step(folder: Path, number: int, **fields: Any) -> None:
     told = {"loss": 2.0 / number, "lr": 0.1, "grad_norm": 1.0, "tokens": 8, "seconds": 0.5, **fields}
-    telling.tell(folder, "step", step=number, **told)
+    loop.tell(folder, "step", step=number, **told)
 
 
 def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
@@ -50,7 +50,7 @@ def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
     (line,) = store.summaries()
     assert (line.id, line.status, line.steps, line.metric, line.before) == (run.id, "running", 4, "", None)
     assert record.result(run)["metric"]["after"] is None
-    telling.tell(folder, "done", message="")
+    loop.tell(folder, "done", message="")
     assert run.status() is Status.DONE
 
 
@@ -73,7 +73,7 @@ def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
     run = adopted.adopt(folder)
     with pytest.raises(RunError, match="has not ended"):
         store.delete(run.id)
-    telling.tell(folder, "done", message="")
+    loop.tell(folder, "done", message="")
     store.delete(run.id)
     assert store.runs() == [] and (folder / "events.jsonl").is_file()
 
@@ -98,7 +98,7 @@ def test_no_state_that_lies_in_the_folder_is_gone_on_with(
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
     monkeypatch.setattr(checkpoints, "latest", lambda _: object())
     with pytest.raises(BadInput, match="outside the lab"):
-        going_on.require(run)
+        checkpoints.require_to_go_on(run)
 
 
 def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(
@@ -114,7 +114,7 @@ def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(
     assert "step 1 of 4" in text
     assert app.get("plotly_chart")
     assert not {button.key for button in app.button} & {"run-open", "run-stop", "run-delete"}
-    telling.tell(folder, "failed", message="RuntimeError: out of memory")
+    loop.tell(folder, "failed", message="RuntimeError: out of memory")
     app.run()
     assert "RuntimeError: out of memory" in told(app)
     assert {button.key for button in app.button} >= {"run-delete"}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.errors import RunError
-from peft_lab.queue.ahead import ahead, starts_in
+from peft_lab.core.errors import RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
+from peft_lab.runs.waiting import ahead, starts_in
 
 SPEC = RunSpec(
     "minilm-l6", "lora", "sentiment", steps=10, batch=4, learning_rate=1e-3, max_length=64, eval_rows=8

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.queue import ending
-from peft_lab.runs import base_scores, course, inputs, store, training
+from peft_lab.runs import base_scores, course, ending, kept, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training.evaluation import Examiner
@@ -24,7 +23,7 @@ SMALL = RunRequest(
 def carry_out(spec: RunRequest) -> Run:
     run = store.create(spec.complete())
     run.log.emit("queued")
-    ending.end(run, *training.train(run))
+    ending.end_run(run, *training.train(run))
     return run
 
 
@@ -115,7 +114,7 @@ def test_a_wrong_number_in_the_file_is_no_score(home: Path) -> None:
 def test_whatever_decides_a_score_is_in_its_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(spec: RunRequest) -> dict[str, Any]:
         ready = course.prepare(spec.complete())
-        return base_scores.key_of(ready, inputs.hashes(ready.spec, ready.task, ready.base.entry))
+        return base_scores.key_of(ready, kept.input_hashes(ready.spec, ready.task, ready.base.entry))
 
     plain = key(SMALL)
     assert plain == key(replace(SMALL, steps=3, batch=2, learning_rate=1e-3, method="ia3", probes=()))

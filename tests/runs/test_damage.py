@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import PeftLabError, RunError
-from peft_lab.queue import ending, queue, unended
-from peft_lab.runs import kept, owners, record, store
+from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.runs import ending, kept, owners, queue, record, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.summary import DAMAGED
-from peft_lab.runs.view import Status
+from peft_lab.runs.view import DAMAGED, Status
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -53,7 +51,7 @@ def whole(ended: bool = True) -> store.Run:
     kept.save_adapter(run.folder, lambda folder: _adapter(folder))
     record.write_insight(run, {"note": [1, 2]})
     if ended:
-        ending.end(run, "done", "")
+        ending.end_run(run, "done", "")
     return run
 
 
@@ -80,7 +78,7 @@ def test_an_event_file_cut_at_any_byte_is_read() -> None:
         assert store.summary(run).status == seen.status
         if cut > len(data) - 3:
             store.summaries()
-            unended.mark_lost()
+            waiting.mark_lost()
 
 
 OWNERS: tuple[Any, ...] = (
@@ -97,7 +95,7 @@ def test_an_owner_that_is_none_harms_nobody(owner: Any) -> None:
     found = {each.id: each for each in store.summaries()}
     assert found[run.id].status == DAMAGED and "'owner'" in found[run.id].problem
     assert found[other.id].status == Status.QUEUED
-    assert unended.mark_lost() == [] and unended.before(other) == []
+    assert waiting.mark_lost() == [] and waiting.runs_before(other) == []
     store.delete(run.id)
 
 
@@ -134,7 +132,7 @@ def test_any_content_of_any_file_is_said_in_a_sentence(name: str, content: bytes
     assert lines[run.id].status in (DAMAGED, Status.LOST, Status.QUEUED)
     if lines[run.id].status == DAMAGED:
         assert name in lines[run.id].problem or "A run" in lines[run.id].problem
-    unended.mark_lost()
+    waiting.mark_lost()
     if lines[run.id].status != Status.QUEUED:  # one without any event may be about to get its first
         store.delete(run.id)
         assert [each.id for each in store.runs()] == [sound.id]
@@ -191,10 +189,10 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
 
     run = whole(ended=False)
     record.write_insight(run, {"note": [1], "grid": np.zeros(3)})
-    ending.end(run, "done", "")
+    ending.end_run(run, "done", "")
     path = run.folder / name
     uses = {kept.INSIGHT: run.insight, kept.ARRAYS: run.arrays}
-    use = uses.get(name, lambda: kept.adapter(run.folder))
+    use = uses.get(name, lambda: kept.kept_adapter(run.folder))
     use()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -211,7 +209,7 @@ def test_files_of_versions_before_are_taken_as_they_are() -> None:
     del data["files"]
     (run.folder / "record.json").write_text(json.dumps(data))
     (run.folder / "insight.json").write_text('{"note": [3]}')
-    assert run.insight() == {"note": [3]} and kept.adapter(run.folder).name == "adapter"
+    assert run.insight() == {"note": [3]} and kept.kept_adapter(run.folder).name == "adapter"
     assert store.summary(run).status == Status.DONE
 
 
@@ -248,7 +246,7 @@ def test_another_host_is_judged_by_its_heartbeat() -> None:
         silent(run, owners.SILENT + 5)
         assert run.status() is Status.LOST and "on node7 has given no sign of life" in run.view().message
         # silence may be the network's: nothing is written until somebody asks
-        assert unended.mark_lost() == [] and run.events()[-1]["type"] == "starting"
+        assert waiting.mark_lost() == [] and run.events()[-1]["type"] == "starting"
         owners.touch(run.folder)
         assert run.status() is Status.STARTING
 
@@ -288,7 +286,7 @@ def test_a_run_is_held_by_its_own_process_while_that_saves() -> None:
     run = store.create(SPEC, GONE)
     run.log.emit("worker", owner=owners.myself().to_dict())
     assert run.status() is Status.QUEUED
-    assert unended.mark_lost() == []
+    assert waiting.mark_lost() == []
 
 
 def test_a_folder_without_events_is_about_to_be_queued_or_was_left_behind() -> None:

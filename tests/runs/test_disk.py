@@ -11,14 +11,13 @@ from typer.testing import CliRunner
 
 from bench.faults.disk import Disk, NoDisk, small_disk
 from peft_lab.cli import app
-from peft_lab.errors import RunError
-from peft_lab.queue.queue import RunQueue
-from peft_lab.runs import events, hold, owners, room, store
+from peft_lab.core.errors import RunError
+from peft_lab.runs import admission, events, hold, owners, store
 from peft_lab.runs.events import read_events
+from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.view import Status
 from tests.conftest import missing
-
-from .driving import LONG, PATIENCE, QUICK, until
+from tests.runs.driving import LONG, PATIENCE, QUICK, until
 
 pytestmark = pytest.mark.weights
 IA3 = replace(QUICK, method="ia3")
@@ -85,11 +84,11 @@ def test_a_disk_that_can_only_be_read(disk: Disk) -> None:
 def test_what_needs_more_room_than_there_is_beside_the_reserve(disk: Disk) -> None:
     """Full fine-tuning writes the whole model, which is larger than this disk; IA³ fits."""
     complete = IA3.complete()
-    assert room.refusal(complete) is None
-    refused = room.refusal(replace(complete, method="full", values={}))
+    assert admission.disk_refusal(complete) is None
+    refused = admission.disk_refusal(replace(complete, method="full", values={}))
     assert refused is not None and "too full" in refused
-    disk.fill(leave=room.RESERVE + room.needed_bytes(complete) - 64 * 1024)
-    assert room.refusal(complete) is not None
+    disk.fill(leave=admission.DISK_RESERVE + admission.needed_disk_bytes(complete) - 64 * 1024)
+    assert admission.disk_refusal(complete) is not None
 
 
 @pytest.mark.slow
@@ -140,4 +139,4 @@ def test_saving_that_finds_no_room_leaves_no_half_adapter(disk: Disk) -> None:
     assert queue.wait(run.id, PATIENCE) is Status.FAILED
     assert "the disk is full" in run.view().message
     assert not run.adapter.exists() and run.record()["adapter_dir"] is None
-    assert {path.name for path in run.folder.glob(".*")} <= {hold.LOCK}
+    assert {path.name for path in run.folder.glob(".*")} <= {hold.HOLD_LOCK}

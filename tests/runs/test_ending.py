@@ -15,14 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from peft_lab.queue import queue
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import stopping, store
+from peft_lab.runs import queue, store, training
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
-
-from .driving import LONG, PATIENCE, QUICK, started, until
+from tests.runs.driving import LONG, PATIENCE, QUICK, started, until
 
 pytestmark = [
     pytest.mark.weights,
@@ -52,7 +50,7 @@ def test_sigterm_to_the_run_saves_as_stop_does() -> None:
 SERVER = """
 import signal, sys, time
 from dataclasses import replace
-from peft_lab.queue.queue import get_queue
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 if __name__ == "__main__":
     # As Streamlit takes it: its loop ends, and the interpreter with it.
@@ -85,7 +83,7 @@ def test_sigterm_to_the_app_saves_its_run(tmp_path: Path, everyone: bool) -> Non
     os.killpg(server.pid, signal.SIGTERM) if everyone else server.terminate()
     server.wait(PATIENCE)
     until(lambda: run.view().status.final)
-    assert time.monotonic() - begun < stopping.GRACE + PATIENCE / 2
+    assert time.monotonic() - begun < training.STOP_GRACE + PATIENCE / 2
     assert saved(run)
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from peft_lab.assets import store as assets
-from peft_lab.errors import BadInput
-from peft_lab.memory.work import Op, Piece
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.engine.work import Op, Piece
+from peft_lab.models.assets import store as assets
 from peft_lab.runs import base_scores, forecast, said
 from peft_lab.runs.base_scores import BaseScore
-from peft_lab.runs.run_work import RunWork, run_work
+from peft_lab.runs.forecast import RunWork, run_work
 from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunRequest, RunSpec
-from peft_lab.runs.summary import RunSummary
-from peft_lab.timing import here
-from peft_lab.timing.kernels import CONSTANTS
-from peft_lab.training.scores import Answer, Evaluation
+from peft_lab.runs.view import RunSummary
+from peft_lab.training.evaluation import Answer, Evaluation
 
 STEP = (
     Piece("forward", 1, ((Op("matmul16", 2_000, 0), 1),)),
@@ -113,7 +113,7 @@ def test_a_damaged_measurement_says_nothing(loading: Any) -> None:
 
 
 def _line(took: float | None, plain: float = 10.0, said_of: float = 10.0, **fields: Any) -> RunSummary:
-    kept = Kept(said_of, plain, fields.pop("where", said.where()), took)
+    kept = Kept(said_of, plain, fields.pop("where", said.forecasts_file()), took)
     given = {"model": "minilm-l6", "method": "lora", "task": "sentiment", **fields}
     return RunSummary("a-run", "done", 0.0, kept=kept, **given)
 
@@ -132,15 +132,15 @@ def test_runs_like_it_correct_it_by_their_median() -> None:
 
 
 def test_a_band_is_said_once_there_are_enough_runs() -> None:
-    four = said.errors(_line(took).kept for took in (8.0, 9.0, 11.0, 12.0))
-    assert said.told(50, four) == "about 50 s"
-    assert said.told(50, [*four, 1.0]) == "40 to 60 s"
-    assert said.told(130, [*four, 1.0]) == "1.7 to 2.6 min"
-    assert said.told(1, [*four, 1.0]) == "about 1 s"
+    four = said.forecast_errors(_line(took).kept for took in (8.0, 9.0, 11.0, 12.0))
+    assert said.told_forecast(50, four) == "about 50 s"
+    assert said.told_forecast(50, [*four, 1.0]) == "40 to 60 s"
+    assert said.told_forecast(130, [*four, 1.0]) == "1.7 to 2.6 min"
+    assert said.told_forecast(1, [*four, 1.0]) == "about 1 s"
 
 
 def test_the_error_is_the_median_over_all() -> None:
-    ratios = said.errors(
+    ratios = said.forecast_errors(
         [_line(10.0).kept, _line(8.0).kept, _line(20.0).kept, None, _line(5.0, where="other").kept]
     )
     assert said.typical_error(ratios) == pytest.approx(0.25)
@@ -151,9 +151,11 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
         {"type": "queued"},
         {"type": "expected", "seconds": 5.0, "plain": 4.0, "where": "here", "parts": {}},
     ]
-    assert said.kept(events, 6.0) == Kept(5.0, 4.0, "here", 6.0)
-    assert said.kept([*events, {"type": "queued", "continued": 3}], 6.0) == Kept(5.0, 4.0, "here", None)
-    assert said.kept(events[:1], 6.0) is None
+    assert said.kept_forecasts(events, 6.0) == Kept(5.0, 4.0, "here", 6.0)
+    assert said.kept_forecasts([*events, {"type": "queued", "continued": 3}], 6.0) == Kept(
+        5.0, 4.0, "here", None
+    )
+    assert said.kept_forecasts(events[:1], 6.0) is None
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,18 @@ import psutil
 import pytest
 import torch
 
-from peft_lab import disk, tasks
-from peft_lab.errors import BadInput, RunError
-from peft_lab.insight import attention
+from peft_lab.core import disk
+from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import all_methods
-from peft_lab.queue import ending
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import checkpoints, following, going_on, owners, stopping, store, training
+from peft_lab.methods.recording import attention
+from peft_lab.runs import checkpoints, ending, owners, recording, store, training
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.training import tasks
 from peft_lab.training.loop import Made
-
-from .driving import PATIENCE, owns, until
+from tests.runs.driving import PATIENCE, owns, until
 
 pytestmark = pytest.mark.weights
 DROPPED = {"lora_dropout": 0.3}  # random numbers in every step
@@ -52,7 +51,7 @@ def new(spec: RunRequest) -> Run:
 
 
 def carry_on(run: Run) -> Run:
-    ending.end(run, *training.train(run))
+    ending.end_run(run, *training.train(run))
     return run
 
 
@@ -60,18 +59,18 @@ def broken(spec: RunRequest, at: int, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run that is cut off after ``at`` steps and goes on."""
     run = new(spec)
     with monkeypatch.context() as patch:
-        real = following.report
+        real = recording.report_step
 
         def report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
             real(run, made, measured)
             if made.step + 1 == at:
                 raise Killed
 
-        patch.setattr(training, "report", report)
+        patch.setattr(training, "report_step", report)
         with pytest.raises(Killed):
             training.train(run)
     run.log.emit("lost", message="gone")
-    going_on.reopen(run, owners.myself())
+    checkpoints.reopen(run, owners.myself())
     return carry_on(run)
 
 
@@ -128,10 +127,10 @@ def test_a_run_that_was_stopped_goes_on_from_that_very_step(
 ) -> None:
     run = new(SPEC)
     with monkeypatch.context() as patch:
-        patch.setattr(stopping, "asked", lambda run: run.view().step == 5)
+        patch.setattr(training, "stop_asked", lambda run: run.view().step == 5)
         carry_on(run)
-    assert (run.view().status, going_on.step_of(run)) == (Status.STOPPED, 5)
-    going_on.reopen(run, owners.myself())
+    assert (run.view().status, checkpoints.step_of(run)) == (Status.STOPPED, 5)
+    checkpoints.reopen(run, owners.myself())
     assert run.view().status is Status.QUEUED and not run.record()
     assert left_behind(carry_on(run)) == left_behind(unbroken)
 
@@ -149,8 +148,8 @@ def test_a_stop_during_the_evaluation_goes_on_with_the_evaluation(unbroken: Run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_stop_if_asked", stop)
         carry_on(run)
-    assert calls and (run.view().status, going_on.step_of(run)) == (Status.STOPPED, 8)
-    going_on.reopen(run, owners.myself())
+    assert calls and (run.view().status, checkpoints.step_of(run)) == (Status.STOPPED, 8)
+    checkpoints.reopen(run, owners.myself())
     assert left_behind(carry_on(run)) == left_behind(unbroken)
 
 
@@ -234,7 +233,7 @@ def test_killed_at_random_moments_a_run_still_ends_as_an_unbroken_one() -> None:
                 child.kill()
         if get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE:
             break
-        went_on += going_on.step_of(run) is not None
+        went_on += checkpoints.step_of(run) is not None
         get_queue().go_on(run.id, anew=True)
     assert get_queue().wait(run.id, 3 * PATIENCE) is Status.DONE
     assert went_on >= 2
@@ -249,7 +248,7 @@ def _wait_past(run: Run, step: int) -> None:
 def _nothing_left() -> Iterator[None]:
     """No stop, and no run without an ending, for which the queue would wait."""
     yield
-    stopping._asked.clear()
+    training._stop_asked.clear()
     while _made:
         run = _made.pop()
         if run.folder.exists() and not run.status().final:

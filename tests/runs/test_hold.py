@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from peft_lab.assets import store as assets
-from peft_lab.errors import RunError
-from peft_lab.queue import elsewhere, worker
-from peft_lab.runs import early, going_on, hold, owners, stopping, store, training
+from peft_lab.core.errors import RunError
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import checkpoints, hold, owners, store, training, worker
+from peft_lab.runs import child as elsewhere
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -34,7 +34,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
     trained: list[Run] = []
 
     def train(run: Run) -> tuple[str, str]:
-        assert hold.held(run)
+        assert hold.is_held(run)
         trained.append(run)
         return "done", ""
 
@@ -45,34 +45,34 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(worker, "_print_to", lambda path: None)
-    monkeypatch.setattr(stopping, "listen", lambda: None)
+    monkeypatch.setattr(training, "listen_for_stop", lambda: None)
     monkeypatch.setattr(processes, "settle_child", lambda *_, **__: None)
     return call
 
 
 def test_a_child_trains_the_turn_it_was_made_for(run: Run, child: Callable[[Run, float], bool]) -> None:
-    assert child(run, hold.turn(run))
+    assert child(run, hold.turn_number(run))
     assert run.status() is Status.DONE
-    assert not hold.held(run)
+    assert not hold.is_held(run)
 
 
 def test_a_child_that_comes_late_leaves_a_run_alone_that_was_queued_again(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    late = hold.turn(run)
+    late = hold.turn_number(run)
     run.log.emit("lost", message="gone")
-    going_on.reopen(run, owners.myself(), anew=True)
+    checkpoints.reopen(run, owners.myself(), anew=True)
     before = run.events()
     assert not child(run, late)
     assert run.events() == before
-    assert child(run, hold.turn(run))
+    assert child(run, hold.turn_number(run))
 
 
 def test_a_child_that_comes_late_leaves_a_run_alone_that_has_ended(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
     run.log.emit("lost", message="gone")
-    assert not child(run, hold.turn(run))
+    assert not child(run, hold.turn_number(run))
     assert run.status() is Status.LOST
 
 
@@ -84,36 +84,36 @@ def began(run: Run) -> None:
 def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    turn = hold.turn(run)
+    turn = hold.turn_number(run)
     began(run)
-    assert going_on.taken_over(run, "lost") > turn
+    assert checkpoints.taken_over(run, "lost") > turn
     began(run)
-    going_on.taken_over(run, "lost once more")  # and lost before it has begun
-    assert elsewhere.carry(str(run.folder), str(assets.home()), turn, 1) == Status.DONE
+    checkpoints.taken_over(run, "lost once more")  # and lost before it has begun
+    assert elsewhere.carry_elsewhere(str(run.folder), str(assets.home()), turn, 1) == Status.DONE
 
 
 def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    turn = hold.turn(run)
+    turn = hold.turn_number(run)
     began(run)
-    going_on.taken_over(run, "lost")
+    checkpoints.taken_over(run, "lost")
     run.log.emit("lost", message="gone")
-    going_on.reopen(run, owners.myself(), anew=True)
+    checkpoints.reopen(run, owners.myself(), anew=True)
     before = run.events()
-    assert elsewhere.carry(str(run.folder), str(assets.home()), turn, 1) == Status.QUEUED
+    assert elsewhere.carry_elsewhere(str(run.folder), str(assets.home()), turn, 1) == Status.QUEUED
     assert run.events() == before
 
 
 def test_who_takes_a_run_over_does_as_its_owner_decided_before(run: Run) -> None:
     began(run)
     run.ask_to_stop()
-    early.note(run, early.Verdicts("sweep", (early.Rung(1, 0.5, goes_on=False),)))
-    going_on.taken_over(run, "lost")
-    assert run.asked_to_stop() and early.ended_by(run) is not None
+    checkpoints.note_ending(run, checkpoints.Verdicts("sweep", (checkpoints.Rung(1, 0.5, goes_on=False),)))
+    checkpoints.taken_over(run, "lost")
+    assert run.asked_to_stop() and checkpoints.ended_by(run) is not None
     run.log.emit("stopped", message="")
-    going_on.reopen(run, owners.myself(), anew=True)
-    assert not run.asked_to_stop() and early.ended_by(run) is None
+    checkpoints.reopen(run, owners.myself(), anew=True)
+    assert not run.asked_to_stop() and checkpoints.ended_by(run) is None
 
 
 def test_a_run_is_not_opened_again_while_a_process_writes_it(
@@ -121,10 +121,10 @@ def test_a_run_is_not_opened_again_while_a_process_writes_it(
 ) -> None:
     monkeypatch.setattr(hold, "WAIT", 0.1)
     run.log.emit("lost", message="gone")
-    with FileLock(run.folder / hold.LOCK):
-        assert hold.held(run)
+    with FileLock(run.folder / hold.HOLD_LOCK):
+        assert hold.is_held(run)
         with pytest.raises(RunError, match="has not ended yet"):
-            going_on.reopen(run, owners.myself(), anew=True)
+            checkpoints.reopen(run, owners.myself(), anew=True)
     assert run.status() is Status.LOST
-    going_on.reopen(run, owners.myself(), anew=True)
+    checkpoints.reopen(run, owners.myself(), anew=True)
     assert run.status() is Status.QUEUED

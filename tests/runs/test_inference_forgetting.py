@@ -10,10 +10,10 @@ import torch
 
 from peft_lab.methods import get_method
 from peft_lab.models import loading
-from peft_lab.runs import inference_forgetting
+from peft_lab.runs import measuring
 from peft_lab.runs.course import seed_everything
-from peft_lab.tasks import Row, get_task
 from peft_lab.training.evaluation import Examiner
+from peft_lab.training.tasks import Row, get_task
 
 pytestmark = pytest.mark.weights
 
@@ -42,16 +42,11 @@ def test_a_disturbed_request_does_not_move_the_added_time(monkeypatch: pytest.Mo
         drift = 1e-4 * len(clock) + (0.5 if len(clock) in (1, 8) else 0.0)
         return (0.010, 0.012)[int(model.number)] + drift  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inference_forgetting, "_timed", timed)
+    monkeypatch.setattr(measuring, "_timed", timed)
     judge = Examiner(get_task("sentiment"), None, 64, "cpu")  # type: ignore[arg-type]
     beats = Beats()
-    found = inference_forgetting.inference(
-        judge, base, tuned, [Row("a", "positive"), Row("b", "negative")], beats
-    )
-    assert (
-        found["rounds"] == inference_forgetting.ROUNDS["classification"]
-        and beats.count == found["rounds"] + 1
-    )
+    found = measuring.inference_time(judge, base, tuned, [Row("a", "positive"), Row("b", "negative")], beats)
+    assert found["rounds"] == measuring.ROUNDS["classification"] and beats.count == found["rounds"] + 1
     assert found["unit"] == "row" and found["added_seconds"] == pytest.approx(0.002, abs=2e-4)
     firsts = clock[::2]
     assert all(
@@ -61,14 +56,14 @@ def test_a_disturbed_request_does_not_move_the_added_time(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_unrelated_text_costs_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference_forgetting, "UNRELATED_ROWS", 6)
+    monkeypatch.setattr(measuring, "UNRELATED_ROWS", 6)
     base = loading.load_base("smollm2-135m", dtype=torch.float32)
     judge = examiner(base, "json")
-    found = inference_forgetting.unrelated(judge, base.model, Beats())
+    found = measuring.unrelated_loss(judge, base.model, Beats())
     total, tokens = 0.0, 0
-    for row in get_task(inference_forgetting.UNRELATED_TASK).load().test[:6]:
+    for row in get_task(measuring.UNRELATED_TASK).load().test[:6]:
         ids = base.tokenizer(row.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        ids = ids[:, : inference_forgetting.UNRELATED_LENGTH]
+        ids = ids[:, : measuring.UNRELATED_LENGTH]
         with torch.no_grad():
             loss = float(base.model(input_ids=ids, labels=ids).loss)
         total, tokens = total + loss * (ids.shape[1] - 1), tokens + ids.shape[1] - 1
@@ -79,6 +74,6 @@ def test_unrelated_text_costs_what_the_model_says_token_by_token(monkeypatch: py
     shape = base.entry.shape
     seed_everything(0)
     tuned = method.apply(base.model, shape, method.complete(shape, {}), "CAUSAL_LM")
-    prompted = inference_forgetting.unrelated(judge, tuned, Beats())
+    prompted = measuring.unrelated_loss(judge, tuned, Beats())
     assert prompted["tokens"] == tokens and math.isfinite(prompted["loss"])
     assert prompted["loss"] == pytest.approx(found["loss"], rel=0.3)

@@ -13,17 +13,16 @@ from typing import Any
 
 import pytest
 
-from peft_lab import machine
-from peft_lab.errors import RunError
-from peft_lab.queue import ending
-from peft_lab.runs import course, store, training
+from peft_lab.core import machine
+from peft_lab.core.errors import RunError
+from peft_lab.runs import course, ending, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.step import rate_at
 from peft_lab.workers import inspector
 from tests.conftest import link
-from tests.export.conftest import byte_tokenizer
+from tests.takeaway.conftest import byte_tokenizer
 
 WIDTH, LAYERS, ROWS = 64, 2, 40
 RATE = 0.01
@@ -97,7 +96,7 @@ def begun(spec: RunRequest) -> Run:
 
 def carried_out(spec: RunRequest) -> Run:
     run = begun(spec)
-    ending.end(run, *training.train(run))
+    ending.end_run(run, *training.train(run))
     return run
 
 
@@ -290,7 +289,7 @@ class Slow:
         self.now = 1000.0
 
     def evaluate(self, _: object, rows: list[object], report: Callable[[int, int], None]) -> Any:
-        from peft_lab.training.scores import Evaluation
+        from peft_lab.training.evaluation import Evaluation
 
         for done in range(len(rows) + 1):
             report(done, len(rows))

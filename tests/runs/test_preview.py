@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.runs import course, preview
-from peft_lab.runs.preview import Preview
-from peft_lab.runs.preview_words import heading, notes
+from peft_lab.runs.preview import Preview, heading, notes
 from peft_lab.runs.spec import RunRequest
-from peft_lab.tasks.own import parse
 from peft_lab.training import batches, chats
 from peft_lab.training.batches import IGNORED
+from peft_lab.training.tasks.own import parse
 from tests.models import homemade
-from tests.tasks.test_chat import ASKS, SAYS, conversation, file_of
+from tests.training.tasks.test_chat import ASKS, SAYS, conversation, file_of
 from tests.training.test_chats import PLAIN, tokenizer_of
 
 LONG = [{"role": "user", "content": "word " * 100}, SAYS]

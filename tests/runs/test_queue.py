@@ -17,16 +17,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peft_lab.errors import BadInput, RunError
-from peft_lab.queue import fair, queue, turn, unended
-from peft_lab.queue.queue import RunQueue, get_queue
-from peft_lab.runs import owners, store
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import owners, queue, store, waiting
 from peft_lab.runs.events import read_events
+from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
-
-from .driving import LONG, PATIENCE, QUICK, owns, started, until
+from tests.runs.driving import LONG, PATIENCE, QUICK, owns, started, until
 
 pytestmark = pytest.mark.weights
 
@@ -75,7 +73,7 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
     asked = time.monotonic()
     get_queue().stop(running)
     assert get_queue().wait(running, PATIENCE) is Status.STOPPED
-    assert time.monotonic() - asked < turn.PATIENCE + turn.FORCE + 1
+    assert time.monotonic() - asked < queue.PATIENCE + queue.FORCE + 1
     run = store.get(running)
     assert "the adapter is saved as it was then" in run.view().message
     assert (run.adapter / "adapter_model.safetensors").exists()
@@ -84,8 +82,8 @@ def test_stop_ends_a_run_after_its_step_and_keeps_the_adapter() -> None:
 
 
 def test_a_child_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn, "PATIENCE", 0.2)
-    monkeypatch.setattr(turn, "FORCE", 0.2)
+    monkeypatch.setattr(queue, "PATIENCE", 0.2)
+    monkeypatch.setattr(queue, "FORCE", 0.2)
     identity = get_queue().submit(LONG)
     child = started(identity)
     child.suspend()
@@ -119,15 +117,15 @@ def test_a_run_that_can_no_longer_be_watched_trains_no_more(monkeypatch: pytest.
 def test_runs_that_cannot_be_listed_for_a_moment_do_not_end_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls, real = list[int](), fair.in_turn
+    calls, real = list[int](), waiting.in_fair_order
 
-    def in_turn(rows: Iterable[fair.Waiting]) -> list[store.Run]:
+    def in_turn(rows: Iterable[waiting.Waiting]) -> list[store.Run]:
         calls.append(1)
         if len(calls) == 1:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return real(rows)
 
-    monkeypatch.setattr(fair, "in_turn", in_turn)
+    monkeypatch.setattr(waiting, "in_fair_order", in_turn)
     mine = RunQueue()
     identity = mine.submit(QUICK)
     try:
@@ -152,15 +150,15 @@ def test_runs_of_an_app_that_is_gone_are_lost_and_no_obstacle() -> None:
     run.log.emit("queued", owner={"pid": 2**22 + 1, "started": 0.0})
     same_number = store.create(QUICK.complete())
     same_number.log.emit("queued", owner={"pid": os.getpid(), "started": 1.0})
-    assert {run.id, same_number.id} <= set(unended.mark_lost())
+    assert {run.id, same_number.id} <= set(waiting.mark_lost())
     assert run.view().status is Status.LOST and "ended before" in run.view().message
-    assert unended.mark_lost() == []
+    assert waiting.mark_lost() == []
 
 
 APP = """
 import sys, time
 from pathlib import Path
-from peft_lab.queue.queue import get_queue
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 if __name__ == "__main__":
     Path(sys.argv[1]).open("a").write("x")
@@ -217,7 +215,7 @@ def test_unknown_runs() -> None:
 @pytest.mark.further
 def test_the_submitting_process_never_imports_torch() -> None:
     code = (
-        "import sys; from peft_lab.queue.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
+        "import sys; from peft_lab.runs.queue import get_queue; from peft_lab.runs.spec import RunRequest;"
         "from peft_lab.workers import inspector; from peft_lab.runs import respond, record;"
         "q = get_queue(); i = q.submit(RunRequest('minilm-l6', 'lora', 'sentiment', steps=1, batch=2, eval_rows=2));"
         "print(q.wait(i)); print([m for m in ('torch', 'transformers', 'peft', 'streamlit') if m in sys.modules])"

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab import disk as storage
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import room, store
+from peft_lab.core import disk as storage
+from peft_lab.runs import admission, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-
-from .driving import PATIENCE, QUICK
+from tests.runs.driving import PATIENCE, QUICK
 
 pytestmark = pytest.mark.weights
 
@@ -24,12 +23,12 @@ def test_a_real_run_writes_no_more_than_it_was_said_to_need(method: str) -> None
     assert get_queue().wait(identity, PATIENCE) is Status.DONE
     run = store.get(identity)
     written = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-    assert written <= room.needed_bytes(run.spec)
+    assert written <= admission.needed_disk_bytes(run.spec)
 
 
 def test_it_grows_with_what_is_stored() -> None:
     def needed(**changes: object) -> int:
-        return room.needed_bytes(replace(QUICK, **changes).complete())  # type: ignore[arg-type]
+        return admission.needed_disk_bytes(replace(QUICK, **changes).complete())  # type: ignore[arg-type]
 
     small, large = needed(values={"r": 4}), needed(values={"r": 64})
     # two factors on two maps of 384 by 384 in six layers, 60 more ranks, in float32
@@ -40,7 +39,11 @@ def test_it_grows_with_what_is_stored() -> None:
 
 def test_a_reserve_is_left_and_an_unknown_disk_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = QUICK.complete()
-    needed = room.needed_bytes(spec)
-    for free, fits in ((needed + room.RESERVE, True), (needed + room.RESERVE - 1, False), (None, True)):
+    needed = admission.needed_disk_bytes(spec)
+    for free, fits in (
+        (needed + admission.DISK_RESERVE, True),
+        (needed + admission.DISK_RESERVE - 1, False),
+        (None, True),
+    ):
         monkeypatch.setattr(storage, "free", lambda _, free=free: free)
-        assert (room.refusal(spec) is None) == fits
+        assert (admission.disk_refusal(spec) is None) == fits

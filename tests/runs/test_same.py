@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from peft_lab.compare import found
-from peft_lab.errors import BadInput
-from peft_lab.experiments import results
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods.base import Knob
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import store
-from peft_lab.runs.same import knobs_read, stands_for
+from peft_lab.runs import store as store_module
+from peft_lab.runs.record import knobs_read, stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.ui.method.peak import alike
+from peft_lab.studies.compare import store
+from peft_lab.studies.experiments import results
+from peft_lab.ui.method.drawing import alike
 
 
 def complete(**values: Any) -> RunSpec:
@@ -76,7 +76,7 @@ def test_a_run_stored_before_a_knob_was_added_is_found_by_everybody(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The knob is added for real: the run's folder was written by a version that knew nothing of it."""
-    made = store.create(replace(complete(r=4), compared=True))
+    made = store_module.create(replace(complete(r=4), compared=True))
     made.log.emit("queued")
     made.log.emit("done", message="")
     assert "novel" not in json.loads((made.folder / "spec.json").read_text())["values"]
@@ -86,8 +86,8 @@ def test_a_run_stored_before_a_knob_was_added_is_found_by_everybody(
     now = replace(complete(r=4), compared=True)
     assert now.values["novel"] is False and now != made.spec
     other = replace(now, values={**now.values, "novel": True})
-    assert [run and run.id for run in found.runs_of([now, other])] == [made.id, None]
-    line = results.run_of(now, store.summaries())
+    assert [run and run.id for run in store.runs_of_comparison([now, other])] == [made.id, None]
+    line = results.run_of(now, store_module.summaries())
     assert line is not None and line.id == made.id
-    assert results.run_of(other, store.summaries()) is None
+    assert results.run_of(other, store_module.summaries()) is None
     assert alike(made.spec, now) and not alike(made.spec, other)

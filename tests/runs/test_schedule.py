@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.runs.spec import RunRequest, Schedule
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.step import rate_at
 
 
 def spec(steps: int, warmup: float, schedule: Schedule = "linear") -> RunRequest:

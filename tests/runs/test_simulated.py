@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.errors import BadInput
-from peft_lab.runs import simulated
+from peft_lab.core.errors import BadInput
+from peft_lab.runs import admission
 from peft_lab.training import batches
-from peft_lab.training.sizes import size_of
+from peft_lab.training.batches import size_of
 
 
 def batch(labels: list[Any], mask: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -28,7 +28,7 @@ def test_the_size_of_a_batch() -> None:
     said = [[ignored, 5, ignored, 6, ignored], [ignored, ignored, 7, 8, ignored]]
     written = size_of(batch(said, [[1] * 5, [1] * 5]))
     assert written == {"rows": 2, "length": 5, "padded": False, "kept": 3, "predicted": 4, "apart": False}
-    assert set(written) == {*simulated.BATCH, "apart"}, "which runs of older versions do not say"
+    assert set(written) == {*admission.SIMULATED_BATCH, "apart"}, "which runs of older versions do not say"
 
 
 def record(**memory: Any) -> dict[str, Any]:
@@ -37,13 +37,13 @@ def record(**memory: Any) -> dict[str, Any]:
 
 
 def test_a_run_without_a_measured_step_has_none() -> None:
-    assert simulated.peak_of_run(record()) is None
-    assert simulated.peak_of_run(record(process_peak_bytes=1)) is None
+    assert admission.peak_of_run(record()) is None
+    assert admission.peak_of_run(record(process_peak_bytes=1)) is None
 
 
 def test_the_peak_grows_with_the_batch() -> None:
     size = {"length": 16, "padded": True, "kept": 0, "predicted": 0}
-    few, many = (simulated.peak_of_run(record(rows=rows, **size)) for rows in (2, 32))
+    few, many = (admission.peak_of_run(record(rows=rows, **size)) for rows in (2, 32))
     assert few is not None
     assert many is not None
     assert few < many
@@ -51,4 +51,4 @@ def test_the_peak_grows_with_the_batch() -> None:
 
 def test_what_cannot_be_simulated_says_so() -> None:
     with pytest.raises(BadInput):
-        simulated.peak_of_run(record(rows=2, length=4, padded=True, kept=9, predicted=0))
+        admission.peak_of_run(record(rows=2, length=4, padded=True, kept=9, predicted=0))

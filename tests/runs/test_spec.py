@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import published
-from peft_lab.choose.situation import Situation
-from peft_lab.compare.shipped import all_shipped
-from peft_lab.errors import AssetError, BadInput, UnknownName, Unsupported
-from peft_lab.memory import protocol
+from peft_lab.advise.situation import Situation
+from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
+from peft_lab.engine import protocol, published
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
-from peft_lab.tasks import get_task
+from peft_lab.studies.compare.shipped import all_shipped
+from peft_lab.training.tasks import get_task
 from peft_lab.ui.memory.controls import DEFAULTS
 from peft_lab.workers import inspector
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peft_lab.errors import RunError
-from peft_lab.queue.queue import RunQueue
-from peft_lab.runs import going_on, hold, kept, owners, room, store
+from peft_lab.core.errors import RunError
+from peft_lab.runs import admission, checkpoints, hold, kept, owners, store
+from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.summary import DAMAGED
-from peft_lab.runs.view import Status
+from peft_lab.runs.view import DAMAGED, Status
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -67,8 +66,10 @@ def test_two_who_delete_a_run_leave_nothing_and_the_second_is_told(monkeypatch: 
 
 def test_going_on_with_a_run_that_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     run = ended(kind="stopped")
-    monkeypatch.setattr(going_on, "require", lambda which, anew: shutil.rmtree(which.folder))
-    monkeypatch.setattr(room, "require", lambda spec: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
+    monkeypatch.setattr(checkpoints, "require_to_go_on", lambda which, anew: shutil.rmtree(which.folder))
+    monkeypatch.setattr(
+        admission, "require_disk", lambda spec: (_ for _ in ()).throw(FileNotFoundError(2, "gone"))
+    )
     monkeypatch.setattr(type(run), "spec", SPEC)
     with pytest.raises(RunError, match=f"no run called '{run.id}'"):
         RunQueue().go_on(run.id, anew=True)
@@ -78,10 +79,10 @@ def test_what_is_half_written_is_cleared_and_locks_stay() -> None:
     run = store.create(SPEC)
     whole = {path.name for path in run.folder.iterdir()}
     (run.folder / ".adapter").mkdir()
-    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", hold.LOCK):
+    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", hold.HOLD_LOCK):
         (run.folder / name).touch()
-    kept.clear(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == whole | {hold.LOCK}
+    kept.clear_kept(run.folder)
+    assert {path.name for path in run.folder.iterdir()} == whole | {hold.HOLD_LOCK}
 
 
 def test_no_runs_is_an_empty_list() -> None:

@@ -9,17 +9,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from peft_lab import machine
-from peft_lab.counting.count import count
-from peft_lab.errors import RunError
+from peft_lab.core import machine
+from peft_lab.core.errors import RunError
 from peft_lab.methods import get_method
-from peft_lab.queue import ending
-from peft_lab.runs import course, expected, record, respond, store, training
+from peft_lab.methods.counting.count import count
+from peft_lab.runs import admission, course, ending, record, respond, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training import batches, loop
 from peft_lab.training.evaluation import Examiner
-from peft_lab.training.schedule import rate_at
+from peft_lab.training.step import rate_at
 
 pytestmark = pytest.mark.weights
 SENTENCES = ("A wonderful film.", "Dull and far too long.")
@@ -30,7 +29,7 @@ def carry_out(spec: RunRequest) -> Run:
     run = store.create(spec.complete())
     run.log.emit("queued")
     run.log.emit("starting")
-    ending.end(run, *training.train(run))
+    ending.end_run(run, *training.train(run))
     return run
 
 
@@ -61,7 +60,7 @@ def test_a_run_says_everything_that_a_page_shows(finished: Run) -> None:
 
 
 def test_the_step_told_before_a_run_is_the_one_that_it_measures(finished: Run) -> None:
-    told, batch = expected.step_ahead(finished.spec.to_dict())
+    told, batch = admission.step_ahead(finished.spec.to_dict())
     measured = finished.view().memory
     assert batch == {name: measured[name] for name in batch}
     assert told.peak_bytes == pytest.approx(measured["peak_bytes"], rel=0.05)

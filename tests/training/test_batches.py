@@ -8,13 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab import tasks
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.models.loading import load_base, load_tokenizer, weights_of
-from peft_lab.tasks.base import Row
-from peft_lab.training import batches
-from peft_lab.training.batches import IGNORED, Encoded
-from peft_lab.training.sizes import size_of
+from peft_lab.training import batches, tasks
+from peft_lab.training.batches import IGNORED, Encoded, size_of
+from peft_lab.training.tasks.base import Row
 from tests.methods import tiny
 
 

@@ -9,16 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.models import templates
 from peft_lab.models.loading import load_tokenizer, weights_of
-from peft_lab.tasks.base import Row, Turns
-from peft_lab.tasks.own import parse
 from peft_lab.training import batches, chats
 from peft_lab.training.batches import IGNORED
-from tests.export.conftest import byte_tokenizer
+from peft_lab.training.tasks.base import Row, Turns
+from peft_lab.training.tasks.own import parse
 from tests.methods import tiny
-from tests.tasks.test_chat import file_of
+from tests.takeaway.conftest import byte_tokenizer
+from tests.training.tasks.test_chat import file_of
 
 #: With the marks of transformers around the answers, and what it is without them.
 MARKED = (

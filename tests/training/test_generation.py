@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from peft_lab import tasks
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.loading import decoder_start, load_base
 from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.training import tasks
 from peft_lab.training.evaluation import Examiner
 from tests.runs.test_training import carry_out
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.errors import Unsupported
-from peft_lab.memory import running, work
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.setting import Setting
-from peft_lab.memory.simulate import simulate, simulate_blueprint
-from peft_lab.training.offload import LEAST, offloading, to_host
-from tests.memory import real, small
+from peft_lab.core.errors import Unsupported
+from peft_lab.engine import running, work
+from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.simulate import simulate, simulate_blueprint
+from peft_lab.training.optimizers import LEAST, offloading, to_host
+from tests.engine import real, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = ("llama", "gpt2", "gemma")
@@ -86,8 +85,8 @@ def test_five_layers_stand_for_all_also_where_tensors_leave(monkeypatch: pytest.
 
 
 def test_split_weights_are_refused() -> None:
-    from peft_lab.sharding.how import Sharding
-    from peft_lab.sharding.simulate import simulate_sharded
+    from peft_lab.engine.sharding.how import Sharding
+    from peft_lab.engine.sharding.simulate import simulate_sharded
 
     asked = StepRequest("smollm2-135m", "lora", {}, Setting(1, 64, offload=True), checkpointing=True)
     with pytest.raises(Unsupported, match="leave one of them out"):

@@ -94,7 +94,7 @@ def test_a_cache_would_hide_where_rows_end() -> None:
 
 
 def test_the_loss_in_chunks_reads_packed_rows_too() -> None:
-    from peft_lab.training.chunked import without_logits
+    from peft_lab.training.losses import without_logits
 
     model = model_of("llama")
     no_cache(model)

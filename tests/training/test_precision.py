@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from peft_lab.training.precision import Masters, cast_added
+from peft_lab.training.step import Masters, cast_added
 
 
 def model() -> torch.nn.Sequential:

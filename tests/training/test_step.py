@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from peft_lab.export import loop_code, task_code
-from peft_lab.memory import lab
-from peft_lab.memory import step as simulated
+from peft_lab.engine import lab
+from peft_lab.engine import step as simulated
 from peft_lab.runs import course, training
-from peft_lab.training import batches, loop, precision, schedule, step
+from peft_lab.takeaway import loop_code, task_code
+from peft_lab.training import batches, loop, step
 
 
 def test_runs_and_simulations_call_the_same_function() -> None:
@@ -28,15 +28,13 @@ def test_runs_and_simulations_call_the_same_function() -> None:
 
 def test_what_is_printed_is_the_code_itself() -> None:
     """But for annotations of types that a file of its own need not know, and references into this package."""
-    printed = vars(loop_code)["printed"](
-        step.train_step, loop.fit, batches.plan, schedule.rate_at, precision.Masters
-    )
+    printed = vars(loop_code)["printed"](step.train_step, loop.fit, batches.plan, step.rate_at, step.Masters)
     found = {
         node.name: node
         for node in ast.parse(printed).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
-    for part in (step.train_step, loop.fit, batches.plan, schedule.rate_at, precision.Masters):
+    for part in (step.train_step, loop.fit, batches.plan, step.rate_at, step.Masters):
         own = ast.parse(inspect.getsource(part)).body[0]
         assert ast.dump(_bare(found[part.__name__])) == ast.dump(_bare(own))
     assert vars(task_code)["printed"] is vars(loop_code)["printed"]
@@ -66,7 +64,7 @@ def test_phases_come_in_order_and_the_update_is_adamw() -> None:
         return torch.nn.functional.mse_loss(model(batch["x"]), batch["y"])
 
     heard: list[str] = []
-    masters = precision.Masters(ours)
+    masters = step.Masters(ours)
     optimizer = torch.optim.AdamW(masters.parameters, lr=0.1)
     other = torch.optim.AdamW(plain.parameters(), lr=0.1)
     for _ in range(3):
@@ -87,7 +85,7 @@ def test_nothing_that_is_trained_is_no_reason_to_fail() -> None:
         frozen,
         {"x": torch.ones(1, 2)},
         lambda model, batch: model(batch["x"]).sum(),
-        precision.InPlace(list(frozen.parameters())),
+        step.InPlace(list(frozen.parameters())),
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
     )
     assert torch.isfinite(loss) and norm == 0
@@ -96,7 +94,7 @@ def test_nothing_that_is_trained_is_no_reason_to_fail() -> None:
 @pytest.mark.parametrize(("limit", "longest"), [(0.0, 5.0), (1.0, 1.0)])
 def test_gradients_are_cut_to_the_limit(limit: float, longest: float) -> None:
     model = torch.nn.Linear(2, 1, bias=False)
-    masters = precision.Masters(model)
+    masters = step.Masters(model)
     optimizer = torch.optim.SGD(masters.parameters, lr=1.0)
     before = model.weight.detach().clone()
     _, norm = step.train_step(

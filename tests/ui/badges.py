@@ -12,18 +12,18 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.choose.answers import OWN_LIMIT
-from peft_lab.claims import all_claims
-from peft_lab.experiments import all_experiments
-from peft_lab.memory.devices import devices
+from peft_lab.advise.answers import OWN_LIMIT
+from peft_lab.core.units import Source
+from peft_lab.engine.devices import devices
+from peft_lab.interview.bank import all_questions
+from peft_lab.interview.claims import all_claims
+from peft_lab.interview.prediction_bank import all_predictions
+from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
-from peft_lab.quiz.bank import all_questions
-from peft_lab.quiz.prediction_bank import all_predictions
-from peft_lab.quiz.question import LEVELS
-from peft_lab.tasks import all_tasks
+from peft_lab.studies.experiments import all_experiments
+from peft_lab.training.tasks import all_tasks
 from peft_lab.ui.foreign import plain
-from peft_lab.units import Source
 
 #: A badge, in text and in a table's head; a column whose head is the source in words says the same.
 BADGE = re.compile(

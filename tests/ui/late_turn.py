@@ -4,7 +4,6 @@ messages: a loop that is busy with other learners comes to the request first.
 It is made to happen: the server's loop is held while the script ends, and the request handed to it before it goes on.
 """
 
-# It looks into parts of Streamlit that are exported by nobody.
 from __future__ import annotations
 
 import asyncio
@@ -22,6 +21,9 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 from streamlit.runtime.session_manager import SessionClient
+
+# It looks into parts of Streamlit that are exported by nobody.
+
 
 Answer = TypeVar("Answer")
 WHOLE = ForwardMsg.FINISHED_SUCCESSFULLY

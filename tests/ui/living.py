@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from peft_lab.drawing.trajectory.format import Trajectory, from_dict
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory.format import Trajectory, from_dict
 
 MODEL = "minilm-l6"
 STEPS = [0, 1, 2, 4, 8]

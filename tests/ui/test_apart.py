@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from peft_lab.runs.store import Run
-from peft_lab.ui.components.apart import apart
+from peft_lab.ui.components.knobs import apart
 from tests.ui.test_inside_lora import made_up
 from tests.ui.test_pages import opened, told
 

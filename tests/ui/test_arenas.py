@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.ui.server import arenas
+from peft_lab.ui.server import app
 
 THREADS = 12
 COUNT = """
 import ctypes, sys, threading
-from peft_lab.ui.server import arenas
+from peft_lab.ui.server import app as arenas
 
 if sys.argv[1] == "few":
     arenas.few()
@@ -44,5 +44,5 @@ def counted(how: str, folder: Path) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such places")
 def test_threads_share_a_few(tmp_path: Path) -> None:
-    assert counted("many", tmp_path) > arenas.MOST, "they would have shared them anyway: needless"
-    assert counted("few", tmp_path) == arenas.MOST
+    assert counted("many", tmp_path) > app.MOST_ARENAS, "they would have shared them anyway: needless"
+    assert counted("few", tmp_path) == app.MOST_ARENAS

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from streamlit.web.server.starlette.starlette_static_routes import create_streamlit_static_handler
 
-from peft_lab.ui.server import assets
+from peft_lab.ui.server import app as assets
 
 STATIC = Path(st.__file__).with_name("static")
 NAMES = sorted(file.relative_to(STATIC).as_posix() for file in (STATIC / "static").rglob("*.*"))
@@ -29,7 +29,7 @@ async def below(request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.middleware())
+    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.asset_middleware())
     with TestClient(app) as found:
         yield found
 
@@ -115,7 +115,7 @@ def test_one_that_cannot_be_read_is_streamlits_to_tell_and_asked_for_again(
 
     monkeypatch.setattr(Path, "read_bytes", faulty)
     name = next(name for name in TEXTS if "BidiComponent" in name)
-    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.middleware())
+    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.asset_middleware())
     with TestClient(app) as fresh:
         assert fresh.get(f"/{name}").text == "below"
         monkeypatch.setattr(Path, "read_bytes", original)
@@ -127,7 +127,7 @@ def test_below_a_base_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         st, "get_option", lambda name: "/lab/" if name == "server.baseUrlPath" else real(name)
     )
-    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.middleware())
+    app = Starlette(routes=[Route("/{path:path}", below)], middleware=assets.asset_middleware())
     with TestClient(app) as found:
         assert found.get(f"/lab/{TEXTS[0]}").content == (STATIC / TEXTS[0]).read_bytes()
         assert found.get(f"/{TEXTS[0]}").text == "below"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from peft_lab.atlas import entries, probes
-from peft_lab.ui.atlas import cards, tree
-from peft_lab.ui.atlas.controls import ALL, matching
+from peft_lab.atlas import entries, rows
+from peft_lab.ui.atlas import list
+from peft_lab.ui.atlas.list import ALL, matching
 from tests.ui.test_choose import SECONDS, opened, told
 
 
@@ -44,18 +44,18 @@ def test_filters() -> None:
     both = {entry.name for entry in matching(ALL, "", ("with_ddp", "exports"))}
     assert "lora" in both and not both & {"shadow", "lily", "prompt_tuning"}
     for entry in matching(ALL, "", ("merges", "mixed_batch")):
-        assert probes.value(entry.name, "merges") and probes.value(entry.name, "mixed_batch")
+        assert rows.probed_value(entry.name, "merges") and rows.probed_value(entry.name, "mixed_batch")
 
 
 def test_what_a_picture_shows_in_words() -> None:
     picture = {
         "rows": 64, "columns": 64, "rank": 4, "zeros": 0.95, "asymmetry": 0.7, "linear": True, "settings": {"r": 4},
     }  # fmt: skip
-    assert cards.facts(picture) == "rank 4 of 64 at r 4, 95% zeros"
+    assert list.card_facts(picture) == "rank 4 of 64 at r 4, 95% zeros"
 
 
 def test_the_family_tree_has_every_entry_once_below_its_parent() -> None:
-    drawn = tree.drawing()
+    drawn = list.tree_drawing()
     for name in entries():
         assert drawn.count(f'data-name="{name}"') == 1
     vera, randlora = (drawn.index(f'data-name="{name}"') for name in ("vera", "randlora"))

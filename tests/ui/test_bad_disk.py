@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.faults.disk import Disk, NoDisk, small_disk
-from peft_lab.errors import RunError
+from peft_lab.core.errors import RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.ui import pages

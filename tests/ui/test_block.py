@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.drawing import draw_block
+from peft_lab.drawing.block import draw_block
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 

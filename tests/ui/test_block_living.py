@@ -11,21 +11,20 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.drawing import draw_block
-from peft_lab.living import bundle
-from peft_lab.living.sent import sent
+from peft_lab.drawing import living
+from peft_lab.drawing.block import draw_block
+from peft_lab.drawing.living import sent
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui.components.living.handles import handles
-from tests.ui import living
+from peft_lab.ui.components.block import handles
+from tests.ui import living as living_module
 
 MOST_BYTES = 300_000
 
 
 def _page(ended: bool) -> None:
     from peft_lab.methods import get_method
-    from peft_lab.ui.components.block import block
-    from peft_lab.ui.components.living.handles import handles
+    from peft_lab.ui.components.block import block, handles
     from tests.ui import living
 
     shape, method = living.shape(), get_method("lora")
@@ -55,7 +54,7 @@ def test_the_run_is_sent_with_its_name_and_the_drawings_paths() -> None:
     assert got["title"] == "Your run" and got["show"] == ["layers", "curve"]
     run = got["run"]
     assert run["label"] == "LoRA on all-MiniLM-L6-v2 with r = 8, recorded on 2026-11-26, a test, cpu"
-    assert run["steps"] == living.STEPS and run["total"] == 8
+    assert run["steps"] == living_module.STEPS and run["total"] == 8
     drawn = re.findall(r'data-path="([^"]+)"', got["wide"])
     for part in run["parts"]:
         assert any(part["at"].endswith(f".{path}") for path in drawn), part["at"]
@@ -66,14 +65,14 @@ def test_events_that_follow_lengthen_the_curve_and_a_gap_does_not() -> None:
 
 
 def test_another_state_is_another_run_for_the_browser() -> None:
-    whole = living.trajectory()
+    whole = living_module.trajectory()
     assert sent(whole)["id"] != sent(replace(whole, ended=False))["id"]
     # an answer that comes after the last step is shown, too
     assert sent(whole)["id"] != sent(replace(whole, answers=whole.answers[:-1]))["id"]
 
 
 def test_without_a_merge_measured_none_is_offered() -> None:
-    whole = living.trajectory()
+    whole = living_module.trajectory()
     assert "float32" in sent(whole)["merge"] and sent(replace(whole, notes={}))["merge"] == ""
 
 
@@ -116,7 +115,7 @@ def test_settings_that_do_not_work_have_no_handles() -> None:
 
 
 def test_the_module_is_one_small_file_that_asks_for_nothing() -> None:
-    module = bundle.module()
+    module = living.living_module()
     assert len(module.encode()) <= MOST_BYTES
     assert module.count("export default") == 1
     assert not re.search(r"^(import|export (?!default))", module, re.MULTILINE)
@@ -125,12 +124,12 @@ def test_the_module_is_one_small_file_that_asks_for_nothing() -> None:
 
 def test_every_file_of_it_is_in_the_module_after_what_it_uses() -> None:
     folder = files("peft_lab.living") / "js"
-    assert sorted(file.name for file in folder.iterdir()) == sorted(bundle.FILES)
-    for index, name in enumerate(bundle.FILES):
+    assert sorted(file.name for file in folder.iterdir()) == sorted(living.MODULE_FILES)
+    for index, name in enumerate(living.MODULE_FILES):
         used = re.findall(
             r'^import [^;]+ from "\./([\w.]+)";', (folder / name).read_text("utf-8"), re.MULTILINE
         )
-        assert set(used) <= set(bundle.FILES[:index]), name
+        assert set(used) <= set(living.MODULE_FILES[:index]), name
 
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab import palette
+from peft_lab.core import palette
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts
 

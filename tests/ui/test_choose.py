@@ -11,15 +11,15 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.choose.recommend import recommend
-from peft_lab.choose.situation import Situation
-from peft_lab.choose.tree import places
-from peft_lab.claims import all_claims, get_claim, kept
+from peft_lab.advise.recommend import recommend
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.tree import places
+from peft_lab.interview.claims import all_claims, get_claim, kept
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui.choose import picture
+from peft_lab.ui.choose import tree
 from peft_lab.ui.choose.outcome import page_with
-from tests.choose import standin
+from tests.advise import standin
 from tests.ui.test_pages import opened as counted
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_an_empty_setting_survives_the_way_to_the_methods_page() -> None:
 
 
 def test_full_fine_tuning_opens_on_the_memory_page() -> None:
-    from peft_lab.choose.plan import StepPlan
+    from peft_lab.advise.plan import StepPlan
 
     plan = StepPlan({}, 4, 512, True, 1, 1e-4, 1, 2, 3, 4)
     page, address = page_with(Situation(), "full", plan)
@@ -208,9 +208,9 @@ def test_full_fine_tuning_opens_on_the_memory_page() -> None:
 
 
 def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
-    lit = picture.lit_places([("prompting", "no"), ("tasks", "one"), ("kind", "causal-lm"), ("base", "four")])
+    lit = tree.lit_places([("prompting", "no"), ("tasks", "one"), ("kind", "causal-lm"), ("base", "four")])
     assert lit == ["prompting", "tasks", "kind", "base", "base.four"]
-    drawn = ElementTree.fromstring(picture.tree(lit))
+    drawn = ElementTree.fromstring(tree.tree_picture(lit))
     items = [each for each in drawn.iter() if each.get("role") == "treeitem"]
     assert [each.get("data-place") for each in items] == [place.id for place in places()]
     assert [each.get("data-place") for each in items if each.get("aria-selected") == "true"] == lit
@@ -221,7 +221,7 @@ def test_the_picture_shows_every_place_once_and_the_path_lit() -> None:
     assert max(len(text.text or "") for text in drawn.iter("{http://www.w3.org/2000/svg}text")) <= 18, (
         "fits its box"
     )
-    assert 'data-place="base.four"' in picture.path(lit)
+    assert 'data-place="base.four"' in tree.path_picture(lit)
 
 
 def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
@@ -233,12 +233,12 @@ def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
 
 def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     shown = told(opened("fact_check", claim="prompt-minimal-memory"))
-    found, was_kept = kept.settled("prompt-minimal-memory")
+    found, was_kept = kept.is_settled("prompt-minimal-memory")
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept
-    assert f"From a run of {kept.taken()}" in shown
-    other = kept.taken().differing()
+    assert f"From a run of {kept.result_seconds()}" in shown
+    other = kept.result_seconds().differing()
     assert all(
         f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()
     )

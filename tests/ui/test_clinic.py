@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.clinic.cases import Case, all_cases, get_case
-from peft_lab.clinic.fault import MOMENTS
-from peft_lab.clinic.faults import all_faults
-from peft_lab.errors import UnknownName
-from peft_lab.learners.schedule import Learners
-from peft_lab.ui.clinic.progress import solved
+from peft_lab.core.errors import UnknownName
+from peft_lab.interview.clinic.cases import Case, all_cases, get_case
+from peft_lab.interview.clinic.faults import MOMENTS, all_faults
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.ui.clinic.page import solved
 from tests.ui.test_choose import opened, told
 from tools.clinic_made.faults import SPOILS
 from tools.clinic_made.in_use import USED
@@ -111,5 +110,5 @@ def test_every_fault_with_a_case_of_its_own_is_shown() -> None:
 
 
 def test_cases_are_small() -> None:
-    folder = Path(__file__).parents[2] / "peft_lab/clinic/shown"
+    folder = Path(__file__).parents[2] / "peft_lab/interview/clinic/shown"
     assert sum(file.stat().st_size for file in folder.glob("*.json")) < 1_500_000

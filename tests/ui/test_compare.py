@@ -13,23 +13,25 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab import published, units
-from peft_lab.compare import carrying, pareto, results, shipped, store
-from peft_lab.compare.plan import make_plan
+from peft_lab.advise.recipes.replications import Verdict, replications
+from peft_lab.core import units
+from peft_lab.core.setting_words import written_figure
+from peft_lab.engine import published
 from peft_lab.methods import all_methods
-from peft_lab.recipes.advice import figure as figure_of
-from peft_lab.recipes.replications import Verdict, replications
 from peft_lab.runs.spec import usual_eval_rows
-from peft_lab.sweep import again
-from peft_lab.sweep import landscape as landscapes
-from peft_lab.sweep.points import shipped as shipped_sweep
-from peft_lab.tracking import kept as tracking
-from peft_lab.tracking.kept import Told
+from peft_lab.runs.tracking import start as tracking
+from peft_lab.runs.tracking.start import Told
+from peft_lab.studies import landscape as landscapes
+from peft_lab.studies import shipped_sweep
+from peft_lab.studies.compare import carrying, results, shipped, store
+from peft_lab.studies.compare.plan import make_plan
+from peft_lab.studies.shipped_sweep import shipped_points
 from peft_lab.ui import state, theme
-from peft_lab.ui.compare import drawings, landscape, landscape_figure, page, table, watching
-from tests.compare.conftest import WISH, FakeQueue
+from peft_lab.ui.compare import landscape, page
+from peft_lab.ui.compare import results as drawings
 from tests.conftest import link
-from tests.sweep import made
+from tests.studies.compare.conftest import WISH, FakeQueue
+from tests.studies.shipped_sweep import made
 
 pytestmark = pytest.mark.weights
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ def runner(own_home: Path, assets_home: object, monkeypatch: pytest.MonkeyPatch)
     """A lab of its own in which runs are over at once, and nothing that came with the app."""
     link(own_home)
     made = FakeQueue()
-    monkeypatch.setattr(watching, "get_queue", lambda: made)
+    monkeypatch.setattr(page, "get_queue", lambda: made)
     ship(monkeypatch, {})
     return made
 
@@ -158,7 +160,7 @@ def test_an_address_of_what_others_published_that_cannot_be_read(
 
 
 def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQueue) -> None:
-    sweep = shipped_sweep()
+    sweep = shipped_points()
     model = landscapes.models(sweep)[0]
     held = landscapes.usual(sweep, model)
     for by, figure in (("rank", "loss"), ("method", "metric")):
@@ -168,7 +170,7 @@ def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQu
         asked = {"tab": "learning rates"} | ({} if by == "rank" else {"lines": by, "shown": figure})
         app = opened(**asked)
         assert dict(app.query_params) == asked
-        assert f"Best here, the star: **{best[0].label}** at **{figure_of(best[1].rate)}**" in told(app)
+        assert f"Best here, the star: **{best[0].label}** at **{written_figure(best[1].rate)}**" in told(app)
     moved = opened(lines="targets", held_rank=str(sweep.values(model, "rank")[0]), held_batch="32")
     assert dict(moved.query_params) == {
         "tab": "learning rates",
@@ -179,11 +181,11 @@ def test_the_landscape_is_in_the_address_and_names_its_best_point(runner: FakeQu
 
 def test_the_best_of_the_landscape_opens_as_the_run_that_was_made(runner: FakeQueue) -> None:
     """The link says every setting: the page that reads it would train the very run."""
-    sweep = shipped_sweep()
+    sweep = shipped_points()
     model = landscapes.models(sweep)[0]
     point = next(point for point in sweep.on(model) if point.method == "lora")
     query = landscape.address_of(sweep, point)
-    asked = again.request(sweep, point)
+    asked = shipped_sweep.request_again(sweep, point)
     knobs = {name: state.as_text(value) for name, value in asked.values.items()}
     assert query == {
         "model": model, "task": asked.task, **knobs, "steps": str(asked.steps), "batch": str(asked.batch),
@@ -222,7 +224,7 @@ def test_bands_and_marks_of_the_landscape() -> None:
     sweep = made.sweep(made.Truth(noise=0.1))
     held = landscapes.usual(sweep, "smollm2-135m")
     lines = landscapes.lines(sweep, "smollm2-135m", "rank", "loss", held)
-    figure = landscape_figure.landscape(lines, "loss", "nats")
+    figure = landscape.landscape_figure(lines, "loss", "nats")
     bands = [trace for trace in figure.data if trace.fill == "toself"]
     drawn = [trace for trace in figure.data if trace.fill is None]
     assert len(bands) == len(drawn) == len(lines) == 3
@@ -287,7 +289,7 @@ def test_every_figure_of_the_table_is_the_documents(
     assert "comes with the app" in "".join(opened().selectbox(key="compare.0.comparison").options)
 
 
-SHOWN = (*sorted((ROOT / "peft_lab/ui/compare").glob("*.py")), ROOT / "peft_lab/compare/sentence.py")
+SHOWN = (*sorted((ROOT / "peft_lab/ui/compare").glob("*.py")), ROOT / "peft_lab/studies/compare/results.py")
 
 
 @pytest.mark.parametrize("file", SHOWN, ids=lambda file: file.stem)
@@ -341,9 +343,9 @@ def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQu
     carrying.carry_out(comparison, runner)
     ended = list(comparison.standing().runs.values())
     for run in ended:
-        tracking.write(run.folder, Told("trackio", "a folder", run.id, complete=True))
+        tracking.write_tracking(run.folder, Told("trackio", "a folder", run.id, complete=True))
     assert f"trackio: all of these {len(ended)} runs, in a folder." in told(opened())
-    tracking.failed(ended[0].folder, "trackio", "The disk is full.")
+    tracking.failed_trackers(ended[0].folder, "trackio", "The disk is full.")
     assert f"trackio was not told all of 1 of these {len(ended)} runs: The disk is full." in told(opened())
 
 
@@ -404,7 +406,7 @@ def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:
     import io
 
     found = finished(runner)
-    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(table.as_csv(found)))}
+    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(drawings.as_csv(found)))}
     assert set(rows) == {"lora", "bitfit", "prefix"}
     assert float(rows["lora"]["accuracy_seed_2"]) == pytest.approx(0.82)
     assert float(rows["lora"]["metric_mean"]) == pytest.approx(0.81)
@@ -413,7 +415,7 @@ def test_the_csv_has_every_method_and_every_seed(runner: FakeQueue) -> None:
 
 
 def test_percents_along_an_axis_do_not_repeat() -> None:
-    x, y = (pareto.get_axis(name) for name in pareto.DEFAULT)
+    x, y = (results.get_axis(name) for name in results.DEFAULT_AXES)
     titles = {axis.name: axis.title for axis in (x, y)}
     for worst, ticks in ((0.54, ".1%"), (0.10, ".0%")):
         rows = [
@@ -427,7 +429,7 @@ def test_percents_along_an_axis_do_not_repeat() -> None:
 
 def test_what_rounds_to_nothing_is_not_below_it() -> None:
     row = {"added_seconds": -2e-5, "base_inference_seconds": 0.01, "added_seconds_std": 1e-4}
-    assert table._added(row) == "+0.0 ± 0.1 ms\n+0%"
+    assert drawings._added(row) == "+0.0 ± 0.1 ms\n+0%"
 
 
 def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
@@ -441,7 +443,7 @@ def test_curves_are_averaged_and_banded(runner: FakeQueue) -> None:
     assert len(bands) == len(lines) == 2
     assert list(lines[0].y) == pytest.approx([1.01, 0.91])
     assert list(bands[0].y) == pytest.approx([1.02, 0.92, 0.90, 1.00])
-    assert set(drawings.colours()) == set(all_methods())
+    assert set(drawings.method_colours()) == set(all_methods())
 
 
 def test_a_name_at_the_end_of_the_front_stays_inside() -> None:
@@ -449,7 +451,7 @@ def test_a_name_at_the_end_of_the_front_stays_inside() -> None:
         {"method": name, "title": name, "trainable": size, "metric_mean": value}
         for name, size, value in (("small", 10, 0.1), ("large", 1000, 0.5))
     ]
-    axes = [pareto.get_axis(name) for name in pareto.DEFAULT]
+    axes = [results.get_axis(name) for name in results.DEFAULT_AXES]
     titles = {axis.name: axis.title for axis in axes}
 
     def place(named: str) -> str:
@@ -477,7 +479,7 @@ def test_many_bands_are_paler_than_few() -> None:
 
 def test_shipped_documents_draw() -> None:
     for found in shipped.all_shipped().values():
-        assert table.html_table(found).count("<tr") == len(found["rows"]) + 1
+        assert drawings.html_table(found).count("<tr") == len(found["rows"]) + 1
         drawings.learning_curves([row for row in found["rows"] if row["loss"]["mean"]])
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from tests.conftest import link
-
-from .test_pages import opened, told
+from tests.ui.test_pages import opened, told
 
 
 @pytest.mark.slow

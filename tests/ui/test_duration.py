@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 
-from peft_lab.classroom import mode
-from peft_lab.queue import calibrating, unended
-from peft_lab.runs import said
+from peft_lab.core import asking
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.runs import calibrating, said, waiting
 from peft_lab.runs.said import Kept
-from peft_lab.runs.summary import RunSummary
-from peft_lab.timing import here
-from peft_lab.timing.kernels import CONSTANTS
-from peft_lab.ui.method.sections import duration, settings
+from peft_lab.runs.view import RunSummary
+from peft_lab.ui.method import settings
 from tests.ui.test_pages import opened
 
 SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask", "view"), 1e-6)
 
 
 def _line(took: float) -> RunSummary:
-    kept = Kept(10.0, 10.0, said.where(), took)
+    kept = Kept(10.0, 10.0, said.forecasts_file(), took)
     return RunSummary("20261127-000000-a", "done", 0.0, "minilm-l6", "ia3", "sentiment", 5, kept=kept)
 
 
@@ -53,9 +52,9 @@ def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.M
     """Nor is a step traced for it at each move of a slider."""
     here.keep({"constants": SPEED, "loading": {"models": {"minilm-l6": [1.0, 45e6]}, "pack": 1e9}})
     choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"), task="sentiment")
-    monkeypatch.setattr(mode, "on", lambda: True)
+    monkeypatch.setattr(asking, "class_is_on", lambda: True)
     monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
-    assert duration.ask_work(choice) is None
+    assert settings.ask_duration(choice) is None
 
 
 def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,16 +69,20 @@ def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_it_is_not_offered_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unended, "unfinished", lambda: [(0.0, object())])
+    monkeypatch.setattr(waiting, "unfinished", lambda: [(0.0, object())])
     offer = _button(opened("ia3"), "ia3-calibrate")
     assert offer.disabled and "under way" in offer.help
 
 
 def test_what_a_run_took_stands_beside_what_was_said() -> None:
-    assert duration.beside(Kept(60.0, 50.0, said.where(), 48.0)).startswith(
+    assert settings.duration_beside(Kept(60.0, 50.0, said.forecasts_file(), 48.0)).startswith(
         "Took 48 s from its start to the last score; 60 s were expected (+25%)."
     )
-    assert duration.beside(None) == duration.beside(Kept(60.0, 50.0, said.where())) == ""
+    assert (
+        settings.duration_beside(None)
+        == settings.duration_beside(Kept(60.0, 50.0, said.forecasts_file()))
+        == ""
+    )
 
 
 def test_the_list_of_runs_shows_the_error_over_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.ui.foreign import JOINER, code, plain
 from tests.ui import texts
 

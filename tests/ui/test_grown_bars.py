@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.ui.components.grown_bars import FAR
+from peft_lab.ui.components.charts import FAR
 
 LONGEST = 4_000_000_000
 
 
 def _page(limit: int) -> None:
-    from peft_lab.ui.components.grown_bars import Bar, Limit, grown_bars
-    from peft_lab.units import Source
+    from peft_lab.core.units import Source
+    from peft_lab.ui.components.charts import Bar, Limit, grown_bars
 
     parts = {"weights": 3_000_000_000, "optimizer": 1_000_000_000}
     rows = [Bar("LoRA", parts, Source.SIMULATED), Bar("IA³", {"weights": 2_000_000_000}, Source.SIMULATED)]

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from peft_lab.experiments import of_method
 from peft_lab.methods import get_method
 from peft_lab.methods.lora.recording import RunRecorder
 from peft_lab.methods.qlora import recording as qlora_run
 from peft_lab.methods.qlora import storage
 from peft_lab.runs import record
 from peft_lab.runs.store import Run
+from peft_lab.studies.experiments import of_method
 from tests.methods import tiny
 from tests.ui.test_pages import opened, told
 from tests.ui.test_try_it import ended
@@ -68,7 +68,7 @@ def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
 
 
 def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.methods.lora import intruding
+    from peft_lab.studies import intruding
 
     rows = [
         {
@@ -90,7 +90,7 @@ def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: 
 
 
 def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.methods.lora import blending
+    from peft_lab.studies import blending
 
     answer = {"text": "x", "answer": "positive", "scores": {"positive": 0.75, "negative": 0.25}}
     rows = [{"weight": weight, "losses": [0.5, 0.6], **answer} for weight in blending.WEIGHTS]

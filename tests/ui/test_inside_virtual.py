@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.insight import attention
-from peft_lab.queue import ending
-from peft_lab.runs import store, training
+from peft_lab.methods.recording import attention
+from peft_lab.runs import ending, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.ui.method.inside.trained_keys import slower
-
-from .test_memory_page import tables
-from .test_pages import opened, told
+from peft_lab.ui.method.inside.soft import slower
+from tests.ui.test_memory_page import tables
+from tests.ui.test_pages import opened, told
 
 V2 = {"version": "v2", "init_weights": "zero"}
 SPECS = {
@@ -39,7 +37,7 @@ def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
         if task.max_new_tokens:
             short = replace(task, max_new_tokens=3)
             patch.setattr(RunSpec, "task_object", lambda self: short)
-        ending.end(made, *training.train(made))
+        ending.end_run(made, *training.train(made))
     yield made
     store.delete(made.id)
 

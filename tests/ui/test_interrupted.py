@@ -8,14 +8,20 @@ from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.learners.schedule import Learners
-from peft_lab.tour import progress
-from peft_lab.tour.newcomer import NEWCOMER
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.newcomer import NEWCOMER
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links
-from tests.ui.test_tour import ROOT, SECONDS, again, home, opened  # noqa: F401  home: a lab folder of its own
+from peft_lab.ui.tour import page
+from tests.ui.test_tour import (
+    ROOT,
+    SECONDS,
+    again,
+    home,  # noqa: F401  home: a lab folder of its own
+    opened,
+)
 
 # Steps at which Streamlit looks whether a run is to end: each use of session state, each element. By the last of these
 # the bar above a page has been drawn.
@@ -56,14 +62,14 @@ def turned(app: AppTest, page: str, address: dict[str, str]) -> AppTest:
 def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opened by somebody who had the page otherwise."""
     stop = NEWCOMER.stops[STOP]
-    address = links.address(stop, links.place("newcomer", STOP))
+    address = page.stop_address(stop, page.place_of("newcomer", STOP))
     app = opened(stop.page, r="64", tab="memory", model="gpt2")
     assert interrupted(monkeypatch, turned(app, stop.page, address), step)
     again(turned(app, stop.page, address))
     complete = app.session_state[state._COMPLETE]
     assert {name: complete[name] for name in stop.settings} == stop.settings
     file = Learners()
-    assert progress.progress(file, learner.current(file), "newcomer").visited == {STOP}
+    assert progress.progress(file, learner.current_learner(file), "newcomer").visited == {STOP}
 
 
 @pytest.mark.parametrize(

@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.bank import all_questions
+from peft_lab.interview.doubts import all_challenges
+from peft_lab.interview.question import Opens
+from peft_lab.interview.since import all_discoveries
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
-from peft_lab.quiz.bank import all_questions
-from peft_lab.quiz.challenges import all_challenges
-from peft_lab.quiz.follow_up import Opens
-from peft_lab.since import all_discoveries
 from peft_lab.ui import pages, state
-from peft_lab.ui.atlas import controls as atlas
+from peft_lab.ui.atlas import list as atlas
 from peft_lab.ui.choose import form
 from peft_lab.ui.claims import page as claims
 from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
 from peft_lab.ui.method import page as method
-from peft_lab.ui.method.sections.settings import training_readers
+from peft_lab.ui.method.settings import training_readers
 from peft_lab.ui.misconceptions import page as misconceptions
 from peft_lab.ui.plan import form as plan
-from peft_lab.ui.practice import filters
-from peft_lab.ui.practice.following import address
+from peft_lab.ui.practice import learner
+from peft_lab.ui.practice.answering import address
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def readers_of(page: str) -> dict[str, Any]:
         "choose": form.readers,
         "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
         "misconceptions": lambda: {"belief": misconceptions._take},
-        "atlas": atlas.readers,
+        "atlas": atlas.atlas_readers,
         "compare": landscape.readers,
         "plan": plan.readers,
     }
@@ -85,7 +85,7 @@ def test_a_number_that_a_control_can_hold_is_read() -> None:
 
 def test_a_seed_is_not_below_zero() -> None:
     with pytest.raises(BadInput, match="The seed must be 0 or more; -1 is not"):
-        filters.readers()["seed"]("-1")
+        learner.practice_readers()["seed"]("-1")
 
 
 @pytest.mark.parametrize("opens", every().values(), ids=every().keys())

@@ -8,7 +8,7 @@ import sys
 
 COUNT = """
 import gc, json, weakref
-from peft_lab.ui.server import lasting
+from peft_lab.ui.server import app as lasting
 
 class Page:
     def __init__(self):

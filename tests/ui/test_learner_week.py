@@ -17,12 +17,12 @@ from fsrs import Card, Rating, Scheduler
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
 
-from peft_lab.learners import schedule
-from peft_lab.learners.schedule import Learners
-from peft_lab.learners.transfer import export_profile
-from peft_lab.quiz.bank import select
-from peft_lab.tour import progress
-from peft_lab.tour.progress import FIRST
+from peft_lab.interview.bank import select
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.transfer import export_profile
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.progress import FIRST
 from peft_lab.ui.practice.learner import anki_deck
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab import units
-from peft_lab.memory.devices import get_device
-from peft_lab.memory.result import Simulation
-from peft_lab.memory.simulate import simulate
+from peft_lab.core import units
+from peft_lab.engine.devices import get_device
+from peft_lab.engine.request import Simulation
+from peft_lab.engine.simulate import simulate
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, is_set, quantised_weights

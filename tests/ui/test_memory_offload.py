@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab import units
-from peft_lab.memory import fits
-from peft_lab.memory.devices import devices
-from peft_lab.memory.simulate import simulate
-from peft_lab.memory.work import copied, left
+from peft_lab.core import units
+from peft_lab.engine import fits
+from peft_lab.engine.devices import devices
+from peft_lab.engine.simulate import simulate
+from peft_lab.engine.work import copied, left
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.memory.controls import Chosen
 from tests.ui.badges import without_badge

@@ -13,26 +13,23 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab import published
-from peft_lab.choose.room import Room
-from peft_lab.choose.situation import Situation
-from peft_lab.choose.step import Step
-from peft_lab.memory import fits
-from peft_lab.memory.account import Point
-from peft_lab.memory.devices import devices
-from peft_lab.memory.simulate import simulate
+from peft_lab.advise.room import Room
+from peft_lab.advise.simulating import Step
+from peft_lab.advise.situation import Situation
+from peft_lab.engine import fits, published
+from peft_lab.engine.account import Point
+from peft_lab.engine.devices import devices
+from peft_lab.engine.simulate import simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import record, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.memory import fitting
-from peft_lab.ui.memory.answers import Answers
-from peft_lab.ui.memory.bars import verdict
-from peft_lab.ui.memory.controls import DEFAULTS, Chosen
-from peft_lab.ui.memory.timeline import places
+from peft_lab.ui.memory.bars import places, verdict
+from peft_lab.ui.memory.controls import DEFAULTS, Answers, Chosen
 from peft_lab.ui.method.page import TITLES
 from tests.models import homemade
 from tests.runs.driving import PATIENCE
@@ -154,7 +151,7 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
         return Future()
 
     monkeypatch.setattr(Chosen, "simulate", simulate)
-    monkeypatch.setattr(fitting, "collect", lambda asked: Answers({}, {}, len(asked)))
+    monkeypatch.setattr(fitting, "collect_answers", lambda asked: Answers({}, {}, len(asked)))
     monkeypatch.setattr(fitting, "progress", lambda *given: None)
     device = devices()["h200"]
     fitting._models(Chosen(get_model("gpt2"), device, 1, 1024, "bfloat16", "adamw", False, {}), "prompt")

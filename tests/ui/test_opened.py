@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import opened
-from tests.assets import adapters_folders as saved
+from peft_lab.runs import respond
+from tests.models.assets import adapters_folders as saved
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -26,7 +26,7 @@ def _page() -> None:
     from peft_lab.models.catalogue import get_model
     from peft_lab.ui import state
     from peft_lab.ui.components.knobs import Choice
-    from peft_lab.ui.method.sections import opened, settings
+    from peft_lab.ui.method import opened, settings
 
     spec, entry = get_method("adapters"), get_model("minilm-l6")
     moved = state.scope("adapters")
@@ -80,7 +80,7 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
     from peft_lab.workers import inspector
 
     def ask(function: Any, *arguments: Any) -> Any:
-        return scores(*arguments) if function is opened.scores else function(*arguments)
+        return scores(*arguments) if function is respond.opened_scores else function(*arguments)
 
     monkeypatch.setattr(inspector, "get_inspector", lambda *_: SimpleNamespace(ask=ask))
     files(monkeypatch, a_folder())
@@ -91,7 +91,10 @@ def test_a_folder_is_opened_counted_and_its_settings_become_knobs(
         app
     )
     kept = Path(app.session_state["start"])
-    assert kept.parent == own_home / "uploads" and opened.values(kept, "minilm-l6")["placement"] == "par_bn"
+    assert (
+        kept.parent == own_home / "uploads"
+        and respond.opened_values(kept, "minilm-l6")["placement"] == "par_bn"
+    )
     app.button(key="adapters-start-knobs").click().run()
     assert app.session_state["settings"]["adapters"]["placement"] == "par_bn"
     assert not [each for each in app.button if each.key == "adapters-start-knobs"]

@@ -13,9 +13,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.tasks import apart
+from peft_lab.training.tasks import apart
 from tests.conftest import link
-from tests.tasks.test_chat import ASKS, SAYS, file_of
+from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
 
@@ -93,7 +93,8 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
 
 
 def _training() -> None:
-    from peft_lab.ui.components import own_data, token_preview
+    from peft_lab.ui.components import own_data
+    from peft_lab.ui.components import own_data as token_preview
 
     path = own_data.upload("causal-lm", False)
     if path is not None:
@@ -142,7 +143,7 @@ def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
 def test_a_dataset_of_the_hub_is_fetched_once_and_an_upload_takes_its_place(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from peft_lab.tasks import hub
+    from peft_lab.training.tasks import hub
 
     fetched: list[str] = []
 

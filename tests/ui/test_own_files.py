@@ -6,12 +6,12 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.tasks import kept_files
-from tests.tasks.test_kept_files import put
+from peft_lab.training.tasks import kept_files
+from tests.training.tasks.test_kept_files import put
 
 
 def _page() -> None:
-    from peft_lab.ui.runs.files import own_files
+    from peft_lab.ui.runs.page import own_files
 
     own_files()
 

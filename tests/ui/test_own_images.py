@@ -8,21 +8,19 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.errors import BadInput
-from peft_lab.queue import calibrating
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import record, store
-from peft_lab.runs.run_work import run_work
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.timing import here
+from peft_lab.engine.timing.kernels import CONSTANTS
+from peft_lab.runs import calibrating, record, store
+from peft_lab.runs.forecast import run_work
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
-from peft_lab.tasks import pictures
-from peft_lab.timing import here
-from peft_lab.timing.kernels import CONSTANTS
+from peft_lab.training.tasks import pictures
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
-
-from .test_pages import ROOT, opened
+from tests.ui.test_pages import ROOT, opened
 
 PATIENCE = 120.0
 

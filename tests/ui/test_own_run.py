@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import going_on, starters, store
+from peft_lab.runs import checkpoints, store
 from peft_lab.runs.owners import myself
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method import drawing
 from peft_lab.ui.runs.shown import read_insight
-from peft_lab.ui.server import browser_mark
+from peft_lab.ui.server import sessions
 from tests.conftest import link
-
-from .test_pages import opened, told
+from tests.ui.test_pages import opened, told
 
 pytestmark = pytest.mark.weights
 MARK = "a-browser-of-these-tests"
@@ -32,7 +31,7 @@ SECONDS = 180  # the first simulation starts processes, on a machine that may be
 def runs(assets_home: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes runs as this browser's pages would leave them on disk, without training; no other test's are there."""
     link(own_home)
-    monkeypatch.setattr(browser_mark, "_sent", lambda: MARK)
+    monkeypatch.setattr(sessions, "_sent", lambda: MARK)
     made: list[Run] = []
 
     def make(*events: dict[str, Any], mark: str | None = MARK, **settings: Any) -> Run:
@@ -43,7 +42,7 @@ def runs(assets_home: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for event in events:
             run.log.emit(**event)
         if mark is not None:
-            starters.note(run, mark)
+            store.note_starter(run, mark)
         made.append(run)
         return run
 
@@ -229,8 +228,8 @@ def test_a_queued_run_waits_for_no_one_who_is_gone(runs: Any) -> None:
 def test_a_damaged_note_of_who_started_a_run_is_nobodys(runs: Any) -> None:
     run = runs(mark=None)
     for content in ("", "[]", '{"browser": 3}', "\x00", "[" * 100_000):
-        (run.folder / starters.FILE).write_text(content, "utf-8")
-        assert starters.started_by(run) is None
+        (run.folder / store.STARTER_FILE).write_text(content, "utf-8")
+        assert store.started_by(run) is None
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ def test_the_token_strip_shows_the_chosen_tasks_example(task: str, first: str, o
 def test_a_run_that_ended_too_early_offers_to_go_on(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a state of it was kept; on its method's page and in the list of runs."""
     asked: list[str] = []
-    monkeypatch.setattr("peft_lab.queue.queue.RunQueue.go_on", lambda self, identity: asked.append(identity))
+    monkeypatch.setattr("peft_lab.runs.queue.RunQueue.go_on", lambda self, identity: asked.append(identity))
     run = runs(START, READY, step(1), {"kind": "stopped", "message": "Stopped after 1 of 2 steps."})
     app = opened("bitfit", **LITTLE, run=run.id)
     assert not [button for button in app.button if button.label == "Go on"]
@@ -272,7 +271,7 @@ def test_the_picture_of_a_run_that_went_on_is_read_anew(runs: Any) -> None:
     run = runs(START, READY, {"kind": "stopped", "message": ""})
     (run.folder / "insight.json").write_text('{"snapshots": [1]}')
     assert read_insight(run.id) == {"snapshots": [1]}
-    going_on.reopen(run, myself(), anew=True)
+    checkpoints.reopen(run, myself(), anew=True)
     (run.folder / "insight.json").write_text('{"snapshots": [1, 2]}')
     run.log.emit("done", message="")
     assert read_insight(run.id) == {"snapshots": [1, 2]}

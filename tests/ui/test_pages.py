@@ -15,8 +15,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
 from peft_lab.ui.components.knobs import module_options
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method import peak
-from peft_lab.ui.method.sections import memory
+from peft_lab.ui.method import drawing, parts
 from peft_lab.ui.pages import method_pages
 from peft_lab.workers import inspector
 from tests.conftest import link
@@ -141,7 +140,7 @@ def test_models_known_by_shape_are_counted_or_refused(
     """The step in the headline is simulated for one of the models, and still under way for the others: simulating was
     most of what this test took."""
     if model != "t5-base":
-        monkeypatch.setattr(memory, "get_pool", BusyPool)
+        monkeypatch.setattr(parts, "get_pool", BusyPool)
     app = opened(slug, model=model, tab="parameters")
     assert not app.exception
     shape, method = get_model(model).shape, all_methods()[slug]
@@ -156,7 +155,7 @@ def test_models_known_by_shape_are_counted_or_refused(
 def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "get_pool", BusyPool)
+    monkeypatch.setattr(parts, "get_pool", BusyPool)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params["tab"] = "memory"
     app.query_params["model"] = "llama-3.2-3b"
@@ -192,8 +191,8 @@ def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: py
 
         return Noting
 
-    monkeypatch.setattr(peak, "get_pool", noting("headline"))
-    monkeypatch.setattr(memory, "get_pool", noting("tab"))
+    monkeypatch.setattr(drawing, "get_pool", noting("headline"))
+    monkeypatch.setattr(parts, "get_pool", noting("tab"))
     link(own_home)
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
     app.query_params["tab"] = "memory"

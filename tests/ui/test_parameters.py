@@ -9,16 +9,16 @@ TOLD = "The formula gives 60, the count 100: PEFT trains 40 in mlp.experts that 
 
 
 def _page(difference: str | None, lora_fa: int | None) -> None:
-    from peft_lab.counting.count import CountReport
     from peft_lab.methods.base import Formula, Term
-    from peft_lab.ui.method.sections import parameters
+    from peft_lab.methods.counting.count import CountReport
+    from peft_lab.ui.method import parts
 
     formula = Formula("r", (Term("q_proj", "60", 60, 1),), 60, 60)
     report = CountReport(
         "x", "lora", 100, 1000, 10.0, 400, 100, 60 if difference else 100, 0, (), difference, lora_fa
     )
-    parameters._equality(report, formula)
-    parameters._totals(report, formula)
+    parts._equality(report, formula)
+    parts._totals(report, formula)
 
 
 @pytest.mark.parametrize(("difference", "lora_fa"), [(TOLD, 70), (None, None)])

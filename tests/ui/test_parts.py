@@ -17,7 +17,7 @@ UI = Path(__file__).parents[2] / "peft_lab/ui"
 def _with_part() -> None:
     import streamlit as st
 
-    from peft_lab.ui.components.parts import part
+    from peft_lab.ui.components.frame import part
 
     st.write("before")
     part(lambda: st.write("part"), every=60)
@@ -64,7 +64,7 @@ def test_nothing_that_follows_a_part_comes_before_it(monkeypatch: pytest.MonkeyP
 
 
 def test_a_bare_fragment_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once this fails Streamlit has mended it, and peft_lab/ui/components/parts.py needs no container any more."""
+    """Once this fails Streamlit has mended it, and peft_lab/ui/components/frame.py needs no container any more."""
     assert _gap(_sent(_with_fragment, monkeypatch))
 
 

@@ -17,30 +17,26 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
-from peft_lab.learners import schedule
-from peft_lab.learners.interviews import rating_of
-from peft_lab.learners.schedule import Learners
-from peft_lab.queue.ending import end
-from peft_lab.quiz.answers import judge
-from peft_lab.quiz.bank import get_question, select
-from peft_lab.quiz.chains import chain
-from peft_lab.quiz.challenges import all_challenges
-from peft_lab.quiz.computed import show
-from peft_lab.quiz.intervals import wilson
-from peft_lab.quiz.interview import SIZE, Interview, begin, make_plan
-from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
-from peft_lab.quiz.predictions import Contest, Inquiry, decide
-from peft_lab.quiz.question import topics
-from peft_lab.quiz.roles import role
-from peft_lab.quiz.stored import same_runs, stored
-from peft_lab.quiz.transcript import NO_STRENGTH, look_next
+from peft_lab.interview.answers import judge
+from peft_lab.interview.bank import get_question, select
+from peft_lab.interview.chains import chain
+from peft_lab.interview.computed import show, wilson
+from peft_lab.interview.doubts import all_challenges
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Learners, rating_of
+from peft_lab.interview.mock import SIZE, Interview, begin, get_role, make_plan
+from peft_lab.interview.prediction_bank import all_predictions, get_prediction
+from peft_lab.interview.predictions import Contest, Inquiry, decide, same_runs, stored
+from peft_lab.interview.question import topics
+from peft_lab.interview.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
-from peft_lab.runs.same import stands_for
+from peft_lab.runs.ending import end_run
+from peft_lab.runs.record import stands_for
 from peft_lab.ui import state, theme
-from peft_lab.ui.practice.cards import away, date
-from peft_lab.ui.practice.evidence import chart_of
+from peft_lab.ui.practice.answering import SELF_CHECK
+from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
-from peft_lab.ui.practice.reading import SELF_CHECK
+from peft_lab.ui.practice.predicting import chart_of
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -366,7 +362,7 @@ def test_an_interview_of_ten_ends_in_a_report_with_pages_to_read(clock: Clock) -
 
 
 def test_an_interview_avoids_what_earlier_ones_had_and_what_is_known(clock: Clock) -> None:
-    about = role("engineer").topics
+    about = get_role("engineer").topics
     first = make_plan(1, about=about)
     known = make_plan(2, about=about, avoid=first.questions).questions[0]
     assert {*make_plan(2, about=about).questions} & {*first.questions, known}, "the case at hand"
@@ -393,7 +389,7 @@ def test_a_plan_follows_the_role_and_ends_before_the_interview(clock: Clock) -> 
     press(app, "Easy")
     (card,) = file.cards("Me").values()
     assert card.due.date() < day
-    assert f"due again {date(card.due)}" in told(app)
+    assert f"due again {interview_date(card.due)}" in told(app)
 
 
 def test_an_interview_goes_on_after_a_reload_and_ends_with_the_time(clock: Clock) -> None:
@@ -429,7 +425,7 @@ def test_a_contest_uses_finished_runs_of_the_same_settings(clock: Clock, own_hom
         run = store.create(spec.complete())
         scored = {"metrics": {"accuracy": accuracy}, "loss": 0.5, "rows": 100, "seconds": 0.1}
         run.log.emit("evaluated", which="tuned", **scored)
-        end(run, "done", "")
+        end_run(run, "done", "")
     app = opened("misconceptions", belief=prediction.id)
     app.radio[0].set_value(1)
     press(app, "Commit and run")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab import published, since
+from peft_lab.engine import published
+from peft_lab.interview import since
+from peft_lab.interview.since import Seen
 from peft_lab.methods import all_methods
-from peft_lab.since import seen
-from peft_lab.since.seen import Seen
 from tests.ui.test_pages import opened, told
 
 TAB = "what changed since"
@@ -33,8 +33,8 @@ def test_a_finding_that_does_not_show_here_is_said_to(monkeypatch: pytest.Monkey
     kept = {
         "lora-rank": Seen("Held-out score: as it was.", False, "2026-11-26", "a machine", {"torch": "2.13.0"})
     }
-    monkeypatch.setattr(seen, "seen", lambda: kept)
-    monkeypatch.setattr("peft_lab.ui.method.sections.since.seen", lambda: kept)
+    monkeypatch.setattr(since, "seen", lambda: kept)
+    monkeypatch.setattr("peft_lab.ui.method.idea.seen", lambda: kept)
     shown = told(opened("lora", tab=TAB))
     assert shown.count("the finding does not show") == 1
     assert "**Seen here:** Held-out score: as it was." in shown

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.compare import pareto
-from peft_lab.compare.shipped import all_shipped
+from peft_lab.core.units import Finding, Source
 from peft_lab.runs import store
+from peft_lab.studies.compare import results
+from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.ui import pages
-from peft_lab.ui.compare import table
+from peft_lab.ui.compare import results as table
 from peft_lab.ui.components import figures
-from peft_lab.units import Finding, Source
-from tests.compare.conftest import FakeQueue
 from tests.conftest import link
+from tests.studies.compare.conftest import FakeQueue
 from tests.ui import test_pages
 from tests.ui.badges import cards, sources, without_badge
 from tests.ui.test_choose import opened
@@ -53,7 +53,7 @@ def untouched(own_home: Path, assets_home: object) -> Path:
 
 def test_every_page_is_looked_at() -> None:
     """The methods' pages in test_pages.py and the Memory page in test_memory_page.py, where their tabs are opened;
-    Plan, whose figures come one by one, in tests/plan/test_page.py."""
+    Plan, whose figures come one by one, in tests/advise/plans/test_page.py."""
     assert {page for page, _ in PAGES} == set(pages.titles()) - {*pages.method_pages(), "memory", "plan"}
 
 
@@ -110,8 +110,8 @@ def test_a_card_shows_the_source_of_its_finding(source: Source) -> None:
     from streamlit.testing.v1 import AppTest
 
     def one(name: str) -> None:
+        from peft_lab.core.units import Finding, Source
         from peft_lab.ui.components import figures
-        from peft_lab.units import Finding, Source
 
         figures.card("Some figure", Finding(7, "parameters", Source(name)), "a note")
 
@@ -124,8 +124,8 @@ def test_a_card_shows_the_source_of_its_finding(source: Source) -> None:
 def test_the_table_of_a_comparison_names_the_sources_of_its_axes() -> None:
     """Parameters are counted, all else was measured in the runs; the plot's axes say the same."""
     for found in all_shipped().values():
-        shown = {column.needs: column.source for column in table.columns(found) if column.source}
-        assert shown == {name: pareto.AXES[name].source for name in shown}
+        shown = {column.needs: column.source for column in table.table_columns(found) if column.source}
+        assert shown == {name: results.AXES[name].source for name in shown}
         assert {name for name, source in shown.items() if source is Source.COUNTED} == {"trainable"}
         head = table.html_table(found).partition("</thead>")[0]
         assert head.count("source measured") == len(shown) - 1 and head.count("source counted") == 1

@@ -10,17 +10,16 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import early
+from peft_lab.runs import checkpoints
 from peft_lab.runs import store as runs
-from peft_lab.sweep.landscape import METRIC
-from peft_lab.sweeping import asked, example, picture, trials
-from peft_lab.sweeping import store as keeping
-from peft_lab.tracking import kept as tracking
+from peft_lab.runs.tracking import start as tracking
+from peft_lab.studies.landscape import METRIC
+from peft_lab.studies.sweeps import asked, picture, store
 from peft_lab.ui import theme
-from peft_lab.ui.compare.landscape_figure import RATES
+from peft_lab.ui.compare.landscape import RATES
 from peft_lab.ui.sweeps import pictures
 from tests.conftest import link
-from tests.sweeping import made
+from tests.studies.sweeps import made
 from tests.ui.badges import without_badge
 from tests.ui.test_pages import opened, told
 
@@ -58,7 +57,7 @@ def test_without_any_it_says_how_to_start_one_with_a_file_that_works() -> None:
     assert not app.exception and "No sweeps yet" in app.info[0].value
     file, command = (block.value for block in app.code[:2])
     assert command == "python -m peft_lab sweep sweep.yaml"
-    assert len(asked.of(yaml.safe_load(file)).specs) == 12 and file.strip() == example.FILE.strip()
+    assert len(asked.of(yaml.safe_load(file)).specs) == 12 and file.strip() == asked.EXAMPLE_FILE.strip()
 
 
 def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
@@ -67,7 +66,7 @@ def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
     assert not app.exception and not without_badge(app)[1]
     text = told(app)
     assert "##### Best: learning rate 3e-3, r 8" in text
-    low, high = trials.interval([0.84, 0.86]) or (0, 0)
+    low, high = store.interval([0.84, 0.86]) or (0, 0)
     assert high < 1
     assert f"**85.0%**, from {low:.1%} to {high:.1%}" in text
     assert "Student's t over them with 95%" in text and "the best of 6 settings" in text
@@ -84,7 +83,7 @@ def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
     kept = made.kept(fate=lambda number, _: "failed" if number == 3 else "done" if number < 8 else "")
     app = opened("sweeps")
     text = table(app)
-    found = trials.trials(kept.specs)
+    found = store.trials(kept.specs)
     for trial in found:
         assert not trial.run or f"lora?run={trial.run}&amp;tab=train" in text.replace("\\", "")
     assert text.count("<tr>") == 13 and text.count("<a href") == 8
@@ -100,7 +99,7 @@ def test_it_follows_what_is_under_way() -> None:
     app = opened("sweeps")
     assert "1 of 12 runs done" in said(app) and "1 running" in said(app) and "10 to come" in said(app)
     assert "seed 0: running, step 3 of 30" in told(app) and not app.warning
-    (under_way,) = [trial for trial in trials.trials(kept.specs) if trial.under_way]
+    (under_way,) = [trial for trial in store.trials(kept.specs) if trial.under_way]
     step = {"lr": 1.0, "grad_norm": 1.0, "tokens": 40, "seconds": 0.5, "tracked": False}
     runs.get(under_way.run).log.emit("step", step=4, loss=0.9, **step)
     assert "step 4 of 30" in told(app.run())
@@ -113,8 +112,8 @@ def test_it_follows_what_is_under_way() -> None:
 
 def test_what_a_tracker_was_not_told_is_said_once_the_sweep_has_ended() -> None:
     kept = made.kept()
-    for trial in trials.trials(kept.specs)[:2]:
-        tracking.failed(runs.get(trial.run).folder, "mlflow", "The [network] is gone.")
+    for trial in store.trials(kept.specs)[:2]:
+        tracking.failed_trackers(runs.get(trial.run).folder, "mlflow", "The [network] is gone.")
     text = told(opened("sweeps"))
     assert text.count("MLflow was not told all of 2 of these 2 runs: The ") == 1
     assert "MLflow" not in told_of_one_under_way()
@@ -122,15 +121,19 @@ def test_what_a_tracker_was_not_told_is_said_once_the_sweep_has_ended() -> None:
 
 def told_of_one_under_way() -> str:
     kept = made.kept({"seeds": [7]}, fate=lambda number, _: "done" if number == 0 else "running")
-    tracking.failed(runs.get(trials.trials(kept.specs)[0].run).folder, "mlflow", "The network is gone.")
+    tracking.failed_trackers(
+        runs.get(store.trials(kept.specs)[0].run).folder, "mlflow", "The network is gone."
+    )
     return told(opened("sweeps", sweep=kept.id))
 
 
 def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:
     kept = made.kept(fate=lambda number, _: "stopped" if number < 2 else "done")
-    for trial in trials.trials(kept.specs)[:2]:
-        early.note(runs.get(trial.run), early.Verdicts(kept.id, (early.Rung(2, 0.9, False),)))
-    trials._ended.clear()
+    for trial in store.trials(kept.specs)[:2]:
+        checkpoints.note_ending(
+            runs.get(trial.run), checkpoints.Verdicts(kept.id, (checkpoints.Rung(2, 0.9, False),))
+        )
+    store._ended_trials.clear()
     app = opened("sweeps")
     assert not app.exception and "10 of 12 runs done** · 2 ended early" in said(app)
     assert "ended without a result" not in said(app) and not app.warning
@@ -182,7 +185,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
     specs = asked.of(content).specs
     for number, spec in enumerate(specs):
         made.ended(spec, score=0.5 + 0.05 * number)
-    keeping.keep(specs)
+    store.keep(specs)
     app = opened("sweeps")
     assert not app.exception and chosen(app, "Up the axis").value == "r"
     assert len(figure(app)) == 2 and "star" in figure(app)[0]
@@ -192,8 +195,8 @@ def test_parallel_coordinates_pass_through_every_axis() -> None:
     kept = made.kept({"methods": ["lora", "bitfit"], "grid": {"r": [2, 8]}}, lambda *_: "")
     for spec in kept.specs:
         made.ended(spec, score=0.5 + 0.01 * (spec.values.get("r") or 1))
-    names = trials.varied(kept.specs)
-    settings = trials.settings(trials.trials(kept.specs), names)
+    names = store.varied(kept.specs)
+    settings = store.settings_of(store.trials(kept.specs), names)
     drawn = pictures.parallel(settings, names, METRIC, "Accuracy, share of held-out rows")
     assert list(drawn.layout.xaxis.ticktext) == ["Method", "r", "Accuracy"]
     written = [(note.x, note.text) for note in drawn.layout.annotations]
@@ -213,12 +216,12 @@ def test_parallel_coordinates_pass_through_every_axis() -> None:
 
 def test_a_loss_is_better_where_it_is_low() -> None:
     kept = made.kept({"eval_rows": 0})
-    settings = trials.settings(trials.trials(kept.specs), trials.varied(kept.specs))
-    places = picture.places(settings, "learning_rate", "r", trials.TRAINING)
-    drawn = pictures.coloured(places, RATES, RATES, trials.TRAINING, "Loss").data[0]
+    settings = store.settings_of(store.trials(kept.specs), store.varied(kept.specs))
+    places = picture.places(settings, "learning_rate", "r", store.TRAINING)
+    drawn = pictures.coloured(places, RATES, RATES, store.TRAINING, "Loss").data[0]
     assert drawn.marker.reversescale is True and list(drawn.marker.symbol).count("star") == 1
     fewer = [replace(place, seeds=1) if place.y == 8 else place for place in places]
-    star = pictures.coloured(fewer, RATES, RATES, trials.TRAINING, "Loss").data[0]
+    star = pictures.coloured(fewer, RATES, RATES, store.TRAINING, "Loss").data[0]
     assert star.y[list(star.marker.symbol).index("star")] == 2, "one seed alone is not the best"
     assert "Training loss of the last step" in told(opened("sweeps"))
 

@@ -13,7 +13,7 @@ from tests.ui.test_pages import opened
 SCRIPT = """
 import streamlit as st
 from peft_lab.ui import state
-from peft_lab.ui.components.tabs import tabs
+from peft_lab.ui.components.frame import tabs
 
 wanted = state.remembered("page", "tab", "Two")
 title = tabs("page", {name: (lambda n=name: st.markdown(f"drawn {n}")) for name in ("One", "Two", "Three")}, wanted)

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab import export
-from peft_lab.errors import BadInput, SimulationError
+from peft_lab import takeaway
+from peft_lab.core.errors import BadInput, SimulationError
+from peft_lab.interview.bank import all_questions
+from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, readers_of_text
-from peft_lab.quiz.bank import all_questions
-from peft_lab.quiz.question import LEVELS
-from peft_lab.ui.method.sections import interview
-from peft_lab.ui.method.sections.interview import chosen_questions
+from peft_lab.ui.method import idea
+from peft_lab.ui.method.idea import chosen_questions
 from peft_lab.ui.pages import method_pages
 from peft_lab.ui.practice import answering
-from peft_lab.ui.practice.filters import topic_title
+from peft_lab.ui.practice.learner import topic_title
 
 SECONDS = 60
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_long_code_is_whole_and_says_how_long_it_is() -> None:
     for slug, model in (("lora", "smollm2-135m"), ("prompt", "smollm2-135m")):
         app = opened(slug, model=model)
         code = app.code[0].value
-        assert code == export.config_code(all_methods()[slug], get_model(model), {}).strip()
+        assert code == takeaway.config_code(all_methods()[slug], get_model(model), {}).strip()
         lines = f"{code.count(chr(10)) + 1} lines"
         assert any(element.value.startswith(lines) for element in app.caption) == (slug == "prompt")
 
@@ -81,7 +81,7 @@ def test_settings_that_cannot_be_written_say_why_and_leave_the_rest(monkeypatch:
     def refused(*settings: object) -> str:
         raise BadInput("'Odd' is not part of PEFT's LoraConfig.", "odd")
 
-    monkeypatch.setattr(export, "config_code", refused)
+    monkeypatch.setattr(takeaway, "config_code", refused)
     app = opened("lora")
     assert "not part of PEFT" in app.error[0].value and len(answers(app)) == len(LEVELS)
 
@@ -111,7 +111,7 @@ def test_of_a_model_of_images_nothing_is_asked() -> None:
 
 def test_a_choice_shows_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = next(each for each in all_questions().values() if each.topic == "ia3" and each.kind == "choice")
-    monkeypatch.setattr(interview, "select", lambda topic, level: [choice] if choice.level in level else [])
+    monkeypatch.setattr(idea, "select", lambda topic, level: [choice] if choice.level in level else [])
     app = opened("ia3")
     assert all(option in told(app) for option in choice.choices())
 

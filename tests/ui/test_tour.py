@@ -11,19 +11,20 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import shown
-from peft_lab.errors import BadInput
-from peft_lab.learners.schedule import Learners
-from peft_lab.tour import draft, progress, sharing
-from peft_lab.tour.newcomer import NEWCOMER
-from peft_lab.tour.path import Stop, Tour
-from peft_lab.tour.progress import FIRST
-from peft_lab.ui import pages, state
-from peft_lab.ui.claims import featured
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.tour import path as sharing
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.newcomer import NEWCOMER
+from peft_lab.interview.tour.path import Stop, Tour
+from peft_lab.interview.tour.progress import FIRST
+from peft_lab.ui import pages, shell, state
+from peft_lab.ui.claims import page
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.shell import surroundings
-from peft_lab.ui.tour import links, share
-from peft_lab.ui.tour.bar import DONE, NO_RUN, NO_WORDS
+from peft_lab.ui.tour import page as links
+from peft_lab.ui.tour import teach
+from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
 from tests.conftest import link
 
 ROOT = Path(__file__).parents[2]
@@ -85,8 +86,8 @@ def control(app: AppTest, kind: str, label: str) -> Any:
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("index", range(len(NEWCOMER.stops)), ids=lambda index: NEWCOMER.stops[index].title)
 def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
-    stop, where = NEWCOMER.stops[index], links.place(FIRST, index)
-    app = opened(stop.page, **links.address(stop, where))
+    stop, where = NEWCOMER.stops[index], links.place_of(FIRST, index)
+    app = opened(stop.page, **links.stop_address(stop, where))
     complete, differing = app.session_state[state._COMPLETE], app.session_state[state._DIFFERS]
     assert {name: complete[name] for name in stop.settings} == stop.settings
     assert set(differing) <= set(stop.settings), "nothing else is moved"
@@ -94,7 +95,7 @@ def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     assert f"**Stop {index + 1} of {len(NEWCOMER.stops)}**" in told(app)
     of_a_run = stop.title == "What was learnt"  # and nothing has been trained
     for text in (NO_RUN,) if of_a_run else (stop.read, stop.move, stop.see):
-        assert links.filled(stop, text, FIRST) in told(app)
+        assert links.filled_words(stop, text, FIRST) in told(app)
     assert address_of(app) == {**differing, "stop": where}
     assert progress.progress(Learners(), "Me", FIRST).at == index
 
@@ -103,7 +104,7 @@ def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
     app = opened("lora", r="64", use_dora="true", model="gpt2")
     stop = NEWCOMER.stops[1]
     app.query_params.clear()
-    for name, value in links.address(stop, links.place(FIRST, 1)).items():
+    for name, value in links.stop_address(stop, links.place_of(FIRST, 1)).items():
         app.query_params[name] = value
     again(app)
     assert app.session_state[state._COMPLETE]["r"] == "8"
@@ -114,7 +115,7 @@ def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
 
 
 def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> None:
-    app = opened("ia3", stop=links.place(FIRST, 2))
+    app = opened("ia3", stop=links.place_of(FIRST, 2))
     assert "You have left stop 3" in told(app)
     press(app, "Leave")
     assert "You have left" not in told(app)
@@ -196,7 +197,7 @@ def test_what_a_teacher_shows_on_the_fact_check_replaces_filters_and_no_guess() 
     again(app)
     assert control(app, "selectbox", "Topic").value == "lora"
     assert control(app, "selectbox", "Verdict").value == "all"
-    assert len(app.session_state["settings"][featured.SCOPE]["guesses"]) == 1
+    assert len(app.session_state["settings"][page.GUESS_SCOPE]["guesses"]) == 1
 
 
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
@@ -206,13 +207,13 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")
-    all_fixed, some_free = draft.load(Learners(), "Me", pages.titles()).stops
+    all_fixed, some_free = progress.load_draft(Learners(), "Me", pages.titles()).stops
     assert all_fixed.settings["r"] == "16"
     assert all_fixed.settings["model"] == "llama-3.2-3b"
     assert {"r", "model", "task", "lora_alpha", "seed"} <= set(all_fixed.fixed)
     assert "tab" not in all_fixed.fixed
     assert set(all_fixed.fixed) - set(some_free.fixed) == {"lora_alpha"}
-    later = opened("lora", **links.address(all_fixed))
+    later = opened("lora", **links.stop_address(all_fixed))
     assert {
         name: later.session_state[state._COMPLETE][name] for name in all_fixed.settings
     } == all_fixed.settings
@@ -221,9 +222,9 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
 def test_a_stop_that_was_added_and_given_no_words_is_followed() -> None:
     app = opened("lora", r="16")
     press(app, "Add to my path")
-    path = draft.load(Learners(), "Me", pages.titles())
+    path = progress.load_draft(Learners(), "Me", pages.titles())
     progress.take_in(Learners(), "Me", path, pages.titles())
-    said = told(opened("lora", **links.address(path.stops[0], links.place(path.id, 0))))
+    said = told(opened("lora", **links.stop_address(path.stops[0], links.place_of(path.id, 0))))
     assert "**Stop 1 of 1**" in said and NO_WORDS in said and "Set by the teacher" in said
 
 
@@ -235,9 +236,9 @@ def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
     heard: list[str] = []
     monkeypatch.setattr(pages, "teaches", lambda: True)
     monkeypatch.setattr(shown, "show", lambda page, settings: heard.append(page))
-    monkeypatch.setattr(share, "_add", lambda stop: heard.append(stop.page))
+    monkeypatch.setattr(teach, "_add", lambda stop: heard.append(stop.page))
     app = opened("atlas")
-    monkeypatch.setattr(surroundings, "mend", once(st.rerun))
+    monkeypatch.setattr(shell, "mend", once(st.rerun))
     press(app, pressed)
     assert heard == ["atlas"]
 
@@ -255,36 +256,36 @@ def once(call: Callable[[], None]) -> Callable[[], None]:
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")
-    draft.save(file, "Me", LESSON, pages.titles())
+    progress.save_draft(file, "Me", LESSON, pages.titles())
     app = opened("teach")
     press(app, "Down")
-    assert [stop.title for stop in draft.load(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
+    assert [stop.title for stop in progress.load_draft(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
     control(app, "text_area", "Move").set_value("Nothing.")
     press(app, "Save the text")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
-    path = draft.load(file, "Me", pages.titles())
+    path = progress.load_draft(file, "Me", pages.titles())
     assert (path.title, path.stops[0].move) == ("Monday", "Nothing.")
     sent = again(app).code[0].value
-    assert sent.endswith("/tour?path=" + sharing.pack(path))
+    assert sent.endswith("/tour?path=" + sharing.pack_path(path))
 
 
 def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
-    app = opened("tour", path=sharing.pack(LESSON))
+    app = opened("tour", path=sharing.pack_path(LESSON))
     assert "A path was sent to you" in told(app)
     press(app, "Follow this path")
     assert "## A lesson" in told(app)
     assert "path" not in address_of(app)
     assert LESSON.id in progress.paths(Learners(), "Me", pages.titles())
     stop = LESSON.stops[0]
-    first = opened("lora", **links.address(stop, links.place(LESSON.id, 0)))
+    first = opened("lora", **links.stop_address(stop, links.place_of(LESSON.id, 0)))
     assert "**Stop 1 of 2**" in told(first)
     assert "![](" not in told(first), "a teacher's words cannot fetch pictures"
     assert plain("![](http://x.test/a.png)") in told(first)
     assert control(first, "select_slider", "Rank r").disabled
 
 
-@pytest.mark.parametrize("text", ["x", "AAAA", sharing.pack(LESSON)[:-6]])
+@pytest.mark.parametrize("text", ["x", "AAAA", sharing.pack_path(LESSON)[:-6]])
 def test_a_damaged_path_is_said(text: str) -> None:
     app = opened("tour", path=text)
     assert ":red[:material/link_off: The path in this link is damaged" in told(app)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab.counting.count import count
+from peft_lab.methods.counting.count import count
 from peft_lab.models.module_tree import GroupCount
 from peft_lab.ui import theme
-from peft_lab.ui.components.treemap import LEAST, VISIBLE, Area, areas, caption, treemap
+from peft_lab.ui.components.charts import LEAST, VISIBLE, Area, areas, caption, treemap
 
 Q = "model.layers.{}.self_attn.q_proj"
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from peft_lab.experiments import all_experiments, of_method
-from peft_lab.experiments.base import Experiment
-from peft_lab.queue import ending
-from peft_lab.runs import store
+from peft_lab.runs import ending, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.studies.experiments import all_experiments, of_method
+from peft_lab.studies.experiments.base import Experiment
 from tests.ui.test_pages import opened, told
 
 pytestmark = pytest.mark.weights
@@ -36,7 +35,7 @@ def ended(spec: RunRequest, score: float) -> Run:
             rows=500,
             seconds=1,
         )
-    ending.end(run, "done", "")
+    ending.end_run(run, "done", "")
     return run
 
 

@@ -12,7 +12,7 @@ import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from peft_lab import ui
-from peft_lab.ui.server import ending, turns
+from peft_lab.ui.server import app, turns
 from tests.ui.late_turn import LAST, PART, WHOLE, drawn_meanwhile, finished, opened, sent, words
 
 
@@ -92,11 +92,11 @@ def test_a_slider_behind_a_click_counts() -> None:
 
 def test_the_server_does_so_while_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     own = turns.STARTS.original()
-    monkeypatch.setattr("peft_lab.ui.server.beginning.begin", lambda first: None)
+    monkeypatch.setattr("peft_lab.ui.server.app.begin_server", lambda first: None)
     monkeypatch.setattr("signal.pthread_sigmask", lambda *_: set())
 
     async def serve() -> None:
-        async with ending.in_order(lambda: None)(None):
+        async with app.ended_in_order(lambda: None)(None):
             assert turns.STARTS.original() is not own
 
     asyncio.run(serve())

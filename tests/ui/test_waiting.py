@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.errors import Unsupported
+from peft_lab.core.errors import Unsupported
 from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, come_back, every, is_open
-from peft_lab.ui.memory import answers
+from peft_lab.ui.memory import controls
 from peft_lab.ui.method import page as method_page
-from peft_lab.ui.method.peak import Expected
+from peft_lab.ui.method.drawing import Expected
 
 
 @pytest.fixture
@@ -129,11 +129,11 @@ def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch
             return True
 
     asked: list[list[Future[Any]]] = []
-    monkeypatch.setattr(answers, "come_back", asked.append)
+    monkeypatch.setattr(controls, "come_back", asked.append)
     there, refused, comes = Future[Any](), Future[Any](), Comes()
     there.set_result("a step")
     refused.set_exception(Unsupported("not here"))
-    found = answers.collect({"a": there, "b": refused, "c": comes})
+    found = controls.collect_answers({"a": there, "b": refused, "c": comes})
     assert asked == [[comes]] and found.waiting == 1 and comes.done()
 
 

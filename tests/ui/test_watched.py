@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from peft_lab.classroom import joining, keys
-from peft_lab.errors import BadInput
-from peft_lab.queue import standing
+from peft_lab.classroom import joining
+from peft_lab.core.errors import BadInput
+from peft_lab.runs import waiting
+from peft_lab.runs.roll import Place
 from peft_lab.runs.view import Status
-from peft_lab.teaching.roll import Place
-from peft_lab.ui.server import guard, metrics, sessions, watched
+from peft_lab.ui.server import guard, metrics, sessions
 from peft_lab.ui.server.door import Door
-from peft_lab.ui.server.watched import Watched
-from tests.classmode.conftest import CODE, empty_class
-from tests.classmode.test_door import _inside, asked
+from peft_lab.ui.server.metrics import Watched
+from tests.classroom.conftest import CODE, empty_class
+from tests.classroom.test_door import _inside, asked
 
 __all__ = ["empty_class"]  # a fixture
 TOKEN = "a-token-of-this-test"
@@ -41,7 +41,7 @@ class _Runtime:
 
 @pytest.fixture(autouse=True)
 def running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(watched.VARIABLE, raising=False)
+    monkeypatch.delenv(metrics.METRICS_VARIABLE, raising=False)
     monkeypatch.setattr(metrics, "get_instance", _Runtime)
     monkeypatch.setattr("peft_lab.ui.server.sessions.get_instance", _Runtime)
 
@@ -61,10 +61,10 @@ def figures(text: str) -> dict[tuple[str, ...], float]:
 
 
 def test_in_a_class_figures_are_for_its_teacher(empty_class: Path) -> None:
-    learner, teacher = joining.join(CODE, "Ada")[1], joining.join(keys.keys().teacher)[1]
+    learner, teacher = joining.join(CODE, "Ada")[1], joining.join(joining.class_keys().teacher)[1]
     for cookie in ("", learner, "1.forged"):
         status, _, text = ask("/metrics", cookie)
-        assert status == 403 and watched.VARIABLE in text and "peft_lab_runs" not in text
+        assert status == 403 and metrics.METRICS_VARIABLE in text and "peft_lab_runs" not in text
     status, headers, text = ask("/metrics", teacher)
     assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "Ada" not in text and learner.split(".")[1] not in text
@@ -72,7 +72,7 @@ def test_in_a_class_figures_are_for_its_teacher(empty_class: Path) -> None:
 
 def test_a_token_lets_a_machine_read_them(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask("/metrics", bearer="")[0] == 403
-    monkeypatch.setenv(watched.VARIABLE, TOKEN)
+    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
     assert ask("/metrics", bearer=TOKEN)[0] == 200
     for wrong in (TOKEN[:-1], f"{TOKEN}x", "x"):
         assert ask("/metrics", bearer=wrong)[0] == 403
@@ -82,12 +82,12 @@ def test_a_single_user_has_them_unless_a_token_is_set(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ask("/metrics")[0] == 200
-    monkeypatch.setenv(watched.VARIABLE, TOKEN)
+    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
     assert ask("/metrics")[0] == 403 and ask("/metrics", bearer=TOKEN)[0] == 200
 
 
 def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(watched.VARIABLE, "short")
+    monkeypatch.setenv(metrics.METRICS_VARIABLE, "short")
     with pytest.raises(BadInput, match="at least 16 characters"):
         Watched(Door(_inside))
     with pytest.raises(BadInput, match="keeps nobody out"):
@@ -95,14 +95,14 @@ def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.
 
 
 def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(watched.VARIABLE, TOKEN)
+    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
     monkeypatch.setattr(
-        standing,
+        waiting,
         "standing",
         lambda: {**{str(one): 0 for one in Status}, "queued": 3, "done": 7, "damaged": 1},
     )
     ada, _ = joining.join(CODE, "Ada")
-    grace, _ = joining.join(keys.keys().teacher, "Grace")
+    grace, _ = joining.join(joining.class_keys().teacher, "Grace")
     monkeypatch.setattr(
         sessions, "places_of_all", lambda: dict.fromkeys((ada.owner, grace.owner), Place("lora", 1.0))
     )
@@ -138,7 +138,7 @@ def test_runs_that_cannot_be_listed_have_no_figure(own_home: Path, monkeypatch: 
     def fails() -> None:
         raise BadInput("gone")
 
-    monkeypatch.setattr(standing, "standing", fails)
+    monkeypatch.setattr(waiting, "standing", fails)
     status, _, text = ask("/metrics")
     assert status == 200 and "peft_lab_runs" not in text and "peft_lab_sessions" in text
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.assets import store as assets
-from peft_lab.classroom import mode
-from peft_lab.counting.count import count
-from peft_lab.errors import BadInput, PeftLabError, RunError, UnknownName
-from peft_lab.workers import failed, inspector
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput, PeftLabError, RunError, UnknownName
+from peft_lab.methods.counting.count import count
+from peft_lab.models.assets import store as assets
+from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Inspector, question_key
 
 
@@ -80,12 +80,12 @@ def test_counting_as_in_this_process(asked: Inspector) -> None:
 
 def test_a_process_of_a_class_answers_nobody_else(asked: Inspector) -> None:
     """Nor does one of nobody's a class."""
-    without, known = asked.ask(mode.on), asked.ask(process_id)
+    without, known = asked.ask(asking.class_is_on), asked.ask(process_id)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(mode.VARIABLE, "blue-whale")
-        within, other = asked.ask(mode.on), asked.ask(process_id)
+        patch.setenv(asking.CLASS_VARIABLE, "blue-whale")
+        within, other = asked.ask(asking.class_is_on), asked.ask(process_id)
         assert asked.ask(process_id) == other
-    assert (without, within, asked.ask(mode.on)) == (False, True, False)
+    assert (without, within, asked.ask(asking.class_is_on)) == (False, True, False)
     assert len({known, other, asked.ask(process_id)}) == 3
 
 
@@ -135,7 +135,7 @@ def test_a_failure_is_told_for_a_while_and_then_asked_anew(
     asked.forget()
     path = tmp_path / "notes"
     for told, begun in ((60.0, 1), (0.0, 2)):
-        monkeypatch.setattr(failed, "TOLD_FOR", told)
+        monkeypatch.setattr(inspector, "TOLD_FOR", told)
         path.unlink(missing_ok=True)
         for _ in range(2):
             with pytest.raises(RunError, match="no memory"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.workers.late import LatePool, NotStarted
+from peft_lab.workers.inspector import LatePool, NotStarted
 
 SOON = 30  # seconds, of a busy machine
 

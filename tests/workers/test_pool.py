@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, RunError
-from peft_lab.workers import failed
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Inspector
 from peft_lab.workers.pool import WAITING, Pool, get_pool
 
@@ -85,7 +85,7 @@ def test_refusals_are_kept_and_losses_are_told_for_a_while(monkeypatch: pytest.M
     with pytest.raises(RunError, match="gone"):
         alone.submit(0, double, 2).result(0)
     assert one.asked == [1, 2], "a page that looks again is told what happened"
-    monkeypatch.setattr(failed, "TOLD_FOR", 0)
+    monkeypatch.setattr(inspector, "TOLD_FOR", 0)
     alone.submit(0, double, 3)
     one.open.set_exception(RunError("gone"))
     assert not alone.submit(0, double, 3).done(), "it may have been mended"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import RunError
+from peft_lab.core.errors import RunError
 from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Inspector
 from peft_lab.workers.pool import Pool

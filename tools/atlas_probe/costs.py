@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft_lab.atlas import costs
-from peft_lab.errors import PeftLabError
+from peft_lab.atlas import rows
+from peft_lab.core.errors import PeftLabError
 
 
 def run(name: str) -> dict[str, Any]:
     """Bytes and seconds, or why there are none."""
     try:
-        found = costs.simulated(name)
+        found = rows.simulated_cost(name)
     except PeftLabError as error:
         return {"why": str(error)}
     return {

@@ -292,7 +292,7 @@ def _raised(error: Exception) -> dict[str, Any]:
 def main() -> None:
     import warnings
 
-    from peft_lab.workers import quiet  # noqa: F401
+    from peft_lab.core import quiet  # noqa: F401
 
     warnings.filterwarnings("ignore")
     rank, port = map(int, sys.argv[1:])

@@ -12,16 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.clinic_made.runs import Ran, loading_console, run, stored
-from tools.clinic_made.setup import (
-    ENCODER,
-    TARGETS,
-    Setup,
-    base_of,
-    collator,
-    config_of,
-    mended,
-    rows_of,
-)  # fmt: skip
+from tools.clinic_made.setup import ENCODER, TARGETS, Setup, base_of, collator, config_of, mended, rows_of
 from tools.clinic_made.spoils import spoil
 
 

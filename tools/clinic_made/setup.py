@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab.clinic.fault import Moment
+from peft_lab.interview.clinic.faults import Moment
 from peft_lab.models import loading
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs.course import seed_everything
-from peft_lab.tasks import get_task
 from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
+from peft_lab.training.tasks import get_task
 
 ENCODER, WRITER = "minilm-l6", "smollm2-135m"
 #: A Llama of two layers, trained for a moment on the same rows: quick enough for hundreds of runs. It reads SmolLM2's
@@ -44,7 +44,7 @@ class Setup:
         planned: updates that the schedule is planned for; ``None``: those that are made. resumed: an adapter that was
             saved before. handed: what is made of the model before it is saved. tokens: added to the tokenizer, each in
             some rows. template: of chats, in which prompts are written. named: the base, in the adapter's config.
-        mend: lines that mend it, by :data:`peft_lab.clinic.fault.MOMENTS`.
+        mend: lines that mend it, by :data:`peft_lab.interview.clinic.faults.MOMENTS`.
     """
 
     model: str = ENCODER

@@ -14,10 +14,10 @@ from typing import Any
 
 from bench.faults.rows import LIMIT, Place, Row
 from bench.faults.watching import QUICK, finished
-from peft_lab import export
-from peft_lab.errors import PeftLabError
-from peft_lab.queue.queue import RunQueue
+from peft_lab import takeaway
+from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import owners, store
+from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.store import Run
 
 TIMES = 48
@@ -117,7 +117,7 @@ def _at_once(place: Place, made: Run, times: int) -> Row:
         run = _copy(made, f"t{number}", chance.choice(STATES))
         uses: list[Callable[[], object]] = [
             partial(store.delete, run.id), store.summaries, run.view, run.record, run.insight, run.arrays,
-            run.trajectory, partial(export.script, run), partial(export.adapter_zip, run),
+            run.trajectory, partial(takeaway.script, run), partial(takeaway.adapter_zip, run),
             partial(queue.stop, run.id), partial(queue.go_on, run.id, anew=True), partial(queue.position, run.id),
             partial(queue.wait, run.id, 0), partial(run.log.emit, "phase", name="x"),
         ]  # fmt: skip

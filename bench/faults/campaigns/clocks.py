@@ -20,17 +20,17 @@ import psutil
 
 from bench.faults.campaigns.flips import NAME, _filled, _uses
 from bench.faults.rows import Place, Row
-from peft_lab.classroom import joining, keys, marks, mode, places
-from peft_lab.classroom import limits as allowed
-from peft_lab.classroom.asking import Asker, acting_for
-from peft_lab.compare import store as comparisons
-from peft_lab.compare.plan import ComparisonRequest, make_plan
-from peft_lab.learners.schedule import Learners
-from peft_lab.queue import ahead, minutes, unended
-from peft_lab.runs import owners, store
+from peft_lab.classroom import joining, places
+from peft_lab.core import asking
+from peft_lab.core import limits as allowed
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.runs import allowance, owners, roll, store
+from peft_lab.runs import waiting as ahead
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.teaching import roll
+from peft_lab.studies.compare import store as comparisons
+from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
 
 TIMES = 60
 BY = (-10 * 365 * 86400.0, -86400.0, -3600.0, -61.0, -3.0, -0.5, 3.0, 3600.0, 86400.0)
@@ -113,7 +113,7 @@ def _look(row: Row, label: str, made: Run, waiting: Run) -> None:
     seen = made.view()
     if (seen.status, waiting.status()) != ("running", "queued"):
         row.loss(f"{label}: they are {seen.status} and {waiting.status()}")
-    if {run.id for _, run in unended.mine()} != {made.id, waiting.id} or unended.mark_lost():
+    if {run.id for _, run in ahead.is_mine()} != {made.id, waiting.id} or ahead.mark_lost():
         row.loss(f"{label}: they are not held any more")
     for each in (*ahead.ahead(waiting.id), *ahead.ahead(made.id)):
         if each.seconds is not None and each.seconds < 0:
@@ -151,25 +151,25 @@ def _roll(who: Asker) -> None:
 def _class(place: Place, times: int, clock: _Clock, spec: RunSpec) -> Row:
     row = Row("the clock is set in a class")
     clock.by = 0.0
-    os.environ[mode.VARIABLE], os.environ[allowed.VARIABLE] = "blue-whale", "minutes=10"
+    os.environ[asking.CLASS_VARIABLE], os.environ[allowed.VARIABLE] = "blue-whale", "minutes=10"
     who = joining.join("blue-whale", "Ada")[0]
-    secret = keys.keys().secret
+    secret = joining.class_keys().secret
     for number in place.in_time(range(times)):
         row.tried += 1
         clock.by = 0.0
         with acting_for(who):
-            cookie = marks.signed(who, secret)
-            minutes.note(601)
+            cookie = joining.signed_mark(who, secret)
+            allowance.note_minutes(601)
             label = _set(clock, number)
             row.guarded(f"{label}: roll", partial(_roll, who))
             back = clock.by < 86_000
-            if (minutes.refusal() is not None) != back:
+            if (allowance.minutes_refusal() is not None) != back:
                 row.other(f"{label}: minutes {'given back' if back else 'still taken'}")
             clock.by += 86_500
-            if minutes.refusal() is not None:
+            if allowance.minutes_refusal() is not None:
                 row.other(f"{label}: minutes are taken for more than a day")
-            if marks.read(cookie, secret) != who:
+            if joining.read_mark(cookie, secret) != who:
                 row.other(f"{label}: the learner is not known any more")
-            (places.mine() / minutes.TAKEN).unlink(missing_ok=True)
+            (places.mine() / allowance.MINUTES_FILE).unlink(missing_ok=True)
     row.notes = "minutes count for a day, and learners stay who they are"
     return row

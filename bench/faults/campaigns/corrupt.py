@@ -12,16 +12,16 @@ from pathlib import Path
 from bench.faults.children import invoke
 from bench.faults.rows import LIMIT, Place, Row
 from bench.faults.watching import QUICK, VICTIM, finished
-from peft_lab import export, serving
-from peft_lab.assets import store as assets
-from peft_lab.compare import plan as plans
-from peft_lab.compare import store as comparisons
-from peft_lab.learners.schedule import Learners
-from peft_lab.queue import unended
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import kept, respond, starters, store
+from peft_lab import takeaway
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import kept, respond, store, waiting
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
-from peft_lab.runs.summary import DAMAGED
+from peft_lab.runs.view import DAMAGED
+from peft_lab.studies import serving
+from peft_lab.studies.compare import plan as plans
+from peft_lab.studies.compare import store as comparisons
 from peft_lab.ui import pages
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +41,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "a flipped byte": lambda data: _flipped(data),
 }
 RUN_FILES = (
-    starters.FILE,
+    store.STARTER_FILE,
     "spec.json",
     "events.jsonl",
     kept.RECORD,
@@ -157,16 +157,18 @@ def _use(row: Row, label: str, made: Run, other: Run) -> None:
             row.loss(f"{label}: damaged without a reason")
 
     row.guarded(f"{label}: list", listed)
-    row.guarded(f"{label}: queue", lambda: (unended.mark_lost(), unended.before(other), unended.unfinished()))
+    row.guarded(
+        f"{label}: queue", lambda: (waiting.mark_lost(), waiting.runs_before(other), waiting.unfinished())
+    )
     row.guarded(f"{label}: runs", lambda: invoke("runs"))
     row.guarded(f"{label}: runs ID", lambda: invoke("runs", made.id))
     row.guarded(f"{label}: view", made.view)
     row.guarded(f"{label}: record", made.record)
-    row.guarded(f"{label}: started by", lambda: starters.started_by(made))
+    row.guarded(f"{label}: started by", lambda: store.started_by(made))
     row.guarded(f"{label}: insight", made.insight)
     row.guarded(f"{label}: arrays", made.arrays)
-    row.guarded(f"{label}: script", lambda: export.script(made))
-    row.guarded(f"{label}: adapter", lambda: export.adapter_zip(made))
+    row.guarded(f"{label}: script", lambda: takeaway.script(made))
+    row.guarded(f"{label}: adapter", lambda: takeaway.adapter_zip(made))
     row.guarded(f"{label}: its page", lambda: _page("lora", tab="look inside", run=made.id))
     if "adapter" in label:
         row.guarded(f"{label}: ask", lambda: respond.ask(made.id, [label]))
@@ -211,7 +213,7 @@ def _owners(made: Run) -> Row:
         row.tried += 1
         path.write_text(f'{{"time": 1.0, "type": "queued", "owner": {form}}}\n')
         row.guarded(f"owner {form}: list", store.summaries)
-        row.guarded(f"owner {form}: queue", lambda: (unended.mark_lost(), unended.unfinished()))
+        row.guarded(f"owner {form}: queue", lambda: (waiting.mark_lost(), waiting.unfinished()))
         row.guarded(f"owner {form}: runs", lambda: invoke("runs"))
         following = row.guarded(f"owner {form}: train", lambda: get_queue().submit(QUICK))
         if isinstance(following, str):

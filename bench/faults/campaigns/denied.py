@@ -17,10 +17,10 @@ from pathlib import Path
 from bench.faults.campaigns.corrupt import _page
 from bench.faults.children import apart, invoke, preload
 from bench.faults.rows import LIMIT, Outcome, Place, Row
-from peft_lab.compare import store as comparisons
-from peft_lab.compare.plan import ComparisonRequest, make_plan
-from peft_lab.learners.schedule import Learners
+from peft_lab.interview.learners.schedule import Learners
 from peft_lab.runs import store
+from peft_lab.studies.compare import store as comparisons
+from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
 from tests.models import homemade
 
 TIMES = 60

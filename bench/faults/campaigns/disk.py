@@ -14,8 +14,8 @@ from bench.faults.disk import Disk, NoDisk, small_disk
 from bench.faults.rows import LIMIT, Place, Row, counted
 from bench.faults.server import Hung, Server
 from bench.faults.watching import PATIENCE, QUICK, VICTIM, Waited, check, ended, reach, tracebacks_of
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 
 TIMES = 4

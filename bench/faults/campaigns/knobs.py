@@ -14,10 +14,9 @@ from typing import Any
 
 from bench.faults.children import preload
 from bench.faults.rows import LIMIT, Outcome, Place, Row
-from peft_lab.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
-from peft_lab.methods.base import MethodSpec
-from peft_lab.methods.knobs import Knob
+from peft_lab.methods.base import Knob, MethodSpec
 from peft_lab.models.catalogue import ModelEntry, catalogue
 
 TIMES = 3000
@@ -118,7 +117,7 @@ def _consistent(
     if entry.kind in spec.learning_rates:
         spec.learning_rate(entry.kind, full)
     if counted and entry.parameters < _ROOM:
-        from peft_lab.counting.count import count
+        from peft_lab.methods.counting.count import count
 
         report = _refused(outcome, lambda: count(entry.name, spec.slug, full))
         if report is not None and report.trainable != report.formula:

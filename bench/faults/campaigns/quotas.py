@@ -11,16 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from bench.faults.rows import Place, Row
-from peft_lab.classroom import joining, mode, places
-from peft_lab.classroom import limits as allowed
-from peft_lab.classroom.asking import Asker, acting_for
-from peft_lab.errors import PeftLabError
-from peft_lab.queue import limits, minutes, unended
-from peft_lab.queue.queue import RunQueue
-from peft_lab.runs import owners, room, store
+from peft_lab.classroom import joining, places
+from peft_lab.core import asking
+from peft_lab.core import limits as allowed
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.core.errors import PeftLabError
+from peft_lab.runs import admission, allowance, owners, store, waiting
+from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.tasks.kept_files import UPLOADS
+from peft_lab.training.tasks.kept_files import UPLOADS
 from peft_lab.ui.components.own_data import stored
 
 TIMES = 40
@@ -38,7 +38,7 @@ class _Waiting(RunQueue):
 def run(place: Place, times: int) -> Iterator[Row]:
     """A row for each limit."""
     place.home("home")
-    os.environ[mode.VARIABLE] = "blue-whale"
+    os.environ[asking.CLASS_VARIABLE] = "blue-whale"
     os.environ[allowed.VARIABLE] = (
         f"runs={RUNS},megabytes={MEGABYTES},upload_megabytes={UPLOAD_MEGABYTES},minutes={MINUTES},steps=500"
     )
@@ -92,7 +92,7 @@ def _end_all(who: Asker) -> None:
         if not each.status().final:
             each.log.emit("stopped")
         store.remove(each)
-    limits._sizes.clear()
+    allowance._folder_sizes.clear()
 
 
 def _runs(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
@@ -102,7 +102,7 @@ def _runs(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
 
 
 def _few(row: Row, number: int, let_in: int) -> None:
-    going = len(unended.mine())
+    going = len(waiting.is_mine())
     if going != RUNS or let_in != RUNS:
         row.other(f"{row.what} {number}: {going} under way, {let_in} let in of {RUNS}")
 
@@ -119,9 +119,9 @@ def _going_on(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
 
 def _bytes(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
     """Room for one run and a half is left: one is let in, whoever asks first."""
-    needed = room.needed_bytes(spec)
+    needed = admission.needed_disk_bytes(spec)
     kept = store.create(replace(spec, seed=number))
-    left = MEGABYTES * limits.MEGABYTE - limits.size(store.root(), fresh=True)
+    left = MEGABYTES * allowance.MEGABYTE - allowance.size_taken(store.root(), fresh=True)
     (kept.folder / "big").write_bytes(bytes(left - needed - needed // 2))
     queue = _Waiting()
     found = _at_once(row, who, [lambda: queue.submit(spec)] * AT_ONCE)
@@ -136,15 +136,15 @@ def _uploads(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
     _at_once(row, who, [lambda each=each: stored(*each) for each in files])  # type: ignore[misc]
     folder = places.mine() / UPLOADS
     taken = sum(path.stat().st_size for path in folder.iterdir())
-    if not 0 < taken <= UPLOAD_MEGABYTES * limits.MEGABYTE:
+    if not 0 < taken <= UPLOAD_MEGABYTES * allowance.MEGABYTE:
         row.other(f"{row.what} {number}: {taken:,} bytes kept")
     for path in folder.iterdir():
         path.unlink()
 
 
 def _turns(row: Row, who: Asker, spec: RunSpec, number: int) -> None:
-    _at_once(row, who, [lambda: minutes.note(2.0)] * AT_ONCE)
+    _at_once(row, who, [lambda: allowance.note_minutes(2.0)] * AT_ONCE)
     wanted: Any = 2.0 * AT_ONCE
-    if abs(minutes.taken() - wanted) > 0.01:
-        row.loss(f"{row.what} {number}: {minutes.taken():.0f} of {wanted:.0f} seconds are noted")
-    (places.mine() / minutes.TAKEN).unlink()
+    if abs(allowance.minutes_taken() - wanted) > 0.01:
+        row.loss(f"{row.what} {number}: {allowance.minutes_taken():.0f} of {wanted:.0f} seconds are noted")
+    (places.mine() / allowance.MINUTES_FILE).unlink()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.faults.rows import Place, Row, counted
 from bench.faults.watching import PATIENCE, QUICK, Waited, check, kill, until
-from peft_lab.queue.queue import get_queue
 from peft_lab.runs import checkpoints, owners, store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from tests.models import homemade
 

@@ -1,6 +1,6 @@
 """Hostile files of a learner: each is taken or refused in one sentence, within limits on time and memory.
 
-They go the way of an upload (``peft_lab.tasks.apart``), so what is measured is what a page does with them.
+They go the way of an upload (``peft_lab.training.tasks.apart``), so what is measured is what a page does with them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from bench.faults.rows import Outcome, Place, Row
 from bench.faults.upload_cases import cases
-from peft_lab.errors import BadInput
-from peft_lab.tasks import apart
+from peft_lab.core.errors import BadInput
+from peft_lab.training.tasks import apart
 
 TIMES = 200
 _LONGEST = 800  # characters of a refusal

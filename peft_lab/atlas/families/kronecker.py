@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
-from peft_lab.models.module_groups import ModuleGroup
+from peft_lab.models.structure import ModuleGroup
 
 
 def _factors(size: int, factor: int = -1) -> tuple[int, int]:

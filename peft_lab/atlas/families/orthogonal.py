@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
-from peft_lab.models.module_groups import ModuleGroup
+from peft_lab.models.structure import ModuleGroup
 
 
 def _small_directions(m: ModuleGroup, c: Settings) -> int:

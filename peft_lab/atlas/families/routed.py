@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual, target_names
-from peft_lab.models.module_groups import ModuleGroup
 from peft_lab.models.shapes import ModelShape
+from peft_lab.models.structure import ModuleGroup
 
 
 def _blocks(shape: ModelShape) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from peft_lab.atlas.base import AtlasType, Paper, Settings, Usual
-from peft_lab.models.module_groups import ModuleGroup
 from peft_lab.models.shapes import ModelShape
+from peft_lab.models.structure import ModuleGroup
 
 
 def _bank_length(shape: ModelShape) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.shared import bottleneck
-from peft_lab.training.sizes import writes_at
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.insight.recorder import Recorder
 from peft_lab.methods.adapters import insight as adapters
-from peft_lab.methods.knobs import Values
+from peft_lab.methods.base import Values
+from peft_lab.methods.recording import parts
+from peft_lab.methods.recording.parts import Kept, Watching, slot_of
+from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory import pictures
-from peft_lab.trajectory.watched import Kept, Watching, slot_of
 
 if TYPE_CHECKING:
     import torch
@@ -152,8 +152,8 @@ class Hourglass(Kept):
 
     def tensors(self) -> dict[str, dict[str, Any]]:
         return {
-            "down": pictures.picture(self._module.down.weight, pictures.THIN, pictures.LONG),
-            "up": pictures.picture(self._module.up.weight, pictures.LONG, pictures.THIN),
+            "down": parts.tensor_picture(self._module.down.weight, parts.THIN, parts.LONG),
+            "up": parts.tensor_picture(self._module.up.weight, parts.LONG, parts.THIN),
         }
 
 

@@ -26,11 +26,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import CLASSIFYING, Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.shared import adapters_places as places
-from peft_lab.methods.shared import bottleneck, own_format, task_heads
-from peft_lab.models import heads
+from peft_lab.methods.base import (
+    CLASSIFYING,
+    Formula,
+    Knob,
+    MethodSpec,
+    Paper,
+    Part,
+    Problem,
+    TaskType,
+    Term,
+    Values,
+)
+from peft_lab.methods.shared import bottleneck, peft_backed
+from peft_lab.models import shapes
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
@@ -47,7 +56,7 @@ KNOBS = (
         "which reads the stream before the feed-forward part's norm.",
         usual="pfeiffer for half the parameters and time",
         paper="two per layer; Pfeiffer et al. 2020 found one enough, He et al. 2021 "
-        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *places.LIBRARY),
+        "preferred it beside the feed-forward part", choices=("houlsby", "pfeiffer", "parallel", *bottleneck.LIBRARY),
     ),
     Knob(
         "bottleneck", "Bottleneck width m", "int", 64,
@@ -73,7 +82,7 @@ KNOBS = (
         "What a parallel adapter's output is multiplied by. The other placements add theirs as it is.",
         usual="4", paper="4 (He et al. 2021, section 4.5 and table 5)", min=0.1, max=16.0,
         stops=(0.5, 1, 2, 4, 8), advanced=True,
-        read_when=("placement", places.SCALED),
+        read_when=("placement", bottleneck.SCALED),
     ),
 )  # fmt: skip
 
@@ -108,9 +117,9 @@ class Adapters(MethodSpec):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         if not self.hosts(shape, values):
-            yield places.none(shape, values["placement"])
+            yield bottleneck.no_places(shape, values["placement"])
             return
-        yield from places.problems(shape, values["placement"])
+        yield from bottleneck.place_problems(shape, values["placement"])
         if values["bottleneck"] >= shape.hidden:
             width = values["bottleneck"]
             message = (
@@ -120,13 +129,13 @@ class Adapters(MethodSpec):
 
     def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
         """The maps whose output is adapted, each with the module whose input an adapter reads besides or instead."""
-        return places.hosts(shape, values["placement"])
+        return bottleneck.host_places(shape, values["placement"])
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         m = values["bottleneck"]
         terms = []
         for host, entrance in self.hosts(shape, values):
-            inputs, outputs = places.inputs(host, entrance), host.out_features
+            inputs, outputs = bottleneck.place_inputs(host, entrance), host.out_features
             expression = (
                 rf"2 \cdot {m} \cdot {inputs} + {inputs} + {m}"
                 if inputs == outputs
@@ -137,9 +146,9 @@ class Adapters(MethodSpec):
         return Formula(r"\sum_{\text{places}} (2\,m\,d + d + m)", tuple(terms), added=total, stored=total)
 
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        parallel = values["placement"] in places.SCALED
+        parallel = values["placement"] in bottleneck.SCALED
         size = {"width": values["bottleneck"], "hidden": shape.hidden, "parallel": int(parallel)}
-        if values["placement"] in places.ON_STREAM:
+        if values["placement"] in bottleneck.ON_STREAM:
             size["stream"] = 1
         return tuple(
             Part("bottleneck", "ffn" if parallel else host.path, values["nonlinearity"], size)
@@ -162,11 +171,11 @@ class Adapters(MethodSpec):
         prefix = _prefix(model, shape)
         hosts = [
             tuple(None if path is None else prefix + path for path in place)
-            for place in places.paths(shape, values["placement"])
+            for place in bottleneck.place_paths(shape, values["placement"])
         ]
         _attach(model, name, {**_settings(values), "task_type": task_type, "hosts": hosts})
         own = {id(parameter) for parameter in bottleneck.parameters_of(model, name).values()}
-        own_format.train_only(model, [n for n, p in model.named_parameters() if id(p) in own], task_type)
+        peft_backed.train_only(model, [n for n, p in model.named_parameters() if id(p) in own], task_type)
         return model
 
     def names(self, model: torch.nn.Module) -> tuple[str, ...]:
@@ -182,12 +191,12 @@ class Adapters(MethodSpec):
             BadInput: a name that is not on the model.
         """
         bottleneck.set_active(model, active)
-        task_heads.set_active(model, active if isinstance(active, str | None) else tuple(active))
+        peft_backed.set_active_head(model, active if isinstance(active, str | None) else tuple(active))
 
     def remove(self, model: torch.nn.Module) -> None:
         """Take all adapters off, which leaves the base as it was."""
         bottleneck.remove(model)
-        task_heads.remove(model)
+        peft_backed.remove_head(model)
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
@@ -197,27 +206,29 @@ class Adapters(MethodSpec):
         """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] in CLASSIFYING:
-            own = {key: p.detach() for key, p in model.named_parameters() if heads.in_head(key)}
-            kept = task_heads.state_of(model, name)
+            own = {key: p.detach() for key, p in model.named_parameters() if shapes.in_head(key)}
+            kept = peft_backed.head_state(model, name)
             found |= kept or {
-                key: tensor for key, tensor in own.items() if f".{task_heads.CHILD}." not in key
+                key: tensor for key, tensor in own.items() if f".{peft_backed.HEAD_CHILD}." not in key
             }
         return found
 
     def save(self, model: torch.nn.Module, directory: Path, name: str = "default") -> None:
-        own_format.write(directory, {"peft_type": PEFT_TYPE, **_notes(model)[name]}, self.state(model, name))
+        peft_backed.write_own_format(
+            directory, {"peft_type": PEFT_TYPE, **_notes(model)[name]}, self.state(model, name)
+        )
 
     def load(self, model: torch.nn.Module, directory: Path, name: str = "default") -> torch.nn.Module:
         """Put a saved adapter on a base, beside those that are there, with its head, and make it the active one."""
-        config = own_format.read_config(directory, PEFT_TYPE)
+        config = peft_backed.read_config(directory, PEFT_TYPE)
         config.pop("peft_type")
         _attach(model, name, config)
-        state = own_format.read_state(directory)
-        head = {key: state.pop(key) for key in list(state) if heads.in_head(key)}
+        state = peft_backed.read_state(directory)
+        head = {key: state.pop(key) for key in list(state) if shapes.in_head(key)}
         own = bottleneck.parameters_of(model, name)
-        own_format.copy_into(own, state)
+        peft_backed.copy_into(own, state)
         if head:
-            task_heads.add(model, name, head)
+            peft_backed.add_head(model, name, head)
         self.set_active(model, name)
         model.requires_grad_(False)
         model.eval()
@@ -236,8 +247,8 @@ def _attach(model: Any, name: str, config: dict[str, Any]) -> None:
         width=config["bottleneck"],
         nonlinearity=config["nonlinearity"],
         std=config["init_std"],
-        scale=config["scale"] if config["placement"] in places.SCALED else 1.0,
-        summed=config["placement"] in places.SUMMED,
+        scale=config["scale"] if config["placement"] in bottleneck.SCALED else 1.0,
+        summed=config["placement"] in bottleneck.SUMMED,
     )
     _notes(model)[name] = config
 

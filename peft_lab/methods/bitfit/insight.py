@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The biases that are trained, those of a task head left out, by their path in the model."""
-    from peft_lab.models.heads import in_head
+    from peft_lab.models.shapes import in_head
 
     return {
         name: parameter

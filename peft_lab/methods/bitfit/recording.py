@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.insight.recorder import Recorder
+from peft_lab.methods.base import Values
 from peft_lab.methods.bitfit import insight as bitfit
-from peft_lab.methods.knobs import Values
+from peft_lab.methods.recording.parts import Kept, Watching, row, slot_of
+from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory.watched import Kept, Watching, row, slot_of
 
 if TYPE_CHECKING:
     import torch

@@ -24,10 +24,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.shared import own_format
-from peft_lab.methods.shared.dropout import without_dropout
+from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term, Values
+from peft_lab.methods.shared import peft_backed
+from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
 
 if TYPE_CHECKING:
@@ -125,18 +124,18 @@ class BitFit(MethodSpec):
             # A classifier holds the bare model under one more name, such as "bert.".
             names = [n for n, _ in model.named_parameters() if n in wanted or n.partition(".")[2] in wanted]
         without_dropout(model)
-        own_format.train_only(model, names, task_type)
+        peft_backed.train_only(model, names, task_type)
         return model
 
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return own_format.trained_state(model)
+        return peft_backed.trained_state(model)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
-        own_format.write(directory, {"peft_type": PEFT_TYPE}, self.state(model))
+        peft_backed.write_own_format(directory, {"peft_type": PEFT_TYPE}, self.state(model))
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        own_format.read_config(directory, PEFT_TYPE)
-        own_format.restore(model, own_format.read_state(directory))
+        peft_backed.read_config(directory, PEFT_TYPE)
+        peft_backed.restore_adapter(model, peft_backed.read_state(directory))
         return model
 
 

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term
-from peft_lab.methods.knobs import Values
-from peft_lab.methods.shared import own_format
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term, Values
+from peft_lab.methods.shared import peft_backed
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 if TYPE_CHECKING:
@@ -67,18 +66,18 @@ class FullFineTuning(MethodSpec):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
-        own_format.train_only(model, [name for name, _ in model.named_parameters()], task_type)
+        peft_backed.train_only(model, [name for name, _ in model.named_parameters()], task_type)
         return model
 
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return own_format.trained_state(model)
+        return peft_backed.trained_state(model)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
-        own_format.write(directory, {"peft_type": PEFT_TYPE}, self.state(model))
+        peft_backed.write_own_format(directory, {"peft_type": PEFT_TYPE}, self.state(model))
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        own_format.read_config(directory, PEFT_TYPE)
-        own_format.restore(model, own_format.read_state(directory))
+        peft_backed.read_config(directory, PEFT_TYPE)
+        peft_backed.restore_adapter(model, peft_backed.read_state(directory))
         return model
 
 

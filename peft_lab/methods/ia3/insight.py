@@ -27,7 +27,7 @@ def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
 
     Each has one dimension, of the features that it multiplies.
     """
-    from peft_lab.counting.count import clean_path
+    from peft_lab.methods.counting.count import clean_path
 
     for name, module in model.named_modules():
         if ADAPTER in getattr(module, "ia3_l", {}):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.insight.recorder import Recorder
+from peft_lab.methods.base import Values
 from peft_lab.methods.ia3 import insight as ia3
-from peft_lab.methods.knobs import Values
+from peft_lab.methods.recording.parts import Watched, Watching, row, slot_of
+from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.models import quantise
 from peft_lab.models.module_tree import clean_path
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory.watched import Watched, Watching, row, slot_of
 
 if TYPE_CHECKING:
     import torch

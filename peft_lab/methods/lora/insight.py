@@ -21,7 +21,7 @@ ADAPTER = "default"
 def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """Every adapted linear map with its path in the bare model. A stack of experts is none: it has as many corrections
     as experts, in one A and one B."""
-    from peft_lab.counting.count import clean_path
+    from peft_lab.methods.counting.count import clean_path
 
     for name, module in model.named_modules():
         if ADAPTER in getattr(module, "lora_A", {}) and not hasattr(module, "parameter_name"):

@@ -22,14 +22,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.errors import BadInput
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.shared import experts, ranks
-from peft_lab.methods.shared.experts import Target
-from peft_lab.methods.shared.peft_backed import PeftMethod
-from peft_lab.methods.shared.tables import lora_targets
-from peft_lab.methods.shared.targets import default_problems, default_targets, for_peft, stored_transposed
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term, Values
+from peft_lab.methods.shared import targets as experts
+from peft_lab.methods.shared.peft_backed import PeftMethod, lora_targets
+from peft_lab.methods.shared.targets import (
+    Target,
+    default_problems,
+    default_targets,
+    for_peft,
+    stored_transposed,
+)
 from peft_lab.models.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
@@ -144,10 +147,10 @@ class Lora(PeftMethod):
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
         values = {**self.lacking, **values}
-        yield from experts.problems(shape, values)
+        yield from experts.expert_problems(shape, values)
         yield from default_problems(shape, values["target_modules"], default_targets(shape), lora_targets())
         targets = _targets(shape, values)
-        yield from ranks.problems(shape, [target.group for target in targets], values["rank_pattern"])
+        yield from experts.rank_problems(shape, [target.group for target in targets], values["rank_pattern"])
         sized = [
             (target.group, max(_found(target, values)))
             for target in targets
@@ -166,7 +169,7 @@ class Lora(PeftMethod):
     def formula(self, shape: ModelShape, values: Values) -> Formula:
         values = {**self.lacking, **values}
         dora, ruled = values["use_dora"], bool(values["rank_pattern"].strip())
-        targets = experts.checked(shape, values)
+        targets = experts.checked_experts(shape, values)
         terms = [
             _term(target.group, rank, count, dora)
             for target in targets
@@ -226,12 +229,12 @@ class Lora(PeftMethod):
             init_lora_weights=True if start == "default" else start,
             bias=values["bias"],
             fan_in_fan_out=stored_transposed(groups),
-            rank_pattern=ranks.for_peft(groups, values["rank_pattern"]),
+            rank_pattern=experts.rank_pattern(groups, values["rank_pattern"]),
         )
 
 
 def _targets(shape: ModelShape, values: Values) -> tuple[Target, ...]:
-    return experts.targets(shape, values["target_modules"], values["target_parameters"])
+    return experts.expert_targets(shape, values["target_modules"], values["target_parameters"])
 
 
 def _term(group: ModuleGroup, rank: int, count: int, dora: bool) -> Term:
@@ -271,7 +274,7 @@ def _found(target: Target, values: Values) -> Mapping[int, int]:
     """How many modules of a group have which rank. A pattern that cannot be read counts as none: it is drawn too."""
     rank = values["r"] * target.factor
     try:
-        return ranks.ranks(target.group, rank, values["rank_pattern"])
+        return experts.rank_values(target.group, rank, values["rank_pattern"])
     except BadInput:
         return {rank: target.group.count}
 

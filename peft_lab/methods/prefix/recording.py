@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peft_lab.insight.deep_prompts import DeepRecorder
-from peft_lab.insight.watching import deep_prompts as watched
+from peft_lab.methods.recording.attention import DeepRecorder
+from peft_lab.methods.recording.watching import deep_prompts as watched
 
 __all__ = ["RunRecorder", "watched"]
 

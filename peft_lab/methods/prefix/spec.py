@@ -17,11 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
-from peft_lab.methods.shared.dropout import without_dropout
-from peft_lab.methods.shared.peft_backed import on_meta, wrap
-from peft_lab.methods.shared.prompts import (
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term, Values
+from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
+from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,
     START_TEXTS,
     VirtualTokenMethod,

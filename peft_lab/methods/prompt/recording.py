@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peft_lab.insight.soft_tokens import SoftTokenRecorder
-from peft_lab.insight.watching import soft_tokens as watched
+from peft_lab.methods.recording.soft_tokens import SoftTokenRecorder
+from peft_lab.methods.recording.watching import soft_tokens as watched
 
 __all__ = ["RunRecorder", "watched"]
 

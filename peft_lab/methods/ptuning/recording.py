@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peft_lab.insight.deep_prompts import DeepRecorder
-from peft_lab.insight.recorder import Recorder
-from peft_lab.insight.soft_tokens import SoftTokenRecorder
-from peft_lab.insight.watching import deep_prompts, soft_tokens
-from peft_lab.methods.knobs import Values
+from peft_lab.methods.base import Values
 from peft_lab.methods.ptuning.spec import is_deep
+from peft_lab.methods.recording.attention import DeepRecorder
+from peft_lab.methods.recording.parts import Watching
+from peft_lab.methods.recording.recorder import Recorder
+from peft_lab.methods.recording.soft_tokens import SoftTokenRecorder
+from peft_lab.methods.recording.watching import deep_prompts, soft_tokens
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory.watched import Watching
 
 if TYPE_CHECKING:
     import torch

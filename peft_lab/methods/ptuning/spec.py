@@ -14,7 +14,7 @@ encoder's; stored: n d. The paper puts its prompts anywhere in a template; PEFT 
 
 Version 2 (Liu et al. 2021, arXiv 2110.07602, section 3.2) has no encoder and trains keys and values in front of every
 layer's: on decoders that is PEFT's Prefix Tuning without its projection, on encoders
-:mod:`peft_lab.methods.shared.deep`.
+:mod:`peft_lab.methods.shared.virtual_tokens`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term
-from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term, Values
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
-from peft_lab.methods.shared import deep, own_format
-from peft_lab.methods.shared.dropout import without_dropout
-from peft_lab.methods.shared.peft_backed import on_meta
-from peft_lab.methods.shared.prompt_start import start_as_words
-from peft_lab.methods.shared.prompts import (
+from peft_lab.methods.shared import peft_backed, virtual_tokens
+from peft_lab.methods.shared.peft_backed import on_meta, without_dropout
+from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,
     START_TEXTS,
     InputPromptMethod,
     rows,
+    start_as_words,
     text_ids,
     text_knobs,
     text_problems,
@@ -135,11 +133,11 @@ class PTuning(InputPromptMethod):
             yield from self._check_start(shape, values)
         elif shape.kind != "encoder":
             yield from PREFIX.check(shape, _as_prefix(shape, values))
-        elif not deep.fits(shape):
+        elif not virtual_tokens.fits(shape):
             yield Problem(
                 "version",
-                f"Deep prompts go into attention modules called '{deep.ATTENTION}', as BERT, RoBERTa and ELECTRA "
-                f"have them; {shape.title} has none. Version v1 works.",
+                f"Deep prompts go into attention modules called '{virtual_tokens.ATTENTION}', as BERT, RoBERTa "
+                f"and ELECTRA have them; {shape.title} has none. Version v1 works.",
             )
         else:
             yield from text_problems(values, "init_weights")
@@ -221,26 +219,26 @@ class PTuning(InputPromptMethod):
         if on_meta(model):
             start = "zero"  # only the shapes are asked for, and those are the same for every start
         ids = text_ids(model, values["init_text"], tokens) if start == "text" else []
-        own_format.train_only(model, deep.add_prompts(model, tokens, start, ids), task_type)
+        peft_backed.train_only(model, virtual_tokens.add_prompts(model, tokens, start, ids), task_type)
         return model
 
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return super().state(model) if hasattr(model, "peft_config") else own_format.trained_state(model)
+        return super().state(model) if hasattr(model, "peft_config") else peft_backed.trained_state(model)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         if hasattr(model, "peft_config"):
             super().save(model, directory)
             return
         state = self.state(model)
-        tokens = next(tensor.shape[1] for name, tensor in state.items() if deep.CHILD in name)
-        own_format.write(directory, {"peft_type": DEEP_TYPE, "num_virtual_tokens": tokens}, state)
+        tokens = next(tensor.shape[1] for name, tensor in state.items() if virtual_tokens.CHILD in name)
+        peft_backed.write_own_format(directory, {"peft_type": DEEP_TYPE, "num_virtual_tokens": tokens}, state)
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        config = own_format.read_any_config(directory)
+        config = peft_backed.read_any_config(directory)
         if config.get("peft_type") != DEEP_TYPE:
             return super().load(model, directory)
-        deep.add_prompts(model, config["num_virtual_tokens"], "zero")
-        own_format.restore(model, own_format.read_state(directory))
+        virtual_tokens.add_prompts(model, config["num_virtual_tokens"], "zero")
+        peft_backed.restore_adapter(model, peft_backed.read_state(directory))
         return model
 
 
@@ -258,9 +256,9 @@ def _as_prefix(shape: ModelShape, values: Values) -> dict[str, Any]:
 def _deep_formula(shape: ModelShape, values: Values) -> Formula:
     if shape.kind != "encoder":
         return PREFIX.formula(shape, _as_prefix(shape, values))
-    n, keys = values["num_virtual_tokens"], deep.attention(shape)
+    n, keys = values["num_virtual_tokens"], virtual_tokens.attention(shape)
     d = keys.out_features
-    path = f"{keys.path.rpartition('.')[0]}.{deep.CHILD}"
+    path = f"{keys.path.rpartition('.')[0]}.{virtual_tokens.CHILD}"
     terms = tuple(Term(f"{path}.{name}", rf"{n} \cdot {d}", n * d, keys.count) for name in ("key", "value"))
     total = sum(term.total for term in terms)
     return Formula(r"n \cdot 2 L\, d_{kv}", terms, added=total, stored=total)

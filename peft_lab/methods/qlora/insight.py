@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.lora import insight as lora
 from peft_lab.models import quantise
-from peft_lab.training.sizes import writes_at
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.methods.lora import recording as lora_run
-from peft_lab.methods.lora.watching import watched
+from peft_lab.methods.lora.recording import watched
 from peft_lab.methods.qlora import insight as qlora
 
 if TYPE_CHECKING:
     import torch
-
 
 __all__ = ["RunRecorder", "watched"]
 

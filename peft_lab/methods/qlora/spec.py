@@ -26,10 +26,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Paper, Part, Problem, TaskType
-from peft_lab.methods.knobs import Knob, Values
+from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType, Values
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
-from peft_lab.methods.shared import experts
+from peft_lab.methods.shared import targets
 from peft_lab.methods.shared.targets import ALL_LINEAR
 from peft_lab.models import quantise
 from peft_lab.models.quantise import Quantization
@@ -123,7 +122,7 @@ class QLora(Lora):
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """All linear maps; by name where one of them is a router that cannot be adapted."""
         own = {knob.name: knob.default for knob in self.knobs}
-        routers = {shape.target_name(group) for group in experts.unfit_maps(shape)}
+        routers = {shape.target_name(group) for group in targets.unfit_maps(shape)}
         if routers:
             own["target_modules"] = tuple(name for name in shape.target_names if name not in routers)
         return own
@@ -193,7 +192,7 @@ def _whole(shape: ModelShape) -> Iterable[Problem]:
         yield Problem(
             "load_in_8bit",
             f"The base shrinks little: bitsandbytes rounds linear maps, and the experts of {shape.title}, "
-            f"{experts.share(shape)} of its parameters, are stacked in bare parameters that stay as they are.",
+            f"{targets.expert_share(shape)} of its parameters, are stacked in bare parameters that stay as they are.",
             "warning",
         )
     elif not any(group.layers for group in quantise.quantised(shape)):

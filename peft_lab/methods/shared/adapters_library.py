@@ -10,19 +10,28 @@ Its weights stand beside the module that they adapt, and ours under it:
     llama     model.layers.0.output_adapters.adapters.NAME.adapter_up   model.layers.0.mlp.down_proj.bottleneck.up
     t5        encoder.block.0.layer.1.adapters.NAME.adapter_up          ...layer.1.DenseReluDense.wo.bottleneck.up
 
-This module reads no tensors: :mod:`peft_lab.methods.shared.adapters_files` does.
+This module reads no tensors: :mod:`peft_lab.methods.shared.adapters_library` does.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import BadInput
-from peft_lab.methods.knobs import Values
-from peft_lab.methods.shared import adapters_places as places
-from peft_lab.methods.shared import bottleneck
+from peft_lab.core import asking, disk, units
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.base import CLASSIFYING, TaskType, Values
+from peft_lab.methods.shared import bottleneck, peft_backed
+from peft_lab.models import shapes
+from peft_lab.models.catalogue import misshapen
 from peft_lab.models.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = "adapters.1.3.0"
 FIELD = "adapter"
@@ -96,7 +105,7 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
     scaling = config.get("scaling", 1.0)
     if isinstance(scaling, bool) or not isinstance(scaling, int | float):
         raise _unbuilt("one that learns its scale")
-    if placement in places.SCALED:
+    if placement in bottleneck.SCALED:
         values["scale"] = float(scaling)
     elif scaling != 1.0:
         raise _unbuilt(f"{placement} with its output multiplied by {scaling:g}")
@@ -113,7 +122,7 @@ def _refuse_others(config: Mapping[str, Any]) -> None:
 
 
 def _unbuilt(what: str) -> BadInput:
-    known = ", ".join(places.LIBRARY)
+    known = ", ".join(bottleneck.LIBRARY)
     return BadInput(
         f"This folder of the adapters library holds {what}; opened are {known} as they are.", FIELD
     )
@@ -156,9 +165,9 @@ def _nonlinearity(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 def same_in_library(shape: ModelShape, placement: str) -> str | None:
     """The library's placement that computes the same on this model; ``None`` where it has none."""
-    if not places.hosts(shape, "seq_bn"):
+    if not bottleneck.host_places(shape, "seq_bn"):
         return None
-    if placement in places.LIBRARY:
+    if placement in bottleneck.LIBRARY:
         return placement
     after = shape.model_type in ("bert", "roberta", "xlm-roberta")
     same = {"houlsby": shape.kind != "seq2seq", "parallel": after}
@@ -182,8 +191,8 @@ def content_of(
         raise BadInput(
             f"The adapters library has no placement that is {values['placement']} on {shape.title}; "
             + (
-                f"train with {', '.join(places.LIBRARY)}."
-                if places.hosts(shape, "seq_bn")
+                f"train with {', '.join(bottleneck.LIBRARY)}."
+                if bottleneck.host_places(shape, "seq_bn")
                 else "none is known there."
             ),
             "placement",
@@ -245,3 +254,241 @@ def bare(name: str) -> str:
     """
     prefix = next((each for each in PREFIXES if name.startswith(each)), "")
     return name.removeprefix(prefix)
+
+
+# ----------------------------------------
+# A saved adapter as a folder that the adapters library loads, and its folders put on a model.
+#
+# Weights are written twice, as ``load_adapter(folder)`` reads one file and ``load_adapter(folder,
+# use_safetensors=True)``
+# the other. Read are safetensors; a ``.bin`` only where there are none, with torch's reader of nothing but tensors,
+# and
+# in a class not at all.
+
+
+CONFIG, HEAD_CONFIG = peft_backed.CONFIG_FILE, "head_config.json"
+WEIGHTS, HEAD = (
+    ("adapter.safetensors", "pytorch_adapter.bin"),
+    ("model_head.safetensors", "pytorch_model_head.bin"),
+)
+FILES = (CONFIG, HEAD_CONFIG, *WEIGHTS, *HEAD)
+#: Of one file: adapters of the models here have some megabytes.
+MAX_BYTES = 500_000_000
+NAME = "default"
+
+
+def read_content(place: Path) -> dict[str, Any]:
+    """The content of the config in a folder, or a zip of one.
+
+    Raises BadInput: there is none, or it is none of the adapters library's.
+    """
+    content = _bytes(place, CONFIG)
+    if content is None:
+        raise BadInput(f"There is no {CONFIG} in {place.name}.", FIELD)
+    try:
+        found: Any = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"The {CONFIG} in {place.name} is not valid JSON.", FIELD) from error
+    if not is_library(found):
+        raise BadInput(f"The {CONFIG} in {place.name} is no config of the adapters library.", FIELD)
+    return dict(found)
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """A folder's files as one zip, equal files as equal bytes; others than the library's are left out."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name in FILES:
+            if name in files:
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
+    return made.getvalue()
+
+
+def packed(place: Path) -> bytes:
+    """:func:`pack` of what lies in a folder, or in a zip of one. Raises BadInput where it cannot be read."""
+    found = {name: _bytes(place, name) for name in FILES}
+    return pack({name: content for name, content in found.items() if content is not None})
+
+
+def held_files(place: Path) -> frozenset[str]:
+    """Which of the library's files a folder holds, or a zip of one. Raises BadInput where it cannot be read."""
+    return frozenset(name for name in FILES if _bytes(place, name) is not None)
+
+
+def _bytes(place: Path, name: str) -> bytes | None:
+    """A file of the folder or zip; ``None`` where there is none of that name. Raises BadInput."""
+    try:
+        if place.is_dir():
+            path = place / name
+            if not path.is_file():
+                return None
+            _require_small(name, path.stat().st_size)
+            return path.read_bytes()
+        with disk.opened(place) as file, disk.unzipping(), zipfile.ZipFile(file) as archive:
+            if name not in archive.namelist():
+                return None
+            entry = archive.getinfo(name)
+            _require_small(name, entry.file_size)
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise BadInput(
+                    f"{name} in {place.name} is packed by another method than deflate: pack the folder as a plain "
+                    "zip, or name the folder.",
+                    FIELD,
+                )
+            return archive.read(entry)
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{name} in {place.name} cannot be read: {reason}.", FIELD) from error
+
+
+def _require_small(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        said, most = units.unlike(size, MAX_BYTES)
+        raise BadInput(f"{name} has {said}; at most {most} are taken.", FIELD)
+
+
+def put_adapter(model: torch.nn.Module, shape: ModelShape, folder: Path, task_type: TaskType) -> None:
+    """Copy the tensors of a folder into the adapter that is on a model, and into its head where it classifies.
+
+    The adapter was applied with the values that :func:`library.values_of` reads off the same folder.
+
+    Raises:
+        BadInput: a folder of something else, tensors that are missing or too many, a head that belongs elsewhere.
+    """
+    content = read_content(folder)
+    own = bottleneck.parameters_of(model, NAME)
+    hosts = [path.rpartition(f".{bottleneck.CHILD}.")[0] for path in own]
+    wanted = names(shape, dict.fromkeys(hosts), str(content.get("name")))
+    state = {bare(key): tensor for key, tensor in _read(folder, WEIGHTS).items()}
+    expected = {bare(theirs): ours for ours, theirs in wanted.items()}
+    if odd := sorted(state.keys() ^ expected.keys()):
+        what = "lacks" if odd[0] in expected else "also holds"
+        raise BadInput(f"The weights of this folder are not whole: it {what} '{odd[0]}'.", FIELD)
+    peft_backed.require_same({theirs: own[ours] for theirs, ours in expected.items()}, state)
+    peft_backed.copy_into(own, {ours: state[theirs] for theirs, ours in expected.items()})
+    _put_head(model, folder, task_type)
+
+
+def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None:
+    import torch
+
+    if all(_bytes(folder, name) is None for name in HEAD):
+        if task_type in CLASSIFYING:
+            raise BadInput(
+                "This folder holds no classification head (model_head.safetensors), so it cannot classify: save it "
+                "with_head=True.",
+                FIELD,
+            )
+        return
+    state, parameters = _read(folder, HEAD), dict(model.named_parameters())
+    if any(key.startswith("heads.") for key in state):
+        raise BadInput(
+            "The head of this folder is one of AutoAdapterModel's; opened are those of transformers' own classes "
+            "(AutoModelForSequenceClassification with adapters.init).",
+            FIELD,
+        )
+    if task_type in CLASSIFYING:
+        own = {key: value for key, value in parameters.items() if shapes.in_head(key)}
+        if odd := sorted(state.keys() ^ own.keys()):
+            raise BadInput(f"The head of this folder is of another model: '{odd[0]}'.", FIELD)
+        peft_backed.copy_into(own, state)
+        return
+    for key, tensor in state.items():
+        known = parameters.get(key)
+        if known is not None and known.shape != tensor.shape:
+            raise misshapen("This folder", key, tensor.shape, known.shape, FIELD)
+        if known is not None and not torch.equal(known, tensor.to(known.dtype)):
+            raise BadInput(
+                f"This folder holds an output head of its own: '{key}' is not the base's. It is not exchanged here.",
+                FIELD,
+            )
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The labels of a folder's head in their order; empty where it names none."""
+    try:
+        content = json.loads((_bytes(folder, HEAD_CONFIG) or b"{}").decode("utf-8-sig"))
+        numbers = content.get("label2id") or {}
+        return tuple(sorted(numbers, key=lambda label: int(numbers[label])))
+    except (ValueError, AttributeError, TypeError):
+        return ()
+
+
+def _read(folder: Path, files: tuple[str, str]) -> dict[str, torch.Tensor]:
+    import torch
+    from safetensors.torch import load
+
+    safe, pickled = files
+    name, content = safe, _bytes(folder, safe)
+    try:
+        if content is not None:
+            return load(content)
+        name, content = pickled, _bytes(folder, pickled)
+        if content is None:
+            raise BadInput(f"There is neither {safe} nor {pickled} in {folder.name}.", FIELD)
+        if asking.class_is_on():
+            raise BadInput(f"In a class {safe} is read alone: save with use_safetensors=True.", FIELD)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a damaged file makes the two readers raise
+        raise BadInput(f"{name} cannot be read: {str(error).splitlines()[0][:200]}", FIELD) from error
+    if not isinstance(state, Mapping) or not all(isinstance(each, torch.Tensor) for each in state.values()):
+        raise BadInput(f"{name} does not hold tensors by name.", FIELD)
+    return dict(state)
+
+
+def write_files(
+    folder: Path, saved: Path, shape: ModelShape, values: Mapping[str, Any], name: str, model_name: str,
+    labels: tuple[str, ...] = (),
+) -> None:  # fmt: skip
+    """Write the folder of the library for an adapter that was saved here.
+
+    Args:
+        folder: made where it is not there. saved: the adapter's folder. name: of the adapter, without a dot.
+        labels: of a classifier, in their order.
+
+    Raises:
+        BadInput: a placement that the library has not got on this model.
+    """
+    config, state = peft_backed.read_any_config(saved), peft_backed.read_state(saved)
+    hosts = [place[0] for place in config["hosts"]]
+    wanted = names(shape, hosts, name)
+    model_class = _class_of(shape, bool(labels))
+    content = content_of(shape, values, name, model_class, model_name)
+    folder.mkdir(parents=True, exist_ok=True)
+    _json(folder / CONFIG, content)
+    _tensors(folder, WEIGHTS, {theirs: state[ours] for ours, theirs in wanted.items()})
+    if labels:
+        numbered = {label: number for number, label in enumerate(labels)}
+        said = about(shape, model_class, model_name)
+        _json(
+            folder / HEAD_CONFIG,
+            {"config": None, **said, "label2id": numbered, "name": None, "num_labels": len(labels)},
+        )
+        _tensors(folder, HEAD, {key: tensor for key, tensor in state.items() if shapes.in_head(key)})
+
+
+def _class_of(shape: ModelShape, classifies: bool) -> str:
+    """Which class of transformers the library has to be given."""
+    from transformers.models.auto import modeling_auto as auto
+
+    tables: Mapping[str, Any] = {
+        "encoder": auto.MODEL_MAPPING_NAMES, "causal-lm": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "seq2seq": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    }  # fmt: skip
+    table = auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES if classifies else tables[shape.kind]
+    return str(table[shape.model_type])
+
+
+def _json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True), "utf-8")
+
+
+def _tensors(folder: Path, files: tuple[str, str], state: Mapping[str, torch.Tensor]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    safe, pickled = (folder / name for name in files)
+    save_file(dict(state), str(safe))
+    torch.save(dict(state), pickled)

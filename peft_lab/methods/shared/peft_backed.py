@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import copy
+import json
+import threading
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from functools import cache
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.errors import Unsupported
-from peft_lab.methods.base import MethodSpec, TaskType
-from peft_lab.methods.knobs import Values
-from peft_lab.models.heads import HEADS
+from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
+from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType, Values
+from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
 from peft_lab.models.loading import no_pickles
-from peft_lab.models.refusals import REFUSALS, fitting_shapes, reason
-from peft_lab.models.shapes import ModelShape
-from peft_lab.models.shapes_only import shapes_only
+from peft_lab.models.meta import shapes_only
+from peft_lab.models.shapes import HEADS, ModelShape, in_head
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +42,7 @@ class PeftMethod(MethodSpec):
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
-        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/export.
+        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/takeaway.
         (directory / "README.md").unlink(missing_ok=True)
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
@@ -91,3 +96,296 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
 def on_meta(model: torch.nn.Module) -> bool:
     """Whether a model has shapes only and no values."""
     return next(model.parameters()).is_meta
+
+
+# ----------------------------------------
+# Saving and loading for the methods that PEFT does not have: the same two files, with a ``peft_type`` of our own.
+#
+# The names of the tensors to save are noted on the model when the method is applied, so that a saved adapter holds
+# what
+# was trained (task head included) whatever happens to ``requires_grad`` later.
+
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_NOTE = "_peft_lab_trained"
+
+
+def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType) -> None:
+    """Freeze all but ``names`` (and the head of a classifier), and note them for :func:`trained_state`."""
+    wanted = set(names)
+    for name, parameter in model.named_parameters():
+        head = task_type in CLASSIFYING and in_head(name)
+        parameter.requires_grad_(name in wanted or head)
+        if head:
+            wanted.add(name)
+    setattr(model, _NOTE, tuple(name for name, _ in model.named_parameters() if name in wanted))
+    allow_checkpointing(model)
+
+
+def allow_checkpointing(model: Any) -> None:
+    """With frozen embeddings no activation would require a gradient and reentrant checkpointing would return none."""
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        model.enable_input_require_grads()
+
+
+def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The noted parameters by name, detached. Each in the shape that it has in the model."""
+    noted = set(getattr(model, _NOTE))
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if name in noted}
+
+
+def write_own_format(directory: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Writes config and weights into a folder, which is made; each tensor in the shape that it has."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    tensors = {name: tensor.contiguous().clone().cpu() for name, tensor in state.items()}
+    save_file(tensors, str(directory / WEIGHTS_FILE), metadata={"format": "pt"})
+
+
+def read_config(directory: Path, peft_type: str) -> dict[str, Any]:
+    """Raises :class:`BadInput` when the folder holds no adapter of this type."""
+    config = read_any_config(directory)
+    if config.get("peft_type") != peft_type:
+        raise BadInput(f"This adapter is of type {config.get('peft_type')}, not {peft_type}.", "adapter")
+    return config
+
+
+def read_any_config(directory: Path) -> dict[str, Any]:
+    """The config of an adapter of any type. Raises :class:`BadInput` when there is none."""
+    path = directory / CONFIG_FILE
+    if not path.is_file():
+        raise BadInput(f"There is no {CONFIG_FILE} in {directory.name}.", "adapter")
+    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return config
+
+
+def read_state(directory: Path) -> dict[str, torch.Tensor]:
+    """The saved tensors by name, each in the shape that it was saved in."""
+    from safetensors.torch import load_file
+
+    return load_file(str(directory / WEIGHTS_FILE))
+
+
+def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the parameters of the same names.
+
+    Raises:
+        BadInput: a name or a shape that is not there.
+    """
+    import torch
+
+    require_same(own, state)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
+def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    """Raises :class:`BadInput` for a tensor of ``state`` that ``own`` has not got in the same shape."""
+    for name, tensor in state.items():
+        if name not in own:
+            raise BadInput(f"The adapter holds '{name}', which this model does not have.", "adapter")
+        if own[name].shape != tensor.shape:
+            raise misshapen("The adapter", name, tensor.shape, own[name].shape)
+
+
+def restore_adapter(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a saved state into a fresh base, and note its names, frozen: loading is for use, as in PEFT.
+
+    Each tensor has the shape of its parameter.
+    """
+    copy_into(dict(model.named_parameters()), state)
+    model.requires_grad_(False)
+    setattr(model, _NOTE, tuple(state))
+    model.eval()
+
+
+# ----------------------------------------
+# The frozen model's dropout while a few vectors train. Also written, word for word, into exported scripts.
+
+
+def without_dropout(model: Any) -> None:
+    """Switch the dropout of a frozen base off.
+
+    Dropout keeps weights that are trained from relying on each other; here no matrix is trained, and it would only
+    blur the little that reaches a dozen vectors in a short training. Torch is imported inside.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(
+            getattr(module, "dropout", None), float
+        ):  # T5's attention hands its share to a function
+            module.dropout = 0.0
+
+
+# ----------------------------------------
+# Task heads of several adapters on one classifier: each adapter answers through the head it was trained with.
+#
+# A copy of the head is kept for every adapter, as a child of the model's own head, which stays as it was. A forward
+# hook
+# puts the active copy's output in place of the head's own, for the whole batch or row by row.
+
+
+HEAD_CHILD = "of_adapters"  # attribute of the head that holds the copies
+Active = str | tuple[str | None, ...] | None
+
+
+@cache
+def _kind() -> type[Any]:
+    from torch import nn
+
+    class Heads(nn.Module):
+        """The copies by adapter name. ``active`` as in :mod:`_bottleneck`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.copies = nn.ModuleDict()
+            self.active: Active = None
+
+        def forward(self, head: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            """Hook after the head. ``args``: (states,), rows first."""
+            if self.active is None:
+                return output
+            if isinstance(self.active, str):
+                return self.copies[self.active](*args) if self.active in self.copies else output
+            mixed = output.clone()
+            for name in dict.fromkeys(self.active):
+                if name is not None and name in self.copies:
+                    rows = [row for row, other in enumerate(self.active) if other == name]
+                    mixed[rows] = self.copies[name](args[0][rows])
+            return mixed
+
+    return Heads
+
+
+def add_head(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor]) -> None:
+    """Keep a head for an adapter. ``state``: the head's parameters by their path in the model.
+
+    Each has the shape that it has in the model.
+
+    Raises:
+        BadInput: parameters that this model's head does not have.
+    """
+    own = dict(model.named_parameters())
+    require_same(own, state)
+    root = _root(next(iter(state)))
+    head = model.get_submodule(root)
+    heads = getattr(head, HEAD_CHILD, None)
+    made: Any = copy.deepcopy(head)
+    if heads is None:
+        heads = _kind()()
+        head.register_forward_hook(heads)
+        setattr(head, HEAD_CHILD, heads)
+    else:
+        delattr(made, HEAD_CHILD)
+        made._forward_hooks.clear()
+    inside = {key.removeprefix(f"{root}."): tensor for key, tensor in state.items()}
+    copy_into(dict(made.named_parameters()), inside)
+    made.requires_grad_(False)
+    heads.copies[name] = made
+
+
+def set_active_head(model: torch.nn.Module, active: Active) -> None:
+    """Answer through the heads of these adapters; ``None``, or an adapter without a head, through the model's own."""
+    for _, heads in _found(model):
+        heads.active = active
+
+
+def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """The parameters of one adapter's head by their path in the model; empty when none is kept for it.
+
+    Each has the shape that it has in the model.
+    """
+    found = {}
+    for path, heads in _found(model):
+        if name in heads.copies:
+            root = path.removesuffix(f".{HEAD_CHILD}")
+            for key, parameter in heads.copies[name].named_parameters():
+                found[f"{root}.{key}"] = parameter.detach()
+    return found
+
+
+def remove_head(model: torch.nn.Module) -> None:
+    """Take all copies off."""
+    for path, heads in _found(model):
+        head = model.get_submodule(path.removesuffix(f".{HEAD_CHILD}"))
+        delattr(head, HEAD_CHILD)
+        for key in [key for key, hook in head._forward_hooks.items() if hook is heads]:
+            del head._forward_hooks[key]
+
+
+def _found(model: torch.nn.Module) -> list[tuple[str, Any]]:
+    return [(path, module) for path, module in model.named_modules() if isinstance(module, _kind())]
+
+
+def _root(parameter: str) -> str:
+    """``classifier`` of ``classifier.out_proj.weight``."""
+    parts = parameter.split(".")
+    last = next(index for index, part in enumerate(parts) if part in HEADS)
+    return ".".join(parts[: last + 1])
+
+
+# ----------------------------------------
+# PEFT's own tables of default targets, read from the installed PEFT's source: importing it would import torch.
+#
+# The tables are literals in ``peft/utils/constants.py``; a test holds what is read here equal to what PEFT imports.
+
+
+#: Python 3.11 fails where two threads build syntax trees at once ("recursion depth mismatch", CPython issue 106905).
+_parsing = threading.Lock()
+#: Architecture (``model_type``) to target names, or to a regular expression over whole paths.
+Table = Mapping[str, tuple[str, ...] | str]
+
+
+@cache
+def lora_targets() -> Table:
+    """PEFT's default targets of LoRA."""
+    return _read_tables("TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
+
+
+@cache
+def ia3_targets() -> Table:
+    """PEFT's default targets of IA³."""
+    return _read_tables("TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
+
+
+@cache
+def ia3_feedforward() -> Table:
+    """Those of PEFT's IA³ targets whose input is multiplied."""
+    return _read_tables("TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING")
+
+
+def _read_tables(name: str) -> Table:
+    """One table by the name of PEFT's constant.
+
+    Raises:
+        PeftLabError: this PEFT keeps its tables elsewhere, or not as literals.
+    """
+    for node in _constants_of_peft().body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in node.targets
+        ):
+            try:
+                table = ast.literal_eval(node.value)
+            except ValueError:
+                break
+            return {kind: names if isinstance(names, str) else tuple(names) for kind, names in table.items()}
+    raise PeftLabError(
+        f"The installed PEFT does not state its default targets where they are looked for ({name})."
+    )
+
+
+@cache
+def _constants_of_peft() -> ast.Module:
+    found = util.find_spec("peft")  # of a package at the top level: nothing is imported
+    if found is None or found.origin is None:
+        raise PeftLabError("PEFT is not installed, so its default targets cannot be read.")
+    text = (Path(found.origin).parent / "utils" / "constants.py").read_text("utf-8")
+    with _parsing:
+        return ast.parse(text)

@@ -8,20 +8,21 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import published, units
-from peft_lab.atlas import FAMILIES, costs, counted, get_entry, live, probes, script
+from peft_lab.atlas import FAMILIES, get_entry, live, script
+from peft_lab.atlas import rows as costs
 from peft_lab.atlas.base import AtlasType
-from peft_lab.atlas.counted import Counted
-from peft_lab.atlas.rows import published_rows
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.atlas.rows import Counted, published_rows
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.units import Finding, Source
+from peft_lab.engine import published
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import pages
-from peft_lab.ui.atlas import cards
+from peft_lab.ui.atlas import list as cards
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
-from peft_lab.units import Finding, Source
 from peft_lab.workers import inspector
 
 PATIENCE = 1.5  # seconds
@@ -75,9 +76,11 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
 
 def _cost(name: str) -> tuple[costs.Cost | None, str]:
     """What is stored, or what the process that simulates finds; why there is nothing."""
-    if costs.asked(name):
-        return costs.cost(name), costs.refusal(name)
-    asked: Future[costs.Cost] = inspector.get_inspector(inspector.Worker.MEMORY).submit(costs.simulated, name)
+    if costs.cost_request(name):
+        return costs.step_cost(name), costs.cost_refusal(name)
+    asked: Future[costs.Cost] = inspector.get_inspector(inspector.Worker.MEMORY).submit(
+        costs.simulated_cost, name
+    )
     try:
         return asked.result(timeout=PATIENCE), ""
     except TimeoutError:
@@ -88,7 +91,7 @@ def _cost(name: str) -> tuple[costs.Cost | None, str]:
 
 
 def _count(entry: AtlasType, model: ModelEntry) -> None:
-    asked: Future[Counted] = inspector.submit(counted.counted, entry.name, model.name)
+    asked: Future[Counted] = inspector.submit(costs.counted_type, entry.name, model.name)
     try:
         found = asked.result(timeout=PATIENCE)
     except TimeoutError:
@@ -106,34 +109,35 @@ def _count(entry: AtlasType, model: ModelEntry) -> None:
 
 def _picture(entry: AtlasType, side: str) -> None:
     st.markdown("#### What ΔW can be")
-    why = probes.why(entry.name, "picture")
-    if "entries" not in probes.found(entry.name).get("picture", {}):
+    why = costs.why_not(entry.name, "picture")
+    if "entries" not in costs.probed(entry.name).get("picture", {}):
         st.markdown(plain(why))
         return
     left, right = st.columns([1, 2], vertical_alignment="center")
     with left:
-        picture = cards.one(entry, f"atlas-delta-{side}")
+        picture = cards.one_card(entry, f"atlas-delta-{side}")
     size = f"{picture['rows']}×{picture['columns']}"
     settings = ", ".join(f"{name} {value}" for name, value in picture.get("settings", {}).items())
     at = f", with {settings}" if settings else ""
     with right:
         st.markdown(
-            f"{plain(cards.facts(picture)).capitalize()}. {figures.badge(Source.MEASURED)}\n\n:small[On one {size} "
+            f"{plain(cards.card_facts(picture)).capitalize()}. {figures.badge(Source.MEASURED)}\n\n"
+            f":small[On one {size} "
             f"matrix of a small model with random weights{plain(at)}, its trained parameters moved by chance. Orange "
             "adds, blue takes away, what is blank is zero.]"
         )
 
 
 def _capabilities(entry: AtlasType) -> None:
-    able = [title for name, (title, _) in probes.CAPABILITIES.items() if probes.value(entry.name, name)]
-    versions = ", ".join(f"{name} {number}" for name, number in probes.versions().items())
+    able = [title for name, (title, _) in costs.CAPABILITIES.items() if costs.probed_value(entry.name, name)]
+    versions = ", ".join(f"{name} {number}" for name, number in costs.probed_versions().items())
     st.markdown(f"#### What it can do {figures.badge(Source.MEASURED)}")
-    with st.expander(f"{len(able)} of {len(probes.CAPABILITIES)} capabilities, with the reasons"):
+    with st.expander(f"{len(able)} of {len(costs.CAPABILITIES)} capabilities, with the reasons"):
         rows = []
-        for name, (title, meaning) in probes.CAPABILITIES.items():
-            said = probes.why(entry.name, name) or meaning
-            report = probes.reported(entry.name, name)
-            rows.append((title, MARKS[probes.value(entry.name, name)], f"{said} {report}".strip()))
+        for name, (title, meaning) in costs.CAPABILITIES.items():
+            said = costs.why_not(entry.name, name) or meaning
+            report = costs.reported_by_probe(entry.name, name)
+            rows.append((title, MARKS[costs.probed_value(entry.name, name)], f"{said} {report}".strip()))
         figures.table(("", "Measured", "Why, or what it means"), rows, fold=True)
         st.markdown(
             f":small[Asked in child processes with {plain(versions)}.] {figures.badge(Source.MEASURED)}"

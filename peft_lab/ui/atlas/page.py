@@ -5,17 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.atlas import all_types, entries, get_entry, lineage
+from peft_lab.core.units import Source
 from peft_lab.ui import pages, state
-from peft_lab.ui.atlas import cards, controls, tree
-from peft_lab.ui.atlas.controls import NOBODY, SCOPE
+from peft_lab.ui.atlas import list
 from peft_lab.ui.atlas.details import details
+from peft_lab.ui.atlas.list import NOBODY, SCOPE
 from peft_lab.ui.components import figures
-from peft_lab.units import Source
 
 
 def atlas_page() -> None:
     pages.open_page()
-    state.read_address(SCOPE, controls.readers())
+    state.read_address(SCOPE, list.atlas_readers())
     many, beside = len(all_types()), len(entries()) - len(all_types())
     st.title("Atlas")
     st.markdown(
@@ -30,27 +30,27 @@ def atlas_page() -> None:
         f"{len(lineage()[''])} lines of descent, each entry under the one that it changes. In italics: a setting of "
         f"LoRA, not a type of its own. {figures.badge(Source.COUNTED)}"
     )
-    _take(tree.tree(_both()))
+    _take(list.family_tree(_both()))
     st.markdown("## By family")
     st.markdown(
         "Each picture is ΔW of a real instance: orange adds to W, blue takes away, what is blank is zero. "
         f"{figures.badge(Source.MEASURED)}"
     )
-    found = controls.filters()
+    found = list.filters()
     if not found:
         st.markdown("No type matches; ask for less.")
-    _take(cards.cards(found, _both()))
-    state.write_address(controls.address(str(controls.remembered("model"))))
+    _take(list.cards(found, _both()))
+    state.write_address(list.atlas_address(str(list.remembered_choice("model"))))
 
 
 def _both() -> tuple[str, str]:
     """The names of the types that are looked at."""
-    return str(controls.remembered("type")), str(controls.remembered("beside"))
+    return str(list.remembered_choice("type")), str(list.remembered_choice("beside"))
 
 
 def _take(clicked: str | None) -> None:
     """Look at the type that was clicked just now, if there was one."""
-    if clicked is not None and clicked != controls.remembered("type"):
+    if clicked is not None and clicked != list.remembered_choice("type"):
         state.remember(SCOPE, "type", clicked)
         state.renew(SCOPE)
         st.rerun()
@@ -59,9 +59,9 @@ def _take(clicked: str | None) -> None:
 def _chosen() -> None:
     left, right = st.columns([2, 1])
     with right:
-        model = controls.model()
+        model = list.chosen_model()
     with left:
-        name, other = controls.pair()
+        name, other = list.chosen_pair()
     if other == NOBODY:
         details(get_entry(name), model, "left")
         return

@@ -7,12 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.choose.cited import ADAPTER_LATENCY
-from peft_lab.choose.reading import read_value
-from peft_lab.choose.situation import KEYS, LINKS, MOST, OF_ENCODERS, Situation, device_of
-from peft_lab.choose.tree import QUESTIONS
-from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory.devices import devices
+from peft_lab.advise.cited import ADAPTER_LATENCY
+from peft_lab.advise.situation import KEYS, LINKS, MOST, OF_ENCODERS, Situation, device_of, read_value
+from peft_lab.advise.tree import QUESTIONS
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.engine.devices import devices
 from peft_lab.models.catalogue import catalogue, readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
@@ -26,7 +25,7 @@ SERVED = {"plain": "Own code", "vllm": "vLLM or alike"}
 FORGET = {"ok": "May get worse", "matters": "Has to stay"}
 LINK = {"": "Not known", **LINKS}
 #: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
-#: what is left of a row (:mod:`peft_lab.ui.rooms`).
+#: what is left of a row (:mod:`peft_lab.ui.theme`).
 WIDE, NARROW = 240, 154
 #: Limits that are folded away until one is set.
 LIMITS = ("latency", "storage", "forgetting", "deadline_hours", "link")

@@ -9,25 +9,31 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.choose.answers import GIVEN, OWN_LIMIT
-from peft_lab.choose.fields import told_by
-from peft_lab.choose.flips import Flip
-from peft_lab.choose.plan import StepPlan
-from peft_lab.choose.recommend import Recommendation
-from peft_lab.choose.situation import Situation
-from peft_lab.choose.tree import QUESTIONS
+from peft_lab.advise.answers import GIVEN, OWN_LIMIT
+from peft_lab.advise.flips import Flip
+from peft_lab.advise.plan import StepPlan, told_by
+from peft_lab.advise.plans.wanted import FURTHER
+from peft_lab.advise.recipes.recipe import LAB, Setting
+from peft_lab.advise.recipes.replications import replicated
+from peft_lab.advise.recommend import Recommendation
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.tree import QUESTIONS
+from peft_lab.advise.words import PUBLISHED
+from peft_lab.core import asking, units
+from peft_lab.core.setting_words import band, label, written_figure
+from peft_lab.core.units import Finding, Source
+from peft_lab.engine import published
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.plan.wanted import FURTHER
-from peft_lab.recipes.advice import band, figure, label
-from peft_lab.recipes.recipe import LAB, Setting
-from peft_lab.recipes.replications import replicated
+from peft_lab.models.catalogue import get_model, model_title
+from peft_lab.runs import store
+from peft_lab.runs.view import Status
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import CHOSEN, METHOD
-from peft_lab.units import Finding, Source
+from peft_lab.ui.runs.shown import short_id
 
 
 def headline(situation: Situation, found: Recommendation) -> None:
@@ -82,7 +88,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     rows = [
         (
             _named(spec, name),
-            figures.whole(figure(setting.value)),
+            figures.whole(written_figure(setting.value)),
             figures.whole(band(setting.band)),
             told_by(setting),
         )
@@ -142,7 +148,7 @@ def _sources(settings: Sequence[Setting]) -> None:
             (
                 label(setting.name),
                 evidence.citation,
-                figure(evidence.value),
+                written_figure(evidence.value),
                 "; ".join(filter(None, (evidence.measured, replicated(evidence.rule)))),
             )
             for setting in settings
@@ -230,3 +236,62 @@ def flipping(changes: Sequence[Flip]) -> Flip | None:
             ):
                 chosen = flip
     return chosen
+
+
+# ----------------------------------------
+# What speaks for a method: runs of this lab and published ones, side by side and never mixed.
+
+
+MOST_RUNS = 5
+
+
+def evidence(method: str) -> None:
+    """Both tables for a method."""
+    st.markdown("#### Evidence")
+    own, cited = st.columns(2, gap="large")
+    with own:
+        st.markdown(
+            f"{'Your runs' if asking.class_is_on() else 'Runs'} on {asking.here()} {figures.badge('measured')}"
+        )
+        _own(method)
+    with cited:
+        st.markdown(f"Published, {get_model(published.MODEL).title}, one seed {figures.badge('cited')}")
+        _cited(method)
+
+
+def _own(method: str) -> None:
+    runs = [line for line in store.summaries() if line.method == method and line.status == Status.DONE]
+    scored = [line for line in runs if line.after is not None and line.before is not None]
+    if not scored:
+        st.markdown(
+            f"No runs with {get_method(method).title} yet. Its Train tab makes one in a minute or two."
+        )
+    rows = []
+    for line in scored[:MOST_RUNS]:
+        assert line.before is not None and line.after is not None
+        score = f"{line.before:.0%} → {line.after:.0%}"
+        what = f"{model_title(line.model)}, {task_title(line.task)}"
+        rows.append((short_id(line.id), what, f"{line.steps:,}", score))
+    if rows:
+        figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
+    for name in ("compare", "runs"):
+        if name in pages.titles():
+            st.page_link(pages.page(name, pages.titles()[name]), label=f"Open {pages.titles()[name]}")
+
+
+def _cited(method: str) -> None:
+    shown = [slug for slug in dict.fromkeys((method, "lora", "full")) if slug in PUBLISHED]
+    if method not in PUBLISHED:
+        st.markdown(f"No published row is of {get_method(method).title}; these are for comparison.")
+    rows, tests = [], []
+    for slug in shown:
+        row = published.rows()[PUBLISHED[slug]]
+        right = units.percent(100 * row.accuracy)
+        rows.append((row.title, right, units.size(row.reserved), units.seconds(row.seconds)))
+        tests.append(f"{units.seconds(row.testing)} ({row.title})")
+    figures.table(("Row", "Right answers", "Peak", "Training"), rows, numeric=(1, 2, 3))
+    st.markdown(
+        f":small[Training is the time of all steps. The final test took another {'; '.join(tests)}.] "
+        f"{figures.badge('cited')}"
+    )
+    st.markdown(f":small[[{published.SOURCE}]({published.ADDRESS})]")

@@ -9,20 +9,19 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.choose import ask
-from peft_lab.choose.answers import found_answer
-from peft_lab.choose.flips import Flip
-from peft_lab.choose.reach import find_place, reach
-from peft_lab.choose.recommend import Recommendation
-from peft_lab.choose.situation import Situation
-from peft_lab.choose.tree import ROOT
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.advise import ask
+from peft_lab.advise.answers import found_answer
+from peft_lab.advise.flips import Flip
+from peft_lab.advise.recommend import Recommendation, find_place, reach
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.tree import ROOT
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.ui import pages, state
-from peft_lab.ui.choose import form, outcome, picture
-from peft_lab.ui.choose.evidence import evidence
+from peft_lab.ui.choose import form, outcome, tree
 from peft_lab.ui.choose.form import SCOPE
-from peft_lab.ui.choose.walking import walk
+from peft_lab.ui.choose.outcome import evidence
+from peft_lab.ui.choose.tree import walk
 from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -91,8 +90,8 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
     """The path; while it is not known, as far as it goes without the simulation."""
     if found is not None:
-        return picture.lit_places([(step.node, step.value) for step in found.path])
-    return picture.lit_places([(ROOT, found_answer(ROOT, situation)[0])])
+        return tree.lit_places([(step.node, step.value) for step in found.path])
+    return tree.lit_places([(ROOT, found_answer(ROOT, situation)[0])])
 
 
 def _go(situation: Situation, place: str) -> None:

@@ -3,19 +3,213 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, cast
 
 import streamlit as st
 
-from peft_lab.claims import all_claims
-from peft_lab.claims.base import VERDICTS, Claim, Verdict
-from peft_lab.errors import UnknownName
+from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.units import Source
+from peft_lab.interview.claims import all_claims, kept
+from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
+from peft_lab.interview.claims.figures import on_all, overall
+from peft_lab.interview.claims.kept import kept_result, result_seconds
+from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
-from peft_lab.quiz.question import topics
 from peft_lab.ui import pages, state
-from peft_lab.ui.claims.card import BADGES, SCOPE, card, verdict_of
-from peft_lab.ui.claims.featured import featured
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back
 from peft_lab.ui.foreign import plain
+from peft_lab.workers import inspector
+
+# ----------------------------------------
+# One claim: what it says, what is found, the verdict, why, and on which models it holds.
+
+
+BADGES: dict[str, str] = {
+    "right": ":green-badge[:material/check: right]",
+    "imprecise": ":orange-badge[:material/tune: imprecise]",
+    "wrong": ":red-badge[:material/close: wrong]",
+}
+NOT_RUN = ":gray-badge[not run yet]"
+PATIENCE = 1.0  # seconds
+SCOPE = "fact_check"  # the page's name, under which it is begun afresh
+_RUN = "facts-run"
+
+
+def verdict_of(claim: Claim) -> Verdict | None:
+    """The verdict on the claim as it stands; ``None`` where its experiment has neither been kept nor run here."""
+    if claim.needs == "torch":
+        known = kept_result(claim.id) or _answered(claim, None)
+        return None if known is None else known.verdict
+    return overall(claim, claim.on()).verdict
+
+
+def card(claim: Claim, model: str | None, opened: bool, hidden: str = "") -> bool:
+    """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked.
+
+    ``hidden``: what stands in the place of a verdict that is still to be guessed.
+    """
+    verdict = verdict_of(claim)
+    badge = f":gray-badge[{hidden}]" if hidden else NOT_RUN if verdict is None else BADGES[verdict]
+    key = state.widget_key(SCOPE, f"card-{claim.id}")
+    drawn = st.expander(
+        f"{badge} {claim.claim}", expanded=state.first_default(key, opened), key=key, on_change="rerun"
+    )
+    if not drawn.open:
+        return False
+    with drawn:
+        st.markdown(f"**It says** “{plain(claim.quote)}”")
+        found = found_on(claim, model)
+        if found is not None:
+            finding(claim, found, model)
+    return True
+
+
+def finding(claim: Claim, found: Found, model: str | None) -> None:
+    cited = f" {found.cited}. {figures.badge(Source.CITED)}" if found.cited else ""
+    st.markdown(f"**We find** {found.found}. {figures.badge(claim.source)}{cited}")
+    name = model or claim.model
+    all_found = on_all(claim.id)
+    if name is not None and (len(all_found) > 1 or model is not None):
+        everywhere = verdict_of(claim)
+        beside = (
+            f" · over all models: {BADGES[everywhere]}"
+            if everywhere is not None and everywhere != found.verdict
+            else ""
+        )
+        st.markdown(f"On {plain(get_model(name).title)}: {BADGES[found.verdict]}{beside}")
+    st.markdown(found.why)
+    st.markdown(f":small[How: {claim.how}.]")
+    if len(all_found) > 1:
+        counts = {
+            verdict: sum(each.verdict == verdict for each in all_found.values()) for verdict in VERDICTS
+        }
+        counted = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
+        st.markdown(
+            f"**When does it hold?** Of {len(all_found)} models: {counted}. {figures.badge(claim.source)}"
+        )
+        rows = [(get_model(each).title, there.found, there.verdict) for each, there in all_found.items()]
+        figures.table(("Model", "Found", "Verdict"), rows)
+    elif claim.needs == "torch" and claim.model is not None and model is None:
+        st.markdown(":small[Choose a model above to run it there.]")
+
+
+def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
+    """What is found, waited for briefly where it has to be run. ``where`` tells the button apart from that of
+    the same claim elsewhere on the page."""
+    if claim.needs == "shape":
+        return claim.on(model)
+    again_key = f"facts-again-{claim.id}"
+    first = model in (None, claim.model)
+    if first and not st.session_state.get(again_key):
+        known = kept_result(claim.id)
+        if known is not None:
+            if st.button(
+                "Run it now", key=f"{again_key}-{where}", help="The result shown is from an earlier run."
+            ):
+                st.session_state[again_key] = True
+                st.rerun()
+            st.markdown(f":small[{_kept_from()}]")
+            return known
+    asked = _ask(claim, None if first else model)
+    try:
+        return asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        st.markdown("Running…")
+        come_back([asked])
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+    return None
+
+
+def _ask(claim: Claim, model: str | None) -> Future[Found]:
+    asked: Future[Found] = inspector.get_inspector(inspector.Worker.CLAIMS).submit(
+        kept.answer_claim, claim.id, model
+    )
+    st.session_state.setdefault(_RUN, {})[(claim.id, model)] = asked
+    return asked
+
+
+def _answered(claim: Claim, model: str | None) -> Found | None:
+    """The answer, if the claim was run in this server already."""
+    asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
+    return asked.result() if asked is not None and asked.done() and not asked.exception() else None
+
+
+def _kept_from() -> str:
+    """How a kept result was found, and what is otherwise here."""
+    other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
+    here = (
+        f"Installed here: {other}. Press *Run it now* to see whether it still holds."
+        if other
+        else "Press *Run it now* to repeat it."
+    )
+    return f"From a run of {result_seconds()}. {here}"
+
+
+# ----------------------------------------
+# One claim in front, with a guess before its verdict; the guesses are kept for the session.
+
+
+# not the page's: they stay when it is begun afresh
+GUESS_SCOPE = "claims-guessed"
+_GUESSES, _FEATURED = "guesses", "featured"
+
+
+def guesses() -> dict[str, Verdict]:
+    """The learner's guesses so far, by claim."""
+    found = state.remembered(GUESS_SCOPE, _GUESSES, None)
+    if found is None:
+        found = {}
+        state.remember(GUESS_SCOPE, _GUESSES, found)
+    return cast(dict[str, Verdict], found)
+
+
+def featured(claims: Sequence[Claim], model: str | None) -> str:
+    """Draw it; the id of the claim whose verdict is still to be guessed, empty for none."""
+    settled = [claim for claim in claims if verdict_of(claim) is not None]
+    if not settled:
+        return ""
+    claim = _chosen(settled)
+    guess = guesses().get(claim.id)
+    with st.container(border=True, key="featured-claim"):
+        st.markdown(f"### {plain(claim.claim)}")
+        st.markdown(f"**It says** “{plain(claim.quote)}”")
+        if guess is None:
+            st.markdown("Is that so? Decide first; then see what was found.")
+            with st.container(horizontal=True):
+                for verdict in VERDICTS:
+                    pressed = st.button(verdict.capitalize(), key=f"guess-{verdict}")
+                    if pressed:
+                        guesses()[claim.id] = verdict
+                        st.rerun()
+            return claim.id
+        _settled(claim, guess, model)
+        if len(guesses()) < len(settled) and st.button("Another claim", icon=":material/arrow_forward:"):
+            state.remember(GUESS_SCOPE, _FEATURED, "")
+            st.rerun()
+    return ""
+
+
+def _chosen(claims: Sequence[Claim]) -> Claim:
+    """The one in front: it stays until another is asked for or the filters leave it out; then the next unguessed."""
+    known = {claim.id: claim for claim in claims}
+    identity = str(state.remembered(GUESS_SCOPE, _FEATURED, ""))
+    if identity not in known:
+        identity = next((each for each in known if each not in guesses()), claims[0].id)
+        state.remember(GUESS_SCOPE, _FEATURED, identity)
+    return known[identity]
+
+
+def _settled(claim: Claim, guess: Verdict, model: str | None) -> None:
+    found = found_on(claim, model, "featured")
+    if found is None:
+        return
+    hit = "Yes" if guess == found.verdict else "No"
+    st.markdown(f"{hit}: you said {guess}, and it is {BADGES[found.verdict]}")
+    finding(claim, found, model)
+
 
 ALL = "all"
 ORIGINS = {ALL: "All", "text": "The source text", "saying": "Often said"}
@@ -148,3 +342,18 @@ def _tally(claims: Sequence[Claim], hide: bool) -> None:
     if verdicts.count(None):
         counts.append(f"not run yet: {verdicts.count(None)}")
     st.markdown(f"{len(claims)} claims:  " + "  ".join(counts))
+
+
+# ----------------------------------------
+# How the cards of the claims lie on the page.
+
+
+#: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
+# Closed ones lie side by side, an open one takes the whole width. Of the page only the lists of cards are called so.
+CLAIMS_CSS = """
+[class*="st-key-claims-"] { display: grid; gap: 0.6rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
+[class*="st-key-claims-"] > * { width: auto !important; min-width: 0; }
+[class*="st-key-claims-"] > :has(details[open]) { grid-column: 1 / -1; }
+[class*="st-key-claims-"] [data-testid="stExpander"] summary { min-height: 44px; }
+"""

@@ -2,31 +2,158 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.classroom import mode, places
-from peft_lab.classroom.asking import asker
-from peft_lab.classroom.limits import limits
-from peft_lab.errors import PeftLabError
+from peft_lab.classroom import places, shown
+from peft_lab.core import asking, units
+from peft_lab.core.asking import asker
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.limits import limits
+from peft_lab.interview import class_predictions
+from peft_lab.interview.class_predictions import Expected
+from peft_lab.interview.prediction_bank import all_predictions
+from peft_lab.interview.predictions import Prediction
 from peft_lab.methods import all_methods
+from peft_lab.runs import roll
+from peft_lab.runs.roll import QUIET, WAITING, Place, Row
 from peft_lab.runs.view import Status
-from peft_lab.teaching import roll
-from peft_lab.teaching.roll import QUIET, WAITING, Place, Row
 from peft_lab.ui import pages, state
-from peft_lab.ui.classroom.bar import take_back_button
-from peft_lab.ui.classroom.foretold import foretold
-from peft_lab.ui.components import figures
-from peft_lab.ui.components.parts import part
+from peft_lab.ui.components import charts, figures, frame
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.hosts import is_loopback
 
+# ----------------------------------------
+# What the teacher shows, as a line over every page of a class, and the teacher's button for it.
+
+
+SCOPE = "shown-to-class"
+SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next step."
+
+
+def shown_bar(page: str) -> None:
+    """Draw the line, where something is shown that this page is not."""
+    found = shown.shown()
+    title = pages.titles().get(found.page) if found is not None else None
+    if found is None or title is None or pages.teaches():
+        return
+    opened = page == found.page and all(
+        st.query_params.get(name) == value for name, value in found.settings.items()
+    )
+    if opened:
+        return
+    with st.container(key="shown-to-class"):
+        st.page_link(
+            pages.page(found.page, title),
+            label=f"Your teacher shows: {plain(title)}",
+            icon=":material/cast_for_education:",
+            query_params={**found.settings, frame.SHOWN: "1"},
+            width="stretch",
+        )
+
+
+def show_button(page: str, settings: Mapping[str, str]) -> None:
+    """For the teacher of a class: show this page, as it is set now, to all."""
+    if not pages.teaches():
+        return
+    st.button(
+        "Show to my class", icon=":material/cast_for_education:", key="show-to-class", width="stretch",
+        on_click=_show, args=(page, settings),
+    )  # fmt: skip
+    refused = state.scope(SCOPE).pop("refused", None)
+    if refused is not None:
+        st.markdown(f":red[:material/error: {plain(refused)}]" if refused else SHOWN_NOW)
+
+
+def _show(page: str, settings: Mapping[str, str]) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    try:
+        shown.show(page, settings)
+    except PeftLabError as error:
+        state.remember(SCOPE, "refused", str(error))
+    else:
+        state.remember(SCOPE, "refused", "")
+
+
+def take_back_button() -> None:
+    """For the teacher: what is shown now, and an end to it."""
+    found = shown.shown()
+    if found is None:
+        st.caption(
+            "Nothing is shown to all. Open a page, set it up, and choose *Teach with this page* in the sidebar."
+        )
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"Shown to all: **{plain(pages.titles().get(found.page, found.page))}**")
+        st.button("Take it back", key="take-back", on_click=_take_back)
+    refused = state.scope(SCOPE).pop("kept", None)
+    if refused is not None:
+        st.markdown(f":red[:material/error: {plain(refused)}]")
+
+
+def _take_back() -> None:
+    """For ``on_click``: the page is then drawn with what is shown after it."""
+    try:
+        shown.take_back()
+    except PeftLabError as error:
+        state.remember(SCOPE, "kept", str(error))
+
+
+# ----------------------------------------
+# What the class expects, as a histogram that can be read from the last row: options and how many chose each.
+
+
+FORETOLD_SCOPE = "foretold"
+_WRAP = 44  # characters of an option's line
+
+
+def foretold() -> None:
+    """Draw it for the teacher. Raises NotATeacher."""
+    known = all_predictions()
+    found = [row for row in class_predictions.of_class() if row.id in known]
+    st.markdown("## What the class expects")
+    if not found:
+        st.caption(
+            "Nobody has committed to a prediction yet. Predictions stand on *Practice* and *Misconceptions*; what is "
+            "chosen there is counted here before the experiment answers, without names."
+        )
+        return
+    ids = [row.id for row in found]
+    chosen = state.remembered(FORETOLD_SCOPE, "prediction", ids[0])
+    picked = st.selectbox(
+        "Prediction",
+        ids,
+        ids.index(chosen) if chosen in ids else 0,
+        key=state.widget_key(FORETOLD_SCOPE, "prediction", str(len(ids))),
+        format_func=lambda name: known[name].belief,
+    )
+    state.remember(FORETOLD_SCOPE, "prediction", picked)
+    row = found[ids.index(picked)]
+    people = f"{row.people} answer" if row.people == 1 else f"{row.people} answers"
+    st.markdown(f"{plain(known[picked].question)} · **{people}** {figures.badge('measured')}")
+    st.plotly_chart(_bars(known[picked], row), key="foretold-bars", config=charts.CONFIG)
+
+
+def _bars(prediction: Prediction, row: Expected) -> go.Figure:
+    labels = ["<br>".join(textwrap.wrap(option, _WRAP)) for option in prediction.options]
+    counts = [float(row.counts.get(place, 0)) for place in range(len(labels))]
+    chart = charts.bars(labels, counts, "answers", height=80 + 56 * len(labels))
+    # as large as the last row of a room needs
+    chart.update_traces(text=[f"{count:.0f}" for count in counts], textfont={"size": 18}, textposition="auto")
+    chart.update_yaxes(type="category", tickfont={"size": 15})
+    chart.update_xaxes(dtick=max(1, round(max(counts) / 8)), rangemode="tozero")
+    return chart
+
+
 COLUMNS = ("Learner", "Page", "Last action", "Runs", "Run", "On disk", "May need help")
-SCOPE = "classroom"
+CLASS_SCOPE = "classroom"
 REFRESH = 3.0  # seconds
 
 
@@ -40,7 +167,7 @@ def class_page() -> None:
         return
     found = limits()
     st.markdown(
-        f"Up to {found.people} may join, at {_where()} with the code **{plain(mode.join_code())}**. Each may have "
+        f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. Each may have "
         f"{found.in_words()}; what is older than {found.days} days is removed."
     )
     take_back_button()
@@ -76,10 +203,10 @@ def _everybody() -> None:
     )
     columns = [Column(name, numeric=name in ("Runs", "On disk")) for name in COLUMNS]
     made = [RowOf(row.learner.owner, _cells(row), _kinds(row)) for row in found]
-    picked = rows(columns, made, "class-table", "Your class", state.remembered(SCOPE, "chosen", None))
+    picked = rows(columns, made, "class-table", "Your class", state.remembered(CLASS_SCOPE, "chosen", None))
     if picked:
-        state.remember(SCOPE, "chosen", picked)
-    chosen = state.remembered(SCOPE, "chosen", None)
+        state.remember(CLASS_SCOPE, "chosen", picked)
+    chosen = state.remembered(CLASS_SCOPE, "chosen", None)
     row = next((row for row in found if row.learner.owner == chosen), None)
     if row is None:
         st.caption(

@@ -2,17 +2,334 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
-from peft_lab.clinic.cases import all_cases, get_case
-from peft_lab.errors import PeftLabError, UnknownName
+from peft_lab.core import palette, units
+from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.units import Source
+from peft_lab.interview.clinic import reading
+from peft_lab.interview.clinic.cases import Case, Shown, all_cases, get_case
+from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose, in_words
+from peft_lab.interview.clinic.faults import MOMENTS, Fault, all_faults
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
-from peft_lab.ui.clinic.case import solve
-from peft_lab.ui.clinic.own import examine
-from peft_lab.ui.clinic.progress import SCOPE, solved
-from peft_lab.ui.components.tabs import tabs
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import tabs
+from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
+
+# ----------------------------------------
+# What a learner has solved, kept with the rest of what they did.
+
+
+SCOPE = "clinic"
+KIND = "clinic"
+
+
+def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
+    """The latest attempt at every case, by its fault."""
+    return {
+        result.content["fault"]: result.content
+        for result in file.results(learner, KIND, {"fault": str})
+        if result.content["fault"] in all_faults()
+    }
+
+
+def record(file: Learners, learner: str, fault: str, guess: str, seconds: float, hints: int) -> None:
+    """Keep an attempt. ``seconds``: from opening the case to the answer."""
+    content = {
+        "fault": fault, "guess": guess, "right": guess == fault, "seconds": round(seconds), "hints": hints,
+    }  # fmt: skip
+    file.add_result(learner, KIND, content)
+
+
+# ----------------------------------------
+# What a run left, drawn: curve, settings, console, tensors, outputs.
+
+
+WIDE = 56  # letters in a line of code in the wide column
+_QUIET = ("seed", "finetuning_type", "lr_scheduler_type")
+_MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
+
+
+def symptoms(case: Case) -> None:
+    """Everything but the cause."""
+    what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
+    with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
+    st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
+    left, right = st.columns([3, 2])
+    with left:
+        _curve({"this run": case.faulty}, f"curve-{case.number}")
+        _console(case.faulty, "only")
+        _outputs(case.faulty, "only")
+    with right:
+        _settings(case.faulty, "only")
+    _tensors(case.faulty)
+
+
+def beside(case: Case) -> None:
+    """The faulty run and the healthy one."""
+    st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
+    _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
+    for column, (title, run) in zip(
+        st.columns(2), {"This run": case.faulty, "Healthy": case.healthy}.items(), strict=True
+    ):
+        with column:
+            st.markdown(f"**{title}**")
+            _outputs(run, title)
+            _console(run, title)
+            _settings(run, title)
+            _tensors(run)
+
+
+def show_fix(fault: Fault) -> None:
+    """The fix in words, and as code with the places it belongs to."""
+    st.markdown(f"**Fix.** {plain(fault.fix)}")
+    for moment, lines in fault.code.items():
+        st.caption(f"This code goes {plain(MOMENTS[moment])}:")
+        listing(lines, f"fix-{fault.name}-{moment}", WIDE)
+    if fault.code:
+        st.caption("A test runs it on a small case of this fault and checks that the fault is gone.")
+
+
+def _curve(runs: dict[str, Shown], key: str) -> None:
+    series = {name: run.curve for name, run in runs.items() if run.curve[0]}
+    lost = sum(isinstance(row[1], str) for run in runs.values() for row in run.rows)
+    if series:
+        colours = {"this run": palette.CHART_TRAINED, "healthy": palette.CHART_QUANTISED}
+        with st.container(key=f"curve-room-{key}"):
+            st.plotly_chart(
+                charts.curves(series, "step", "training loss (nats)", 240, colours=colours),
+                config=charts.CONFIG,
+                key=key,
+            )
+        if len(series) < len(runs):
+            missing = next(name for name in runs if name not in series)
+            which, other = "the run with the fault", "the healthy run's"
+            if missing != "this run":
+                which, other = "the healthy run", "that of the run with the fault"
+            st.caption(f"Of {which} no training step was logged: the line is {other}.")
+    else:
+        st.caption("No training step was logged.")
+    if lost:
+        st.caption(f"{lost} logged losses are no numbers (NaN).")
+
+
+def _settings(run: Shown, which: str) -> None:
+    told = {name: value for name, value in run.arguments.items() if name not in _QUIET}
+    tokens = {name: value for name, value in run.tokens.items() if value is not None}
+    st.caption("adapter_config.json")
+    listing(_lines(run.config), f"{which}-config")
+    st.caption("Training arguments and tokenizer")
+    listing(_lines({**told, "tokenizer": tokens}), f"{which}-arguments")
+
+
+def _lines(fields: Mapping[str, Any]) -> str:
+    """A field a line, as JSON has it."""
+    return "\n".join(f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items())
+
+
+def _console(run: Shown, which: str) -> None:
+    if run.console:
+        st.caption("Console")
+        listing("\n".join(run.console), f"{which}-console", WIDE)
+
+
+def _outputs(run: Shown, which: str) -> None:
+    for number, (prompt, answer) in enumerate(run.outputs):
+        st.caption("Output")
+        listing(f"{prompt}\n\n→ {answer}", f"{which}-output-{number}", WIDE)
+
+
+def _tensors(run: Shown) -> None:
+    if not run.tensors:
+        return
+    st.caption("adapter_model.safetensors")
+    rows = [
+        (str(name), " × ".join(map(str, shape)), str(dtype), _largest(largest))
+        for name, shape, dtype, largest in run.tensors
+    ]
+    figures.table(("tensor", "shape", "type", "largest entry"), rows, numeric=(1, 3), fold=True)
+
+
+def _largest(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+# ----------------------------------------
+# A run of one's own: files in, a ranked diagnosis out. Nothing leaves this machine, nothing is stored.
+
+
+def examine() -> None:
+    """Upload, and read the diagnosis."""
+    st.markdown("Give what you have of a run: its configs, its log, its adapter. Any of them will do.")
+    one, two, three = st.columns(3)
+    configs = one.file_uploader(
+        "Configs", type="json", accept_multiple_files=True, key="clinic-configs",
+        help="adapter_config.json, and the training arguments as JSON.",
+    )  # fmt: skip
+    log = two.file_uploader(
+        "Log", type=["json", "jsonl", "csv", "log", "txt"], key="clinic-log",
+        help="Trainer's trainer_state.json, lines of JSON, CSV with a 'loss' column, or what the console showed.",
+    )  # fmt: skip
+    adapter = three.file_uploader(
+        "Adapter folder", accept_multiple_files=True, key="clinic-adapter",
+        help="The files of the folder: adapter_model.safetensors, adapter_config.json, the tokenizer's.",
+    )  # fmt: skip
+    if not (configs or log or adapter):
+        return
+    try:
+        material = reading.Material()
+        for file in configs or ():
+            read = (
+                reading.with_log if file.name == reading.STATE else reading.with_config
+            )  # dropped with the rest
+            material = read(material, file.name, file.getvalue())
+        if log is not None:
+            material = reading.with_log(material, log.name, log.getvalue())
+        if adapter:
+            material = reading.with_adapter(material, {file.name: file.getvalue() for file in adapter})
+        found = diagnose(material)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    _shown(found)
+
+
+def _shown(found: Diagnosis) -> None:
+    if not found.found:
+        st.info(plain(found.verdict))
+    for each in found.found:
+        _suspicion(each)
+    rest = [each for each in found.suspicions if each.probability < SUSPECTED]
+    if rest:
+        with st.expander(f"Worth ruling out ({len(rest)})"):
+            for each in rest:
+                _suspicion(each)
+    st.caption(
+        "Read off your files: the evidence. Its weight, from 0 to 1, adds it up by numbers that were set by hand, and "
+        "is no frequency; what stands beside it was counted on short runs with known faults (`bench/RESULTS.md`)."
+    )
+
+
+def _suspicion(each: Suspicion) -> None:
+    with st.container(border=True):
+        st.markdown(f"### {plain(each.fault.title)}")
+        st.markdown(f"Weight of the evidence **{each.probability:.2f}** :gray-badge[set by hand]")
+        st.caption(f"{in_words(each.probability)} {figures.badge(Source.MEASURED)}")
+        for text in each.evidence:
+            st.markdown(f":material/search: {plain(text)}")
+        show_fix(each.fault)
+        st.markdown(f"**Met in** [{plain(each.fault.reference.title)}]({each.fault.reference.url})")
+
+
+# ----------------------------------------
+# One case: the symptoms, hints by degree, the learner's answer, then the explanation beside a healthy run.
+
+
+def solve(shown: int, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
+    """Choose a case, and work on it."""
+    cases = all_cases()
+    problem = state.address_problem(SCOPE, "case")
+    if problem:
+        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    pick, following = st.columns([5, 1], vertical_alignment="bottom")
+
+    def title(number: int) -> str:
+        done = known.get(cases[number - 1].fault.name)
+        mark = "" if done is None else " (found)" if done["right"] else " (missed)"
+        return f"Case {number}{mark}"
+
+    numbers = [case.number for case in cases]
+    chosen: int = pick.selectbox(
+        f"{sum(case.fault.name in known for case in cases)} of {len(cases)} cases answered",
+        numbers,
+        numbers.index(shown),
+        key=state.widget_key(SCOPE, "case"),
+        format_func=title,
+    )
+    if following.button("Next", icon=":material/arrow_forward:", width="stretch", key="clinic-next"):
+        chosen = numbers[shown % len(numbers)]
+        state.remember(SCOPE, "case", chosen)
+        state.renew(SCOPE)
+        st.rerun()
+    state.remember(SCOPE, "case", chosen)
+    if chosen != shown:
+        st.rerun()
+    _work(cases[chosen - 1], file, learner, known)
+
+
+def _work(case: Case, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
+    before = known.get(case.fault.name)
+    again = state.remembered(SCOPE, "again", None) == case.number
+    with st.container(border=True):
+        if before is not None and not again:
+            _explained(case, before)
+            return
+        started = state.remembered(SCOPE, "since", file.now(), str(case.number))
+        state.remember(SCOPE, "since", started, str(case.number))
+        symptoms(case)
+        hints = _hints(case)
+        with st.form(f"clinic-{case.number}", border=False):
+            options = case.options()
+            guess = st.radio(
+                "What is wrong?",
+                range(len(options)),
+                index=None,
+                format_func=lambda at: plain(options[at].title),
+                key=state.widget_key(SCOPE, "guess", str(case.number)),
+            )
+            pressed = st.form_submit_button("Answer", type="primary", icon=":material/check:")
+    if pressed and guess is None:
+        st.markdown(":red[:material/edit: Choose one first.]")
+    elif pressed and guess is not None:
+        seconds = (file.now() - started).total_seconds()
+        record(file, learner, case.fault.name, options[int(guess)].name, seconds, hints)
+        for entry in ("since", "hints"):
+            state.scope(SCOPE).pop(f"{entry}.{case.number}", None)
+        state.scope(SCOPE).pop("again", None)
+        st.rerun()
+
+
+def _hints(case: Case) -> int:
+    """The hints that were asked for; how many."""
+    given = int(state.remembered(SCOPE, "hints", 0, str(case.number)))
+    texts = case.hints()
+    for text in texts[:given]:
+        st.markdown(f":material/lightbulb: {plain(text)}")
+    if given < len(texts) and st.button(
+        "Hint" if not given else "Another hint",
+        icon=":material/lightbulb:",
+        type="tertiary",
+        key="clinic-hint",
+    ):
+        state.remember(SCOPE, "hints", given + 1, str(case.number))
+        st.rerun()
+    return given
+
+
+def _explained(case: Case, before: dict[str, Any]) -> None:
+    fault = case.fault
+    guess = all_faults().get(before["guess"])
+    if before["right"]:
+        st.success(f"Found in {units.seconds(before['seconds'])}, with {int(before['hints'])} hints.")
+    else:
+        st.warning(f"You said “{plain(guess.title if guess else '')}”. It is something else.")
+    st.markdown(f"## {plain(fault.title)}")
+    st.markdown(plain(fault.why))
+    show_fix(fault)
+    st.markdown(f"**Met in** [{plain(fault.reference.title)}]({fault.reference.url})")
+    beside(case)
+    if st.button("Try again", icon=":material/replay:", key="clinic-again"):
+        state.remember(SCOPE, "again", case.number)
+        st.rerun()
+
 
 TABS = {"cases": "Find the fault", "own": "Your own run"}
 
@@ -26,7 +343,7 @@ def clinic_page() -> None:
     try:
         state.read_address(SCOPE, {"case": _take_case, "tab": _take_tab})
         file = learner.learners()
-        name = learner.current(file)
+        name = learner.current_learner(file)
         known = solved(file, name)
         cases = all_cases()
         first = next((case.number for case in cases if case.fault.name not in known), 1)

@@ -2,27 +2,210 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.errors import UnknownName
+from peft_lab.advise.recipes.recipe import all_rules
+from peft_lab.advise.recipes.replications import Replication, Verdict, measured, replications
+from peft_lab.core import units
+from peft_lab.core.errors import UnknownName
+from peft_lab.core.palette import faint
+from peft_lab.core.setting_words import written_figure
 from peft_lab.models.catalogue import get_model
-from peft_lab.recipes.advice import figure as written
-from peft_lab.sweep import again, landscape
-from peft_lab.sweep.landscape import BY, LOSS, METRIC, Line, Spot
-from peft_lab.sweep.points import FULL, Point, Sweep, shipped
-from peft_lab.tasks import get_task
-from peft_lab.tasks.base import Task
-from peft_lab.ui import pages, state
-from peft_lab.ui.compare import drawings, verdicts
-from peft_lab.ui.compare.landscape_figure import landscape as draw
+from peft_lab.studies import landscape, shipped_sweep
+from peft_lab.studies.landscape import BY, LOSS, METRIC, Line, Spot, best_of, told
+from peft_lab.studies.shipped_sweep import FULL, SURE, Point, Sweep, shipped_points
+from peft_lab.training.tasks import get_task
+from peft_lab.training.tasks.base import Task
+from peft_lab.ui import pages, state, theme
+from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
+
+# ----------------------------------------
+# The landscape's figure: a figure over the learning rate or another axis, with the spread over seeds as bands.
+
+
+@dataclass(frozen=True)
+class Across:
+    """What lines go over: what stands at the axis, and what a value is called under the pointer."""
+
+    title: str = "peak learning rate"
+    name: str = "rate"
+    logarithmic: bool = True
+    ticks: tuple[float, ...] = ()  # none: Plotly's own, of a logarithmic axis its powers of ten
+
+
+RATES = Across()
+
+
+def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Across = RATES) -> go.Figure:
+    """A line for each configuration, full fine-tuning dashed; its best rate is filled, the best of all a star.
+
+    Args:
+        shown: ``loss`` or ``metric``. title: what stands at its axis, with its unit.
+    """
+    figure = go.Figure()
+    best = best_of(lines, shown)
+    full = [line for line in lines if line.method == FULL]
+    lora = [line for line in lines if line.method != FULL]
+    for line in lines:
+        same = full if line.method == FULL else lora
+        alone = line.method == FULL and len(full) == 1
+        colour = theme.QUIET if alone else theme.SERIES[same.index(line) % len(theme.SERIES)]
+        rates = [spot.rate for spot in line.spots]
+        if any(spot.seeds > 1 for spot in line.spots):
+            figure.add_scatter(
+                x=rates + rates[::-1],
+                y=[spot.high for spot in line.spots] + [spot.low for spot in line.spots][::-1],
+                mode="lines",
+                fill="toself",
+                fillcolor=faint(colour, theme.BAND_OPACITY),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=line.label,
+            )
+        at = None if line.best is None else line.best.rate
+        star = best is not None and line is best[0]
+        figure.add_scatter(
+            x=rates,
+            y=[spot.mean for spot in line.spots],
+            name=line.label,
+            legendgroup=line.label,
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": "dash" if line.method == FULL else "solid"},
+            marker={
+                "color": colour,
+                "size": [17 if star and rate == at else 10 if rate == at else 6 for rate in rates],
+                "symbol": [
+                    "star" if star and rate == at else "circle" if rate == at else "circle-open"
+                    for rate in rates
+                ],
+            },
+            customdata=[
+                (
+                    written_figure(_whole(spot.rate)),
+                    *(told(value, shown) for value in (spot.mean, spot.low, spot.high)),
+                    spot.seeds,
+                )
+                for spot in line.spots
+            ],
+            hovertemplate=_hover(line.label, across.name),
+        )
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 8, "b": 40},
+        height=440,
+        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
+    )
+    figure.update_xaxes(**axis(across))
+    figure.update_yaxes(title=title, tickformat=theme.PERCENT_TICKS if shown == METRIC else None)
+    return figure
+
+
+def axis(across: Across) -> dict[str, Any]:
+    """Its settings for Plotly."""
+    found: dict[str, Any] = {"title": across.title, "zeroline": False}
+    if across.logarithmic:
+        found |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    if across.ticks:
+        found |= {
+            "tickvals": across.ticks,
+            "ticktext": [written_figure(_whole(tick)) for tick in across.ticks],
+        }
+    return found
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else value
+
+
+def _hover(label: str, name: str) -> str:
+    """What a point says under the pointer, from its custom data in their order."""
+    rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
+    return f"{name} {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
+
+
+# ----------------------------------------
+# What the sweep says of the rules in the literature: seen here, not seen here, not testable here.
+
+
+def verdicts_section() -> None:
+    """A table of the rules that were tried, and why the others were not."""
+    rules = {rule.id: rule for rule in all_rules()}
+    found = replications()
+    tried = {name: one for name, one in found.items() if one.value is not None}
+    st.markdown(f"#### Do the rules of the literature show? {figures.badge('measured')}")
+    st.markdown(
+        f"Intervals hold with {SURE:.0%}: Student's t over groups of trainings that share model, batch and seed, each "
+        "the mean of its paired differences (Ibragimov & Müller). They are about other seeds, not about other "
+        "held-out rows. Seen: the interval lies within what the rule "
+        "expects; not seen: it lies outside; open: it reaches over the edge, or there is a single group."
+    )
+    models = list(dict.fromkeys(model for one in tried.values() for model, _ in one.models))
+    alone = models if len(models) > 1 else []
+    figures.table(
+        (
+            "Figure",
+            "Verdict",
+            "Expected (cited)",
+            "Here (measured)",
+            "Rule of",
+            *(get_model(m).title for m in alone),
+        ),
+        [
+            (
+                one.what,
+                _verdict(one),
+                figures.whole(one.limits),
+                figures.whole(one.measured),
+                rules[name].citation,
+                *_models(one, alone),
+            )
+            for name, one in tried.items()
+        ],
+        fold=True,
+    )
+    with st.expander("How each figure was taken"):
+        st.markdown(f":small[Groups and trainings are those behind the figure.] {figures.badge('measured')}")
+        figures.table(
+            ("Figure", "How", "Groups", "Trainings"),
+            [(one.what, one.note, str(one.groups), units.count(one.runs)) for one in tried.values()],
+            numeric=(2, 3),
+            fold=True,
+        )
+    reasons: dict[str, list[str]] = {}
+    for name, one in found.items():
+        if name not in tried:
+            reasons.setdefault(one.note, []).append(rules[name].citation)
+    with st.expander(f"Not testable here: {sum(map(len, reasons.values()))} rules, and why"):
+        st.markdown(f":small[A rule is what one source says of one setting.] {figures.badge('cited')}")
+        figures.table(
+            ("Why", "Rules of"),
+            [
+                (why[:1].upper() + why[1:], "; ".join(dict.fromkeys(citations)))
+                for why, citations in reasons.items()
+            ],
+            fold=True,
+        )
+
+
+def _verdict(one: Replication) -> str:
+    """In a word or two; a figure of a single group is open."""
+    verdict = Verdict.OPEN if one.verdict is Verdict.NOT_TESTABLE else one.verdict
+    return verdict.partition(":")[0]
+
+
+def _models(one: Replication, models: list[str]) -> list[str]:
+    own = dict(one.models)
+    return [figures.whole(measured(own[model], one.unit)) if model in own else "–" for model in models]
+
 
 MODEL, LINES, SHOWN = "landscape", "lines", "shown"
 #: What is held at one value, by what its address is called.
@@ -43,7 +226,7 @@ def readers() -> dict[str, Callable[[str], None]]:
 
     def reader(name: str) -> Callable[[str], None]:
         def take(text: str) -> None:
-            known = {str(value): value for value in _options(shipped(), name)}
+            known = {str(value): value for value in _options(shipped_points(), name)}
             if text not in known:
                 raise UnknownName(_LABELS[name].lower(), text[:40], known, name)
             state.remember(SCOPE, name, known[text], *_variants(name))
@@ -59,7 +242,7 @@ def _model(sweep: Sweep) -> str:
 
 def _variants(name: str) -> tuple[str, ...]:
     """Ranks, targets and batches are those of a model."""
-    return (_model(shipped()),) if name in HELD.values() else ()
+    return (_model(shipped_points()),) if name in HELD.values() else ()
 
 
 def _options(sweep: Sweep, name: str) -> list[Any]:
@@ -78,9 +261,9 @@ def _default(sweep: Sweep, name: str) -> Any:
     return next(usual[each] for each, address in HELD.items() if address == name)
 
 
-def section() -> dict[str, tuple[Any, Any]]:
+def landscape_section() -> dict[str, tuple[Any, Any]]:
     """Draw the part; what the address has to say of it."""
-    sweep = shipped()
+    sweep = shipped_points()
     st.markdown(f"### The learning rate's landscape {figures.badge('measured')}")
     st.markdown(
         "Short trainings that differ in one thing at a time. A line is a configuration over its learning rates, the "
@@ -98,15 +281,17 @@ def section() -> dict[str, tuple[Any, Any]]:
         st.markdown("None of these trainings has a score.")
     else:
         _best(best, shown, titles)
-        figure = draw(lines, shown, titles[shown])
-        st.plotly_chart(figure, key="compare-landscape", config=drawings.config(f"landscape-{model}-{by}"))
+        figure = landscape_figure(lines, shown, titles[shown])
+        st.plotly_chart(
+            figure, key="compare-landscape", config=results.plot_config(f"landscape-{model}-{by}")
+        )
         _table(lines, titles)
         _open(sweep, landscape.best_of([line for line in lines if line.method != FULL], shown))
         with st.expander("The command that trains the star's first seed again"):
-            command = again.command_of(sweep, best[0].first(best[1].rate))
+            command = shipped_sweep.command_of(sweep, best[0].first(best[1].rate))
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
-    verdicts.section()
+    verdicts_section()
     chosen = {MODEL: model, LINES: by, SHOWN: shown} | {HELD[name]: value for name, value in held.items()}
     return {name: (chosen[name], _default(sweep, name)) for name in _LABELS}
 
@@ -164,7 +349,7 @@ def _spread(spot: Spot, shown: str) -> str:
 def _best(best: tuple[Line, Spot], shown: str, titles: Mapping[str, str]) -> None:
     line, spot = best
     st.markdown(
-        f"Best here, the star: **{plain(line.label)}** at **{written(spot.rate)}**. {plain(titles[shown])}: "
+        f"Best here, the star: **{plain(line.label)}** at **{written_figure(spot.rate)}**. {plain(titles[shown])}: "
         f"{_spread(spot, shown)}. {figures.badge('measured')}"
     )
 
@@ -179,14 +364,14 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
         told = [_spread(spot, name) if spot else "–" for name, spot in both.items()]
         diverged = [f"{line.diverged} of {len(line.points)}"] if lost else []
         trained = units.short_count(line.points[0].trainable)
-        rows.append((line.label, figures.whole(written(line.best.rate)), *told, trained, *diverged))
+        rows.append((line.label, figures.whole(written_figure(line.best.rate)), *told, trained, *diverged))
     heads = ("Line", "Its best rate", titles[LOSS], titles[METRIC], "Trained, head included")
     figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
 
 
 def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
     """What the address of its method's page has to say to train it again."""
-    asked = again.request(sweep, point)
+    asked = shipped_sweep.request_again(sweep, point)
     run = {
         "steps": asked.steps,
         "batch": asked.batch,
@@ -205,7 +390,7 @@ def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
     point = best[0].first(best[1].rate)
     query, title = address_of(sweep, point), pages.titles()[point.method]
     with st.container(horizontal=True, vertical_alignment="center"):
-        label = f"Open {title} with its best: {best[0].label} at {figures.whole(written(point.rate))}"
+        label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
         if st.button(label, icon=":material/arrow_forward:", key="landscape-open"):
             state.begin_afresh(point.method)
             st.switch_page(pages.page(point.method, title), query_params=query)

@@ -2,27 +2,119 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from peft_lab.compare import pareto, results, store
-from peft_lab.compare.pareto import AXES
-from peft_lab.compare.plan import ComparisonPlan
-from peft_lab.compare.shipped import all_shipped
-from peft_lab.errors import PeftLabError, UnknownName
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
-from peft_lab.queue import limits
-from peft_lab.tasks.titles import task_title
+from peft_lab.runs import allowance
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.view import Status
+from peft_lab.studies.compare import carrying, results, store
+from peft_lab.studies.compare.plan import ComparisonPlan
+from peft_lab.studies.compare.results import AXES
+from peft_lab.studies.compare.shipped import all_shipped
+from peft_lab.studies.compare.store import Comparison, Standing
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
+from peft_lab.ui.compare.results import show
 from peft_lab.ui.compare.setup import SCOPE
-from peft_lab.ui.compare.showing import show
-from peft_lab.ui.compare.watching import begin, watch
-from peft_lab.ui.components.apart import apart
-from peft_lab.ui.components.tabs import tabs
+from peft_lab.ui.components.figures import told_to
+from peft_lab.ui.components.frame import part, tabs
+from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.foreign import plain
+
+# ----------------------------------------
+# A comparison under way: how far it is, Stop, and going on after an interruption.
+
+
+REFRESH = 1.0  # seconds between looks
+STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its evaluation
+
+
+def begin(comparison: Comparison) -> None:
+    """Carry it out here, or go on with it."""
+    carrying.start(comparison, get_queue())
+
+
+def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
+    """Draw how far it is; comes back by itself while it goes on, and draws the page anew when a run is done."""
+    standing = comparison.standing(plan)
+    going = standing.running or carrying.at_work(comparison)
+    if not going:
+        if standing.status != "done":
+            _rest(comparison, standing, plan)
+        told_to(list(standing.runs.values()))
+        return
+    before = len(standing.done) + len(standing.failed)
+
+    def progress() -> None:
+        now = comparison.standing(plan)
+        still = now.running or carrying.at_work(comparison)
+        if not still or len(now.done) + len(now.failed) != before:
+            st.rerun()
+        _bar(comparison, plan, now)
+
+    part(progress, every=REFRESH)
+
+
+def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> None:
+    total, done = len(plan.cells), len(standing.done)
+    text, share = f"**{done} of {total} runs done**", 0.0
+    for cell in standing.pending:
+        run = standing.runs.get(cell)
+        if run is None:
+            continue
+        seen = run.view()
+        if seen.status.final:
+            continue
+        text += f" · {all_methods()[cell.method].title}, seed {cell.seed}: {seen.status}"
+        share = seen.step / seen.steps
+        if seen.status is Status.RUNNING and seen.losses:
+            text += f", step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}"
+        break
+    left = _left(standing)
+    if left:
+        text += f" · about {units.roughly(left)} left at this pace"
+    bar, stop = st.columns([6, 1], vertical_alignment="center")
+    bar.progress(min(1.0, (done + STEPS_SHARE * share) / total), text=text)
+    if comparison.asked_to_stop():
+        stop.markdown("Stopping after this step…")
+    else:
+        # A callback is heard even when the page is drawn anew before it comes to this button.
+        stop.button("Stop", key="compare-stop", width="stretch", on_click=comparison.ask_to_stop)
+
+
+def _left(standing: Standing) -> float | None:
+    """Seconds, from how long the finished runs took from start to end."""
+    views = [standing.runs[cell].view() for cell in standing.done]
+    taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
+    return statistics.fmean(taken) * len(standing.pending) if taken else None
+
+
+def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
+    """Not under way and not complete: say so and offer to go on."""
+    done, total = len(standing.done), len(plan.cells)
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    if standing.status == "incomplete":
+        left.warning(
+            f"{done} of {total} runs are done, {len(standing.failed)} failed; the reasons are in the table."
+        )
+        label = "Try again"
+    else:
+        why = plain(comparison.problem) or "It was stopped, or the app ended before it was done."
+        left.warning(f"{done} of {total} runs are done. {why} Finished runs are kept and not repeated.")
+        label = "Go on"
+    if right.button(label, type="primary", key=state.widget_key(SCOPE, "resume"), width="stretch"):
+        begin(comparison)
+        st.rerun()
+
 
 #: What the address says of a part: each choice with its default.
 Address = dict[str, tuple[Any, Any]]
@@ -43,7 +135,7 @@ def compare_page() -> None:
     )
     st.title("Compare")
     sections: dict[str, Address] = {}
-    drawn = {RUNS: _runs, RATES: landscape.section, PUBLISHED: published.section}
+    drawn = {RUNS: _runs, RATES: landscape.landscape_section, PUBLISHED: published.section}
 
     def keep(title: str) -> Callable[[], None]:
         return lambda: sections.update({title: drawn[title]()})
@@ -92,7 +184,7 @@ def _runs() -> Address:
         | {"comparison": (shown, _first(_titles()))}
         | {
             name: (state.remembered(SCOPE, name, default), default)
-            for name, default in zip("xy", pareto.DEFAULT, strict=True)
+            for name, default in zip("xy", results.DEFAULT_AXES, strict=True)
         }
     )
 
@@ -127,7 +219,7 @@ def _new() -> None:
     done, total = setup.already_done(plan), len(plan.cells)
     kept = f", {done} of them already done" if done else ""
     left, right = st.columns([1, 4], vertical_alignment="center")
-    refused = limits.refusal_of_steps(plan.request.steps)
+    refused = allowance.refusal_of_steps(plan.request.steps)
     pressed = left.button(
         "Compare", type="primary", key="compare-start", width="stretch", disabled=refused is not None
     )

@@ -2,21 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
+import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab import published, units
-from peft_lab.compare import cited, pareto
-from peft_lab.errors import UnknownName
-from peft_lab.published import BENCHMARKS, METAMATH, PublishedRow
-from peft_lab.ui import state
-from peft_lab.ui.compare import drawings, run_card
-from peft_lab.ui.compare.ranges import ranges
+from peft_lab.core import units
+from peft_lab.core.errors import UnknownName
+from peft_lab.engine import published
+from peft_lab.engine.published import BENCHMARKS, METAMATH, PublishedRow
+from peft_lab.studies.compare import results, shipped
+from peft_lab.ui import pages, state, theme
+from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
+
+# ----------------------------------------
+# One published run: how it was made, and the ways to open its settings in the lab.
+
+
+def draw_run_card(row: PublishedRow) -> None:
+    """Settings, times and config of a run, and the pages that open it."""
+    interval = BENCHMARKS[row.benchmark].interval
+    figures.table(
+        ("How it was run", ""),
+        [
+            ("Learning rate", f"{row.learning_rate:g}"),
+            ("Optimizer", row.optimizer),
+            (
+                "Weight decay",
+                "as its optimizer has it" if row.weight_decay is None else f"{row.weight_decay:g}",
+            ),
+            ("Schedule", row.scheduler or "constant"),
+            ("Steps", f"{units.count(row.steps)} of {row.batch} rows"),
+            ("Date", row.created),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in row.versions.items())),
+            (
+                f"Training, by {interval} steps",
+                units.span(min(row.intervals), max(row.intervals)),
+            ),
+        ],
+    )
+    _open(row)
+    with st.expander("Its adapter config, and the seconds of its steps"):
+        if row.config is None:
+            st.markdown("Full fine-tuning has no adapter config.")
+        else:
+            st.code(json.dumps(row.config, indent=1, sort_keys=True), language="json")
+        st.markdown(
+            f"{figures.badge('cited')} Seconds of each {interval} steps: "
+            f"{', '.join(f'{each:.1f}' for each in row.intervals)}."
+        )
+
+
+def _open(row: PublishedRow) -> None:
+    if row.benchmark != METAMATH:
+        st.markdown(
+            "PEFT Lab counts and simulates language models only: settings for images cannot be opened here."
+        )
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _button("memory", {"tab": "published", "row": row.experiment}, "Count and simulate it on Memory")
+        found = shipped.lab_page(row)
+        if found is not None:
+            slug, values = found
+            settings = {name: state.as_text(value) for name, value in values.items()}
+            _button(slug, {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this")
+
+
+def _button(target: str, query: dict[str, Any], label: str) -> None:
+    """A button, as a link that carries settings is read only by a page that begins afresh, and the same as a link."""
+    if st.button(label, icon=":material/arrow_forward:", key=f"published-open-{target}"):
+        state.begin_afresh(target)
+        st.switch_page(pages.page(target, pages.titles()[target]), query_params=query)
+    st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+
+
+# ----------------------------------------
+# What settings are worth: published runs side by side, with what re-runs moved.
+
+
+LINE = 24  # pixels
+_DEFAULT, _BEST, _OTHER, _AGAIN = (
+    "called default",
+    "best of its method",
+    "other settings",
+    "the same, run again",
+)
+
+_MARKERS = {
+    _AGAIN: {"size": 9, "symbol": "x-thin", "line": {"width": 1.5, "color": theme.SERIES[1]}},
+    _OTHER: {"size": 8, "symbol": "circle-open", "color": theme.QUIET, "line": {"width": 2}},
+    _BEST: {"size": 10, "symbol": "circle", "color": theme.TRAINABLE},
+    _DEFAULT: {"size": 10, "symbol": "diamond-open", "color": theme.SERIES[2], "line": {"width": 2}},
+}
+
+
+def ranges(
+    lines: Mapping[str, Sequence[PublishedRow]], best: Collection[str], moved: float | None, measure: str
+) -> go.Figure:
+    """A line for each of ``lines``, from its worst run to its best, the first line on top.
+
+    Args:
+        lines: by what stands at each, its runs, best first.
+        best: the experiments that are drawn as the best.
+        moved: what a re-run usually moved, drawn at every run.
+        measure: what stands at the axis.
+    """
+    figure = go.Figure()
+    points: dict[str, list[tuple[float, str, str]]] = {name: [] for name in _MARKERS}
+    for label, found in lines.items():
+        figure.add_scatter(
+            x=[found[-1].accuracy, found[0].accuracy], y=[label, label], mode="lines",
+            line={"color": theme.QUIET, "width": 2}, hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        for row in found:
+            points[_AGAIN] += [(value, label, row.title) for value in row.reruns]
+            drawn = [_BEST] if row.experiment in best else []
+            drawn += [_DEFAULT] if row.experiment.endswith("-default") else []
+            for name in drawn or [_OTHER]:
+                points[name].append((row.accuracy, label, row.title))
+    for name, each in points.items():
+        figure.add_scatter(
+            x=[value for value, _, _ in each],
+            y=[label for _, label, _ in each],
+            mode="markers",
+            name=name,
+            marker=_MARKERS[name],
+            error_x=None if moved is None or name == _AGAIN else _bar(moved),
+            text=[title for _, _, title in each],
+            hovertemplate="%{x:.1%}<extra>%{text}</extra>",
+            showlegend=bool(each),
+        )
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 24, "b": 110},
+        height=150 + LINE * len(lines),
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "x": 0,
+            "yanchor": "bottom",
+            "itemclick": False,
+        },
+    )
+    figure.update_xaxes(title=measure, tickformat=theme.PERCENT_TICKS, zeroline=False)
+    figure.update_yaxes(title=None, categoryorder="array", categoryarray=list(lines)[::-1], dtick=1)
+    return figure
+
+
+def _bar(moved: float) -> dict[str, object]:
+    return {"type": "constant", "value": moved, "thickness": 1, "width": 3}
+
 
 BENCH, ACROSS, UP, FAMILY, RUN = "bench", "px", "py", "family", "run"
 FIRST = "lora"
@@ -26,9 +167,9 @@ def readers() -> dict[str, Callable[[str], None]]:
     """What takes this part's choices out of the address; the benchmark first, as the others depend on it."""
     known: dict[str, Callable[[], Sequence[str]]] = {
         BENCH: lambda: list(BENCHMARKS),
-        ACROSS: lambda: list(cited.axes(_benchmark())),
-        UP: lambda: list(cited.axes(_benchmark())),
-        FAMILY: lambda: list(cited.families(_benchmark())),
+        ACROSS: lambda: list(shipped.published_axes(_benchmark())),
+        UP: lambda: list(shipped.published_axes(_benchmark())),
+        FAMILY: lambda: list(shipped.families(_benchmark())),
         RUN: lambda: list(published.rows(_benchmark())),
     }
 
@@ -87,14 +228,14 @@ def section() -> dict[str, tuple[Any, Any]]:
     family = _settings(benchmark)
     run = _run(benchmark, family)
     _all_rows(benchmark)
-    first = next(iter(cited.families(benchmark)))
-    family_first = FIRST if FIRST in cited.families(benchmark) else first
+    first = next(iter(shipped.families(benchmark)))
+    family_first = FIRST if FIRST in shipped.families(benchmark) else first
     return {
         BENCH: (benchmark, METAMATH),
-        ACROSS: (x, cited.DEFAULT[0]),
-        UP: (y, cited.DEFAULT[1]),
+        ACROSS: (x, shipped.DEFAULT_BENCHMARK[0]),
+        UP: (y, shipped.DEFAULT_BENCHMARK[1]),
         FAMILY: (family, family_first),
-        RUN: (run, cited.families(benchmark)[family][0].experiment),
+        RUN: (run, shipped.families(benchmark)[family][0].experiment),
     }
 
 
@@ -131,24 +272,24 @@ def _points(difference: float) -> str:
 
 
 def _scatter(benchmark: str) -> tuple[str, str]:
-    axes = cited.axes(benchmark)
+    axes = shipped.published_axes(benchmark)
     titles = {name: axis.title for name, axis in axes.items()}
     left, right = st.columns(2)
     x, y = (_choice(name, titles, default, place) for name, default, place in zip(
-        (ACROSS, UP), cited.DEFAULT, (left, right), strict=True
+        (ACROSS, UP), shipped.DEFAULT_BENCHMARK, (left, right), strict=True
     ))  # fmt: skip
     if x == y:
         st.markdown(":red[:material/error: Choose two different figures.]")
         return x, y
-    rows = cited.rows(benchmark)
-    front = pareto.front(rows, axes[x], axes[y])
+    rows = shipped.published_points(benchmark)
+    front = results.pareto_front(rows, axes[x], axes[y])
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
     missing = f" Without one of the two figures: {', '.join(lacking)}." if lacking else ""
     st.markdown(
         f":small[Pareto front, filled: {len(front)} of {len(rows)} runs. Point at a dot to see its run.{missing}]"
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
-    st.plotly_chart(figure, key="compare-cited", config=drawings.config(f"published-{x}-{y}"))
+    st.plotly_chart(figure, key="compare-cited", config=drawings.plot_config(f"published-{x}-{y}"))
     return x, y
 
 
@@ -161,10 +302,12 @@ def _settings(benchmark: str) -> str:
         "than the line of either says as much about settings as about methods."
     )
     spread = moved.median if moved else None
-    several = cited.several(benchmark)
+    several = shipped.several_published(benchmark)
     figure = ranges(several, {found[0].experiment for found in several.values()}, spread, about.measure)
-    st.plotly_chart(figure, key="compare-ranges", config=drawings.config(f"published-{benchmark}-settings"))
-    families = cited.families(benchmark)
+    st.plotly_chart(
+        figure, key="compare-ranges", config=drawings.plot_config(f"published-{benchmark}-settings")
+    )
+    families = shipped.families(benchmark)
     default = FIRST if FIRST in families else next(iter(families))
     family = _choice(FAMILY, {kind: kind for kind in families}, default)
     found = families[family]
@@ -173,7 +316,7 @@ def _settings(benchmark: str) -> str:
         lines = {_variant(row): [row] for row in found}
         figure = ranges(lines, {found[0].experiment}, spread, about.measure)
         st.plotly_chart(
-            figure, key="compare-family", config=drawings.config(f"published-{benchmark}-{family}")
+            figure, key="compare-family", config=drawings.plot_config(f"published-{benchmark}-{family}")
         )
     figures.table(
         ("Run", "Trained", about.columns[0], "Run again", about.columns[1], "Peak reserved", "What differs"),
@@ -185,14 +328,14 @@ def _settings(benchmark: str) -> str:
                 _again(row),
                 _or_dash(row.forgetting, lambda value: f"{value:.3f}"),
                 units.size(row.reserved),
-                cited.setting(row, found),
+                shipped.published_setting(row, found),
             )
             for row in found
         ],
         numeric=(1, 2, 3, 4, 5),
         fold=True,
     )
-    told = [_budget(group, moved) for group in cited.budgets(found)]
+    told = [_budget(group, moved) for group in shipped.budgets(found)]
     if told:
         st.markdown("\n".join(f"- {text}" for text in told))
     return family
@@ -220,11 +363,11 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
 
 
 def _run(benchmark: str, family: str) -> str:
-    rows = cited.families(benchmark)[family]
+    rows = shipped.families(benchmark)[family]
     st.markdown(f"#### One run {figures.badge('cited')}")
     titles = {row.experiment: row.title for row in rows}
     run = _choice(RUN, titles, rows[0].experiment)
-    run_card.draw(published.rows(benchmark)[run])
+    draw_run_card(published.rows(benchmark)[run])
     return run
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.compare.plan import MOST_SEEDS, SEEDS, ComparisonPlan, ComparisonRequest, make_plan
-from peft_lab.compare.store import Comparison
-from peft_lab.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.runs.spec import BATCH, STEPS, usual_eval_rows
-from peft_lab.tasks import all_tasks, get_task
+from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, ComparisonPlan, ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import Comparison
+from peft_lab.training.tasks import all_tasks, get_task
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 
@@ -223,6 +223,6 @@ def _planned(
 
 def already_done(plan: ComparisonPlan) -> int:
     """How many of its runs the run store has."""
-    from peft_lab.compare import store
+    from peft_lab.studies.compare import store
 
     return len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)

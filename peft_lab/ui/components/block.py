@@ -5,32 +5,137 @@ With a recorded trajectory it lives: its steps are played and scrubbed in the br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab.drawing import TOKENS, draw_block
-from peft_lab.living import bundle, markup, style
-from peft_lab.living.sent import sent
-from peft_lab.methods.base import Part
+from peft_lab.drawing import living
+from peft_lab.drawing.block import TOKENS as block_TOKENS
+from peft_lab.drawing.block import draw_block
+from peft_lab.drawing.living import sent
+from peft_lab.drawing.trajectory.format import Trajectory
+from peft_lab.methods.base import Knob, MethodSpec, Part, is_read
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
-from peft_lab.trajectory.format import Trajectory
-from peft_lab.ui.components.living.handles import Handle
-from peft_lab.ui.components.part_details import HEADER, Detail
-from peft_lab.ui.components.record import record
+from peft_lab.ui.components.figures import HEADER, Detail
+
+# ----------------------------------------
+# What of a method can be set by hand in its drawing, with the parameters that it would have at every stop.
+
+
+Kind = Literal["rank", "width", "tokens", "targets"]
+_KINDS: Mapping[str, Kind] = {
+    "r": "rank", "bottleneck": "width", "num_virtual_tokens": "tokens", "target_modules": "targets",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A value that a handle can be left at, and the parameters that are trained then (the method's closed form)."""
+
+    value: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class Handle:
+    """One thing to drag or to click.
+
+    Attributes:
+        knob: its name, which comes back with the new value. label: what a screen reader calls it.
+        value: what is set now; of targets their names.
+        stops: of all but targets, rising.
+        names: of targets, by the drawing's path what the knob calls the matrix.
+    """
+
+    knob: str
+    kind: Kind
+    label: str
+    value: Any
+    stops: tuple[Stop, ...] = ()
+    names: Mapping[str, str] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
+    """A method's handles on a model, beside the knobs' complete values. None where the values do not work."""
+    if any(problem.level == "error" for problem in spec.problems(shape, values)):
+        return ()
+    return tuple(_found(spec, shape, values))
+
+
+def _found(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Iterator[Handle]:
+    for knob in spec.knobs:
+        kind = _KINDS.get(knob.name)
+        if kind is None or not is_read(knob, spec.knobs, values):
+            continue
+        if kind != "targets":
+            yield Handle(knob.name, kind, knob.label, values[knob.name], _stops(spec, shape, values, knob))
+        elif names := _names(spec, shape, knob):
+            yield Handle(knob.name, kind, knob.label, list(values[knob.name]), names=names)
+
+
+def _stops(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], knob: Knob) -> tuple[Stop, ...]:
+    wanted = sorted({*(int(stop) for stop in knob.stops), values[knob.name]})
+    found = []
+    for value in wanted:
+        whole = {**values, knob.name: value}
+        if all(problem.level != "error" for problem in spec.problems(shape, whole)):
+            found.append(Stop(value, spec.formula(shape, whole).trainable))
+    return tuple(found)
+
+
+def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
+    offered = spec.options(knob, shape)
+    ends = {group.path: group.path.rpartition(".")[2] for group in shape.matrices if group.layers}
+    return {path: end for path, end in ends.items() if end in offered}
+
+
+# ----------------------------------------
+# A run's record in the browser: sent once, as a part that shows nothing; the drawing beside it names it and finds
+# it.
+#
+# Streamlit sends a part that has changed whole, and one that has not by its hash alone. Within the drawing's part
+# the
+# record went along whenever a knob was moved: 262 of 382 kB, on each learner's network.
+
+
+#: The drawing reads the same name (``living/js/block.js``). The newest of a few are kept: a run that goes on has
+#: another at each of its steps.
+_JS = """
+const KEPT = 8;
+export default function ({ data: [run] }) {
+  const records = (globalThis.peftRecords ??= new Map());
+  records.delete(run.id);
+  records.set(run.id, run);
+  for (const old of [...records.keys()].slice(0, -KEPT)) records.delete(old);
+  window.dispatchEvent(new CustomEvent("peft-record", { detail: run.id }));
+}
+"""
+
+_mount = st.components.v2.component("peft_record", html="<span hidden></span>", js=_JS, isolate_styles=False)
+
+
+def record(run: Mapping[str, Any], key: str) -> None:
+    """Let the browser have a record (:func:`peft_lab.drawing.living.sent`), for whoever asks for its ``id``."""
+    # In a list Streamlit looks for no tables, for which it would import pandas.
+    _mount(key=key, data=[run], height=0)
+
 
 Size = Literal["full", "bench", "small"]
 Panel = Literal["phases", "layers", "numbers", "curve", "answers"]
 PANELS: tuple[Panel, ...] = ("phases", "layers", "numbers", "curve", "answers")
 
-_mount = st.components.v2.component(
+_mount_block = st.components.v2.component(
     "peft_block",
-    html=markup.HTML,
-    css=style.CSS + style.MOTION + style.UNDER + style.TOOLS,
-    js=bundle.module(),
+    html=living.LIVING_HTML,
+    css=living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS,
+    js=living.living_module(),
 )
 
 
@@ -40,7 +145,7 @@ def block(
     quantization: Quantization | None = None,
     selected: str | None = None,
     key: str = "block",
-    tokens: Sequence[str] = TOKENS,
+    tokens: Sequence[str] = block_TOKENS,
     details: Mapping[str, Detail] | None = None,
     *,
     trajectory: Trajectory | None = None,
@@ -64,14 +169,14 @@ def block(
         show: what stands under the drawing, beside the play button.
         size: ``small`` has a play button under the drawing and nothing else.
         live_events: steps after the trajectory's last state, ``{"step": 12, "loss": 0.4}`` each.
-        handles: what can be set by hand in the drawing (:func:`peft_lab.ui.components.living.handles.handles`).
+        handles: what can be set by hand in the drawing (:func:`peft_lab.ui.components.block.handles`).
         on_values: called with the knobs' new values, by name, before the script runs again because of them.
 
     Returns:
         The path that was just chosen in the drawing, in the one script run that this choice caused; else ``None``.
 
     Raises:
-        Unsupported: as :func:`peft_lab.drawing.draw_block`.
+        Unsupported: as :func:`peft_lab.drawing.block.draw_block`.
     """
     # A choice made here is known before the caller has stored it: outline it in the same run, or it would flicker.
     just_chosen = (st.session_state.get(key) or {}).get("chosen")
@@ -88,7 +193,7 @@ def block(
     with st.container(gap=None):
         if run:
             record(run, f"{key}-record")
-        result = _mount(
+        result = _mount_block(
             key=key,
             # In a list Streamlit looks for no tables, for which it would import pandas: half a second of a first page.
             data=[
@@ -112,3 +217,84 @@ def block(
         )
     chosen: str | None = result.chosen
     return chosen
+
+
+# ----------------------------------------
+# A small drawing of what a method adds: the part of the block drawing that holds what is trained.
+
+
+HIGH = 188.0  # of the window on the drawing, in its user units: three matrices above each other
+UNDER = (
+    12.0  # room under the lowest trained part; more under virtual tokens, whose row goes on below their edge
+)
+TOKENS = 36.0
+ROW = 60.0  # a box that is higher stands beside several rows
+CSS = """.thumb svg { display: block; width: 100%; height: auto; }
+.thumb { pointer-events: none; }"""
+HTML = '<div class="thumb" aria-hidden="true"></div>'
+# Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
+# in the address, which says what is set on the page.
+JS = """
+export default function ({ data, parentElement }) {
+  const host = parentElement.querySelector(".thumb");
+  host.ending?.();
+  const forget = () => {
+    if (data.anchor && location.hash === `#${data.anchor}`)
+      history.replaceState(history.state, "", location.pathname + location.search);
+  };
+  addEventListener("hashchange", forget);
+  host.ending = () => removeEventListener("hashchange", forget);
+  draw(host, data);
+  return host.ending;
+}
+const draw = (host, data) => {
+  if (host.drawn === data.svg) return;
+  host.drawn = data.svg;
+  host.innerHTML = data.svg;
+  for (const part of host.querySelectorAll("[tabindex]"))
+    for (const name of ["tabindex", "role", "aria-pressed", "aria-label"]) part.removeAttribute(name);
+};
+"""
+_mount_thumb = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
+_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+_GROUP = re.compile(r"<g[^>]* data-path=.*?</g>", re.DOTALL)
+_BOXES = re.compile(r'<rect class="box[^>]* y="([\d.]+)" width="[\d.]+" height="([\d.]+)"')
+_Y = re.compile(r'\by="([\d.]+)"')
+
+
+def thumb(
+    spec: MethodSpec,
+    shape: ModelShape,
+    values: Mapping[str, Any],
+    key: str,
+    high: float = HIGH,
+    anchor: str = "",
+) -> None:
+    """Draw it; a decoration, which screen readers pass over.
+
+    Args:
+        anchor: of the link that stands beside it; it is taken out of the address once one is there.
+
+    Raises:
+        Unsupported: as :func:`peft_lab.drawing.block.draw_block`.
+    """
+    _mount_thumb(key=key, data={"svg": cropped(spec, shape, values, high), "anchor": anchor})
+
+
+def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
+    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and above."""
+    parts = spec.parts(shape, values)
+    drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
+    trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]
+    lowest = max((float(y) for group in trained for y in _Y.findall(group)), default=drawn.height)
+    under = TOKENS if {part.kind for part in parts} & {"cells"} else UNDER
+    end = _past_boxes(lowest + under, drawn.svg)
+    top = max(0.0, min(end, drawn.height) - high)
+    window = f'viewBox="0 {top:g} {drawn.width:g} {high:g}"'
+    return _BOX.sub(window, drawn.svg, count=1)
+
+
+def _past_boxes(end: float, svg: str) -> float:
+    """The lower edge of a window, moved below a box of one row that it would cut through."""
+    boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
+    return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)

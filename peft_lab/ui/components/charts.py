@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
+import streamlit as st
 
-from peft_lab import palette, units
+from peft_lab.core import palette, units
+from peft_lab.core.units import Source
+from peft_lab.methods.counting.count import GroupCount
 from peft_lab.ui import theme
 
 CONFIG = {"displayModeBar": False, "responsive": True}
@@ -199,3 +204,311 @@ def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:
     """The parts that occur, in the order in which they are stacked everywhere."""
     present = {part for parts in rows for part, size in parts.items() if size}
     return [part for part in theme.MEMORY if part in present]
+
+
+# ----------------------------------------
+# Parameters by module as areas. What is trained can always be seen, and the caption says when it is enlarged.
+
+
+VISIBLE = 0.05  # of the picture, that all trained areas together take at least
+LEAST = 0.004  # of the picture, that one of them takes at least
+_LAYERS = re.compile(r"^(.*?)\.?\{\}\.?(.*)$")
+
+
+@dataclass
+class Area:
+    """One rectangle: a module's parameters of one state.
+
+    Attributes:
+        place: the part of the model that contains it, such as ``self_attn``.
+        modules: how many modules it stands for.
+        drawn: its size in the picture, in parameters; more than ``parameters`` for a trained one that would not show.
+    """
+
+    place: str
+    label: str
+    state: str
+    parameters: int
+    modules: int
+    drawn: float
+
+    @property
+    def enlarged(self) -> bool:
+        return self.drawn > self.parameters
+
+
+def areas(tree: Sequence[GroupCount]) -> list[Area]:
+    """One area for each module and state, the method's own parameters joined to the module that they belong to."""
+    bare = {group.module for group in tree if not group.added}
+    found: dict[tuple[str, str, str], Area] = {}
+    for group in tree:
+        owner = _owner(group.module, bare)
+        place, label = _named(owner)
+        state = "trained" if group.role != "frozen" else "quantised" if group.quantised else "frozen"
+        area = found.setdefault((place, label, state), Area(place, label, state, 0, group.count, 0.0))
+        area.parameters += group.parameters
+        area.modules = max(area.modules, group.count)
+    _size(list(found.values()))
+    return [area for area in found.values() if area.parameters]
+
+
+def _owner(module: str, bare: set[str]) -> str:
+    """The model's own module that an added one sits in; itself where it is in none."""
+    parts = module.split(".")
+    inside = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((path for path in inside if path in bare), module)
+
+
+def _named(path: str) -> tuple[str, str]:
+    """Where a module is and what it is called there: ``model.layers.{}.mlp.up_proj`` is ``up_proj`` in ``mlp``."""
+    layered = _LAYERS.match(path)
+    inside = (layered[2] if layered else path).split(".")
+    if layered:
+        return (inside[0] if len(inside) > 1 else "norms"), ".".join(inside[1:] or inside)
+    return ("", inside[-1]) if len(inside) < 3 else (inside[-2], inside[-1])
+
+
+def _size(all_areas: list[Area]) -> None:
+    """Give each its size: the number of parameters, or for what is trained the least that can be seen."""
+    total = sum(area.parameters for area in all_areas)
+    trained = [area for area in all_areas if area.state == "trained" and area.parameters]
+    least = max(LEAST, VISIBLE / len(trained)) * total if trained else 0
+    for area in all_areas:
+        area.drawn = max(area.parameters, least) if area in trained else area.parameters
+
+
+def caption(all_areas: Sequence[Area]) -> str:
+    """What area and colours mean, with what is not to scale."""
+    states = {area.state for area in all_areas}
+    legend = ["**Grey** is frozen"] if "frozen" in states else []
+    legend += ["**blue** is quantised"] if "quantised" in states else []
+    legend += ["**orange** is trained"] if "trained" in states else []
+    text = f"Area shows the number of parameters. {', '.join(legend)}."
+    if any(area.enlarged for area in all_areas):
+        trained = sum(area.parameters for area in all_areas if area.state == "trained")
+        share = units.percent(100 * trained / sum(area.parameters for area in all_areas))
+        text += (
+            f" Orange is **not to scale**: it is {share} of the parameters, drawn large enough to be seen."
+        )
+    return text
+
+
+def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
+    """The areas, those of one place together. Labels and figures are the true ones, whatever the size drawn."""
+    colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
+    ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
+    total = sum(area.parameters for area in all_areas)
+    for place in dict.fromkeys(area.place for area in all_areas if area.place):
+        inside = [area for area in all_areas if area.place == place]
+        ids.append(place)
+        labels.append(place)
+        parents.append("")
+        drawn.append(sum(area.drawn for area in inside))
+        shown.append(sum(area.parameters for area in inside))
+        colour.append(palette.CHART_AREA_PLACE)
+        notes.append("")
+    for area in all_areas:
+        ids.append(f"{area.place}/{area.label}/{area.state}")
+        labels.append(area.label + (f" ×{area.modules}" if area.modules > 1 else ""))
+        parents.append(area.place)
+        drawn.append(area.drawn)
+        shown.append(area.parameters)
+        colour.append(colours[area.state])
+        notes.append(f"<br>{area.state}" + (", drawn larger than it is" if area.enlarged else ""))
+    figure = go.Figure(
+        go.Treemap(
+            ids=ids,
+            labels=labels,
+            parents=parents,
+            values=drawn,
+            customdata=[
+                [f"{number:,}", units.percent(100 * number / total), text]
+                for number, text in zip(shown, notes, strict=True)
+            ],
+            marker={"colors": colour, "line": {"width": 1, "color": palette.WHITE}},
+            branchvalues="total",
+            texttemplate="%{label}<br>%{customdata[0]}",
+            hovertemplate=(
+                "%{label}<br>%{customdata[0]} parameters<br>%{customdata[1]} of the model"
+                "%{customdata[2]}<extra></extra>"
+            ),
+            tiling={"pad": 1},
+            pathbar={"visible": False},
+        )
+    )
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 8, "b": 8}, height=height, uniformtext={"minsize": 10, "mode": "hide"}
+    )
+    return figure
+
+
+# ----------------------------------------
+# Stacked bars that grow from what they showed to what they show now: what a setting moved is seen moving.
+#
+# With ``prefers-reduced-motion`` they jump. The page's other charts are Plotly's; these are a few rows of HTML
+# whose
+# elements stay when figures change, which is what lets them move.
+
+
+FAR = 3  # times the longest bar, beyond which a limit is not drawn to scale
+_COLOURS = palette.variables(
+    measured=palette.MEASURED, counted=palette.COUNTED, simulated=palette.SIMULATED, cited=palette.CITED,
+    mark=palette.TRAINED,
+)  # fmt: skip
+CSS = (
+    f".rows {{ {_COLOURS} --tint: {palette.SOURCE_TINT}%; }}"
+    """
+.rows { font: 400 0.84rem/1.4 var(--st-font); color: var(--st-text-color); }
+.row { margin: 0 0 0.5rem; }
+.head { display: flex; flex-wrap: wrap; gap: 0 0.5em; align-items: baseline; }
+.head .size { margin-left: auto; font-weight: 600; font-variant-numeric: tabular-nums; }
+.badge { padding: 0 0.35em; border-radius: 0.35em; font-size: 0.9em;
+  background: color-mix(in srgb, currentColor var(--tint), transparent); }
+.badge.measured { color: var(--measured); } .badge.simulated { color: var(--simulated); }
+.badge.counted { color: var(--counted); } .badge.cited { color: var(--cited); }
+.track { position: relative; display: flex; height: 0.85rem; border-radius: 3px; overflow: hidden;
+  background: var(--st-secondary-background-color); }
+.track i { display: block; flex: none; width: 0; }
+.track .limit { position: absolute; top: 0; bottom: 0; width: 0; border-left: 2px dashed var(--mark); }
+.rows.close { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: 0.35rem 0.8rem; }
+.rows.close .row { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; margin: 0; }
+.rows.close .head { display: contents; }
+.rows.close .track { height: 1.25rem; grid-area: 1 / 2; }
+.rows.close .badge { display: none; }
+.rows.close :is(.limit-words, .legend) { grid-column: 1 / -1; }
+.limit-words { order: -1; font-size: 0.82rem; }
+.limit-words i { display: inline-block; height: 0.8em; border-left: 2px dashed var(--mark); margin-right: 0.45em; }
+.note { opacity: 0.8; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.15rem 0.8rem; font-size: 0.78rem; }
+.legend i { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
+@media (prefers-reduced-motion: no-preference) {
+  .track i { transition: width 0.45s ease-out; } .track .limit { transition: left 0.45s ease-out; } }
+"""
+)
+HTML = '<div class="rows"></div>'
+JS = """
+export default function ({ data, parentElement }) {
+  const host = parentElement.querySelector(".rows");
+  const child = (parent, kind, tag = "div") => {
+    const made = document.createElement(tag);
+    made.className = kind;
+    parent.append(made);
+    return made;
+  };
+  const known = new Map([...host.querySelectorAll(".row")].map((row) => [row.dataset.label, row]));
+  const { limit } = data;
+  host.classList.toggle("close", data.close);
+  const totals = data.rows.map((row) => row.parts.reduce((sum, part) => sum + part.size, 0));
+  const largest = Math.max(1, limit?.drawn ? limit.size : 0, ...totals);
+  const shown = data.rows.map((one) => {
+    let row = known.get(one.label);
+    if (!row) {
+      row = child(host, "row");
+      row.dataset.label = one.label;
+      const head = child(row, "head");
+      child(head, "label", "span").textContent = one.label;
+      child(head, "size", "span");
+      child(head, "badge", "span");
+      child(row, "track").setAttribute("aria-hidden", "true");
+      child(row, "note");
+    }
+    row.querySelector(".size").textContent = one.text;
+    const badge = row.querySelector(".badge");
+    badge.textContent = one.source;
+    badge.className = `badge ${one.source}`;
+    badge.hidden = !one.source;
+    const note = row.querySelector(".note");
+    note.textContent = one.note;
+    note.hidden = !one.note;
+    const track = row.querySelector(".track");
+    const have = new Map([...track.querySelectorAll("i")].map((part) => [part.dataset.name, part]));
+    for (const part of data.legend) {
+      const bar = have.get(part.name) ?? child(track, "", "i");
+      bar.dataset.name = part.name;
+      bar.style.background = part.colour;
+      const size = one.parts.find((its) => its.name === part.name);
+      bar.title = size ? `${part.name}: ${size.text}` : "";
+      const width = `${(100 * (size?.size ?? 0)) / largest}%`;
+      if (have.has(part.name)) bar.style.width = width;
+      else { bar.getBoundingClientRect(); bar.style.width = width; }
+    }
+    const line = track.querySelector(".limit") ?? child(track, "limit", "b");
+    line.hidden = !limit?.drawn;
+    line.style.left = limit?.drawn ? `calc(${(100 * limit.size) / largest}% - 2px)` : "";
+    for (const [name, part] of have) if (!data.legend.some((its) => its.name === name)) part.remove();
+    return row;
+  });
+  for (const row of known.values()) if (!shown.includes(row)) row.remove();
+  const legend = host.querySelector(".legend") ?? child(host, "legend");
+  legend.replaceChildren(...data.legend.map((part) => {
+    const entry = document.createElement("span");
+    child(entry, "", "i").style.background = part.colour;
+    entry.append(part.name);
+    return entry;
+  }));
+  const words = host.querySelector(".limit-words") ?? child(host, "limit-words");
+  words.hidden = !limit;
+  words.textContent = limit?.text ?? "";
+  if (limit?.drawn) words.prepend(document.createElement("i"));
+  host.replaceChildren(words, ...shown, legend);
+}
+"""
+
+_mount = st.components.v2.component("peft_grown_bars", html=HTML, css=CSS, js=JS)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row.
+
+    Attributes:
+        parts: bytes by part of the memory; empty while there is no figure, which ``note`` then explains.
+        source: where the figures come from.
+    """
+
+    label: str
+    parts: Mapping[str, int]
+    source: Source
+    note: str = ""
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A line across all rows: bytes, and what stands for it in the head."""
+
+    size: int
+    text: str
+
+
+def grown_bars(bars: Sequence[Bar], key: str, limit: Limit | None = None, close: bool = False) -> None:
+    """Draw the rows on one scale, with a legend of the parts that are in them.
+
+    With ``close`` a row is its label, its bar and its size beside each other; the page says where all are from.
+    """
+    legend = [
+        {"name": name, "colour": theme.MEMORY[name]}
+        for name in theme.MEMORY
+        if any(bar.parts.get(name) for bar in bars)
+    ]
+    rows = [
+        {
+            "label": bar.label,
+            "parts": [
+                {"name": name, "size": size, "text": units.size(size)} for name, size in bar.parts.items()
+            ],
+            "text": units.size(bar.total) if bar.parts else "–",
+            "source": str(bar.source) if bar.parts else "",
+            "note": bar.note,
+        }
+        for bar in bars
+    ]
+    line = None
+    if limit is not None:
+        # A limit far beyond the bars would shrink them to nothing: it is named only.
+        drawn = limit.size <= FAR * max((bar.total for bar in bars), default=0)
+        line = {"size": limit.size, "text": limit.text, "drawn": drawn}
+    _mount(key=key, data={"rows": rows, "legend": legend, "limit": line, "close": close})

@@ -5,18 +5,25 @@ All three travel in the address: ``stop=newcomer.3``, ``fixed=model,r``, ``proje
 
 from __future__ import annotations
 
-import streamlit as st
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 
-from peft_lab.classroom import mode
-from peft_lab.classroom.asking import asker
-from peft_lab.classroom.limits import limits
-from peft_lab.errors import PeftLabError
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from peft_lab.core import asking
+from peft_lab.core import disk as storage
+from peft_lab.core.asking import asker
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.limits import limits
+from peft_lab.models.assets import store as assets
 from peft_lab.ui import state, theme
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
 SCOPE = "frame"
-#: In the address that the line of :mod:`peft_lab.ui.classroom.bar` opens, and gone once that was read.
+#: In the address that the line of :mod:`peft_lab.ui.classroom.page` opens, and gone once that was read.
 SHOWN = "shown"
 # Who practises is no setting of a page: a stop must not make it somebody else.
 _KEPT = ("profile",)
@@ -107,7 +114,7 @@ def projector_style() -> None:
 
 def way_out() -> None:
     """In a class: how the next person gets this browser. Who signed in can come back, who gave a code cannot."""
-    if not mode.on() or projecting():
+    if not asking.class_is_on() or projecting():
         return
     who = asker()
     if who is None:
@@ -159,3 +166,159 @@ def projector_switch() -> None:
         state.carry("projector", "" if projecting() else "on")
         st.query_params.pop("projector", None)
         st.rerun()
+
+
+# ----------------------------------------
+# Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a
+# page,
+# one of the browser's Back.
+#
+# With sections the navigation puts blocks between its list and the entries, so that neither is a list any more:
+# each
+# section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed
+# there
+# for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app in
+# the
+# document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
+# address that
+# a page was given became a step of Back, which brings no knob back: who had moved five went back five times before
+# they
+# left the page. It replaces the one before, but where it leads to another stop of a path, as going back to that
+# does.
+
+
+_JS = """
+const stop = (address) => new URLSearchParams(address.search).get("stop");
+const step = (to) => to.pathname !== location.pathname || stop(to) !== stop(location);
+if (!history.pushState.mended) {
+  const push = history.pushState.bind(history);
+  history.pushState = (kept, title, to) =>
+    step(new URL(to ?? "", location)) ? push(kept, title, to) : history.replaceState(kept, title, to);
+  history.pushState.mended = true;
+}
+export default function () {
+  const mend = () => {
+    const all = document.querySelector('[data-testid="stSidebarNavItems"]');
+    if (all === null) return;
+    for (const section of all.querySelectorAll(":scope > div:not([role])")) {
+      const heading = section.querySelector("header");
+      if (heading === null) continue;
+      all.setAttribute("role", "presentation");
+      section.setAttribute("role", "list");
+      section.setAttribute("aria-label", heading.innerText.split("\\n")[0]);
+      heading.setAttribute("role", "presentation");
+    }
+  };
+  const close = (event) => {
+    if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
+    setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
+  };
+  const app = document.querySelector(".stApp");
+  const shade = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
+  const themes = new MutationObserver(shade);
+  if (app !== null) {
+    shade();
+    themes.observe(app, { attributes: true, attributeFilter: ["class"] });
+  }
+  mend();
+  document.addEventListener("click", close);
+  const watcher = new MutationObserver(mend);
+  watcher.observe(document.body, { childList: true, subtree: true });
+  return () => {
+    watcher.disconnect();
+    themes.disconnect();
+    document.removeEventListener("click", close);
+  };
+}
+"""
+
+_mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
+
+
+def mend() -> None:
+    """Called once per run, before the page is drawn: a page that fails is mended as well."""
+    with st.sidebar:
+        _mount(key="mending", height=0)
+
+
+# ----------------------------------------
+# Sections as tabs of which only the open one is computed.
+
+
+_ASKED = "tab-asked-for"
+
+
+def show_tab(scope: str, title: str) -> None:
+    """Open that tab when the page is drawn the next time."""
+    state.remember(scope, _ASKED, title)
+
+
+def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) -> str:
+    """Draw the open tab of ``sections`` (title → what draws it); return its title. ``wanted``: see :func:`tab_list`."""
+    title, place = tab_list(scope, list(sections), wanted)
+    with place:
+        sections[title]()
+    return title
+
+
+def tab_list(
+    scope: str, titles: Sequence[str], wanted: str, tells: bool = True
+) -> tuple[str, DeltaGenerator]:
+    """Draw the list of tabs: the title of the open one, and the place for what it shows, which may be drawn after what
+    stands below the tabs. A tab that the address names and there is none of is told above them, if it ``tells``.
+
+    ``wanted`` is the tab to begin with, when the page is opened or returned to. Streamlit makes the default part of
+    what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
+    during a draw would belong to tabs that are gone.
+    """
+    problem = state.address_problem(scope, "tab")
+    if problem and tells:
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+    key = state.widget_key(scope, "tabs")
+    start = state.first_default(key, wanted)
+    asked = state.scope(scope).get(_ASKED)
+    if asked in titles:
+        st.session_state[key] = asked
+    state.scope(scope).pop(_ASKED, None)  # last: what ends this run in between leaves it to the next
+    drawn = dict(zip(titles, st.tabs(titles, default=start, key=key, on_change="rerun"), strict=True))
+    title = next((title for title, tab in drawn.items() if tab.open), start)
+    return title, drawn[title]
+
+
+# ----------------------------------------
+# Parts of a page that are drawn again by themselves, each in a container of its own.
+#
+# When a part's turn comes just after the whole page was drawn, Streamlit takes back what that part had drawn and
+# the
+# browser has not been sent yet, and sends the rest (ForwardMsgQueue.clear). Whatever followed the part in the same
+# container would then reach the browser before it, at a position that does not exist, and the browser gives up on
+# the
+# whole page ("Bad delta path index"). In a container of its own nothing follows.
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Show what was refused meanwhile, or what the disk or its permissions refuse, as a sentence where the rest of the
+    page would stand."""
+    try:
+        yield
+    except PeftLabError as error:
+        st.error(plain(error))
+    except OSError as error:
+        reason = storage.of_file(error, assets.home())
+        if reason is None:
+            raise
+        st.error(plain(reason))
+
+
+def part(draw: Callable[[], None], every: float | None = None) -> None:
+    """Draw a part that can be drawn again without the rest: when one of its controls is used, and each ``every``
+    seconds. Not for use within another part: what a part drew is taken back without the parts in it."""
+
+    @wraps(draw)
+    def drawn() -> None:
+        with told():
+            draw()
+
+    with st.container():
+        st.fragment(drawn, run_every=every)()

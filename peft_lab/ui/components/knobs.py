@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
-from peft_lab.methods.base import MethodSpec, Problem
-from peft_lab.methods.knobs import Knob, is_read
+from peft_lab.methods.base import Knob, MethodSpec, Problem, is_read
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import RunSpec
-from peft_lab.tasks import all_tasks
-from peft_lab.tasks.titles import task_title
+from peft_lab.training.tasks import all_tasks
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import own_data
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
@@ -317,3 +317,21 @@ def problem_line(problem: Problem) -> str:
     if problem.level == "error":
         return f":red[:material/error: {plain(problem.message)}]"
     return f":orange[:material/info: {plain(problem.message)}]"
+
+
+# ----------------------------------------
+# Options of a list that read alike, told apart: Streamlit knows an option by its words, so that of two equal ones
+# the
+# first would be taken for both.
+
+
+END = 4  # characters of an id, enough among what was made in one second
+
+
+def apart(titles: Mapping[str, str]) -> dict[str, str]:
+    """The titles by id, in their order; those that several ids have end with what their ids end with."""
+    often = Counter(titles.values())
+    return {
+        identity: f"{title} · {identity[-END:]}" if often[title] > 1 else title
+        for identity, title in titles.items()
+    }

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from peft_lab import disk
-from peft_lab.assets.stamps import stamp
-from peft_lab.classroom import mode
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.core import asking, disk
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
+from peft_lab.models.assets.store import stamp
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.ui import state
 from peft_lab.ui.components.waiting import come_back
@@ -77,7 +76,7 @@ def normal(text: str) -> str:
     name = text.strip()
     if not name or len(name) > MOST_CHARACTERS:
         raise BadInput(f"A model's name or folder has 1 to {MOST_CHARACTERS} characters.", "model")
-    if name.startswith("~") and not mode.on():  # which would tell a class who has an account
+    if name.startswith("~") and not asking.class_is_on():  # which would tell a class who has an account
         name = str(disk.at_home(name))
     return str(Path(name).absolute()) if name not in catalogue() and own.is_folder(name) else name
 
@@ -156,7 +155,7 @@ def _own(entry: ModelEntry) -> str:
     if lacking is not None:
         return lacking
     if models.weights_here(entry):
-        return f"Its weights are on {mode.machine()}: it can be trained."
+        return f"Its weights are on {asking.here()}: it can be trained."
     return "Its weights are fetched from the Hugging Face Hub when it is first trained."
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import html
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.classroom import mode, places
-from peft_lab.classroom.limits import of_asker
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.classroom import places
+from peft_lab.core import asking, palette
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.limits import of_asker
+from peft_lab.core.units import Source
 from peft_lab.models.shapes import ModelKind
-from peft_lab.queue import limits
+from peft_lab.runs import allowance, preview
+from peft_lab.runs.preview import Preview, Token, heading, headline, notes, visible
 from peft_lab.runs.spec import RunSpec
-from peft_lab.tasks import apart, hub, hub_file, kept_files, own, pictures
+from peft_lab.training.tasks import apart, hub, kept_files, own, pictures
 from peft_lab.ui import state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 
 _COLUMNS = {
@@ -37,7 +43,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     wanted = _COLUMNS[kind]
     file = _images(locked) if kind == "vision" else st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
-        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on {mode.machine()}."
+        help=f"At most {own.MAX_BYTES // 1_000_000} MB and {own.MAX_ROWS:,} rows. The file stays on {asking.here()}."
         + (_CONVERSATIONS if kind == "causal-lm" else "")
         + _kept(),
     )  # fmt: skip
@@ -46,7 +52,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         if file is not None:
             kept = _keep(file.name, file.getvalue(), lambda: _reading(slot))
             _remember(kind, kept, None)
-        elif kind != "vision" and not mode.on():
+        elif kind != "vision" and not asking.class_is_on():
             _from_hub(kind, locked)
         path = state.remembered("own", "file", None, kind)
         if path is None or not Path(path).exists():  # removed on the Runs page, or old
@@ -107,7 +113,7 @@ def _from_hub(kind: ModelKind, locked: bool) -> None:
     ).strip()  # fmt: skip
     if named and named != state.remembered("own", "hub", "", kind):
         with st.spinner("Fetching the dataset…"):
-            path, found = hub_file.kept(named)
+            path, found = hub.kept_hub_file(named)
         state.remember("own", "hub", named, kind)
         state.remember("own", "said", found.said, kind)
         _remember(kind, path, str(found.asked))
@@ -122,7 +128,7 @@ def _images(locked: bool) -> Any:
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
         help="PNG or JPEG; the name of the folder that an image lies in is its class. At most "
         f"{pictures.MAX_UPLOAD_BYTES // 1_000_000} MB, {pictures.MAX_IMAGES:,} images, {pictures.MAX_LABELS} classes. "
-        f"They stay on {mode.machine()}." + _kept(),
+        f"They stay on {asking.here()}." + _kept(),
     )  # fmt: skip
 
 
@@ -158,6 +164,63 @@ def stored(name: str, data: bytes) -> str:
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"
     if not path.exists():
-        with limits.storing(len(data)):
+        with allowance.storing(len(data)):
             path.write_bytes(data)
     return str(path)
+
+
+# ----------------------------------------
+# A learner's rows token by token: what is learned, what is only read, and what the format costs.
+
+
+NEW_LINE = "\n"  # as a token of its own: what follows stands on a new line
+_CSS = f"""<style>
+.tokens {{ font-size: 0.8rem; line-height: 1.9; overflow-wrap: anywhere;
+  color: {palette.INK.css}; max-height: 20rem; overflow: auto; }}
+.tokens span, .tokens mark {{ font-family: monospace; padding: 0.1rem 0.12rem; margin-right: 1px;
+  border-radius: 3px; color: {palette.INK.css};
+  background: {palette.FROZEN.css}; white-space: pre-wrap; }}
+.tokens mark {{ background: {palette.TRAINED_LIGHT.css}; border-bottom: 2px solid {palette.TRAINED.css}; }}
+.tokens .placed {{ outline: 1px dashed {palette.INK.css}; outline-offset: -1px; }}
+</style>"""
+
+
+def tokens_of(model: str, path: str, max_length: int) -> None:
+    """The preview of a checked file, under the upload; says that it is being made until it is there."""
+    try:
+        asked = preview.ask(model, path, max_length)
+        if is_open(asked):
+            st.caption("Reading the rows as tokens")
+            come_back([asked])
+            return
+        found = asked.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    if isinstance(found, str):
+        st.markdown(f":red[:material/error: {plain(found)}]")
+        return
+    with st.container(border=True):
+        _shown(found)
+
+
+def _shown(found: Preview) -> None:
+    st.markdown(f"**What is learned** {figures.badge(Source.COUNTED)}")
+    st.markdown(plain(headline(found)))
+    for said in notes(found):
+        st.caption(plain(said))
+    key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
+    rows = "".join(
+        f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>" for row in found.sample
+    )
+    st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
+
+
+def _spans(tokens: Iterable[Token]) -> str:
+    return "".join(_span(token) for token in tokens)
+
+
+def _span(token: Token) -> str:
+    tag = "mark" if token.trained else "span"
+    placed = ' class="placed"' if token.mark else ""
+    return f"<{tag}{placed}>{html.escape(visible(token))}</{tag}>{'<br>' if token.text == NEW_LINE else ''}"

@@ -7,14 +7,19 @@ wait, as when a class opens its first page, they look less often, or they would 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from peft_lab.ui.components.parts import part
+from peft_lab.core import asking, units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.models.assets import store as assets
+from peft_lab.models.assets.store import AssetStatus
+from peft_lab.ui.components.frame import part
+from peft_lab.ui.foreign import plain
 
 LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
 #: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when
@@ -66,3 +71,51 @@ def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
             del _waiting[session]
         _waiting[context.session_id if context is not None else ""] = open_
         return len(_waiting)
+
+
+# ----------------------------------------
+# Weights and sentences that are missing or damaged, said where they are needed, with a button that fetches them.
+
+
+def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
+    """Nothing when all is well. ``needed`` names what matters here (all by default), ``where`` tells buttons apart."""
+    wanting = [one for one in assets.status() if not one.present and (needed is None or one.name in needed)]
+    if not wanting:
+        return
+    with st.container(border=True):
+        for one in wanting:
+            st.markdown(f":red[:material/error:] {_described(one)}")
+        size = units.size(sum(one.download_bytes for one in wanting))
+        again = all(one.damaged for one in wanting)
+        pressed = st.button(
+            f"Fetch {'again ' if again else ''}· {size}", key=f"fetch-{where}", icon=":material/download:"
+        )
+        if pressed:
+            _fetch(wanting)
+
+
+def _described(one: AssetStatus) -> str:
+    if one.damaged:
+        return (
+            f"**{one.title}** is damaged on this disk: {plain(', '.join(one.damaged))} no longer holds what was "
+            "fetched. "
+            "It cannot be trained until it is fetched again."
+        )
+    return f"**{one.title}** is not on {asking.here()} yet. Counting and drawing work without it; training needs it."
+
+
+def _fetch(wanting: Sequence[AssetStatus]) -> None:
+    """Fetch, with a bar. It ends when the page is left: Streamlit raises at the next sign of progress."""
+    titles = {one.name: one.title for one in wanting}
+    bar = st.progress(0.0)
+
+    def show(name: str, share: float) -> None:
+        bar.progress(share, text=f"Fetching {titles[name]}")
+
+    try:
+        assets.fetch(titles, show)
+    except PeftLabError as error:
+        bar.empty()
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    st.rerun()

@@ -7,23 +7,77 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.assets import store as assets
-from peft_lab.classroom import mode
-from peft_lab.drawing import strip_of
+from peft_lab.core import asking, units
+from peft_lab.drawing.block import strip_of
 from peft_lab.methods import all_methods, get_method
-from peft_lab.models.catalogue import get_model
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models.assets import store as assets
+from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
 from peft_lab.runs.spec import STEPS
-from peft_lab.tasks import get_task
+from peft_lab.training.tasks import get_task
 from peft_lab.ui import pages, state
-from peft_lab.ui.components import fetch_again, figures
-from peft_lab.ui.components.block import block
-from peft_lab.ui.components.living.handles import handles
+from peft_lab.ui.components import figures, waiting
+from peft_lab.ui.components.block import block, handles, thumb
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.home.gallery import gallery, live_models, share
 from peft_lab.ui.method.drawing import recorded
-from peft_lab.ui.method.sections.bar import begin
+from peft_lab.ui.method.settings import begin
 from peft_lab.ui.runs.shown import live_run
+
+# ----------------------------------------
+# The methods side by side: what each adds to a block, and how many parameters it trains.
+
+
+def gallery() -> None:
+    slugs = pages.method_pages()
+    st.markdown(f"## {units.in_words(len(slugs)).capitalize()} methods, each on frozen models")
+    with st.container(key="gallery"):
+        for slug in slugs:
+            with st.container(border=True, key=f"gallery-{slug}", gap="xsmall"):
+                _card(all_methods()[slug])
+    st.markdown(
+        "Trainable parameters of each method at its default settings, and their share of the model. They come from "
+        "each method's formula; automated tests check that it agrees with a count on the model. "
+        f"{figures.badge('counted')}"
+    )
+
+
+def live_models() -> list[ModelEntry]:
+    """Those that are trained here."""
+    return [entry for entry in catalogue().values() if entry.live]
+
+
+def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> float:
+    """Percent of the model with the method that is trained; at the method's defaults but for ``values``."""
+    formula = spec.formula(entry.shape, spec.complete(entry.shape, values or {}))
+    return 100 * formula.trainable / (entry.parameters + formula.added)
+
+
+def _card(spec: MethodSpec) -> None:
+    applies = [entry for entry in live_models() if _refusal(spec, entry) is None]
+    if applies:
+        entry = max(applies, key=lambda entry: entry.parameters)
+        thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
+    st.page_link(
+        pages.page(spec.slug, spec.title), label=f"**{spec.title}**", icon=":material/arrow_forward:",
+        icon_position="right",
+    )  # fmt: skip
+    st.markdown(f":small[{spec.summary}]")
+    for entry in live_models():
+        with st.container(gap=None):
+            st.markdown(f":small[{entry.title}]")
+            why = _refusal(spec, entry)
+            if why is not None:
+                st.markdown("does not apply", help=plain(why))
+                continue
+            trained = spec.formula(entry.shape, spec.complete(entry.shape, {})).trainable
+            st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")
+
+
+def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
+    """Why the method does not apply at its defaults."""
+    problems = spec.problems(entry.shape, {})
+    return next((problem.message for problem in problems if problem.level == "error"), None)
+
 
 METHOD, MODEL, TASK = "lora", "smollm2-135m", "json"
 SCOPE, RANK = "home", "r"
@@ -43,7 +97,7 @@ def ready() -> None:
 
 def home_page() -> None:
     pages.open_page()
-    fetch_again.offer("home")
+    waiting.offer_fetch("home")
     with st.container(key="home-first"):
         with st.container(key="home-words"):
             _words()
@@ -54,7 +108,7 @@ def home_page() -> None:
     gallery()
     st.markdown("## Where figures come from")
     figures.legend()
-    st.markdown(f"## Models on {mode.machine()}")
+    st.markdown(f"## Models on {asking.here()}")
     _models()
 
 
@@ -62,7 +116,7 @@ def _words() -> None:
     spec, entry = get_method(METHOD), get_model(MODEL)
     st.title(f"Train {units.percent(share(spec, entry, _dragged()))} of a model. Watch it learn.")
     st.markdown(
-        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on {mode.machine()}, "
+        f"PEFT Lab freezes a real language model of {units.count(entry.parameters)} parameters on {asking.here()}, "
         f"trains thin matrices beside its weights, and shows every change as it happens. {figures.badge('counted')}"
     )
     going = live_run(METHOD)
@@ -79,7 +133,7 @@ def _words() -> None:
             _as_it_comes()
         st.switch_page(pages.page(METHOD, spec.title))
     st.caption(
-        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {mode.machine()}."
+        f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {asking.here()}."
     )
 
 
@@ -159,3 +213,49 @@ def _models() -> None:
         numeric=(2, 3, 4),
         fold=True,
     )
+
+
+# ----------------------------------------
+# Home's layout as CSS: words and button beside the block, three doors, the gallery as a grid of cards.
+
+
+#: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
+HOME_CSS = """
+.stApp:has(.st-key-home-first) [data-testid="stHeader"] { background: transparent; height: 2.5rem; min-height: 0;
+  pointer-events: none; }
+.stApp:has(.st-key-home-first) [data-testid="stHeader"] * { pointer-events: auto; }
+.block-container:has(.st-key-home-first) { padding: 1.6rem 1.5rem 3rem; max-width: 1500px; }
+/* as high as the window while the block is still to come: what lies under it is out of sight and stays there */
+.st-key-home-first { display: grid; grid-template-columns: minmax(16rem, 5fr) minmax(0, 9fr); gap: 1.5rem 1.75rem;
+  grid-template-areas: "words block" "doors block"; grid-template-rows: auto 1fr; align-items: start;
+  min-height: min(100vh, 1400px); }
+.st-key-home-first > :has(> .st-key-home-block) { grid-area: block; }
+.st-key-home-first > *, .st-key-gallery > * { width: auto !important; min-width: 0; }
+.st-key-home-doors > * { width: 100% !important; min-width: 0; }
+.st-key-home-words { padding-top: clamp(0rem, 5vh, 3rem); }
+.st-key-home-words h1 { font-size: 2.75rem !important; line-height: 1.12; padding: 0; }
+.st-key-home-words [data-testid="stHeading"] { padding-bottom: 1.25rem; }
+.st-key-home-words [data-testid^="stBaseButton-primary"] { min-height: 52px; }
+.st-key-home-words [data-testid^="stBaseButton-primary"] p { font-size: 1.05rem; font-weight: 600; }
+.st-key-home-block .stBidiComponent { max-width: 600px; margin: 0 auto; width: 100%; }
+.st-key-home-block { border-radius: 12px; padding: 0.8rem 1rem; gap: 0.4rem; }
+.st-key-home-block h4 { padding: 0; }
+.st-key-home-block [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
+.st-key-home-doors { gap: 10px; }
+[class*="st-key-door-"], [class*="st-key-gallery-"] { border-radius: 12px; padding: 0.7rem 1rem; height: 100%; }
+:is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] { padding-inline: 0; }
+:is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] p { font-size: 1.05rem; }
+.st-key-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 14px; }
+/* eight cards in two rows that are full */
+@media (min-width: 1500px) { .st-key-gallery { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
+@media (max-width: 900px) {
+  .st-key-home-first { grid-template-columns: minmax(0, 1fr); grid-template-areas: "words" "block" "doors";
+    grid-template-rows: auto minmax(min(100vh, 1000px), auto) auto; }
+  .st-key-home-words { padding-top: 0; }
+  .st-key-home-words h1 { font-size: 2rem !important; }
+}
+@media (max-width: 768px) {
+  .block-container:has(.st-key-home-first) { padding: 3rem 1rem; }
+  .stApp:has(.st-key-home-first) [data-testid="stHeader"] { background: var(--peft-page); }
+}
+"""

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.memory import fits
-from peft_lab.memory.devices import SOLD, Device
-from peft_lab.memory.result import Simulation
+from peft_lab.core import palette, units
+from peft_lab.core.units import Source
+from peft_lab.engine import fits
+from peft_lab.engine.account import Point
+from peft_lab.engine.devices import SOLD, Device
+from peft_lab.engine.request import Simulation
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.ui.components import figures
-from peft_lab.ui.components.grown_bars import Bar, Limit, grown_bars
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.answers import BARS, Answers, collect, progress
-from peft_lab.ui.memory.controls import Chosen
-from peft_lab.ui.memory.targets import OWN, listed, low_rank_methods, named
-from peft_lab.units import Source
+from peft_lab.ui.memory.controls import (
+    BARS,
+    DEFAULTS,
+    OWN,
+    SCOPE,
+    TAB,
+    Answers,
+    Chosen,
+    address_problem,
+    collect_answers,
+    listed,
+    low_rank_methods,
+    named,
+    progress,
+)
 
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
 DRAWN, SECONDS = "memory-drawn", "memory-seconds"
@@ -43,7 +62,7 @@ def overview(chosen: Chosen) -> Answers:
     }
     asked = {slug: futures[slug] for slug in slugs}
     # Bars that are there already are moved in one go; a page that is just opened is drawn at once.
-    answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
+    answers = collect_answers(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
     with st.container(key="memory-figures"):
@@ -134,3 +153,294 @@ def _targets(answers: Answers, entry: ModelEntry) -> None:
         f"{units.size(lora.parts['activations'])} to {units.size(qlora.parts['activations'])}. "
         f"{figures.badge('simulated')}"
     )
+
+
+# ----------------------------------------
+# Figures of the Memory page alone. Each takes plain data and returns a Plotly figure.
+
+
+_MARGIN = {"l": 8, "r": 8, "t": 30, "b": 40}
+_BAND_OPACITY = 0.2
+
+
+def cost_curves(
+    series: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    x: str,
+    now: int,
+    limit: int,
+    device: str,
+    colours: Mapping[str, str],
+    height: int = 400,
+) -> go.Figure:
+    """Needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
+
+    ``now``: the size that is set, marked; ``limit``: the device's memory in bytes. Lines are straight between the
+    simulated sizes, which are the marked points.
+    """
+    figure = go.Figure()
+    for name, (xs, ys) in series.items():
+        figure.add_scatter(
+            x=list(xs),
+            y=[size / 1e9 for size in ys],
+            name=name,
+            mode="lines+markers",
+            line={"color": colours[name], "width": 2},
+            customdata=[units.size(size) for size in ys],
+            hovertemplate="%{customdata}<extra>" + name + "</extra>",
+        )
+    largest = max(max(ys) for _, ys in series.values())
+    far = limit > FAR * largest
+    if not far:
+        figure.add_hline(y=limit / 1e9, line={"dash": "dash", "width": 2, "color": theme.QUIET})
+    figure.add_annotation(
+        x=0, xref="paper", xanchor="left",
+        y=1, yref="paper", yanchor="bottom",  # above the plot, where no line crosses it
+        text=("" if far else "– – ") + f"{device}: {units.size(limit)}" + (", far above" if far else ""),
+        showarrow=False,
+    )  # fmt: skip
+    figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": theme.QUIET})
+    figure.update_layout(
+        margin=_MARGIN,
+        height=height,
+        hovermode="x unified",
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"},
+    )
+    figure.update_xaxes(title=x, rangemode="tozero", zeroline=False)
+    figure.update_yaxes(title="GB the device must have", rangemode="tozero")
+    return figure
+
+
+def against(
+    names: Sequence[str], published: Sequence[int], simulated: Sequence[int], band: float, height: int = 430
+) -> go.Figure:
+    """Simulated over published bytes, a point for each row, with the line of equality and a band of ±``band``%."""
+    low, high = min(*published, *simulated) / 1e9 * 0.94, max(*published, *simulated) / 1e9 * 1.04
+    ends = [low, high]
+    figure = go.Figure()
+    for factor, fill in ((1 - band / 100, None), (1 + band / 100, "tonexty")):
+        figure.add_scatter(
+            x=ends, y=[factor * end for end in ends], mode="lines", line={"width": 0},
+            fill=fill, fillcolor=palette.faint(theme.QUIET, _BAND_OPACITY), hoverinfo="skip", name=f"within {band:g}%",
+            showlegend=fill is not None,
+        )  # fmt: skip
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"width": 1, "color": theme.QUIET}, hoverinfo="skip", name="equal"
+    )
+    figure.add_scatter(
+        x=[size / 1e9 for size in published],
+        y=[size / 1e9 for size in simulated],
+        mode="markers",
+        marker={"size": 9, "color": theme.TRAINABLE, "line": {"width": 1, "color": palette.WHITE}},
+        text=list(names),
+        customdata=[
+            [units.size(p), units.size(s), f"{100 * (s / p - 1):+.1f}%"]
+            for p, s in zip(published, simulated, strict=True)
+        ],
+        hovertemplate="published %{customdata[0]}<br>simulated %{customdata[1]}<br>%{customdata[2]}"
+        "<extra>%{text}</extra>",
+        name="one published run",
+    )
+    figure.update_layout(
+        margin=_MARGIN, height=height, legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"}
+    )
+    figure.update_xaxes(title="published peak, GB", range=ends, zeroline=False)
+    figure.update_yaxes(title="simulated peak, GB", range=ends, zeroline=False)
+    return figure
+
+
+def errors(names: Sequence[str], percents: Sequence[float], band: float, height: int = 430) -> go.Figure:
+    """Every row's error in percent, largest overestimate on top: a bar each, with the band of ±``band``%."""
+    order = sorted(range(len(names)), key=lambda index: percents[index])
+    figure = go.Figure(
+        go.Bar(
+            y=[names[index] for index in order],
+            x=[percents[index] for index in order],
+            orientation="h",
+            marker={
+                "color": [theme.TRAINABLE if abs(percents[i]) > band else theme.SERIES[2] for i in order]
+            },
+            hovertemplate="%{x:+.2f}%<extra>%{y}</extra>",
+        )
+    )
+    for edge in (-band, band):
+        figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": theme.QUIET})
+    reach = max(band, *(abs(one) for one in percents)) * 1.1
+    figure.update_layout(margin=_MARGIN, height=height, showlegend=False, bargap=0.3)
+    figure.update_xaxes(title="simulated against published, %", range=[-reach, reach], zeroline=True)
+    figure.update_yaxes(tickfont={"size": 10}, dtick=1)
+    return figure
+
+
+# ----------------------------------------
+# What length and batch cost: needed memory over either, a line for each chosen method, with the device's limit.
+
+
+STOPS = {"seq": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8, 16)}
+TITLES = {"seq": "Length", "batch": "Batch size"}
+UNITS = {"seq": "tokens per row", "batch": "rows"}
+FIRST = ("full", "lora", "qlora")
+
+
+def curves(chosen: Chosen, answers: Answers) -> None:
+    if not answers.found:
+        return
+    left, right = st.columns([1, 3], vertical_alignment="bottom")
+    choices = ["batch"] if chosen.entry.kind == "vision" else list(TITLES)  # images are all as long
+    over = left.segmented_control(
+        "Cost of", choices, default=choices[0], format_func=TITLES.__getitem__, required=True,
+        key=state.widget_key(SCOPE, "over", *choices), width="stretch",
+    )  # fmt: skip
+    # Options do not wait for answers: with others the control would forget what is chosen.
+    slugs = [slug for slug in all_methods() if slug not in answers.refused]
+    kept = state.remembered(SCOPE, "curves", FIRST)
+    methods = right.multiselect(
+        "Methods",
+        slugs,
+        default=[slug for slug in kept if slug in slugs],
+        format_func=lambda slug: all_methods()[slug].title,
+        key=state.widget_key(SCOPE, "curves"),
+    )
+    state.remember(SCOPE, "curves", tuple(methods))
+    sizes = stops(chosen, over)
+    asked = {(slug, size): chosen.simulate(TAB, slug, {over: size}) for slug in methods for size in sizes}
+    found = collect_answers(asked)
+    progress(found, "points")
+    series = {}
+    for slug in methods:
+        own = {size: fits.needed(one) for (name, size), one in found.found.items() if name == slug}
+        if own:
+            series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
+    if series:
+        x = "images" if chosen.entry.kind == "vision" else UNITS[over]
+        device = chosen.device
+        figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
+        st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
+    rest = "batch" if over == "seq" else "seq"
+    unit = "positions per image" if chosen.entry.kind == "vision" else UNITS[rest]
+    st.markdown(
+        f"Every dot is one simulated step with {getattr(chosen, rest):,} {unit}; the dotted line marks the "
+        f"setting above. {figures.badge('simulated')}"
+    )
+    for slug in methods:
+        reasons = {reason for (name, _), reason in found.refused.items() if name == slug}
+        for reason in sorted(reasons):
+            st.caption(f"{all_methods()[slug].title}, some points: {plain(reason)}")
+
+
+def colours() -> dict[str, str]:
+    """A colour for each method, whichever others are drawn."""
+    titles = [method.title for method in all_methods().values()]
+    return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
+
+
+def stops(chosen: Chosen, over: str) -> list[int]:
+    """Sizes to simulate, the one that is set among them, up to what the model has positions for."""
+    limit = chosen.entry.shape.max_positions if over == "seq" else None
+    sizes = {*STOPS[over], getattr(chosen, over)}
+    return sorted(size for size in sizes if limit is None or size <= limit)
+
+
+# ----------------------------------------
+# One method's step from beginning to end, and what is alive at any moment of it.
+
+
+#: What a part is, said at the moment that is looked at.
+MEANING = {
+    "weights": "the base model",
+    "quantisation": "constants of the quantised blocks",
+    "adapter": "what the method added",
+    "gradients": "of what is trained",
+    "optimizer": "its moments",
+    "activations": "kept by the forward pass for the backward pass",
+    "logits": "the output head's scores and their loss",
+    "temporary": "within one operation or layer",
+}
+
+
+def pick_method(answers: Answers, key: str = "method") -> str | None:
+    """The method that a part of the page is about, the same in all of them; ``None`` until it has been simulated."""
+    slugs = list(answers.found)
+    wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
+    if not slugs or (wanted not in slugs and answers.waiting):
+        return None
+    index = slugs.index(wanted) if wanted in slugs else 0
+    slug: str = st.selectbox(
+        "Method",
+        slugs,
+        index,
+        key=state.widget_key(SCOPE, key),
+        format_func=lambda name: all_methods()[name].title,
+    )
+    address_problem("method")
+    # A method that does not run on this model is kept in mind for the next one.
+    if slug != slugs[index]:
+        state.remember(SCOPE, "method", slug)
+    return slug
+
+
+def timeline(chosen: Chosen, answers: Answers) -> None:
+    with st.columns([1, 2])[0]:
+        slug = pick_method(answers)
+    if slug is None:
+        return
+    # A key of its own for every step that is shown: the slider then starts at that step's peak.
+    points, key = answers.found[slug].points, f"scrub-{hash((slug, *chosen.key()))}"
+    part(lambda: _scrub(points, key))
+
+
+def _scrub(points: Sequence[Point], key: str) -> None:
+    """Only this is drawn again while the slider moves."""
+    chart, words = st.columns([5, 3], gap="medium")
+    peak = max(range(len(points)), key=lambda index: points[index].nbytes)
+    names = places(points)
+    with words:
+        at: int = st.select_slider(
+            "Moment",
+            range(len(points)),
+            value=peak,
+            key=key,
+            format_func=names.__getitem__,
+            help="Starts at the peak. Arrow keys move it one layer at a time.",
+        )
+        point = points[at]
+        st.markdown(
+            f"**{names[at]}**: {units.size(point.nbytes)} alive"
+            + (", the peak" if point.nbytes == points[peak].nbytes else "")
+            + f" {figures.badge('simulated')}"
+        )
+        present = sorted(((n, part) for part, n in point.parts.items() if n), reverse=True)
+        rows = [(part, units.size(n), _share(n / point.nbytes)) for n, part in present]
+        figures.table(("Alive", "Bytes", "Share"), rows, numeric=(1, 2))
+        st.caption("; ".join(f"{part}: {MEANING[part]}" for _, part in present) + ".")
+    with chart:
+        st.markdown(f"#### What is alive, moment by moment {figures.badge('simulated')}")
+        figure = charts.memory_timeline([(one.phase, one.layer, one.parts) for one in points], height=420)
+        figure.add_vline(x=at, line={"width": 2, "color": palette.CHART_MARK})
+        st.plotly_chart(figure, key=f"{key}-chart", config=charts.CONFIG)
+
+
+def _share(part: float) -> str:
+    return f"{part:.1%}" if part >= 0.001 else "below 0.1%"
+
+
+def places(points: Sequence[Point]) -> list[str]:
+    """What each moment is called: 'backward, layer 12', layers counted from 0 as in module names. No name comes twice,
+    as the slider tells its moments apart by their names."""
+    titles = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
+    names: list[str] = []
+    for index, point in enumerate(points):
+        name = titles.get(point.phase, point.phase)
+        if point.layer is not None:
+            name += f", layer {point.layer}"
+        elif any(one.phase == point.phase and one.layer is not None for one in points):
+            before = all(one.layer is None for one in points[:index] if one.phase == point.phase)
+            name += ", before the layers" if before else ", after the layers"
+        names.append(name)
+    totals = Counter(names)
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if totals[name] > 1:
+            names[index] = f"{name} ({seen[name]} of {totals[name]})"
+    return names

@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab import published
-from peft_lab.errors import BadInput, UnknownName
-from peft_lab.memory import fits
-from peft_lab.memory.devices import Device, devices
-from peft_lab.memory.optimizers import OPTIMIZER_TITLES
-from peft_lab.memory.request import StepRequest
-from peft_lab.memory.result import Simulation
-from peft_lab.memory.setting import PRECISIONS, Setting
-from peft_lab.memory.simulate import memory_of
-from peft_lab.methods import all_methods
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.engine import fits, published
+from peft_lab.engine.devices import Device, devices
+from peft_lab.engine.request import PRECISIONS, Setting, Simulation, StepRequest
+from peft_lab.engine.simulate import memory_of
+from peft_lab.engine.step import OPTIMIZER_TITLES
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, get_model
+from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.targets import TARGETS, values_for
 from peft_lab.workers.pool import get_pool
+
+# ----------------------------------------
+# Which matrices the low-rank methods adapt: the same ones, so that their bars differ by method alone, or their own.
+
+
+OWN = "own"
+TARGETS = {
+    "query-value": "The same: query and value",
+    "all-linear": "The same: every linear map",
+    OWN: "Each method's own default",
+}
+
+
+def low_rank(method: MethodSpec) -> bool:
+    """Whether a method puts a product of a rank beside matrices that can be chosen."""
+    return {"r", "target_modules"} <= {knob.name for knob in method.knobs}
+
+
+def low_rank_methods() -> tuple[str, ...]:
+    return tuple(slug for slug, method in all_methods().items() if low_rank(method))
+
+
+def values_for(slug: str, shape: ModelShape, targets: str) -> dict[str, Any]:
+    """The knob that a method needs to adapt what ``targets`` says; none where it has no such choice."""
+    if targets == OWN or not low_rank(get_method(slug)):
+        return {}
+    return {"target_modules": named(slug, shape, targets)}
+
+
+def named(slug: str, shape: ModelShape, targets: str) -> tuple[str, ...]:
+    """The names of what a method adapts. Query and value are what LoRA has by default: one map where they are fused."""
+    method = get_method(slug if targets == OWN else "lora")
+    return ("all-linear",) if targets == "all-linear" else tuple(method.defaults(shape)["target_modules"])
+
+
+def listed(names: Sequence[str]) -> str:
+    """As a sentence has them."""
+    return "every linear map" if tuple(names) == ("all-linear",) else ", ".join(names)
+
 
 SCOPE = "memory"
 DEFAULTS: dict[str, Any] = {
@@ -289,3 +327,49 @@ def address_problem(name: str) -> None:
     problem = state.address_problem(SCOPE, name)
     if problem:
         st.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
+
+
+# ----------------------------------------
+# Simulations that a part of the page waits for: what is there, what is to come, what cannot be.
+
+
+#: What is answered first. Bars are what every change is for.
+BARS, TAB, SEARCH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Answers:
+    """By what was asked about: what was found, why something cannot be simulated, and how many are still to come."""
+
+    found: Mapping[Any, Simulation]
+    refused: Mapping[Any, str]
+    waiting: int
+
+    @property
+    def asked(self) -> int:
+        return len(self.found) + len(self.refused) + self.waiting
+
+
+def collect_answers(asked: Mapping[Any, Future[Simulation]], patience: float = 0) -> Answers:
+    """Sort futures, after ``patience`` seconds or when all are there; with some open the page comes back by itself."""
+    if patience:
+        wait(asked.values(), timeout=patience)
+    found: dict[Any, Simulation] = {}
+    refused: dict[Any, str] = {}
+    for name, future in asked.items():
+        if is_open(future):
+            continue
+        try:
+            found[name] = future.result()
+        except PeftLabError as error:
+            refused[name] = str(error)
+    missing = [future for name, future in asked.items() if name not in found and name not in refused]
+    come_back(missing)
+    return Answers(found, refused, len(missing))
+
+
+def progress(answers: Answers, what: str) -> None:
+    """A bar while something is still to come."""
+    if answers.waiting:
+        done = 1 - answers.waiting / answers.asked
+        st.progress(done, text=f"Simulating: {answers.waiting} of {answers.asked} {what} to go")

@@ -6,18 +6,16 @@ from typing import Literal
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.errors import PeftLabError
-from peft_lab.memory import fits
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import fits
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.answers import SEARCH, Answers, collect, progress
-from peft_lab.ui.memory.bars import refusals, verdict
-from peft_lab.ui.memory.controls import Chosen
-from peft_lab.ui.memory.timeline import pick_method
+from peft_lab.ui.memory.bars import pick_method, refusals, verdict
+from peft_lab.ui.memory.controls import SEARCH, Answers, Chosen, collect_answers, progress
 
 KEY = "memory-search"
 BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
@@ -89,7 +87,7 @@ def _models(chosen: Chosen, slug: str) -> None:
         if entry.name not in refused:
             seq = fits.longest_row(chosen.request(slug, entry.name))
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
-    answers = collect(asked)
+    answers = collect_answers(asked)
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.device

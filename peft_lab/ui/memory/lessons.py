@@ -12,18 +12,17 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.memory.account import Point
-from peft_lab.memory.optimizers import OPTIMIZER_TITLES
-from peft_lab.memory.result import Simulation
+from peft_lab.core import units
+from peft_lab.engine.account import Point
+from peft_lab.engine.request import Simulation
+from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.answers import TAB, Answers, collect
-from peft_lab.ui.memory.controls import DEFAULTS, Chosen, set_page
+from peft_lab.ui.memory.controls import DEFAULTS, TAB, Answers, Chosen, collect_answers, set_page
 
 # Bytes of a number that is not packed.
 _WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
@@ -57,7 +56,9 @@ def lessons(chosen: Chosen, answers: Answers) -> None:
         if st.button("Keep activations on the device", key="lessons-keep"):
             set_page(offload=False)
         return
-    toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
+    toggled = collect_answers(
+        {name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)}
+    )
     found = {**answers.found, **toggled.found}
     columns = st.columns(2, gap="medium")
     for index, lesson in enumerate(LESSONS):

@@ -7,17 +7,36 @@ from functools import partial
 
 import streamlit as st
 
+from peft_lab.core import units
+from peft_lab.engine.timing import kernels
+from peft_lab.engine.work import copied
+from peft_lab.methods import all_methods
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.tabs import tabs
-from peft_lab.ui.memory.bars import overview
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, controls, readers
-from peft_lab.ui.memory.curves import curves
+from peft_lab.ui.components.frame import tabs
+from peft_lab.ui.memory.bars import curves, overview, timeline
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, Answers, address, controls, readers
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
-from peft_lab.ui.memory.offloaded import offloaded
 from peft_lab.ui.memory.published import published_peaks
-from peft_lab.ui.memory.timeline import timeline
+
+# ----------------------------------------
+# What activations that wait in main memory cost, said under the controls.
+
+
+def offloaded(answers: Answers) -> None:
+    """One sentence: of the method that the page looks at, or of the first that runs; nothing as long as none has."""
+    wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
+    slug = wanted if wanted in answers.found else next(iter(answers.found), None)
+    if slug is None:
+        return
+    both_ways = copied(answers.found[slug].work[-1])
+    st.caption(
+        f"Offloading takes time: with {all_methods()[slug].title} a step copies {units.size(both_ways)} over the "
+        f"bus, there and back, for {units.seconds(both_ways / kernels.PINNED)} that nothing hides. "
+        f"{figures.badge('simulated')} Assumed: {kernels.REACHED:.0%} of PCIe 4.0's "
+        f"{units.size(kernels.LINKS['pcie'])} a second."
+    )
 
 
 def memory_page() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab import published, units
-from peft_lab.errors import PeftLabError
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import published
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.answers import TAB
-from peft_lab.ui.memory.controls import pick
-from peft_lab.ui.memory.drawings import against, errors
+from peft_lab.ui.memory.bars import against, errors
+from peft_lab.ui.memory.controls import TAB, pick
 from peft_lab.workers.pool import get_pool
 
 BAND = 5.0  # percent: what is called close
@@ -62,7 +62,7 @@ def published_peaks() -> None:
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
         f"{versions} by `python -m tools.simulate_published`. One number was not published and is inferred, the "
         "length of the longest batch: it comes from the row of plain LoRA with rank 32 "
-        "(`peft_lab/memory/protocol.py`). The allocator's model has no fitted number."
+        "(`peft_lab/engine/protocol.py`). The allocator's model has no fitted number."
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab.classroom import mode
-from peft_lab.errors import PeftLabError
-from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
+from peft_lab.core import asking
+from peft_lab.core.errors import PeftLabError
+from peft_lab.interview.prediction_bank import all_predictions, get_prediction
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
@@ -21,12 +21,12 @@ def misconceptions_page() -> None:
     st.title("Misconceptions")
     st.markdown(
         "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on "
-        f"{mode.machine()} and its figures decide."
+        f"{asking.here()} and its figures decide."
     )
     try:
         state.read_address(SCOPE, {"belief": _take})
         file = learner.learners()
-        name = learner.current(file)
+        name = learner.current_learner(file)
         ids = list(all_predictions())
         problem = state.address_problem(SCOPE, "belief")
         if problem:

@@ -12,22 +12,67 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.plan import nowhere, ranking
-from peft_lab.plan.asked import Asked, mend
-from peft_lab.plan.meant import said_of, together
-from peft_lab.plan.moments import AWAY, KINDS, kind_of, moments
-from peft_lab.plan.nowhere import Way
-from peft_lab.plan.ranking import Candidate, Planned
-from peft_lab.plan.wanted import Wanted
+from peft_lab.advise.plans import nearest, ranking
+from peft_lab.advise.plans.asked import Asked, mend
+from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, kind_of, moments
+from peft_lab.advise.plans.nearest import COUNTS, Need, Way, need, said_of, together
+from peft_lab.advise.plans.ranking import Candidate, Planned
+from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.plan import buying, chosen, form, ranks, shown
-from peft_lab.ui.plan.controls import SCOPE, Controls, near, offers
-from peft_lab.ui.plan.form import BUYING
+from peft_lab.ui.plan import chosen, form, ranks
+from peft_lab.ui.plan.chosen import method_title
+from peft_lab.ui.plan.form import BUYING, SCOPE, Controls, near, offers
 from peft_lab.workers.pool import get_pool
+
+# ----------------------------------------
+# What to buy: the smallest card that does it, alone and split over several.
+
+
+_OPEN = "…"  # in the cell of what is still simulated
+
+
+def what_to_buy(wanted: Wanted) -> None:
+    """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
+    st.markdown(f"### What to buy {figures.badge('simulated')}")
+    refused = ranking.get_refusals(wanted)
+    methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
+    asked = {
+        (count, slug): get_pool().submit(0, need, asdict(wanted), slug, count)
+        for count in COUNTS
+        for slug in methods
+    }
+    cells = {which: _cell(future) for which, future in asked.items()}
+    rows = [
+        (f"{count} card{'s' if count > 1 else ''}", *(cells[count, slug] for slug in methods))
+        for count in COUNTS
+    ]
+    with st.container(key="what-to-buy"):
+        figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
+    open_ = [asked[which] for which, text in cells.items() if text == _OPEN]
+    if open_:
+        st.progress(1 - len(open_) / len(asked), text=f"Simulating: {len(open_)} of {len(asked)} steps to go")
+    st.caption(
+        "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
+        "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
+        "small updates away; plans try float32 first."
+    )
+    come_back(open_)
+
+
+def _cell(asked: Future[Need]) -> str:
+    if is_open(asked):
+        return _OPEN
+    try:
+        found = asked.result()
+    except PeftLabError:
+        return "not split"  # the plans say why
+    return f"{found.card or 'none here'} ({figures.unbroken(units.size(found.nbytes))})"
+
 
 AT_ONCE = 2  # candidates that are asked for before another one is answered
 _STOPPED, _KIND = "stopped", "kind"
@@ -53,7 +98,7 @@ def plan_page() -> None:
     else:
         with right:
             if state.remembered(SCOPE, BUYING, False):
-                buying.what_to_buy(wanted)
+                what_to_buy(wanted)
             planned = _plans(wanted, _late)
         _ranks(wanted, planned)
     form.back(wanted)
@@ -71,27 +116,27 @@ def _instead(asked: Asked, controls: Controls) -> None:
     every = together(found.several)
     st.markdown(f"Planned here: **{plain(every.said)}**.")
     if state.remembered(SCOPE, BUYING, False):
-        buying.what_to_buy(found.asked.wanted)
+        what_to_buy(found.asked.wanted)
     _plans(found.asked.wanted, partial(_until, controls) if "deadline" in every.changes else _late)
 
 
 def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
     """At the deadline that has passed, the one that the quickest plan meets."""
-    best = nowhere.quickest(ranked)
+    best = nearest.quickest(ranked)
     if best is not None:
-        way = nowhere.until(best)
+        way = nearest.until_deadline(best)
         controls.offer("deadline", f"The nearest that works: {way.text}.", (way,))
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
     """Where no plan is sure to meet the deadline: one sentence, and what would."""
-    problem, best = nowhere.late(wanted, ranked), nowhere.quickest(ranked)
+    problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return
     future = get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best)
     if not is_open(future):
         try:
-            found = nowhere.Nearest(problem, future.result())
+            found = nearest.Nearest(problem, future.result())
         except PeftLabError as error:
             near(f"{problem} {error}")
             return
@@ -126,15 +171,15 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
     ranked = ranking.rank(wanted, found)
     settled = None
     if ranked:
-        shown.table(wanted, ranked, untried=len(asked) - len(found))
+        chosen.plans_table(wanted, ranked, untried=len(asked) - len(found))
         if len(found) == len(asked):
             beneath(wanted, ranked)
-        one = shown.pick(ranked)
+        one = chosen.pick_plan(ranked)
         chosen.in_full(wanted, one)
         settled = one if stopped or len(found) == len(asked) else None
     elif len(found) == len(asked):
         _nowhere(wanted)
-    shown.refused(found)
+    chosen.refused_plans(found)
     come_back(open_)
     return settled
 
@@ -196,13 +241,13 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     """The drawing, and what it explains, first of what is ``planned``."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
-    kinds, first = list(KINDS), kind_of(planned)
+    kinds, first = list(MOMENT_KINDS), kind_of(planned)
     kind = cells[0].selectbox(
         "Shared by",
         kinds,
         kinds.index(first),
         key=state.widget_key(SCOPE, _KIND, first),
-        format_func=KINDS.__getitem__,
+        format_func=MOMENT_KINDS.__getitem__,
     )
     methods = [slug for slug in ranking.methods(wanted) if slug not in ranking.get_refusals(wanted)]
     start = (
@@ -216,7 +261,7 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
         methods,
         methods.index(start),
         key=state.widget_key(SCOPE, "drawn", start),
-        format_func=shown.method_title,
+        format_func=chosen.method_title,
     )
     pairs = [(method, kind), (method, "ddp")]
     asked: list[Future[Any]] = [
@@ -230,6 +275,6 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
     try:
         drawn = asked[0].result()
         ranks.draw(drawn, f"ranks-{kind}-{method}")
-        shown.why(drawn, None if asked[1] in open_ else asked[1].result())
+        chosen.why_refused(drawn, None if asked[1] in open_ else asked[1].result())
     except (BadInput, PeftLabError) as error:
         st.markdown(f":red[:material/error: {plain(error)}]")

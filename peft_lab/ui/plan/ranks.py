@@ -8,12 +8,120 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import streamlit as st
 
-from peft_lab import palette, units
-from peft_lab.plan.moments import AWAY, KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
-from peft_lab.ui.plan import lane
+from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
+from peft_lab.core import palette, units
+
+# ----------------------------------------
+# Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
+#
+# Bars stand on the same scale as the ranks' own. Dots go with what is copied, as often as there is room for in a
+# phase's
+# turn: that they are not layers counted says the sentence beneath.
+
+
+#: Heights in the drawing: of all bars together, of the least place for one, of the arrows, and what names take.
+LANE_ROOM, LEAST_LANE, WAY, NAMES = 150.0, 6.0, 30.0, 18.0
+_TRIPS, _APART, _HEAD = 4, 5.0, 3.5
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where things stand.
+
+    Attributes:
+        each: height of a byte. ground: where the ranks' bars stand. tall: the lane's own height.
+    """
+
+    each: float
+    ground: float
+    tall: float = 0.0
+
+    @property
+    def top(self) -> float:
+        """Of the lane."""
+        return self.ground + NAMES + WAY
+
+
+def lane_floor(scale: Scale) -> float:
+    """Where bars in the lane stand."""
+    return scale.top + scale.tall
+
+
+def travels(kind: str, moment: Moment) -> dict[str, str]:
+    """What goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
+    up, down = ("activations", "activations") if kind == AWAY else ("weights", "gradients")
+    return {
+        way: part
+        for way, part, nbytes in (("up", up, moment.brought), ("down", down, moment.taken))
+        if nbytes
+    }
+
+
+def lane_told(moment: Moment) -> list[str]:
+    """What waits and what is copied, with their sizes."""
+    copied = [
+        f"{units.size(nbytes)} {where}"
+        for nbytes, where in ((moment.brought, "copied in"), (moment.taken, "copied out"))
+        if nbytes
+    ]
+    waiting = f"{units.size(moment.waiting)} for each" if moment.waiting else "nothing"
+    return [f"{waiting} in main memory", *copied]
+
+
+def lane_box(scale: Scale, width: float, bars: str) -> str:
+    """The lane with its bars and its name."""
+    ground = lane_floor(scale)
+    return (
+        f'<rect class="memory" x="0.5" y="{scale.top:g}" width="{width - 1:g}" height="{scale.tall:.2f}" rx="3"/>'
+        f'{bars}<text x="{width / 2:g}" y="{ground + 14:g}">main memory</text>'
+    )
+
+
+def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
+    """One for each way that something goes, with its dot. ``middle``: of the rank."""
+    both = len(colours) > 1
+    top, end = scale.ground + NAMES, scale.top - 2
+    made = []
+    for way, colour in colours.items():
+        x = middle + (0 if not both else -_APART if way == "up" else _APART)
+        tip, tail, back = (top, end, _HEAD) if way == "up" else (end, top, -_HEAD)
+        made.append(
+            f'<g class="way {way}" style="color:{colour}"><path d="M{x:g} {tail:g}V{tip:g}"/>'
+            f'<path d="M{x - _HEAD:g} {tip + back:g}L{x:g} {tip:g}L{x + _HEAD:g} {tip + back:g}"/>'
+            f'<circle class="dot {way}" cx="{x:g}" cy="{tail:g}" r="2.5"/></g>'
+        )
+    return "".join(made)
+
+
+def lane_moving(rounds: int, seconds: float) -> str:
+    """The style of lane and arrows. A dot makes some trips in its phase's turn, a quarter of the round."""
+    each = 25 / _TRIPS
+    length = WAY - 2
+    frames = {
+        way: "".join(
+            f"{trip * each:g}% {{ transform: translateY(0); }} "
+            f"{(trip + 1) * each - 0.01:g}% {{ transform: translateY({sign}{length:g}px); }} "
+            for trip in range(_TRIPS)
+        )
+        for way, sign in (("up", "-"), ("down", ""))
+    }
+    return (
+        ".phase .memory { fill: color-mix(in srgb, currentColor 7%, transparent); stroke: currentColor; "
+        "stroke-opacity: 0.35; stroke-dasharray: 3 2; }\n"
+        ".phase .way path { fill: none; stroke: currentColor; stroke-width: 1.5; }\n"
+        ".phase .dot { fill: currentColor; }\n"
+        + "".join(
+            f"@keyframes {way}wards {{ {found} 25%, 100% {{ transform: translateY(0); }} }}\n"
+            f".phase .dot.{way} {{ animation: {way}wards {seconds}s linear {rounds}; "
+            f"animation-delay: calc(var(--turn) * {seconds / 4}s); }}\n"
+            for way, found in frames.items()
+        )
+    )
+
 
 MOST = 4  # ranks that are drawn
 HEIGHT, WIDTH, GAP = 150, 26, 8
@@ -83,7 +191,7 @@ CSS = f"""
 .phase .held {{ transform-origin: 0 var(--ground); animation: grow {SECONDS}s ease-out {ROUNDS};
   animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
 @media (max-width: 480px) {{ .phase text {{ font-size: 11.5px; }} }}
-{lane.moving(ROUNDS, SECONDS)}
+{lane_moving(ROUNDS, SECONDS)}
 @media (prefers-reduced-motion: reduce) {{ .phase, .phase .held, .phase .dot {{ animation: none; }} }}
 """
 
@@ -114,17 +222,17 @@ def drawing(drawn: Drawn) -> str:
     return f'<div class="step">{phases}</div><div class="key">{key}</div>'
 
 
-def _scale(drawn: Drawn) -> lane.Scale:
+def _scale(drawn: Drawn) -> Scale:
     """One for all that is drawn: the tallest bar of a rank, and where something waits the tallest there below it."""
     tallest = max(moment.total for moment in drawn.moments)
     waiting = max(moment.waiting for moment in drawn.moments)
     if not waiting:
-        return lane.Scale((HEIGHT - 4) / tallest, HEIGHT)
-    each = lane.ROOM / (tallest + waiting)
-    return lane.Scale(each, max(tallest * each, lane.LEAST) + 4, max(waiting * each, lane.LEAST) + 4)
+        return Scale((HEIGHT - 4) / tallest, HEIGHT)
+    each = LANE_ROOM / (tallest + waiting)
+    return Scale(each, max(tallest * each, LEAST_LANE) + 4, max(waiting * each, LEAST_LANE) + 4)
 
 
-def _phase(drawn: Drawn, moment: Moment, turn: int, scale: lane.Scale) -> str:
+def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
     shown = min(drawn.devices, MOST)
     width = shown * (WIDTH + GAP) + GAP
     whole = MOST * (WIDTH + GAP) + GAP  # few ranks are drawn as large as many, and their names with them
@@ -136,17 +244,17 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: lane.Scale) -> str:
         for rank, x in enumerate(places)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)
-    said = f"{KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
+    said = f"{MOMENT_KINDS[drawn.kind]}, {PHASES[moment.phase].lower()}: {total} on each of {drawn.devices} ranks"
     below, more, height = "", "", ground + 18
     if drawn.waits:
-        floor = lane.floor(scale)
+        floor = lane_floor(scale)
         waiting = "".join(_bar(moment.host, x, floor, scale.each) for x in places)
-        moved = {way: _COLOURS[part] for way, part in lane.travels(drawn.kind, moment).items()}
-        below = lane.box(scale, width, waiting) + "".join(
-            lane.arrows(scale, x + WIDTH / 2, moved) for x in places
+        moved = {way: _COLOURS[part] for way, part in travels(drawn.kind, moment).items()}
+        below = lane_box(scale, width, waiting) + "".join(
+            lane_arrows(scale, x + WIDTH / 2, moved) for x in places
         )
-        more = "".join(f'<p class="bytes">{html.escape(line)}</p>' for line in lane.told(moment))
-        said = "; ".join([said, *lane.told(moment)])
+        more = "".join(f'<p class="bytes">{html.escape(line)}</p>' for line in lane_told(moment))
+        said = "; ".join([said, *lane_told(moment)])
         height = floor + 20
     view = f"{(width - whole) / 2:g} 0 {whole} {height:g}"
     return (

@@ -2,28 +2,217 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.learners.interviews import rating_of
-from peft_lab.learners.records import RATINGS, RatingName
-from peft_lab.learners.schedule import Learners
-from peft_lab.quiz.answers import Grade, Verdict, judge
-from peft_lab.quiz.bank import get_question
-from peft_lab.quiz.computed import Answer
-from peft_lab.quiz.interview import ticked_points
-from peft_lab.quiz.question import Question
-from peft_lab.ui import rooms, state
+from peft_lab.core import asking, units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.units import Source, in_words
+from peft_lab.interview.answers import Grade, Verdict, judge
+from peft_lab.interview.bank import all_questions, get_question, select
+from peft_lab.interview.computed import Answer
+from peft_lab.interview.learners.preparing import (
+    ASKED,
+    ENOUGH,
+    FOR_NEW,
+    KEPT_DAY,
+    KEPT_ROLE,
+    LONGEST,
+    MINUTES,
+    Day,
+    Readiness,
+    day_kept,
+)
+from peft_lab.interview.learners.schedule import Learners, rating_of
+from peft_lab.interview.learners.storage import RATINGS, RatingName
+from peft_lab.interview.mock import ROLES, SECONDS, get_role, ticked_points
+from peft_lab.interview.question import LEVELS, Question, topics
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.practice import filters
-from peft_lab.ui.practice.answering import ask, entry, interviewer, judged, model_answer, shown_solution
-from peft_lab.ui.practice.dated import plan_to_date, today_first
-from peft_lab.ui.practice.following import ANSWER_FIRST, forget
-from peft_lab.ui.practice.learner import SCOPE
-from peft_lab.ui.practice.reading import shown_answer
-from peft_lab.ui.practice.worked import worked_first
+from peft_lab.ui.practice import learner as filters
+from peft_lab.ui.practice.answering import (
+    ANSWER_FIRST,
+    ask,
+    entry,
+    forget,
+    interviewer,
+    judged,
+    model_answer,
+    shown_answer,
+    shown_solution,
+    working,
+)
+from peft_lab.ui.practice.learner import ANY, SCOPE
+
+# ----------------------------------------
+# My interview is on …: what is left for today, the days ahead, and how ready each topic is.
+
+
+AHEAD = 7  # days that are shown
+
+
+def day_of(file: Learners, learner: str) -> date | None:
+    """The day of the learner's interview; ``None`` where none is set or it has passed."""
+    return day_kept(file.kept(learner, KEPT_DAY), file.now().date())
+
+
+def role_of(file: Learners, learner: str) -> str:
+    """The role that the learner's interview is for."""
+    kept = file.kept(learner, KEPT_ROLE, ANY)
+    return kept if isinstance(kept, str) and kept in ROLES else ANY
+
+
+def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]:
+    """Of these questions, those that the plan has for today, in its order; empty without a day."""
+    day = day_of(file, learner)
+    if day is None:
+        return []
+    _, days = _planned(file, learner, day)
+    return [name for name in days[0].questions if name in names]
+
+
+def plan_to_date(file: Learners, learner: str) -> None:
+    """The control for the day, and what follows from it."""
+    today = file.now().date()
+    before = day_of(file, learner)
+    chosen = st.date_input(
+        "My interview is on",
+        value=before,
+        min_value=today,
+        max_value=today + timedelta(days=LONGEST),
+        key=state.widget_key(SCOPE, "day", learner),
+        format="YYYY-MM-DD",
+        help="A day that is typed counts when you leave the field (Tab twice, or a click elsewhere), not at Enter. "
+        f"Kept with the learner on {asking.here()}, and in their exported file.",
+    )
+    day = chosen if isinstance(chosen, date) else None
+    if day != before:
+        file.keep(learner, KEPT_DAY, day.isoformat() if day else None)
+        st.rerun()
+    if day is None:
+        st.caption(
+            f"With a day set, {in_words(round(MINUTES))} minutes a day are laid out up to it, and cards come in that "
+            "order. A day that you type counts when you leave the field, not at Enter."
+        )
+        return
+    _for_role(file, learner)
+    try:
+        standing, days = _planned(file, learner, day)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    left = (day - today).days
+    st.markdown(f"**{'Today' if not left else 'Tomorrow' if left == 1 else f'In {left} days'}**")
+    _days(days)
+    _standing(standing)
+
+
+def _for_role(file: Learners, learner: str) -> None:
+    """The control for the role; what its interviews ask about has more of the new questions."""
+    before = role_of(file, learner)
+    chosen = st.selectbox(
+        "For the role",
+        list(ROLES),
+        index=list(ROLES).index(before),
+        format_func=lambda name: ROLES[name].title,
+        key=state.widget_key(SCOPE, "plan-role", learner),
+        help=f"Topics that its interviews ask about weigh {ASKED:g} times as much among new questions. Kept with the "
+        "learner.",
+    )
+    if chosen != before:
+        file.keep(learner, KEPT_ROLE, chosen)
+        st.rerun()
+
+
+def _planned(file: Learners, learner: str, day: date) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
+    names: Mapping[str, Sequence[str]] = {
+        topic: [question.id for question in select((topic,))] for topic in topics()
+    }
+    seconds = {name: float(SECONDS[get_question(name).level]) for each in names.values() for name in each}
+    return file.days_to(learner, day, names, seconds, get_role(role_of(file, learner)).topics)
+
+
+def _days(days: Sequence[Day]) -> None:
+    st.markdown(f"##### The days ahead {figures.badge(Source.COUNTED)}")
+    rows = []
+    for each in days[:AHEAD]:
+        about = dict.fromkeys(topics()[get_question(name).topic] for name in each.questions)
+        rows.append(
+            (
+                f"{each.on:%a %d %b}",
+                str(each.again),
+                str(len(each.questions) - each.again),
+                ", ".join(about) or "rest",
+            )
+        )
+    figures.table(("Day", "Again", "New", "Topics, weak ones first"), rows, numeric=(1, 2), fold=True)
+    more = len(days) - AHEAD
+    st.caption(
+        (f"And {more} more days. " if more > 0 else "")
+        + "Each is laid out as if what comes before is known; your ratings change it. While there are new questions, "
+        f"{FOR_NEW:.0%} of the time is kept for them up to the last day: spread over all topics, more of the weak ones "
+        "and of those that the role asks about. Nothing is put off past the interview."
+    )
+
+
+def _standing(standing: Sequence[Readiness]) -> None:
+    st.markdown(f"##### How ready each topic is {figures.badge(Source.COUNTED)}")
+    rows = [
+        (
+            topics()[each.topic],
+            f"{each.rated} of {each.questions}",
+            f"{each.low:.0%} to {each.high:.0%}"
+            if each.low is not None and each.high is not None
+            else "not enough answered yet",
+            "" if each.recalled is None else f"{each.recalled:.0%}",
+        )
+        for each in sorted(standing, key=lambda each: (not each.enough, -each.weakness))
+    ]
+    figures.table(("Topic", "Answered", "Known", "Recalled on the day"), rows, numeric=(1, 2, 3), fold=True)
+    st.caption(
+        f"Known: Wilson's 95% interval of the share whose last rating was better than *again*, from {ENOUGH} answered "
+        "questions on. Recalled on the day: the mean chance by FSRS if nothing is repeated until then. Both are about "
+        "the questions that you answered and rated yourself, not about an interviewer."
+    )
+
+
+# ----------------------------------------
+# A worked example first, where a topic is new to the learner: another question of it, with its answer step by step.
+
+
+def example(question: Question, rated: set[str]) -> Question | None:
+    """The simplest other question of the topic whose answer is worked out in steps, for who never rated one of it.
+
+    ``rated``: the ids of those that the learner rated. ``None``: the topic is known, or has no such question.
+    """
+    topic = [other for other in all_questions().values() if other.topic == question.topic]
+    if any(other.id in rated for other in topic):
+        return None
+    worked = [
+        other
+        for other in topic
+        if other.id != question.id and other.kind == "numeric" and other.needs == "shape"
+    ]
+    worked = [other for other in worked if other.calculate is not question.calculate]
+    return min(worked, key=lambda other: LEVELS.index(other.level), default=None)
+
+
+def worked_first(file: Learners, learner: str, question: Question) -> None:
+    """Offered under the question, closed: the page starts with one question and one field."""
+    found = example(question, set(file.cards(learner)))
+    if found is None:
+        return
+    with st.expander("New to you? Read one that is worked out first", icon=":material/lightbulb:"):
+        model = filters.model_for(found)
+        st.markdown(get_question(found.id).ask(model))
+        answer = found.compute(model)
+        st.markdown(f"{found.explain(answer, model)} {figures.badge(found.source)}")
+        if answer is not None:
+            working(answer.working)
+
 
 _FITTING: dict[Grade, RatingName] = {
     "right": "good", "close": "hard", "near_miss": "hard", "wrong": "again", "unreadable": "again",
@@ -32,13 +221,13 @@ _FITTING: dict[Grade, RatingName] = {
 
 def cards(file: Learners, learner: str) -> None:
     table = st.container(key="practice-table")
-    table.html(rooms.KEPT)
-    with st.expander("Which questions", expanded=filters.untold(), icon=":material/tune:"):
+    table.html(theme.KEPT_ROOM)
+    with st.expander("Which questions", expanded=filters.untold_filters(), icon=":material/tune:"):
         cells = st.columns(3)
         filters.topic_filter(cells[0])
         filters.level_filter(cells[1])
         filters.model_filter(cells[2])
-        names = [question.id for question in filters.pool()]
+        names = [question.id for question in filters.question_pool()]
         due, fresh = file.due(learner, names), file.fresh(learner, names)
         st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
         st.caption("Numbers are computed for the model you choose, and a near miss says what was forgotten.")
@@ -88,7 +277,8 @@ def _nothing_due(file: Learners, learner: str, names: list[str]) -> None:
     known = {name: card.due for name, card in file.cards(learner).items() if name in names}
     soonest = min(known.values())
     st.success(
-        f"Nothing is due in this selection. The next card comes up in {away(soonest - file.now())}, {date(soonest)}.",
+        f"Nothing is due in this selection. The next card comes up in "
+        f"{away(soonest - file.now())}, {interview_date(soonest)}.",
         icon=":material/event_available:",
     )
     if st.button("Look again", icon=":material/refresh:"):
@@ -100,7 +290,7 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     since = state.remembered(SCOPE, "since", None) or file.now()
     state.remember(SCOPE, "since", since)
     ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
-    if filters.chosen("model") and question.model and model is None:
+    if filters.chosen_filters("model") and question.model and model is None:
         st.caption("This question cannot be asked about the chosen model; it uses a model of its own.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)
@@ -172,7 +362,7 @@ def _rating(
             key=f"rate-{rating}",
             type="primary" if rating == fitting else "secondary",
             width="stretch",
-            help=f"Next on {date(coming[rating])}",
+            help=f"Next on {interview_date(coming[rating])}",
         )
         if pressed:
             taken = round((file.now() - since) / timedelta(milliseconds=1))
@@ -180,7 +370,7 @@ def _rating(
             state.remember(
                 SCOPE,
                 "last",
-                f"{filters.topic_title(question.topic)} question rated {rating}: due again {date(card.due)}.",
+                f"{filters.topic_title(question.topic)} question rated {rating}: due again {interview_date(card.due)}.",
             )
             state.scope(SCOPE).pop("card", None)
             st.rerun()
@@ -191,6 +381,6 @@ def away(length: timedelta) -> str:
     return units.coarse(length.total_seconds())
 
 
-def date(moment: datetime) -> str:
+def interview_date(moment: datetime) -> str:
     """On this machine's clock."""
     return moment.astimezone().strftime("%d %b %Y, %H:%M").lstrip("0")

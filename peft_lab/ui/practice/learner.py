@@ -9,15 +9,17 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.classroom import mode
-from peft_lab.classroom.asking import carried
-from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.learners import schedule
-from peft_lab.learners.schedule import Learners
-from peft_lab.learners.transfer import export_profile, import_profile
-from peft_lab.quiz.anki import write_deck
-from peft_lab.quiz.bank import compute_answer
-from peft_lab.quiz.question import Question
+from peft_lab.core import asking
+from peft_lab.core.asking import carried
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.interview.anki import write_deck
+from peft_lab.interview.bank import compute_answer, select
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.transfer import export_profile, import_profile
+from peft_lab.interview.mock import LENGTHS, ROLES
+from peft_lab.interview.question import LEVELS, Question, topics
+from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -32,7 +34,7 @@ def learners() -> Learners:
     return Learners(clock=schedule.utc_now)
 
 
-def current(file: Learners) -> str:
+def current_learner(file: Learners) -> str:
     """Who is practising in this session; a first learner is made where there is none."""
     names = [profile.name for profile in file.profiles()]
     if not names:
@@ -65,14 +67,14 @@ def clear_table() -> None:
 def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
     """The row on top of the page: the learner, a new one, files. Returns the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
-    before = current(file)
+    before = current_learner(file)
     names = [profile.name for profile in file.profiles()]
     name: str = who.selectbox(
         "Learner",
         names,
         index=names.index(before),
         key=state.widget_key(SCOPE, "profile"),
-        help=f"Every learner has their own cards, due dates and reports, kept on {mode.machine()}.",
+        help=f"Every learner has their own cards, due dates and reports, kept on {asking.here()}.",
     )
     problem = state.address_problem(SCOPE, "profile")
     if problem:
@@ -108,7 +110,7 @@ def _create(file: Learners) -> None:
 def _delete(file: Learners, name: str) -> None:
     st.markdown(
         f"All of **{plain(name)}**'s cards, due dates, reports, predictions and places on paths are deleted from "
-        f"{mode.machine()}. An export under *Files* keeps them."
+        f"{asking.here()}. An export under *Files* keeps them."
     )
     sure = st.checkbox(f"Delete {plain(name)} for good", key=state.widget_key(SCOPE, "delete", name))
     if not st.button("Delete", type="primary", disabled=not sure, width="stretch", key="delete-learner"):
@@ -173,3 +175,130 @@ def anki_deck(pool: list[Question], model: str | None) -> bytes:
         path = Path(folder) / "peft-lab.apkg"
         write_deck(path, pool, answers, model)
         return path.read_bytes()
+
+
+# ----------------------------------------
+# What is practised: topic, level and model; the same choice on every tab and in the address.
+
+
+ALL = ""  # every topic, every level, each question's own model
+SEED = 1
+ANY, USUAL = "any", "usual"  # role and length of an interview
+
+
+def chosen_filters(name: str) -> str:
+    """The remembered topic, level or model; empty for all of them."""
+    return str(state.remembered(SCOPE, name, ALL))
+
+
+def question_pool() -> list[Question]:
+    """The questions of the chosen topic and level, in teaching order."""
+    topic, level = chosen_filters("topic"), chosen_filters("level")
+    return select((topic,) if topic else (), (level,) if level else ())
+
+
+def model_for(question: Question) -> str | None:
+    """The chosen model if the question can be asked about it; ``None`` for the question's own."""
+    model = chosen_filters("model")
+    return model if model and question.accepts(model) else None
+
+
+def topic_filter(cell: Any) -> str:
+    return _pick(cell, "topic", "Topic", {ALL: "All topics"} | {name: topic_title(name) for name in topics()})
+
+
+def level_filter(cell: Any) -> str:
+    return _pick(cell, "level", "Level", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
+
+
+def model_filter(cell: Any) -> str:
+    titles = {ALL: "Each question's own model"} | {
+        name: entry.title for name, entry in readers_of_text().items()
+    }
+    return _pick(
+        cell,
+        "model",
+        "Ask about",
+        titles,
+        "Questions with a computed answer are asked and answered for this model where that is possible.",
+    )
+
+
+def role_filter(cell: Any) -> str:
+    titles = {name: role.title for name, role in ROLES.items()}
+    text = "Which topics come up; choosing a topic below overrides it."
+    return _pick(cell, "role", "Role", titles, text, ANY)
+
+
+def length_filter(cell: Any) -> str:
+    titles = {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()}
+    return _pick(cell, "length", "Length", titles, default=USUAL)
+
+
+def untold_filters() -> bool:
+    """Whether the address named a topic, level or model that there is none of: the choices are unfolded to tell it."""
+    return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
+
+
+def topic_title(topic: str) -> str:
+    return topics().get(topic, topic)
+
+
+def _pick(
+    cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
+) -> str:
+    options = list(titles)
+    index = state.one_of(SCOPE, name, options, default)
+    key = state.widget_key(SCOPE, name)
+    value: str = cell.selectbox(
+        label,
+        options,
+        index,
+        key=key,
+        format_func=titles.__getitem__,
+        help=text,
+        disabled=state.is_fixed(name),
+    )
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        cell.markdown(f":red[:material/link_off: {plain(problem)}]")
+    state.remember(SCOPE, name, value)
+    return value
+
+
+def practice_readers() -> dict[str, Any]:
+    """What takes these choices out of an address."""
+
+    def among(name: str, what: str, known: Any) -> Any:
+        def read(text: str) -> None:
+            if text not in known:
+                raise UnknownName(what, text, known, name)
+            state.remember(SCOPE, name, text)
+
+        return read
+
+    def seed(text: str) -> None:
+        value = state.whole_number(text, "seed")
+        if value < 0:
+            raise BadInput(f"The seed must be 0 or more; {value:,} is not.", "seed")
+        state.remember(SCOPE, "seed", value)
+
+    return {
+        "topic": among("topic", "topic", topics()),
+        "level": among("level", "level", LEVELS),
+        "model": among("model", "model", tuple(readers_of_text())),
+        "role": among("role", "role", tuple(ROLES)),
+        "length": among("length", "length", tuple(LENGTHS)),
+        "seed": seed,
+    }
+
+
+def practice_address() -> dict[str, tuple[Any, Any]]:
+    """What the address says about them."""
+    held = {"role": ANY, "length": USUAL}
+    own = {name: (state.remembered(SCOPE, name, default), default) for name, default in held.items()}
+    return (
+        {name: (chosen_filters(name), ALL) for name in ("topic", "level", "model")}
+        | own
+        | {"seed": (state.remembered(SCOPE, "seed", SEED), SEED)}
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError, UnknownName
-from peft_lab.ui import pages, rooms, state
-from peft_lab.ui.components.tabs import tabs
+from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.ui import pages, state, theme
+from peft_lab.ui.components.frame import tabs
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.practice import filters, learner
+from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.cards import cards
 from peft_lab.ui.practice.learner import FIRST, SCOPE
 from peft_lab.ui.practice.mock import interview
@@ -22,13 +22,15 @@ def practice_page() -> None:
     pages.open_page()
     st.title("Practice")
     try:
-        state.read_address(SCOPE, filters.readers() | {"profile": learner.take_profile, "tab": _take_tab})
+        state.read_address(
+            SCOPE, learner.practice_readers() | {"profile": learner.take_profile, "tab": _take_tab}
+        )
         file = learner.learners()
         body = st.container(key="practice-body")
-        body.html(rooms.KEPT)
+        body.html(theme.KEPT_ROOM)
         lost = state.address_problem(SCOPE, "profile") is not None  # told beside the learner's name
         with st.expander("Learner and files", expanded=lost, icon=":material/person:"):
-            name = learner.learner_row(file, filters.pool(), filters.chosen("model") or None)
+            name = learner.learner_row(file, learner.question_pool(), learner.chosen_filters("model") or None)
         sections = {
             "cards": lambda: cards(file, name),
             "interview": lambda: interview(file, name),
@@ -42,7 +44,7 @@ def practice_page() -> None:
     except PeftLabError as error:
         st.error(plain(error))
         return
-    state.write_address(filters.address() | {"profile": (name, FIRST), "tab": (tab, TABS[0])})
+    state.write_address(learner.practice_address() | {"profile": (name, FIRST), "tab": (tab, TABS[0])})
 
 
 def _take_tab(text: str) -> None:
@@ -52,5 +54,5 @@ def _take_tab(text: str) -> None:
 
 
 def _predict(name: str) -> None:
-    topic = filters.topic_filter(st.columns([1, 2])[0])
+    topic = learner.topic_filter(st.columns([1, 2])[0])
     browse(fitting(topic), SCOPE, learner.learners(), name)

@@ -6,27 +6,220 @@ replayed; the experiment can be run again.
 
 from __future__ import annotations
 
+import textwrap
 from concurrent.futures import Future
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.classroom import mode
-from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.learners.records import Result
-from peft_lab.learners.schedule import Learners
-from peft_lab.quiz.prediction_bank import all_predictions, get_prediction
-from peft_lab.quiz.predictions import Contest, Prediction, PredictionOutcome, decide, score, submission
-from peft_lab.quiz.stored import stored
-from peft_lab.teaching import predictions
-from peft_lab.ui import state
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.palette import faint
+from peft_lab.core.units import Source
+from peft_lab.interview import class_predictions
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.storage import Result
+from peft_lab.interview.prediction_bank import all_predictions, get_prediction
+from peft_lab.interview.predictions import (
+    Contest,
+    Figure,
+    Inquiry,
+    Prediction,
+    PredictionOutcome,
+    decide,
+    decide_records,
+    score,
+    stored,
+    submission,
+)
+from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.studies.experiments import results
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.practice.contest import contest, forget_runs
+from peft_lab.ui.practice.cards import interview_date
 from peft_lab.ui.practice.learner import GUESSES
-from peft_lab.ui.practice.outcome import show_outcome
-from peft_lab.units import Source
+from peft_lab.ui.practice.mock import page_links
+from peft_lab.ui.runs.shown import summaries
 from peft_lab.workers import inspector
+
+# ----------------------------------------
+# A prediction that trains: its runs through the queue with their progress, finished equal ones used again.
+
+
+SCOPE = "contests"
+REFRESH = 1.0  # seconds between looks at the runs
+
+
+def contest(prediction: Prediction) -> list[float] | None:
+    """The figures of the runs, or ``None`` while they are under way; the page comes back by itself.
+
+    Raises:
+        PeftLabError: a run that could not start, or did not finish.
+    """
+    assert isinstance(prediction.experiment, Contest)
+    runs = _runs(prediction, prediction.experiment)
+    views = [run.view() for run in runs]
+    failed = next((seen for seen in views if seen.status.final and seen.status is not Status.DONE), None)
+    if failed is not None:
+        raise RunError(f"A run did not finish ({failed.status}). {failed.message}".strip())
+    if all(seen.status is Status.DONE for seen in views):
+        outcome = decide_records(prediction, [run.record() for run in runs])
+        return [figure.value for figure in outcome.figures]
+    _progress(prediction.experiment.labels, runs)
+    return None
+
+
+def forget_runs(prediction: Prediction) -> None:
+    """Let the next commitment find or start its runs afresh."""
+    state.scope(SCOPE).pop(prediction.id, None)
+
+
+def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
+    identities = state.remembered(SCOPE, prediction.id, None)
+    if identities is None:
+        identities = [_finished(spec) or get_queue().submit(spec) for spec in experiment.runs]
+        state.remember(SCOPE, prediction.id, identities)
+    return [store.get(identity) for identity in identities]
+
+
+def _finished(spec: RunRequest) -> str | None:
+    """A finished run of the same settings."""
+    found = results.run_of(spec.complete(), summaries())
+    return found.id if found and found.status == Status.DONE else None
+
+
+def _progress(labels: tuple[str, ...], runs: list[Run]) -> None:
+    def progress() -> None:
+        views = [run.view() for run in runs]
+        for label, seen in zip(labels, views, strict=True):
+            st.progress(min(1.0, seen.progress), text=f"**{label}** · {seen.status}")
+        broken = any(seen.status.final and seen.status is not Status.DONE for seen in views)
+        if broken or all(seen.status.final for seen in views):
+            st.rerun()
+
+    part(progress, every=REFRESH)
+
+
+# ----------------------------------------
+# The chart that settles a prediction: the contenders as bars, or the figure found among the options' ranges.
+
+
+_GIGA = 1e9
+_ROOM = 1.3  # the axis ends that much beyond the figure and the last limit
+_PALE = 0.5  # opacity of a range
+_WRAP = 26  # characters of an option's line beside the chart
+
+
+def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
+    """The chart, and the figures of contenders as a table."""
+    st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
+    if prediction.rule == "bands":
+        return
+    figures.table(
+        ("Case" if _categorical(prediction) else "Contender", "Result"),
+        [(figure.label, figure.shown) for figure in outcome.figures],
+        numeric=(1,),
+    )
+
+
+def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    """What settles it, drawn: the option that holds is in the accent colour."""
+    return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
+
+
+def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    values, axis = _axis(outcome.figures)
+    labels = [figure.label for figure in outcome.figures]
+    decisive = "" if _categorical(prediction) else labels[outcome.right]
+    chart = charts.bars(labels, values, axis, height=70 + 44 * len(labels))
+    colours = [theme.TRAINABLE if label == decisive else theme.MEMORY["weights"] for label in labels]
+    chart.update_traces(marker={"color": colours})
+    chart.update_yaxes(type="category")  # a label such as 2e-5 is no number
+    return chart
+
+
+def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
+    """One row per option, drawn as the range in which it holds; the figure found is the line across."""
+    found = outcome.figures[0]
+    end = max(found.value, *prediction.bands) * _ROOM
+    limits = (0.0, *prediction.bands, end)
+    rows = ["<br>".join(textwrap.wrap(option, _WRAP)) for option in prediction.options]
+    colours = [
+        theme.TRAINABLE if index == outcome.right else theme.MEMORY["weights"] for index in range(len(rows))
+    ]
+    chart = go.Figure(
+        go.Bar(
+            y=rows,
+            x=[high - low for low, high in pairwise(limits)],
+            base=list(limits[:-1]),
+            orientation="h",
+            # pale, so that the line across is seen; the outline is what stands out from the page
+            marker={
+                "color": [faint(colour, _PALE) for colour in colours],
+                "line": {"width": 2, "color": colours},
+            },
+            hovertemplate="%{y}<extra></extra>",
+        )
+    )
+    chart.add_vline(x=found.value, line={"width": 3, "color": theme.TRAINABLE})
+    chart.add_annotation(
+        x=found.value, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"<b>{found.shown}</b>"
+    )
+    chart.update_layout(margin={"l": 8, "r": 8, "t": 28, "b": 40}, height=90 + 48 * len(rows), bargap=0.35)
+    chart.update_yaxes(autorange="reversed", title=None, type="category")
+    chart.update_xaxes(title=found.unit or "value", range=[0, end])
+    return chart
+
+
+def _categorical(prediction: Prediction) -> bool:
+    return isinstance(prediction.experiment, Inquiry) and prediction.experiment.categorical
+
+
+def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
+    """Values and title of the chart's axis."""
+    unit = found[0].unit
+    if unit == "bytes":
+        return [figure.value / _GIGA for figure in found], "peak, GB"
+    return [figure.value for figure in found], unit or "value"
+
+
+# ----------------------------------------
+# What an experiment said: the verdict on the guess, the figures that settle it, and why.
+
+
+def show_outcome(
+    prediction: Prediction, outcome: PredictionOutcome, guess: int, at: datetime, measured: str = ""
+) -> None:
+    """``measured`` is where and when, for a run that was not made here."""
+    correct, _ = score(prediction, outcome, guess)
+    chosen, truth = prediction.options[guess], prediction.options[outcome.right]
+    if correct:
+        st.success(f"You said **{chosen}**, and that is right.", icon=":material/check_circle:")
+    else:
+        st.error(f"You said **{chosen}**. The answer is **{truth}**.", icon=":material/cancel:")
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(f"### What settles it {figures.badge(outcome.source)}")
+        evidence(prediction, outcome)
+        st.caption(
+            f"Replayed; measured {plain(measured)}." if measured else f"Run here on {interview_date(at)}."
+        )
+    with right:
+        st.markdown("### Why")
+        st.markdown(prediction.why)
+        page_links(prediction.pages)
+        st.caption("\n".join(f"- {source}" for source in prediction.sources))
+
 
 KIND = "prediction"
 
@@ -141,8 +334,8 @@ def _commit(prediction: Prediction, name: str, file: Learners, learner: str) -> 
     if guess is None:
         st.markdown(":red[:material/edit: Choose one first.]")
         return
-    if mode.on():
-        predictions.commit(file, learner, prediction.id, int(guess))
+    if asking.class_is_on():
+        class_predictions.commit(file, learner, prediction.id, int(guess))
     if replay and kept is not None:
         _record(prediction, int(guess), list(kept.values), file, learner, kept.measured)
         state.scope(GUESSES).pop(name, None)
@@ -163,7 +356,7 @@ def _announcement(prediction: Prediction) -> str:
         Source.SIMULATED: "Simulates whole training steps; that takes some seconds.",
     }
     return kinds.get(
-        prediction.experiment.source, f"Runs a small experiment on {mode.machine()}; takes seconds."
+        prediction.experiment.source, f"Runs a small experiment on {asking.here()}; takes seconds."
     )
 
 

@@ -6,26 +6,109 @@ import time
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.classroom import mode
-from peft_lab.errors import PeftLabError
+from peft_lab.core import asking, limits, units
+from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
-from peft_lab.runs import adopted, going_on, said, store
-from peft_lab.runs.summary import DAMAGED, RunSummary
-from peft_lab.runs.view import Status
-from peft_lab.tasks.titles import task_title
-from peft_lab.tracking import kept as tracking
+from peft_lab.runs import adopted, checkpoints, said, store
+from peft_lab.runs.store import Run
+from peft_lab.runs.tracking import start as tracking
+from peft_lab.runs.view import DAMAGED, RunSummary, Status
+from peft_lab.training.tasks import kept_files
+from peft_lab.training.tasks.kept_files import KeptFile
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
-from peft_lab.ui.components import figures
-from peft_lab.ui.components.parts import part
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
-from peft_lab.ui.runs.files import own_files
-from peft_lab.ui.runs.opening import open_run
-from peft_lab.ui.runs.outside import outside
-from peft_lab.ui.runs.shown import go_on, summaries
-from peft_lab.ui.runs.shown import stop as ask_to_stop
+from peft_lab.ui.runs.shown import go_on, show_run, stop, summaries
+
+# ----------------------------------------
+# Data of one's own that is kept here: uploads, and rows out of the hub; each can be removed.
+
+
+def own_files() -> None:
+    """What is kept, how long, and a way to remove it; nothing where there is nothing."""
+    found = kept_files.kept_files()
+    if not found:
+        return
+    st.markdown("## Your data")
+    st.markdown(
+        f"Files that you uploaded or fetched, {units.size(sum(each.nbytes for each in found))} in all. Every run has a "
+        f"copy of its own, so removing one changes no run. {_kept()}"
+    )
+    with st.expander(f"{len(found)} file{'' if len(found) == 1 else 's'}"):
+        shown = [(plain(each.title), each.origin, units.size(each.nbytes), _day(each)) for each in found]
+        figures.table(("File", "How it came", "Size", "Last brought"), shown, numeric=(2,), fold=True)
+        chosen = st.multiselect(
+            "Remove", found, format_func=lambda each: f"{each.title}, {_day(each)}", key="own-files-chosen",
+            placeholder="the files to remove",
+        )  # fmt: skip
+        if st.button("Remove them", disabled=not chosen, key="own-files-remove"):
+            try:
+                for each in chosen:
+                    kept_files.remove(each.path)
+            except PeftLabError as error:
+                st.error(plain(error))
+                return
+            st.rerun()
+
+
+def _kept() -> str:
+    """For how long files stay where nobody removes them."""
+    found = limits.of_asker()
+    if found is not None:
+        return f"In this class files are removed {found.days} days after they were brought."
+    return (
+        f"Rows out of the hub that were not asked for in {limits.limits().days} days go when others are fetched; "
+        "uploads stay."
+    )
+
+
+def _day(each: KeptFile) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(each.used))
+
+
+# ----------------------------------------
+# A run that a script outside the lab carries out, followed on the page of runs: it has no page of its own.
+
+
+def outside(run: Run) -> None:
+    """How far it is, at which speed, and its loss."""
+    seen = run.view()
+    left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
+    where = f"{run.folder.readlink()}"
+    st.markdown(
+        f"Started outside the lab, and followed in {plain(where)}: step {seen.step:,} of {seen.steps:,}{left}. "
+        + figures.badge("measured")
+    )
+    st.progress(min(1.0, seen.step / seen.steps))
+    if seen.losses:
+        steps = list(range(1, len(seen.losses) + 1))
+        figure = charts.curves(
+            {"loss": (steps, seen.losses)},
+            "optimizer step",
+            "training loss (nats)",
+            height=260,
+            until=seen.steps,
+        )
+        st.plotly_chart(figure, key="run-outside-loss", config=charts.CONFIG)
+
+
+# ----------------------------------------
+# Opening a run: its method's page with the knobs and the data of one's own that it had, and the run itself.
+
+
+def open_run(line: RunSummary, tab: str = "train") -> None:
+    """Leave for the method's page, on whose ``tab`` ``line`` is the run shown, with its knobs set."""
+    if line.spec is not None:
+        restore(line.spec)
+    show_run(line.method, line.id)
+    state.remember(line.method, "tab", tab)
+    st.switch_page(pages.page(line.method, all_methods()[line.method].title))
+
 
 COLUMNS = (
     "Submitted",
@@ -49,7 +132,7 @@ def runs_page() -> None:
     st.title("Runs")
     st.markdown(
         "Everything that you have trained in this class. One run trains at a time; learners take turns."
-        if mode.on()
+        if asking.class_is_on()
         else "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
     )
     going = any(not _final(line) for line in summaries())
@@ -98,14 +181,14 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 def _errors(lines: list[RunSummary]) -> None:
     """How far what was said of runs' seconds was off, over all that were said and done on this machine."""
-    ratios = said.errors(line.kept for line in lines)
+    ratios = said.forecast_errors(line.kept for line in lines)
     if ratios:
         over, off = "1 run", f"{said.typical_error(ratios):.0%}"
         if len(ratios) > 1:
             over = f"the latest {len(ratios)} runs"
             off += f" in the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most"
         st.markdown(
-            f"Expected against measured seconds, {over} on {mode.machine()}: off by {off}. {figures.badge('measured')}"
+            f"Expected against measured seconds, {over} on {asking.here()}: off by {off}. {figures.badge('measured')}"
         )
 
 
@@ -135,19 +218,19 @@ def _chosen(line: RunSummary) -> None:
         st.markdown(code(line.id))
         if line.problem:
             st.markdown(f":red[:material/error: {plain(line.problem)}]")
-        for told in tracking.read(store.get(line.id).folder).values():
+        for told in tracking.read_tracking(store.get(line.id).folder).values():
             sentence = plain(told.sentence())
             st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)
         elsewhere = line.status != DAMAGED and adopted.is_adopted(store.get(line.id))
         if elsewhere:
             outside(store.get(line.id))
         does = st.container(horizontal=True, key="run-does")
-        kept = None if line.status == DAMAGED else going_on.step_of(store.get(line.id))
+        kept = None if line.status == DAMAGED else checkpoints.step_of(store.get(line.id))
         readable = line.status != DAMAGED and line.method in pages.method_pages() and not elsewhere
         if readable and does.button("Open", key="run-open", type="primary"):
             open_run(line)
         if not _final(line) and not elsewhere:
-            does.button("Stop", key="run-stop", on_click=ask_to_stop, args=(line.id,))
+            does.button("Stop", key="run-stop", on_click=stop, args=(line.id,))
         if kept is not None:
             does.button(
                 "Go on",
@@ -174,7 +257,7 @@ def _delete(identity: str) -> None:
     st.markdown(
         f"{code(identity)} is taken off this list; the folder where its script tells of it stays."
         if adopted.is_adopted(store.get(identity))
-        else f"{code(identity)} with its adapter and its curves is removed from {mode.machine()}. "
+        else f"{code(identity)} with its adapter and its curves is removed from {asking.here()}. "
         "This cannot be undone."
     )
     yes, no = st.columns(2)

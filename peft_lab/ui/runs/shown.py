@@ -7,22 +7,20 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.errors import PeftLabError, RunError
+from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.models.catalogue import model_title
-from peft_lab.queue.queue import get_queue
-from peft_lab.runs import adopted, starters, store
+from peft_lab.runs import adopted, store
 from peft_lab.runs.kept import TRAJECTORY
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
-from peft_lab.runs.summary import DAMAGED, RunSummary
-from peft_lab.runs.view import Status, has_ended
-from peft_lab.tasks.titles import task_title
-from peft_lab.trajectory.format import Trajectory
+from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
-from peft_lab.ui.components.apart import apart
-from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.tabs import show_tab
+from peft_lab.ui.components.frame import show_tab
+from peft_lab.ui.components.knobs import Choice, apart
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.server.browser_mark import browser_mark
+from peft_lab.ui.server.sessions import browser_mark
 
 TRAIN = "Train"  # the title of a method's tab, and of the button there
 _FINAL = frozenset(str(status) for status in Status if status.final)
@@ -74,7 +72,7 @@ def live_run(slug: str) -> Run | None:
     for line in summaries():
         if line.method == slug and line.status != DAMAGED and not Status(line.status).final:
             run = store.get(line.id)
-            if starters.started_by(run) == mark:
+            if store.started_by(run) == mark:
                 return run
     return None
 

@@ -7,29 +7,123 @@ signing in, too, what a provider says of somebody is asked here once, for the sa
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from html import escape
+from importlib import util
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import streamlit as st
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import auth_util
+from streamlit.errors import StreamlitAuthError
+from streamlit.user_info import generate_login_redirect_url
+from streamlit.web.server.server_util import get_cookie_secret
+from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from peft_lab import journal, palette
-from peft_lab.classroom import joining, keys, marks, mode, verified
-from peft_lab.classroom.asking import Asker
-from peft_lab.classroom.limits import limits
-from peft_lab.errors import PeftLabError
-from peft_lab.ui.server import downloads, login, sessions
+from peft_lab.classroom import joining
+from peft_lab.core import asking, journal, palette
+from peft_lab.core.asking import Asker
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.limits import limits
+from peft_lab.ui.server import sessions
 from peft_lab.ui.server.hosts import Hosts, configured, from_environment
 
+# ----------------------------------------
+# Signing in at an identity provider (OpenID Connect), by Streamlit's own routes: ``[auth]`` in its secrets.toml.
+#
+# Streamlit and Authlib do the protocol: code flow with state and nonce, the ID token's signature, issuer and
+# audience.
+# What comes of it is Streamlit's cookie ``_streamlit_user``, signed with ``cookie_secret``, which holds what
+# ``st.user``
+# tells a page. The door asks the same cookie, once: it gives the class's own cookie for it, which all else goes by.
+
+
+LOGIN_BEGINS = "join/login"
+LOGIN, CALLBACK, LOGOUT = "auth/login", "oauth2callback", "auth/logout"
+#: Where who has not joined must get to, to join by signing in.
+LOGIN_OPEN = (LOGIN, CALLBACK, LOGOUT)
+LOGIN_WANTED = "peft_lab_wanted"
+PROVIDER = "default"
+SHORTEST_SECRET = 32  # characters
+
+
+def login_ready() -> None:
+    """Find out at the start whether anybody can sign in. Raises BadInput with what is missing."""
+    if not joining.login_is_on():
+        return
+    joining.is_listed(joining.WHO_MAY_LOG_IN)
+    joining.is_listed(joining.TEACHERS)
+    if util.find_spec("authlib") is None:
+        raise BadInput("Signing in needs Authlib: pip install 'peft-lab[oidc]'.")
+    try:
+        auth_util.validate_auth_credentials(PROVIDER)
+    except StreamlitAuthError as error:
+        raise BadInput(f"Nobody can sign in: {' '.join(str(error).split())}") from error
+    if len(get_cookie_secret()) < SHORTEST_SECRET:
+        raise BadInput(
+            f"cookie_secret in secrets.toml signs who somebody is: it takes at least {SHORTEST_SECRET} characters, "
+            "such as those of 'openssl rand -hex 32'."
+        )
+    address = urlsplit(auth_util.get_redirect_uri(auth_util.get_secrets_auth_section()) or "")
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    if address.path != (f"/{base}/{CALLBACK}" if base else f"/{CALLBACK}"):
+        raise BadInput(f"redirect_uri in secrets.toml has to end with this app's path and {CALLBACK}.")
+
+
+def login_address() -> str:
+    """Where signing in begins: good for some minutes."""
+    return generate_login_redirect_url(PROVIDER)
+
+
+def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
+    """What Streamlit's cookie says of who signed in; ``None`` without one that it signed for this app's address."""
+
+    def one(name: str) -> bytes | None:
+        return decode_signed_value(get_cookie_secret(), name, cookies.get(name, ""))
+
+    if USER_COOKIE_NAME not in cookies or not get_cookie_secret():
+        return None
+    found = auth_util.get_cookie_with_chunks(one, USER_COOKIE_NAME)
+    try:
+        said = json.loads(found or b"null")
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or said.get("is_logged_in") is not True or said.get("provider") != PROVIDER:
+        return None
+    return said if said.get("origin") == auth_util.get_origin_from_redirect_uri() else None
+
+
+def login_forgetting(send: Send, path: str, root: str) -> Send:
+    """An answer of Streamlit's routes, by which somebody comes or goes: the class's cookie of who was there before is
+    taken back with it. Where signing in failed it stays."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            signed_in = any(each.startswith(f"{USER_COOKIE_NAME}=") for each in headers.getlist("set-cookie"))
+            if path == LOGOUT or (path == CALLBACK and signed_in and not _cleared(headers)):
+                headers.append(
+                    "set-cookie", f"{joining.COOKIE}=; Path={root}; Max-Age=0; HttpOnly; SameSite=lax"
+                )
+        await send(message)
+
+    return sending
+
+
+def _cleared(headers: Headers) -> bool:
+    return any(each.startswith(f'{USER_COOKIE_NAME}=""') for each in headers.getlist("set-cookie"))
+
+
 JOIN = "join"
-OPEN = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
+OPEN_PATHS = ("_stcore/health",)  # asked by machines that watch over the server; says nothing of anybody
 CLOSED = ("_stcore/agent", "_stcore/metrics")  # nobody in a class needs them
 _UPLOAD, _MEDIA = "_stcore/upload_file/", "media/"
 _LONGEST_FORM = 4096  # bytes
@@ -58,16 +152,21 @@ class Door:
             return
         path, headers = self._below(scope["path"]), Headers(scope=scope)
         who = admitted(headers)
-        if path in OPEN:
+        if path in OPEN_PATHS:
             await self._app(scope, receive, send)
         elif (
-            verified.on()
+            joining.login_is_on()
             and scope["type"] == "http"
-            and path in login.OPEN
+            and path in LOGIN_OPEN
             and self._root() + path == scope["path"]
         ):
-            await self._app(scope, receive, login.forgetting(send, path, self._root()))
-        elif verified.on() and scope["type"] == "http" and path == login.BEGIN and scope["method"] == "GET":
+            await self._app(scope, receive, login_forgetting(send, path, self._root()))
+        elif (
+            joining.login_is_on()
+            and scope["type"] == "http"
+            and path == LOGIN_BEGINS
+            and scope["method"] == "GET"
+        ):
             await self._begin(scope)(scope, receive, send)
         elif scope["type"] == "http" and path == JOIN:
             await (await self._join(scope, headers, receive, who))(scope, receive, send)
@@ -76,12 +175,12 @@ class Door:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
         elif who is None and "text/html" in headers.get("accept", "") and scope["method"] == "GET":
-            signed_in = login.claims(_cookies(headers)) if verified.on() else None
+            signed_in = login_claims(_cookies(headers)) if joining.login_is_on() else None
             if signed_in is not None:
                 await self._signed_in(scope, headers, path, signed_in)(scope, receive, send)
                 return
             query = scope.get("query_string", b"").decode("latin-1")
-            wanted = "" if path == login.LOGOUT else f"{path}?{query}" if query else path
+            wanted = "" if path == LOGOUT else f"{path}?{query}" if query else path
             await RedirectResponse(f"{self._root()}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
         elif who is None:
             await PlainTextResponse("PEFT Lab: join the class first.\n", 401)(scope, receive, send)
@@ -98,8 +197,8 @@ class Door:
     async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
         if scope["method"] == "GET":
             answer = _form(self._root(), _next(scope), "", who is not None)
-            if who is None and marks.COOKIE in headers.get("cookie", ""):  # of somebody who has left
-                answer.delete_cookie(marks.COOKIE, path=self._root())
+            if who is None and joining.COOKIE in headers.get("cookie", ""):  # of somebody who has left
+                answer.delete_cookie(joining.COOKIE, path=self._root())
             return answer
         if scope["method"] != "POST" or not self._hosts.is_own_page(headers):
             return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
@@ -120,8 +219,8 @@ class Door:
     def _let_in(self, scope: Scope, joined: Asker, cookie: str, wanted: str) -> Response:
         journal.note("joined", role="teacher" if joined.teacher else "learner")
         answer = RedirectResponse(self._root() + _inside(wanted), 303)
-        lasts = marks.LOGIN_LASTS if joined.login else marks.LASTS
-        self._set(answer, scope, marks.COOKIE, cookie, lasts)
+        lasts = joining.LOGIN_LASTS if joined.login else joining.MARK_LASTS
+        self._set(answer, scope, joining.COOKIE, cookie, lasts)
         return answer
 
     def _set(self, answer: Response, scope: Scope, name: str, value: str, lasts: int) -> None:
@@ -132,22 +231,22 @@ class Door:
 
     def _begin(self, scope: Scope) -> Response:
         """Off to the provider; the cookie says where to go on afterwards."""
-        answer = RedirectResponse(login.address(), 303)
-        self._set(answer, scope, login.WANTED, quote(_next(scope)[:2000]), 600)
+        answer = RedirectResponse(login_address(), 303)
+        self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
     def _signed_in(self, scope: Scope, headers: Headers, path: str, said: Mapping[str, Any]) -> Response:
         """Back from the provider, without a cookie of this class, or with one that is too old."""
         query = scope.get("query_string", b"").decode("latin-1")
-        wanted = (f"{path}?{query}" if query else path) or unquote(_cookies(headers).get(login.WANTED, ""))
+        wanted = (f"{path}?{query}" if query else path) or unquote(_cookies(headers).get(LOGIN_WANTED, ""))
         try:
             joined, cookie = joining.join_verified(said)
         except PeftLabError as error:
             journal.note("not joined", reason=type(error).__name__)
             return _form(self._root(), wanted, str(error), False, 403)
         answer = self._let_in(scope, joined, cookie, wanted)
-        if login.WANTED in headers.get("cookie", ""):
-            answer.delete_cookie(login.WANTED, path=self._root())
+        if LOGIN_WANTED in headers.get("cookie", ""):
+            answer.delete_cookie(LOGIN_WANTED, path=self._root())
         return answer
 
     def _too_many(self, address: str) -> bool:
@@ -160,18 +259,18 @@ class Door:
         return len(recent) >= _TRIES
 
 
-def ready() -> None:
+def door_ready() -> None:
     """Find out at the start, not at the first learner, whether codes, limits and secret can be used. Raises
     PeftLabError."""
-    mode.join_code()
+    asking.join_code()
     limits()
-    keys.keys()
-    login.ready()
+    joining.class_keys()
+    login_ready()
 
 
 def admitted(headers: Headers) -> Asker | None:
     """Who the browser is that sends these headers; two cookies of the name are none."""
-    found = _cookies(headers).get(marks.COOKIE)
+    found = _cookies(headers).get(joining.COOKIE)
     return None if found is None else joining.admitted(found)
 
 
@@ -193,7 +292,7 @@ def _may(who: Asker, path: str, headers: Headers) -> bool:
     if path.startswith(_UPLOAD):
         return sessions.owner_of(path.removeprefix(_UPLOAD).split("/")[0]) == who.owner
     if path.startswith(_MEDIA):
-        return downloads.holds_file(who.owner, path.removeprefix(_MEDIA))
+        return sessions.holds_file(who.owner, path.removeprefix(_MEDIA))
     named = headers.get("sec-websocket-protocol", "").split(",")
     session = named[2].strip() if len(named) > 2 else ""
     return not session or sessions.owner_of(session) in (None, who.owner)
@@ -229,7 +328,7 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
         if known
         else "",
     }
-    ways = _LOGIN if verified.on() else ""
+    ways = _LOGIN if joining.login_is_on() else ""
     page = (
         _PAGE.replace("%COLOURS%", _COLOURS)
         .replace("%LOGIN%", ways)

@@ -15,12 +15,11 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab import journal
-from peft_lab.classroom import mode
-from peft_lab.ui.server import watched
-from peft_lab.ui.server.door import Door, ready
+from peft_lab.core import asking, journal
+from peft_lab.ui.server import metrics
+from peft_lab.ui.server.door import Door, door_ready
 from peft_lab.ui.server.hosts import VARIABLE, Hosts, configured, from_environment, name_of
-from peft_lab.ui.server.watched import Watched
+from peft_lab.ui.server.metrics import Watched
 
 MISDIRECTED = 421
 _NOWHERE = "PEFT Lab: there is no page at this address. Open the app's first page and choose one there.\n"
@@ -32,11 +31,11 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 def middleware() -> list[Middleware]:
     """For ``st.App``."""
     journal.begin()
-    watched.token()  # one that is too short ends the start, not every answer
+    metrics.metrics_token()  # one that is too short ends the start, not every answer
     before = [Middleware(Guard, hosts=Hosts((*from_environment(), *configured()))), Middleware(Watched)]
-    if not mode.on():
+    if not asking.class_is_on():
         return before
-    ready()
+    door_ready()
     st.set_option("client.showErrorDetails", "none")  # what goes wrong unforeseen names folders of the server
     return [*before, Middleware(Door)]
 

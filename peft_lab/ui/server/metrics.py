@@ -6,23 +6,33 @@ servers on one folder each says the same of them.
 
 from __future__ import annotations
 
+import hmac
+import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import psutil
+import streamlit as st
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime import get_instance
 
-from peft_lab import journal
-from peft_lab.classroom import joining, mode, places
-from peft_lab.errors import PeftLabError
-from peft_lab.queue import standing
+from peft_lab.classroom import joining, places
+from peft_lab.core import asking, journal
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import waiting
 from peft_lab.runs.view import Status
 from peft_lab.ui.server import sessions
+from peft_lab.ui.server.door import admitted
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds
@@ -74,7 +84,7 @@ class Lab(Collector):
 
 def _runs() -> Iterator[Metric]:
     try:
-        found = standing.standing()
+        found = waiting.standing()
     except PeftLabError:
         return  # the folder cannot be read: no figure, rather than a wrong one
     by_status = GaugeMetricFamily("peft_lab_runs", "Runs in the lab folder, by status.", labels=["status"])
@@ -98,7 +108,7 @@ def _people() -> Iterator[Metric]:
         family.add_metric(["open"], open_)
         family.add_metric(["kept"], all_ - open_)
         yield family
-    if mode.on():
+    if asking.class_is_on():
         joined = joining.without_teachers(places.owners())
         here = joining.without_teachers(sessions.places_of_all())
         yield GaugeMetricFamily(
@@ -138,3 +148,76 @@ def _processes() -> Iterator[Metric]:
 def text() -> bytes:
     """All of it, as Prometheus reads it."""
     return generate_latest(_registry())
+
+
+# ----------------------------------------
+# What machines ask that watch over the server: ``healthz`` of anybody, ``metrics`` of who may read them.
+#
+# Where a token is set (``PEFT_LAB_METRICS_TOKEN``), whoever sends it may: ``Authorization: Bearer …``. In a class
+# its
+# teacher may, too, and without a token nobody else. For a single user who has set none they are open, as all else
+# is.
+
+
+METRICS_VARIABLE = "PEFT_LAB_METRICS_TOKEN"
+SHORTEST = 16  # characters: it can be tried as often as one likes
+HEALTH, METRICS = "healthz", "metrics"
+_REFUSED = (
+    f"PEFT Lab: these figures are for whoever runs this server. Set {METRICS_VARIABLE} there, and send it as "
+    "'Authorization: Bearer …'.\n"
+)
+
+
+def metrics_token() -> str:
+    """The one that is set, or nothing. Raises BadInput for one that is too short."""
+    found = os.environ.get(METRICS_VARIABLE, "").strip()
+    if found and len(found) < SHORTEST:
+        raise BadInput(f"{METRICS_VARIABLE} keeps nobody out: it takes at least {SHORTEST} characters.")
+    return found
+
+
+class Watched:
+    """Answers the two, below the app's base path; hands on everything else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+        self._base = f"/{base}" if base else ""
+        self._token = metrics_token()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = f"/{scope['path'].strip('/')}" if scope["type"] == "http" else ""
+        if asked == f"{self._base}/{HEALTH}":
+            await (await run_in_threadpool(_health))(scope, receive, send)
+        elif asked == f"{self._base}/{METRICS}":
+            await (await run_in_threadpool(self._metrics, Headers(scope=scope)))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _metrics(self, headers: Headers) -> Response:
+
+        if not self._may(headers):
+            return PlainTextResponse(_REFUSED, 403)
+        return Response(text(), media_type=TYPE, headers={"cache-control": "no-store"})
+
+    def _may(self, headers: Headers) -> bool:
+        kind, _, sent = headers.get("authorization", "").partition(" ")
+        if self._token and kind.lower() == "bearer":
+            return hmac.compare_digest(sent.strip().encode(), self._token.encode())
+        if asking.class_is_on():
+            who = admitted(headers)
+            return who is not None and who.teacher
+        return not self._token
+
+
+def _health() -> Response:
+    """Whether the app can serve: 200, or 503 with what is wrong, in words that name no folder and nobody."""
+    home = assets.home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"written")
+    except OSError as error:
+        trouble = f"The lab folder cannot be written to ({error.strerror or type(error).__name__})."
+        return JSONResponse({"status": "unhealthy", "reason": trouble}, 503)
+    return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})

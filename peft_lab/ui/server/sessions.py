@@ -4,16 +4,24 @@ their owner is asked for, too.
 
 from __future__ import annotations
 
+import re
+import secrets
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from peft_lab.classroom import asking, joining, marks, mode
-from peft_lab.classroom.asking import Asker
-from peft_lab.teaching.roll import Place
+from peft_lab.classroom import joining
+from peft_lab.core import asking
+from peft_lab.core.asking import Asker
+from peft_lab.core.replacing import Replacement
+from peft_lab.runs.roll import Place
 
 #: Seconds after the last run of a session that is closed; Streamlit itself lets go of it after minutes. One that is
 #: open stays somebody's: parts of its page that are drawn again by themselves are no runs that come by here.
@@ -30,7 +38,7 @@ def who_asks() -> Asker | None:
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
         return None
-    found = joining.admitted(str(st.context.cookies.get(marks.COOKIE, "")))
+    found = joining.admitted(str(st.context.cookies.get(joining.COOKIE, "")))
     if found is None and exists() and not get_instance().is_active_session(context.session_id):
         st.stop()
     return found
@@ -46,7 +54,7 @@ def begin(page: str = "") -> None:
         NobodyAsks: a browser without a cookie, or of somebody who is forgotten.
     """
     context = get_script_run_ctx(suppress_warning=True)
-    if not mode.on() or context is None:
+    if not asking.class_is_on() or context is None:
         return
     who = asking.asker()
     if who is None:
@@ -102,3 +110,101 @@ def places_of_all() -> dict[str, Place]:
         if page and active.is_active_session(session):
             found[owner] = Place(page, now - at)
     return found
+
+
+# ----------------------------------------
+# A random mark by which a browser's runs are found again after a reload, when Streamlit has begun another session.
+#
+# The first session of a browser makes the mark and a small component keeps it as a cookie; later sessions are told
+# it.
+
+
+COOKIE = "peft_lab_browser"
+_KEPT_MARK = "browser-mark"
+_FORM = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_YEAR = 365 * 24 * 3600
+
+# A tab that was opened earlier may have kept one meanwhile.
+JS = f"""
+export default function ({{ data }}) {{
+  if (document.cookie.split("; ").some((one) => one.startsWith("{COOKIE}="))) return;
+  document.cookie = `{COOKIE}=${{data.mark}}; path=/; max-age={_YEAR}; SameSite=Strict`;
+}}
+"""
+
+_mount = st.components.v2.component("peft_browser_mark", html="<span hidden></span>", js=JS)
+
+
+def _sent() -> str | None:
+    found = str(st.context.cookies.get(COOKIE, ""))
+    return found if _FORM.fullmatch(found) else None
+
+
+def browser_mark() -> str:
+    """This browser's mark, the same for all its tabs and sessions."""
+    mark: str = st.session_state.setdefault(_KEPT_MARK, _sent() or secrets.token_urlsafe(16))
+    return mark
+
+
+def keep_mark() -> None:
+    """Let the browser keep the mark. Drawn last on a page, as it shows nothing."""
+    if _sent() is None:
+        _mount(key="browser-mark", data={"mark": browser_mark()})
+
+
+# ----------------------------------------
+# Whose download is whose, in a class. Streamlit serves a file that the app made to whoever knows its address.
+
+
+DEFERRED = Replacement(
+    "deferred download",
+    "streamlit.runtime.media_file_manager",
+    "MediaFileManager.execute_deferred",
+    "A file that is made when its button is pressed is noted for no session, so nobody could be told whose it is.",
+)
+_MOST = 2000  # files; Streamlit keeps them no longer than the page that asked for them
+_downloads_lock = threading.Lock()
+_made: OrderedDict[str, set[str]] = OrderedDict()
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """While this lasts, in a class, files that are made on demand are their session's owner's."""
+    if not asking.class_is_on():
+        yield
+        return
+    own = DEFERRED.original()
+
+    def noting(manager: Any, file: str) -> str:
+        asked = getattr(manager, "_deferred_callables", {}).get(file, {})
+        address: str = own(manager, file)
+        owner = owner_of(str(asked.get("session_id", "")))
+        if owner is not None:
+            with _downloads_lock:
+                _made.setdefault(_name(address), set()).add(owner)
+                while len(_made) > _MOST:
+                    _made.popitem(last=False)
+        return address
+
+    with DEFERRED.by(noting):
+        yield
+
+
+def holds_file(owner: str, file: str) -> bool:
+    """Whether a page of this owner refers to a file that the app made (a download, a picture), or had it made.
+
+    Which sessions refer to it is among Streamlit's inner parts; under a version that has them no more, nobody gets it.
+    """
+    with _downloads_lock:
+        if owner in _made.get(_name(file), ()):
+            return True
+    used = getattr(get_instance().media_file_mgr, "_files_by_session_and_coord", {})
+    return any(
+        owner_of(session) == owner and any(_name(each) == _name(file) for each in list(files.values()))
+        for session, files in list(used.items())
+    )
+
+
+def _name(address: str) -> str:
+    """A file's own name: ``/media/abc.csv`` is ``abc``."""
+    return address.rpartition("/")[2].partition(".")[0]

@@ -23,7 +23,7 @@ from typing import Any
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
-from peft_lab.replacing import Replacement
+from peft_lab.core.replacing import Replacement
 
 STARTS = Replacement(
     "thread for a part",

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from peft_lab.classroom import mode
-from peft_lab.classroom.asking import NobodyAsks
-from peft_lab.ui import pages
+from peft_lab.core import asking
+from peft_lab.core.asking import NobodyAsks
+from peft_lab.ui import pages, state
+from peft_lab.ui.classroom.page import shown_bar
+from peft_lab.ui.components import frame
+from peft_lab.ui.components.frame import mend, told
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.server import beginning, metrics, sessions
-from peft_lab.ui.shell import dress, surroundings
+from peft_lab.ui.server import app, metrics, sessions
+from peft_lab.ui.shell import dress
+from peft_lab.ui.shell.dress import turning
+from peft_lab.ui.tour import page as settings
+from peft_lab.ui.tour.page import bar
+from peft_lab.ui.tour.teach import share
+
+# ----------------------------------------
+# A page with what surrounds it: the bar of the path above, what is locked, and the side bar's own entries.
+
+
+def draw_surroundings(page: str, run: Callable[[], None]) -> None:
+    """Everything that the app shows for one page."""
+    arrived = frame.enter(page, settings.lockable(page))
+    frame.projector_style()
+    mend()
+    # The first of what stands above a page: it stays in view, and hides what scrolls past above it.
+    notice = bar(page, arrived)
+    frame.noted()
+    shown_bar(page)
+    frame.locked_note(page, settings.labels(page))
+    with told():
+        run()
+    notice()
+    state.finish_address()
+    share(page)
+    if frame.projecting():
+        turning(page)
+    frame.projector_switch()
+    frame.way_out()
+
 
 _HERE = Path(__file__).parents[1]
 
 
 @st.cache_resource
 def _start_services() -> bool:
-    """Once per server; what it makes ready before anybody comes is in :mod:`peft_lab.ui.server.beginning`."""
-    if not beginning.begun():
+    """Once per server; what it makes ready before anybody comes is in :mod:`peft_lab.ui.server.app`."""
+    if not app.server_begun():
         from peft_lab.workers import inspector
 
         inspector.warm()
-    if mode.on():
-        from peft_lab.teaching import expiry
+    if asking.class_is_on():
+        from peft_lab.studies import expiry
 
         expiry.start()
     return True
@@ -60,7 +93,7 @@ def run_app() -> None:
     sessions.begin(chosen.url_path or "home")
     page = chosen.url_path or "home"
     with metrics.drawn(page):
-        surroundings.draw(page, chosen.run)
+        draw_surroundings(page, chosen.run)
 
 
 def asked_page() -> str:

@@ -16,10 +16,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import pages, rooms, theme
-from peft_lab.ui.claims import look as claims
-from peft_lab.ui.home import look as home
-from peft_lab.ui.method import look as method
+from peft_lab.ui import pages, theme
+from peft_lab.ui.claims import page as claims
+from peft_lab.ui.home import page as home
+from peft_lab.ui.method import page as method
 from peft_lab.ui.server.guard import is_page
 
 SIDEBAR = 230  # pixels: every page's name fits, and the page has the rest
@@ -31,7 +31,8 @@ _SHELL = f"""
 }}
 [data-testid="stSidebarContent"]:not(:has([data-testid="stSidebarNavItems"])) [data-testid="stSidebarUserContent"] {{
   visibility: hidden; }}"""
-STYLE = f"<style>{theme.CSS}{rooms.CSS}{_SHELL}{home.CSS}{method.CSS}{claims.CSS}</style>".encode()
+_RULES = (theme.CSS, theme.ROOM_CSS, _SHELL, home.HOME_CSS, method.BENCH_CSS, claims.CLAIMS_CSS)
+STYLE = f"<style>{''.join(_RULES)}</style>".encode()
 #: Streamlit's names for what most pages have.
 CONTROLS = (
     "BidiComponent", "Button", "ButtonGroup", "Checkbox", "Html", "Metric", "NumberInput", "PageLink", "Progress",
@@ -114,3 +115,48 @@ class Dress:
 
 def _is_html(start: Message) -> bool:
     return bool(start) and is_page(start) and "content-encoding" not in Headers(raw=start["headers"])
+
+
+# ----------------------------------------
+# Projector mode: on and back by keys, as a presenter's clicker sends them.
+#
+# On a path they lead to its stops, elsewhere to the pages in the order of the navigation.
+
+
+# Arrow keys belong to whatever has the focus and knows them; page keys scroll only what was written for scrolling.
+JS = """
+export default function ({ parentElement }) {
+  const host = parentElement.querySelector(".turning");
+  const KEYS = { ArrowRight: "next", PageDown: "next", ArrowLeft: "back", PageUp: "back" };
+  const OWN = 'input, textarea, select, [contenteditable="true"], [role="slider"], [role="tab"], [role="radio"], ' +
+    '[role="combobox"], [role="listbox"], [role="option"], [role="grid"], [role="dialog"]';
+  const turn = (event) => {
+    const to = KEYS[event.key];
+    if (!to || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (event.composedPath().some((one) => one.matches?.(OWN))) return;
+    const link = document.querySelector(`.st-key-turn-${to} a, .st-key-turn-page-${to} a`);
+    if (!link) return;
+    event.preventDefault();
+    link.click();
+  };
+  host.ending?.();
+  document.addEventListener("keydown", turn);
+  host.ending = () => document.removeEventListener("keydown", turn);
+  return host.ending;
+}
+"""
+_mount = st.components.v2.component("peft_turning", html='<span class="turning" hidden></span>', js=JS)
+
+
+def turning(page: str) -> None:
+    """At the foot of a page in projector mode: links to the pages before and after it, and keys that follow them."""
+    titles = list(pages.titles().items())
+    at = next(index for index, (name, _) in enumerate(titles) if name == page)
+    with st.container(horizontal=True, vertical_alignment="center", key="turn"):
+        for way, other, icon in (("back", at - 1, "arrow_back"), ("next", at + 1, "arrow_forward")):
+            if 0 <= other < len(titles):
+                with st.container(key=f"turn-page-{way}", width="content"):
+                    name, title = titles[other]
+                    st.page_link(pages.page(name, title), label=title, icon=f":material/{icon}:")
+        st.markdown(":small[Keys: → on, ← back; a presenter's clicker too.]", width="content")
+    _mount(key="turning")

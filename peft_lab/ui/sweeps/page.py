@@ -3,21 +3,228 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from peft_lab.classroom import mode
-from peft_lab.errors import PeftLabError
+from peft_lab.core import asking, units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.setting_words import written_figure
 from peft_lab.models.catalogue import model_title
-from peft_lab.sweeping import example, store, trials
-from peft_lab.sweeping.store import KeptSweep
-from peft_lab.tasks.titles import task_title
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.view import Status
+from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies.landscape import METRIC
+from peft_lab.studies.shipped_sweep import SURE
+from peft_lab.studies.sweeps import asked, picture, store
+from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, Setting, Trial
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
-from peft_lab.ui.components.apart import apart
-from peft_lab.ui.components.listing import listing
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.figures import told_to
+from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.knobs import apart
+from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.sweeps import best, choosing, landscape, parallel, table, watching
-from peft_lab.ui.sweeps.choosing import SCOPE, SWEEP
+from peft_lab.ui.runs.shown import short_id
+from peft_lab.ui.sweeps import choosing, pictures
+from peft_lab.ui.sweeps.choosing import SCOPE, SWEEP, written_value
+
+# ----------------------------------------
+# The best setting of a sweep, with what its seeds say about how sure that is.
+
+
+def best_section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> None:
+    chosen = store.best_setting(settings, figure)
+    if chosen is None:
+        return
+    scores = chosen.found(figure)
+    mean, title = sum(scores) / len(scores), choosing.setting_titles(spec)[figure]
+    compared = len(store.comparable(settings, figure))
+    with st.container(border=True):
+        st.markdown(
+            f"##### Best so far: {plain(picture.told(chosen.values))}"
+            if _open(settings)
+            else f"##### Best: {plain(picture.told(chosen.values))}"
+        )
+        st.markdown(
+            f"{plain(title)}: **{written_value(mean, figure)}**{_interval(scores, figure)} "
+            f"{figures.badge('measured')}"
+        )
+        links = [f"[seed {trial.spec.seed}]({address(trial)})" for trial in chosen.trials if trial.done]
+        st.markdown(f":small[{_how_best(len(scores), compared)}]")
+        st.markdown(f"Open its runs: {', '.join(links)}")
+
+
+def address(trial: store.Trial) -> str:
+    """Of a run, on its method's page."""
+    return f"{trial.spec.method}?{urlencode({'run': trial.run, 'tab': 'train'})}"
+
+
+def _open(settings: Sequence[Setting]) -> bool:
+    return any(trial.under_way or trial.status == store.TO_COME for each in settings for trial in each.trials)
+
+
+def _interval(scores: Sequence[float], figure: str) -> str:
+    found = store.interval(scores)
+    if found is None:
+        return ", without an interval: one seed alone says nothing of how others would have done"
+    low, high = found
+    if figure == METRIC:
+        low, high = max(0.0, low), min(1.0, high)
+    return f", from {written_value(low, figure)} to {written_value(high, figure)}"
+
+
+def _how_best(seeds: int, compared: int) -> str:
+    how = (
+        f"The mean of {units.in_words(seeds)} seeds; the interval is Student's t over them with {SURE:.0%}, a share "
+        "cut at 0 and 1. "
+        if seeds > 1
+        else ""
+    )
+    luck = (
+        f"It is the best of {compared:,} settings with as many seeds: the best of many is partly luck, and seeds "
+        "that it was not chosen by would judge it worse."
+        if compared > 1
+        else ""
+    )
+    return how + luck
+
+
+# ----------------------------------------
+# How far a sweep is; comes back by itself while it goes on.
+
+
+REFRESH = 1.0  # seconds between looks
+LISTED = 3  # runs under way that are named
+STEPS_SHARE = 0.9  # of a run's progress that its steps make up; the rest is its evaluation
+
+
+def watch_sweep(sweep: KeptSweep) -> list[Trial]:
+    """Draw how far it is, and draw the page anew when a run has ended; the runs as they stand."""
+    found = store.trials(sweep.specs)
+    if not _going(sweep, found):
+        _bar(found, going=False)
+        told_to([run for run in runs_of_comparison(sweep.specs) if run])
+        return found
+    before = _ended(found)
+
+    def progress() -> None:
+        now = store.trials(sweep.specs)
+        if not _going(sweep, now) or _ended(now) != before:
+            st.rerun()
+        _bar(now, going=True)
+
+    part(progress, every=REFRESH)
+    return found
+
+
+def _going(sweep: KeptSweep, found: list[Trial]) -> bool:
+    return sweep.running or any(trial.under_way for trial in found)
+
+
+def _ended(found: list[Trial]) -> int:
+    return sum(trial.status != TO_COME and not trial.under_way for trial in found)
+
+
+def _bar(found: list[Trial], going: bool) -> None:
+    total = len(found)
+    done = sum(trial.done for trial in found)
+    running = [trial for trial in found if trial.under_way]
+    to_come = sum(trial.status == TO_COME for trial in found)
+    early = sum(trial.status == EARLY for trial in found)
+    ended = total - done - len(running) - to_come - early
+    share = sum(STEPS_SHARE * trial.step / trial.spec.steps for trial in running)
+    counts = [f"**{done:,} of {total:,} runs done**"]
+    counts += [f"{len(running):,} running"] if running else []
+    counts += [f"{early:,} ended early"] if early else []
+    counts += [f"{ended:,} ended without a result"] if ended else []
+    counts += [f"{to_come:,} to come"] if to_come else []
+    st.progress(min(1.0, (done + early + share) / total), text=" · ".join(counts))
+    if early:
+        st.markdown(
+            ":small[What ended early had a higher training loss at a rung than most that came there. It has no score, "
+            "and is not among those that the best is chosen from.]"
+        )
+    for trial in running[:LISTED]:
+        at = f", step {trial.step:,} of {trial.spec.steps:,}" if trial.status == Status.RUNNING else ""
+        st.markdown(f":small[{_named(trial)}: {trial.status}{at}]")
+    if not going and done + early < total:
+        st.warning(
+            "Nobody carries this sweep out now. Give the same command again, and it goes on where it was."
+        )
+    _why(found)
+
+
+def _named(trial: Trial) -> str:
+    return f"{plain(trial.run)}, seed {trial.spec.seed}"
+
+
+def _why(found: list[Trial]) -> None:
+    """Why runs failed, each reason once."""
+    reasons: dict[str, int] = {}
+    for trial in found:
+        if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
+            reasons[trial.message] = reasons.get(trial.message, 0) + 1
+    for message, many in list(reasons.items())[:LISTED]:
+        st.markdown(f":red[:material/error: {units.in_words(many).capitalize()} of them: {plain(message)}]")
+
+
+# ----------------------------------------
+# Every run of a sweep in a table, each with a link to it.
+
+
+MOST = 200  # rows: more of them nobody reads, and a browser draws them slowly
+
+
+def table_section(
+    found: Sequence[Trial], names: Sequence[str], measured: Sequence[str], spec: RunSpec
+) -> None:
+    st.markdown(f"### Runs {figures.badge('measured')}")
+    order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
+    titles = choosing.setting_titles(spec)
+    # What a run scored comes first: a phone shows the first columns, and the others by scrolling.
+    columns = ["Run", *(titles[name].partition(",")[0] for name in measured)]
+    columns += [*(picture.title(name) for name in names), "Seed", "State", "Steps", "Training"]
+    numeric = [*range(1, len(measured) + 1), len(columns) - 2, len(columns) - 1]
+    rows = [_cells(trial, names, measured) for trial in order[:MOST]]
+    figures.table(
+        columns,
+        rows,
+        numeric,
+        links=[address(trial) if trial.run else "" for trial in order[:MOST]],
+    )
+    if len(order) > MOST:
+        st.markdown(
+            f"The first {MOST:,} of {len(order):,} runs, the best first. All of them: the command with `--json`."
+        )
+
+
+def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
+    """Small where a run is good; those without a result come last."""
+    value = trial.figure(figure)
+    if value is None:
+        return True, 0.0
+    return False, -value if figure == METRIC else value
+
+
+def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[str]:
+    scores = [trial.figure(name) for name in measured]
+    values = [store.value_of(trial.spec, name) for name in names]
+    return [
+        short_id(trial.run).replace("-", "\N{NON-BREAKING HYPHEN}") or "–",
+        *(
+            "–" if score is None else choosing.written_value(score, name)
+            for score, name in zip(scores, measured, strict=True)
+        ),
+        *("–" if value is None else figures.whole(written_figure(value)) for value in values),
+        str(trial.spec.seed),
+        trial.status,
+        f"{trial.step:,}" if trial.run else "–",
+        "–" if not trial.seconds else units.seconds(trial.seconds),
+    ]
+
 
 _WIDE = 100  # letters in a line of code on a wide page
 
@@ -29,7 +236,7 @@ def sweeps_page() -> None:
         "A sweep trains every setting of one file, with each of its seeds: a grid of knobs and rates, or draws at "
         "random. Its runs are also on the Runs page."
     )
-    state.read_address(SCOPE, choosing.readers())
+    state.read_address(SCOPE, choosing.sweep_readers())
     kept = store.sweeps()
     if not kept:
         _empty()
@@ -49,7 +256,7 @@ def _empty() -> None:
     problem = state.address_problem(SCOPE, SWEEP)
     if problem:
         st.markdown(f":red[:material/link_off: {plain(problem)}]")
-    if mode.on():
+    if asking.class_is_on():
         st.info(
             "You have no sweep here. Sweeps are started with the command line, on a machine of your own; their page "
             "is then in your own app."
@@ -61,9 +268,9 @@ def _empty() -> None:
 
 def _how() -> None:
     st.markdown("Lines of a file that works:")
-    listing(example.FILE.strip(), "sweep-file", _WIDE)
+    listing(asked.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
-    listing(example.COMMAND, "sweep-command", _WIDE)
+    listing(asked.COMMAND, "sweep-command", _WIDE)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
@@ -85,19 +292,19 @@ def _title(one: KeptSweep) -> str:
     except PeftLabError as error:
         return f"{one.id}: {error}"
     model, task = model_title(specs[0].model), task_title(specs[0].task)
-    what = ", ".join(choosing.named(name) for name in trials.varied(specs)) or "nothing but the seed"
+    what = ", ".join(choosing.named_sweep(name) for name in store.varied(specs)) or "nothing but the seed"
     return f"{model} · {task} · {len(specs):,} runs over {what} · {began}"
 
 
-def _show(sweep: KeptSweep) -> choosing.Address:
-    found = watching.watch(sweep)
-    figures = trials.measured(found)
-    names = trials.varied(sweep.specs)
-    settings = trials.settings(found, names)
-    address: choosing.Address = {}
+def _show(sweep: KeptSweep) -> choosing.SweepAddress:
+    found = watch_sweep(sweep)
+    figures = store.measured_figure(found)
+    names = store.varied(sweep.specs)
+    settings = store.settings_of(found, names)
+    address: choosing.SweepAddress = {}
     if figures:
-        best.section(settings, figures[0], sweep.specs[0])
-        address = landscape.section(sweep, settings, names, figures)
-        parallel.section(settings, names, figures[0], sweep.specs[0])
-    table.section(found, names, figures, sweep.specs[0])
+        best_section(settings, figures[0], sweep.specs[0])
+        address = pictures.landscape_section(sweep, settings, names, figures)
+        pictures.parallel_section(settings, names, figures[0], sweep.specs[0])
+    table_section(found, names, figures, sweep.specs[0])
     return address

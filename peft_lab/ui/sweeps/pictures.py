@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
+import streamlit as st
 from plotly.colors import sample_colorscale
 
-from peft_lab.recipes.advice import figure as written
-from peft_lab.sweep.landscape import METRIC, told
-from peft_lab.sweeping import picture
-from peft_lab.sweeping.picture import Place
-from peft_lab.sweeping.trials import Setting, kind_of
-from peft_lab.ui import theme
-from peft_lab.ui.compare.landscape_figure import Across, axis
+from peft_lab.core.setting_words import written_figure
+from peft_lab.runs.spec import RunSpec
+from peft_lab.studies.landscape import METRIC, told
+from peft_lab.studies.sweeps import picture, store
+from peft_lab.studies.sweeps.picture import Place
+from peft_lab.studies.sweeps.store import RATE, KeptSweep, Setting, kind_of
+from peft_lab.ui import state, theme
+from peft_lab.ui.compare import results
+from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
+from peft_lab.ui.components import figures
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.sweeps import choosing
+from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP, SweepAddress
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
@@ -118,7 +126,7 @@ def _axis(settings: Sequence[Setting], name: str) -> _Line:
     if lacking or not picture.axes(settings, [name]):
         order = [*values, *([None] if lacking else [])]
         places = {str(value): share for value, share in zip(order, _shares(range(len(order))), strict=True)}
-        ticks = [(places[str(value)], "–" if value is None else written(value)) for value in order]
+        ticks = [(places[str(value)], "–" if value is None else written_figure(value)) for value in order]
         return _Line(picture.title(name), [places[str(each.values[name])] for each in settings], ticks)
     placed = [math.log10(value) if picture.logarithmic(settings, name) else value for value in values]
     shares = dict(zip(values, _shares(placed), strict=True))
@@ -126,7 +134,7 @@ def _axis(settings: Sequence[Setting], name: str) -> _Line:
     return _Line(
         picture.title(name),
         [shares[each.values[name]] for each in settings],
-        [(shares[value], written(value)) for value in shown],
+        [(shares[value], written_figure(value)) for value in shown],
     )
 
 
@@ -151,3 +159,152 @@ def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
 def _mixed(share: float) -> str:
     """The colour of the scale at a share of it."""
     return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])
+
+
+# ----------------------------------------
+# The landscape of a learner's own sweep: what the runs scored over one thing that was varied, or over two.
+
+
+MOST_TICKS = 8  # values that are written at an axis one by one
+
+
+def landscape_section(
+    sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], measured: Sequence[str]
+) -> SweepAddress:
+    """Draw the part; what the address has to say of it."""
+    axes = picture.axes(settings, names)
+    if not axes:
+        return {}
+    st.markdown(f"### Landscape {figures.badge('measured')}")
+    titles = choosing.setting_titles(sweep.specs[0])
+    places = st.columns(3)
+    first = RATE if RATE in axes else axes[0]
+    x = _choice(places[0], sweep, ACROSS, "Across", axes, first, choosing.named_sweep)
+    others = [name for name in axes if name != x]
+    default = measured[0] if not others or picture.crossed(settings, x) else others[0]
+    called = {
+        **{name: titles[name] for name in measured},
+        **{name: choosing.named_sweep(name) for name in others},
+    }
+    up = _choice(places[1], sweep, UP, "Up the axis", [*measured, *others], default, called.__getitem__)
+    address: SweepAddress = {ACROSS: (x, first), UP: (up, default)}
+    if up in others:
+        _coloured(settings, x, up, measured[0], titles)
+        return address
+    by_names = [name for name in names if name != x]
+    usual = by_names[0] if by_names else NOTHING
+    by = _choice(
+        places[2], sweep, LINES, "A line for each", [*by_names, NOTHING], usual, choosing.named_sweep
+    )
+    held = _held(sweep, settings, [name for name in by_names if name != by], up)
+    _lines(settings, x, "" if by == NOTHING else by, up, held, titles)
+    return address | {
+        LINES: (by, usual),
+        HELD: (choosing.held_as_text(held, names), choosing.held_as_text(_usual(settings, held, up), names)),
+    }
+
+
+def _choice(
+    place: Any,
+    sweep: KeptSweep,
+    name: str,
+    label: str,
+    options: Sequence[Any],
+    default: Any,
+    titled: Callable[[Any], str],
+) -> Any:
+    index = state.one_of(SCOPE, name, list(options), default, sweep.id)
+    key = state.widget_key(SCOPE, name, sweep.id, *map(str, options))
+    value = place.selectbox(label, list(options), index=index, format_func=titled, key=key)
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        place.markdown(f":red[:material/link_off: {plain(problem)}]")
+    state.remember(SCOPE, name, value, sweep.id)
+    return value
+
+
+def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
+    """What is held first: what the best setting has, so that it is in the picture."""
+    best = store.best_setting(settings, figure)
+    found = {}
+    for name in names:
+        options = picture.values(settings, name)
+        value = best.values[name] if best is not None else None
+        found[name] = value if value in options else options[0]
+    return found
+
+
+def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], figure: str) -> dict[str, Any]:
+    """What the lines have in common; a control for each that they do not differ in."""
+    usual, held = _usual(settings, names, figure), {}
+    for number, name in enumerate(names):
+        if number % 3 == 0:
+            places = st.columns(3)
+        options = picture.values(settings, name)
+        label = choosing.named_sweep(name).capitalize() if name in picture.TITLES else name
+        held[name] = _choice(
+            places[number % 3], sweep, f"held_{name}", label, options, usual[name], written_figure
+        )
+    problem = state.address_problem(SCOPE, HELD)
+    if problem:
+        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    return held
+
+
+def _across(settings: Sequence[Setting], name: str) -> Across:
+    found = picture.values(settings, name)
+    ticks = tuple(float(value) for value in found) if len(found) <= MOST_TICKS else ()
+    return Across(
+        choosing.named_sweep(name), choosing.named_sweep(name), picture.logarithmic(settings, name), ticks
+    )
+
+
+def _lines(
+    settings: Sequence[Setting], x: str, by: str, figure: str, held: dict[str, Any], titles: dict[str, str]
+) -> None:
+    lines = picture.lines(settings, x, by, figure, held)
+    if not lines:
+        st.markdown("No run with these settings is done yet.")
+        return
+    drawn = landscape_figure(lines, store.kind_of(figure), titles[figure], _across(settings, x))
+    st.plotly_chart(drawn, key="sweep-landscape", config=results.plot_config("sweep-landscape"))
+    st.markdown(
+        ":small[The mean over seeds; the band reaches from the lowest to the highest of them. Each line's best is "
+        "filled, the best of all is a star.]"
+    )
+
+
+def _coloured(settings: Sequence[Setting], x: str, y: str, figure: str, titles: dict[str, str]) -> None:
+    places = picture.places(settings, x, y, figure)
+    if not places:
+        st.markdown("No run is done yet.")
+        return
+    drawn = coloured(places, _across(settings, x), _across(settings, y), figure, titles[figure])
+    st.plotly_chart(drawn, key="sweep-coloured", config=results.plot_config("sweep-landscape"))
+    better = "more" if figure == METRIC else "less"
+    st.markdown(
+        f":small[Each point is a setting, coloured by {plain(titles[figure])}: the mean over seeds, {better} is "
+        "better and more orange. Where several settings fall on one point, the best of them is drawn; the star has as "
+        "many seeds as any.]"
+    )
+
+
+# ----------------------------------------
+# All settings of a sweep at once, as lines through what was varied.
+
+
+LEAST = 2  # settings that can be told apart
+MOST = 200  # lines: more of them nobody tells apart, and a browser draws them slowly
+
+
+def parallel_section(settings: Sequence[Setting], names: Sequence[str], figure: str, spec: RunSpec) -> None:
+    done = store.comparable(settings, figure)
+    if not names or len(done) < LEAST:
+        return
+    st.markdown(f"### What was varied {figures.badge('measured')}")
+    st.markdown(
+        "A line is a setting with all the seeds that any has done, the last axis their mean; the better, the more "
+        "orange." + (f" Of {len(done):,} settings the best {MOST:,} are drawn." if len(done) > MOST else "")
+    )
+    drawn = parallel(done[:MOST], names, figure, choosing.setting_titles(spec)[figure])
+    st.plotly_chart(drawn, key="sweep-parallel", config=results.plot_config("sweep-parallel"))

@@ -2,16 +2,99 @@
 
 from __future__ import annotations
 
-import streamlit as st
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin
 
-from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.learners.schedule import Learners
-from peft_lab.tour import progress, sharing
-from peft_lab.tour.path import Tour
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.units import Source
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.tour import path as sharing
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.path import Stop, Tour, fill, has_figures
+from peft_lab.interview.tour.progress import FIRST
+from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state
+from peft_lab.ui.components import figures, frame
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links
+from peft_lab.ui.runs.shown import finished_of, shown_run
+from peft_lab.ui.sweeps.choosing import SWEEP
+
+# ----------------------------------------
+# Links into exact settings: what a stop's address says, and how a stop's words are shown.
+
+
+def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
+    """What the address of the stop's page has to say; ``place`` is the stop's own name (:func:`place_of`)."""
+    found = dict(stop.settings)
+    if stop.fixed:
+        found["fixed"] = ",".join(stop.fixed)
+    if place:
+        found["stop"] = place
+    return found
+
+
+def place_of(identity: str, index: int) -> str:
+    """A stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
+    return f"{identity}.{index + 1}"
+
+
+def read_place(text: str) -> tuple[str, int] | None:
+    """The inverse of :func:`place_of`; ``None`` for anything else."""
+    identity, _, number = text.rpartition(".")
+    if not identity or not number.isascii() or not number.isdigit() or len(number) > 3:
+        return None
+    return identity, int(number) - 1
+
+
+def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | str) -> None:
+    """A link to the stop, in this session."""
+    st.page_link(
+        pages.page(stop.page, pages.titles()[stop.page]),
+        label=label,
+        icon=f":material/{icon}:",
+        query_params=stop_address(stop, where),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def go_to_stop(stop: Stop, where: str) -> None:
+    """Leave for the stop."""
+    st.switch_page(pages.page(stop.page, pages.titles()[stop.page]), query_params=stop_address(stop, where))
+
+
+def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
+    """The whole address of a page, as it can be sent to others."""
+    query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
+    return f"{root()}{'' if page == 'home' else page}{query}"
+
+
+def root() -> str:
+    """Where the app lies, as the learner's browser sees it, with a slash at the end; behind a proxy too.
+
+    Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
+    a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
+    address's text ("lora" off "/qlora") and puts on that of another.
+    """
+    context = get_script_run_ctx()
+    seen = context.context_info.url if context is not None and context.context_info is not None else ""
+    return urljoin(seen, ".") if seen else "/"
+
+
+def filled_words(stop: Stop, text: str, identity: str) -> str:
+    """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
+    are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
+    if identity != FIRST:
+        return "  \n".join(plain(line) for line in text.splitlines())
+    if not has_figures(text):
+        return text
+    return f"{fill(stop, text)} {figures.badge(Source.COUNTED)}"
+
 
 SCOPE = "tour"
 GO_ON, START_OVER = 200, 120  # pixels
@@ -27,7 +110,7 @@ def tour_page() -> None:
     try:
         state.read_address(SCOPE, {"path": _take_path})
         file = learner.learners()
-        name = learner.current(file)
+        name = learner.current_learner(file)
         problem = state.address_problem(SCOPE, "path")
         if problem:
             st.markdown(f":red[:material/link_off: {plain(problem)}]")
@@ -43,7 +126,7 @@ def tour_page() -> None:
 
 
 def _take_path(text: str) -> None:
-    sharing.unpack(text, pages.titles())
+    sharing.unpack_path(text, pages.titles())
     state.remember(SCOPE, "received", text)
 
 
@@ -52,10 +135,10 @@ def _received(file: Learners, name: str) -> None:
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
-    path = sharing.unpack(text, pages.titles())
+    path = sharing.unpack_path(text, pages.titles())
     with st.container(border=True, key="received-path"):
         st.markdown("### A path was sent to you")
-        title = links.filled(path.stops[0], path.title, path.id)
+        title = filled_words(path.stops[0], path.title, path.id)
         st.markdown(f"**{title}** · {path.length}, about {path.minutes} minutes")
         if st.button("Follow this path", type="primary", icon=":material/route:"):
             _follow(file, name, path)
@@ -85,7 +168,7 @@ def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
 def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     place = progress.progress(file, name, identity)
     done = len(place.visited & set(range(len(path.stops))))
-    st.markdown(f"## {links.filled(path.stops[0], path.title, identity)}")
+    st.markdown(f"## {filled_words(path.stops[0], path.title, identity)}")
     st.progress(
         done / len(path.stops),
         text=f"**{done}** of {path.length} visited · about {path.minutes} minutes in all · learner: {plain(name)}",
@@ -97,7 +180,7 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
         # as wide as its words will be: they come later, and would push what stands beside it
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go-on", width=GO_ON):
             state.carry("stop", "")
-            links.go(path.stops[index], links.place(identity, index))
+            go_to_stop(path.stops[index], place_of(identity, index))
         if begun and st.button(
             "Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER
         ):
@@ -115,9 +198,9 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
     with st.container(gap="xxsmall", key="tour-stops"):
         for number, stop in enumerate(path.stops):
             icon = "check_circle" if number in place.visited else "radio_button_unchecked"
-            title = links.filled(stop, stop.title, identity)
+            title = filled_words(stop, stop.title, identity)
             where = f":small[{pages.titles()[stop.page]} · {stop.minutes} min]"
-            links.page_link(stop, links.place(identity, number), f"**{number + 1}. {title}** {where}", icon)
+            page_link(stop, place_of(identity, number), f"**{number + 1}. {title}** {where}", icon)
 
 
 def _another(file: Learners, name: str) -> None:
@@ -135,4 +218,298 @@ def _another(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _follow(file, name, sharing.from_file(upload.getvalue(), pages.titles()))
+    _follow(file, name, sharing.path_from_file(upload.getvalue(), pages.titles()))
+
+
+# ----------------------------------------
+# Points at the control that a stop speaks of: scrolls to it once and outlines it for as long as the stop is open.
+
+
+# A control's element is marked with its key, in which the setting's name is a whole word (state.widget_key).
+JS = """
+export default function ({ data, parentElement }) {
+  const host = parentElement.querySelector(".pointer");
+  const names = new RegExp(`^st-key-[a-z_]+(-\\\\d+)?-${data.at}(-[a-z0-9_-]*)?$`);
+  const MARK = "tour-points-here";
+  const find = () => [...document.querySelectorAll('[data-testid="stMain"] [class*="st-key-"]')]
+    .find((one) => [...one.classList].some((name) => names.test(name)) && one.getClientRects().length);
+  clearInterval(host.looking);
+  host.looking = setInterval(() => {
+    const found = find();
+    if (found) {
+      for (const old of document.querySelectorAll(`.${MARK}`)) if (old !== found) old.classList.remove(MARK);
+      found.classList.add(MARK);
+      if (host.seen !== data.stop) {
+        host.seen = data.stop;
+        const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+        const box = found.getBoundingClientRect();
+        if (box.top < 70 || box.bottom > innerHeight - 90)
+          found.scrollIntoView({ block: "center", behavior: calm ? "auto" : "smooth" });
+      }
+    }
+  }, 400); // again and again: a control that is drawn anew loses the mark
+  return () => {
+    clearInterval(host.looking);
+    for (const old of document.querySelectorAll(`.${MARK}`)) old.classList.remove(MARK);
+  };
+}
+"""
+_mount = st.components.v2.component("peft_pointer", html='<span class="pointer" hidden></span>', js=JS)
+
+
+def point(at: str, stop: str) -> None:
+    """``at``: the setting's name, or ``train``. ``stop``: its name, at whose first sight the page scrolls."""
+    _mount(key="tour-pointer", data={"at": at, "stop": stop})
+
+
+# ----------------------------------------
+# The bar on top of a page that belongs to a stop: what to read, move and see there, and the way on and back.
+
+
+BAR_SCOPE = "tour-bar"
+_FIRST = "first"
+DONE = ":green-badge[:material/check: done]"
+NO_RUN = "Nothing has been trained with this method yet. Press **Train**; when the run has ended, this stop shows it."
+RUNNING = "A run of this method is under way: watch its loss fall. Its result comes when it has ended."
+NO_WORDS = "This stop has no words: look at the page as it was set up."
+WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
+
+
+def bar(page: str, arrived: bool) -> Callable[[], None]:
+    """Draw it, if the session is on a path; note the stop that has just been arrived at.
+
+    Returns:
+        What is to be called once the page was drawn: it notices whether the stop's control was moved.
+    """
+    text = state.carried().get("stop")
+    if not text or page == "tour":
+        return _nothing
+    try:
+        file = learner.learners()
+        name = learner.current_learner(file)
+        known = progress.paths(file, name, pages.titles())
+        found = _find(text, known)
+        if found is not None and arrived:
+            progress.visit(file, name, found[0], found[2])
+            state.scope(BAR_SCOPE).pop(_FIRST, None)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return _nothing
+    with st.container(key="tour-bar"):
+        if found is None:
+            _unknown(text, known)
+        elif found[1].stops[found[2]].page == page:
+            done = found[2] in progress.progress(file, name, found[0]).done
+            mark = _stop(*found, done)
+            return lambda: _notice(file, name, *found, mark)
+        else:
+            _elsewhere(*found)
+    return _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:
+    """Note how many of the stop's moves were made: a control stands elsewhere than before, or as the move says, or the
+    run was started. The stop is done with the last of them."""
+    stop = path.stops[index]
+    if not stop.steps:
+        return
+    kept, now = _kept(identity, index), _standing(stop)
+    stood: dict[str, str] = kept.setdefault("stood", dict(now))
+    made: int = kept["made"]
+    while made < len(stop.steps):
+        setting, value = stop.steps[made]
+        if now[setting] != value if value else now[setting] == stood[setting]:
+            break
+        stood[setting] = now[setting]
+        made += 1
+    if made == kept["made"]:
+        return
+    kept["made"] = made
+    if made == len(stop.steps):
+        progress.do(file, name, identity, index)
+        mark.markdown(DONE)
+    elif index not in progress.progress(file, name, identity).done:
+        mark.markdown(_partly(stop, made))
+
+
+def _kept(identity: str, index: int) -> dict[str, Any]:
+    """How far this session is at a stop: the moves ``made``, and how each control ``stood`` when last counted."""
+    place = place_of(identity, index)
+    kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
+    return kept
+
+
+def _partly(stop: Stop, made: int) -> str:
+    return f":gray-badge[{made} of {len(stop.steps)} moves]"
+
+
+def _standing(stop: Stop) -> dict[str, str]:
+    """What the stop's controls say, as it would stand in the address."""
+    address = state.complete_address()
+    run = shown_run(stop.page) if "train" in dict(stop.steps) else None
+    return {
+        name: (run.id if run is not None else "") if name == "train" else address.get(name, "")
+        for name, _ in stop.steps
+    }
+
+
+def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
+    read = read_place(text)
+    if read is None or read[0] not in known or not 0 <= read[1] < len(known[read[0]].stops):
+        return None
+    return read[0], known[read[0]], read[1]
+
+
+def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
+    """One line: the stop, what to do, the rest of its words on request, the way on and back. Returns where its being
+    done is marked."""
+    stop = path.stops[index]
+    given = [
+        (title, icon, filled_words(stop, text, identity))
+        for (title, icon), text in zip(WORDS, (stop.read, stop.move, stop.see), strict=True)
+        if text
+    ]
+    if _of_a_run(stop) and not finished_of(stop.page):
+        given = [("Read", "hourglass_top", RUNNING) if _training(stop.page) else ("Read", "info", NO_RUN)]
+    elif stop.at == "train" and _training(stop.page):
+        given = [("Read", "hourglass_top", RUNNING)]
+    given = given or [("Read", "info", NO_WORDS)]  # as it was added, and nobody wrote any
+    first = next((one for one in given if one[0] == "Move"), given[0])
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="tour-way"):
+        st.markdown(
+            f"**Stop {index + 1} of {len(path.stops)}** · {filled_words(stop, stop.title, identity)}",
+            width="content",
+        )
+        with st.container(key="tour-now"):
+            st.markdown(f":material/{first[1]}: {first[2]}")
+        mark = st.empty()
+        made: int = _kept(identity, index)["made"]
+        if done:
+            mark.markdown(DONE)
+        elif made:
+            mark.markdown(_partly(stop, made))
+        with st.popover("Details", icon=":material/menu_book:", type="tertiary", key="tour-words"):
+            for title, icon, text in given:
+                st.markdown(f":material/{icon}: **{title}**  \n{text}")
+            _overview()
+            _leave()
+        if index:
+            before = path.stops[index - 1]
+            with st.container(key="turn-back", width="content"):
+                page_link(before, place_of(identity, index - 1), "Back", "arrow_back")
+        if index + 1 < len(path.stops):
+            after = path.stops[index + 1]
+            with st.container(key="turn-next", width="content"):
+                page_link(
+                    after,
+                    place_of(identity, index + 1),
+                    "Next stop",
+                    "arrow_forward",
+                    icon_position="right",
+                )
+        else:
+            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
+    steps = stop.steps
+    if steps:
+        # at what is to be moved next; when all is done, where it began
+        at = steps[made % len(steps)][0]
+        point(at, f"{place_of(identity, index)}.{at}")
+    return mark
+
+
+def _of_a_run(stop: Stop) -> bool:
+    """Whether the stop shows what a run has left."""
+    return stop.settings.get("tab") == "look inside"
+
+
+def _training(page: str) -> bool:
+    """Whether the run that the page shows has not ended: there is no Train to press."""
+    run = shown_run(page)
+    return run is not None and not run.status().final
+
+
+def _elsewhere(identity: str, path: Tour, index: int) -> None:
+    stop = path.stops[index]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(
+            f"You have left stop {index + 1} of {len(path.stops)}, {filled_words(stop, stop.title, identity)}, "
+            f"which is on the page {pages.titles()[stop.page]}."
+        )
+        page_link(stop, place_of(identity, index), "Return to the stop", "undo")
+        _overview()
+        _leave()
+
+
+def _unknown(text: str, known: dict[str, Tour]) -> None:
+    path = known.get(text.partition(".")[0])
+    if path is None:
+        message = (
+            "This address belongs to a stop on a path that this learner has not opened. The settings below are the "
+            "stop's; to read its text, open the path's own link."
+        )
+    else:
+        message = f"This address names a stop that the path does not have; the path has stops 1 to {len(path.stops)}."
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(message)
+        _overview()
+        _leave()
+
+
+def _overview() -> None:
+    st.page_link(pages.page("tour", pages.titles()["tour"]), label="All stops", icon=":material/list:")
+
+
+def _leave() -> None:
+    if st.button(
+        "Leave",
+        icon=":material/close:",
+        type="tertiary",
+        key="leave-path",
+        help="Ends the tour; your place on it is kept.",
+    ):
+        frame.leave_path()
+        st.rerun()
+
+
+# ----------------------------------------
+# Which settings of a page a teacher can fix, and what they are called.
+
+
+# Pages whose controls are shown locked when they are fixed. The others open with the settings and can be moved.
+_OTHER_PAGES = ("memory", "practice")
+# Where one looks, which run is shown and who practises are no settings of an experiment.
+_FREE = frozenset({"tab", "run", "profile", "method"})
+_LABELS = {
+    "model": "Model", "task": "Task", "steps": "Steps", "batch": "Batch size", "lr": "Learning rate", "seed": "Seed",
+    "rows": "Held-out rows", "seq": "Tokens per row", "device": "Device", "dtype": "The base is stored in",
+    "optimizer": "Optimizer", "checkpointing": "Gradient checkpointing", "offload": "Offloading",
+    "targets": "LoRA and QLoRA adapt", "row": "Published run", "topic": "Topic", "level": "Level",
+}  # fmt: skip
+
+
+def of_one_person(page: str) -> frozenset[str]:
+    """Names in a page's address whose values are somebody's own: in a class nobody else has that run, that name to
+    practise under or that sweep."""
+    if page in pages.method_pages():
+        return frozenset({"run"})
+    return frozenset({"practice": {"profile"}, "sweeps": {SWEEP}}.get(page, set()))
+
+
+def lockable(page: str) -> bool:
+    return page in pages.method_pages() or page in _OTHER_PAGES
+
+
+def fixable(names: list[str] | dict[str, str]) -> list[str]:
+    """Those of a page's settings that can be fixed."""
+    return [name for name in names if name not in _FREE]
+
+
+def labels(page: str) -> dict[str, str]:
+    """What stands at the controls, by the setting's name."""
+    if page not in all_methods():
+        return _LABELS
+    return _LABELS | {knob.name: knob.label for knob in get_method(page).knobs}

@@ -4,20 +4,71 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import lru_cache
+from urllib.parse import urlsplit
 
+import segno
 import streamlit as st
 
-from peft_lab.errors import BadInput, PeftLabError
-from peft_lab.learners.schedule import Learners
-from peft_lab.tour import draft, progress, sharing
-from peft_lab.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
+from peft_lab.core import asking, palette
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.tour import path as sharing
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
+from peft_lab.ui.classroom.page import show_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.tour import links, qr
-from peft_lab.ui.tour.settings import labels
+from peft_lab.ui.server.hosts import is_loopback
+from peft_lab.ui.tour import page as links
+from peft_lab.ui.tour.page import fixable, labels, lockable, of_one_person
 
-SCOPE = "teach"
+# ----------------------------------------
+# An address as a QR code that a class reads off the projector with its phones.
+
+
+# 117 squares a side: at full screen on a projector of 1,080 lines each is 8 pixels wide.
+_LARGEST_VERSION = 25
+_SIZE = 800  # CSS pixels a side, where the screen has as many
+_BORDER = 4  # white squares around it, which readers need
+
+
+def show_qr(address: str) -> None:
+    """Draw the code of the address, as large as fits the screen (``theme.py``)."""
+    picture = drawn(address)
+    if picture is None:
+        st.markdown(
+            ":orange[:material/info: This link is too long for a QR code that phones can read. Send it instead.]"
+        )
+        return
+    if is_loopback(urlsplit(address).hostname or ""):
+        st.markdown(
+            ":orange[:material/info: No phone can open this link: it is for this machine alone. Open the app by the "
+            "address that this machine has in the network, and link and code are for everybody there.]"
+        )
+    with st.container(key="qr"):
+        st.image(picture, width="stretch", alt="QR code of the link")
+
+
+@lru_cache(maxsize=32)
+def drawn(address: str) -> str | None:
+    """The code as SVG, dark on white in every theme; ``None`` where it would be too fine to be read from afar.
+
+    At the lowest level of error correction the squares are largest, which counts more for a clean screen than mending
+    does; where a code of the same size has room for a higher level it gets it.
+    """
+    try:
+        code = segno.make(address, error="l", version=None, micro=False, boost_error=True)
+    except segno.DataOverflowError:
+        return None
+    if int(code.version) > _LARGEST_VERSION:
+        return None
+    scale = _SIZE // code.symbol_size(border=_BORDER)[0]
+    return code.svg_inline(scale=scale, border=_BORDER, dark=palette.BLACK, light=palette.WHITE)
+
+
+TEACH_SCOPE = "teach"
 
 
 def teach_page() -> None:
@@ -30,8 +81,8 @@ def teach_page() -> None:
     )
     try:
         file = learner.learners()
-        name = learner.current(file)
-        path = _title(file, name, draft.load(file, name, pages.titles()))
+        name = learner.current_learner(file)
+        path = _title(file, name, progress.load_draft(file, name, pages.titles()))
         if path.stops:
             _stops(file, name, path)
             _share(file, name, path)
@@ -47,18 +98,18 @@ def teach_page() -> None:
 
 def _title(file: Learners, name: str, path: Tour) -> Tour:
     title = st.text_input(
-        "Title of the path", path.title, max_chars=LONGEST_TITLE, key=state.widget_key(SCOPE, "title")
+        "Title of the path", path.title, max_chars=LONGEST_TITLE, key=state.widget_key(TEACH_SCOPE, "title")
     )
     if title.strip() and title != path.title:
         path = replace(path, title=title)
-        draft.save(file, name, path, pages.titles())
+        progress.save_draft(file, name, path, pages.titles())
     return path
 
 
 def _stops(file: Learners, name: str, path: Tour) -> None:
     st.markdown(f"## {path.length}, about {path.minutes} minutes")
     for index, stop in enumerate(path.stops):
-        title = links.filled(stop, stop.title, path.id)
+        title = links.filled_words(stop, stop.title, path.id)
         with st.expander(f"{index + 1}. {title} · {pages.titles()[stop.page]}", key=f"stop-{index}"):
             _words(file, name, path, index)
             _order(file, name, path, index)
@@ -68,14 +119,14 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
     stop = path.stops[index]
 
     def key(entry: str) -> str:
-        return state.widget_key(SCOPE, entry, str(index))
+        return state.widget_key(TEACH_SCOPE, entry, str(index))
 
     known = labels(stop.page)
     set_to = ", ".join(
         f"{known.get(setting, setting)} = {value or 'empty'}{' (fixed)' if setting in stop.fixed else ''}"
         for setting, value in stop.settings.items()
     )
-    st.caption(links.filled(stop, set_to or "The page at its defaults.", path.id))
+    st.caption(links.filled_words(stop, set_to or "The page at its defaults.", path.id))
     with st.form(key("form"), border=False):
         left, right = st.columns([4, 1])
         title = left.text_input(
@@ -87,7 +138,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         see = st.text_area("See", stop.see, max_chars=LONGEST_TEXT, height=70, key=key("see"))
         if st.form_submit_button("Save the text", type="primary"):
             words = {"title": title, "read": read, "move": move, "see": see, "minutes": int(minutes)}
-            _keep(file, name, draft.changed(path, index, replace(stop, **words)))  # type: ignore[arg-type]
+            _keep(file, name, progress.changed_draft(path, index, replace(stop, **words)))  # type: ignore[arg-type]
 
 
 def _order(file: Learners, name: str, path: Tour, index: int) -> None:
@@ -96,32 +147,32 @@ def _order(file: Learners, name: str, path: Tour, index: int) -> None:
         links.page_link(stop, "", "Open as the class sees it", "open_in_new")
         last = len(path.stops) - 1
         if st.button("Up", icon=":material/arrow_upward:", key=f"up-{index}", disabled=index == 0):
-            _keep(file, name, draft.moved(path, index, -1))
+            _keep(file, name, progress.moved_stop(path, index, -1))
         if st.button("Down", icon=":material/arrow_downward:", key=f"down-{index}", disabled=index == last):
-            _keep(file, name, draft.moved(path, index, 1))
+            _keep(file, name, progress.moved_stop(path, index, 1))
         if st.button("Remove", icon=":material/delete:", key=f"remove-{index}"):
-            _keep(file, name, draft.removed(path, index))
+            _keep(file, name, progress.removed_stop(path, index))
 
 
 def _keep(file: Learners, name: str, path: Tour) -> None:
-    draft.save(file, name, path, pages.titles())
-    state.renew(SCOPE)
+    progress.save_draft(file, name, path, pages.titles())
+    state.renew(TEACH_SCOPE)
     st.rerun()
 
 
 def _share(file: Learners, name: str, path: Tour) -> None:
     st.markdown("## Share it")
     try:
-        link = links.absolute("tour", {"path": sharing.pack(path)})
+        link = links.absolute_address("tour", {"path": sharing.pack_path(path)})
         st.code(link, language=None, wrap_lines=True)
         st.caption("One link: it opens the Guided tour page with this path. The path itself is in the link.")
-        qr.show(link)
+        show_qr(link)
     except BadInput as error:
         st.markdown(f":orange[:material/info: {plain(error)}]")
     with st.container(horizontal=True):
         st.download_button(
             "Path as a file",
-            json.dumps(sharing.to_document(path), indent=1, ensure_ascii=False),
+            json.dumps(sharing.path_to_document(path), indent=1, ensure_ascii=False),
             "peft-lab-path.json",
             "application/json",
             icon=":material/download:",
@@ -129,12 +180,12 @@ def _share(file: Learners, name: str, path: Tour) -> None:
         )
         if st.button("Try it myself", icon=":material/play_arrow:"):
             identity = progress.take_in(file, name, path, pages.titles())
-            links.go(path.stops[0], links.place(identity, 0))
+            links.go_to_stop(path.stops[0], links.place_of(identity, 0))
         with st.popover("Start over", icon=":material/delete:"):
             st.markdown("The stops and words above are deleted.")
             if st.button("Delete them", type="primary"):
-                draft.discard(file, name)
-                state.renew(SCOPE)
+                progress.discard_draft(file, name)
+                state.renew(TEACH_SCOPE)
                 st.rerun()
 
 
@@ -149,4 +200,81 @@ def _edit_file(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _keep(file, name, sharing.from_file(upload.getvalue(), pages.titles()))
+    _keep(file, name, sharing.path_from_file(upload.getvalue(), pages.titles()))
+
+
+# ----------------------------------------
+# Every page's "Teach with this page": a link that opens it as it is now, with settings fixed, or a stop of a path.
+
+
+SCOPE = "share"
+_NO_STOPS = ("tour", "teach", "classroom")
+
+
+def share(page: str) -> None:
+    """Draw it in the side bar, after the page: only then its address is known."""
+    if page in _NO_STOPS:
+        return
+    with st.sidebar:
+        drawer = st.popover(
+            "Teach with this page", icon=":material/school:", type="tertiary", key=f"share-{page}"
+        )
+    with drawer:
+        stop = _as_it_is(page)
+        projector = st.checkbox("Open in projector mode", key=state.widget_key(SCOPE, "projector", page))
+        st.markdown("**Link to this page as it is set now**")
+        around = {"projector": "on"} if projector else {}
+        link = links.absolute_address(page, links.stop_address(stop) | around)
+        st.code(link, language=None, wrap_lines=True)
+        if stop.settings.get("task") == "own":
+            st.markdown(":orange[:material/info: Your own file is not part of the link.]")
+        show_button(page, links.stop_address(stop))
+        st.button(
+            "Add to my path", icon=":material/add_location:", key="add-stop", width="stretch",
+            on_click=_add, args=(stop,),
+        )  # fmt: skip
+        added = state.remembered(SCOPE, "added", "")
+        if added:
+            st.markdown(added)
+            st.page_link(
+                pages.page("teach", pages.titles()["teach"]),
+                label="Open my path",
+                icon=":material/edit_road:",
+            )
+            state.remember(SCOPE, "added", "")
+        # On request: drawing it takes 20 to 60 ms, which every move of a knob would wait for.
+        if st.checkbox("Show it as a QR code", key=state.widget_key(SCOPE, "qr", page)):
+            show_qr(link)
+
+
+def _as_it_is(page: str) -> Stop:
+    complete, settings = state.complete_address(), state.own_address()
+    fixed: list[str] = []
+    if lockable(page):
+        names = fixable(complete)
+        free = st.multiselect(
+            "The class may change",
+            names,
+            key=state.widget_key(SCOPE, "free", page, "-".join(names)),
+            format_func=lambda name: labels(page).get(name, name),
+            placeholder="Nothing: all is fixed",
+            help="Everything else opens locked, marked as set by the teacher.",
+        )
+        fixed = [name for name in names if name not in free]
+    settings |= {name: complete[name] for name in fixed}
+    if asking.class_is_on():
+        settings = {name: text for name, text in settings.items() if name not in of_one_person(page)}
+    return Stop(page=page, title=pages.titles()[page], settings=settings, fixed=tuple(fixed))
+
+
+def _add(stop: Stop) -> None:
+    """For ``on_click``: heard even when the page is drawn anew before it comes to the button, which is its last."""
+    try:
+        file = learner.learners()
+        name = learner.current_learner(file)
+        path = progress.added_to_draft(progress.load_draft(file, name, pages.titles()), stop)
+        progress.save_draft(file, name, path, pages.titles())
+    except PeftLabError as error:
+        state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
+        return
+    state.remember(SCOPE, "added", f":material/check: Stop {len(path.stops)} of “{plain(path.title)}”.")

@@ -1,7 +1,7 @@
 """Folders of the adapters library: what it saved is opened with its answers, what is written here is what it writes.
 
-With ``PEFT_LAB_ADAPTERS_PYTHON`` (a Python that has the library, see ``tests/assets/adapters_folders.py``) it loads
-folders written here and has to answer as the model here does.
+With ``PEFT_LAB_ADAPTERS_PYTHON`` (a Python that has the library, see ``tests/models/assets/adapters_folders.py``) it
+loads folders written here and has to answer as the model here does.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from typing import Any
 
 import pytest
 
-from peft_lab.classroom import mode
-from peft_lab.errors import BadInput
-from peft_lab.methods.shared import adapters_files as library_files
-from peft_lab.methods.shared import adapters_library as library
-from peft_lab.methods.shared import own_format
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.shared import adapters_library as library_files
+from peft_lab.methods.shared import peft_backed
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelShape
-from tests.assets import adapters_folders as saved
-from tests.assets import adapters_library as made
 from tests.methods.adapters.test_library import CASES, CLOSE, FOUND, SPEC, adapted, built
 from tests.methods.test_misshapen import swapped
+from tests.models.assets import adapters_folders as saved
+from tests.models.assets import adapters_library as made
 
 STORED: dict[str, Any] = json.loads(saved.FILE.read_text("utf-8"))
 PYTHON = os.environ.get("PEFT_LAB_ADAPTERS_PYTHON", "")
@@ -50,11 +49,11 @@ def opened(folder: Path) -> tuple[Any, str]:
         model, shape, task = built(model_type)
         kind = made.MODELS[model_type][0]
     content = library_files.read_content(folder)
-    values = SPEC.require(shape, library.values_of(content, shape))
+    values = SPEC.require(shape, library_files.values_of(content, shape))
     assert values["placement"] == placement
     assert values["bottleneck"] == made.WIDTH
     SPEC.apply(model, shape, values, task)  # type: ignore[arg-type]
-    library_files.put(model.double(), shape, folder, task)  # type: ignore[arg-type]
+    library_files.put_adapter(model.double(), shape, folder, task)  # type: ignore[arg-type]
     return model, kind
 
 
@@ -84,7 +83,7 @@ def test_a_tensor_turned_round_is_named_as_in_the_folder(file: str, tmp_path: Pa
     shutil.copytree(saved.FOLDER / saved.CLASSIFIER, folder)
     name, before, after = swapped(folder / file)
     shapes = [" × ".join(map(str, each)) for each in (after, before)]
-    with pytest.raises(BadInput, match=rf"'{library.bare(name)}' as {shapes[0]}, .* {shapes[1]}\."):
+    with pytest.raises(BadInput, match=rf"'{library_files.bare(name)}' as {shapes[0]}, .* {shapes[1]}\."):
         opened(folder)
 
 
@@ -118,7 +117,7 @@ def written(
     }
     complete = SPEC.require(shape, values)
     theirs = folder / f"{shape.model_type}-{placement}{'-head' * bool(labels)}"
-    library_files.write(theirs, folder / "ours", shape, complete, "here", "a-base", labels)
+    library_files.write_files(theirs, folder / "ours", shape, complete, "here", "a-base", labels)
     return theirs
 
 
@@ -136,7 +135,7 @@ def test_a_round_trip_of_a_classifier(tmp_path: Path) -> None:
     before = saved.logits(model.double(), "encoder")
     SPEC.save(model, tmp_path / "ours")
     folder = tmp_path / saved.CLASSIFIER
-    library_files.write(
+    library_files.write_files(
         folder, tmp_path / "ours", shape, SPEC.require(shape, values), "here", "b", ("bad", "good", "so so")
     )
     assert library_files.labels_of(folder) == ("bad", "good", "so so")
@@ -158,10 +157,10 @@ def test_the_papers_placements_are_written_where_they_are_the_same(
     """Which are the same is measured in ``test_how_they_differ_from_the_papers``."""
     values = SPEC.complete(built("bert")[1], {"placement": placement})
     if same is not None:
-        content = library.content_of(built("bert")[1], values, "here", "BertModel", "")
-        assert library.values_of(content, built("bert")[1])["placement"] == same
+        content = library_files.content_of(built("bert")[1], values, "here", "BertModel", "")
+        assert library_files.values_of(content, built("bert")[1])["placement"] == same
     with pytest.raises(BadInput, match=f"no placement that is {placement} on"):
-        library.content_of(built(elsewhere)[1], values, "here", "X", "")
+        library_files.content_of(built(elsewhere)[1], values, "here", "X", "")
 
 
 @pytest.mark.parametrize("name", saved.OTHERS)
@@ -169,7 +168,7 @@ def test_what_is_not_built_is_refused_in_a_sentence(name: str) -> None:
     with pytest.raises(
         BadInput, match=r"^This folder of the adapters library holds .+; opened are .+ as they are\.$"
     ):
-        library.values_of(STORED["others"][name], built("bert")[1])
+        library_files.values_of(STORED["others"][name], built("bert")[1])
 
 
 def changed(**settings: Any) -> dict[str, Any]:
@@ -190,7 +189,7 @@ def changed(**settings: Any) -> dict[str, Any]:
 )
 def test_a_setting_that_is_not_built_is_named(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        library.values_of(changed(**settings), built("bert")[1])
+        library_files.values_of(changed(**settings), built("bert")[1])
 
 
 def test_widths_come_back() -> None:
@@ -198,22 +197,22 @@ def test_widths_come_back() -> None:
     shape = get_model("bert-base").shape
     for width in range(1, 800):
         values = SPEC.require(shape, {"placement": "seq_bn", "bottleneck": width})
-        content = library.content_of(shape, values, "here", "BertModel", "")
-        assert library.values_of(content, shape)["bottleneck"] == width
+        content = library_files.content_of(shape, values, "here", "BertModel", "")
+        assert library_files.values_of(content, shape)["bottleneck"] == width
 
 
 def test_functions_before_a_release_was_named() -> None:
     shape = built("bert")[1]
     old = {key: value for key, value in changed(non_linearity="gelu_orig").items() if key != "version"}
-    assert library.values_of(old, shape)["nonlinearity"] == "gelu"
+    assert library_files.values_of(old, shape)["nonlinearity"] == "gelu"
     with pytest.raises(BadInput, match="gelu_new"):
-        library.values_of({**old, "config": {**old["config"], "non_linearity": "gelu"}}, shape)
-    assert library.values_of(changed(non_linearity="swish"), shape)["nonlinearity"] == "silu"
+        library_files.values_of({**old, "config": {**old["config"], "non_linearity": "gelu"}}, shape)
+    assert library_files.values_of(changed(non_linearity="swish"), shape)["nonlinearity"] == "silu"
 
 
 def test_another_models_folder_is_refused() -> None:
     with pytest.raises(BadInput, match="made for a bert model of width 16"):
-        library.values_of(STORED["configs"]["bert-seq_bn"], get_model("roberta-base").shape)
+        library_files.values_of(STORED["configs"]["bert-seq_bn"], get_model("roberta-base").shape)
 
 
 def copied(name: str, tmp_path: Path) -> Path:
@@ -258,7 +257,7 @@ def test_a_pickle_is_read_as_tensors_alone_and_not_in_a_class(
     with pytest.raises(BadInput, match="cannot be read"):
         opened(folder)
     assert not witness.exists()
-    monkeypatch.setattr(mode, "on", lambda: True)
+    monkeypatch.setattr(asking, "class_is_on", lambda: True)
     with pytest.raises(BadInput, match=r"In a class adapter\.safetensors is read alone"):
         opened(saved.FOLDER / "llama-par_bn")
 
@@ -288,9 +287,9 @@ def test_a_head_is_wanted_of_a_classifier_alone(tmp_path: Path) -> None:
 
 
 def test_pefts_configs_are_not_the_librarys() -> None:
-    assert not library.is_library({"peft_type": "LORA", "config": {}})
-    assert not library.is_library([])
-    assert own_format.CONFIG_FILE == "adapter_config.json"
+    assert not library_files.is_library({"peft_type": "LORA", "config": {}})
+    assert not library_files.is_library([])
+    assert peft_backed.CONFIG_FILE == "adapter_config.json"
 
 
 @pytest.mark.slow

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
-from peft_lab.methods.shared import adapters_places as places
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelShape
-from tests.assets import adapters_library as made
+from tests.models.assets import adapters_library as made
 
 METHOD = get_method("adapters")
 assert isinstance(METHOD, Adapters)
@@ -39,7 +38,7 @@ def built(model_type: str) -> tuple[Any, ModelShape, Any]:
 def sites(shape: ModelShape, placement: str) -> dict[str, str]:
     """What the script calls each place, by the host's path."""
     found = {}
-    for host, _ in places.hosts(shape, placement):
+    for host, _ in bottleneck.host_places(shape, placement):
         place = "attention" if host.role == "o" else "output"
         for layer, path in zip(host.layers, host.paths, strict=True):
             stack = path.partition(".")[0] if shape.kind == "seq2seq" else ""
@@ -113,7 +112,7 @@ def test_how_they_differ_from_the_papers(ours: str, theirs: str, same: set[str])
 
 def test_elsewhere_they_are_refused_with_the_reason() -> None:
     for shape in (get_model("qwen2.5-0.5b").shape, get_model("gemma-2-2b").shape):
-        for placement in places.LIBRARY:
+        for placement in bottleneck.LIBRARY:
             with pytest.raises(BadInput, match=f"{placement} on .* PEFT Lab has not compared"):
                 SPEC.require(shape, {"placement": placement})
 
@@ -149,6 +148,6 @@ def test_each_placement_has_words_of_its_own() -> None:
     knob = SPEC.knob("placement")
     said = [knob.brief(choice) for choice in knob.choices]
     assert [each.partition(":")[0] for each in said] == list(knob.choices)
-    told = [places.words(choice) for choice in knob.choices]
+    told = [bottleneck.place_words(choice) for choice in knob.choices]
     assert len(set(said)) == len(set(told)) == len(knob.choices)
-    assert all("adapters library's" in places.words(choice) for choice in places.LIBRARY)
+    assert all("adapters library's" in bottleneck.place_words(choice) for choice in bottleneck.LIBRARY)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.methods.shared import bottleneck

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.errors import Unsupported
+from peft_lab.core.errors import Unsupported
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.methods import tiny

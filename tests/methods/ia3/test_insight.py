@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.counting.count import count
 from peft_lab.methods import get_method
+from peft_lab.methods.counting.count import count
 from peft_lab.methods.ia3 import insight as ia3
 from peft_lab.methods.ia3 import recording as ia3_run
-from peft_lab.methods.ia3 import targets as ia3_targets
+from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 
@@ -83,10 +83,10 @@ def test_the_values_and_what_reads_them_are_twins() -> None:
 
 
 def test_pefts_defaults_in_the_table_are_counted_right() -> None:
-    rows = {row["architecture"]: row for row in ia3_targets.table()}
+    rows = {row["architecture"]: row for row in ia3_targets.target_table()}
     for model in ("bert-base", "gpt2", "qwen2.5-0.5b", "llama-3.2-1b"):
         shape = get_model(model).shape
-        mine = ia3_targets.row(shape, *SPEC.defaults(shape).values())
+        mine = ia3_targets.target_row(shape, *SPEC.defaults(shape).values())
         assert mine.peft_count == count(model, "ia3", {}).trainable
     assert rows["opt"]["peft"] == "q, k, ff" and rows["opt"]["paper"] == "k, v, ff"
     assert rows["qwen2"]["peft"] == "q, v, ff" and not rows["qwen2"]["same"]
@@ -94,4 +94,4 @@ def test_pefts_defaults_in_the_table_are_counted_right() -> None:
     assert rows["llama"]["same"] and rows["t5"]["same"]
     assert rows["gpt2"]["fused"] and not rows["bert"]["same"]
     bert = get_model("bert-base").shape
-    assert ia3_targets.row(bert, (), ()).paper_count == 12 * (2 * 768 + 3072)
+    assert ia3_targets.target_row(bert, (), ()).paper_count == 12 * (2 * 768 + 3072)

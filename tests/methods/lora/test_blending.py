@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from peft_lab.errors import BadInput
-from peft_lab.methods.lora import blending
+from peft_lab.core.errors import BadInput
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
+from peft_lab.studies import blending
 from tests.runs.test_training import carry_out
 
 pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method
-from peft_lab.methods.lora import intruding
 from peft_lab.runs import store
+from peft_lab.studies import intruding
 from tests.methods import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -33,7 +33,7 @@ def saved(
     get_method("lora").save(model, folder)
     spec = SimpleNamespace(method="lora", task_object=lambda: None)
     monkeypatch.setattr(store, "get", lambda identity: SimpleNamespace(folder=folder, spec=spec))
-    monkeypatch.setattr(intruding, "saved_adapter", lambda path: path)
+    monkeypatch.setattr(intruding, "kept_adapter", lambda path: path)
     monkeypatch.setattr(
         "peft_lab.runs.course.fresh_base", lambda spec, task: SimpleNamespace(model=tiny.build(name))
     )

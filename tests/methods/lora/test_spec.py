@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.counting.count import count
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.shared import ranks
+from peft_lab.methods.counting.count import count
+from peft_lab.methods.shared import targets as ranks
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 
@@ -52,9 +52,9 @@ def test_ranks_by_module_are_those_that_peft_gives(
         assert {value for path, value in found.items() if path.endswith(ending)} == {rank}, ending
     shape = tiny.shape_of(name)
     ours = {
-        path: next((rule.rank for rule in ranks.parse(text) if rule.fits(group, path, layer)), 2)
+        path: next((rule.rank for rule in ranks.parse_ranks(text) if rule.fits(group, path, layer)), 2)
         for group in shape.match(targets).groups
-        for path, layer in ranks.places(group)
+        for path, layer in ranks.rank_places(group)
     }
     assert found == ours
 
@@ -102,16 +102,16 @@ def test_a_rule_that_says_nothing_is_refused(text: str, message: str) -> None:
 
 def test_a_long_rule_is_cut_in_the_message() -> None:
     with pytest.raises(BadInput) as caught:
-        ranks.parse(f"{'n' * 50}={'9' * 30}")
+        ranks.parse_ranks(f"{'n' * 50}={'9' * 30}")
     assert str(caught.value) == f"A rank must be from 1 to 1024; '{'9' * 20}' for {'n' * 40} is not."
     with pytest.raises(BadInput, match=f"'{'n' * 40}' is not"):
-        ranks.parse("n" * 50)
+        ranks.parse_ranks("n" * 50)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_rules_or_a_reason(text: str) -> None:
     try:
-        rules = ranks.parse(text)
+        rules = ranks.parse_ranks(text)
     except BadInput as error:
         assert str(error).endswith(".")
     else:

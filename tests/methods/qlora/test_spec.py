@@ -165,7 +165,7 @@ def test_an_eight_bit_or_plain_base_says_nothing_about_4_bit() -> None:
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", list(catalogue()))
 def test_all_linear_counts_of_the_catalogue(name: str) -> None:
-    from peft_lab.counting.count import count
+    from peft_lab.methods.counting.count import count
 
     report = count(name, "qlora", {"r": 4})
     assert report.trainable == report.formula == report.stored_parameters

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab.counting.count import CountReport
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.shared import experts
+from peft_lab.methods.counting.count import CountReport
+from peft_lab.methods.shared import targets
 from peft_lab.models import shapes
 from tests.methods.mixtures import CONFIGS, EXPERTS, built, counted, entry_of
 
@@ -161,7 +161,7 @@ def test_the_experts_share_is_their_part_of_the_whole() -> None:
     """Mixtral's: two layers of four experts, each with gate and up (192 x 64) and down (64 x 96)."""
     shape = entry_of("mixtral").shape
     stacked = 2 * 4 * (192 * 64 + 64 * 96)
-    assert experts.share(shape) == f"{100 * stacked / shape.total:.1f}%" == "77.9%"
+    assert targets.expert_share(shape) == f"{100 * stacked / shape.total:.1f}%" == "77.9%"
     told = [problem.message for problem in get_method("qlora").problems(shape, {})]
     assert any("the experts of Mixtral, 77.9% of its parameters, are stacked" in message for message in told)
 
@@ -226,10 +226,9 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
 def test_memory_is_simulated_with_stacks_adapted_and_without(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real steps of such models have these peaks: tests/memory/test_mixtures.py."""
-    from peft_lab.memory.request import StepRequest
-    from peft_lab.memory.setting import Setting
-    from peft_lab.memory.simulate import simulate
+    """Real steps of such models have these peaks: tests/engine/test_mixtures.py."""
+    from peft_lab.engine.request import Setting, StepRequest
+    from peft_lab.engine.simulate import simulate
     from peft_lab.models import catalogue as models
 
     monkeypatch.setattr(models, "resolve", entry_of)
@@ -246,7 +245,7 @@ def test_mixtral_8x7b_counts_what_is_published(monkeypatch: pytest.MonkeyPatch) 
     """46,702,792,704 parameters; A and B for each of 8 experts by the names of the paper's every linear map."""
     from dataclasses import replace
 
-    from peft_lab.counting import count as counting
+    from peft_lab.methods.counting import count as counting
     from peft_lab.models import meta
 
     values = CONFIGS["mixtral"] | {

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from peft_lab.methods.adapters import insight
-from peft_lab.methods.shared.prompt_start import start_as_words
+from peft_lab.methods.shared.virtual_tokens import start_as_words
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from peft_lab.methods.shared import tables
+from peft_lab.methods.shared import peft_backed
 
 
 def test_two_threads_never_build_trees_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables._constants.cache_clear()
+    peft_backed._constants_of_peft.cache_clear()
     inside, most = [0], [0]
     own: Callable[..., Any] = ast.parse
 
@@ -28,7 +28,7 @@ def test_two_threads_never_build_trees_at_once(monkeypatch: pytest.MonkeyPatch) 
         finally:
             inside[0] -= 1
 
-    monkeypatch.setattr(tables, "ast", SimpleNamespace(parse=counted))
+    monkeypatch.setattr(peft_backed, "ast", SimpleNamespace(parse=counted))
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: tables._constants(), range(8)))
+        found = list(threads.map(lambda _: peft_backed._constants_of_peft(), range(8)))
     assert len(found) == 8 and most == [1]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from peft_lab.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.methods import get_method
-from peft_lab.methods.shared import tables, targets
+from peft_lab.methods.shared import peft_backed, targets
 from peft_lab.models.catalogue import get_model, readers_of_text
 from tests.methods import tiny
 
@@ -23,9 +23,9 @@ def test_tables_are_pefts() -> None:
     from peft.utils import constants
 
     pairs = [
-        (tables.lora_targets(), constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING),
-        (tables.ia3_targets(), constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
-        (tables.ia3_feedforward(), constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING),
+        (peft_backed.lora_targets(), constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING),
+        (peft_backed.ia3_targets(), constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
+        (peft_backed.ia3_feedforward(), constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING),
     ]
     types = {entry.shape.model_type for entry in readers_of_text().values()}
     for ours, theirs in pairs:
@@ -37,7 +37,7 @@ def test_tables_are_pefts() -> None:
 
 def test_reading_the_tables_imports_no_torch() -> None:
     code = (
-        "import sys; from peft_lab.methods.shared import tables; tables.lora_targets(); "
+        "import sys; from peft_lab.methods.shared import peft_backed as tables; tables.lora_targets(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -45,7 +45,7 @@ def test_reading_the_tables_imports_no_torch() -> None:
 
 def test_a_peft_that_keeps_its_tables_elsewhere_is_told() -> None:
     with pytest.raises(PeftLabError, match="does not state its default targets"):
-        tables._read("MOVED")
+        peft_backed._read_tables("MOVED")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -7,19 +7,19 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.methods.knobs import read
-from peft_lab.methods.shared.adapters_places import SCALED, SUMMED, words
+from peft_lab.core import units
+from peft_lab.core.units import Source
+from peft_lab.methods.base import read
+from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, place_words
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.summary import RunSummary
+from peft_lab.runs.view import RunSummary
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import domains
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
-from peft_lab.units import Source
 
 SLUG = "adapters"
 
@@ -50,7 +50,7 @@ def _placements(choice: Choice) -> None:
         lines = [line for line in finished_of(SLUG) if _trained_so(line, choice, values)]
         score = next((f"{line.after:.1%}" for line in lines if line.after is not None), "–")
         share = units.percent(100 * formula.trainable / (shape.total + formula.added))
-        told.append(f"{placement}: {words(placement)}.")
+        told.append(f"{placement}: {place_words(placement)}.")
         rows.append((placement, f"{places:,}", f"{formula.trainable:,}", share, score))
     header = ("Placement", "Adapters", "Trained", "Of the model", "Latest score")
     figures.table(header, rows, numeric=range(1, 5))

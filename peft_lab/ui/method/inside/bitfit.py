@@ -6,17 +6,17 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
+from peft_lab.core import units
+from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.methods.bitfit import insight as bitfit
 from peft_lab.models.catalogue import catalogue, model_title
-from peft_lab.tasks.titles import task_title
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
-from peft_lab.units import Source
 
 SLUG = "bitfit"
 KEY = "attention.self.key"

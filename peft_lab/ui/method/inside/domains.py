@@ -8,22 +8,21 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import serving, units
-from peft_lab.classroom import mode
-from peft_lab.errors import PeftLabError
-from peft_lab.experiments import results
-from peft_lab.queue.queue import get_queue
+from peft_lab.core import asking, units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.units import Source
 from peft_lab.runs import store
+from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.summary import RunSummary
-from peft_lab.runs.view import Status
-from peft_lab.serving.measure import measure
+from peft_lab.runs.view import RunSummary, Status
+from peft_lab.studies import serving
+from peft_lab.studies.experiments import results
+from peft_lab.studies.serving import measure_serving
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import summaries
-from peft_lab.units import Source
 from peft_lab.workers import inspector
 
 REFRESH = 0.7  # seconds between looks at runs that are going
@@ -119,7 +118,7 @@ def _served(found: Found) -> None:
     runs = {m: {domain: line.id for domain, line in found[m].items() if line} for m in serving.METHODS}
     seen = serving.kept(runs)
     if seen is None:
-        asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure, runs)
+        asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
         if is_open(asked):
             st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
             come_back([asked])
@@ -202,7 +201,7 @@ def _costs(seen: dict[str, Any]) -> None:
         numeric=(1, 2),
     )
     st.caption(
-        f"Medians on {mode.machine()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
+        f"Medians on {asking.here()}. Three fully tuned copies would be {units.size(3 * seen['base_bytes'])} in "
         "float32. A merged LoRA adds no time to a request, which adapters can never do; in return it serves one "
         "task only."
     )

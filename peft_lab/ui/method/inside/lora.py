@@ -7,20 +7,190 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.errors import PeftLabError
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.units import Source
 from peft_lab.methods.lora.insight import GRID
+from peft_lab.methods.recording.intruders import STRONGEST, THRESHOLD
+from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import ModelKind
 from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
+from peft_lab.runs.view import RunSummary
+from peft_lab.studies import blending, intruding
+from peft_lab.training.evaluation import Answer
+from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.method.inside.blending import two_adapters
-from peft_lab.ui.method.inside.intruders import intruders
+from peft_lab.ui.components.knobs import Choice, apart
+from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
-from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight
-from peft_lab.units import Source
+from peft_lab.ui.method.train import answer_text
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight, short_id
+
+# ----------------------------------------
+# Two trained adapters on one base: what it says when both corrections are added, with weights.
+
+
+def two_adapters(slug: str, identity: str) -> None:
+    """Offer to combine the run that is open with another one of the same base, and show what comes of it."""
+    st.markdown(f"#### Two adapters on one base {figures.badge(Source.MEASURED)}")
+    first = store.get(identity).spec
+    others = [line for line in finished_of(slug) if line.id != identity and line.spec]
+    fitting = [line for line in others if line.spec and not blending.problem(first, line.spec)]
+    st.markdown(
+        r"Corrections of the same base add up: $W + w_1\,\Delta W_1 + w_2\,\Delta W_2$. Nothing is trained again."
+    )
+    if not fitting:
+        st.info(_missing(first.model, [blending.problem(first, line.spec) for line in others if line.spec]))
+        return
+    with st.form(f"{slug}-blend", border=False):
+        second = _second(slug, fitting)
+        text = st.text_area(
+            "Your sentence",
+            value=state.remembered(slug, "blend-text", first.task_object().samples[0]),
+            key=state.widget_key(slug, "blend-text", first.task),
+            height=80,
+        )
+        asked = st.form_submit_button("Combine them")
+    state.remember(slug, "blend-text", text)
+    if asked:
+        state.remember(slug, "blend-of", (identity, second, text))
+    if state.remembered(slug, "blend-of", None) != (identity, second, text):
+        return
+    try:
+        with st.spinner("Loading the base and combining both adapters…"):
+            rows = blending.ask(identity, second, text)
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
+
+
+def _missing(model: str, reasons: list[str]) -> str:
+    """What to do where no other run fits, or why those that there are do not."""
+    if reasons:
+        return f"No other run can be combined with this one. {plain(reasons[0])}"
+    return (
+        f"Train a second LoRA on {plain(model_title(model))}, on another task for example; then both can be "
+        "combined here."
+    )
+
+
+def _second(slug: str, lines: list[RunSummary]) -> str:
+    titles = apart(
+        {line.id: f"{task_title(line.task)} · {line.steps:,} steps · {short_id(line.id)}" for line in lines}
+    )
+    index = state.one_of(slug, "blend-second", list(titles), next(iter(titles)))
+    second: str = st.selectbox(
+        "The second adapter",
+        list(titles),
+        index=index,
+        key=state.widget_key(slug, "blend-second"),
+        format_func=lambda name: titles[name],
+    )
+    state.remember(slug, "blend-second", second)
+    return second
+
+
+def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> None:
+    weights = [row["weight"] for row in rows]
+    names = (first, second) if first != second else (f"{first}, first run", f"{second}, second run")
+    series = {name: (weights, [row["losses"][number] for row in rows]) for number, name in enumerate(names)}
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = charts.curves(series, "weight of the second adapter", "held-out loss (nats)", height=300)
+        st.plotly_chart(figure, key=f"{slug}-blend-losses", config=charts.CONFIG)
+        st.caption(
+            f"On {blending.ROWS} held-out rows of each run's task; the first adapter's weight is 1 minus this."
+        )
+    with right:
+        figures.table(
+            ("First", "Second", "What it says"),
+            [
+                (
+                    f"{1 - row['weight']:.2f}",
+                    f"{row['weight']:.2f}",
+                    answer_text(Answer(row["text"], row["answer"], row["scores"])),
+                )
+                for row in rows
+            ],
+            numeric=(0, 1),
+        )
+
+
+# ----------------------------------------
+# Look inside a LoRA: whether its strongest singular vectors resemble any of the pretrained matrix's.
+
+
+PATIENCE = 1.5  # seconds
+IntruderRow = dict[str, Any]
+
+
+def intruders(slug: str, identity: str) -> None:
+    """Offer to compare every matrix of the open run, and show the one that is looked at above."""
+    st.markdown(f"#### Intruder dimensions {figures.badge(Source.MEASURED)}")
+    st.markdown(
+        r"The strongest left singular vectors of $W + \Delta W$, each against all of $W$'s. What training only "
+        f"strengthened has a partner near a cosine of 1; an **intruder** has none above {THRESHOLD:g}."
+    )
+    if st.button("Compare the singular vectors", key=f"{slug}-intruders"):
+        state.remember(slug, "intruders-of", identity)
+    if state.remembered(slug, "intruders-of", None) != identity:
+        return
+    asked = intruding.ask(identity)
+    try:
+        rows = asked.result(timeout=PATIENCE)
+    except TimeoutError:
+        st.markdown("Decomposing every adapted matrix twice…")
+        come_back([asked])
+        return
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    _intruders_shown(slug, rows)
+
+
+def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
+    chosen = state.remembered(slug, "inside-module", "")
+    row = next((each for each in rows if each["module"] == chosen), rows[0])
+    many = len(row["cosines"])
+    left, right = st.columns(2, gap="large")
+    with left:
+        numbers = [str(number) for number in range(1, many + 1)]
+        figure = charts.heatmap(
+            row["cosines"], "pretrained vector", "tuned vector", "|cosine|", numbers, numbers, limit=1.0
+        )
+        st.plotly_chart(figure, key=f"{slug}-cosines", config=charts.CONFIG)
+        st.caption(
+            f"{plain(row['module'])}: the {many} strongest of each. A dark diagonal: nothing new. A row without a dark "
+            "cell: new."
+        )
+    with right:
+        figures.table(
+            ("Tuned vector", "Singular value", "Nearest pretrained", ""),
+            [
+                (str(number), f"{value:.3g}", f"{cosine:.2f}", "intruder" if number in row["found"] else "")
+                for number, (value, cosine) in enumerate(zip(row["tuned"], row["nearest"], strict=True), 1)
+            ],
+            numeric=(0, 1, 2),
+        )
+    with_any = [each for each in rows if each["found"]]
+    total = sum(len(each["found"]) for each in rows)
+    told = (
+        f"**{total}** intruders in {len(with_any)} of {len(rows)} adapted matrices."
+        if total
+        else f"**None** of the {STRONGEST} strongest vectors of any of the {len(rows)} adapted matrices is an "
+        "intruder: so short a training turned what was there and put nothing new on top."
+    )
+    st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
+    st.caption(
+        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({THRESHOLD:g}) are the defaults "
+        "of PEFT's reduce_intruder_dimension. The effect was found in longer trainings of larger models: Shuttleworth "
+        "et al. 2024, arXiv 2410.21228."
+    )
+
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from peft_lab.ui import state
-from peft_lab.ui.components.parts import part
+from peft_lab.ui.components.frame import part
 
 PAUSE = 0.7  # seconds between snapshots while playing
 BUTTON = 110  # pixels

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab.errors import BadInput
+from peft_lab.core.errors import BadInput
+from peft_lab.core.units import Source
 from peft_lab.methods.base import Formula
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import trained_keys
+from peft_lab.ui.method.inside import soft
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
-from peft_lab.units import Source
 
 
 def show(choice: Choice) -> None:
@@ -19,7 +19,7 @@ def show(choice: Choice) -> None:
     runs = [line for line in finished_of(slug) if read_insight(line.id).get("attention")]
     if runs:
         identity = pick_run(slug, runs, choice.entry.name)
-        trained_keys.show_run(slug, identity, read_insight(identity))
+        soft.show_keys_run(slug, identity, read_insight(identity))
     else:
         nothing_to_open(slug, "what the prefix does")
     _projection(choice)
@@ -38,7 +38,7 @@ def _projection(choice: Choice) -> None:
             f", width {full['encoder_hidden_size']:,}" if on else ""
         )
         rows.append((name, choice.spec.formula(choice.shape, full)))
-    trained_keys.trained_and_stored(rows)
+    soft.trained_and_stored(rows)
     st.markdown(
         f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP makes the prefix during "
         "training; afterwards it is run once, its output is stored, and the MLP is thrown away."

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from peft_lab import units
-from peft_lab.errors import BadInput
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import soft, trained_keys
+from peft_lab.ui.method.inside import soft
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
-from peft_lab.units import Source
 
 
 def show(choice: Choice) -> None:
@@ -25,7 +25,7 @@ def show(choice: Choice) -> None:
         identity = pick_run(slug, runs, choice.entry.name)
         found = read_insight(identity)
         if "attention" in found:
-            trained_keys.show_run(slug, identity, found)
+            soft.show_keys_run(slug, identity, found)
         else:
             soft.show_run(slug, found)
     else:
@@ -39,7 +39,7 @@ def show(choice: Choice) -> None:
 
 def _encoders(choice: Choice) -> None:
     st.markdown(f"#### The encoder, trained and thrown away {figures.badge(Source.COUNTED)}")
-    trained_keys.trained_and_stored(list(_settings(choice)))
+    soft.trained_and_stored(list(_settings(choice)))
     st.markdown(
         f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists "
         "only during training: afterwards it is run once, and only its output is stored."

@@ -6,15 +6,136 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab import units
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.units import Source
+from peft_lab.methods.qlora import storage
+from peft_lab.methods.qlora.spec import BLOCK
+from peft_lab.models.catalogue import weights_here
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.ui.components import figures
+from peft_lab.ui import state, theme
+from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import lora
-from peft_lab.ui.method.inside.storage import stored_base
 from peft_lab.ui.runs.shown import read_insight
-from peft_lab.units import Source
+
+# ----------------------------------------
+# How a base is stored in few bits: the code book over its weights, the error by layer, bits and bytes.
+
+
+TITLES = {"nf4": "NF4", "nf4 double": "NF4, double quantisation", "fp4": "FP4", "int8": "int8"}
+
+
+def stored_base(choice: Choice) -> None:
+    """The chosen model's own weights in four bits; needs no run."""
+    slug = choice.spec.slug
+    if not weights_here(choice.entry):
+        st.info(
+            f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
+            "Choose a model that can be trained."
+        )
+        return
+    asked = storage.ask(choice.entry.name)
+    if is_open(asked):
+        st.markdown("Quantising every matrix of the model in each format…")
+        come_back([asked])
+        return
+    try:
+        found = asked.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
+    left, right = st.columns(2, gap="large")
+    with left:
+        _code_book(slug, found, kind)
+    with right:
+        _errors(slug, found)
+    _sizes(found)
+
+
+def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
+    """The histogram of one matrix, each weight as a share of the largest that shares its scale, with the values to
+    choose from."""
+    number = "255" if kind == "int8" else "Sixteen"
+    st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
+    paths = [row["path"] for row in found["modules"]]
+    path = st.selectbox(
+        "Matrix",
+        paths,
+        index=state.one_of(slug, "stored-module", paths, paths[0]),
+        key=state.widget_key(slug, "stored-module"),
+    )
+    state.remember(slug, "stored-module", path)
+    row = next(row for row in found["modules"] if row["path"] == path)
+    counts, unit = (row["row_histogram"], "row") if kind == "int8" else (row["histogram"], "block")
+    width = 2 / len(counts)
+    centres = [-1 + width * (index + 0.5) for index in range(len(counts))]
+    figure = charts.columns(centres, counts, f"weight / largest of its {unit}", "weights", colour=theme.QUIET)
+    figure.update_layout(bargap=0)
+    figure.update_xaxes(dtick=0.5)
+    codes = found["codes"].get(kind, ())
+    for value in codes:
+        figure.add_vline(x=value, line={"width": 1.5, "color": theme.QUANTISED})
+    st.plotly_chart(figure, key=f"{slug}-code-book", config=charts.CONFIG)
+    lost = f"Lost in this matrix: **{units.percent(100 * row['errors'][kind])}** of its norm."
+    if kind == "int8":
+        st.markdown(
+            "In 8 bits the values are even steps from a row's largest magnitude to its negative, too close to draw: "
+            f"each weight becomes the nearest. {lost}"
+        )
+        return
+    st.markdown(
+        f"Blue: the {len(set(codes))} different values of {kind.upper()}. Each weight becomes the nearest of them, "
+        f"times the largest of its block of {BLOCK}. {lost}"
+    )
+
+
+def _errors(slug: str, found: dict[str, Any]) -> None:
+    """Root mean square over the matrices of a layer, by form."""
+    from peft_lab.models.meta import pattern
+
+    st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for form in ("nf4", "fp4", "int8"):
+        layers: dict[int, list[float]] = {}
+        for row in found["modules"]:
+            layer = pattern(row["path"])[1]
+            if layer is not None:
+                layers.setdefault(layer, []).append(row["errors"][form])
+        means = [(sum(error**2 for error in errors) / len(errors)) ** 0.5 for errors in layers.values()]
+        series[TITLES[form]] = ([float(layer) for layer in layers], means)
+    figure = charts.curves(series, "layer", "‖W stored − W‖ / ‖W‖", height=340)
+    st.plotly_chart(figure, key=f"{slug}-errors", config=charts.CONFIG)
+    most = max(abs(row["errors"]["nf4 double"] - row["errors"]["nf4"]) for row in found["modules"])
+    st.caption(
+        f"Root mean square over a layer's matrices. Double quantisation moves no matrix's error by more than "
+        f"{units.percent(100 * most)}."
+    )
+
+
+def _sizes(found: dict[str, Any]) -> None:
+    st.markdown(f"#### Bits and bytes {figures.badge(Source.COUNTED)}")
+    rows = []
+    for form, size in found["sizes"].items():
+        rows.append(
+            (
+                TITLES.get(form, form),
+                f"{size['bits']:.3f}",
+                units.size(size["memory"]),
+                units.size(size["disk"]),
+                units.size(size["memory"] + found["kept"]),
+            )
+        )
+    header = ("Stored as", "Bits per weight", "In memory", "On disk", "Memory, with the rest")
+    figures.table(header, rows, numeric=(1, 2, 3, 4))
+    st.caption(
+        f"The {units.count(found['weights'])} weights of the linear maps with their constants and code books. The "
+        f"rest, embeddings above all, stays in {found['dtype']}: {units.size(found['kept'])}."
+    )
+
 
 _WAYS = {
     "expanded": "into the rounded base, expanded",

@@ -6,9 +6,16 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.units import Source
+from peft_lab.methods.base import Formula
+from peft_lab.models.shapes import ModelShape
+from peft_lab.runs import store
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.model_choice import entry_of
+from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
-from peft_lab.units import Source
 
 SHOWN = 24  # virtual tokens in the table
 
@@ -103,3 +110,148 @@ def pairs(alike: list[list[float]]) -> float:
     """Mean cosine of two different virtual tokens; 1 for a single one."""
     others = [value for i, row in enumerate(alike) for j, value in enumerate(row) if i != j]
     return sum(others) / len(others) if others else 1.0
+
+
+# ----------------------------------------
+# Look inside trained keys and values: where attention lands along the training, and what they cost.
+
+
+Shares = list[list[float]]
+
+
+def show_keys_run(slug: str, identity: str, found: dict[str, Any]) -> None:
+    """What one finished run noted."""
+    _attention(slug, found)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _along(slug, found)
+    with right:
+        try:
+            shape = entry_of(store.get(identity).spec.model).shape
+        except PeftLabError as error:  # its folder is gone
+            st.info(plain(error))
+            return
+        _costs(shape, found)
+
+
+def mean(share: Shares) -> float:
+    values = [value for layer in share for value in layer]
+    return sum(values) / len(values)
+
+
+def _attention(slug: str, found: dict[str, Any]) -> None:
+    even = found["even"]
+    st.markdown(f"#### Attention that lands on the trained keys {figures.badge(Source.MEASURED)}")
+    shots = [shot for shot in found["attention"] if shot["share"]]
+    if not shots:
+        st.markdown("This model does not return its attention weights.")
+        return
+    top = max(max(max(layer) for layer in shot["share"]) for shot in shots)
+
+    def draw(index: int) -> None:
+        shot = shots[index]
+        cells = [[100 * value for value in layer] for layer in shot["share"]]
+        figure = charts.heatmap(cells, "head", "layer", "%", height=90 + 22 * min(len(cells), 20))
+        figure.update_traces(zmin=0, zmax=100 * top)
+        figure.update_xaxes(dtick=1 if len(cells[0]) <= 16 else None)
+        st.plotly_chart(figure, key=f"{slug}-shares", config=charts.CONFIG)
+        layer, head = max(
+            ((row, column) for row in range(len(cells)) for column in range(len(cells[0]))),
+            key=lambda place: cells[place[0]][place[1]],
+        )
+        st.markdown(
+            f"After **{shot['step']} steps** they get **{units.percent(100 * mean(shot['share']))}** of all "
+            f"attention, most in layer {layer}, head {head}: {units.percent(cells[layer][head])}. If attention were "
+            f"spread evenly over everything visible, they would get {units.percent(100 * even)}."
+        )
+
+    played(slug, [shot["step"] for shot in shots], draw, "inside-keys")
+    st.caption(
+        f"Mean over the {found['tokens']:,} real tokens of {found['rows']} held-out rows. Each step's prefix is put "
+        "back into the model and the same rows are read again."
+    )
+
+
+def _along(slug: str, found: dict[str, Any]) -> None:
+    st.markdown(f"#### How this developed {figures.badge(Source.MEASURED)}")
+    shots = [shot for shot in found["attention"] if shot["share"]]
+    steps = [shot["step"] for shot in shots]
+    series = {
+        "attention on the trained keys": (steps, [100 * mean(shot["share"]) for shot in shots]),
+        "difference between virtual tokens": (steps, [100 * shot["apart"] for shot in shots]),
+    }
+    figure = charts.curves(series, "optimizer step", "%", height=300)
+    figure.update_traces(mode="lines+markers")
+    st.plotly_chart(figure, key=f"{slug}-keys-along", config=charts.CONFIG)
+    alike = found["attention"][-1]["apart"] < 1e-3
+    st.caption(
+        "Difference: the mean distance of a virtual token from their common mean, as a share of its length. "
+        + (
+            f"It is zero: all {found['virtual_tokens']} started alike, got the same gradients and are still the "
+            "same token. Choose another start to make them differ."
+            if alike
+            else "At zero, all of them would be one and the same token."
+        )
+    )
+
+
+def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
+    st.markdown("#### What it costs afterwards")
+    tokens, each = found["virtual_tokens"], found["bytes_each"]
+    timed = found["latency"]
+    generates = timed["unit"] == "token"
+    rows = [
+        (
+            f"Time of one {'generated token' if generates else 'pass'}, after {timed['length']} tokens",
+            units.seconds(timed["without"]),
+            units.seconds(timed["with"]),
+            "measured",
+        )
+    ]
+    if generates:
+        kept = units.size(cache_bytes(shape, tokens, each))
+        rows.insert(0, ("Keys and values kept for a sequence", "0 B", kept, "counted"))
+    figures.table(("", "Without", "With", "Source"), rows, numeric=(1, 2))
+    memory = (
+        f"{tokens} virtual tokens × 2 × {shape.num_layers} layers × {shape.kv_width} wide × {each} bytes, **for every "
+        f"sequence** of a batch: that is what {tokens} tokens of text would take."
+        if generates
+        else f"Nothing is kept between passes; each layer's attention is {tokens} keys longer."
+    )
+    st.markdown(f"{memory} {slower(timed)}")
+
+
+def slower(timed: dict[str, Any]) -> str:
+    """What the times say: nothing where the rounds with and without the trained keys overlap."""
+    rounds = timed.get("rounds")
+    if rounds is None:  # a run of an earlier version kept the medians only
+        return "The spread of the single rounds was not recorded: a small difference may be noise."
+    spread = ", ".join(
+        f"{units.span(rounds[name][0], rounds[name][-1])} {name}" for name in ("without", "with")
+    )
+    medians = f"Medians of {len(rounds['with'])} rounds ({spread})"
+    if rounds["with"][0] <= rounds["without"][-1] and rounds["without"][0] <= rounds["with"][-1]:
+        return f"{medians}: they overlap, so no difference was measured."
+    return f"{medians}: {timed['with'] / timed['without'] - 1:+.0%}."
+
+
+def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:
+    """Keys and values of ``tokens`` positions in all layers, for one sequence."""
+    return tokens * 2 * shape.num_layers * shape.kv_width * each
+
+
+def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
+    """Trained beside stored parameters, by the closed formula, one row a setting."""
+    figures.table(
+        ("Setting", "Trained", "Stored", "Thrown away"),
+        [
+            (
+                name,
+                units.count(formula.trainable),
+                units.count(formula.stored),
+                units.percent(100 * (1 - formula.stored / formula.trainable)),
+            )
+            for name, formula in rows
+        ],
+        numeric=(1, 2, 3),
+    )

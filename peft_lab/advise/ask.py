@@ -1,0 +1,33 @@
+"""Recommendations as questions to another process: JSON-able arguments in, plain data out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peft_lab.advise.flips import Flip
+from peft_lab.advise.recommend import Recommendation
+
+
+def recommendation(fields: Mapping[str, Any]) -> Recommendation:
+    """:func:`peft_lab.advise.recommend.recommend` for the fields of a situation, asked of the real simulation.
+
+    Raises:
+        BadInput, SimulationError: as there.
+    """
+    from peft_lab.advise.recommend import recommend
+    from peft_lab.advise.room import room_of
+    from peft_lab.advise.situation import Situation
+
+    situation = Situation(**fields)
+    return recommend(situation, room_of(situation))
+
+
+def flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
+    """:func:`peft_lab.advise.flips.flips` for the fields of a situation. Raises as :func:`recommendation`."""
+    from peft_lab.advise.flips import flips as find
+    from peft_lab.advise.room import room_of
+    from peft_lab.advise.situation import Situation
+
+    situation = Situation(**fields)
+    return find(situation, room_of(situation), recommendation(fields))

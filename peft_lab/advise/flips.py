@@ -1,0 +1,221 @@
+"""What would flip the choice: one answer changed at a time, everything else as it is, and the tree walked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft_lab.advise import words
+from peft_lab.advise.answers import found_answer
+from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
+from peft_lab.advise.leaves import ADVICE, UNTRAINED, Advice
+from peft_lab.advise.recommend import Recommendation, decide, lengthens, unserved, walk
+from peft_lab.advise.room import Room
+from peft_lab.advise.situation import Situation, lora_bytes, stored_bytes
+from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.devices import GIB, card_size
+
+#: Rows of this share of those asked for are the shortest that are looked at.
+SHORTER = 16
+MODEL_QUESTIONS = ("kind", "biases", "scale")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One change that leads elsewhere.
+
+    Attributes:
+        question, value: the answer that changes. text: the change in words, with the figure at which it happens.
+        method, title: what is then recommended.
+        changes: fields of the situation that make the change; empty for another model, which is no single answer.
+    """
+
+    question: str
+    value: str
+    text: str
+    method: str
+    title: str
+    changes: dict[str, Any]
+
+
+def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
+    """Every single change that leads to another method, or to the same in another form. Raises as :func:`recommend`."""
+    found_flips = (
+        *_of_what_was_given(situation, room, found),
+        *_storage(situation, room, found),
+        *_memory(situation, room, found),
+        *_length(situation, room, found),
+        *_model(situation, room, found),
+    )
+    same = ADVICE[found.advice].short
+    return tuple(flip for flip in found_flips if flip.method != found.method or flip.title != same)
+
+
+def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """Answers of the person: each of the others that there are."""
+    few, many = FEW_ROWS, int(MANY_ROWS.value)
+    changes: tuple[tuple[str, str, str, Any, str], ...] = (
+        ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
+        ("prompting", "retrieval", "prompting", "retrieval", "What is missing are facts to look up"),
+        ("prompting", "no", "prompting", "no", "That is not enough"),
+        ("tasks", "one", "tasks", 1, "One task only"),
+        ("tasks", "many", "tasks", 2, "Two or more tasks from one base"),
+        ("objective", "cpt", "objective", "cpt", "It has to read raw text: continued pretraining"),
+        ("objective", "sft", "objective", "sft", "It has to follow instructions"),
+        ("forgetting", "ok", "forgetting", "ok", "What it could do before may get worse"),
+        ("forgetting", "matters", "forgetting", "matters", "What it could do before may not get worse"),
+        ("serving", "plain", "serving", "plain", "Your own code serves it"),
+        ("serving", "vllm", "serving", "vllm", "vLLM or a server like it serves it"),
+        ("rows", "few", "rows", few - 1, f"Fewer than {few:,} rows"),
+        ("rows", "some", "rows", few, f"{few:,} to {many:,} rows"),
+        ("rows", "many", "rows", many, f"{many:,} rows or more"),
+        ("latency", "strict", "latency", 0.0, f"Less than {ADAPTER_LATENCY} more time for a request"),
+        ("latency", "relaxed", "latency", None, f"{ADAPTER_LATENCY} more time for a request, or no limit"),
+    )
+    for question, value, name, setting, text in changes:
+        if found_answer(question, situation)[0] == value or getattr(situation, name) == setting:
+            continue
+        try:
+            then = decide(replace(situation, **{name: setting}), room, quick=True).advice
+        except BadInput:  # this answer contradicts the others, such as text from an encoder
+            continue
+        title = then.short if then.method == found.method else then.title
+        yield Flip(question, value, text, then.method, title, {name: setting})
+
+
+def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """The room for a task with which another method comes out: the nearest below and above the room there is.
+
+    What can be stored changes the advice only where something that could be advised just fits, or just does not.
+    """
+    sizes = sorted({lora_bytes(situation.shape), *words.stored_sizes(situation.shape)})
+    allowed = situation.storage
+    below = [size for size in reversed(sizes) if allowed is None or size <= allowed]
+    above = [size for size in sizes if allowed is not None and size > allowed]
+    for candidates, step, text in (
+        (below, -1, "Less than {} per task"),
+        (above, 0, "{} or more per task"),
+    ):
+        for size in candidates:
+            other = replace(situation, storage=size + step)
+            then = decide(other, room, quick=True).advice
+            if then.method != found.method:
+                told = units.said(size, up=step == 0)  # what is said is so, whatever rounding leaves out
+                same = (
+                    decide(replace(situation, storage=told + step), room, quick=True).advice.method
+                    == then.method
+                )
+                said = text.format(units.size(told) if same else units.several(size, "byte"))
+                setting = {"storage": size + step}
+                yield Flip(
+                    "storage", found_answer("storage", other)[0], said, then.method, then.title, setting
+                )
+                break
+
+
+def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """Devices with so much more or less memory that the tree turns: the figure is what the simulated step needs."""
+    asked = {step.question: step.value for step in found.path}
+    base = asked.get("base")
+    edges: list[tuple[str, str, int, bool]] = []
+    if situation.devices > 1:  # with several, how they are linked and split decides as well
+        return
+    if base == "sixteen":
+        edges.append(("base", "four", room.least("lora"), False))
+    elif base is not None:
+        edges.append(("base", "sixteen", room.least("lora"), True))
+        wider = base == "none"
+        edges.append(("base", "four" if wider else "none", room.least_of_all("qlora"), wider))
+    if "full" in asked:
+        more = asked["full"] == "no"
+        edges.append(("full", "yes" if more else "no", room.least_of_all("full"), more))
+    for question, value, needs, more in edges:
+        least = room.memory_for(needs)
+        other = room.with_memory(least if more else least - 1)
+        then = decide(situation, other, quick=True).advice
+        card = situation.hardware.kind == "cuda"
+        hundredth = -(-GIB // 100)  # sizes of cards are said to that, rounded up
+        size = card_size(least - (not more) * hundredth) if card else units.size(units.said(least, up=more))
+        what = "A card sold as" if card else "A machine with"
+        text = f"{what} {size} or more" if more else f"{what} less than {size}"
+        if then.method == found.method:
+            continue
+        yield Flip(question, value, text, then.method, then.title, {})
+
+
+def _length(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """Shorter rows with which a step fits, where none does."""
+    if found.advice != "nothing" or situation.devices > 1:
+        return
+    tokens = longest(situation, room)
+    if tokens is None:
+        return
+    shorter = replace(situation, seq=tokens)
+    then = decide(shorter, room.for_model(shorter), quick=True).advice
+    text = f"Rows cut to {tokens:,} tokens"
+    yield Flip("base", "four", text, then.method, then.title, {"seq": tokens})
+
+
+def longest(situation: Situation, room: Room) -> int | None:
+    """Tokens of a row with which a QLoRA step fits, within a sixteenth of the most; ``None`` where a
+    :data:`SHORTER`-th of those asked for is too much."""
+    long, short = situation.seq, max(1, situation.seq // SHORTER)
+    above = room.least_of_all("qlora")
+    below = room.for_model(replace(situation, seq=short)).least_of_all("qlora")
+    if below > room.usable or long == short:
+        return None
+    fitting = short
+    tokens = short + (room.usable - below) * (long - short) // max(1, above - below)
+    for _ in range(4):  # needs bend a little over rows, and the allocator rounds
+        tokens = max(fitting, tokens - tokens % max(1, tokens // 32))
+        if tokens == fitting:
+            break
+        if room.for_model(replace(situation, seq=tokens)).smallest("qlora", {}) is not None:
+            return tokens
+        tokens -= max(1, tokens // 32)
+    return fitting
+
+
+def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
+    """Another kind of model, all else equal: where the tree would lead, not checked on a device."""
+    texts = {
+        "encoder": "If the model were an encoder",
+        "causal-lm": "If the model were a decoder",
+        "seq2seq": "If the model were an encoder-decoder",
+        "biases.yes": "If the model's linear maps had biases",
+        "biases.no": "If the model's linear maps had no biases",
+        "scale.large": f"If the base had {units.short_count(PROMPT_SCALE.value)} parameters or more",
+        "scale.small": f"If the base had fewer than {units.short_count(PROMPT_SCALE.value)} parameters",
+    }
+    for step in found.path:
+        if step.question not in MODEL_QUESTIONS:
+            continue
+        for value in QUESTIONS[step.question].answers:
+            if value == step.value or not _branches(step.node, value):
+                continue
+            _, leaf = walk(situation, room, {step.question: value})
+            if (
+                lengthens(situation, leaf) or _too_large(situation, leaf) or unserved(situation, leaf)
+            ):  # overruled there as it is here
+                continue
+            text = texts.get(value) or texts[f"{step.question}.{value}"]
+            yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})
+
+
+def _too_large(situation: Situation, leaf: Advice) -> bool:
+    """Whether advice stores more than is allowed, or may: that can only be told where it runs on the model there is."""
+    if situation.storage is None or leaf.method in UNTRAINED:
+        return False
+    with suppress(BadInput):
+        return stored_bytes(situation.shape, leaf.method, leaf.knobs(situation.shape)) > situation.storage
+    return True
+
+
+def _branches(node: str, value: str) -> bool:
+    from peft_lab.advise.tree import NODES
+
+    return any(value in branch.values for branch in NODES[node].branches)

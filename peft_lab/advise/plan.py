@@ -1,0 +1,413 @@
+"""A plan: every setting with its value, the band that sources allow, and where it comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+from peft_lab.advise import duration
+from peft_lab.advise.leaves import UNTRAINED, Advice
+from peft_lab.advise.recipes.job import ADAFACTOR, ADAMW, Job
+from peft_lab.advise.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
+from peft_lab.advise.recipes.runs import PAGED
+from peft_lab.advise.room import BFLOAT16, Room
+from peft_lab.advise.simulating import SPLIT, TENSOR, Step
+from peft_lab.advise.situation import Situation, stored_bytes
+from peft_lab.advise.tree import FEW_ROWS
+from peft_lab.advise.update import UPDATES, answers, job_of, readers
+from peft_lab.advise.ways import negatives
+from peft_lab.core import references as src
+from peft_lab.core import units
+from peft_lab.core.units import Source, several
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import catalogue
+
+SEEDS = (3, 5)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The ready configuration: knobs, how a step is run, what it takes, and every setting with its source.
+
+    Attributes:
+        batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
+        needed_bytes, memory_bytes: on each device.
+        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device, or matrices
+            are split, for which there is no estimate by counting.
+        packed: whether rows of the data share each row of a step. offload: whether what the backward pass needs waits
+            in main memory.
+    """
+
+    values: Mapping[str, Any]
+    batch: int
+    seq: int
+    checkpointing: bool
+    accumulate: int
+    learning_rate: float
+    needed_bytes: int
+    memory_bytes: int
+    trainable: int
+    stored_bytes: int
+    optimizer: str = "adamw"
+    dtype: str = "bfloat16"
+    remembered: str = "bfloat16"
+    sharding: str = "none"
+    devices: int = 1
+    host_bytes: int = 0
+    seconds: tuple[float, float] | None = None
+    loss: str = "whole"
+    packed: bool = False
+    offload: bool = False
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def headroom(self) -> float:
+        """Share of a device's memory that stays free."""
+        return 1 - self.needed_bytes / self.memory_bytes
+
+    @property
+    def split(self) -> bool:
+        """Whether each device has a share of the model alone."""
+        return self.sharding.startswith((SPLIT, TENSOR))
+
+    @property
+    def group(self) -> int:
+        """Answers to a prompt that are trained on; 1 where a row has its own."""
+        return answers(self.settings)
+
+    @property
+    def readers(self) -> int:
+        """Devices that read rows of their own."""
+        return readers(self.sharding, self.devices)
+
+
+def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
+    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so."""
+    shape, spec = situation.shape, get_method(advice.method)
+    values = spec.require(shape, advice.knobs(shape))
+    half = "float16" if _no_bfloat16(situation) else "bfloat16"
+    values = {name: half if value == "bfloat16" else value for name, value in values.items()}
+    reading = readers(step.sharding, room.devices)
+    if reading < situation.devices:
+        situation = replace(situation, devices=reading)
+    found = recipe(job_of(situation, advice.method, values, dtype=half, checkpointing=step.checkpointing))
+    said = dict(found.settings)
+    wanted = max(situation.batch or 1, int(said["batch"].value))
+    group = answers(said)
+    at_once = step.batch * reading * (situation.rows / room.packed if room.packed else 1)
+    most = max(situation.rows * group // UPDATES, group)
+    accumulate = max(1, min(ceil(wanted / at_once), int(most // at_once)))
+    read = round(accumulate * at_once)
+    if read != said["batch"].value:
+        found = recipe(replace(found.job, batch=read))
+        said |= {name: found[name] for name in ("learning_rate", "epochs", "steps")}
+    settings = _settled(situation, advice, step, said, values, accumulate, read)
+    if room.optimizer:
+        settings |= _with_optimizer(room.optimizer, settings, found.job)
+    epochs = float(settings["epochs"].value)
+    return StepPlan(
+        values=values,
+        batch=step.batch,
+        seq=situation.seq,
+        checkpointing=step.checkpointing,
+        accumulate=accumulate,
+        learning_rate=float(settings["learning_rate"].value),
+        needed_bytes=step.needed,
+        memory_bytes=room.memory,
+        trainable=spec.formula(shape, values).trainable,
+        stored_bytes=stored_bytes(shape, advice.method, values),
+        optimizer=step.optimizer,
+        dtype=half,
+        remembered=step.dtype if advice.method == "full" else half,
+        sharding=step.sharding,
+        devices=room.devices,
+        host_bytes=step.host,
+        seconds=None
+        if step.sharding == TENSOR
+        else duration.training_seconds(
+            shape,
+            advice.method,
+            values,
+            step,
+            situation.seq,
+            situation.device,
+            room.devices,
+            epochs * situation.tokens * situation.pairs * group,
+            situation.link,
+        ),
+        loss=step.loss,
+        offload=step.offload,
+        settings=settings,
+    )
+
+
+def _no_bfloat16(situation: Situation) -> bool:
+    return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
+
+
+def _settled(
+    situation: Situation,
+    advice: Advice,
+    step: Step,
+    said: Mapping[str, Setting],
+    values: Mapping[str, Any],
+    accumulate: int,
+    read: int,
+) -> dict[str, Setting]:
+    """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out.
+
+    ``read``: rows of the data in an update.
+    """
+    how, group = "Simulated training step", answers(said)
+    devices, batch = situation.devices, said["batch"]
+    settled = {
+        "batch": _own("batch", step.batch, f"{how}: {_at_once(situation, step, accumulate)}"),
+        "accumulation": replace(
+            batch, name="accumulation", value=accumulate, kind=str(Source.COUNTED), agreeing=(),
+            why=f"{step.batch} × {f'{devices} × ' if devices > 1 else ''}{accumulate} "
+            f"{f'answers for one update, {group:,} to a prompt' if group > 1 else 'rows for one update'}"
+            f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
+        ),
+        "optimizer": _optimizer(step, said["optimizer"], how),
+        "quantization": replace(
+            _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3."), kind=str(Source.CITED)
+        )
+        if advice.method == "qlora"
+        else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
+        "sharding": _own("sharding", step.sharding, _shared(step, devices)),
+    }  # fmt: skip
+    if step.loss == "chunked":
+        chunks = "all logits at once do not fit, so the loss is taken a few rows at a time"
+        settled["loss"] = _own("loss", step.loss, f"{how}: {chunks} (torch's linear_cross_entropy).")
+    if step.offload:
+        waits = "what the backward pass needs does not fit, so it waits in main memory and is copied back"
+        settled["activations"] = _own("activations", "main memory", f"{how}: {waits}.")
+    if advice.method == "full":
+        lost = f"{how}: float32 does not fit. Small updates are rounded away: {src.PURE_BF16}."
+        kept = f"{how}: weights are remembered in float32. {src.MIXED}, section 3.1."
+        settled["master_weights"] = _own(
+            "master_weights", step.dtype, kept if step.dtype == "float32" else lost
+        )
+    if situation.rows < FEW_ROWS:
+        few, cited = src.FEW_SAMPLE, str(Source.CITED)
+        widely = f"Equal runs with other seeds differ widely: {few}."
+        settled["seeds"] = replace(
+            _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
+        )
+        settled["early_stopping"] = replace(
+            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."),
+            kind=cited,
+        )
+    usual = get_method(advice.method).defaults(situation.shape)
+    for name, value in values.items():
+        if name not in said:
+            why = "The method's default." if value == usual[name] else "Chosen for the room there is."
+            if name == "target_parameters" and value:
+                why = "All experts: they are stacked in parameters, which no name of a module reaches."
+            settled[name] = replace(_own(name, value, why), kind=LAB)
+    return {**{name: one for name, one in said.items() if name not in settled}, **settled}
+
+
+#: torch's own rates, where a rate of AdamW's means another thing.
+_TORCHS = {
+    "adafactor": (1e-2, "torch's default. Adafactor multiplies it by each parameter's own size"),
+    "sgd": (1e-3, "torch's default. SGD's updates are as large as its gradients"),
+}
+
+
+def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
+    """The optimizer that was asked for, and its own rate where AdamW's is not for it."""
+    found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
+    rate = settings["learning_rate"]
+    own = rate_for(asked, ADAFACTOR) if name == "adafactor" else None
+    if own is not None:
+        found["learning_rate"] = own
+    elif name in _TORCHS:
+        value, why = _TORCHS[name]
+        why += "; the sources' rates are AdamW's, and we know none for this job. Try several."
+        found["learning_rate"] = replace(rate, value=value, band=None, kind=LAB, agreeing=(), why=why)
+    elif name == "muon":
+        scaled = f"AdamW's rate: Muon's updates are scaled to be as large as AdamW's ({src.MUON})."
+        found["learning_rate"] = replace(rate, why=f"{rate.why} {scaled}".strip())
+    return found
+
+
+def _optimizer(step: Step, said: Setting, how: str) -> Setting:
+    """The one that the step was simulated with, and that scripts have."""
+    if step.optimizer != "adamw":
+        return _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}.")
+    if said.value == PAGED:
+        why = f"AdamW's states fit on the device. {src.QLORA}, section 3, has them make room in it for long rows."
+        return _own("optimizer", ADAMW, f"{how}: {why}")
+    return said
+
+
+def _own(name: str, value: Any, why: str) -> Setting:
+    """A setting that the room decides."""
+    return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
+
+
+def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
+    """Return why so many rows go through a device at once."""
+    if accumulate == 1:
+        return "all rows of an update that a device reads fit at once."
+    fewer = "of an update's rows no more fit a device at once in this way"
+    if negatives(situation, 2):
+        others = several(negatives(situation, step.batch), "in-batch negative")
+        return f"{fewer}. A row has {others}, so that the way with most rows comes before a quicker one."
+    return f"{fewer}, and none that fits is quicker by our own estimate."
+
+
+def _shared(step: Step, devices: int) -> str:
+    if step.sharding == "none":
+        return "One device."
+    if step.sharding == "ddp":
+        return f"All of the model on each of {devices:,} devices, gradients averaged."
+    if step.sharding == TENSOR:
+        return (
+            "Every matrix split over the devices, which read the same rows and sum up in every layer: such a step was "
+            "simulated."
+        )
+    where = "; what is frozen waits in main memory" if step.host else ""
+    return (
+        f"Weights, gradients and moments split over {devices:,} devices{where}: the split step was simulated."
+    )
+
+
+# ----------------------------------------
+# What a plan does not know: what was not said, what was estimated, and what only a run on the data can tell.
+
+
+_FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|h|min)\b")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """One thing that is not known. ``kind``: the source of the figure in it, empty where there is none."""
+
+    text: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[Unknown, ...]:
+    """What is not known, the gravest first."""
+    if plan is None:
+        return tuple(Unknown(text) for text in _untrained(advice))
+    counted, cited = str(Source.COUNTED), str(Source.CITED)
+    return (
+        *(
+            Unknown(text, counted if _FIGURE.search(text) else "")
+            for text in _memory(situation, advice, plan)
+        ),
+        *(Unknown(text, cited if _FIGURE.search(text) else "") for text in _time(situation, plan)),
+        *(Unknown(text) for text in _quality(situation, advice, plan)),
+    )
+
+
+def _untrained(advice: Advice) -> Iterator[str]:
+    if advice.method not in UNTRAINED[:2]:
+        return
+    yield "What it costs for each request: that depends on the length of the prompt and on your price for tokens."
+    yield "Whether it still reaches the target on requests that nobody tried: score held-out rows."
+
+
+def _memory(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
+    if plan.split:
+        yield (
+            f"What the link between {plan.devices:,} devices takes for itself: NCCL's buffers are in no simulation, so "
+            "twice the usual head room is kept. Try a few steps first."
+        )
+    if plan.host_bytes:
+        yield (
+            f"Whether main memory has {units.size(plan.host_bytes * plan.devices)} to spare: what is split waits "
+            "there, and is fetched layer by layer at every step."
+        )
+    if situation.devices > 1 and not situation.link:
+        yield "What links the devices was not said; PCIe, the slower, was taken."
+    if plan.remembered == "float32" and advice.method == "full":
+        yield (
+            "Mixed precision itself is not simulated: the step is, with all in float32, and two bytes for each weight "
+            "are added for the 16-bit copies. That is more than it takes."
+        )
+    if situation.purpose == "rl":
+        yield (
+            f"What writing and judging the answers takes: time and memory are of the training steps alone, on "
+            f"{plan.group:,} answers to each prompt. Generation, with its cache, is in neither and comes on top."
+        )
+    if situation.purpose == "preference":
+        yield "The comparison's second pass, without gradients, is not simulated; both sequences of a row are."
+
+
+def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
+    if plan.seconds is None and situation.shape.mixtures:
+        yield "How long it takes: the products of experts are not counted here. Plan traces the step and says it."
+        return
+    if plan.seconds is None:
+        yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
+        return
+    tasks = situation.tasks  # one after the other, on the devices there are
+    low, high = (end * tasks for end in plan.seconds)
+    span = units.span(low, high)
+    yield "How long it takes within that range: no step of it was timed."
+    limit = situation.deadline_hours
+    if limit is not None and high > 3600 * limit:
+        sure = "It does not end" if low > 3600 * limit else "Whether it ends"
+        time = f"{limit:g} hour" + ("" if limit == 1 else "s")
+        what = f"the range of all {tasks:,} tasks is" if tasks > 1 else "the range is"
+        yield f"{sure} within {time}: {what} {span}. Fewer rows or epochs, or more devices, shorten it."
+
+
+def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[str]:
+    entry = catalogue().get(situation.model)
+    if entry is None or not entry.live:
+        yield (
+            f"How good it gets: nothing was trained on {situation.shape.title} here. Rates are those of the sources; "
+            "try a third of it and three times it on part of the data."
+        )
+    rate = plan.settings["learning_rate"]
+    if rate.why:
+        yield f"The learning rate: {rate.why}"
+    if situation.forgetting == "matters":
+        yield "How much it forgets on your data: score a general benchmark before and after."
+    if situation.purpose == "embedding" and plan.accumulate > 1:
+        yield (
+            "Whether the batch is large enough: rows of accumulated steps are no negatives for each other. A loss that "
+            "caches gradients makes them so, and is not simulated."
+        )
+    if situation.tasks > 1 and advice.method in ("lora", "qlora"):
+        yield "What the adapter adds to a request on your server: that depends on rank, batch and kernels. Measure it."
+    if advice.method == "qlora":
+        yield (
+            "On which base it is served: on the 16-bit weights the adapter meets other values than the 4-bit ones that "
+            "it was trained beside. Score it as it will be served."
+        )
+
+
+# ----------------------------------------
+# Whose value a setting of a plan is, said in a cell.
+
+
+def short(reference: str) -> str:
+    """A reference's title without authors and address.
+
+    >>> short(src.QLORA), short(src.BENCH)
+    ('QLoRA', 'PEFT library')
+    """
+    first, *rest = reference.split(", ")
+    return rest[0] if rest and first[-4:].isdigit() else first
+
+
+def told_by(setting: Setting) -> str:
+    """Whose value it is, in a cell."""
+    names = list(dict.fromkeys(short(reference) for reference in setting.agreeing))
+    if setting.kind != Source.CITED or not names:
+        return setting.why
+    more = len(names) - 2
+    text = ", ".join(names[:2]) + (f" and {more} more" if more > 0 else "")
+    return f"{text}. {setting.why}" if setting.why and setting.name == "learning_rate" else text

@@ -1,0 +1,528 @@
+"""The loop of a plan's script: updates over many ranks, a look at held-out rows, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import random
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.advise.plans.facts import Facts
+from peft_lab.engine.sharding.tensor import split_matrices
+from peft_lab.takeaway.calls import literal
+from peft_lab.takeaway.layout import Section, printed
+from peft_lab.training import optimizers, step
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ----------------------------------------
+# What the ranks of a training do together. Written scripts hold these functions as their source.
+#
+# Sharding is PyTorch's: DistributedDataParallel, or ``fully_shard`` on every layer and then on the whole (FSDP2).
+# The
+# step itself is :func:`peft_lab.training.step.train_step`.
+
+
+def begin(device: str, sharding: str) -> tuple[int, int]:
+    """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU. They wait for
+    each other as long as the first may need to fetch and load a model for all, not torch's ten minutes.
+
+    What is offloaded has its gradients in main memory, where their norm is taken too: NCCL sums up nothing there
+    (github.com/pytorch/pytorch/issues/148532), so gloo does.
+
+    Returns:
+        this rank, and how many there are.
+    """
+    import torch
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        between = "cpu:gloo,cuda:nccl" if sharding.endswith("+offload") else "nccl"
+        met = "gloo" if device == "cpu" else between
+        torch.distributed.init_process_group(met, timeout=timedelta(hours=4))
+    return rank, world
+
+
+def end(world: int) -> None:
+    """Leave the other ranks, which must be the last thing that a process does."""
+    import torch
+
+    if world == 1:
+        return
+    met = torch.distributed.get_backend_config()
+    torch.distributed.destroy_process_group()
+    if "gloo" in met:
+        # gloo's threads may still hold a tensor, and abort the process where Python is taken down before they let go
+        # (github.com/pytorch/pytorch/pull/179291). All is written by now, so Python is not taken down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def layers_of(model: Any) -> list[torch.nn.Module]:
+    """The repeated blocks, which transformers names for each of its models.
+
+    Raises:
+        ValueError: a model that names none.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = set(inner._no_split_modules or ())
+    found = [module for module in inner.modules() if type(module).__name__ in names]
+    if not found:
+        raise ValueError("this model does not say what its layers are, so it cannot be split by layers")
+    return found
+
+
+def received(module: Any, device: str) -> None:
+    """A module's parameters and buffers, as the first rank has them, on the device of every rank: the others may have
+    built the module without any. What is split already stays as it is."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    places = [
+        (held, name)
+        for part in module.modules()
+        for held in (part._parameters, part._buffers)
+        for name, own in held.items()
+        if own is not None and not isinstance(own, DTensor)
+    ]
+    # What a model is loaded as may differ from what is built: in a precision, or where a file unties two tensors.
+    told = [[(held[name].dtype, held[name].requires_grad, id(held[name])) for held, name in places]]
+    torch.distributed.broadcast_object_list(told, 0, device=torch.device(device))
+    got: dict[int, torch.Tensor] = {}  # by the first rank's tensor: a tied one stays tied
+    for (held, name), (dtype, learns, tensor) in zip(places, told[0], strict=True):
+        own = held[name]
+        if tensor not in got:
+            whole = torch.empty(own.shape, dtype=dtype, device=device) if own.is_meta else own.data.to(device)
+            torch.distributed.broadcast(whole, 0)
+            got[tensor] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
+        held[name] = got[tensor]
+
+
+def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None, alone: bool = False) -> Any:
+    """The model as the ranks share it: ``ddp``, ``tp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
+
+    Args:
+        alone: whether the first rank alone has loaded it, and the others are sent its layers one by one.
+        computes: the precision in which gathered parameters compute where it is not the one they are kept in; their
+            gradients are then added up in float32.
+    """
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+
+    kind = device.partition(":")[0]
+    if sharding == "none" or not torch.distributed.is_initialized():
+        return model.to(device)
+    if sharding == "ddp":
+        where = [device] if kind == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model.to(device), device_ids=where)
+    mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
+    if sharding == "tp":
+        return split_matrices(model, mesh, device)
+    how: dict[str, Any] = {"mesh": mesh}
+    if computes is not None:
+        how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
+    if sharding == "fsdp2+offload" and kind == "cuda":
+        how["offload_policy"] = CPUOffloadPolicy()
+    # A head that learns beside LoRA is kept in another precision, and what learns in one part has one.
+    heads = [part for part in model.modules() if type(part).__name__ == "ModulesToSaveWrapper"]
+    for part in [*layers_of(model), *heads, model]:
+        if alone:
+            received(part, device)
+        fully_shard(part, **how)
+    return model
+
+
+def gathered(model: Any) -> dict[str, Any]:
+    """What was trained, whole, in the first rank's main memory; every rank has to ask."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    return dict(get_model_state_dict(model, options=options))
+
+
+def shares(rows: Sequence[int], rank: int, world: int, batch: int) -> list[Sequence[int]]:
+    """One rank's rows of an update, cut into passes of ``batch`` rows. Every rank makes as many passes as the others.
+
+    >>> shares([0, 1, 2, 3, 4, 5], rank=1, world=2, batch=2)
+    [[1, 3], [5]]
+    """
+    own = rows[rank::world]
+    passes = math.ceil(len(rows) / (world * batch))
+    return [own[start * batch : (start + 1) * batch] for start in range(passes)]
+
+
+def predicted(parts: Sequence[Mapping[str, torch.Tensor]], world: int) -> int:
+    """Tokens that an update learns to predict, over all its passes and ranks.
+
+    ``parts``: the rank's passes, labels of shape (rows, length); the first token of a row is predicted by nothing.
+    """
+    import torch
+
+    count = torch.stack([(part["labels"][:, 1:] != -100).sum() for part in parts]).sum()
+    if world > 1:
+        torch.distributed.all_reduce(count)
+    return int(count)
+
+
+def update_loss(
+    model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int
+) -> torch.Tensor:
+    """The mean loss of an update, a scalar whose backward pass is that of the last part; the others' are made here.
+
+    Args:
+        parts: the rank's passes, each with tensors of shape (rows, length). tokens: that the whole update predicts; the
+            ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not tokens.
+    """
+    total: Any = 0.0
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        # DDP would average after every pass; once is enough.
+        alone = nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+        with alone:
+            if tokens:
+                loss = model(**part, num_items_in_batch=tokens).loss * world
+            else:
+                loss = model(**part).loss / len(parts)
+            if last:
+                return loss + total
+            loss.backward()
+        total = total + loss.detach()
+    raise ValueError("an update without rows")
+
+
+def averaged(value: torch.Tensor, world: int) -> float:
+    """The mean of a number without dimensions over the ranks."""
+    import torch
+
+    found = value.detach().float().clone()
+    if world > 1:
+        torch.distributed.all_reduce(found)
+    return float(found) / world
+
+
+# ----------------------------------------
+# What a written script keeps while it trains, so that it can go on, and how it reads the rows it holds out.
+#
+# Written scripts hold these functions as their source; the checkpoint is one file, whole, from the first rank.
+
+
+#: Share of the rows that a script holds out, and the parts of a training after each of which it keeps and reads them.
+HELD, PARTS = 0.05, 10
+
+
+def held_out(rows: int, share: float, seed: int) -> list[int]:
+    """Numbers of the rows that are not trained on: the same whichever ranks there are, one at least of several.
+
+    >>> held_out(40, 0.05, 0), held_out(1, 0.05, 0)
+    ([24, 26], [])
+    """
+    number = max(1, round(rows * share)) if rows > 1 and share else 0
+    return sorted(random.Random(seed).sample(range(rows), number))
+
+
+def held_loss(
+    model: Any, parts: Sequence[Mapping[str, torch.Tensor]], weights: Sequence[int], world: int
+) -> float:
+    """The mean loss of held-out rows over all ranks, dropout off; every rank has to ask.
+
+    Args:
+        parts: the rank's passes, each with tensors of shape (rows, length). weights: the tokens or rows that each pass
+            counts for; 0 for one that is made only because the other ranks make one.
+    """
+    import torch
+
+    model.eval()
+    for module in model.modules():
+        if hasattr(module, "quant_state"):
+            # On a processor its eval mode repacks the weights, and takes what is gathered anew for repacked.
+            module.training = True
+    found = torch.zeros(2, dtype=torch.float64)
+    with torch.no_grad():
+        for part, weight in zip(parts, weights, strict=True):
+            found += torch.tensor([float(model(**part).loss) * weight, weight], dtype=torch.float64)
+    model.train()
+    if world > 1:
+        found = found.float().to(parts[0]["input_ids"].device)  # a GPU's ranks talk between GPUs
+        torch.distributed.all_reduce(found)
+    return float(found[0] / found[1])
+
+
+def counted(labels: torch.Tensor, first: int) -> int:
+    """What a mean loss is the mean of: rows where ``labels`` (rows,) are classes, else the tokens of (rows, length)
+    from ``first`` on that are learned."""
+    return len(labels) if labels.dim() == 1 else int((labels[:, first:] != -100).sum())
+
+
+def kept_state(model: Any, optimizer: Any, sharded: bool) -> dict[str, Any]:
+    """Trained parameters and the optimizer's state, whole, for the first rank; every rank has to ask."""
+    if sharded:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        parameters, moments = get_state_dict(model, optimizer, options=options)
+        return {"model": parameters, "optimizer": moments}
+    trained = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    return {"model": trained, "optimizer": optimizer.state_dict()}
+
+
+def put_back(model: Any, optimizer: Any, state: Mapping[str, Any], sharded: bool) -> None:
+    """What :func:`kept_state` gave, into the same model and optimizer; every rank has to."""
+    if sharded:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False
+        )
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=options,
+        )
+        return
+    model.load_state_dict(state["model"], strict=False)
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def keep(file: Path, state: Mapping[str, Any], device: str, rank: int, world: int) -> None:
+    """Write a checkpoint in place of the one before, with every rank's random numbers (those of dropout)."""
+    import torch
+
+    own = [torch.get_rng_state()]
+    if not device.startswith("cpu"):
+        own.append(torch.get_device_module().get_rng_state())
+    everyones: list[Any] = [own] * world
+    if world > 1:
+        torch.distributed.all_gather_object(everyones, own)
+    if rank == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_suffix(".new")
+        torch.save({**state, "random": everyones}, scratch)
+        scratch.replace(file)  # whole or not at all
+
+
+def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
+    """The checkpoint to go on from, random numbers put back; ``None`` where there is none.
+
+    Raises:
+        SystemExit: it is of other rows, settings or ranks than ``same`` says.
+    """
+    import torch
+
+    if not file.exists():
+        return None
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    if state["same"] != dict(same):
+        raise SystemExit(f"{file} is of other rows, settings or ranks: name another folder, or delete it.")
+    own = state["random"][rank]
+    torch.set_rng_state(own[0])
+    if len(own) > 1:
+        torch.get_device_module().set_rng_state(own[1])
+    return state
+
+
+_RATE = "lr=RATE, weight_decay=WEIGHT_DECAY"
+_OPTIMIZERS = {
+    "adamw": ("torch.optim.AdamW(masters.parameters, <RATE>)", "torch"),
+    "adamw8bit": ("bitsandbytes.optim.AdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
+    "paged_adamw": ("bitsandbytes.optim.PagedAdamW(masters.parameters, <RATE>)", "bitsandbytes"),
+    "adafactor": ("torch.optim.Adafactor(masters.parameters, <RATE>)", "torch"),
+    "muon": ("MuonBesideAdamW(masters.parameters, outside_layers(model), <RATE>)", "torch"),
+    "lorafa": (
+        "create_lorafa_optimizer(\n    model, r=model.active_peft_config.r, "
+        "lora_alpha=model.active_peft_config.lora_alpha, <RATE>\n)",
+        "peft.optimizers:create_lorafa_optimizer",
+    ),
+    "sgd": ("torch.optim.SGD(masters.parameters, lr=RATE)", "torch"),
+}
+
+
+def section(facts: Facts) -> Section:
+    """What the script does between loading and saving."""
+    optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
+    optimizer = optimizer.replace("<RATE>", _RATE)
+    own = [optimizers.outside_layers, optimizers.MuonBesideAdamW] if facts.plan.optimizer == "muon" else []
+    rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
+    autocast = facts.plan.remembered == "float32" and not facts.sharded
+    mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
+    functions = printed(
+        *own, step.InPlace, step.rate_at, step.nobody, step.train_step, shares, predicted,
+        update_loss, averaged, held_out, held_loss, counted, kept_state,
+        put_back, keep, kept,
+    )  # fmt: skip
+    tokens = "predicted(parts, <READERS>)" if facts.entry.kind == "causal-lm" else "0"
+    loop = (
+        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<RATE>", rate)
+        .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
+        .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
+        .replace("<SHARDED>", "WORLD > 1" if facts.sharded or facts.by_matrices else "False")
+        .replace("<READS>", "0, 1" if facts.by_matrices else "RANK, WORLD")
+        .replace("<READERS>", "1" if facts.by_matrices else "WORLD")
+        .replace("<OWN>", "" if facts.by_matrices else " + RANK")
+        .replace("<AWAY>", ", offloading(model)" if facts.plan.offload else "")
+        .replace("<PACK>", _PACK if facts.plan.packed else "")
+        .replace("<COLLATE>", "collate_packed" if facts.plan.packed else "collate")
+    )  # fmt: skip
+    prose = (
+        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
+        "as you like learn the same."
+        if facts.entry.kind == "causal-lm"
+        else "An update's loss is the mean over its passes and ranks."
+    )
+    imports = (library, "hashlib", "contextlib:nullcontext", "collections.abc:Callable")
+    return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
+
+
+_PACK = """\
+learned = [Packed(tuple(learned[row] for row in rows)) for rows in fill([len(row) for row in learned], MAX_LENGTH)]
+if RANK == 0:
+    print(len(learned), "packed rows", flush=True)
+"""
+_LOOP = """\
+held = held_out(len(encoded), HELD, SEED)
+apart = set(held)
+learned = [row for number, row in enumerate(encoded) if number not in apart]
+<PACK>STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
+EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows and two checkpoints
+order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
+model.train()
+masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
+optimizer = <OPTIMIZER>
+set_seed(SEED<OWN>)  # of dropout
+losses = []
+
+
+def look():
+    # every rank makes as many passes as the others; one that has no rows left reads some that do not count
+    passes = shares(held, <READS>, BATCH)
+    parts = [collate([encoded[row] for row in part or held[:1]], PAD, DEVICE) for part in passes]
+    weights = [counted(part["labels"], <FIRST>) * bool(rows) for part, rows in zip(parts, passes)]
+    with <MIXED>:
+        return held_loss(model, parts, weights, WORLD)
+
+
+CHECKPOINT, SHARDED = OUT / "checkpoint.pt", <SHARDED>
+SAME = {"rows": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "steps": STEPS, "update": UPDATE, "ranks": WORLD}
+state = kept(CHECKPOINT, SAME, RANK)
+if state:
+    put_back(model, optimizer, state, SHARDED)
+    losses = state["losses"]
+trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE}
+found |= {"rows": len(encoded) - len(held), "learning_rate": RATE}
+begin_telling(RUN, {**SPEC, "steps": STEPS, "own_data": str(ROWS.resolve())}, found, len(losses))
+for number, chosen in list(enumerate(order))[len(losses) :]:
+    begun = time.perf_counter()
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * <RATE>
+    parts = [<COLLATE>([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, <READS>, BATCH)]
+    tokens = <TOKENS>
+
+    def loss_of(model, parts):
+        with <MIXED><AWAY>:
+            return update_loss(model, parts, tokens, <READERS>)
+
+    loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)
+    losses.append(averaged(loss, WORLD))
+    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # asked of all ranks
+    if RANK == 0:
+        print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
+        made = {"step": number + 1, "loss": losses[-1], "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm}
+        read = sum(len(learned[row]) for row in chosen)
+        tell(RUN, "step", **made, tokens=read, seconds=time.perf_counter() - begun, tracked=False)
+    if (number + 1) % EVERY == 0 or number + 1 == STEPS:
+        beyond = look() if held else math.nan
+        state = {**kept_state(model, optimizer, SHARDED), "losses": losses, "same": SAME}
+        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)
+        if RANK == 0 and held:
+            print(f"step {number + 1:5d} of {STEPS}   held-out loss {beyond:.6f}", flush=True)
+"""
+
+
+# ----------------------------------------
+# How a training outside the lab tells of itself, in the format of :mod:`peft_lab.runs.events`. Written scripts hold
+# these functions as their source, which needs nothing of this package; ``runs --adopt`` takes such a folder as a
+# run.
+
+
+def tell(folder: Path | None, kind: str, **fields: Any) -> None:
+    """Append one event to the folder's file; nothing without a folder. Raises ValueError for what is no number."""
+    if folder is not None:
+        line = json.dumps({"time": time.time(), "type": kind, **fields}, allow_nan=False)
+        with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def begin_telling(folder: Path | None, spec: dict[str, Any], found: dict[str, Any], first: int = 0) -> None:
+    """Write down what is trained and who trains it, give a sign of life from now on, and tell of an error that ends it.
+
+    Args:
+        first: steps that were made before; those that a file of before tells of stay in it.
+    """
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    events = folder / "events.jsonl"
+    before = [json.loads(line) for line in events.read_text("utf-8").splitlines()] if events.exists() else []
+    events.write_text("", "utf-8")
+    (folder / "spec.json").write_text(json.dumps(spec, indent=2) + "\n", "utf-8")
+    node = platform.node()
+    owner = {"pid": os.getpid(), "started": time.time(), "host": f"{node}, outside the lab", "name": node}
+    tell(folder, "queued", owner=owner, carrier="script")
+    tell(folder, "starting")
+    tell(folder, "ready", **found)
+    for event in before:
+        if event["type"] == "step" and event["step"] <= first:
+            tell(
+                folder, "step", **{key: value for key, value in event.items() if key not in ("type", "time")}
+            )
+
+    def beat() -> None:
+        while folder.is_dir():
+            (folder / "beat").touch()
+            time.sleep(5)
+
+    def failed(kind: Any, error: Any, trace: Any) -> None:
+        tell(folder, "failed", message=f"{kind.__name__}: {error}")
+        sys.__excepthook__(kind, error, trace)
+
+    threading.Thread(target=beat, daemon=True).start()
+    sys.excepthook = failed
+
+
+def telling_section(facts: Facts, seed: int, clip: float) -> Section:
+    """What a script says of itself; only where it is asked to does it say so to the lab."""
+    plan = facts.plan
+    spec = {
+        "model": facts.entry.name, "method": facts.method.slug, "task": "own", "values": dict(plan.values),
+        "batch": plan.batch * plan.readers * plan.accumulate, "seed": seed, "learning_rate": plan.learning_rate,
+        "max_length": plan.seq, "warmup": facts.said("warmup"), "clip": clip, "eval_rows": 0,
+        "schedule": facts.said("schedule"),
+    }  # fmt: skip
+    lines = [
+        f"SPEC = {literal(spec)}",
+        f"TOTAL = {facts.entry.shape.total}  # parameters of the model",
+        "RUN = Path(os.environ['PEFT_LAB_RUN']) if RANK == 0 and 'PEFT_LAB_RUN' in os.environ else None",
+    ]
+    return Section(
+        "Telling",
+        "With PEFT_LAB_RUN=FOLDER the first rank tells there what happens, step by step; `peft-lab runs --adopt "
+        "FOLDER` shows it among the runs of PEFT Lab, also while it goes.",
+        f"{printed(tell, begin_telling)}\n\n" + "\n".join(lines) + "\n",
+        ("json", "os", "platform", "sys", "threading", "time", "pathlib:Path", "typing:Any"),
+    )

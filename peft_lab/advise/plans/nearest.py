@@ -1,0 +1,446 @@
+"""What is planned in place of an input that cannot be: the nearest GPU by its name, the fewest rows that make sense."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from peft_lab.advise.plans import ranking
+from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
+from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, checked_price, most_tokens, room
+from peft_lab.advise.recipes.job import OBJECTIVES
+from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT
+from peft_lab.advise.simulating import SPLIT, TENSOR
+from peft_lab.advise.situation import LINKS, MOST, OF_ENCODERS
+from peft_lab.advise.words import larger_device, smaller_model
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.references import LIMA
+from peft_lab.engine.devices import Device
+from peft_lab.engine.devices import devices as all_devices
+from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
+
+#: The fewest rows of which a training is known to have made a model that answers.
+LEAST_ROWS = 1_000
+_NEAR, _ALIKE = 3, 0.5  # how many names are said, and how much they have in common at least
+_LONGEST = 40  # letters of a name that are looked at
+_IN_WORDS = re.compile(r"([0-9][0-9,_ ]*(?:\.[0-9]+)?)\s*([km](?![a-z]))?")
+_COMMA = re.compile(r"[0-9],[0-9]{1,2}(?![0-9,])")
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What is planned instead.
+
+    Attributes:
+        changes: fields of :class:`Wanted`, with what they are then. said: that, in a sentence. short: on a button.
+        hint: a sentence to add to what is said of the input; empty for none.
+    """
+
+    changes: Mapping[str, Any]
+    said: str
+    short: str
+    hint: str = ""
+
+
+def said_of(error: BadInput, instead: Meant | None) -> str:
+    """What is wrong, and the names that are near: all of them, in place of the one that the error has."""
+    wrong = str(error)
+    if instead is None:
+        return wrong
+    if isinstance(error, UnknownName) and instead.hint:
+        wrong = wrong.partition("'. ")[0] + "'."
+    return " ".join(filter(None, (wrong, instead.hint)))
+
+
+def meant(name: str | None, text: str, wanted: Wanted | None = None) -> Meant | None:
+    """In place of a field's text; ``None`` for what is no field.
+
+    ``wanted``: the rest of the question, which decides how long rows may be and what the model can be trained for.
+    """
+    found = _MEANT.get(name or "")
+    return None if found is None else found(text, wanted or Wanted())
+
+
+def together(several: Sequence[Meant]) -> Meant:
+    """All of them at once, in their order."""
+    changes = {name: value for one in several for name, value in one.changes.items()}
+    return Meant(changes, "; ".join(one.said for one in several), "; ".join(one.short for one in several))
+
+
+def _rows(text: str, _: Wanted) -> Meant:
+    many, most = _number(text), MOST["rows"]
+    if many is None or many < 1:
+        return Meant(
+            {"rows": LEAST_ROWS}, f"{LEAST_ROWS:,} rows, as many as in {LIMA}", f"{LEAST_ROWS:,} rows"
+        )
+    many = min(round(many), most)
+    said = units.several(many, "row")
+    return Meant({"rows": many}, said, said)
+
+
+def _row_tokens(text: str, wanted: Wanted) -> Meant:
+    many, most = _number(text), most_tokens(wanted.model)
+    if many is None or many < 1:
+        usual = min(Wanted().row_tokens, wanted.seq if wanted.seq > 0 else most, most)
+        said = f"rows of {units.several(usual, 'token')}"
+        return Meant({"row_tokens": usual}, said, said)
+    tokens = round(many)
+    if tokens > most:
+        said = f"rows of {most:,} tokens, the longest here"
+        return Meant({"row_tokens": most, "seq": most}, said, f"rows of {most:,} tokens")
+    own = {} if text.strip().isdecimal() else {"row_tokens": tokens}
+    if tokens > wanted.seq:
+        cut = room(replace(wanted, row_tokens=tokens))
+        return Meant(
+            {**own, "seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}"
+        )
+    said = f"rows of {units.several(tokens, 'token')}"
+    return Meant({"row_tokens": tokens}, said, said)
+
+
+def _seq(text: str, wanted: Wanted) -> Meant:
+    many = _number(text)
+    cut = room(wanted) if many is None or many < 1 else min(round(many), most_tokens(wanted.model))
+    return Meant({"seq": cut}, f"rows cut at {units.several(cut, 'token')}", f"rows cut at {cut:,}")
+
+
+def _devices(text: str, _: Wanted) -> Meant:
+    many, most = _number(text), MOST["devices"]
+    count = 1 if many is None or many < 1 else min(round(many), most)
+    if count == 1 or text.strip() == str(count):  # what can be read is too many for this device
+        return Meant({"devices": 1}, "one GPU", "one GPU")
+    return Meant({"devices": count}, f"{count:,} GPUs", f"{count:,} GPUs")
+
+
+def _price(text: str, _: Wanted) -> Meant:
+    comma = _COMMA.search(text)  # of a decimal, not of thousands
+    found = _number(text if comma is None else text.replace(",", "."))
+    try:
+        if found is not None:
+            price = checked_price(found)
+            return Meant({"price": price}, f"a price of {price:g}", f"a price of {price:g}")
+    except BadInput:
+        pass
+    return Meant({"price": None}, "no price, so that hours decide the order and no cost is told", "no price")
+
+
+def _deadline(_: str, __: Wanted) -> Meant:
+    return Meant({"deadline": ""}, "no deadline", "no deadline")
+
+
+def _objective(text: str, wanted: Wanted) -> Meant:
+    encoder = resolve(wanted.model).shape.kind == "encoder"
+    near = _nearest(text, OF_ENCODERS if encoder else OBJECTIVES)
+    said = OBJECTIVES[near] if near else "what suits the model"
+    return Meant({"objective": near}, said, said)
+
+
+def _link(text: str, _: Wanted) -> Meant:
+    near = _nearest(text, LINKS) or Wanted().link
+    return Meant({"link": near}, LINKS[near], LINKS[near])
+
+
+def _optimizer(text: str, _: Wanted) -> Meant:
+    near = _nearest(text, OPTIMIZERS)
+    title = OPTIMIZER_TITLES[near] if near else "the usual optimizer"
+    return Meant({"optimizer": near}, title, title)
+
+
+def _also(text: str, _: Wanted) -> Meant:
+    kept = [name for name in Wanted(also=text).further if name in FURTHER]
+    titles = " and ".join(get_method(name).title for name in kept)
+    said = f"{titles} ranked beside the usual methods" if kept else "the usual methods alone"
+    return Meant({"also": ",".join(kept)}, said, titles or "the usual methods alone")
+
+
+def _packed(_: str, __: Wanted) -> Meant:
+    return Meant({"packed": 0}, "rows that are padded", "padded rows")
+
+
+def _model(text: str, _: Wanted) -> Meant:
+    """The one whose name, or title, is nearest, else the usual one."""
+    known = {name: name for name in readers_of_text()}
+    known |= {catalogue()[name].title.lower(): name for name in known}
+    near = "" if text in catalogue() else _nearest(text.rpartition("/")[2], known)  # or else it reads no text
+    name = known[near] if near else Wanted().model
+    title = catalogue()[name].title
+    return Meant({"model": name}, title, title)
+
+
+def _nearest(text: str, known: Iterable[str]) -> str:
+    """Of these names, the one that has most in common with a text; empty where none has much."""
+    found = difflib.get_close_matches(text.strip().lower()[:_LONGEST], list(known), 1, _ALIKE)
+    return found[0] if found else ""
+
+
+def _number(text: str) -> float | None:
+    """The number in a text such as ``10k``, ``500 rows`` or ``$2``; ``None`` for none and for what is below 0."""
+    text = text.strip().lower()[:_LONGEST]
+    try:
+        value = float(text)
+    except ValueError:
+        found = _IN_WORDS.search(text)
+        if found is None or text.startswith("-"):
+            return None
+        digits = re.sub(r"[,_ ]", "", found[1])
+        value = float(digits) * {"k": 1e3, "m": 1e6}.get(found[2] or "", 1.0)
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _card(text: str, _: Wanted) -> Meant:
+    """The GPU whose name has most in common with the text, else the usual one."""
+    cards = {name: card for name, card in all_devices().items() if card.kind == "cuda"}
+    typed = difflib.SequenceMatcher(b=text.strip().lower().replace(" ", "-")[:_LONGEST])
+    alike = dict[str, float]()
+    for name in cards:
+        typed.set_seq1(name)
+        alike[name] = typed.ratio()
+    # of two that are as near the one with less memory: what fits there fits on either
+    order = sorted(cards, key=lambda name: (-alike[name], cards[name].memory))
+    near = [name for name in order if alike[name] >= _ALIKE][:_NEAR]
+    name = near[0] if near else Wanted().gpu
+    names = f"Near it in name: {', '.join(near)}." if near else f"Known: {', '.join(cards)}."
+    hint = f"{names} Any other card goes by its memory, such as 24GB."
+    title = cards[name].title
+    return Meant({"gpu": name}, title, title, hint)
+
+
+_MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
+    "model": _model, "objective": _objective, "rows": _rows, "row_tokens": _row_tokens, "seq": _seq, "gpu": _card,
+    "devices": _devices, "link": _link, "price": _price, "deadline": _deadline, "also": _also,
+    "optimizer": _optimizer, "packed": _packed,
+}  # fmt: skip
+
+
+# ----------------------------------------
+# What to say of what cannot be planned as it was asked, and the nearest plans that work.
+
+
+#: Tries a candidate.
+Ask = Callable[[Wanted, Candidate], Planned]
+#: How a base in 4 bits is split, and what to say of it beside.
+_WAYS = {"fsdp2": "", "fsdp2+offload": ", offloaded to {} of main memory for each"}
+_COUNTS = (2, 4, 8, 16, 32)
+_TRIES = 8  # numbers of rows that are tried until one meets a deadline
+
+
+@dataclass(frozen=True)
+class Way:
+    """A plan that works.
+
+    Attributes:
+        text: as a sentence has it. short: as a button has it.
+        changes: the fields of :class:`Wanted` that lead to it.
+    """
+
+    text: str
+    short: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> str:
+        """As they are given to the command."""
+        return options_of(self.changes)
+
+
+def options_of(changes: Mapping[str, Any]) -> str:
+    """Return fields of :class:`Wanted` as they are given to the command."""
+    names = {name: f"--{name.replace('_', '-')}" for name in changes}
+    return " ".join(
+        f"no {names[name]}" if value in ("", None) else f"{names[name]} {value}"
+        for name, value in changes.items()
+    )
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """One sentence for what does not work as asked, and what does."""
+
+    problem: str
+    ways: tuple[Way, ...] = ()
+
+    def __str__(self) -> str:
+        return self.said(lambda way: way.text)
+
+    def told(self) -> str:
+        """With the command's options for each way."""
+        return self.said(lambda way: f"{way.text} ({way.options})" if way.changes else way.text)
+
+    def said(self, of: Callable[[Way], str]) -> str:
+        """With each way as ``of`` has it."""
+        if not self.ways:
+            return f"{self.problem} Nothing that we know works."
+        return f"{self.problem} The nearest that works: {'; or '.join(map(of, self.ways))}."
+
+
+def nearest(wanted: Wanted, ask: Ask) -> Nearest:
+    """For a model that fits nowhere."""
+    situation = wanted.situation()
+    start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
+    for devices in _COUNTS:
+        if devices <= wanted.devices or situation.hardware.kind != "cuda":
+            continue
+        more = replace(wanted, devices=devices)
+        for way, offloaded in _WAYS.items():
+            plan = ask(more, Candidate("qlora", way, True)).plan
+            if plan is not None:
+                where = offloaded.format(units.size(plan.host_bytes)) if offloaded else ""
+                text = f"QLoRA split over {devices} of these cards with FSDP2{where}"
+                return Nearest(start, (Way(text, f"{devices} of these cards", {"devices": devices}),))
+    return Nearest(start, tuple(way for way in _others(wanted) if _fits(replace(wanted, **way.changes), ask)))
+
+
+def _fits(wanted: Wanted, ask: Ask) -> bool:
+    """Whether QLoRA does on one device, where that is a question at all: not every model packs rows."""
+    return not wanted.problems() and ask(wanted, Candidate("qlora", "none", True)).plan is not None
+
+
+def _others(wanted: Wanted) -> Iterator[Way]:
+    """Another device, and a smaller model, on which QLoRA's step has room."""
+    situation, room = wanted.situation(), ranking.room_for(wanted)
+    device = larger_device(situation, room)
+    if device is not None:
+        yield Way(f"QLoRA on one {device.title}", f"one {device.title}", {"gpu": device.name, "devices": 1})
+    title = smaller_model(situation, room, "qlora")
+    names = [name for name, entry in catalogue().items() if entry.title == title]
+    if names:
+        yield Way(f"QLoRA of {title}", f"{title}", {"model": names[0]})
+
+
+def _cards(wanted: Wanted) -> str:
+    device = wanted.situation().hardware
+    return device.title if wanted.devices == 1 else f"{wanted.devices:,} × {device.title}"
+
+
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def quickest(ranked: Sequence[Planned]) -> Planned | None:
+    """That is sure to end first; ``None`` where no speed is known."""
+    timed = [(one.hours[1], number) for number, one in enumerate(ranked) if one.hours is not None]
+    return ranked[min(timed)[1]] if timed else None
+
+
+def _takes(one: Planned) -> str:
+    assert one.hours is not None
+    return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR)
+
+
+def too_late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
+    """What to say where no plan is sure to meet the deadline: how long the quickest takes. Empty where one is, or where
+    no speed is known."""
+    left, best = wanted.hours(), quickest(ranked)
+    if left is None or best is None or best.hours is None or best.hours[1] <= left:
+        return ""
+    within = units.several(f"{left:,.3g}", "hour")
+    return f"No plan is sure to end within {within}. The quickest, {best.title}, takes {_takes(best)}."
+
+
+def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
+    """What ends in time where ``best``, the quickest, does not: more cards, a part of the rows, or a later deadline."""
+    left = wanted.hours()
+    assert left is not None and best.hours is not None
+    found = [_more_cards(wanted, best, left, ask), _fewer_rows(wanted, best, left, ask)]
+    last = until_deadline(best)
+    last = replace(last, text=last.short)  # how long the quickest takes is said before
+    return (*(way for way in found if way is not None), last)
+
+
+def _more_cards(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
+    """The fewest on which the same method ends in time."""
+    if wanted.situation().hardware.kind != "cuda":
+        return None
+    several = "ddp" if best.candidate.sharding == "none" else best.candidate.sharding
+    for devices in _COUNTS:
+        if devices <= wanted.devices or (several == TENSOR and devices % wanted.devices):
+            continue
+        made = ask(replace(wanted, devices=devices), replace(best.candidate, sharding=several))
+        if made.hours is not None and made.hours[1] <= left:
+            text = f"{devices} of these cards, where {made.title} takes {_takes(made)}"
+            return Way(text, f"{devices} of these cards", {"devices": devices})
+    return None
+
+
+def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
+    """About as many as there is time for. Few rows are read more often, so that they are tried and not divided."""
+    made, rows = best, wanted.rows
+    for _ in range(_TRIES if not wanted.packed else 0):
+        assert made.hours is not None
+        rows = _rounded(min(rows - 1, rows * left / made.hours[1]))
+        if rows < 1:
+            return None
+        made = ask(replace(wanted, rows=rows), best.candidate)
+        if made.hours is None:
+            return None
+        if made.hours[1] <= left:
+            text = f"{rows:,} of the {units.several(wanted.rows, 'row')}, for which {made.title} takes {_takes(made)}"
+            return Way(text, units.several(rows, "row"), {"rows": rows})
+    return None
+
+
+def _rounded(rows: float) -> int:
+    """Down to two digits."""
+    grain = 10 ** max(0, len(str(int(rows))) - 2)
+    return int(rows) // grain * grain
+
+
+def until_deadline(best: Planned) -> Way:
+    """The deadline that the quickest meets, in hours."""
+    assert best.hours is not None
+    scale = 10 if best.hours[1] < 10 else 1
+    hours = f"{math.ceil(best.hours[1] * scale) / scale:.1f}".removesuffix(".0")
+    short = f"a deadline of {units.several(hours, 'hour')}"
+    text = f"{short}, as the quickest, {best.title}, takes {_takes(best)}"
+    return Way(text, short, {"deadline": hours})
+
+
+# ----------------------------------------
+# What would have to be bought: the memory that a card needs, by method and number of cards.
+
+
+COUNTS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one row, checkpointed. ``card``: the smallest known one that has as much; empty where none has."""
+
+    method: str
+    cards: int
+    nbytes: int
+    card: str
+
+
+def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
+    """What each of so many cards must have. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: what cannot be, or cannot be simulated.
+    """
+    wanted = replace(Wanted(**fields), devices=cards).check()
+    situation = wanted.situation()
+    room = room_for(wanted)
+    spec = get_method(method)
+    values = spec.require(situation.shape, advice_for(situation, room, method).knobs(situation.shape))
+    taken = room.least(method, values, "none" if cards == 1 else SPLIT)
+    smallest = _smallest(taken, cards)
+    return Need(method, cards, taken, smallest.title if smallest else "")
+
+
+def _kept_free(cards: int) -> float:
+    """Share of a card's memory that a step on so many of them leaves."""
+    return HEADROOM if cards == 1 else HEADROOM_SPLIT
+
+
+def _smallest(taken: int, count: int) -> Device | None:
+    cards = sorted(
+        (card for card in all_devices().values() if card.kind == "cuda"), key=lambda card: card.memory
+    )
+    return next((card for card in cards if card.memory * (1 - _kept_free(count)) >= taken), None)

@@ -1,0 +1,350 @@
+"""Plans that fit, ranked: what each needs, takes and costs, what it waits for, and what is known of its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from peft_lab.advise import plan as plans
+from peft_lab.advise.leaves import ADVICE, Advice
+from peft_lab.advise.plan import StepPlan
+from peft_lab.advise.plans import steps
+from peft_lab.advise.plans.script import Course, course, settled
+from peft_lab.advise.plans.steps import UNCHECKED, Change, change, short
+from peft_lab.advise.plans.wanted import HOUR, Wanted
+from peft_lab.advise.recommend import decide, walk
+from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
+from peft_lab.advise.simulating import TENSOR, Step
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.ways import negatives
+from peft_lab.advise.words import PUBLISHED
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError
+from peft_lab.engine import published
+from peft_lab.engine.sharding import tensor
+from peft_lab.engine.timing.estimate import Seconds
+from peft_lab.methods import get_method
+
+# ----------------------------------------
+# What is known of how good a plan's training gets: from published trainings alone.
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of how good it gets. ``accuracy`` is ``None`` where nothing is."""
+
+    accuracy: float | None
+    text: str
+    source: str = ""
+
+
+UNKNOWN = Quality(None, "")
+
+
+def quality(wanted: Wanted, method: str) -> Quality:
+    """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
+    same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
+    if not same or method not in PUBLISHED:
+        return Quality(
+            None, "Unknown: no training of this model with this method that we know was published."
+        )
+    row = published.rows()[PUBLISHED[method]]
+    return Quality(
+        row.accuracy, f"{units.percent(100 * row.accuracy)} right on MetaMathQA's test", published.SOURCE
+    )
+
+
+#: What is planned, the most capable first: what trainings of several GPUs are published with.
+METHODS = ("full", "lora", "qlora")
+SHARDINGS = {
+    "none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", TENSOR: "tensor parallel",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried."""
+
+    method: str
+    sharding: str
+    checkpointing: bool
+
+    @property
+    def title(self) -> str:
+        more = ", checkpointed" if self.checkpointing else ""
+        return f"{get_method(self.method).title}, {SHARDINGS[self.sharding]}{more}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A candidate and what came of it.
+
+    Attributes:
+        plan: settings and memory; ``None`` where even one row does not fit, or nothing can be run (``reason``).
+        least: bytes that one row needs on each device.
+        course: updates and rows of the whole training.
+        update: seconds of an update. looking: of all passes over held-out rows. Both ``None`` where no speed is known.
+        saved: share of the time that padded rows would take, as many at once, which packed ones do not.
+        change: the cheapest thing that moves the bottleneck.
+        advised: whether Choose recommends its method in this situation. negatives: a row's in-batch negatives.
+    """
+
+    candidate: Candidate
+    plan: StepPlan | None
+    least: int = 0
+    reason: str = ""
+    course: Course | None = None
+    update: Seconds | None = None
+    looking: Seconds | None = None
+    saved: float | None = None
+    price: float | None = None
+    quality: Quality = UNKNOWN
+    change: Change | None = None
+    advised: bool = False
+    negatives: int = 0
+
+    @property
+    def title(self) -> str:
+        """The candidate's, and what it takes to fit."""
+        away = self.plan is not None and self.plan.offload
+        more = [", weights in bfloat16"] * self.rounds + [", activations in main memory"] * away
+        return self.candidate.title + "".join(more)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether small updates are lost: all weights learn and are kept in the 16 bits in which they compute."""
+        return self.candidate.method == "full" and self.plan is not None and self.plan.remembered != "float32"
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Bytes of each device, at least and at most: as far off as the simulation was at published peaks, and twice
+        that for a split step."""
+        assert self.plan is not None
+        off = HEADROOM_SPLIT if self.plan.split else HEADROOM
+        return int(self.plan.needed_bytes * (1 - off)), int(self.plan.needed_bytes * (1 + off))
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.course.updates if self.course else 0
+
+    @property
+    def seconds(self) -> Seconds | None:
+        """The whole training, with its looks at held-out rows."""
+        if self.update is None or self.looking is None:
+            return None
+        return steps.added([self.update.times(self.updates), self.looking])
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """Of the whole training."""
+        return None if self.seconds is None else (self.seconds.low / HOUR, self.seconds.high / HOUR)
+
+    @property
+    def cost(self) -> tuple[float, float] | None:
+        """Of all devices, in the price's currency."""
+        if self.hours is None or self.price is None or self.plan is None:
+            return None
+        return tuple(each * self.price * self.plan.devices for each in self.hours)  # type: ignore[return-value]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON, without its files."""
+        plan = self.plan
+        assert plan is not None
+
+        def span(pair: tuple[float, float] | None) -> dict[str, float] | None:
+            return None if pair is None else {"low": pair[0], "high": pair[1]}
+
+        return {
+            "method": self.candidate.method,
+            "plan": {name: setting.as_dict() for name, setting in plan.settings.items()},
+            "config": dict(plan.values),
+            "sharding": plan.sharding,
+            "batch": plan.batch,
+            "accumulation": plan.accumulate,
+            "checkpointing": plan.checkpointing,
+            "rounds_updates_away": self.rounds,
+            "peak_bytes_per_device": plan.needed_bytes,
+            "peak_band": list(self.peak),
+            "device_bytes": plan.memory_bytes,
+            "host_bytes_per_device": plan.host_bytes,
+            "activations_in_main_memory": plan.offload,
+            "headroom": plan.headroom,
+            "updates": self.updates,
+            "rows_held_out": self.course.held if self.course else 0,
+            "rows_packed_into": self.course.packed if self.course and plan.packed else None,
+            "saved_by_packing": self.saved,
+            "looking_seconds": span(None if self.looking is None else (self.looking.low, self.looking.high)),
+            "step_seconds": span(None if self.update is None else (self.update.low, self.update.high)),
+            "hours": span(self.hours),
+            "cost": span(self.cost),
+            "bottleneck": None if self.update is None else self.update.bottleneck,
+            "change": None if self.change is None else asdict(self.change),
+            "quality": asdict(self.quality),
+            "advised_by_choose": self.advised,
+            "in_batch_negatives": self.negatives,
+        }
+
+
+def methods(wanted: Wanted) -> tuple[str, ...]:
+    """What is planned for: the usual, and what is asked for beside."""
+    return (*METHODS, *wanted.further)
+
+
+def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
+    """What is worth trying, the quickest to answer first. Whether it fits is found by simulating it."""
+    ways = ("none",) if wanted.devices == 1 else ("ddp", "fsdp2")
+    refused = get_refusals(wanted)
+    asked = [method for method in methods(wanted) if method not in refused]
+    found = [
+        Candidate(method, way, checkpointing)
+        for way in ways
+        for checkpointing in (True, False)
+        for method in asked
+    ]
+    if wanted.devices > 1:
+        found += [Candidate(method, "fsdp2+offload", True) for method in asked if method != "full"]
+        found += _by_matrices(wanted, asked)
+    return tuple(found)
+
+
+def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
+    """What tensor parallelism is tried with: once where it cannot be, to say why."""
+    shape = wanted.situation().shape
+    found = []
+    for method in asked:
+        works = not tensor.why_not(shape, get_method(method), {}, wanted.devices)
+        found += [Candidate(method, TENSOR, again) for again in ((True, False) if works else (True,))]
+    return found
+
+
+def get_refusals(wanted: Wanted) -> dict[str, str]:
+    """Methods that cannot run on the model, with the reason."""
+    shape = wanted.situation().shape
+    problems = {slug: get_method(slug).problems(shape, {}) for slug in methods(wanted)}
+    refused = {
+        slug: next(one.message for one in found if one.level == "error")
+        for slug, found in problems.items()
+        if any(one.level == "error" for one in found)
+    }
+    if wanted.packed:
+        specs = map(get_method, methods(wanted))
+        virtual = {spec.slug: spec.title for spec in specs if spec.virtual_tokens(spec.defaults(shape))}
+        because = "puts virtual tokens before a row; of packed rows only the first would have them"
+        refused |= {slug: f"{title} {because}." for slug, title in virtual.items() if slug not in refused}
+    return refused
+
+
+def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
+    """One candidate. Imports torch; pages and commands ask it in another process.
+
+    Raises:
+        BadInput: a question that cannot be.
+    """
+    wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
+    situation = wanted.situation()
+    room = room_for(wanted)
+    try:
+        return _planned(wanted, candidate, situation, room)
+    except PeftLabError as error:
+        return Planned(candidate, None, 0, str(error))
+
+
+def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: Room) -> Planned:
+    advice = advice_for(situation, room, candidate.method)
+    shape, spec = situation.shape, get_method(candidate.method)
+    values = spec.require(shape, advice.knobs(shape))
+    step, least = room.fit(candidate.method, values, candidate.sharding, candidate.checkpointing)
+    if step is None:
+        why = short(room, situation, candidate.method, candidate.sharding, least)
+        return Planned(candidate, None, least, why)
+    plan = plans.make(situation, room, advice, step)
+    step = replace(step, batch=plan.batch)
+    epochs = float(plan.settings["epochs"].value)
+    made = course(wanted.rows, epochs, plan.batch, plan.readers, plan.accumulate, wanted.packed, plan.group)
+    plan = settled(plan, made, bool(wanted.packed))
+
+    def pace_of(step: Step, accumulate: int) -> steps.Pace | None:
+        return steps.step_pace(situation, candidate.method, plan.values, step, accumulate, plan.trainable)
+
+    pace = pace_of(step, plan.accumulate)
+    saved: float | None = None
+    if pace is not None and step.packed:  # an update of as many rows, each of its own
+        passes = plan.accumulate * wanted.rows / wanted.packed
+        padded = pace_of(replace(step, packed=False), max(1, round(passes)))
+        if padded is not None:
+            saved = 1 - pace.update.value / padded.update.value * padded.passes / passes
+    return Planned(
+        candidate, plan, least, course=made, update=None if pace is None else pace.update,
+        looking=None if pace is None else pace.look.times(made.looks * made.passes), saved=saved, price=wanted.price,
+        quality=quality(wanted, candidate.method), negatives=negatives(situation, plan.batch),
+        advised=candidate.method == decide(situation, room, quick=True).advice.method,
+        change=None if pace is None else change(situation, candidate.method, plan, step, pace),
+    )  # fmt: skip
+
+
+def room_for(wanted: Wanted) -> Room:
+    """What fits on the devices, with rows as they are wanted."""
+    return room_of(wanted.situation(), wanted.optimizer, wanted.packed)
+
+
+def advice_for(situation: Situation, room: Room, method: str) -> Advice:
+    """Return Choose's advice for this situation if it is of this method, else what the tree names beside it of the
+    method, or its plainest."""
+    _, leaf = walk(situation, room)
+    named = [decide(situation, room, quick=True).advice, leaf, *(ADVICE[name] for name in leaf.others)]
+    plainest = {"full": "full-text"}.get(method, method)
+    return next((one for one in named if one.method == method), ADVICE[plainest])
+
+
+def front(found: Sequence[Planned]) -> list[Planned]:
+    """Those that no other beats in hours, memory head room and cost at once. Quality counts where both have one; what
+    loses small updates beats nothing that keeps them."""
+
+    def figures(one: Planned) -> tuple[float, ...]:
+        assert one.plan is not None
+        hours = one.hours[1] if one.hours else 0.0
+        cost = one.cost[1] if one.cost else 0.0
+        return (hours, -one.plan.headroom, cost)
+
+    def beaten(one: Planned, by: Planned) -> bool:
+        first, second = one.quality.accuracy, by.quality.accuracy
+        mine = [float(one.rounds), -float(one.negatives), *figures(one)]
+        other = [float(by.rounds), -float(by.negatives), *figures(by)]
+        if one.candidate.method != by.candidate.method:
+            if first is None or second is None:
+                return False  # which of two methods learns more is not known, so neither beats the other
+            mine.append(-first)
+            other.append(-second)
+        return all(b <= a for a, b in zip(mine, other, strict=True)) and other != mine
+
+    return [one for one in found if not any(beaten(one, by) for by in found if by is not one)]
+
+
+def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
+    """Return the plans that fit, as :data:`peft_lab.advise.plans.steps.ORDER` says."""
+    full = [one.candidate for one in found if one.plan is None]
+    fits = [_without_none(one, full) for one in found if one.plan is not None]
+    ahead = {id(one) for one in front(fits)}
+    left = wanted.hours()
+
+    def order(one: Planned) -> tuple[Any, ...]:
+        hours = one.hours[1] if one.hours else float("inf")
+        late = left is not None and hours > left
+        middle = one.cost or one.hours or (0.0, 0.0)
+        room = one.plan.headroom if one.plan else 0.0
+        return late, not one.advised, one.rounds, -one.negatives, id(one) not in ahead, sum(middle), -room
+
+    return sorted(fits, key=order)
+
+
+def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
+    """Not with a change that was tried and has no room. ``full``: what does not fit."""
+    tried = replace(one.candidate, checkpointing=False) in full
+    return replace(one, change=None) if tried and one.change and one.change.text == UNCHECKED else one
+
+
+def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
+    """What was tried and does not work, with the reason."""
+    return [(one.candidate.title, one.reason) for one in found if one.plan is None]

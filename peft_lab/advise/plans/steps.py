@@ -1,0 +1,315 @@
+"""How long a step of a plan takes, on one device or split over several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from peft_lab.advise import simulating, states
+from peft_lab.advise.plan import StepPlan
+from peft_lab.advise.plans.facts import loads_alone
+from peft_lab.advise.recipes.job import choose, job
+from peft_lab.advise.recipes.recipe import evidence
+from peft_lab.advise.room import Room
+from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step
+from peft_lab.advise.situation import Situation
+from peft_lab.core import units
+from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.sharding.result import ShardedResult
+from peft_lab.engine.simulate import work_of
+from peft_lab.engine.step import OPTIMIZER_TITLES
+from peft_lab.engine.timing import estimate
+from peft_lab.engine.timing.estimate import Seconds
+from peft_lab.engine.work import Work
+from peft_lab.methods import get_method
+from peft_lab.models.shapes import ModelShape
+
+
+def split_step(
+    situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = SPLIT
+) -> ShardedResult:
+    """The split step with all that its simulation says. Raises as
+    :func:`peft_lab.engine.sharding.simulate.simulate_sharded`."""
+    run = replace(run, batch=run.batch * situation.pairs, sharding=sharding)
+    how = simulating.sharding(situation, run)
+    assert how is not None
+    return simulating.split(simulating.request(situation, method, values, run), how)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a plan goes.
+
+    Attributes:
+        update: seconds of one update, all of its passes. passes: how many. sent: bytes that a device sends in it.
+        look: seconds of a pass over held-out rows, forward alone.
+    """
+
+    update: Seconds
+    passes: int
+    sent: float
+    look: Seconds
+
+
+@lru_cache(maxsize=256)
+def _work(request: StepRequest) -> Work:
+    return work_of(request)
+
+
+def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seconds:
+    """One step on each device, from the work of the step on one: where parameters are split, so is the optimizer's.
+
+    Raises:
+        UnknownName: a GPU or link of which no speed is known.
+    """
+    devices = split.sharding.devices
+    if split.work:  # all that one of them does, matrices split
+        return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True)
+    passing, ending = parted(work)
+    own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
+    sent = split.sent_bytes
+    return added(
+        [
+            estimate.seconds(passing, gpu, devices, link, sent, copied=split.copied_bytes),
+            estimate.seconds(ending, gpu, devices, link).times(own),
+        ]
+    )
+
+
+def parted(work: Work) -> tuple[Work, Work]:
+    """The passes, and the optimizer's step after them."""
+    passing = tuple(piece for piece in work if piece.phase != "optimizer")
+    return passing, tuple(piece for piece in work if piece.phase == "optimizer")
+
+
+def step_pace(
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int, trainable: int
+) -> Pace | None:
+    """Seconds of one update on rows of average length; ``None`` for a device of which no speed is known.
+
+    Raises:
+        SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    if step.sharding == TENSOR:
+        return _by_matrices(situation, method, values, step, accumulate)
+    passing, ending = parted(_traced(situation, method, values, step))
+    apart = _traced(situation, method, values, replace(step, packed=False, offload=False))  # held-out rows
+    looking = tuple(piece for piece in apart if piece.phase == "forward")
+    share = (situation.devices - 1) / situation.devices
+    each, once, own, ahead, copied = 0.0, 0.0, 1.0, 0.0, 0.0
+    if step.split:
+        one = split_step(situation, method, values, step.run(1), step.sharding)
+        each, copied = one.sent_bytes, one.copied_bytes
+        own = 1 / situation.devices  # each runs the optimizer on its own part
+        # a layer is gathered twice in a pass, and once where there is no way back
+        ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
+    elif situation.devices > 1:
+        once = 2 * share * states.BYTES_OF_DTYPE[step.dtype if method == "full" else "float32"] * trainable
+
+    def timed(part: Work, sent: float = 0.0, copied: float = 0.0) -> Seconds:
+        link = link_of(situation)
+        return estimate.seconds(part, situation.device, situation.devices, link, sent, copied=copied)
+
+    try:
+        last = timed(passing, each + once, copied)
+        parts = [timed(passing, each, copied).times(accumulate - 1), last] if accumulate > 1 else [last]
+        found = added([*parts, timed(ending).times(own)])
+        look = timed(looking, ahead, copied / 2)
+    except UnknownName:
+        return None
+    return Pace(found, accumulate, each * accumulate + once, look)
+
+
+def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: Step) -> Work:
+    """What a step does on rows of average length, or on packed ones, which are full."""
+    tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
+    dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
+    setting = Setting(
+        step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
+        offload=step.offload,
+    )  # fmt: skip
+    asked = StepRequest(situation.model, method, values, setting, dtype, step.checkpointing)
+    return _work(asked.on(situation.hardware))
+
+
+def _by_matrices(
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
+) -> Pace | None:
+    """As :func:`step_pace` where every matrix is split: what one device does of a step, and sums that are waited
+    for."""
+    run = replace(step, dtype="bfloat16", packed=False).run(step.batch)
+    average = replace(situation, seq=min(situation.seq, situation.row_tokens or situation.seq))
+    apart = split_step(average, method, values, run, TENSOR)  # held-out rows too
+    one = split_step(situation, method, values, replace(run, packed=True), TENSOR) if step.packed else apart
+    passing, ending = parted(one.work)
+    looking = tuple(piece for piece in apart.work if piece.phase == "forward")
+    # as much is summed up on the way back as forward, and again where a layer is made again for it
+    ahead = apart.sent_bytes / (3 if step.checkpointing else 2)
+    device, devices, link = situation.device, situation.devices, link_of(situation)
+    try:
+        made = estimate.seconds(passing, device, devices, link, one.sent_bytes, waits=True).times(accumulate)
+        found = added([made, estimate.seconds(ending, device, devices, link)])
+        look = estimate.seconds(looking, device, devices, link, ahead, waits=True)
+    except UnknownName:
+        return None
+    return Pace(found, accumulate, one.sent_bytes * accumulate, look)
+
+
+def link_of(situation: Situation) -> str:
+    """What connects the devices, by its generation: Hopper's NVLink is the fourth."""
+    newer = situation.device in ("h100", "h200")
+    return "nvlink4" if situation.link == "nvlink" and newer else situation.link or "pcie"
+
+
+def added(parts: list[Seconds]) -> Seconds:
+    """One after the other. What takes most of all of them is the bottleneck."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, seconds in part.parts.items():
+            sums[name] = sums.get(name, 0.0) + seconds
+    low, value, high = (sum(getattr(part, name) for part in parts) for name in ("low", "value", "high"))
+    return Seconds(low, value, high, max(sums, key=sums.__getitem__), sums)
+
+
+# ----------------------------------------
+# What a step waits for, and the cheapest thing that moves it.
+
+
+#: How plans stand, for their reader.
+ORDER = (
+    "Plans that meet the deadline come first, and of them those with the method that Choose recommends: which method "
+    "learns more is no matter of time. Then come plans that no other plan of the same method beats in time, room and "
+    "cost at once. Of embeddings those with more rows at once come before quicker ones: the others of its pass are a "
+    "row's negatives."
+)
+#: What each bottleneck means, as a sentence.
+MEANS: Mapping[str, str] = {
+    "compute": "The GPU multiplies most of the time.",
+    "memory": "The GPU waits for its own memory: weights and activations are read faster than they are used.",
+    "launch": "The GPU waits for the host to start its kernels: the step is small for this card.",
+    "host": "The GPU waits for copies from main memory.",
+    "link": "The GPUs wait for each other: what they exchange takes longer than what it hides behind.",
+}
+#: Also a way that is tried for itself.
+UNCHECKED = "No gradient checkpointing, if there is room"
+#: A change that saves less is not worth the words.
+_LEAST = 0.03
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to change. ``factor``: of the time that is left, as estimated; ``text`` says what."""
+
+    text: str
+    factor: float
+
+
+def short(room: Room, situation: Situation, method: str, sharding: str, least: int) -> str:
+    """Why nothing fits where one row needs ``least`` bytes on each device: how much there is, and in full fine-tuning
+    how wide the weights are kept, as that differs where they are split."""
+    split = sharding.startswith((SPLIT, TENSOR))
+    run = list(room.states(method, sharding))[-1]
+    wide = (
+        f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
+    )
+    usable = room.usable_split if split else room.usable
+    device = situation.hardware
+    needed, there, taken = map(units.size, (least, device.total, usable))
+    return f"Even one row needs at least {needed}{wide}; a plan may use {taken} of the {there} of each {device.called}."
+
+
+def unmeasured(shape: ModelShape) -> str:
+    """What of a model's seconds no published step stands behind; empty where they are as sure as any."""
+    if not shape.mixtures:
+        return ""
+    return (
+        f"Time is that of the experts which a token uses ({shape.mixtures[0].chosen}). No step of such a model is "
+        "among those that the band comes from: what a card's kernel for many experts loses is not known, so the real "
+        "time may lie above the band."
+    )
+
+
+def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
+    """Bytes of main memory that a process takes that loads what is split: the whole model, as scripts of plans load it;
+    0 where nothing is split."""
+    if not plan.split:
+        return 0
+    if method == "full":
+        return shape.total * states.BYTES_OF_DTYPE[plan.remembered]
+    return states.weight_bytes(shape, method, Run(1, plan.checkpointing))
+
+
+#: safetensors maps files, and a tensor that is not cast stays a part of the file, which the system keeps once.
+_MAPPED = " Less where its file is in that precision: it is mapped then, not copied."
+
+
+def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
+    """That, in a sentence; empty where nothing is split."""
+    each = loading(shape, method, plan)
+    if not each:
+        return ""
+    mapped = "" if method == "qlora" else _MAPPED  # packing copies
+    if loads_alone(get_method(method), plan):
+        return (
+            f"While the script loads, the first of the {plan.devices:,} processes holds the whole model in main "
+            f"memory, {units.size(each)}, and sends the others their shares.{mapped}"
+        )
+    return (
+        f"While the script loads, each of the {plan.devices:,} processes holds the whole model in main memory: "
+        f"{units.size(each)} each, {units.size(each * plan.devices)} together.{mapped}"
+    )
+
+
+#: What a training does beside the steps that are simulated and timed, by what is trained. A reference's forward pass is
+#: two products for each weight and token where a step has four to eight.
+_BESIDE: Mapping[str, str] = {
+    "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
+    "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
+    "copy of them, unless its log-probabilities are computed before.",
+    "rl": "Time and memory are of the training steps alone, on {} answers to each prompt. Writing the answers and "
+    "judging them is in neither, and comes on top.",
+}
+
+
+def uncounted(situation: Situation) -> str:
+    """What of a training is in no figure of its plans; empty where all is."""
+    said = _BESIDE.get(situation.purpose, "")
+    if situation.purpose != "rl":
+        return said
+    return said.format(choose(evidence(job("full", situation.shape, "rl"), "group")))
+
+
+def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:
+    """What saves most of the changes that cost nothing, or else little; ``None`` where nothing that we can estimate
+    saves any."""
+    tried: list[Change] = []
+
+    def again(text: str, other: Situation, changed: Step, accumulate: int) -> None:
+        try:
+            found = step_pace(other, method, plan.values, changed, accumulate, plan.trainable)
+        except PeftLabError:
+            return
+        if found is not None:
+            tried.append(Change(text, found.update.value / pace.update.value))
+
+    bottleneck = pace.update.bottleneck
+    if bottleneck == "link" and situation.link != "nvlink":
+        again("Connect the cards with NVLink", replace(situation, link="nvlink"), step, plan.accumulate)
+    if bottleneck in ("compute", "memory") and step.checkpointing:
+        again(
+            UNCHECKED,
+            situation,
+            replace(step, checkpointing=False),
+            plan.accumulate,
+        )
+    if situation.hardware.kind == "cuda" and bottleneck == "compute" and not step.split and not tried:
+        more = replace(situation, devices=2 * situation.devices)
+        again(
+            "Twice the cards with DDP, each with half the rows of an update", more,
+            replace(step, sharding="ddp"), (plan.accumulate + 1) // 2,
+        )  # fmt: skip
+    worth = [one for one in tried if one.factor < 1 - _LEAST]
+    return min(worth, key=lambda one: one.factor, default=None)

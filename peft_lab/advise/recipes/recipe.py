@@ -1,0 +1,327 @@
+"""A recipe: every setting with its value, its band, who says so, and what to try next.
+
+Rules are entered in order, what was measured nearest to a job first. The first figure is taken that a second source
+allows too; where there is none, the figure that most of them allow. The band is all that any of them allows: where they
+disagree, both stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from peft_lab.advise.recipes import rates, runs, sizes
+from peft_lab.advise.recipes.job import (
+    ADAMW,
+    OBJECTIVES,
+    OF_ENCODERS,
+    RULES,
+    Job,
+    Rule,
+    Said,
+    allowing,
+    choose,
+    spanned,
+)
+from peft_lab.core import references as src
+from peft_lab.core.setting_words import NEXT, told_rows, written_figure
+from peft_lab.core.units import Source, several
+from peft_lab.methods import get_method
+from peft_lab.methods.shared import targets
+from peft_lab.models.catalogue import get_model
+from peft_lab.runs.spec import STEPS
+
+_ENTERED = (rates, rates, sizes, runs, runs)  # their functions enter themselves into RULES
+RATE = rates.RATE
+#: What the lab chose itself, and what the person said.
+LAB, TOLD = "lab", "told"
+_KNOBS = (
+    "r", "use_rslora", "lora_alpha", "target_modules", "lora_dropout", "loraplus_lr_ratio", "num_virtual_tokens",
+    "bottleneck",
+)  # fmt: skip
+_OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
+_LEAST_STEPS = 10  # of an epoch: with fewer, hardly anything is learnt from few rows
+_USUAL = "No source that we know says it for such a job; this is a usual value."
+_OUTSIDE = "The plan's own: chosen for the room or the data there are, outside what the sources used."
+_KINDS = {"encoder": "encoders", "causal-lm": "decoders", "seq2seq": "encoder-decoders"}
+#: Where to look when no source speaks of an objective, nearest first.
+_NEAR = {
+    "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
+    "cpt": ("sft", "classification"), "preference": ("sft",), "rl": ("preference", "sft"),
+    "sft": (), "classification": ("sft",),
+}  # fmt: skip
+_LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources speak of, for those that none does
+_LOW = ("preference", "rl")  # trained at lower rates than answers are, with every method that has both
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one source says."""
+
+    rule: str
+    source: str
+    citation: str
+    measured: str
+    value: Any
+    band: tuple[float, float] | None
+
+    @property
+    def text(self) -> str:
+        """Citation and figure."""
+        return f"{self.citation}: {written_figure(self.value)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a recipe.
+
+    Attributes:
+        band: what at least one source allows; ``None`` for what is no number.
+        said: every source that speaks of it. agreeing: the references of those that allow the value.
+        kind: whose value it is: ``cited``, ``simulated``, ``counted``, or ``lab`` and ``told``.
+        why: where fewer than two sources allow the value, or where it is no source's.
+        next: what to try when it does not do.
+    """
+
+    name: str
+    value: Any
+    band: tuple[float, float] | None
+    said: tuple[Evidence, ...]
+    agreeing: tuple[str, ...]
+    kind: str
+    why: str
+    next: str
+
+    @property
+    def source(self) -> str:
+        """All citations with their figures, or the sentence that stands in their place."""
+        return "; ".join(evidence.text for evidence in self.said) or self.why
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "value": list(self.value) if isinstance(self.value, tuple) else self.value,
+            "band": None if self.band is None else list(self.band),
+            "source": self.source,
+            "kind": self.kind,
+            "why": self.why,
+            "next": self.next,
+            "sources": [asdict(evidence) for evidence in self.said],
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a job, by name."""
+
+    job: Job
+    settings: Mapping[str, Setting]
+
+    def __getitem__(self, name: str) -> Setting:
+        return self.settings[name]
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        return {name: setting.as_dict() for name, setting in self.settings.items()}
+
+
+def recipe(job: Job) -> Recipe:
+    """The recipe for a job. Settled knobs and a settled batch are kept; all else is as the sources say."""
+    settings: dict[str, Setting] = {}
+    for name in _KNOBS:
+        if name not in job.values:
+            continue
+        setting = _knob(job, name)
+        if setting is None:
+            continue
+        settings[name] = setting
+        job = replace(job, values={**job.values, name: setting.value})
+    answers = {"group": _said(job, "group")} if job.objective == "rl" else {}
+    job = replace(job, group=answers["group"].value if answers else 1)
+    batch = _batch(job)
+    job = replace(job, batch=batch.value)
+    epochs = _said(job, "epochs")
+    steps = math.ceil(epochs.value * job.steps_per_epoch)
+    packing = _said(job, "packing")
+    fewer = ", each for itself; packed, they make fewer" if packing.value is True else ""
+    rows = told_rows(job.rows, job.group)
+    ordered = {
+        RATE: _rate(job, steps),
+        "schedule": _said(job, "schedule"),
+        "warmup": _said(job, "warmup"),
+        "batch": batch,
+        **answers,
+        "epochs": epochs,
+        "steps": _derived(
+            "steps",
+            steps,
+            f"{rows}, {several(written_figure(epochs.value), 'time')}, {batch.value:,} a step{fewer}",
+        ),
+        **settings,
+        "dtype": _step(job, "dtype", job.dtype),
+        "optimizer": _said(job, "optimizer"),
+        "checkpointing": _step(job, "checkpointing", job.checkpointing),
+        "packing": packing,
+    }
+    return Recipe(job, ordered)
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, in order."""
+    return tuple(RULES)
+
+
+def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
+    """Every rule that speaks of a field for a job, with what it says; of learning rates those for the optimizer."""
+    rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
+    asked = ((rule, rule.says(job)) for rule in rules)
+    return [(rule, said) for rule, said in asked if said is not None]
+
+
+def _setting(
+    name: str, value: Any, found: list[tuple[Rule, Said]], kind: str, why: str, **more: Any
+) -> Setting:
+    said = tuple(
+        Evidence(rule.id, rule.source, rule.citation, rule.measured, one.value, one.band)
+        for rule, one in found
+    )
+    compared = more.get("compared", value)
+    agreeing = allowing(found, compared)
+    return Setting(
+        name, value, spanned(found), said, agreeing, kind, why or _few(found, agreeing), NEXT[name]
+    )
+
+
+def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
+    """Why fewer than two sources stand behind a value."""
+    if len(agreeing) >= 2:
+        return ""
+    if not agreeing:
+        return "No source that we know uses this value."
+    others = tuple(dict.fromkeys(rule.source for rule, _ in found if rule.source not in agreeing))
+    if not others:
+        return "This is the only source that we know for such a job."
+    return "The sources disagree: no two of them allow one value, so try the others' as well."
+
+
+def _said(job: Job, name: str) -> Setting:
+    found = evidence(job, name)
+    if not found:
+        return _setting(name, {"warmup": 0.06, "epochs": 3, "batch": 16}[name], [], LAB, _USUAL)
+    return _setting(name, choose(found), found, str(Source.CITED), "")
+
+
+def _knob(job: Job, name: str) -> Setting | None:
+    found = evidence(job, name)
+    if not found and name in _OPTIONAL:
+        return None
+    if not found:
+        return _setting(name, job.values[name], [], LAB, _OUTSIDE if name in job.fixed else _USUAL)
+    if name not in job.fixed:
+        value = choose(found)
+        shown = (value,) if name == "target_modules" else value
+        return _setting(name, shown, found, str(Source.CITED), "", compared=value)
+    value = job.values[name]
+    compared = _targets(job, value) if name == "target_modules" else value
+    allowed = allowing(found, compared)
+    kind, why = (str(Source.CITED), "") if allowed else (LAB, _OUTSIDE)
+    return _setting(name, value, found, kind, why, compared=compared)
+
+
+def _step(job: Job, name: str, value: Any) -> Setting:
+    """Precision or checkpointing, of the simulated step where there is one."""
+    if value is None:
+        return _said(job, name)
+    found = evidence(job, name)
+    why = "As in this plan's simulated step."
+    if value == "float16":
+        why = "This device does not compute in bfloat16. float16 needs loss scaling."
+    elif name == "dtype" and job.method in ("full", "bitfit"):
+        why += (
+            " Weights that are trained in this format lose updates that are small beside them; float32 copies keep "
+            "them, for four more bytes a parameter."
+        )
+    return _setting(name, value, found, str(Source.SIMULATED), why)
+
+
+def _targets(job: Job, names: tuple[str, ...]) -> str:
+    """A list of targets in the sources' words."""
+    if tuple(names) == (sizes.ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
+        return sizes.ALL_LINEAR
+    if job.shape.mixtures and tuple(names) == targets.every_map(job.shape)["target_modules"]:
+        return sizes.ALL_LINEAR
+    usual = get_method("lora").defaults(job.shape)["target_modules"]
+    return "query and value" if tuple(names) == tuple(usual) else ", ".join(names)
+
+
+def _batch(job: Job) -> Setting:
+    if job.batch is not None:
+        found = evidence(job, "batch")
+        agree = bool(allowing(found, job.batch))
+        why = "As you set it." if agree else "As you set it; the sources used other batches."
+        return _setting("batch", job.batch, found, TOLD, why)
+    setting = _said(job, "batch")
+    most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # no group is parted
+    if setting.value > most:
+        steps = several(math.ceil(job.sequences / most), "step")
+        why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} make {steps}."
+        setting = _setting("batch", most, evidence(job, "batch"), LAB, why)
+    if setting.value < job.devices:
+        why = f"One row on each of {job.devices:,} devices."
+        setting = _setting("batch", job.devices, evidence(job, "batch"), LAB, why)
+    return setting
+
+
+def _derived(name: str, value: Any, why: str) -> Setting:
+    return Setting(name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", NEXT[name])
+
+
+def rate_for(job: Job, optimizer: str) -> Setting | None:
+    """The rate that sources used for a job with an optimizer; ``None`` where none has it."""
+    found = evidence(job, RATE, optimizer)
+    return _setting(RATE, choose(found), found, str(Source.CITED), "") if found else None
+
+
+def _rate(job: Job, steps: int) -> Setting:
+    """The sources'. Of this lab's own runs only where the job is no longer than they are, on a model that they had."""
+    found = evidence(job, RATE)
+    if job.live and steps <= STEPS:
+        return _own_rate(job, found)
+    if found:
+        return _setting(RATE, choose(found), found, str(Source.CITED), "")
+    found, near = _nearest(job)
+    value = min(said.value for _, said in found) if job.objective in _LOW else choose(found)
+    title, objective = get_method(job.method).title, OBJECTIVES[job.objective]
+    lower = (
+        " The lowest of them is taken: such training takes lower rates than answers do."
+        if job.objective in _LOW
+        else ""
+    )
+    why = (
+        f"No source that we know gives a rate for {title} in {objective} on {_KINDS[job.kind]} of this size. Shown is "
+        f"what is used for {OBJECTIVES[near.objective]} on {_KINDS[near.kind]}.{lower}"
+    )
+    return _setting(RATE, value, found, LAB, why)
+
+
+def _own_rate(job: Job, found: list[tuple[Rule, Said]]) -> Setting:
+    value = get_method(job.method).learning_rate(job.kind, job.values)
+    why = (
+        f"Chosen so that {STEPS} steps learn on this small model. Published rates are for thousands of steps."
+    )
+    return replace(_setting(RATE, value, found, LAB, why), band=None)
+
+
+def _nearest(job: Job) -> tuple[list[tuple[Rule, Said]], Job]:
+    """What the sources say of the nearest job that they speak of."""
+    objectives = (job.objective, *_NEAR[job.objective], *OBJECTIVES)
+    shapes = (job.shape, *(get_model(name).shape for name in _LIKE))
+    for shape in sorted(shapes, key=lambda one: one.kind != job.kind):
+        for objective in objectives:
+            if shape.kind == "encoder" and objective not in OF_ENCODERS:
+                continue
+            near = replace(job, shape=shape, objective=objective)
+            found = evidence(near, RATE)
+            if found:
+                return found, near
+    raise LookupError(f"no source gives any rate for {job.method} ({src.ALGEBRA})")

@@ -1,0 +1,382 @@
+"""Walk the tree for a situation, check what it advises, and say why.
+
+A piece of advice has to apply to the model, to fit on the device (simulated) and into the room for a task (counted),
+and to leave requests as long as they are where they may take no longer. What does not is overruled by the next that
+does, and the trace says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+from peft_lab.advise import answers, leaves, states, tree, words
+from peft_lab.advise import plan as plans
+from peft_lab.advise.answers import GIVEN, amount, answer, found_answer, held
+from peft_lab.advise.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN
+from peft_lab.advise.leaves import ADVICE, NOTHING, UNTRAINED, Advice, Reason
+from peft_lab.advise.plan import StepPlan, Unknown, unknown
+from peft_lab.advise.room import Room
+from peft_lab.advise.simulating import Run, Step
+from peft_lab.advise.situation import FOUND, WORDS, Situation, stored_bytes, tight
+from peft_lab.advise.tree import NODES, QUESTIONS, ROOT, Place, label
+from peft_lab.core import references as src
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, SimulationError, UnknownName
+from peft_lab.core.units import Source
+from peft_lab.methods import get_method
+
+#: What is named for its smaller base has to save as much of a step at least: the lab's own line.
+SAVES = 0.1
+#: What servers such as vLLM apply beside a base; what is merged into it is a plain model to them.
+_SERVED = ("lora", "qlora", "full")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question of the path. ``how`` is ``told`` or a source; ``because`` the figure behind the answer."""
+
+    node: str
+    question: str
+    value: str
+    label: str
+    how: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """One reason. ``kind`` is its source's, empty where the text follows from a definition."""
+
+    text: str
+    source: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the tree says and what can be. ``others``: what could stand in after that, not tried yet."""
+
+    path: tuple[Answered, ...]
+    advice: Advice
+    step: Step | None
+    overruled: list[Why]
+    others: tuple[Advice, ...]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do. ``plan`` is ``None`` where nothing is trained; ``runner_up`` where nothing comes second.
+
+    Attributes:
+        unknown: what could not be known, a sentence each. nearest: what would do where nothing can be done.
+    """
+
+    method: str
+    advice: str
+    title: str
+    why: tuple[Why, ...]
+    path: tuple[Answered, ...]
+    plan: StepPlan | None
+    runner_up: str | None
+    runner_up_text: str
+    overruled: tuple[Why, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    nearest: Mapping[str, words.Near] = field(default_factory=dict)
+
+
+def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
+    """The recommendation for a situation.
+
+    Args:
+        claims: answers that were given to questions the lab answers itself; they have to be what it finds.
+
+    Raises:
+        BadInput: the situation or a claim cannot be. SimulationError: a step that cannot be simulated.
+    """
+    situation.check()
+    _check_claims(situation, room, claims or {})
+    decided = decide(situation, room)
+    chosen, step, path = decided.advice, decided.step, decided.path
+    planned = None if step is None else plans.make(situation, room, chosen, step)
+    known = words.Words(situation, room, chosen, planned)
+    named: tuple[str, str] | None = None
+    if chosen.method in UNTRAINED and chosen.method != NOTHING:
+        trained = decide(replace(situation, prompting="no"), room).advice
+        named = trained.method, f"If that is not enough after all: {trained.title}."
+    elif chosen.id == "no-way":  # a smaller model is no way out where the room for a task is too small
+        named = None
+    elif chosen.method == NOTHING:
+        named = _on_a_smaller_model(situation, room, "qlora")
+    else:
+        second = _second(situation, room, decided)
+        named = (second.method, f"{second.title} {second.instead}") if second else None
+        if named is None and chosen.method == "qlora":
+            named = _on_a_smaller_model(situation, room, "lora")
+    reasons = [reason for reason in chosen.reasons if _is_so(reason, situation, room)]
+    found = _result(chosen, reasons, known, path, planned, named, tuple(decided.overruled))
+    nearest = words.nearest(situation, room, _quickly) if chosen.method == NOTHING else {}
+    return replace(found, unknown=unknown(situation, chosen, planned), nearest=nearest)
+
+
+def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
+    """The advice alone, without reasons and runner-up. Raises as :func:`recommend`.
+
+    ``quick``: whether anything fits is enough, its step is the smallest.
+    """
+    situation.check()
+    path, leaf = walk(situation, room)
+    if leaf.method in UNTRAINED:
+        return Decision(path, leaf, None, [], ())
+    overruled: list[Why] = []
+    tried = (leaf, *(ADVICE[name] for name in leaf.others))
+    for number, advice in enumerate(tried, start=1):
+        found = _step(situation, room, advice, room.smallest if quick else None)
+        if isinstance(found, Step):
+            return Decision(path, advice, found, overruled, tried[number:])
+        overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
+    return Decision(path, ADVICE["no-way"], None, overruled, ())
+
+
+def _quickly(situation: Situation, room: Room) -> Advice:
+    return decide(situation, room, quick=True).advice
+
+
+def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
+    """The next of another method that can be, were it row by row, and that has something for it."""
+    others = (advice for advice in decided.others if advice.method != decided.advice.method)
+    return next(
+        (
+            one
+            for one in others
+            if (one.method != "qlora" or _memory_is_short(situation, decided.step))
+            and isinstance(_step(situation, room, one, room.smallest), Step)
+        ),
+        None,
+    )
+
+
+def _memory_is_short(situation: Situation, step: Step | None) -> bool:
+    """Whether a base in 4 bits buys anything: all it has is memory, at the price of time.
+
+    So the step in 16 bits has had to shrink, and what is packed is a good part of what it needs. On a processor, main
+    memory is what packed weights are unpacked into.
+    """
+    if step is None or situation.hardware.kind != "cuda":
+        return False
+    shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
+    run = Run(step.batch, step.checkpointing)
+    shape = situation.shape
+    saved = states.weight_bytes(shape, "lora", run) - states.weight_bytes(shape, "qlora", run)
+    return shrunk and saved >= SAVES * step.needed
+
+
+def walk(
+    situation: Situation, room: Room, given: Mapping[str, str] | None = None
+) -> tuple[tuple[Answered, ...], Advice]:
+    """The way through the tree and where it ends. ``given`` answers questions otherwise than the situation does."""
+    path: list[Answered] = []
+    at = ROOT
+    while at in NODES:
+        node = NODES[at]
+        question = QUESTIONS[node.question]
+        if given and question.key in given:
+            value, because, how = given[question.key], "", GIVEN
+        else:
+            value, because = answer(question.key, situation, room)
+            how = GIVEN if question.by == "you" else question.by
+        branch = next(branch for branch in node.branches if value in branch.values)
+        path.append(Answered(at, question.key, value, label(branch, question), how, because))
+        at = branch.to
+    return tuple(path), ADVICE[at]
+
+
+def _check_claims(situation: Situation, room: Room, claims: Mapping[str, str]) -> None:
+    for key, value in claims.items():
+        found, because = answer(key, situation, room)
+        if found != value:
+            raise BadInput(
+                f"{key}={value} does not hold for this model and device: {because} ({key}={found}).", key
+            )
+
+
+def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[str, str] | None:
+    """What to do on this device with less of a model."""
+    title = words.smaller_model(situation, room, method)
+    return (method, f"{get_method(method).title} on {title}, which fits this device.") if title else None
+
+
+def _named(advice: Advice) -> str:
+    """The method with the settings that tell this advice from others of it."""
+    said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
+    return f"{advice.title} ({said or 'defaults'})"
+
+
+def _plain(value: object) -> str:
+    return "+".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _step(
+    situation: Situation,
+    room: Room,
+    advice: Advice,
+    fitting: Callable[[str, Mapping[str, Any]], Step | None] | None = None,
+) -> Step | Why:
+    """A step that fits, or why there is none. ``fitting``: how to look for it, by default what costs least."""
+    shape, spec = situation.shape, get_method(advice.method)
+    try:
+        values = advice.knobs(shape)
+        stored = stored_bytes(shape, advice.method, values)
+        if situation.storage is not None and stored > situation.storage:
+            said, most = units.unlike(stored, situation.storage)
+            return _against(f"it stores {said}, at most {most} is allowed.")
+        refused = unserved(situation, advice)
+        if refused is not None:
+            return refused
+        virtual, limit = spec.virtual_tokens(spec.complete(shape, values)), shape.max_positions
+        longer = lengthens(situation, advice)
+        if longer is not None:
+            return longer
+        if limit is not None and situation.seq + virtual > limit:
+            more = f"{situation.seq:,} tokens and {virtual:,} virtual ones"
+            return _against(f"{shape.title} has {limit:,} positions, {more} do not fit.")
+        step = (fitting or room.step)(advice.method, values)
+    except (BadInput, SimulationError) as error:
+        return _against(str(error))
+    if step is None:
+        if fitting is not None:  # nobody reads the reason
+            return _against("no step of it fits.")
+        least = units.size(room.least(advice.method, values))
+        return Why(f"even one row needs {least}.", _found_how(Source.SIMULATED), str(Source.SIMULATED))
+    return step
+
+
+def lengthens(situation: Situation, advice: Advice) -> Why | None:
+    """The reason against what makes requests longer and cannot be merged, where they may take no longer."""
+    if answers.found_answer("latency", situation)[0] == "relaxed" or situation.latency is None:
+        return None
+    allowed = f"at most {units.percent(situation.latency)} more time is allowed."
+    spec = get_method(advice.method)
+    virtual = spec.virtual_tokens(spec.complete(situation.shape, advice.knobs(situation.shape)))
+    if virtual:
+        return _against(f"its {virtual:,} virtual tokens lengthen every request; {allowed}")
+    if advice.method == "adapters":
+        text = f"its layers in sequence took {ADAPTER_LATENCY} longer or more; {allowed}"
+        return Why(text, ADAPTER_LATENCY.note, str(ADAPTER_LATENCY.source))
+    return None
+
+
+def _against(text: str) -> Why:
+    return Why(text, _found_how(Source.COUNTED), str(Source.COUNTED))
+
+
+def unserved(situation: Situation, advice: Advice) -> Why | None:
+    """The reason against what the server does not apply, where it cannot be merged for the one task either."""
+    spec = get_method(advice.method)
+    merged = situation.tasks == 1 and (spec.mergeable or advice.method == "bitfit")
+    if situation.serving != "vllm" or advice.method in _SERVED or merged:
+        return None
+    return Why("servers such as vLLM apply LoRA beside a base, and not this.", src.VLLM, str(Source.CITED))
+
+
+def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
+    """Whether a reason holds in this situation."""
+    if reason.when is None:
+        return True
+    question, wanted = reason.when
+    return answers.value(question, situation, room) == wanted
+
+
+def _result(
+    advice: Advice,
+    reasons: Sequence[Reason],
+    known: words.Words,
+    path: tuple[Answered, ...],
+    plan: StepPlan | None,
+    runner: tuple[str, str] | None,
+    overruled: tuple[Why, ...],
+) -> Recommendation:
+    why = [Why(reason.text.format_map(known), reason.source, str(reason.kind or "")) for reason in reasons]
+    if advice.method == NOTHING:
+        why += overruled
+    if plan is not None and advice.method == "full" and plan.remembered != "float32":
+        why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
+    why += [
+        Why(words.sentence(step.because), _found_how(step.how), step.how)
+        for step in path
+        if step.how != GIVEN
+    ]
+    slug, text = runner or (None, "")
+    return Recommendation(
+        advice.method, advice.id, advice.title, tuple(why), path, plan, slug, text, overruled
+    )
+
+
+def _found_how(how: str) -> str:
+    return "simulated training step" if how == Source.SIMULATED else "counted on the model"
+
+
+# ----------------------------------------
+# From a place in the tree back to a situation: what has to be answered to get there, and nothing else changed.
+
+
+USUAL = Situation()
+TWICE = 2  # as many tokens as LoRA holds, to be beyond the line
+
+
+def find_place(name: str) -> Place:
+    """A place by its id. Raises UnknownName."""
+    from peft_lab.advise.tree import places
+
+    known = {place.id: place for place in places()}
+    if name not in known:
+        raise UnknownName("place in the tree", name, known)
+    return known[name]
+
+
+def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situation:
+    """The situation that leads to ``place``.
+
+    Args:
+        known: what the simulation found for this situation, by question; only these answers count as given.
+
+    Where an answer is one that the lab finds itself and it is not so here, an example model on an example device is
+    taken. Where no example is like that either, the nearest is, and the path shows where it leads.
+    """
+    wanted = {NODES[node].question: values for node, values in place.way}
+    facts = {key: values for key, values in wanted.items() if key in FOUND}
+    here = {
+        **leaves.counted_answers(situation.shape),
+        **{key: known[key] for key in ("base", "full") if key in known},
+    }
+    if any(here.get(key) not in values for key, values in facts.items()):
+        example = tree.find_example(facts)
+        situation = replace(
+            situation, model=example.model, device=example.device, devices=example.devices, link=example.link,
+            batch=USUAL.batch, seq=USUAL.seq, output="", objective="",
+        )  # fmt: skip
+    for key, values in wanted.items():
+        if key in FOUND or _given(key, situation) in values:
+            continue
+        situation = _set(situation, key, values[0])
+    return situation
+
+
+def _given(key: str, situation: Situation) -> str:
+    """What the situation answers; none of these questions needs the simulation."""
+    return amount(situation)[0] if key == "amount" else found_answer(key, situation)[0]
+
+
+def _set(situation: Situation, key: str, value: str) -> Situation:
+    if (key, value) == ("storage", "tight"):
+        return replace(situation, storage=tight(situation.shape))
+    if key == "amount":
+        more = ceil(TWICE * held(situation) * BITS_A_PARAMETER.value / BITS_A_TOKEN.value)
+        return replace(
+            situation, rows=max(1, more // situation.seq) if value == "exceeds" else 1, row_tokens=None
+        )
+    if key == "objective":
+        return replace(situation, objective=value, output="")
+    return replace(situation, **{key: WORDS[key][value]})

@@ -1,0 +1,336 @@
+"""What fits on the devices: answers come from simulating the training step, none from a rule of thumb.
+
+In each way to run a step (:mod:`peft_lab.advise.ways`) it is the one with the most rows that fit, up to a device's
+share of an update, its states made smaller in the order of what that costs: an 8-bit optimizer, a loss in chunks,
+weights remembered in 16 bits. A base in 4 bits is another method and stands in the tree. A step that is split is
+simulated as such (:mod:`peft_lab.engine.sharding`), unless its states alone are too much. Choose and Plan both ask
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from math import ceil, inf
+from typing import Any
+
+from peft_lab.advise import states
+from peft_lab.advise.simulating import (
+    MARGIN,
+    OFFLOAD,
+    SPLIT,
+    TENSOR,
+    Ask,
+    Recall,
+    Run,
+    Step,
+    bounds,
+    decided,
+    largest_rows,
+    recalling,
+    simulating,
+)
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.update import most_rows
+from peft_lab.advise.ways import Way, leaves_nothing, order, refused, ways
+from peft_lab.core.errors import Unsupported
+from peft_lab.engine.request import LOSSES
+from peft_lab.models.catalogue import resolve
+from peft_lab.training.losses import altered
+
+BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
+#: Kept free: more than the simulation was off at any published peak, and twice as much where a step is split: NCCL's
+#: buffers are in none of its figures.
+HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
+#: Of one logit at most: itself in 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
+LOGIT_BYTES = 2 + 4 + 4 + 4 + 4
+#: How a model says that it cannot take its loss so.
+_NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked": (Unsupported,)}
+
+
+class Room:
+    """Asks whether steps fit.
+
+    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
+    ``optimizer``: empty for AdamW, in 8 bits where it must be. ``packed``: rows of a step that all fill; 0: each is.
+    """
+
+    def __init__(
+        self, situation: Situation, ask: Ask, memory: int | None = None, recall: Recall | None = None,
+        optimizer: str = "", packed: int = 0) -> None:  # fmt: skip
+        self._situation, self._ask, self._recall = situation, ask, recall
+        self._needed, self.optimizer, self.packed = ask(situation), optimizer, packed
+        self.devices = situation.devices
+        self.memory = situation.hardware.memory if memory is None else memory
+
+    @property
+    def usable(self) -> int:
+        """Bytes of a device's memory that a plan may take."""
+        return int(self.memory * (1 - HEADROOM))
+
+    @property
+    def usable_split(self) -> int:
+        """Of a step that is split."""
+        return int(self.memory * (1 - HEADROOM_SPLIT))
+
+    @staticmethod
+    def memory_for(needed: int) -> int:
+        """The least memory of a device on which so many bytes may be taken."""
+        return ceil(needed / (1 - HEADROOM))
+
+    def with_memory(self, memory: int) -> Room:
+        """The same questions for a device that differs in its memory alone."""
+        return Room(self._situation, self._ask, memory, self._recall, self.optimizer, self.packed)
+
+    def for_model(self, situation: Situation) -> Room:
+        """The same device for a situation with another model, or with other rows."""
+        return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
+
+    def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+        """Bytes on one device. A preference is two sequences a row."""
+        asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
+        return self._needed(method, values, asked) + self._copies(method, run)
+
+    def _copies(self, method: str, run: Run) -> int:
+        """What the simulation of one device leaves out, or of its part of each matrix; that of FSDP2 has it."""
+        kind = run.sharding.partition(OFFLOAD)[0]
+        part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
+        return int(part * states.copies(self._situation.shape, method, run.dtype))
+
+    def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
+        """Bytes on one device at least and at most, without asking the simulation."""
+        ran = replace(run, packed=bool(self.packed))
+        known = self._recall(self._situation, method, values, ran) if self._recall else {}
+        shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
+        if not known:
+            return float(0 if run.split else states.weight_bytes(shape, method, run)), inf
+        # a split step's peak is in the passes or in the optimizer's step: no line over rows, but it only grows
+        if run.split:
+            share = self.share(method, values, run)
+            each = [bounds({size: needed}, share, rows, seq) for size, needed in known.items()]
+            return max(low for low, _ in each), min(high for _, high in each)
+        copies = self._copies(method, run)
+        low, high = bounds(known, states.weight_bytes(shape, method, run), rows, seq)
+        return low + copies, high + copies
+
+    def share(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+        """Bytes of weights, gradients and moments that each device has of a split step at least."""
+        if run.offloads:
+            return 0
+        return states.states(self._situation.shape, method, values, run) // self.devices
+
+    def may_help(self, method: str, values: Mapping[str, Any], run: Run, limit: int) -> bool:
+        """Whether a loss in chunks can make one row fit where a whole one did not: it saves the logits alone."""
+        if run.loss == "whole":
+            return True
+        tokens = self._situation.pairs * self._situation.seq
+        logits = int(MARGIN * LOGIT_BYTES * tokens * self._situation.shape.vocab)  # the allocator rounds
+        one = replace(run, batch=1, loss="whole")
+        known = decided(self.between(method, values, one), limit + logits)
+        return self.needs(method, values, one) - logits <= limit if known is None else known
+
+    def least(
+        self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False
+    ) -> int:
+        """Return the bytes of the smallest step; ``away``: with what the backward pass needs in main memory."""
+        values, kept, needed = values or self.usual(method), list(self.states(method, sharding)), list[int]()
+        for loss in LOSSES:
+            run = next((run for run in reversed(kept) if run.loss == loss), None)
+            if run is not None:
+                with suppress(*_NO_CHUNKS[loss]):
+                    one = replace(run, batch=1, checkpointing=True, sharding=sharding, offload=away)
+                    needed.append(self.needs(method, values, one))
+        return min(needed)
+
+    def least_of_all(self, method: str) -> int:
+        """Return the bytes below which no step of a method fits one device, wherever activations are."""
+        here = self.least(method)
+        return min(here, self.least(method, away=True)) if self._situation.hardware.kind == "cuda" else here
+
+    def step(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """Return the first of the steps that fit, by :func:`peft_lab.advise.ways.order`; ``None`` where none does."""
+        for group in self.ways(method, values):
+            found = list[Step]()
+            for sharding, checkpointing in group:
+                if any(leaves_nothing(method, one, self.most(method, values, one.sharding)) for one in found):
+                    break
+                step = self.fit(method, values, sharding, checkpointing)[0]
+                found += [step] if step is not None else []
+            if found:
+                return min(found, key=lambda step: order(self._situation, method, values, step))
+        return None
+
+    def ways(self, method: str, values: Mapping[str, Any]) -> Iterator[tuple[Way, ...]]:
+        """Yield groups of ways to run a step, as :func:`peft_lab.advise.ways.ways`."""
+        return ways(self._situation, method, values, self.optimizer)
+
+    def most(self, method: str, values: Mapping[str, Any], sharding: str) -> int:
+        """Return the most rows of a step on each device."""
+        return most_rows(self._situation, method, values, sharding, self.packed)
+
+    def fit(
+        self, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool, most: int = 0
+    ) -> tuple[Step | None, int]:
+        """Return the step with the most rows that fit in one way, and the bytes that one row needs where none does.
+
+        Its states are the first that fit, of :meth:`states`. What the backward pass needs goes to main memory where a
+        checkpointed step of the whole model fits in no other way.
+
+        Args:
+            most: rows of each device at most; 0 for its share of an update.
+
+        Raises:
+            Unsupported: an optimizer that does not run so. BadInput, SimulationError: a method that cannot be applied
+            or simulated so.
+        """
+        if reason := refused(self.optimizer, sharding):
+            raise Unsupported(reason, "optimizer")
+        most = most or self.most(method, values, sharding)
+        step, least = self._fit(method, values, Run(1, checkpointing, sharding=sharding), most)
+        everything = checkpointing and not sharding.startswith((SPLIT, TENSOR))
+        if step is not None or not everything or self._situation.hardware.kind != "cuda":
+            return step, least
+        away, less = self._fit(method, values, Run(1, True, sharding=sharding, offload=True), most)
+        return (step, least) if away is None else (away, less)
+
+    def _fit(self, method: str, values: Mapping[str, Any], way: Run, most: int) -> tuple[Step | None, int]:
+        """As :meth:`fit`, for one place of what the backward pass needs."""
+        least, shape = 0, self._situation.shape
+        for kept in self.states(method, way.sharding):
+            run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)
+            buckets = 0 if run.split else self._buckets(method, values, run)
+            limit = (self.usable_split if run.split else self.usable) - buckets
+            floor = self.share(method, values, run) if run.split else states.weight_bytes(shape, method, run)
+            if floor > limit:
+                least = floor + buckets
+                continue
+            if not self.may_help(method, values, run, limit):
+                continue
+
+            def needs(rows: int, run: Run = run) -> int:
+                return self.needs(method, values, replace(run, batch=rows))
+
+            def between(rows: int, run: Run = run) -> tuple[float, float]:
+                return self.between(method, values, replace(run, batch=rows))
+
+            try:
+                found = largest_rows(needs, most, limit, floor > limit / 2, between)
+                if found is None:
+                    low = between(1)[0]
+                    least = buckets + (int(low / MARGIN) if low > limit * MARGIN else needs(1))
+                    continue
+            except Unsupported:
+                if run.loss == "whole":
+                    raise
+                continue  # no loss in chunks
+            rows, needed = found
+            there = replace(run, batch=rows, in_main_memory=True)
+            host = self.needs(method, values, there) if run.offload or run.offloads else 0
+            return Step(
+                rows, run.checkpointing, needed + buckets, ceil(most / rows), run.optimizer, run.dtype, way.sharding,
+                host, run.loss, packed=bool(self.packed), offload=run.offload,
+            ), needed + buckets  # fmt: skip
+        return None, least
+
+    def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        """Whether anything fits: one row on each device, checkpointed, each with all of the model; else in other ways.
+
+        Where a larger step that was simulated fits, it needs no simulation of its own (``bound``).
+        """
+        if (found := self._smallest_alone(method, values)) is not None:
+            return found
+        for group in self.ways(method, values):
+            for sharding, checkpointing in group:
+                found = self.fit(method, values, sharding, True, 1)[0] if checkpointing else None
+                if found is not None:
+                    return found
+        return None
+
+    def _smallest_alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
+        ways = [replace(run, batch=1, checkpointing=True) for run in self.states(method)]
+        buckets = self._buckets(method, values, ways[-1])
+        limit = self.usable - buckets
+        kind = "ddp" if self.devices > 1 else "none"
+        if (
+            refused(self.optimizer, kind)
+            or states.weight_bytes(self._situation.shape, method, ways[-1]) > limit
+        ):
+            return None
+        for loss in LOSSES:
+            run = next((run for run in reversed(ways) if run.loss == loss), None)
+            if run is None or not self.may_help(method, values, run, limit):
+                continue
+            low, high = self.between(method, values, run)
+            known = decided((low, high), limit)
+            if known is False:
+                continue
+            with suppress(*_NO_CHUNKS[loss]):
+                bound = bool(known) and low < high
+                most = int(high * MARGIN if bound else high) if known else self.needs(method, values, run)
+                if most <= limit:
+                    return Step(
+                        1, True, most + buckets, 1, run.optimizer, run.dtype, kind, loss=loss,
+                        packed=bool(self.packed), bound=bound,
+                    )  # fmt: skip
+        return None
+
+    def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+        """Bytes of what gradients are averaged in where each of several devices has all of the model."""
+        return states.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
+
+    def base(self) -> str:
+        """The tree's question ``base``.
+
+        Where 4 bits fit on one device, that is less trouble than to split 16 bits over a slow link.
+        """
+        values = self.usual("lora")
+        if self._smallest_alone("lora", values) is not None:
+            return "sixteen"
+        if self._situation.link != "nvlink" and self._smallest_alone("qlora", {}) is not None:
+            return "four"
+        if self.devices > 1 and self.fit("lora", values, SPLIT, True, 1)[0] is not None:
+            return "sixteen"
+        if self.smallest("qlora", {}) is not None:
+            return "four"
+        return "none" if self.smallest("lora", values) is None else "sixteen"
+
+    def full(self) -> str:
+        """The tree's question ``full``."""
+        return "yes" if self.smallest("full", {}) is not None else "no"
+
+    def states(self, method: str, sharding: str = "none") -> Iterator[Run]:
+        """How weights and moments are kept, what costs least first. What is split is kept with AdamW or the optimizer
+        that was asked for: bitsandbytes' do not work on split parameters."""
+        entry = resolve(self._situation.model)
+        chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
+        losses = LOSSES if chunks else LOSSES[:1]
+        hardware = self._situation.hardware
+        multiplies = hardware.kind != "cuda" or hardware.capability >= BFLOAT16
+        if method != "full":
+            for loss in losses:
+                yield Run(1, False, self.optimizer or "adamw", loss=loss)
+                if method == "qlora" and not (self.optimizer or sharding.startswith((SPLIT, TENSOR))):
+                    yield Run(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
+            return
+        if self.optimizer or sharding.startswith((SPLIT, TENSOR)):
+            widths = ("float32", "bfloat16") if multiplies else ("float32",)
+            name = self.optimizer or "adamw"
+            yield from (Run(1, False, name, width, loss) for width in widths for loss in losses)
+            return
+        for loss in losses:
+            yield Run(1, False, "adamw", "float32", loss)
+            yield Run(1, False, "adamw8bit", "float32", loss)
+        if multiplies:
+            yield from (Run(1, False, loss=loss) for loss in losses)
+
+    def usual(self, method: str) -> Mapping[str, Any]:
+        """The values of a method where none are given: LoRA's are those of the usual advice."""
+        from peft_lab.advise.leaves import ADVICE
+
+        return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
+
+
+def room_of(situation: Situation, optimizer: str = "", packed: int = 0) -> Room:
+    """Rows as long as the situation says, on its device. Each simulation is run once per process."""
+    return Room(situation, simulating, recall=recalling, optimizer=optimizer, packed=packed)

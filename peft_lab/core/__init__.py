@@ -1,0 +1,3 @@
+"""What every room stands on: errors, figures and units, facts, references, colours, files on disk, this machine,
+and who is asking. Start with :mod:`peft_lab.core.units` (``Finding``) and :mod:`peft_lab.core.errors`.
+"""

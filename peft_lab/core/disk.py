@@ -1,0 +1,246 @@
+"""Files and folders that somebody names, and a disk that is full, read-only or broken: said in one sentence.
+
+Every path that is given goes through :func:`take` (a file), :func:`folder` or :func:`require_writable`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+import struct
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import RawIOBase
+from pathlib import Path
+from typing import BinaryIO
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, RunError
+
+_WHY = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "it is on a disk that can only be read",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.EIO: "the disk reports an error",
+    errno.EFBIG: "a file would become larger than is allowed",
+    errno.ENAMETOOLONG: "the name is too long for the disk",
+    errno.ESTALE: "the network disk is gone",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
+_PIECE = 1 << 20  # bytes read at a time of what does not say its size
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
+_WRITER_SECONDS = 0.5  # for whoever writes to a pipe to open it
+_LIBRARIES = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|No space left on device")
+
+
+def number(error: BaseException) -> int | None:
+    """The system's number of a fault of the disk; ``None`` for another error.
+
+    Libraries written in Rust (safetensors, tokenizers) say it in their message only.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        code = seen.errno if isinstance(seen, OSError) else None
+        if code is None and (match := _LIBRARIES.search(str(seen))):
+            code = int(match[1] or match[2] or errno.ENOSPC)
+        if code in _WHY:
+            return code
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def why(code: int) -> str:
+    """Half a sentence for a number that :func:`number` returned."""
+    return _WHY.get(code, "the disk reports an error")
+
+
+def reason(error: OSError) -> str:
+    """The same of any error of the system, which says itself what is not the disk's. Names no file."""
+    code = number(error)
+    return why(code) if code is not None else error.strerror or type(error).__name__
+
+
+def explained(error: BaseException, folder: Path) -> str | None:
+    """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
+    code = number(error)
+    return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
+
+
+def of_file(error: OSError, folder: Path) -> str | None:
+    """The same where it is not known what was done: of the file that the error names, unless ``folder`` holds it."""
+    code, named = number(error), error.filename
+    if code is None or not isinstance(named, str) or folder in Path(named).parents:
+        return explained(error, folder)
+    return f"{named} cannot be used: {error.strerror or why(code)}."
+
+
+def at_home(name: str) -> Path:
+    """A path as somebody wrote it, with ``~`` for their home folder; as it is where nobody is called so."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  pathlib raises RuntimeError there
+
+
+def take(path: Path, most: int, field: str | None = None, what: str = "", pipes: bool = True) -> bytes:
+    """Return what a file holds that somebody named, read as :func:`read` does.
+
+    Args:
+        field: the option that named it. what: it is, for the sentence, with a blank behind.
+
+    Raises BadInput: one sentence with the file and the reason.
+    """
+    try:
+        return read(path, most, pipes)
+    except OSError as error:
+        raise BadInput(f"{what}{path} cannot be read: {error.strerror or error}.", field) from error
+
+
+def take_text(path: Path, most: int, field: str | None = None, what: str = "") -> str:
+    """Return the UTF-8 text of a file that somebody named, without a byte order mark. Raises as :func:`take`."""
+    try:
+        return take(path, most, field, what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{what}{path} is not UTF-8 text.", field) from error
+
+
+def folder(path: Path, field: str | None = None) -> Path:
+    """Return the full path, without links, of a folder that somebody named. Raises BadInput for anything else."""
+    try:
+        with os.scandir(path):
+            return Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{path} cannot be used as a folder: {why}.", field) from error
+
+
+def read(path: Path, most: int, pipes: bool = True) -> bytes:
+    """Return what a file holds; with ``pipes`` also one that is a pipe (``<(command)`` in a shell).
+
+    Raises OSError as :func:`opened`, for a pipe that nobody writes to, and for more than ``most`` bytes.
+    """
+    with open(_opened(path, pipes), "rb", buffering=0) as file:
+        told = os.fstat(file.fileno())
+        pieces = [_first(file) if stat.S_ISFIFO(told.st_mode) else b""]
+        held = max(told.st_size, len(pieces[0]))
+        if held <= most:
+            pieces.append(
+                file.read(told.st_size + 1) or b""
+            )  # None: one would have to wait, as in /proc/kmsg
+            held = sum(map(len, pieces))
+            while pieces[-1] and held <= most:  # a file may not say its size, and grow
+                pieces.append(file.read(_PIECE) or b"")
+                held += len(pieces[-1])
+    if held > most:
+        raise OSError(errno.EFBIG, f"it is too large, with more than {units.size(most)}", str(path))
+    return b"".join(pieces)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading.
+
+    Raises OSError, at once, for what is none: a folder, a device, a pipe, a circle of links. A device may have no end
+    and say that its size is 0, and to open a pipe waits until somebody writes to it.
+    """
+    with open(_opened(path, False), "rb") as file:
+        yield file
+
+
+def _opened(path: Path, pipes: bool) -> int:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  beside os.open
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file has such a name", str(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if stat.S_ISFIFO(mode) and not pipes:
+        raise OSError(
+            errno.EINVAL, "it is a pipe, not a file; save what comes out of it to a file first", str(path)
+        )
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise OSError(errno.EINVAL, "it is a device, not a file", str(path))
+    return os.open(path, os.O_RDONLY | _AT_ONCE | getattr(os, "O_BINARY", 0))
+
+
+def _first(pipe: RawIOBase) -> bytes:
+    """Read what waits in a pipe, and from then on wait for more. Who writes may only be about to open it."""
+    deadline = time.monotonic() + _WRITER_SECONDS
+    while (piece := pipe.read(_PIECE)) == b"":
+        if time.monotonic() > deadline:
+            raise OSError(errno.EPIPE, "it is a pipe out of which nothing comes")
+        time.sleep(_WRITER_SECONDS / 50)
+    os.set_blocking(pipe.fileno(), True)
+    return piece or b""  # None: nothing yet, of somebody who writes
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file anew. Raises OSError as :func:`require_writable`."""
+    with open(_to_write(path, os.O_TRUNC), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def require_writable(path: Path) -> None:
+    """Make sure that a file can be appended to, and make it where it is not there.
+
+    Raises OSError, at once, where it cannot: a folder, a pipe that nobody reads.
+    """
+    os.close(_to_write(path, os.O_APPEND))
+
+
+def _to_write(path: Path, how: int) -> int:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how | _AT_ONCE, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(
+                error.errno, "it is a pipe that nobody reads, or no file at all", str(path)
+            ) from None
+        raise
+    if _AT_ONCE:
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+@contextmanager
+def unzipping() -> Iterator[None]:
+    """Inside it, whatever ``zipfile`` and what unpacks for it raise of an archive is a BadZipFile that says why."""
+    try:
+        yield
+    except Exception as error:
+        # errors of zlib and lzma have no base in common, and may not be there to be named
+        unpacking = type(error).__module__ in ("zlib", "lzma", "_lzma")
+        if not unpacking and not isinstance(
+            error, ValueError | OverflowError | EOFError | RuntimeError | struct.error
+        ):
+            raise
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Inside it, what the disk refuses is a RunError of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        sentence = explained(error, folder)
+        if sentence is None:
+            raise
+        raise RunError(sentence) from error
+
+
+def free(folder: Path) -> int | None:
+    """Bytes that this user may still write to the disk of a folder that need not be there yet; ``None`` if unknown."""
+    for place in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None

@@ -1,0 +1,434 @@
+"""A trajectory: what a run recorded of its model at some of its states. One JSON object, for Python and the page.
+
+State ``s`` of a run is its model after ``s`` updates: state 0 is untrained, the last one is what was saved. ``steps``
+names the states that were recorded, rising, 0 first. Whatever is called a *series* holds one value for each of them, in
+that order, and ``null`` where that was not measured. In short, for a run of 60 steps::
+
+    {"format": 1, "method": "lora", "run": "2026…", "recorded": "2026-11-26T12:01:44+00:00", "ended": true,
+     "spec": {…}, "machine": {"processor": …}, "versions": {"torch": …}, "model": {…},
+     "example": {"text": …, "tokens": ["Turn", "␣on", …], "expected": …, "metric": "exact_match"},
+     "steps": [0, 1, 2, 3, 5, …, 60],
+     "curve": {"loss": [60 numbers], "rate": [60], "gradient": [60]},
+     "parts": [{"path": "model.layers.0.self_attn.q_proj", "layer": 0, "slot": "q", "kind": "low_rank",
+                "shape": [576, 576], "parameters": 9216, "rank": 8,
+                "share": [series], "gradient": [series], "change": [series],
+                "spectrum": [series of lists], "tensors": {"A": [series of tensors], …}}, …],
+     "stream": {"moved": [series of layers+1 numbers], "gradient": [series of layers+1 numbers]},
+     "attention": [series of one number for each layer] or null,
+     "answers": [{"step": 0, "text": …, "score": 0.0}, …],
+     "notes": {"merge": {…}, "blocks": {…}, …}}
+
+What the numbers of a part are, measured on the run's ``example`` unless said otherwise:
+
+- ``share``: ‖what the trained path adds to this module's output‖ / ‖what the frozen path gives‖, Frobenius norms over
+  all tokens of the example (for LoRA ‖ΔWx‖/‖Wx‖). Of trained keys (kind ``columns``) and virtual tokens (``cells``):
+  the share of the attention that lands on them, the mean over heads and real tokens (and layers for the latter).
+- ``gradient``: ‖∂loss/∂its trained numbers‖ of the batch that the step from this state on was made with, before
+  clipping. ``null`` at the last state, from which no step was made.
+- ``change``: how far its trained numbers' effect is from that of state 0, over the size of what they act on: ‖ΔW‖/‖W‖
+  for a correction of a matrix, ‖l − 1‖/‖1‖ for a gate, ‖b − b₀‖/‖b₀‖ for a bias, ‖p − p₀‖/‖W‖ for an adapter behind
+  a matrix W, ‖p − p₀‖/‖p₀‖ for virtual tokens, prefixes and what makes them.
+- ``spectrum``: leading singular values of ΔW, falling; empty lists where there is no ΔW.
+- ``tensors``: small pictures of a few chosen parts, by name (see :data:`TENSORS`); ``{}`` for most parts.
+
+A *tensor* is ``{"shape": [rows, columns], "scale": s, "data": base64 of int8, row by row}``; a cell is its byte times
+s / 127. It stands for a patch of the tensor: the entry of the patch that is furthest from zero, with its sign.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from peft_lab.core import kinds
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.methods.base import PartKind
+
+VERSION = 1
+STATES = 25  # at most, of a run's states
+FILE_BYTES = 350_000  # at most, of one trajectory
+#: What a part's tensors can be, by kind, and what a cell is.
+TENSORS: Mapping[PartKind, tuple[str, ...]] = {
+    "low_rank": ("A", "B", "ΔW"),  # (r, inputs), (outputs, r), (outputs, inputs) times alpha/r
+    "gate": ("l",),  # (1, features): the factor less 1
+    "bias": ("Δb",),  # (1, features): the move
+    "columns": ("key", "value"),  # (virtual tokens, kv width)
+    "cells": ("p",),  # (virtual tokens, hidden)
+    "bottleneck": ("down", "up"),  # (width, hidden), (hidden, width)
+    "encoder": (),
+    "trainable": (),
+    "quantised": (),
+}
+#: Where a part sits: a matrix's role in its block (``peft_lab.models.structure.Role``) or one of these.
+SLOTS = (
+    "q", "k", "v", "qkv", "kv", "latent", "o", "gate", "up", "down",
+    "attention",  # keys and values of a layer's attention; an adapter behind the attention
+    "ffn",  # an adapter behind or beside the feed-forward part
+    "tokens",  # before the first layer: virtual tokens and what makes them
+    "embedding", "norm", "head", "other",
+)  # fmt: skip
+
+Series = list[float | None]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A small picture of a tensor. ``shape``: (rows, columns); ``data``: base64 of int8, row by row."""
+
+    shape: tuple[int, ...]
+    scale: float
+    data: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One adapted or trained part and its series.
+
+    Attributes:
+        path: of the module in the bare model. layer: its number, ``None`` outside the layers.
+        slot: one of :data:`SLOTS`. kind: as the drawing's parts are called.
+        shape: of the matrix that it acts on, or of what is trained: (outputs, inputs).
+        parameters: trained numbers. rank: of a correction, else ``None``.
+        share, gradient, change, spectrum, tensors: see the module.
+    """
+
+    path: str
+    layer: int | None
+    slot: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    rank: int | None = None
+    share: Series = field(default_factory=list)
+    gradient: Series = field(default_factory=list)
+    change: Series = field(default_factory=list)
+    spectrum: list[list[float]] = field(default_factory=list)
+    tensors: dict[str, list[Any]] = field(default_factory=dict)
+
+    def tensor(self, name: str, state: int) -> Tensor | None:
+        """A picture at a recorded state, by its number in ``steps``; ``None`` without one. It says its shape."""
+        found = self.tensors[name][state]
+        return None if found is None else Tensor(**kinds.read(Tensor, found, "A tensor"))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """By step, from the first: the batch's loss, the learning rate, the gradient's norm before clipping."""
+
+    loss: list[float] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
+    gradient: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream on the example, below the first layer and after each: layers + 1 numbers a state.
+
+    Attributes:
+        moved: ‖h − h₀‖/‖h₀‖ against state 0, over the example's own tokens.
+        gradient: ‖∂loss/∂h‖ of the step's batch; ``null`` where no gradient passes, since nothing below is trained.
+    """
+
+    moved: list[list[float] | None] = field(default_factory=list)
+    gradient: list[list[float | None] | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The facts of the model that a drawing needs; ``trainable`` without a task's head, which is ``head``."""
+
+    name: str
+    title: str
+    kind: str
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    total: int
+    trainable: int
+    head: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """The held-out row that the states were measured on.
+
+    Attributes:
+        text: what the model reads. tokens: the same with its template, as the model reads it; spaces visible.
+        expected: the right answer. metric: of the task, which scores an answer between 0 and 1.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    expected: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to the example at a state. ``score``: by the task's metric, 1 is right."""
+
+    step: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a run recorded; the module says how to read it.
+
+    Attributes:
+        run: the run's id. recorded: when it began, as ISO 8601. ended: whether it is all there is, or the run goes on.
+        spec: as :class:`peft_lab.runs.spec.RunSpec` stores it. machine: processor, cores, device. versions: packages.
+        attention: of prefixes and virtual tokens, by state the share of every layer's attention that lands on them.
+        seconds: what recording cost. training_seconds: of the run's steps until then, recording left out.
+        notes: what only some methods have: ``merge``, ``blocks``.
+    """
+
+    method: str
+    run: str
+    recorded: str
+    spec: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    model: Model
+    example: Example | None
+    steps: list[int] = field(default_factory=list)
+    curve: Curve = field(default_factory=Curve)
+    parts: list[Part] = field(default_factory=list)
+    stream: Stream = field(default_factory=Stream)
+    attention: list[list[float] | None] | None = None
+    answers: list[Answer] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    ended: bool = False
+    format: int = VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it. Its series are those of the trajectory, not copies."""
+        one = ("model", "example", "curve", "stream")
+        found = {name: getattr(self, name) for name in one}
+        return {
+            **vars(self),
+            **{name: value and dict(vars(value)) for name, value in found.items()},
+            "parts": [dict(vars(part)) for part in self.parts],
+            "answers": [dict(vars(answer)) for answer in self.answers],
+        }
+
+    @property
+    def label(self) -> str:
+        """When and where it was recorded, in one line."""
+        where = ", ".join(
+            str(self.machine[name]) for name in ("processor", "device") if self.machine.get(name)
+        )
+        return f"recorded on {self.recorded[:10]}, {where}"
+
+
+def from_dict(data: Any) -> Trajectory:
+    """The inverse of :meth:`Trajectory.to_dict`, also after JSON.
+
+    Raises:
+        BadInput: what is no trajectory of this version, or one whose series are not as long as its ``steps``.
+    """
+    if isinstance(data, Mapping) and data.get("format") != VERSION:
+        raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
+    plain = (
+        {name: value for name, value in data.items() if name not in _NESTED}
+        if isinstance(data, Mapping)
+        else data
+    )
+    if not isinstance(plain, dict):
+        raise BadInput("A trajectory cannot be anything but a JSON object.")
+    found: dict[str, Any] = {**_plain(plain)}
+    for name, (cls, what) in _NESTED.items():
+        if name not in data:
+            raise BadInput(f"A trajectory needs a value for '{name}'.", name)
+        value = data[name]
+        if name in ("parts", "answers"):
+            if not isinstance(value, list):
+                raise BadInput(f"A trajectory's {name} cannot be {str(value)[:40]!r}.", name)
+            found[name] = [_nested(cls, each, what) for each in value]
+        elif name == "example" and value is None:
+            found[name] = None
+        else:
+            found[name] = _nested(cls, value, what)
+    made = Trajectory(**found)
+    _check_lengths(made)
+    return made
+
+
+_NESTED: Mapping[str, tuple[type, str]] = {
+    "model": (Model, "A trajectory's model"),
+    "example": (Example, "A trajectory's example"),
+    "curve": (Curve, "A trajectory's curve"),
+    "parts": (Part, "A trajectory's part"),
+    "stream": (Stream, "A trajectory's stream"),
+    "answers": (Answer, "A trajectory's answer"),
+}
+_PLAIN: Mapping[str, Any] = {
+    **dict.fromkeys(("method", "run", "recorded"), str),
+    **dict.fromkeys(("spec", "machine", "notes"), dict[str, Any]),
+    "versions": dict[str, str],
+    "steps": list[int],
+    "attention": list[list[float] | None] | None,
+    **dict.fromkeys(("seconds", "training_seconds"), float),
+    "ended": bool,
+    "format": int,
+}
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    for name in data:
+        if name not in _PLAIN:
+            raise BadInput(f"A trajectory has nothing called '{str(name)[:40]}'.", str(name))
+    wrong = kinds.misfit(_PLAIN, data)
+    if wrong:
+        raise BadInput(f"A trajectory's {wrong} cannot be {str(data.get(wrong))[:40]!r}.", wrong)
+    return dict(data)
+
+
+def _nested(cls: type, value: Any, what: str) -> Any:
+    read = kinds.read(cls, value, what)
+    hints = cls.__annotations__  # kinds.read gives tuples; series stay lists, as they were written
+    return cls(
+        **{
+            name: list(v) if str(hints[name]).startswith(("list", "Series")) else v
+            for name, v in read.items()
+        }
+    )
+
+
+def _check_lengths(found: Trajectory) -> None:
+    states = len(found.steps)
+    if found.steps != sorted(set(found.steps)):
+        raise BadInput("A trajectory's steps have to rise.", "steps")
+    for part in found.parts:
+        series = {name: getattr(part, name) for name in ("share", "gradient", "change", "spectrum")}
+        for name, values in (series | part.tensors).items():
+            if len(values) != states:
+                raise BadInput(f"'{name}' of {part.path} has {len(values)} of {states} states.", "parts")
+    for name, values in (("moved", found.stream.moved), ("gradient", found.stream.gradient)):
+        if len(values) != states:
+            raise BadInput(f"The stream's {name} has {len(values)} of {states} states.", "stream")
+    if found.attention is not None and len(found.attention) != states:
+        raise BadInput(f"The attention has {len(found.attention)} of {states} states.", "attention")
+
+
+# ----------------------------------------
+# Which states of a run are recorded, and what recording may cost.
+
+
+SHARE = 0.04  # of the run's time until now that recording may have taken
+FREE_STATES = 1.0  # seconds that it may take in any case, so that a short run is recorded too
+MEASURING = 0.6  # of the budget: what measuring states may use up, and has to itself; the rest is for answers
+BEND = 1.6  # more states at the beginning, where more happens
+
+
+def recorded_states(steps: int, most: int = STATES) -> list[int]:
+    """The states of a run of ``steps`` steps that are recorded when time allows: the first, the last, and others that
+    lie closer at the beginning.
+
+    >>> recorded_states(6), recorded_states(60, 8)
+    ([0, 1, 2, 3, 4, 5, 6], [0, 1, 8, 15, 25, 35, 47, 60])
+    """
+    if steps < most:
+        return list(range(steps + 1))
+    return sorted(
+        {1 if number == 1 else round(steps * (number / (most - 1)) ** BEND) for number in range(most)}
+    )
+
+
+@dataclass
+class Budget:
+    """Time that recording has taken, against that of the run.
+
+    Attributes:
+        share: that it may take; ``None``: as much as it likes.
+        spent: seconds in all. measured: those of them that measuring took. An answer may take far longer than was
+            guessed; what it takes too much is not taken from the states, or the drawing would stand still for long.
+    """
+
+    share: float | None = SHARE
+    spent: float = 0.0
+    measured: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run's first step began, recording included."""
+        return time.perf_counter() - self._began
+
+    def allows(self, seconds: float, measuring: bool = False) -> bool:
+        """Whether something that takes so long may be done now: an answer, or ``measuring`` a state."""
+        if self.share is None:
+            return True
+        most = FREE_STATES + self.share * self.elapsed
+        return self.measured + seconds <= MEASURING * most if measuring else self.spent + seconds <= most
+
+    @contextmanager
+    def counted(self, measuring: bool = False) -> Iterator[None]:
+        """What is done inside is recording."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - start
+            self.spent += took
+            self.measured += took if measuring else 0.0
+
+
+# ----------------------------------------
+# The trajectories that come with the app, made by ``tools/record_trajectories.py``: one for each method on the
+# model
+# that its page begins with, ``<slug>.json``, and some on another one, ``<slug>.<model>.json``.
+
+
+SHIPPED_DATA = Path(__file__).parent / "data"
+
+
+def shipped_names() -> list[str]:
+    """Those that there are: a method's slug, or slug and model with a dot between."""
+    return sorted(path.stem for path in SHIPPED_DATA.glob("*.json"))
+
+
+@cache
+def shipped(name: str) -> Trajectory:
+    """The recorded training of a method.
+
+    Raises:
+        UnknownName: none was recorded. BadInput: the file is not what this version reads.
+    """
+    if name not in shipped_names():
+        raise UnknownName("recorded method", name, shipped_names())
+    try:
+        data = json.loads((SHIPPED_DATA / f"{name}.json").read_text("utf-8"))
+    except ValueError as error:
+        raise BadInput(f"The recorded training of {name} cannot be read ({error}).") from error
+    return from_dict(data)
+
+
+def shipped_on(slug: str, model: str) -> Trajectory | None:
+    """A method's recorded training on a model of the catalogue; ``None`` where none was recorded.
+
+    Raises:
+        BadInput: a file that is not what this version reads.
+    """
+    for name in (f"{slug}.{model}", slug):
+        if name in shipped_names():
+            found = shipped(name)
+            if found.spec.get("model") == model:
+                return found
+    return None

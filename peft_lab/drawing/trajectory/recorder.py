@@ -1,0 +1,342 @@
+"""Records a trajectory beside a training that is not changed by it: between two steps the model reads one example."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.drawing.trajectory import passing
+from peft_lab.drawing.trajectory.format import (
+    FILE_BYTES,
+    Answer,
+    Budget,
+    Curve,
+    Part,
+    Stream,
+    Trajectory,
+    recorded_states,
+)
+from peft_lab.drawing.trajectory.passing import Answering, Asked
+from peft_lab.methods import part_of as methods_part_of
+from peft_lab.methods.recording.parts import Watched, Watching, every_module
+from peft_lab.models.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.training.loop import Made
+
+
+# ----------------------------------------
+# A trajectory small enough for a page: which parts are pictured, and what is left out where it grows too large.
+
+
+FEW = 2
+MANY = 100  # parts; of so many fewer are pictured, and fewer singular values kept
+LEADING, LEADING_OF_MANY = 8, 3  # singular values
+
+
+def pictured(parts: Sequence[Watched]) -> list[bool]:
+    """Which parts have pictures: of the first and the last layer those in a block's first and last slot, and a part
+    outside the layers where it is one of few."""
+    layers = sorted({part.layer for part in parts if part.layer is not None})
+    slots = list(dict.fromkeys(part.slot for part in parts if part.layer is not None))
+    outside = sum(part.layer is None for part in parts)
+    ends = {*layers[:1], *layers[-1:]}
+    chosen = {*slots[:1], *(slots[-1:] if len(parts) <= MANY else ())}
+    return [
+        outside <= FEW if part.layer is None else part.layer in ends and part.slot in chosen for part in parts
+    ]
+
+
+def part_of(part: Watched, rows: Mapping[str, Any]) -> Part:
+    """A part with its series, as the file has it."""
+    names = list(dict.fromkeys(name for tensors in rows["tensors"] for name in tensors))
+    return Part(
+        path=part.path,
+        layer=part.layer,
+        slot=part.slot,
+        kind=part.kind,
+        shape=part.shape,
+        parameters=part.parameters,
+        rank=part.rank,
+        share=rows["share"],
+        gradient=rows["gradient"],
+        change=rows["change"],
+        spectrum=rows["spectrum"],
+        tensors={name: [tensors.get(name) for tensors in rows["tensors"]] for name in names},
+    )
+
+
+def compact_trajectory(data: Any) -> str:
+    """JSON without a space too many."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fitted_trajectory(found: Trajectory, most: int = FILE_BYTES) -> dict[str, Any]:
+    """The trajectory as an object of at most so many bytes: pictures are left out where it is larger, first those of
+    every second state, then of more."""
+    data = found.to_dict()
+    data["parts"] = [{**part, "tensors": dict(part["tensors"])} for part in data["parts"]]
+    leading = LEADING if len(found.parts) <= MANY else LEADING_OF_MANY
+    for part in data["parts"]:
+        part["spectrum"] = [values[:leading] for values in part["spectrum"]]
+    every = 1
+    while every < len(found.steps) and len(compact_trajectory(data).encode()) > most:
+        every *= 2
+        last = len(found.steps) - 1
+        for part in data["parts"]:
+            for name, series in part["tensors"].items():
+                part["tensors"][name] = [
+                    value if number % every == 0 or number == last else None
+                    for number, value in enumerate(series)
+                ]
+    return data
+
+
+WRITTEN_EVERY = 0.5  # seconds between two writings while the run goes on
+NOTES = ("merge", "merges", "rounding", "blocks")  # of what a method's picture is drawn from
+
+
+@dataclass
+class _Rows:
+    """What was measured of one part, by state."""
+
+    share: list[float | None] = field(default_factory=list)
+    gradient: list[float | None] = field(default_factory=list)
+    change: list[float | None] = field(default_factory=list)
+    spectrum: list[list[float]] = field(default_factory=list)
+    tensors: list[dict[str, Any]] = field(default_factory=list)
+
+
+def watching(slug: str, model: torch.nn.Module, shape: ModelShape, values: Mapping[str, Any]) -> Watching:
+    """The parts of a method on an adapted model: what its ``recording`` says, else every module that trains."""
+    say = getattr(methods_part_of(slug, "recording"), "watched", None)
+    found: Watching | None = None if say is None else say(model, shape, values)
+    return every_module(model, shape) if found is None else found
+
+
+class TrajectoryRecorder:
+    """Records the states of one run.
+
+    Args:
+        about: the trajectory as it is before its first state.
+        layers: the model's blocks; empty where they are not one stack.
+        steps: of the run. skipped: a step whose memory is measured, which nothing may disturb.
+        asked: the example, ready to be read; ``None`` without held-out rows.
+        path: the file. budget: what recording may cost.
+        earlier: what was recorded of a run that ended too early and goes on; see :meth:`go_on`.
+    """
+
+    def __init__(
+        self,
+        about: Trajectory,
+        model: torch.nn.Module,
+        watched: Watching,
+        layers: list[torch.nn.Module],
+        steps: int,
+        skipped: int,
+        asked: Asked | None,
+        path: Path,
+        budget: Budget | None = None,
+        earlier: Trajectory | None = None,
+    ) -> None:
+        self.about, self.model, self.watched, self.layers = about, model, watched, layers
+        self.asked, self.path, self.budget = asked, path, budget or Budget()
+        self._wanted, self._last, self._skipped = set(recorded_states(steps)), steps, skipped
+        self._rows = [_Rows() for _ in watched.parts]
+        self._pictured = pictured(watched.parts)
+        self._steps: list[int] = []
+        self._curve, self._stream = Curve(), Stream()
+        self._attention: list[list[float] | None] = []
+        self._start: list[torch.Tensor] = []
+        self._norms: dict[int, float] = {}
+        self._training, self._cost, self._written = 0.0, 0.0, 0.0
+        self._earlier, self._answers, self._lost = earlier, list[Answer](), False
+        self._answering = None if asked is None else Answering(model, asked, self.budget)
+
+    def go_on(self, taken: int) -> None:
+        """Take up what was recorded before, up to ``taken`` steps; without it nothing is recorded. State 0 was recorded
+        anew: the stream's movement is measured against it."""
+        before = self._earlier
+        self._earlier = None
+        if before is None or len(before.parts) != len(self._rows) or len(before.curve.loss) < taken:
+            self._lost = True
+            return
+        count = sum(step <= taken for step in before.steps)
+        self._steps = before.steps[:count]
+        self._curve = Curve(*(series[:taken] for series in vars(before.curve).values()))
+        self._stream = Stream(before.stream.moved[:count], before.stream.gradient[:count])
+        self._attention = [*(before.attention or [None] * count)][:count]
+        self._answers = [answer for answer in before.answers if answer.step <= taken]
+        self._training = before.training_seconds
+        for rows, part in zip(self._rows, before.parts, strict=True):
+            rows.share, rows.gradient = part.share[:count], part.gradient[:count]
+            rows.change, rows.spectrum = part.change[:count], part.spectrum[:count]
+            rows.tensors = [
+                {name: values[state] for name, values in part.tensors.items() if values[state] is not None}
+                for state in range(count)
+            ]
+
+    # -- while it trains -----------------------------------------------------------------------------------------
+
+    def state(self, step: int, always: bool = False) -> None:
+        """Record the model after ``step`` updates, if that is wanted and there is time for it, or ``always``."""
+        first_or_last = step in (0, self._last)
+        if self._lost or (self._steps and self._steps[-1] == step):
+            return
+        if not (
+            always
+            or first_or_last
+            or (step in self._wanted and self.budget.allows(self._cost, measuring=True))
+        ):
+            return
+        start = time.perf_counter()
+        with self.budget.counted(measuring=True), passing.evaluating(self.model):
+            self._measure(step)
+        self._cost = time.perf_counter() - start
+        if self._answering is not None:
+            self._answering.wants(step)
+            if step:  # the first loss does not wait for an answer
+                self._answering.catch_up(self._cost)
+        if self._earlier is None and time.monotonic() - self._written > WRITTEN_EVERY:
+            self._write()
+
+    @contextmanager
+    def following(self, step: int) -> Iterator[None]:
+        """Hear the gradients of a step that starts from a recorded state."""
+        if not self._heard(step):
+            yield
+            return
+        with passing.gradients(self.layers) as self._norms:
+            yield
+
+    def after_backward(self, step: int) -> None:
+        """Called after the backward pass of every step (from 0), gradients in place."""
+        if not self._heard(step):
+            return
+        with self.budget.counted(measuring=True):
+            for part, rows in zip(self.watched.parts, self._rows, strict=True):
+                rows.gradient[-1] = _short(part.gradient())
+            if self.layers:
+                self._stream.gradient[-1] = [
+                    _short(self._norms.get(number)) for number in range(len(self.layers) + 1)
+                ]
+
+    def made(self, made: Made) -> None:
+        """A step was made: its figures, and the state after it."""
+        self._curve.loss.append(_short(made.loss, 5))
+        self._curve.rate.append(_short(made.rate))
+        self._curve.gradient.append(_short(made.norm))
+        self._training += made.seconds
+        self.state(made.step + 1)
+
+    def close(self) -> None:
+        """After the last step, whichever it was: the last state is recorded in any case."""
+        if self._lost:
+            return
+        self.state(len(self._curve.loss), always=True)
+        if self._answering is not None:
+            self._answering.catch_up(self._cost, last=True)
+        self._write(ended=True)
+
+    def note(self, found: Mapping[str, Any]) -> None:
+        """What the method's own picture found out about the trained model, such as its merging."""
+        self.about.notes.update({name: found[name] for name in NOTES if name in found})
+        if not self._lost:
+            self._write(ended=True)
+
+    # -- one state -----------------------------------------------------------------------------------------------
+
+    def _heard(self, step: int) -> bool:
+        return not self._lost and bool(self._steps) and self._steps[-1] == step and step != self._skipped
+
+    def _measure(self, step: int) -> None:
+        self._steps.append(step)
+        attention: list[float] | None = None
+        if self.asked is not None:
+            stream = passing.example(self.model, self.asked.inputs, self.watched.parts, self.layers)
+            self._start = self._start or stream
+            self._stream.moved.append(
+                [_short(_moved(now, start)) for now, start in zip(stream, self._start, strict=True)] or None
+            )
+            if self.watched.attention is not None:
+                heads = self.watched.attention(self.model, self.asked.inputs)
+                attention = [_short(sum(layer) / len(layer)) for layer in heads]
+                self._shared_out(attention)
+        else:
+            self._stream.moved.append(None)
+        self._stream.gradient.append(None)
+        self._attention.append(attention or None)
+        for part, rows, drawn in zip(self.watched.parts, self._rows, self._pictured, strict=True):
+            rows.share.append(_short(part.share))
+            rows.gradient.append(None)
+            change, spectrum = part.changed()
+            rows.change.append(_short(change))
+            rows.spectrum.append([_short(value) for value in spectrum])
+            rows.tensors.append(part.tensors() if drawn else {})
+
+    def _shared_out(self, attention: list[float]) -> None:
+        """A layer's own tokens have its share, those before the first layer the mean."""
+        for part in self.watched.parts:
+            if part.kind == "columns" and part.layer is not None and part.layer < len(attention):
+                part.share = attention[part.layer]
+            elif part.kind == "cells" and attention:
+                part.share = sum(attention) / len(attention)
+
+    # -- the file ------------------------------------------------------------------------------------------------
+
+    def trajectory(self, ended: bool = False) -> Trajectory:
+        """What there is by now."""
+        parts = [part_of(part, vars(rows)) for part, rows in zip(self.watched.parts, self._rows, strict=True)]
+        return Trajectory(
+            **{
+                **vars(self.about),
+                "steps": self._steps,
+                "curve": self._curve,
+                "parts": parts,
+                "stream": self._stream,
+                "attention": self._attention if any(self._attention) else None,
+                "answers": self._said(),
+                "seconds": round(self.budget.spent, 3),
+                "training_seconds": round(self._training, 3),
+                "ended": ended,
+            }
+        )
+
+    def write(self) -> None:
+        """Write down what there is by now, in the middle of a run. Raises OSError for a disk that takes no more."""
+        if not self._lost:
+            self._write()
+
+    def _said(self) -> list[Answer]:
+        found = {answer.step: answer for answer in self._answers}
+        if self._answering is not None:
+            found |= {answer.step: answer for answer in self._answering.answers()}
+        return [found[step] for step in sorted(found)]
+
+    def _write(self, ended: bool = False) -> None:
+        with self.budget.counted(measuring=True):
+            text = compact_trajectory(fitted_trajectory(self.trajectory(ended)))
+            scratch = self.path.with_name(f".{self.path.name}")
+            scratch.write_text(text, "utf-8")
+            scratch.replace(self.path)
+        self._written = time.monotonic()
+
+
+def _moved(now: torch.Tensor, start: torch.Tensor) -> float:
+    """‖h − h₀‖/‖h₀‖; ‖h‖ where h₀ is 0, as of a model whose embeddings are."""
+    size = float(start.norm())
+    return float((now - start).norm()) / (size or 1.0)
+
+
+def _short(value: Any, digits: int = 3) -> Any:
+    """A number with so many digits; ``None`` stays, and stands for what is no number: a share of a frozen path that
+    gives 0, say."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,0 +1,360 @@
+"""A model of any size without values, with a method applied, ready to be stepped."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput, SimulationError
+from peft_lab.engine import fake, quantised
+from peft_lab.engine.fake import tensors_held
+from peft_lab.engine.step import Subject
+from peft_lab.engine.tracker import Recorder, own_part
+from peft_lab.methods.counting.adapter_configs import drop_values, make_ready
+from peft_lab.models.catalogue import DEPTH_FIELDS, REFUSALS, reason
+from peft_lab.models.meta import classifier, head_apart, shapes_only
+from peft_lab.models.shapes import CLASSIFIERS
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PretrainedConfig
+
+    from peft_lab.methods.base import Formula
+    from peft_lab.models.shapes import ModelShape
+
+#: Fields of PEFT configs that name modules, and what a layer's number looks like in them: a digit, or a class of
+#: digits, that is no part of a word (``c_attn2`` and ``wi_0`` are names).
+_NAMING = re.compile(r"target_modules|exclude_modules|modules_to_save|target_parameters|\w+_pattern")
+_LAYER_NUMBER = re.compile(r"(?<!\w)\d|\\d(?![+*])")
+
+#: Applies a method to a meta model of the given depth and returns the model to train.
+Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
+#: Puts a model, whose repeated layers it is told, on several devices; returns what is stepped.
+Split = Callable[["torch.nn.Module", Sequence["torch.nn.Module"]], "torch.nn.Module"]
+
+
+def as_it_is(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+    """Leaves the model on one device."""
+    return model
+
+
+@dataclass(frozen=True)
+class Quantise:
+    """How the base is stored: 4 bits (``kind`` nf4 or fp4, ``double``: constants quantised too) or 8.
+
+    ``compute``: what 4-bit maps compute in, None for the base's own precision.
+    """
+
+    bits: int
+    kind: str = "nf4"
+    double: bool = True
+    compute: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that is needed to build the model to train, at its own depth or a smaller one.
+
+    Attributes:
+        method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
+        kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder``: what reads text and has a classification head.
+        num_labels: classes of that head.
+        alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
+        source: a text that is equal where equal models are built; empty where that is not known.
+    """
+
+    config: PretrainedConfig
+    kind: str
+    method: PeftConfig | Method | None
+    dtype: torch.dtype
+    quantise: Quantise | None = None
+    checkpointing: bool = False
+    num_labels: int = 2
+    alike: bool = False
+    source: str = ""
+
+    @property
+    def depth(self) -> int:
+        """Number of repeated layers (of the decoder where there are two stacks).
+
+        Raises:
+            SimulationError: a config that names no number of layers.
+        """
+        text = self.config.get_text_config()
+        for name in DEPTH_FIELDS:
+            if getattr(text, name, None):
+                return int(getattr(text, name))
+        raise SimulationError(
+            f"The config of a '{self.config.model_type}' model does not say how many layers it has."
+        )
+
+    @property
+    def period(self) -> int:
+        """How many layers make one repetition: 2 where two kinds alternate, and so on; 1 where all are alike."""
+        types = getattr(self.config.get_text_config(), "layer_types", None)
+        if not types or len(types) != self.depth:
+            return 1
+        return next(
+            (
+                p
+                for p in range(1, len(types))
+                if len(types) % p == 0 and list(types) == list(types[:p]) * (len(types) // p)
+            ),
+            len(types),
+        )
+
+    def key(self) -> str | None:
+        """What is built, as a text; None where a callable applies the method."""
+        if callable(self.method):
+            return None
+        method = None if self.method is None else self.method.to_dict()
+        parts = [self.config.to_dict(), method, str(self.dtype), repr(self.quantise), self.kind]
+        return json.dumps(parts, sort_keys=True, default=str)
+
+    def at_depth(self, depth: int) -> PretrainedConfig:
+        """The config with ``depth`` layers and everything else as it was."""
+        config = copy.deepcopy(self.config)
+        text = config.get_text_config()
+        own = self.depth
+        if depth == own:  # some do not let it be set
+            return config
+        for name in DEPTH_FIELDS:
+            if getattr(text, name, None) == own:
+                setattr(text, name, depth)
+        types = getattr(text, "layer_types", None)
+        if types is not None and len(types) == own and "layer_types" in vars(text):  # Mamba-2's is worked out
+            text.layer_types = types[:depth]
+        return config
+
+    def build(self, depth: int | None = None) -> torch.nn.Module:
+        """The model to train on the meta device (PEFT's host tensors on the CPU)."""
+        import torch
+        import transformers
+
+        depth = depth or self.depth
+        config = self.at_depth(depth)
+        if self.kind in CLASSIFIERS:
+            config.num_labels = self.num_labels
+        # A decoder's head reads the last token that is no padding, and asks which one is.
+        if self.kind == "encoder" and config.get_text_config().pad_token_id is None:
+            config.get_text_config().pad_token_id = 0
+        factory: Any = {
+            "causal-lm": transformers.AutoModelForCausalLM,
+            "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        }.get(self.kind) or classifier(self.kind)
+        with torch.device("meta"):
+            model = factory.from_config(config, dtype=self.dtype)
+        head_apart(model, config)
+        if self.quantise is not None:
+            how = self.quantise
+            quantised.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
+        if self.checkpointing:
+            # As the usual recipes do: the frozen embedding's output must need a gradient for anything to flow.
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+        if self.method is None:
+            return model
+        if callable(self.method):
+            return self.method(model, depth)
+        return _apply_config(model, self.method, depth)
+
+    def counted(self) -> torch.nn.Module:
+        """The model at its own depth as it is counted: all of it on the meta device, without values.
+
+        Raises:
+            BadInput: the method is no PEFT config, or one that PEFT cannot apply here.
+        """
+        from peft import PeftConfig
+
+        if not isinstance(self.method, PeftConfig):
+            raise BadInput("Only a PEFT config is counted.", "adapter_config")
+        config = copy.deepcopy(self.method)
+        drop_values(config)
+        with shapes_only():
+            return _apply(replace(self, method=None).build(), config, self.depth)
+
+
+def layers_alike(shape: ModelShape, formula: Callable[[ModelShape], Formula]) -> bool:
+    """Whether a model's layers all have the same modules, and a method adds the same to each of them and nothing that
+    layers share, virtual tokens before the first of them apart. The formulas are held equal to PEFT's own count by
+    tests; nothing has to be built to ask them."""
+    every = tuple(range(shape.num_layers))
+    outside = tuple(group.path for group in shape.groups if not group.layers)
+    terms = formula(shape).terms
+    before = [term for term in terms if term.module.startswith("prompt_encoder.")]
+    if before:  # a prefix of keys and values grows with the layers
+        deeper = formula(replace(shape, num_layers=shape.num_layers + 1)).terms
+        outside += tuple(term.module for term in before if term in deeper)
+    return all(group.layers in ((), every) for group in shape.groups) and all(
+        term.count == len(every) if "{}" in term.module else term.module.startswith(outside) for term in terms
+    )
+
+
+def names_layers(method: PeftConfig | Method | None) -> bool:
+    """Whether a PEFT config says which layers it is for, so that a model of fewer layers is another thing to it."""
+    if method is None or callable(method):
+        return False
+    if any(getattr(method, name, None) is not None for name in ("layers_to_transform", "layer_replication")):
+        return True
+    named = (value for name, value in vars(method).items() if _NAMING.fullmatch(name))
+    return any(_LAYER_NUMBER.search(text) for value in named for text in _texts(value))
+
+
+def _texts(value: Any) -> list[str]:
+    """A pattern, the names in a list, or the keys of a mapping."""
+    found = [value] if isinstance(value, str) else list(value or ())
+    return [text for text in found if isinstance(text, str)]
+
+
+def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int) -> torch.nn.Module:
+    config = copy.deepcopy(given)
+    with fake.standins_while_building(config):
+        return _apply(model, config, depth)
+
+
+def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.Module:
+    from peft import get_peft_model
+
+    # Stored prompt configs note the depth of the model they were made for.
+    if getattr(config, "num_layers", None) is not None:
+        config.num_layers = depth  # type: ignore[attr-defined]
+    make_ready(model, config)
+    try:
+        adapted: torch.nn.Module = get_peft_model(model, config)
+    except REFUSALS as error:
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        raise BadInput(
+            f"PEFT cannot apply this {kind} config to this model: {reason(error)}", "adapter_config"
+        ) from error
+    return adapted
+
+
+def adapted_modules(modules: Iterable[torch.nn.Module]) -> int:
+    """How many maps PEFT has put an adapter on."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return sum(isinstance(inner, BaseTunerLayer) for module in modules for inner in module.modules())
+
+
+def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Module]:
+    """The list of repeated blocks; empty when there is none of that length, or more than one stack."""
+    import torch
+
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList)
+        and len(module) == depth
+        and len({type(m) for m in module}) == 1
+        and any(True for _ in module[0].children())
+    ]
+    return list(found[0]) if len(found) == 1 else []
+
+
+def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
+    """The map from hidden states to the vocabulary."""
+    if kind in CLASSIFIERS:
+        return None
+    base: Any = model
+    while not hasattr(base, "get_output_embeddings") or base.get_output_embeddings() is None:
+        inner = getattr(base, "base_model", None) or getattr(base, "model", None)
+        if inner is None or inner is base:
+            return None
+        base = inner
+    head = base.get_output_embeddings()
+    return head if head is not None else None
+
+
+def make_subject(
+    model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int, split: Split = as_it_is
+) -> Subject:
+    """Note the model's tensors as present, on a fake device. ``split``: puts it on several devices first."""
+    constants = quantised.make_states(model) if blueprint.quantise is not None else set()
+    layers = stacked_layers(model, depth)
+    head = output_head(model, blueprint.kind)
+    model = split(model, layers)
+    owner: dict[int, int] = {}
+    for index, layer in enumerate(layers):
+        for tensor in tensors_of(layer):
+            owner.setdefault(own_part(tensor).untyped_storage()._cdata, index // blueprint.period)
+    for tensor in tensors_of(model):
+        key = own_part(tensor).untyped_storage()._cdata
+        adapter = tensor.requires_grad and blueprint.method is not None
+        part = "quantisation" if key in constants else "adapter" if adapter else "weights"
+        recorder.see(tensor, part, owner.get(key))
+    return Subject(
+        model=model,
+        kind=blueprint.kind,
+        layers=layers,
+        period=blueprint.period,
+        head=head,
+    )
+
+
+def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Parameters, buffers and tensor attributes, each storage once and in order. They keep their shapes."""
+    seen: set[int] = set()
+    found: list[torch.Tensor] = []
+    for submodule in module.modules():
+        own = [t for t in (*submodule._parameters.values(), *submodule._buffers.values()) if t is not None]
+        for name, value in vars(submodule).items():
+            if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
+                own += tensors_held(value)
+        for tensor in own:
+            key = own_part(tensor).untyped_storage()._cdata
+            if key not in seen:
+                seen.add(key)
+                found.append(tensor)
+    return found
+
+
+# ----------------------------------------
+# Models that simulations of the same question with other rows start from: built once, and copied for each.
+#
+# Building one costs a simulation a fifth of its time, most of it PEFT's look at every module; a copy a sixth of
+# that.
+
+
+_KEPT = 4
+#: By what was built and how deep; ``None`` for a model whose copy is not like it.
+_prototypes: OrderedDict[tuple[str, int], torch.nn.Module | None] = OrderedDict()
+
+
+def fresh_copy(blueprint: Blueprint, depth: int) -> torch.nn.Module:
+    """A model that nobody has stepped yet, as :meth:`Blueprint.build` makes it."""
+    if not blueprint.source:
+        return blueprint.build(depth)
+    key = (blueprint.source, depth)
+    if key in _prototypes:
+        _prototypes.move_to_end(key)
+        kept = _prototypes[key]
+        return blueprint.build(depth) if kept is None else _copy(kept)
+    built = blueprint.build(depth)
+    copied = _copy(built)
+    _prototypes[key] = built if _storages(built) == _storages(copied) else None
+    if len(_prototypes) > _KEPT:
+        _prototypes.popitem(last=False)
+    return built if _prototypes[key] is None else copied
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    """All of it, with what is noted on its parameters, which torch leaves behind."""
+    memo: dict[int, Any] = {}
+    copied = copy.deepcopy(model, memo)
+    for parameter in model.parameters():
+        vars(memo[id(parameter)]).update(vars(parameter))
+    return copied
+
+
+def _storages(model: torch.nn.Module) -> list[tuple[int, str, bool]]:
+    """What tells whether a copy shares what its model shares."""
+    return [
+        (tensor.untyped_storage().nbytes(), str(tensor.dtype), tensor.requires_grad)
+        for tensor in tensors_of(model)
+    ]

@@ -1,0 +1,188 @@
+"""Devices to ask about: real GPUs with the memory that their driver reports, and this machine's own.
+
+Cards are sold by GiB, written as GB: a card of 24 GB holds 25.8 billion bytes. Everything else here counts a GB as a
+billion bytes, so a card is named as it is sold in lists only (:attr:`Device.title`); beside other figures it stands
+with what it holds (:attr:`Device.holding`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from peft_lab.core import machine, units
+from peft_lab.core.errors import UnknownName
+
+GIB, MIB = 2**30, 2**20
+#: Of a GPU's memory as nvidia-smi totals it, what PyTorch never has: 0.35 to 0.6 GiB that the driver keeps ("total
+#: capacity" in PyTorch's messages from T4, L40, RTX 4090 and RTX 5090; GitHub issues CatVTON 133, Qwen3-VL 2097, VGen
+#: 104, Wan2.1 465), and some hundred MB of CUDA's context. Taken as 1 GiB, on the safe side.
+TAKEN = GIB
+#: The part of it that PyTorch's own figure for a GPU still holds: the context.
+CONTEXT = GIB // 2
+#: Said once where a card's memory is shown.
+SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device.
+
+    Attributes:
+        title: as it is sold. memory: bytes that a training can have there. total: bytes that it holds.
+        kind: ``cuda`` or ``cpu``: whose kernels and allocator are simulated.
+        capability: compute capability of a GPU, on which the size of workspaces depends.
+        source: where the memory is from, as a sentence would have it.
+    """
+
+    name: str
+    title: str
+    memory: int
+    kind: str
+    capability: tuple[int, int]
+    source: str
+    total: int
+
+    @property
+    def holding(self) -> str:
+        """With what it holds, in the same unit as other figures: 'GeForce RTX 4090 with 25.8 GB'."""
+        name, _, sold = self.title.partition(", ")
+        return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
+
+    @property
+    def called(self) -> str:
+        """Without what it holds: 'GeForce RTX 4090'."""
+        return re.split(r", | \(", self.title)[0]
+
+
+# name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
+# L4 and L40S), compute capability. Sources: GitHub, modal-labs/modal-client 2797 for the data-centre cards up to
+# H100; nvidia-smi outputs in issues for the GeForce cards. For RTX 6000 Ada and H200 none was found to cite: theirs are
+# the totals as they are commonly printed. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
+_GPUS = (
+    ("t4", "T4, 16 GB", 15_360, (7, 5)),
+    ("rtx-3060", "GeForce RTX 3060, 12 GB", 12_288, (8, 6)),
+    ("rtx-4090", "GeForce RTX 4090, 24 GB", 24_564, (8, 9)),
+    ("rtx-5090", "GeForce RTX 5090, 32 GB", 32_607, (12, 0)),
+    ("a10", "A10, 24 GB", 23_028, (8, 6)),
+    ("l4", "L4, 24 GB", 23_034, (8, 9)),
+    ("rtx-6000-ada", "RTX 6000 Ada, 48 GB", 49_140, (8, 9)),
+    ("l40s", "L40S, 48 GB", 46_068, (8, 9)),
+    ("a100-40", "A100, 40 GB", 40_960, (8, 0)),
+    ("a100-80", "A100, 80 GB", 81_920, (8, 0)),
+    ("h100", "H100, 80 GB", 81_559, (9, 0)),
+    ("h200", "H200, 141 GB", 143_771, (9, 0)),
+)
+THIS, THIS_GPU = "this-machine", "this-gpu"
+
+
+@cache
+def devices() -> dict[str, Device]:
+    """All by name: this machine's processor, its GPU where it has one, then the others by memory."""
+    others = [
+        Device(
+            name,
+            title,
+            mib * MIB - TAKEN,
+            "cuda",
+            capability,
+            f"nvidia-smi's total less {units.size(TAKEN)} for driver and context",
+            mib * MIB,
+        )
+        for name, title, mib, capability in sorted(_GPUS, key=lambda row: (row[2], row[0]))
+    ]
+    own = this_gpu()
+    return {device.name: device for device in (_processor(), *([own] if own else []), *others)}
+
+
+def _processor() -> Device:
+    """This machine's main memory, or what the container this runs in may have of it."""
+    memory = machine.installed_memory()
+    limit = machine.memory_limit() or memory
+    source = "installed here" if memory <= limit else "what this container may have"
+    memory = min(memory, limit)
+    return Device(THIS, "This machine's processor", memory, "cpu", (0, 0), source, memory)
+
+
+def this_gpu() -> Device | None:
+    """This machine's first GPU, asked of torch in another process; ``None`` where there is no driver of one."""
+    if not machine.may_have_gpu():
+        return None
+    from peft_lab.workers import inspector
+
+    known = inspector.ask(gpu_facts)
+    if known is None:
+        return None
+    name, memory, capability = known
+    return Device(
+        THIS_GPU,
+        f"This machine's {name}",
+        memory - CONTEXT,
+        "cuda",
+        capability,
+        f"PyTorch's figure less {units.size(CONTEXT)} for CUDA's context",
+        memory,
+    )
+
+
+def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
+    """Name, memory in bytes and compute capability of the first GPU; ``None`` where torch finds none. Imports torch."""
+    gpu = machine.CUDA
+    if not gpu.available():
+        return None
+    found = gpu.describe()
+    return found["name"], found["bytes"], gpu.capability()
+
+
+def sold_as(text: str, gigabytes: float) -> Device:
+    """A card of no name, by the size under which it is sold. ``text``: what it is called in addresses.
+
+    Not all of a card is left for tensors:
+
+    >>> sold_as("24GB", 24).memory < 24 * 2**30
+    True
+    """
+    total = int(gigabytes * GIB)
+    title = f"a card sold as {gigabytes:g} GB"
+    taken = f"as you said, less {units.size(TAKEN)} for driver and context"
+    return Device(text, f"{title} ({units.size(total)})", total - TAKEN, "cuda", (8, 9), taken, total)
+
+
+def card_size(needed: int) -> str:
+    """A GPU that leaves so many bytes to a training: under which size it is sold, and what that is in bytes.
+
+    >>> card_size(20 * 2**30)
+    '21 GB (22.5 GB)'
+    """
+    hundredths = -(-(needed + TAKEN) * 100 // GIB)
+    return f"{hundredths / 100:g} GB ({units.size(needed + TAKEN)})"
+
+
+def get_device(name: str) -> Device:
+    """By its name in any spelling. Raises :class:`UnknownName` with the nearest name."""
+    known = spelt(name)
+    if known is None:
+        raise UnknownName("device", name, devices(), "device")
+    return devices()[known]
+
+
+def spelt(text: str) -> str | None:
+    """The name of the device that is meant by a spelling of its name or title, such as ``A100-80GB`` or ``cpu``.
+
+    >>> spelt("RTX 4090"), spelt("H100 80GB"), spelt("abacus")
+    ('rtx-4090', 'h100', None)
+    """
+    if text in devices():
+        return text
+    bare = _bare(text)
+    if bare == "cpu":
+        return THIS
+    for name, device in devices().items():
+        if bare in (_bare(name), _bare(name) + "gb", _bare(device.title)):
+            return name
+    return None
+
+
+def _bare(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())

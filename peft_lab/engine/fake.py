@@ -1,0 +1,360 @@
+"""Tensors that have shapes and no values (torch's meta device), believed to be on a device, and its kernels.
+
+A simulated step runs on them. Whatever is made without saying where is on the device; a tensor with values beside a
+model without (what PEFT left on the CPU when it moved the adapter to the base's device) is on the host, costs the
+device nothing, and has to be copied over before use, as on the real machine. torch's FakeTensorMode does the same with
+more checks in Python: a step takes three to five times as long in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.replacing import Replacement
+from peft_lab.engine import kernels, quantised, tracker
+from peft_lab.engine.tracker import Recorder, Watched
+from peft_lab.models.meta import untrained_adapter
+
+if TYPE_CHECKING:
+    import torch
+
+#: Where tensors with values are.
+HOST = "cpu"
+_CONTAINERS = (dict, list, tuple)
+MASK_READING = Replacement(
+    "mask reading",
+    "transformers.utils.import_utils",
+    "is_fake_tensor",
+    "Transformers looks whether a mask is all ones, to leave it out, unless the tensor is a fake one.",
+)
+PACKED_ROWS = Replacement(
+    "packed rows",
+    "transformers.masking_utils",
+    "find_packed_sequence_indices",
+    "Without a cache (checkpointing turns it off) transformers looks in the positions whether rows are packed, and "
+    "takes them to be where it cannot look.",
+)
+FOREACH_DEVICES = Replacement(
+    "foreach devices",
+    "torch.utils._foreach_utils",
+    "_get_foreach_kernels_supported_devices",
+    "A device works on many gradients at once when it clips them; torch does so for no tensor that is on none.",
+)
+GROUPED_PRODUCT = Replacement(
+    "grouped product",
+    "torch._meta_registrations",
+    "_meta_grouped_mm_common",
+    "torch lays out the experts' common product without values in bfloat16 only, and computes it in float32 as well.",
+)
+FOLDED_STACK = Replacement(
+    "folded stack",
+    "peft.tuners.lora.layer",
+    "_LoraFactorsProxy.forward",
+    "PEFT folds a correction into a stack of experts without autocast, of which torch knows none for tensors that are "
+    "on no device.",
+)
+
+
+def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
+    """What the library's own does: the stack, of shape (experts, out, in) as it is stored, with its correction."""
+    import torch
+
+    return torch.baddbmm(stack, self.lhs, self.rhs, alpha=self.scaling)
+
+
+def _grouped_product() -> Callable[..., Any]:
+    """The library's own, and in float32 the output as the library lays it out once its checks are passed."""
+    import torch
+
+    own = GROUPED_PRODUCT.original()
+    from torch._meta_registrations import _create_grouped_mm_output_tensor as laid_out
+
+    def product(mat_a: torch.Tensor, mat_b: torch.Tensor, scale_a: Any, scale_b: Any, **more: Any) -> Any:
+        single = mat_a.dtype == mat_b.dtype == torch.float32
+        if single and scale_a is None and scale_b is None and more.get("bias") is None:
+            return laid_out(mat_a, mat_b, more.get("offs"), more.get("out_dtype"))
+        return own(mat_a, mat_b, scale_a, scale_b, **more)
+
+    return product
+
+
+@contextmanager
+def fake_device(
+    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None, packed: bool = False
+) -> Iterator[Callable[[], Any]]:
+    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording.
+
+    ``watched``: as :func:`peft_lab.engine.tracker.recording` has it. ``packed``: whether rows are packed, as
+    transformers takes all to be whose positions have no values.
+    """
+    import torch
+
+    scratch: dict[Any, Any] = {}
+    if device == "cuda":
+        scratch = kernels.scratch()
+        if quantise:
+            scratch |= quantised.scratch()
+
+    def without_values(value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.is_meta
+
+    find_packed = PACKED_ROWS.original()
+
+    def looked_up(positions: Any) -> Any:
+        with MASK_READING.by(lambda value: False):
+            return find_packed(positions)
+
+    @contextmanager
+    def begin() -> Iterator[None]:
+        with kernels.attention(device), tracker.recording(recorder, scratch, watched):
+            yield
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.device("meta"))
+        stack.enter_context(MASK_READING.by(without_values))
+        if not packed:
+            stack.enter_context(PACKED_ROWS.by(looked_up))
+        stack.enter_context(FOREACH_DEVICES.by(lambda: ["meta"]))
+        stack.enter_context(GROUPED_PRODUCT.by(_grouped_product()))
+        stack.enter_context(FOLDED_STACK.by(_folded))
+        stack.enter_context(kernels.sparse_as_dense())
+        yield begin
+
+
+def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
+    """A tensor itself, or those in plain containers. Of any shape."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, _CONTAINERS) and depth:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_held(item, depth - 1)
+
+
+# ----------------------------------------
+# What CPT reads off a text, answered for one that is known: every token of it is learned.
+#
+# CPT sorts tokens by their kinds (template, input, label), so its loss takes as many of them as there are labels.
+# Tensors
+# without values cannot say how many that are, but of a batch whose every token is a label the number is known, and
+# with
+# it every shape: those of a text of the same length without padding.
+
+
+_KINDS = 4  # kinds of a token, which CPT counts on by example: 1 to 4, 5 to 8 ...
+
+
+def is_cpt(config: Any) -> bool:
+    """Whether a PEFT config (or a callable, or None) is CPT's."""
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind)) == "CPT"
+
+
+def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]:
+    """How many entries of CPT's masks are true, in a row, by the mask's dimensions and the length of its rows.
+
+    Args:
+        kinds: of the prompt's tokens, as ``cpt_tokens_type_mask`` has them. length: tokens of a row of text.
+
+    >>> true_entries([1, 2, 3, 4], 8)
+    {(2, 8): 8, (2, 11): 9, (1, 11): 9, (1, 4): 3}
+    """
+    virtual = len(kinds)
+    labels = length + sum(kind > 0 and kind % _KINDS == 0 for kind in kinds[1:])
+    whole = virtual + length - 1  # the loss is of each token but the first
+    moved = sum(kind > 0 and kind % _KINDS != 0 for kind in kinds)
+    return {(2, length): length, (2, whole): labels, (1, whole): labels, (1, virtual): moved}
+
+
+@contextmanager
+def known_text(config: Any, length: int) -> Iterator[None]:
+    """For as long as steps of CPT are simulated on rows of ``length`` tokens; nothing for another method.
+
+    Raises:
+        NotImplementedError: inside it, a mask that CPT does not make of such rows.
+    """
+    if not is_cpt(config):
+        yield
+        return
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    kinds = list(config.cpt_tokens_type_mask)
+    known = true_entries(kinds, length)
+    numbers = len({kind for kind in kinds[1:] if kind > 0 and kind % _KINDS == 0}) + 1  # and the text's own
+    aten = torch.ops.aten
+    puts = (aten.index_put_.default, aten._index_put_impl_.default)
+
+    def places(mask: torch.Tensor) -> list[torch.Tensor]:
+        """Where a mask is true, a tensor of (true entries) for each of its dimensions, as ``nonzero`` finds it."""
+        each = known.get((mask.dim(), mask.shape[-1]))
+        if each is None:
+            raise NotImplementedError(f"CPT asks which entries of a mask of {tuple(mask.shape)} are true")
+        rows = mask.shape[0] if mask.dim() == 2 else 1
+        return list(torch.empty(rows * each, mask.dim(), dtype=torch.long, device=mask.device).unbind(1))
+
+    def without_values(value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.is_meta and value.dtype is torch.bool
+
+    class Known(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is aten._local_scalar_dense.default and without_values(args[0]):
+                return True  # whether any token has moved: after the first step
+            if func is aten._unique2.default and args[0].is_meta:
+                made = args[0].new_empty(numbers)
+                return made, made.new_empty(0, dtype=torch.long), made.new_empty(0, dtype=torch.long)
+            if func in puts and len(args[1]) == 1 and without_values(args[1][0]) and args[2].numel() == 1:
+                return aten.masked_fill_.Tensor(args[0], args[1][0], args[2])  # as torch does with one value
+            if func in (aten.index.Tensor, *puts):
+                args = (args[0], _spelled(args[1]), *args[2:])
+            return func(*args, **(kwargs or {}))
+
+    def _spelled(indices: Any) -> list[Any]:
+        return [place for each in indices for place in (places(each) if without_values(each) else [each])]
+
+    with Known():  # type: ignore[no-untyped-call]
+        yield
+
+
+# ----------------------------------------
+# Where a method reads values that a model without weights does not have.
+#
+# Most PEFT methods build on the meta device and step on fake tensors as they are. The few that look at values get
+# the
+# smallest stand-in that leaves every shape and every allocation of the training step what it is; each is listed
+# here with
+# what it replaces. Building an adapter is not simulated, training it is.
+
+
+#: Methods whose adapter is built of real (small) tensors beside the base without values: they place indices and
+#: permutations by value, and the meta device would lose those.
+REAL_ADAPTER = frozenset({"ADAMSS", "BOFT", "FROD", "SHIRA", "UNILORA"})
+
+
+def needs_real_adapter(config: Any) -> bool:
+    """Whether a PEFT config (or a callable, or None) belongs to :data:`REAL_ADAPTER`."""
+    peft_type = getattr(config, "peft_type", None)
+    return str(getattr(peft_type, "value", peft_type)) in REAL_ADAPTER
+
+
+def refusal(config: Any, checkpointing: bool) -> str | None:
+    """Why a step with a PEFT config (or a callable, or None) cannot be simulated, where no stand-in would do."""
+    peft_type = getattr(config, "peft_type", None)
+    kind = str(getattr(peft_type, "value", peft_type))
+    if getattr(config, "alora_invocation_tokens", None):
+        return "aLoRA starts where its invocation tokens stand in the text: without a text it cannot be simulated."
+    if kind == "POLY" and checkpointing:
+        return (
+            "Poly cannot be trained with gradient checkpointing: PEFT tells its modules the task in the forward pass "
+            "only, and layers are computed again after it."
+        )
+    return None
+
+
+@contextmanager
+def standins_while_building(config: Any) -> Iterator[None]:
+    """Stand-ins while PEFT injects the adapter of ``config`` (which may be changed)."""
+    import torch
+
+    peft_type = str(getattr(config.peft_type, "value", config.peft_type))
+    if peft_type == "SHIRA":
+        config.mask_fn = _first_positions
+    with ExitStack() as stack:
+        if needs_real_adapter(config):
+            stack.enter_context(_copies_stay())
+        else:
+            stack.enter_context(torch.device("meta"))
+        for replacement, stand_in in _BUILDING.get(peft_type, ()):
+            stack.enter_context(replacement.by(stand_in))
+        yield
+
+
+def _copies_stay() -> Any:
+    """A mode in which a tensor without values can be 'copied' to the CPU: the copy has no values either."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    to_copy = torch.ops.aten._to_copy.default
+
+    class CopiesStay(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            kwargs = dict(kwargs or {})
+            if func is to_copy and args[0].is_meta:
+                kwargs["device"] = torch.device("meta")
+            return func(*args, **kwargs)
+
+    return CopiesStay()  # type: ignore[no-untyped-call]
+
+
+def _even_clusters(rows: torch.Tensor, num_subspaces: int, iterations: int) -> tuple[torch.Tensor, int]:
+    """For k-means over singular vectors: clusters of equal size. Real clusters differ in size by a few rows,
+    which moves rows of B between subspaces but not their number."""
+    import torch
+
+    count = min(num_subspaces, rows.shape[0])
+    return torch.arange(rows.shape[0]) % count, count
+
+
+def _shared_basis(matrices: list[torch.Tensor], regularization_alpha: float) -> torch.Tensor:
+    """For FRoD's joint decomposition on the CPU: its result's shape, inputs by inputs."""
+    import torch
+
+    width = matrices[0].shape[1]
+    return torch.empty(width, width)
+
+
+def _basis_coordinates(
+    self: Any, basis: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For FRoD's solve against that basis: directions (out by in) and their lengths."""
+    import torch
+
+    return torch.empty(weight.shape), torch.empty(weight.shape[1])
+
+
+def _first_positions(base_layer: torch.nn.Module, r: int, **_: Any) -> torch.Tensor:
+    """For SHiRA's random mask: as many positions, the first ones instead of drawn ones."""
+    import torch
+    from peft.tuners.tuners_utils import _get_in_out_features
+
+    inputs, outputs = _get_in_out_features(base_layer)
+    assert inputs is not None and outputs is not None
+    mask = torch.zeros(outputs * inputs, dtype=torch.bool)
+    mask[: r * (inputs + outputs)] = True
+    return mask.view(outputs, inputs)
+
+
+CLUSTERS = Replacement(
+    "AdaMSS clusters",
+    "peft.tuners.adamss.layer",
+    "clustering_Z",
+    "k-means reads the singular vectors of the base, which has no values.",
+)
+SHARED_BASIS = Replacement(
+    "FRoD basis",
+    "peft.tuners.frod.model",
+    "_projection_from_weights",
+    "The joint decomposition reads the weights of the base, which has no values.",
+)
+BASIS_COORDINATES = Replacement(
+    "FRoD coordinates",
+    "peft.tuners.frod.layer",
+    "FrodLayer._calculate_frod_u_and_lambda",
+    "Solving for the weights of the base reads them, and it has no values.",
+)
+MIXED_ADAPTERS = Replacement(
+    "X-LoRA adapters",
+    "peft.tuners.xlora.model",
+    "_load_adapter_into_lora_model",
+    "The adapters that are mixed are read from folders, whose weights a model without values has no use for.",
+)
+_BUILDING: dict[str, tuple[tuple[Replacement, Callable[..., Any]], ...]] = {
+    "ADAMSS": ((CLUSTERS, _even_clusters),),
+    "XLORA": ((MIXED_ADAPTERS, untrained_adapter),),
+    "FROD": ((SHARED_BASIS, _shared_basis), (BASIS_COORDINATES, _basis_coordinates)),
+}

@@ -1,0 +1,511 @@
+"""What a device would run where the tensors are on none: attention kernels, their scratch, workspaces.
+
+A simulation runs on tensors of torch's meta device, so an operation that picks its kernel by device would pick a
+general one. :func:`attention` makes ``scaled_dot_product_attention`` take the path of
+``aten/src/ATen/native/transformers/attention.cpp`` for the device in question instead, with the same kernels (which
+have fake implementations), and :func:`scratch` states the buffers that they take from the allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.replacing import Replacement
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.engine.work import Op
+
+#: mem-efficient attention wants the mask's rows aligned to this many elements (preprocess_mask, mem_eff_alignment)
+_MASK_ALIGNMENT = 8
+#: flash attention pads the head to a multiple of this (pad_last_dim in the flash branch)
+_HEAD_ALIGNMENT = 8
+#: flash and mem-efficient attention take 16-bit types only / 16 and 32 bit (sdp_utils.cpp, check_dtypes)
+_FLASH_MAX_HEAD = 256
+#: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
+_QUERY_BLOCK = 128
+
+HOPPER, USUAL = (9, 0), (8, 9)
+
+ATTENTION = Replacement(
+    "attention",
+    "torch.nn.functional",
+    "scaled_dot_product_attention",
+    "For tensors that are on no device torch takes the plain formula, which keeps the scores in memory.",
+)
+
+
+def cublas_workspace(capability: tuple[int, int]) -> int:
+    """Bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
+
+    ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, and 32 MiB
+    on Hopper; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
+
+    >>> cublas_workspace((9, 0)) // 2**20
+    32
+    """
+    if capability == HOPPER:
+        return 4096 * 8 * 1024
+    return 4096 * 1024 * 2 + 16 * 1024 * 8
+
+
+def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
+    """The compute capability whose steps take the same memory: nothing but the workspace is told by it.
+
+    >>> stands_for((7, 5)), stands_for((9, 0))
+    ((8, 9), (9, 0))
+    """
+    return HOPPER if capability == HOPPER else USUAL
+
+
+def attention(device: str) -> AbstractContextManager[None]:
+    """A context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
+
+    The function is replaced for everyone in this process: a torch function mode would be off while a checkpoint
+    recomputes a layer inside backward. Simulations run in a process of their own.
+    """
+    return ATTENTION.by(_cuda_attention if device == "cuda" else _cpu_attention)
+
+
+def _cuda_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Flash without a mask, mem-efficient with one, the plain formula where neither takes the inputs.
+
+    The order is that of ``priority_order`` in ``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``.
+    """
+    import torch
+
+    _check_types(query, key, value)
+    aten = torch.ops.aten
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    rank4 = query.dim() == key.dim() == value.dim() == 4
+    same_head = query.shape[-1] == value.shape[-1]
+    if rank4 and half and attn_mask is None and same_head and query.shape[-1] <= _FLASH_MAX_HEAD:
+        head = query.shape[-1]
+        padded = [_pad_head(x) for x in (query, key, value)]
+        out = aten._scaled_dot_product_flash_attention(
+            *padded, dropout_p, is_causal, False, scale=head**-0.5 if scale is None else scale
+        )[0]
+        return out[..., :head] if padded[0].shape[-1] != head else out
+    if rank4 and not enable_gqa and query.dtype != torch.float64:
+        bias = None if attn_mask is None else _bias(attn_mask, query, key)
+        grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        return aten._scaled_dot_product_efficient_attention(
+            query, key, value, bias, grad, dropout_p, is_causal, scale=scale
+        )[0]
+    return aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+def _cpu_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """What this processor's torch chooses, asked with small tensors that have values."""
+    import torch
+
+    _check_types(query, key, value)
+    aten = torch.ops.aten
+    mask = None if attn_mask is None else _additive(attn_mask, query)
+    shapes = tuple(tuple(x.shape) for x in (query, key, value))
+    masked = None if mask is None else (tuple(mask.shape), mask.requires_grad)
+    if _cpu_is_flash(shapes, masked, query.dtype, dropout_p, is_causal, enable_gqa):
+        return aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale
+        )[0]
+    return aten._scaled_dot_product_attention_math(
+        query, key, value, mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+def _check_types(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    """Raises RuntimeError as attention.cpp does (``validate_sdpa_input``): the fake kernels take anything."""
+    if not query.dtype == key.dtype == value.dtype:
+        types = " and ".join(str(x.dtype).removeprefix("torch.") for x in (query, key, value))
+        raise RuntimeError(f"attention takes query, key and value of one type and was given {types}")
+
+
+@cache
+def _cpu_is_flash(
+    shapes: tuple[tuple[int, ...], ...],
+    masked: tuple[tuple[int, ...], bool] | None,
+    dtype: torch.dtype,
+    dropout: float,
+    causal: bool,
+    grouped: bool,
+) -> bool:
+    """``torch._fused_sdp_choice`` on the CPU: it looks at which sizes are equal, not at how large they are."""
+    import torch
+    from torch.nn.attention import SDPBackend
+
+    if any(len(shape) != 4 for shape in shapes):
+        return False
+    sizes = sorted({size for shape in shapes for size in (shape[0], shape[2])} - {0, 1})
+    small = {size: 2 + place for place, size in enumerate(sizes)} | {0: 0, 1: 1}
+    inputs = [(small[rows], heads, small[length], width) for rows, heads, length, width in shapes]
+    mask = None
+    if masked is not None:
+        *outer, length, width = masked[0]
+        outer = [small[size] if place == 0 else size for place, size in enumerate(outer)]
+        mask = torch.empty(
+            (*outer, small[length], small[width]), dtype=dtype, device="cpu", requires_grad=masked[1]
+        )
+    query, key, value = (torch.empty(shape, dtype=dtype, device="cpu") for shape in inputs)
+    choice = torch._fused_sdp_choice(query, key, value, mask, dropout, causal, scale=None, enable_gqa=grouped)
+    return bool(choice == SDPBackend.FLASH_ATTENTION.value)
+
+
+def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    missing = -tensor.shape[-1] % _HEAD_ALIGNMENT
+    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
+
+
+def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """preprocess_mask: additive, rows aligned, expanded over the heads."""
+    import torch
+
+    mask = _additive(mask, query)
+    aligned = all(stride % _MASK_ALIGNMENT == 0 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1
+    if not aligned:
+        columns = mask.shape[-1]
+        mask = torch.nn.functional.pad(mask, (0, _MASK_ALIGNMENT - columns % _MASK_ALIGNMENT))[..., :columns]
+    return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+
+
+def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """convert_boolean_attn_mask"""
+    import torch
+
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.where(mask, 0.0, torch.scalar_tensor(float("-inf"), dtype=query.dtype))
+
+
+def scratch() -> dict[Any, Any]:
+    """Bytes that CUDA's attention backwards take from the allocator while they run.
+
+    mem-efficient: ``Params::workspace_size`` in ``mem_eff_attention/kernel_backward.h`` (dQ accumulates in float32
+    since keys are split) and ``delta`` in ``attention_backward.cu``. flash: ``dq_accum`` and ``softmax_d`` in
+    ``flash_attn/flash_api.cpp`` (mha_bwd), and with grouped queries dK and dV for every query head.
+    """
+    import torch
+
+    def rows(query: torch.Tensor) -> int:
+        return -(-query.shape[-2] // _QUERY_BLOCK) * _QUERY_BLOCK
+
+    def efficient(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> int:
+        heads = query.shape[0] * query.shape[1]
+        return heads * rows(query) * (query.shape[-1] + 1) * 4
+
+    def flash(grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> int:
+        heads = query.shape[0] * query.shape[1]
+        total = heads * rows(query) * (-(-query.shape[-1] // 32) * 32 + 1) * 4
+        if key.shape[1] != query.shape[1]:
+            total += 2 * heads * key.shape[-2] * key.shape[-1] * key.element_size()
+        return total
+
+    aten = torch.ops.aten
+    return {
+        aten._scaled_dot_product_efficient_attention_backward.default: efficient,
+        aten._scaled_dot_product_flash_attention_backward.default: flash,
+    }
+
+
+# ----------------------------------------
+# What an operation returned for inputs of the same shapes before, so that it need not be worked out again.
+#
+# On the meta device many operations run in Python, and a step repeats most of them layer after layer. Only
+# operations
+# that neither change nor return one of their inputs are kept, and what they return is made anew each time. A
+# simulation
+# takes half the time (bench/RESULTS.md). What such an operation does (:mod:`peft_lab.engine.work`) follows from the
+# same
+# shapes, and is kept beside it.
+
+
+_KEPT = 50_000  # operations; all are dropped when there are more
+
+
+class Known:
+    """An operation that was carried out before. ``make``: makes what it returns. ``op``: what it does, once noted."""
+
+    __slots__ = ("make", "op")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+        self.op: Op | None = None
+
+
+_known_shapes: dict[Any, Known | None] = {}
+
+
+class _Unknown(Exception):
+    """Inputs that cannot be told by their shapes."""
+
+
+def carry_out_known(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
+    """``func(*args, **kwargs)``, from what is known where that is the same; and what is known of it, if it is kept."""
+    if not _is_pure(func):
+        if not _changes_lists(func):
+            return func(*args, **kwargs), None
+        _changed(func, args, kwargs)
+        return None, None
+    try:
+        key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else ())
+        known = _known_shapes.get(key)
+    except (_Unknown, TypeError):
+        return func(*args, **kwargs), None
+    if known is not None:
+        return known.make(), known
+    result = func(*args, **kwargs)
+    # Some return an input although their schema says otherwise (_unsafe_view); for the same shapes they always do.
+    make = None if _places(result) & _places((args, tuple(kwargs.values()))) else _maker(result)
+    if make is None:
+        return result, None
+    if len(_known_shapes) >= _KEPT:
+        _known_shapes.clear()
+    found = _known_shapes[key] = Known(make)
+    return result, found
+
+
+def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A kernel over lists that changes what it is given: of the same shapes it does nothing where there are no values,
+    whatever the numbers beside them are."""
+    try:
+        key = (func, _key(args, numbers=False), _key(tuple(kwargs.items()), numbers=False))
+        known = key in _known_shapes
+    except (_Unknown, TypeError):
+        func(*args, **kwargs)
+        return
+    if not known:
+        func(*args, **kwargs)
+        if len(_known_shapes) >= _KEPT:
+            _known_shapes.clear()
+        _known_shapes[key] = None
+
+
+@cache
+def _changes_lists(func: Any) -> bool:
+    """Whether an operation changes tensors of lists and returns nothing."""
+    name = func.__name__.partition(".")[0]
+    return name.startswith("_foreach_") and name.endswith("_") and not func._schema.returns
+
+
+@cache
+def _is_pure(func: Any) -> bool:
+    """Whether an operation reads its inputs and returns something new, by its schema."""
+    schema = func._schema
+    return bool(schema.returns) and not any(
+        each.alias_info is not None for each in (*schema.arguments, *schema.returns)
+    )
+
+
+def _key(value: Any, numbers: bool = True) -> Any:
+    """A value, with tensors by their shape, strides and type. Equal numbers of different types differ. ``numbers``:
+    whether other numbers of a type are another value."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if (type(value) is not torch.Tensor and type(value) is not torch.nn.Parameter) or not value.is_meta:
+            raise _Unknown
+        return value.shape, value.stride(), value.dtype, value.storage_offset()
+    if isinstance(value, tuple | list):
+        return tuple([_key(each, numbers) for each in value])
+    return (type(value), value) if numbers or not isinstance(value, int | float) else type(value)
+
+
+def _maker(result: Any) -> Callable[[], Any] | None:
+    """What makes the same result anew; ``None`` where that is not known to be the same."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        if type(result) is not torch.Tensor or not result.is_meta or result.storage_offset():
+            return None
+        size, stride, dtype = result.shape, result.stride(), result.dtype
+
+        def make() -> torch.Tensor:
+            return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+        return make if make().untyped_storage().nbytes() == result.untyped_storage().nbytes() else None
+    if isinstance(result, tuple | list):
+        makers = [_maker(each) for each in result]
+        if any(maker is None for maker in makers) or len(_places(result)) < len(makers):
+            return None
+        kind = type(result)
+        return lambda: kind(maker() for maker in makers if maker is not None)
+    return None
+
+
+def _places(value: Any) -> set[int]:
+    """The storages of all tensors in a value."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return {value.untyped_storage()._cdata}
+    if isinstance(value, tuple | list):
+        return {place for each in value for place in _places(each)}
+    return set()
+
+
+# ----------------------------------------
+# Sparse matrices in a simulation: fake tensors have none, so dense operations of the same memory stand in.
+#
+# A coordinate matrix holds its indices in 64 bits and its values; adding it to a dense matrix or making it dense
+# costs one dense result, and the gradient of its values is gathered from the dense gradient, as in
+# ``aten/src/ATen/native/sparse/cuda/SparseCUDATensorMath.cu`` and ``sparse_constructor_values_backward``.
+
+
+SPARSE_MATRIX = Replacement(
+    "sparse matrix",
+    "torch",
+    "sparse_coo_tensor",
+    "Tensors without values have no coalesce and no dense sum in torch's sparse layout.",
+)
+SPARSE_PRODUCT = Replacement(
+    "sparse product", "torch.sparse", "mm", "It takes torch's own sparse matrices only, not their stand-in."
+)
+
+
+class Coordinates:
+    """What code asks of ``torch.sparse_coo_tensor``'s result in SHiRA and FRoD."""
+
+    def __init__(self, indices: torch.Tensor, values: torch.Tensor, size: Sequence[int]) -> None:
+        import torch
+
+        self.indices = indices.to(torch.int64)
+        self.values = values
+        self.shape = tuple(size)
+
+    def _nnz(self) -> int:
+        return self.values.shape[0]
+
+    def coalesce(self) -> Coordinates:
+        """A copy of indices (dimensions, entries) and values (entries)."""
+        return Coordinates(self.indices.clone(), self.values.clone(), self.shape)
+
+    def to_dense(self) -> torch.Tensor:
+        """The whole tensor, of the shape that was asked for, with zeros elsewhere."""
+        import torch
+
+        return torch.zeros(self.shape, dtype=self.values.dtype) + self
+
+    def __radd__(self, dense: torch.Tensor) -> torch.Tensor:
+        return dense.index_put(
+            (self.indices[0], self.indices[1]), self.values.to(dense.dtype), accumulate=True
+        )
+
+
+@contextmanager
+def sparse_as_dense() -> Iterator[None]:
+    """``torch.sparse_coo_tensor`` and ``torch.sparse.mm`` by their stand-ins."""
+    import torch
+
+    def build(indices: Any, values: Any, size: Any, **_: Any) -> Coordinates:
+        return Coordinates(indices, values, size)
+
+    def multiply(left: Coordinates, right: torch.Tensor) -> torch.Tensor:
+        rows = torch.zeros(left.shape[0], right.shape[1], dtype=right.dtype)
+        return rows.index_add(0, left.indices[0], right[left.indices[1]] * left.values[:, None])
+
+    with SPARSE_MATRIX.by(build), SPARSE_PRODUCT.by(multiply):
+        yield
+
+
+# ----------------------------------------
+# torch's cross entropy in chunks (:mod:`peft_lab.training.losses`), made visible to a simulation.
+#
+# torch hides its loop in one operation, whose implementation without values makes the results and none of the
+# buffers in
+# between. Here the loop itself is run, with the buffers and kernels that the device in question would use.
+
+
+_MODULE = "torch.nn.modules.linear_cross_entropy"
+LOOP = Replacement(
+    "chunked loop",
+    _MODULE,
+    "_linear_cross_entropy_batch_chunked",
+    "The operation's form without values makes its results alone: the chunks of logits, its largest part, are missing.",
+)
+BUFFERS = Replacement(
+    "chunk buffers",
+    _MODULE,
+    "_ChunkContext.build",
+    "Which buffers it takes goes by the device of its input, which is none here.",
+)
+SIZES = Replacement(
+    "chunk sizes",
+    "torch.nn",
+    "LinearCrossEntropyOptions._adjust",
+    "How large its chunks are goes by the device of its input, which is none here.",
+)
+
+
+class _Named(str):
+    """Where tensors without values are made, called by the name of the device that they stand for."""
+
+    type: str
+
+
+class _Described:
+    """What is asked of an input before the loop begins."""
+
+    def __init__(self, tensor: Any, device: str) -> None:
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+        self.device = _Named("meta")
+        self.device.type = device
+
+
+@contextmanager
+def chunks_visible(device: str) -> Iterator[None]:
+    """For as long as steps are simulated on ``device``, ``cuda`` or ``cpu``.
+
+    Raises:
+        PeftLabError: the installed torch has no such loss.
+    """
+    import torch
+    from torch.nn.modules import linear_cross_entropy as own
+
+    build: Any = BUFFERS.original()
+    accumulate: Any = own._linear_cross_entropy_batch_chunked_accumulator
+    adjust: Any = SIZES.original()
+
+    class Loop(torch.autograd.Function):
+        setup_context = staticmethod(own._linear_cross_entropy_batch_chunked_setup_context)
+        backward = staticmethod(own._linear_cross_entropy_batch_chunked_backward)
+
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            *inputs, _, of_input, of_weight, of_bias = args
+            return accumulate(*inputs, of_input, of_weight, of_bias)
+
+    def built(tensor: Any, *args: Any, **options: Any) -> Any:
+        context = build(_Described(tensor, device), *args, **options)
+        context.input = tensor
+        return context
+
+    def sized(options: Any, *args: Any, **more: Any) -> Any:
+        return adjust(options, *args, **{**more, "device": torch.device(device)})
+
+    with LOOP.by(Loop.apply), BUFFERS.by(built), SIZES.by(sized):
+        yield

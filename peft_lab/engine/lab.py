@@ -1,0 +1,163 @@
+"""The lab's own training step on this machine, simulated: what a run's tracked step will measure.
+
+The step is the run's own (:func:`peft_lab.training.step.train_step`), with all that the method added in the base's
+precision, float32 masters and a fused AdamW. What a loss picks depends on values, so the batch says how much it picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.running import Stage
+from peft_lab.engine.simulate import blueprint_of, refusing, simulate_blueprint
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.training.batches import Picked
+
+
+@dataclass(frozen=True)
+class LabBatch(Setting):
+    """A batch of a run.
+
+    Attributes:
+        padded: whether a row is shorter than the longest.
+        kept: positions at which the head is applied (from the first that predicts a completion to the last).
+        predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
+        apart: whether those positions are a decoder's own, beside an encoder's ``seq``.
+        attention: which of transformers' implementations computes it; ``None``: its own choice.
+    """
+
+    padded: bool = True
+    device: str = "cpu"
+    kept: int = 0
+    predicted: int = 0
+    apart: bool = False
+    attention: str | None = None
+
+    @classmethod
+    def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
+        """From the size as a run's events have it (:func:`peft_lab.training.batches.size_of`)."""
+        picked = {name: size[name] for name in ("padded", "kept", "predicted")}
+        apart = bool(size.get("apart", False))  # runs before there were such models do not say it
+        length = 1 if "image" in size else size["length"]  # of images the model says how long they are
+        return cls(size["rows"], length, device=device, attention=attention, apart=apart, **picked)
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""
+        super().check()
+        if self.kept < 0 or (self.kept > self.seq and not self.apart):
+            raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.seq:,}.", "kept")
+        if not 0 <= self.predicted <= self.batch * self.kept:
+            raise BadInput(
+                f"{self.predicted:,} predicted tokens are more than there are positions.", "predicted"
+            )
+
+
+def simulate_lab(request: StepRequest) -> Simulation:
+    """The tracked step of a run on this machine; the request's setting is a :class:`LabBatch`.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.models.catalogue import resolve
+    from peft_lab.models.images import size_of
+
+    entry, batch = resolve(request.model), request.setting
+    assert isinstance(batch, LabBatch)
+    blueprint = blueprint_of(request)
+    inner = blueprint.method
+
+    def applied(base: torch.nn.Module, depth: int) -> torch.nn.Module:
+        from peft_lab.training.step import cast_added
+
+        if batch.attention is not None:
+            base.set_attn_implementation(batch.attention)  # type: ignore[operator]
+        adapted = base if inner is None else inner(base, depth)  # type: ignore[operator]
+        cast_added(adapted, blueprint.dtype)
+        return adapted
+
+    def schedule(stage: Stage) -> None:
+        from peft_lab.training.batches import keeps_logits, loss_at
+        from peft_lab.training.step import Masters, train_step
+
+        masters = Masters(stage.subject.model)
+        for master in masters.parameters:
+            number = stage.recorder.number(master)
+            made = None if number is None else stage.recorder.trace.storages[number]
+            if made is not None and made.part != "adapter" and made.part != "weights":
+                made.part = "optimizer"
+        optimizer = _FusedAdam(masters.parameters)
+        model = stage.subject.model.train()
+        inputs, asked = _inputs(batch, size_of(entry.config) if entry.kind == "vision" else None)
+        keep = asked is not None and keeps_logits(model)
+        for _ in range(2):
+            train_step(
+                model,
+                inputs,
+                lambda model, batch: loss_at(model, batch, asked, keep),
+                masters,
+                optimizer,
+                clip=1.0,
+                phase=stage.phase,
+            )
+            stage.recorder.enter("idle")
+
+    with refusing(entry, get_method(request.method)):
+        return simulate_blueprint(
+            replace(blueprint, method=applied), batch, request.model, request.method, schedule
+        )
+
+
+class _FusedAdam:
+    """torch's fused AdamW: moments and a counter for each parameter, updated in place without temporaries."""
+
+    def __init__(self, parameters: list[Any]) -> None:
+        self.parameters = parameters
+        self.states: list[list[torch.Tensor]] = []
+
+    def step(self) -> None:
+        import torch
+
+        if not self.states:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    counter = parameter.detach().new_zeros((), dtype=torch.float32)
+                    moments = [torch.zeros_like(parameter, requires_grad=False) for _ in range(2)]
+                    self.states.append([counter, *moments])
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def _inputs(
+    batch: LabBatch, image: tuple[int, int, int] | None
+) -> tuple[dict[str, torch.Tensor], Picked | None]:
+    """The batch's tensors, and what its labels would pick. ``image``: channels, height and width where it is images."""
+    import torch
+
+    from peft_lab.training.batches import Picked
+
+    if image is not None:
+        labels = torch.zeros(batch.batch, dtype=torch.long)
+        return {"pixel_values": torch.zeros(batch.batch, *image), "labels": labels}, None
+    size = (batch.batch, batch.seq)
+    inputs = {"input_ids": torch.zeros(size, dtype=torch.long)}
+    if batch.padded:
+        inputs["attention_mask"] = torch.ones(size, dtype=torch.long)
+    if not batch.kept:
+        return {**inputs, "labels": torch.zeros(batch.batch, dtype=torch.long)}, None
+    if batch.apart:
+        inputs["decoder_input_ids"] = torch.zeros(batch.batch, batch.kept, dtype=torch.long)
+        inputs["labels"] = inputs["decoder_input_ids"].clone()
+    else:
+        inputs["labels"] = torch.zeros(size, dtype=torch.long)
+    tokens = torch.zeros(batch.predicted, dtype=torch.long)
+    return inputs, Picked(torch.arange(-batch.kept, 0), tokens, tokens.clone())

@@ -1,0 +1,280 @@
+"""The rows of the PEFT library's method comparison: two benchmarks, one run a row, and what re-runs of a row moved.
+
+Some figures in the result files are none. A stored size of 99,999,999 bytes is the benchmark's stand-in for a failed
+saving (its ``get_file_size``), and the drift of a run without an adapter is "not a number": both are absent here. The
+size of a fully fine-tuned model is the benchmark's estimate, parameters times bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from peft_lab.core import units
+from peft_lab.core.errors import UnknownName
+
+SOURCE = "PEFT library, method comparison"
+RERUNS, LITERATURE = "reruns.jsonl", "literature.jsonl"
+NO_SIZE = 99_999_999
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One of the comparison's two tasks.
+
+    Attributes:
+        folder: of its checkout. file: the rows as they ship.
+        model: as it is called on pages; ``prefix``: what experiments' names repeat.
+        interval: steps between evaluations. measure: the test's figure. kept: what was forgotten, and its unit.
+        columns: short names of the two.
+        trained_on: what the runs had in common, as a sentence.
+    """
+
+    name: str
+    folder: str
+    file: str
+    title: str
+    prefix: str
+    interval: int
+    measure: str
+    kept: tuple[str, str]
+    columns: tuple[str, str]
+    trained_on: str
+
+    @property
+    def address(self) -> str:
+        return f"https://github.com/huggingface/peft/tree/main/method_comparison/{self.folder}"
+
+    @property
+    def source(self) -> str:
+        return f"{SOURCE} on {self.folder} (Apache-2.0)"
+
+
+METAMATH, IMAGE = "metamath", "image"
+BENCHMARKS = {
+    each.name: each
+    for each in (
+        Benchmark(
+            METAMATH, "MetaMathQA", "metamath_llama32_3b.jsonl", "Llama 3.2 3B, MetaMathQA", "llama-3.2-3B", 250,
+            "Test accuracy (GSM8K)", ("Rise of the loss on unrelated text", "nats/token"),
+            ("Accuracy", "Forgetting, nats"),
+            "5,000 steps of 4 rows on one NVIDIA L40S, bfloat16, seed 0",
+        ),
+        Benchmark(
+            IMAGE, "image-gen", "image_gen_flux2_klein.jsonl", "FLUX.2 klein base 4B, pictures of one cat",
+            "flux2-klein", 100, "Similarity to the test pictures (DINO)",
+            ("Drift of unrelated pictures", "DINO distance"), ("Similarity", "Drift"),
+            "750 steps (full fine-tuning: 300) of 2 pictures on one NVIDIA L40S, bfloat16, gradient checkpointing, "
+            "seed 0",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One published experiment.
+
+    Attributes:
+        experiment: as its result file is called.
+        reserved: the most that PyTorch's allocator held, in bytes.
+        batch: rows of a training step. steps: that it trained.
+        config: the PEFT config it was run with; ``None`` for full fine-tuning.
+        trainable: parameters. accuracy: on the test set, 0 to 1 (of pictures: their similarity).
+        intervals: seconds of the training steps by interval; the steps after the last whole one are in no figure.
+        testing: what the published "train_time" adds to them, in seconds: the answers generated for the final test,
+            and what little lies between the steps.
+        evaluating: seconds of the evaluations during the training, which no published time contains.
+        total: parameters of the adapted model. stored: bytes of the saved adapter, ``None`` where it was not saved.
+        tokens_per_second: the median over the intervals; pictures have none.
+        forgetting: the rise of the loss on unrelated text in nats a token, or the drift of unrelated pictures.
+        created: the day it was run. versions: of PEFT, PyTorch and transformers.
+        start_text: whose keys and values the prefix started from, where it did.
+        reruns: the accuracies of other published runs of the same experiment, made with other versions;
+            ``forgetting_again``: what they forgot, where it was measured.
+    """
+
+    experiment: str
+    benchmark: str
+    kind: str
+    title: str
+    reserved: int
+    batch: int
+    steps: int
+    config: Mapping[str, Any] | None
+    trainable: int
+    intervals: tuple[float, ...]
+    testing: float
+    evaluating: float
+    accuracy: float
+    total: int
+    stored: int | None
+    tokens_per_second: float | None
+    forgetting: float | None
+    learning_rate: float
+    weight_decay: float | None
+    optimizer: str
+    scheduler: str | None
+    created: str
+    versions: Mapping[str, str]
+    start_text: str | None
+    reruns: tuple[float, ...]
+    forgetting_again: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps in whole intervals, added up; nothing else is in it."""
+        return sum(self.intervals)
+
+    @property
+    def step_seconds(self) -> float:
+        """A step's mean."""
+        return self.seconds / (len(self.intervals) * BENCHMARKS[self.benchmark].interval)
+
+
+@dataclass(frozen=True)
+class PrintedFigure:
+    """A figure as a paper prints it: ``paper`` is its name in :mod:`peft_lab.core.references`, ``version`` that of
+    the text
+    in which it was last looked up, on the day ``checked``."""
+
+    name: str
+    value: float
+    unit: str
+    paper: str
+    place: str
+    version: str
+    checked: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far re-runs were from the rows shown: ``runs`` of ``rows`` rows, in accuracy from 0 to 1."""
+
+    rows: int
+    runs: int
+    median: float
+    largest: float
+    lower: int
+
+
+@cache
+def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
+    """All published rows of a benchmark by experiment.
+
+    Raises:
+        UnknownName: no such benchmark.
+    """
+    if benchmark not in BENCHMARKS:
+        raise UnknownName("benchmark", benchmark, BENCHMARKS, "benchmark")
+    found = (_read(BENCHMARKS[benchmark], row) for row in lines(BENCHMARKS[benchmark].file))
+    return {row.experiment: row for row in found}
+
+
+def lines(file: str) -> list[dict[str, Any]]:
+    """The objects of one of the shipped files."""
+    return [
+        json.loads(line) for line in (resources.files(__package__) / file).read_text("utf-8").splitlines()
+    ]
+
+
+def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
+    experiment = row["experiment"].replace("/", "--")
+    kind, _, variant = experiment.partition(f"--{benchmark.prefix}-")
+    lost = row["forgetting"] if row["drift"] is None else row["drift"]
+    return PublishedRow(
+        experiment=experiment,
+        benchmark=benchmark.name,
+        kind=kind,
+        title=kind if variant in ("", "default") else f"{kind}, {variant}",
+        reserved=row["peak_reserved_bytes"],
+        batch=row["batch"],
+        steps=row["max_steps"],
+        config=row["adapter_config"],
+        trainable=row["trainable"],
+        intervals=tuple(row["stepping_seconds_by_interval"]),
+        testing=row["headline_seconds"] - row["stepping_seconds"],
+        evaluating=sum(row["eval_seconds_by_interval"]),
+        accuracy=row["test"],
+        total=row["total"],
+        stored=None if row["adapter_file_bytes"] == NO_SIZE else row["adapter_file_bytes"],
+        tokens_per_second=row["tokens_per_second"],
+        forgetting=lost,
+        learning_rate=row["learning_rate"],
+        weight_decay=row["weight_decay"],
+        optimizer=row["optimizer"],
+        scheduler=row["scheduler"],
+        created=row["created"],
+        versions={name: row[f"{name}_version"] for name in ("peft", "torch", "transformers")},
+        start_text=row["other_training_params"].get("init_kv_cache_prefix"),
+        reruns=_again(row["experiment"], "test"),
+        forgetting_again=_again(row["experiment"], "forgetting"),
+    )
+
+
+@cache
+def literature() -> dict[str, PrintedFigure]:
+    """The figures of papers that the lab's texts and decisions name, by name."""
+    return {row["name"]: PrintedFigure(**row) for row in lines(LITERATURE)}
+
+
+def _again(experiment: str, figure: str) -> tuple[float, ...]:
+    """A figure of an experiment's other runs, where they have it."""
+    return tuple(
+        row[figure] for row in _reruns() if row["experiment"] == experiment and row[figure] is not None
+    )
+
+
+@cache
+def _reruns() -> list[dict[str, Any]]:
+    return lines(RERUNS)
+
+
+def moved(benchmark: str = METAMATH) -> Moved | None:
+    """What re-runs moved; ``None`` where fewer than two rows have any, which shows no usual size."""
+    again = [(row.accuracy, other) for row in rows(benchmark).values() for other in row.reruns]
+    sizes = [abs(shown - other) for shown, other in again]
+    with_any = sum(bool(row.reruns) for row in rows(benchmark).values())
+    if with_any < 2:
+        return None
+    lower = sum(shown < other for shown, other in again)
+    return Moved(with_any, len(sizes), statistics.median(sizes), max(sizes), lower)
+
+
+# ----------------------------------------
+# Figures of the published comparison (MetaMathQA, Llama-3.2-3B), for texts.
+
+
+def right(variant: str) -> str:
+    """Right answers as a share.
+
+    >>> right("prompt_tuning-default"), right("lora-rank32")
+    ('5.7%', '47.8%')
+    """
+    return f"{rows()[_name(variant)].accuracy:.1%}"
+
+
+def slower(variant: str, other: str) -> str:
+    """How much longer a step took than the other's, as a share of that.
+
+    >>> slower("lora-rank32-dora", "lora-rank32")
+    '20.7%'
+    """
+    one, two = (rows()[_name(name)].step_seconds for name in (variant, other))
+    return units.percent(100 * (one / two - 1))
+
+
+def reserved(variant: str) -> str:
+    """The most that the allocator held."""
+    return units.size(rows()[_name(variant)].reserved)
+
+
+def _name(variant: str) -> str:
+    kind, _, rest = variant.partition("-")
+    return f"{kind}--llama-3.2-3B-{rest}"

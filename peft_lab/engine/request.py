@@ -1,0 +1,226 @@
+"""The question that the simulation answers: which model, adapted how, and how its step is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput
+from peft_lab.engine import step
+from peft_lab.engine.account import PARTS, Point
+from peft_lab.engine.devices import Device
+from peft_lab.engine.work import Work
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ----------------------------------------
+# How a step is simulated: its sizes, its optimizer, whose kernels.
+
+
+#: Larger requests are taken for slips of the keyboard.
+_MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
+#: Of all rows together: far above any step. At eight times as many torch cannot count an attention matrix.
+_MOST_IN_A_STEP = 2**27
+#: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
+_MOST_NEW = 4096
+PRECISIONS = ("bfloat16", "float16", "float32")
+#: How the cross entropy is taken: from all logits at once, or a few rows of them at a time (training/chunked.py).
+LOSSES = ("whole", "chunked")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the model is trained.
+
+    Attributes:
+        batch: rows. seq: tokens a row.
+        padded: rows of unequal length, so that attention gets a mask; else all rows are full and it gets none.
+        optimizer: one of :data:`optimizers.OPTIMIZERS`.
+        generate: rows and new tokens of a generation after the step.
+        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
+        capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
+        capacity: device memory in bytes, None for no limit.
+        loss: one of :data:`LOSSES`.
+        packed: several rows lie end to end in each of ``seq`` tokens, and attention is told where they end.
+        offload: what the backward pass needs waits in main memory (training/offload.py).
+    """
+
+    batch: int
+    seq: int
+    padded: bool = False
+    optimizer: str = "adamw"
+    generate: tuple[int, int] | None = None
+    device: str = "cuda"
+    capability: tuple[int, int] = (8, 9)
+    capacity: int | None = None
+    loss: str = "whole"
+    packed: bool = False
+    offload: bool = False
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that cannot be meant."""
+        sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
+        if self.generate is not None:
+            sizes += [
+                ("generate", self.generate[0], _MOST_ROWS),
+                ("generate", self.generate[1], _MOST_NEW),
+            ]
+        for name, value, most in sizes:
+            if not 1 <= value <= most:
+                raise BadInput(
+                    f"{value:,} is not a usable value for {name}: choose from 1 to {most:,}.", name
+                )
+        rows, new = self.generate or (0, 0)
+        tokens = max(self.batch * self.seq, rows * (self.seq + new))
+        if tokens > _MOST_IN_A_STEP:
+            raise BadInput(
+                f"{tokens:,} tokens in all rows together are too many: choose at most {_MOST_IN_A_STEP:,}.",
+                "batch" if self.batch * self.seq == tokens else "generate",
+            )
+        if self.optimizer not in step.OPTIMIZERS:
+            raise BadInput(
+                f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(step.OPTIMIZERS)}.",
+                "optimizer",
+            )
+        if self.loss not in LOSSES:
+            raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
+        if self.packed and (self.padded or self.generate is not None):
+            other = "padding" if self.padded else "a generation"
+            raise BadInput(f"Packed rows are full and kept in no cache: leave {other} out.", "packed")
+        if self.loss == "chunked" and self.generate is not None:
+            raise BadInput(
+                "A model with a chunked loss has no logits to generate from: leave one of them out.", "loss"
+            )
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Raises BadInput for a name that is no precision a model is trained in."""
+    import torch
+
+    if name not in PRECISIONS:
+        raise BadInput(f"'{name}' is not a precision to train in. Known: {', '.join(PRECISIONS)}.", "dtype")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
+    """The same setting with another batch or length."""
+    return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """One training step of one of the lab's methods. Hashable, and passed whole, to other processes too.
+
+    Attributes:
+        model: of the catalogue, a Hugging Face id or a local path.
+        values: the method's knobs; missing ones are at their defaults.
+        dtype: of the base, or what its linear maps are packed in (:data:`peft_lab.engine.simulate.PACKED`).
+        checkpointing: keep only the layers' inputs and compute the rest again in the backward pass.
+    """
+
+    model: str
+    method: str
+    values: Mapping[str, Any] = field(hash=False)
+    setting: Setting
+    dtype: str = "bfloat16"
+    checkpointing: bool = False
+
+    def at(self, **changes: Any) -> StepRequest:
+        """The same step with other fields of its setting.
+
+        >>> StepRequest("gpt2", "lora", {}, Setting(batch=4, seq=64)).at(batch=1).setting.batch
+        1
+        """
+        return replace(self, setting=replace(self.setting, **changes))
+
+    def on(self, device: Device) -> StepRequest:
+        """The same step with the kernels of ``device``, whose memory is no limit."""
+        return self.at(device=device.kind, capability=device.capability)
+
+
+@dataclass(frozen=True)
+class ConfigRequest:
+    """One training step of any PEFT adapter config (None: full fine-tuning); all else as in :class:`StepRequest`."""
+
+    model: str
+    adapter_config: Mapping[str, Any] | None = field(hash=False)
+    setting: Setting
+    dtype: str = "bfloat16"
+    checkpointing: bool = False
+
+
+# ----------------------------------------
+# What a simulation says, as plain data.
+
+
+#: The command line's names of the parts; the rest is ``other``.
+OWN_NAMES = ("weights", "adapter", "gradients", "optimizer", "activations")
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A training step's memory, found without weights.
+
+    Attributes:
+        peak_bytes: tensors alive at once on the device, at most.
+        reserved_bytes: what PyTorch's CUDA allocator would hold for them at most, workspaces and gaps included; what
+            ``nvidia-smi`` shows is this and the driver's own context. None for a device without that allocator.
+        parts: ``peak_bytes`` by what it is for (:data:`PARTS`), all keys present.
+        points: the last step, stretch by stretch.
+        host_bytes: in main memory: optimizer states that are paged, and what waits there for the backward pass.
+        unrolled: whether the layers were found alike and five of them stood for all.
+        seconds: that it took, without imports.
+        work: what each of the steps did, the last one last.
+    """
+
+    model: str
+    method: str
+    peak_bytes: int
+    reserved_bytes: int | None
+    parts: dict[str, int]
+    points: tuple[Point, ...]
+    host_bytes: int = 0
+    unrolled: bool = False
+    seconds: float = 0.0
+    source: str = "simulated"
+    work: tuple[Work, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON: five parts and ``other``, and the finer parts beside them."""
+        coarse = {name: self.parts[name] for name in OWN_NAMES}
+        coarse["other"] = self.peak_bytes - sum(coarse.values())
+        return {
+            "model": self.model,
+            "method": self.method,
+            "peak_bytes": self.peak_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "parts": coarse,
+            "detail": {name: self.parts[name] for name in PARTS},
+            "timeline": [
+                {"phase": point.phase, "bytes": point.nbytes, "layer": point.layer, "parts": point.parts}
+                for point in self.points
+            ],
+            "host_bytes": self.host_bytes,
+            "source": self.source,
+            "seconds": self.seconds,
+        }
+
+
+def largest(points: list[Point]) -> Point:
+    """The fullest stretch."""
+    return max(points, key=lambda point: point.nbytes)
+
+
+def from_dict(data: dict[str, Any]) -> Simulation:
+    """A simulation from :func:`dataclasses.asdict`'s form."""
+    points = tuple(Point(**point) for point in data["points"])
+    return Simulation(**{**data, "points": points})
+
+
+def plain(simulation: Simulation) -> dict[str, Any]:
+    """For sending between processes."""
+    return asdict(simulation)

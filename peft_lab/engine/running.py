@@ -1,0 +1,303 @@
+"""A training step at a model's full depth: of a few layers where they show what all of them do, else of all.
+
+What is run is a schedule on a stage; how the trace of a few layers is repeated is :mod:`peft_lab.engine.unroll`'s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
+from peft_lab.engine import build, kernels, step
+from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
+from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
+from peft_lab.engine.request import Setting
+from peft_lab.engine.tracker import Recorder, Trace, Watched
+from peft_lab.engine.unroll import DEPTH, unroll, without_scalars
+from peft_lab.engine.work import Op
+from peft_lab.models.catalogue import REFUSALS
+from peft_lab.training.losses import without_logits
+from peft_lab.training.optimizers import offloading
+from peft_lab.training.packing import no_cache
+from peft_lab.training.step import Phase
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Stage:
+    """What a schedule works with: the model on its device, the recorder, and the setting."""
+
+    subject: step.Subject
+    recorder: Recorder
+    optimizer: Any
+    setting: Setting
+
+    @property
+    def phase(self) -> Phase:
+        """What hears of a step's phases."""
+        return step.phases(self.subject, self.recorder)
+
+    def train(self, length: int | None = None, batch: int | None = None) -> None:
+        """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
+        setting = self.setting
+        inputs = step.training_batch(
+            self.subject, batch or setting.batch, length or setting.seq, setting.padded, setting.packed
+        )
+        step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
+
+    def accumulate(self) -> None:
+        """A pass on the setting's batch without a step of the optimizer."""
+        setting = self.setting
+        inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
+        step.accumulate(self.subject, self.recorder, inputs)
+
+    def settle(self) -> None:
+        """The optimizer's states as the first step leaves them, without its passes: of gradients from nowhere."""
+        step.settle(self.subject, self.recorder, self.optimizer)
+
+    def generate(self, prompt: int) -> None:
+        """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
+        if self.setting.generate is None:
+            raise ValueError("the setting has no generation")
+        self.subject.outputs = None
+        self.subject.model.eval()
+        step.generate(self.subject, self.recorder, self.setting.generate[0], prompt, self.setting.generate[1])
+
+
+class Devices:
+    """The devices that a step runs on: here one that has everything. Several are peft_lab.engine.sharding's."""
+
+    #: Whether layers that are alike have alike things on this device.
+    alike = True
+
+    def __init__(self, works: bool = True) -> None:
+        self.watched: Watched | None = None
+        #: whether what operations do is noted, beside what they keep
+        self.works = works
+
+    @contextmanager
+    def around(self, recorder: Recorder) -> Iterator[None]:
+        """For as long as a model is put on them and stepped."""
+        yield
+
+    def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+        """Puts the model, whose repeated layers are told, on them; returns what is stepped."""
+        return model
+
+    def optimizer(self, name: str, model: torch.nn.Module, foreach: bool) -> Any:
+        """As :func:`optimizers.make` does."""
+        return step.make_optimizer(name, model, foreach)
+
+
+#: What is run: a list of phases on a stage.
+Schedule = Callable[[Stage], None]
+
+
+def two_steps(stage: Stage) -> None:
+    """Two optimizer steps (the second has the optimizer's states from the start), then generation if asked for."""
+    stage.subject.model.train()
+    stage.train()
+    stage.train()
+    if stage.setting.generate is not None:
+        stage.generate(stage.setting.seq)
+
+
+def settled(stage: Stage) -> None:
+    """One optimizer step that has the optimizer's states from the start. What operations do is noted of it alone."""
+    recorder = stage.recorder
+    stage.subject.model.train()
+    works, recorder.works = recorder.works, False
+    stage.settle()
+    recorder.works = works
+    stage.train()
+
+
+def run(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps, devices: Devices | None = None
+) -> tuple[Trace, int, bool]:
+    """The trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
+
+    Raises:
+        SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
+        Unsupported: what a packed base makes impossible.
+    """
+    reason = refusal(blueprint.method, blueprint.checkpointing)
+    if reason is not None:
+        raise SimulationError(reason)
+    try:
+        return _run(blueprint, setting, schedule, devices or Devices())
+    except REFUSALS as error:
+        if blueprint.quantise is None:
+            raise
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise Unsupported(
+            f"With a base in {blueprint.quantise.bits} bits this cannot be trained, or cannot be simulated: {text}.",
+            "dtype",
+        ) from error
+
+
+def _run(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+) -> tuple[Trace, int, bool]:
+    depth = blueprint.depth
+    if devices.alike and depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
+        # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
+        with suppress(PeftLabError, *REFUSALS):
+            found = _unrolled(blueprint, setting, schedule, devices)
+            if found is not None:
+                return (*found, True)
+    trace, stage = _run_at(blueprint, setting, schedule, depth, devices)
+    return trace, _host_bytes(stage), False
+
+
+def _unrolled(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+) -> tuple[Trace, int] | None:
+    """The trace and the bytes on the host from a few layers; None where those do not show what all of them do."""
+    period = blueprint.period
+    trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period, devices)
+    layers = stage.subject.layers
+    if not layers:
+        return None
+    repeated = layers[2 * period : 3 * period]
+    template = [p for layer in repeated for p in layer.parameters()]
+    trained = sum(p.requires_grad for p in template)
+    times = blueprint.depth // period
+    deep = unroll(trace, times, trained) or unroll(without_scalars(trace), times, trained)
+    if deep is None:
+        return None
+    adapted = adapted_modules([stage.subject.model]) + (times - DEPTH) * adapted_modules(repeated)
+    if not (blueprint.alike or _agrees(deep, adapted, blueprint)):
+        return None
+    return deep, _host_bytes(stage) + (times - DEPTH) * _host_bytes(stage, template)
+
+
+def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
+    """Whether an unrolled model has the adapter of the real one: some methods share matrices between distant layers.
+
+    Read off the deep model on the meta device. Where an adapter is built of real tensors layer by layer
+    (standins.REAL_ADAPTER), which would take long, it is compared with the adapter that is counted; and since what all
+    layers share does not say in how many of them it is used, so are the modules that are adapted.
+    """
+    real = needs_real_adapter(blueprint.method)
+    parts = ("adapter",) if real else ("weights", "adapter")
+    unrolled = sorted(s.nbytes for s in trace.storages if s.part in parts)
+    return [*([adapted] if real else []), *unrolled] == list(_facts(blueprint))
+
+
+_known_facts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+_KEPT = 64
+
+
+def _facts(blueprint: Blueprint) -> tuple[int, ...]:
+    """Of the model at its own depth: bytes of every storage; or the number of adapted modules and bytes of the trained
+    storages (see :func:`_agrees`). Kept, because they do not change with batch or length."""
+    key = blueprint.key()
+    found = None if key is None else _known_facts.get(key)
+    if found is None:
+        if needs_real_adapter(blueprint.method):
+            model = blueprint.counted()
+            first: tuple[int, ...] = (adapted_modules([model]),)
+            tensors = [t for t in tensors_of(model) if t.requires_grad]
+        else:
+            first, tensors = (), tensors_of(blueprint.build())
+        sizes = (t.untyped_storage().nbytes() for t in tensors)
+        found = (*first, *sorted(size for size in sizes if size))
+        if key is not None:
+            _known_facts[key] = found
+            if len(_known_facts) > _KEPT:
+                _known_facts.popitem(last=False)
+    return found
+
+
+def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
+    """Paged states, which no trace of device memory shows: of all parameters, or of some."""
+    paged = getattr(stage.optimizer, "paged_bytes", None)
+    return 0 if paged is None else int(paged(parameters))
+
+
+def _chunk_the_loss(model: Any) -> None:
+    """Raises Unsupported for a model that cannot take its loss in chunks; some say so when they take it first."""
+
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise Unsupported(f"This model cannot take its loss in chunks: {error}.", "loss") from error
+
+    with refusing():
+        without_logits(model)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.loss_function = refusing()(base.loss_function)
+
+
+def away(stage: Stage) -> AbstractContextManager[Any]:
+    """For as long as what is saved for a backward pass waits in main memory, where the setting has it wait there.
+
+    Raises:
+        Unsupported: weights that are split over devices.
+    """
+    import torch
+
+    recorder = stage.recorder
+
+    def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:
+        # A layer's input leaves before the layer begins where transformers checkpoints its whole call (5.20).
+        recorder.did(Op("offload", 0, tensor.nbytes), tensor)
+        return tensor.shape, tensor.dtype, tensor.nbytes
+
+    def back(kept: tuple[torch.Size, torch.dtype, int], device: torch.device) -> torch.Tensor:
+        shape, dtype, nbytes = kept
+        recorder.did(Op("offload", 0, nbytes))
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    if not stage.setting.offload:
+        return nullcontext()
+    if any(hasattr(parameter, "_local_tensor") for parameter in stage.subject.parameters):
+        raise Unsupported(
+            "What the backward pass needs waits in main memory where a device has all of the model; split weights are "
+            "gathered anew for it: leave one of them out.",
+            "offload",
+        )
+    found: AbstractContextManager[Any] = offloading(stage.subject.model, leave, back)
+    return found
+
+
+def _run_at(
+    blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
+) -> tuple[Trace, Stage]:
+    model = build.fresh_copy(blueprint, depth)
+    if setting.loss == "chunked":
+        _chunk_the_loss(model)
+    if setting.packed:
+        no_cache(model)
+    recorder = Recorder(HOST)
+    devices = devices or Devices()
+    recorder.works = devices.works
+    packed, foreach = blueprint.quantise is not None, setting.device == "cuda"
+    try:
+        with (
+            devices.around(recorder),
+            fake_device(setting.device, packed, recorder, devices.watched, setting.packed) as begin,
+        ):
+            subject = make_subject(model, blueprint, recorder, depth, devices.split)
+            optimizer = devices.optimizer(setting.optimizer, subject.model, foreach)
+            stage = Stage(subject, recorder, optimizer, setting)
+            with (
+                begin(), step.watching(subject, recorder), kernels.chunks_visible(setting.device), away(stage),
+                known_text(blueprint.method, setting.seq),
+            ):  # fmt: skip
+                schedule(stage)
+            return recorder.stop(), stage
+    except NotImplementedError as error:
+        raise SimulationError(
+            "This step cannot be simulated: it needs the values of a tensor, or an operation that has no form without "
+            f"values, and a simulation has none ('{in_short(error, 120)}')."
+        ) from error

@@ -1,0 +1,118 @@
+"""How a step is put on several devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peft_lab.core.errors import BadInput
+
+#: Every kind with what it splits, in the order in which to offer them.
+TITLES: dict[str, str] = {
+    "none": "one device",
+    "ddp": "DDP: every device has all, gradients are averaged",
+    "zero1": "ZeRO-1: the optimizer's states split",
+    "zero2": "ZeRO-2: gradients and states split",
+    "zero3": "ZeRO-3: weights, gradients and states split",
+    "fsdp2": "FSDP2: weights, gradients and states split",
+    "tp": "tensor parallelism: every matrix split, all devices read the same rows",
+}
+KINDS = tuple(TITLES)
+#: What is run for a kind that has a name of DeepSpeed's: what it splits is the same, how DeepSpeed lays it out is not.
+STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2"}
+_MOST_DEVICES = 4096
+_MOST_BUCKET = 4096
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """A number of devices and what each of them holds. Hashable, and passed whole to other processes.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        devices: all of them together.
+        reshard: let a layer's gathered weights go after its forward pass and gather them again for its backward one
+            (``reshard_after_forward``; ``zero3`` always does, ``zero2`` never).
+        offload: what is split lives in main memory, where the optimizer runs too (``CPUOffloadPolicy``).
+        compute: precision in which layers are gathered and computed (``MixedPrecisionPolicy.param_dtype``); ``None``:
+            as the weights are remembered.
+        reduce: precision in which gradients are summed up; ``None``: as they are computed.
+        accumulate: passes before each step of the optimizer.
+        sync_each: split the gradients after each pass; else they stay whole until the last one (``no_sync``).
+        apart: embeddings and head in groups of their own, as torchtitan has them; else together in the root's.
+        bucket_mb: DDP's ``bucket_cap_mb``; ``None``: a first one of 1 MiB, then 25.
+        bucket_view: DDP's ``gradient_as_bucket_view``: gradients lie in the buckets instead of beside them.
+    """
+
+    kind: str = "none"
+    devices: int = 1
+    reshard: bool = True
+    offload: bool = False
+    compute: str | None = None
+    reduce: str | None = None
+    accumulate: int = 1
+    sync_each: bool = True
+    apart: bool = False
+    bucket_mb: float | None = None
+    bucket_view: bool = False
+
+    @property
+    def runs(self) -> str:
+        """What of torch is run: ``none``, ``ddp``, ``fsdp2`` or ``tp``."""
+        return "none" if self.devices == 1 else STANDS_FOR.get(self.kind, self.kind)
+
+    @property
+    def readers(self) -> int:
+        """How many devices read rows of their own: under tensor parallelism all read the same."""
+        return 1 if self.kind == "tp" else self.devices
+
+    @property
+    def reshards(self) -> bool:
+        """Whether layers are gathered anew for the backward pass."""
+        return {"zero2": False, "zero3": True}.get(self.kind, self.reshard)
+
+    def check(self) -> None:
+        """Raises BadInput for what cannot be meant."""
+        if self.kind not in KINDS:
+            raise BadInput(
+                f"There is no way to split a step called '{self.kind}'. Known: {', '.join(KINDS)}.",
+                "sharding",
+            )
+        if not 1 <= self.devices <= _MOST_DEVICES:
+            raise BadInput(
+                f"{self.devices:,} devices cannot be meant: choose from 1 to {_MOST_DEVICES:,}.", "devices"
+            )
+        if self.kind == "none" and self.devices > 1:
+            raise BadInput("Several devices need a way to work together, such as fsdp2.", "sharding")
+        if self.bucket_mb is not None and not 0 < self.bucket_mb <= _MOST_BUCKET:
+            raise BadInput(f"{self.bucket_mb:g} MB is no size for a bucket.", "bucket_mb")
+        if not 1 <= self.accumulate <= _MOST_DEVICES:
+            raise BadInput(f"{self.accumulate:,} passes for one step cannot be meant.", "accumulate")
+        if self.runs != "fsdp2" and (self.offload or self.compute or self.reduce):
+            raise BadInput(
+                "Offloading and the precisions of gathering and reducing are settings of fsdp2, zero2 and zero3.",
+                "sharding",
+            )
+
+
+def notes(how: Sharding) -> tuple[str, ...]:
+    """What is not in the figures of a step that is put on devices so."""
+    if how.runs == "none":
+        return ()
+    found = [
+        "NCCL's own buffers lie outside PyTorch's allocator and are not counted; nor is loading the model."
+    ]
+    if how.kind in STANDS_FOR:
+        run = {"ddp": "DDP with torch's ZeroRedundancyOptimizer", "fsdp2": "FSDP2"}[how.runs]
+        found.append(
+            f"Run as {run}, which splits the same; DeepSpeed's own buffers and float32 copies are not simulated."
+        )
+    if how.runs == "tp":
+        found.append(
+            "All devices read the same rows. What each sums up with the others in every layer is waited for: nothing "
+            "computes meanwhile."
+        )
+    if how.offload:
+        found.append(
+            "The optimizer runs on the processor; what it takes there is counted, its work is not simulated."
+        )
+    return tuple(found)

@@ -1,0 +1,313 @@
+"""A step on several devices, simulated as the fullest of them sees it. Imports torch inside; ask it in the inspector's
+process (:mod:`peft_lab.workers.inspector`)."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import Unsupported
+from peft_lab.core.replacing import Replacement
+from peft_lab.engine import account
+from peft_lab.engine.build import Blueprint
+from peft_lab.engine.request import Setting, StepRequest, largest
+from peft_lab.engine.running import Devices, Schedule, Stage, run
+from peft_lab.engine.sharding import tensor, watch, wrap
+from peft_lab.engine.sharding.how import Sharding, notes
+from peft_lab.engine.sharding.result import SHARDED_PARTS, ShardedResult, exchanged, held_at_peak
+from peft_lab.engine.sharding.watch import aside, deepen
+from peft_lab.engine.simulate import blueprint_of, check, refusing
+from peft_lab.engine.tracker import Recorder
+from peft_lab.engine.work import steps_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ----------------------------------------
+# Devices that are not there: a process group that reaches nobody, and what torch asks of a device that has streams.
+#
+# torch's distributed code asks a module named after the device (``torch.cuda``) for streams and events. Tensors
+# without
+# values are on the device ``meta``, which has no such module: :class:`Streams` is it for a while. It also tells the
+# recorder which stream memory is taken in, as an allocator serves each from its own pool.
+
+
+META_PARAMETERS = Replacement(
+    "meta parameters",
+    "torch.distributed.fsdp._fully_shard._fsdp_param_group",
+    "FSDPParamGroup._validate_no_meta_params",
+    "FSDP2 wants parameters with values before it trains.",
+)
+
+
+class _Event:
+    """Nothing is waited for: tensors without values are ready at once."""
+
+    def record(self, *_: Any) -> None:
+        pass
+
+    wait = synchronize = record
+
+
+class _Stream:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def record_event(self, *_: Any) -> _Event:
+        return _Event()
+
+    def wait_stream(self, *_: Any) -> None:
+        pass
+
+    wait_event = wait_stream
+
+
+class Streams:
+    """What ``torch.cuda`` is to a CUDA device."""
+
+    Event = _Event
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._streams = [_Stream(0)]
+
+    def Stream(self, **_: Any) -> _Stream:
+        """A new stream."""
+        self._streams.append(_Stream(len(self._streams)))
+        return self._streams[-1]
+
+    @contextmanager
+    def stream(self, stream: _Stream) -> Iterator[None]:
+        """What is made meanwhile is made in this stream."""
+        before, self._recorder.stream = self._recorder.stream, stream.number
+        try:
+            yield
+        finally:
+            self._recorder.stream = before
+
+    def current_stream(self, *_: Any) -> _Stream:
+        """The one in which things are made now."""
+        return self._streams[self._recorder.stream]
+
+    def current_device(self) -> int:
+        """This one."""
+        return 0
+
+    def device_count(self) -> int:
+        """In one machine, as torch guesses what an exchange costs."""
+        return 8
+
+
+@contextmanager
+def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
+    """A group of so many processes of which this is the one of this rank, and whose others are nobody; gives its mesh.
+
+    Raises:
+        ValueError: this process is in a group already.
+    """
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.debug import _clear_sharding_prop_cache
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    def forget() -> None:
+        """torch remembers the shapes of a process's parts, and takes itself for the same process for ever."""
+        if rank:
+            _clear_sharding_prop_cache()
+
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=devices)
+    forget()
+    try:
+        yield init_device_mesh("meta", (devices,))
+    finally:
+        dist.destroy_process_group()
+        forget()
+
+
+@contextmanager
+def meta_streams(recorder: Recorder) -> Iterator[None]:
+    """The device without values has streams, and FSDP2 takes it for one."""
+    import torch
+
+    torch.meta = Streams(recorder)  # type: ignore[attr-defined]
+    try:
+        with META_PARAMETERS.by(lambda group: None):
+            yield
+    finally:
+        del torch.meta  # type: ignore[attr-defined]
+
+
+class _Several(Devices):
+    """As many as ``how`` says, of which all but one, of this rank, are not there."""
+
+    def __init__(self, how: Sharding, rank: int = 0) -> None:
+        super().__init__()
+        self.how, self.rank = how, rank
+        # Whole parameters' states are handed out one by one, so that a device has some layers' and not others'.
+        self.alike = how.kind != "zero1"
+        self._recorder: Recorder | None = None
+        self._mesh: Any = None
+        self._named: ExitStack | None = None
+
+    @contextmanager
+    def around(self, recorder: Recorder) -> Iterator[None]:
+        self._recorder = recorder
+        if self.how.kind == "zero1":
+            # It compiles functions when it is imported, which it cannot while others stand in torch's place.
+            import_module("torch.distributed.optim")
+        with ExitStack() as stack:
+            self._mesh = stack.enter_context(process_group(self.how.devices, self.rank))
+            stack.enter_context(meta_streams(recorder))
+            stack.enter_context(watch.following(recorder))
+            self.watched = watch.watched(recorder)
+            self._named = stack
+            yield
+
+    def optimizer(self, name: str, model: torch.nn.Module, foreach: bool) -> Any:
+        if self.how.offload:
+            return wrap.Hosted(name, list(model.parameters()))
+        if self.how.kind == "zero1":
+            return wrap.divided_moments(name, list(model.parameters()), foreach)
+        wrap.check_optimizer(name, self.how.runs)
+        return super().optimizer(name, model, foreach)
+
+    def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+        recorder = self._recorder
+        assert recorder is not None and self._named is not None
+        if self.how.runs == "ddp":
+            model = wrap.replicate(model, self.how, recorder)
+        elif self.how.runs == "tp":
+            model = tensor.split_matrices(model, self._mesh, "meta")
+        else:
+            model = wrap.shard(model, layers, self._mesh, self.how, recorder)
+        self._named.enter_context(watch.naming(model, recorder))
+        return model
+
+
+def schedule(how: Sharding) -> Schedule:
+    """Two optimizer steps. Of several passes before each two are made: the others are like the first of them."""
+
+    def steps(stage: Stage) -> None:
+        model, optimizer = stage.subject.model, stage.optimizer
+        watch.own(model, stage.recorder)
+        model.train()
+        for _ in range(2):
+            if how.accumulate > 1:
+                stage.recorder.enter("zero_grad")
+                optimizer.zero_grad()
+                with wrap.apart(model, how):
+                    stage.accumulate()
+                stage.optimizer = _Adding(optimizer)
+            stage.train()
+
+    return steps
+
+
+class _Adding:
+    """An optimizer that keeps the gradients that are there at the beginning of a step."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """They are added to."""
+
+    def step(self) -> None:
+        self._optimizer.step()
+
+    def paged_bytes(self, parameters: Any = None) -> int:
+        """As the optimizer has them."""
+        found = getattr(self._optimizer, "paged_bytes", None)
+        return 0 if found is None else int(found(parameters))
+
+
+def simulate_blueprint(
+    blueprint: Blueprint, setting: Setting, how: Sharding, model: str, method: str
+) -> ShardedResult:
+    """Simulate a blueprint under a setting, on several devices.
+
+    Raises:
+        BadInput: what cannot be meant. SimulationError: what cannot be simulated.
+    """
+    start = time.perf_counter()
+    setting.check()
+    how.check()
+    gc.freeze()
+    try:
+        found = [
+            run(blueprint, setting, schedule(how), _Several(how, rank) if how.runs != "none" else None)
+            for rank in _unlike(blueprint, how)
+        ]
+    finally:
+        gc.unfreeze()
+    seen = [account.timeline(trace, SHARDED_PARTS) for trace, _, _ in found]
+    fullest = max(range(len(found)), key=lambda index: largest(seen[index]).nbytes)
+    trace, host, unrolled = found[fullest]
+    points = seen[fullest]
+    trained = "weights" if blueprint.method is None else "adapter"
+    depth = blueprint.depth // blueprint.period if unrolled else None
+    waits = aside(trace, how, trained, wrap.moments_held(setting.optimizer), depth)
+    if unrolled and how.runs == "ddp":
+        trace = deepen(trace, [p for p in blueprint.build().parameters() if p.requires_grad], how)
+        points = account.timeline(trace, SHARDED_PARTS)
+    top = largest(points)
+    reserved = None
+    if setting.device == "cuda":
+        reserved = account.reserve(trace, setting.capability, setting.capacity).reserved
+    last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
+    return ShardedResult(
+        model=model,
+        method=method,
+        sharding=how,
+        peak_bytes=top.nbytes,
+        reserved_bytes=reserved,
+        parts=top.parts,
+        peak=held_at_peak(trace),
+        points=tuple(points[last:]),
+        exchanges=exchanged(trace, depth, how.accumulate),
+        host_bytes=host,
+        notes=notes(how),
+        unrolled=unrolled,
+        seconds=time.perf_counter() - start,
+        work=steps_of(trace.work)[-1] if how.runs == "tp" else (),
+        aside=waits,
+    )
+
+
+def _unlike(blueprint: Blueprint, how: Sharding) -> tuple[int, ...]:
+    """Ranks of which each may be the fullest: the first has the larger parts. Where a vocabulary is split unevenly, the
+    last, whose part is smaller, makes a larger copy of its logits before all are put together."""
+    vocabulary = getattr(blueprint.config.get_text_config(), "vocab_size", 0) if how.runs == "tp" else 0
+    return (0, how.devices - 1) if vocabulary % how.devices else (0,)
+
+
+def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
+    """Simulate a step of one of the lab's methods on several devices; the request's batch is that of one device.
+
+    Raises:
+        BadInput: unknown names or values out of range. Unsupported, SimulationError: what does not work together or
+            cannot be simulated, with the reason.
+    """
+    how.check()
+    entry, spec = check(request)
+    if how.runs == "tp":
+        _check_matrices(request, how)
+    blueprint = blueprint_of(request)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, request.setting, how, entry.name, spec.slug)
+
+
+def _check_matrices(request: StepRequest, how: Sharding) -> None:
+    """Raises Unsupported for what tensor parallelism does not split."""
+    entry, spec = check(request)
+    if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
+        raise Unsupported(reason, "sharding")
+    if request.setting.loss == "chunked":
+        raise Unsupported(
+            "A loss in chunks reads the whole head, of which each device has a part: take it whole.", "loss"
+        )

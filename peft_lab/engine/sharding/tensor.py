@@ -1,0 +1,235 @@
+"""Tensor parallelism: every matrix of a layer split over the devices, which all read the same rows. The same for
+tensors with values and without, and written scripts hold these functions as their source.
+
+Which matrix is split how is the model's own plan in transformers (``tp_plan``; of a Llama as in Megatron-LM, Shoeybi
+et al. 2019, arXiv 1909.08053: queries, keys, values, gate and up by columns, so that each device has some
+heads, output and down by rows, embeddings and head by the vocabulary). torch's ``parallelize_module`` carries it out.
+The logits are put together again on every device, as that plan says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.engine.step import OPTIMIZER_TITLES
+
+if TYPE_CHECKING:
+    from peft_lab.methods.base import MethodSpec
+    from peft_lab.models.shapes import ModelShape
+
+#: Devices of one node: what is summed up in every layer needs the links within one.
+NODE = 8
+#: Tried on two processes with values, losses beside one process's.
+METHODS = ("full", "lora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
+OPTIMIZERS = ("adamw", "sgd")
+
+
+def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
+    """Why a method on a model is not split by matrices over so many devices; empty where it is."""
+    if spec.slug not in METHODS:
+        return (
+            f"{spec.title}'s matrices are packed into few bits, in which torch finds no rows and columns: LoRA "
+            "beside plain ones works."
+        )
+    if values.get("version", "v1") == "v1" and values.get("encoder_reparameterization_type") == "LSTM":
+        return (
+            f"torch's styles do not reach an LSTM's weights, which it keeps in a list of its own: {spec.title}'s MLP "
+            "works."
+        )
+    if values.get("use_dora"):
+        return "DoRA needs the lengths of whole rows, which tensor parallelism leaves to no device."
+    if shape.mixtures:
+        return (
+            f"How tensor parallelism splits the experts of {shape.title} was not tried here: FSDP2 splits them by "
+            "layers."
+        )
+    if devices > NODE:
+        return (
+            f"Tensor parallelism is simulated within one node of up to {NODE} devices, not over {devices:,}."
+        )
+    for heads, what in ((shape.heads, "heads"), (shape.kv_heads, "heads of keys and values")):
+        if heads % devices:
+            return (
+                f"{shape.title} has {heads} {what}, which {devices} devices cannot share evenly: take a number that "
+                "divides them."
+            )
+    return ""
+
+
+def why_no_optimizer(name: str) -> str:
+    """Why an optimizer does not update what is split by matrices; empty where it does."""
+    if name in OPTIMIZERS:
+        return ""
+    return f"{OPTIMIZER_TITLES[name]} is not tried on matrices that tensor parallelism splits: AdamW and SGD are."
+
+
+def split_styles(model: Any, devices: int) -> dict[str, str]:
+    """How each module of a transformers model, or of one inside LoRA, is split over so many devices: its name and the
+    style of transformers' plan, or ``whole``.
+
+    LoRA beside columns has its B by columns and its A whole; beside rows its A by rows and its B whole. Then what a
+    device adds is the correction of what it has. IA³'s factors are split as what they multiply: those of a map's output
+    beside columns, those of its input beside rows. What is trained and in no plan is whole on each device.
+
+    Raises:
+        ValueError: what cannot be split so, with the reason.
+    """
+    import re
+
+    import torch
+
+    columns, rows = ("colwise", "colwise_gather_output"), ("rowwise", "rowwise_split_input")
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plan = {
+        name: style
+        for name, style in (inner.tp_plan or {}).items()
+        if name.startswith(inner.base_model_prefix)
+    }
+    if not {"colwise", "rowwise", "rowwise_split_input"} & set(plan.values()):
+        raise ValueError(f"transformers has no plan for the matrices of {type(inner).__name__}")
+    found: dict[str, str] = {}
+    for name, module in inner.named_modules():
+        style = inner.tp_plan.get(re.sub(r"\.\d+(?=\.)", ".*", name))
+        trained = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        base = module.get_base_layer() if hasattr(module, "get_base_layer") else module
+        if style is None:
+            if trained and name not in found:
+                found[name] = "whole"
+        elif style == "replicated_with_grad_allreduce" and not trained:
+            continue  # each device has it and uses it on its own heads
+        elif style == "embedding_rowwise" and type(module) is torch.nn.Embedding:
+            found[name] = style
+        elif style not in columns + rows or type(base) is not torch.nn.Linear:
+            raise ValueError(f"torch does not split {name}, a {type(base).__name__}, as '{style}'")
+        elif (style == "colwise" and base.out_features % devices) or (
+            style == "rowwise" and base.in_features % devices
+        ):
+            raise ValueError(f"{devices} devices cannot share {name} evenly")
+        elif base is module:
+            found[name] = style
+        elif hasattr(module, "ia3_l"):
+            found[f"{name}.base_layer"] = style
+            split = (style == "rowwise") if module.is_feedforward else (style == "colwise")
+            found[f"{name}.ia3_l"] = ("columns" if module.is_feedforward else "rows") if split else "factors"
+        elif not hasattr(module, "lora_A") or any(getattr(module, "lora_variant", {}).values()):
+            raise ValueError(f"what is beside {name} is no plain LoRA")
+        else:
+            first, second = ("whole", style) if style in columns else (style, "whole")
+            found[f"{name}.base_layer"] = style
+            for adapter in module.lora_A:
+                found[f"{name}.lora_A.{adapter}"], found[f"{name}.lora_B.{adapter}"] = first, second
+    return found
+
+
+def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
+    """The model with each matrix split over the devices of a mesh of one dimension; what is whole is on each.
+
+    All devices must have the same model, and read the same rows. The model may be in main memory: each device gets
+    what is its own.
+
+    Raises:
+        ValueError: as :func:`split_styles`, or heads that cannot be shared out evenly.
+    """
+    from functools import partial
+
+    import torch
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        ParallelStyle,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    class Whole(ParallelStyle):
+        """On each device, and known to torch as such, so that norms of gradients are taken over all of them."""
+
+        def _apply(self, module: Any, device_mesh: Any) -> Any:
+            def enters(module: Any, inputs: Any, mesh: Any) -> Any:
+                return tuple(
+                    DTensor.from_local(each, mesh, [Replicate()], run_check=False) for each in inputs
+                )
+
+            def leaves(module: Any, output: Any, mesh: Any) -> Any:
+                return output.to_local()
+
+            return distribute_module(module, device_mesh, None, enters, leaves)
+
+    class Read(torch.nn.ParameterDict):
+        """Whoever reads a parameter gets what this device has of it."""
+
+        def __getitem__(self, key: str) -> Any:
+            return super().__getitem__(key).to_local()
+
+    class Factors(ParallelStyle):
+        """Factors that multiply what a device has of a map's output or input."""
+
+        def __init__(self, placement: Any) -> None:
+            self.placement = placement
+
+        def _apply(self, module: Any, device_mesh: Any) -> Any:
+            for name, factors in list(module.items()):
+                own = distribute_tensor(factors, device_mesh, [self.placement], src_data_rank=None)
+                module[name] = torch.nn.Parameter(own, factors.requires_grad)
+            module.__class__ = Read
+            return module
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = inner.config.get_text_config()
+    plan = split_styles(model, mesh.size())
+    for heads in (config.num_attention_heads, getattr(config, "num_key_value_heads", None) or mesh.size()):
+        if heads % mesh.size():
+            raise ValueError(f"{heads} heads cannot be shared out evenly to {mesh.size()} devices")
+    styles = {
+        "colwise": ColwiseParallel(),
+        "colwise_gather_output": ColwiseParallel(output_layouts=Replicate()),
+        "rowwise": RowwiseParallel(),
+        "rowwise_split_input": RowwiseParallel(input_layouts=Replicate()),
+        "embedding_rowwise": RowwiseParallel(input_layouts=Replicate()),
+        "whole": Whole(),
+        "factors": Factors(Replicate()),
+        "rows": Factors(Shard(0)),
+        "columns": Factors(Shard(1)),
+    }
+    ends = inner.get_input_embeddings(), inner.get_output_embeddings()
+    shared = ends[1] is not None and ends[0].weight is ends[1].weight
+    # Every device has the same to begin with, so each takes its part of its own, and nothing is sent.
+    for name, how in plan.items():
+        module = inner.get_submodule(name)
+        # What hangs on a map is not split with it, and what was hooked onto it reads what it put out before: its sum.
+        inside, hooked = dict(module._modules), list(module._forward_hooks)
+        module._modules.clear()
+        parallelize_module(module, mesh, styles[how], src_data_rank=None)
+        module._modules.update(inside)
+        for hook in hooked:
+            module._forward_hooks.move_to_end(hook)
+    for module in getattr(model, "prompt_encoder", torch.nn.ModuleDict()).modules():
+        if list(module.parameters(recurse=False)):
+            parallelize_module(module, mesh, styles["whole"], src_data_rank=None)
+
+    def waits(module: Any, inputs: Any, output: Any) -> None:
+        # torch waits where a sum is first used. A pass that is made again for its gradients ends before that, and what
+        # nobody waits for is never let go.
+        if hasattr(output, "trigger_wait"):
+            output.trigger_wait()
+
+    def own_heads(made: Any, *args: Any, **kwargs: Any) -> Any:
+        """A prefix's keys and values, each of shape (rows, heads, tokens, width): those of this device's heads."""
+        cache = made(*args, **kwargs)
+        for layer in getattr(cache, "layers", ()):
+            for name in ("keys", "values"):
+                every = DTensor.from_local(getattr(layer, name), mesh, [Replicate()], run_check=False)
+                setattr(layer, name, every.redistribute(placements=[Shard(1)]).to_local())
+        return cache
+
+    if hasattr(model, "prompt_encoder"):
+        model.get_prompt = partial(own_heads, model.get_prompt)
+    for name in plan:
+        inner.get_submodule(name).register_forward_hook(waits)  # what holds factors alone is never called
+    if shared:  # both are split by the vocabulary
+        ends[1].weight = ends[0].weight
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not isinstance(tensor, DTensor):
+            tensor.data = tensor.data.to(device)
+    return model

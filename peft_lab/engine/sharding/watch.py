@@ -1,0 +1,381 @@
+"""What a recorder has to be told of a step on several devices, with values or without: what is sent, which storages are
+emptied and filled in place, and whose a tensor is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.replacing import Replacement
+from peft_lab.engine import account
+from peft_lab.engine.account import round_size, walk
+from peft_lab.engine.sharding.how import Sharding
+from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Recorder, Sent, Storage, Trace, Watched
+from peft_lab.engine.unroll import DEPTH, TEMPLATE
+from peft_lab.engine.work import Stretch
+
+if TYPE_CHECKING:
+    import torch
+
+_PARAM = "torch.distributed.fsdp._fully_shard._fsdp_param"
+FREES = Replacement(
+    "gathered freed",
+    _PARAM,
+    "FSDPParam.free_unsharded_param",
+    "FSDP2 empties the storages of gathered weights in place, which no operation tells of.",
+)
+FILLS = Replacement(
+    "gathered filled", _PARAM, "FSDPParam.alloc_all_gather_outputs", "It fills them in place as well."
+)
+PLANS = Replacement(
+    "sharding plans",
+    "torch.distributed.tensor._sharding_prop",
+    "ShardingPropagator._propagate_tensor_meta_non_cached",
+    "The first time torch tries an operation out on whole tensors without values, which no device holds.",
+)
+_NUMBER = re.compile(r"\.\d+(?=\.)")
+#: What PEFT and DDP put around a model.
+_AROUND = re.compile(r"^(module\.)?(base_model\.model\.)?")
+
+
+def short(path: str) -> str:
+    """A module's path without what is wrapped around the model, and with ``*`` for numbers of layers.
+
+    >>> short("base_model.model.model.layers.3.mlp.up_proj")
+    'model.layers.*.mlp.up_proj'
+    """
+    return _NUMBER.sub(".*", _AROUND.sub("", path))
+
+
+@contextmanager
+def following(recorder: Recorder) -> Iterator[None]:
+    """The recorder hears of storages that FSDP2 empties and fills in place, and not of what torch only tries out."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    free, fill, plan = FREES.original(), FILLS.original(), PLANS.original()
+
+    def name(parameter: Any) -> str:
+        return short(str(parameter._param_fqn or "").rpartition(".")[0])
+
+    def freed(parameter: Any) -> None:
+        gathered = [tensor for tensor in parameter.all_gather_outputs if tensor.untyped_storage().nbytes()]
+        for tensor in gathered:
+            number = recorder.number(tensor)
+            if number is not None and number >= 0:
+                recorder.trace.storages[number].part = "gathered"
+                recorder.trace.storages[number].module = name(parameter)
+        free(parameter)
+        for tensor in gathered:
+            recorder.emptied(tensor)
+
+    def filled(parameter: Any) -> None:
+        empty = [tensor for tensor in parameter.all_gather_outputs if not tensor.untyped_storage().nbytes()]
+        fill(parameter)
+        for tensor in empty:
+            recorder.refilled(tensor, "gathered", name(parameter))
+
+    def planned(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return plan(*args, **kwargs)
+
+    with FREES.by(freed), FILLS.by(filled), PLANS.by(planned):
+        yield
+
+
+def watched(recorder: Recorder) -> Watched:
+    """Which operations the recorder hears of, and how."""
+    import torch
+    import torch.distributed._tools.fake_collectives
+    from torch.distributed.fsdp import fully_shard  # defines the operations of its own
+
+    assert fully_shard is not None
+    direct, functional = torch.ops.c10d, torch.ops._c10d_functional
+
+    def sent(kind: str, which: int) -> Callable[..., None]:
+        """``which``: the argument that is the whole tensor, or -1 for the result."""
+
+        def note(result: Any, *args: Any, **_: Any) -> None:
+            recorder.sends(kind, _bytes(result if which < 0 else args[which]))
+
+        return note
+
+    def cut(result: Any, gradients: Sequence[torch.Tensor], *_: Any, **__: Any) -> None:
+        for gradient in gradients:
+            number = recorder.number(gradient)
+            if number is not None and number >= 0 and not recorder.trace.storages[number].part:
+                recorder.trace.storages[number].part = "unreduced"
+
+    return {
+        direct._allgather_base_.default: sent("all-gather", 0),
+        direct._reduce_scatter_base_.default: sent("reduce-scatter", 1),
+        direct.allreduce_.default: sent("all-reduce", 0),
+        direct.broadcast_.default: sent("broadcast", 0),
+        functional.all_reduce.default: sent("all-reduce", 0),
+        functional.all_gather_into_tensor.default: sent("all-gather", -1),
+        functional.reduce_scatter_tensor.default: sent("reduce-scatter", 0),
+        torch.ops.fsdp.chunk_cat.default: cut,
+    }
+
+
+def _bytes(value: Any) -> int:
+    tensors = value if isinstance(value, list | tuple) else [value]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@contextmanager
+def naming(model: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+    """What a module makes in its forward pass has its name."""
+    handles: list[Any] = []
+
+    def hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        outer: list[str] = []
+
+        def enters(*_: Any) -> None:
+            outer.append(recorder.module)
+            recorder.module = name
+
+        def leaves(*_: Any) -> None:
+            recorder.module = outer.pop()
+
+        return enters, leaves
+
+    for path, module in model.named_modules():
+        enters, leaves = hooks(short(path))
+        handles.append(module.register_forward_pre_hook(enters, prepend=True))
+        handles.append(module.register_forward_hook(leaves))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def own(model: torch.nn.Module, recorder: Recorder) -> None:
+    """Parameters and buffers have the names of their modules."""
+    for path, module in model.named_modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            number = recorder.number(tensor)
+            if number is not None and number >= 0:
+                recorder.trace.storages[number].module = short(path)
+
+
+# ----------------------------------------
+# DDP's buckets at a model's own depth, in a trace that was unrolled from a few layers.
+#
+# A bucket holds gradients of several layers, so it is no layer's and is not unrolled with them. How DDP fills its
+# buckets
+# is asked of DDP itself, for all trained parameters of the deep model.
+
+
+_MIB, _USUAL = 2**20, 25
+
+
+def bucket_sizes(trained: Sequence[torch.nn.Parameter], how: Sharding) -> list[int]:
+    """Bytes of each bucket from the second step on, for parameters in the order of the model."""
+    import torch.distributed as dist
+
+    torch_dist: Any = dist  # DDP's own functions, which it exports to nobody
+    came = list(trained)[::-1]
+    usual = [torch_dist._DEFAULT_FIRST_BUCKET_BYTES, _USUAL * _MIB]
+    limits = usual if how.bucket_mb is None else [int(how.bucket_mb * _MIB)] * 2
+    found, _ = torch_dist._compute_bucket_assignment_by_size(came, limits)
+    return [sum(came[i].numel() * came[i].element_size() for i in bucket) for bucket in found]
+
+
+def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -> Trace:
+    """The trace with the buckets of a model with these trained parameters in place of those of fewer layers."""
+    first = _in_one(trained)
+    later = bucket_sizes(trained, how)
+    made = [i for i, storage in enumerate(trace.storages) if storage.part == "buffers"]
+    born = {event: phase for event, phase, _ in walk(trace) if event >= 0}
+    early = [i for i in made if born[i] == "load"]
+    total = sum(trace.storages[i].nbytes for i in early)
+    rebuilt = _adding_up(trace, [i for i in made if born[i] != "load"], total)
+    storages = list(trace.storages)
+    new: dict[int, list[int]] = {}
+    for group, sizes in ((early, first), (rebuilt, later)):
+        for index in group:
+            new[index] = []
+        for size in sizes if group else []:
+            new[group[0]].append(len(storages))
+            storages.append(Storage(size, "buffers"))
+    at = 0
+    events: list[int] = []
+    marks: list[Mark] = []
+    for position, event in enumerate(trace.events):
+        while at < len(trace.marks) and trace.marks[at].at <= position:
+            marks.append(replace(trace.marks[at], at=len(events)))
+            at += 1
+        index = event if event >= 0 else ~event
+        instead = new.get(index, [index])
+        events += instead if event >= 0 else [~i for i in instead]
+    marks += [replace(mark, at=len(events)) for mark in trace.marks[at:]]
+    kept = [sent for sent in trace.sent if sent.kind != "all-reduce"]
+    turns = sorted({sent.turn for sent in trace.sent if sent.kind == "all-reduce"})
+    sums = [Sent("all-reduce", size, "backward", None, turn) for turn in turns for size in later]
+    return Trace(storages, events, marks, kept + sums)
+
+
+def _in_one(trained: Sequence[torch.nn.Parameter]) -> list[int]:
+    """Before the first step there is one bucket of each precision: in which order gradients come is not known yet."""
+    sizes: dict[str, int] = {}
+    for parameter in trained:
+        name = str(parameter.dtype)
+        sizes[name] = sizes.get(name, 0) + parameter.numel() * parameter.element_size()
+    return list(sizes.values())
+
+
+def _adding_up(trace: Trace, made: list[int], total: int) -> list[int]:
+    """Of what DDP made before a forward pass, the buckets: together they hold what the first ones held."""
+    for first in range(len(made)):
+        held = 0
+        for last in range(first, len(made)):
+            held += trace.storages[made[last]].nbytes
+            if held == total:
+                return made[first : last + 1]
+    return []
+
+
+# ----------------------------------------
+# What of a step on several devices is not on them: what waits in main memory, and what is copied there and back.
+
+
+@dataclass(frozen=True)
+class Aside:
+    """One phase of the last step, as one device has it.
+
+    Attributes:
+        phase: ``zero_grad``, ``forward``, ``backward`` or ``optimizer``.
+        held: bytes in main memory at most, by part: ``weights``, ``adapter``, ``gradients``, ``optimizer``,
+            ``activations``.
+        brought: bytes that are copied to the device. taken: that are copied to main memory.
+        layers: of activations that are copied, those of the repeated layers; the rest is of what stands around them.
+        here: bytes on the device by part, of a phase in which nothing is made or let go there; else empty.
+    """
+
+    phase: str
+    held: Mapping[str, int]
+    brought: int = 0
+    taken: int = 0
+    layers: int = 0
+    here: Mapping[str, int] = field(default_factory=dict)
+
+
+def aside(trace: Trace, how: Sharding, trained: str, moments: int, depth: int | None) -> tuple[Aside, ...]:
+    """Phase by phase; empty where nothing is kept in main memory and something is done in every phase.
+
+    Parameters that FSDP2 offloads are noted where the model is put on its device, their gradients and moments are as
+    large. What is copied is read off the operations that did it, but for gradients: each device takes its own part of
+    what was summed up (:attr:`peft_lab.engine.sharding.result.ShardedResult.copied_bytes`).
+
+    Args:
+        trained: the part that learns, ``weights`` or ``adapter``. moments: how many numbers the optimizer keeps for
+            each. depth: how many layers five stand for, if they do.
+    """
+    step, quiet = _last(trace.work), _quiet(trace)
+    if how.offload:
+        found = _split(trace, step, how, trained, moments, depth)
+    else:
+        found = _activations(step)
+    if not quiet and not any(one.held for one in found):
+        return ()
+    return tuple(replace(one, here=quiet.get(one.phase, {})) for one in found)
+
+
+def _activations(step: list[Stretch]) -> tuple[Aside, ...]:
+    """Where what the backward pass needs waits there, if it does."""
+    away = _copied(step, "forward", "offload")
+    held = {"activations": away} if away else {}
+    # As they come back: each layer's own asks for them. With transformers 5.20 they leave before their layer begins.
+    layers = _copied(step, "backward", "offload", inside=True)
+    return (
+        Aside("zero_grad", {}),
+        Aside("forward", held, taken=away, layers=layers),
+        Aside("backward", held, brought=_copied(step, "backward", "offload"), layers=layers),
+        Aside("optimizer", {}),
+    )
+
+
+def _split(
+    trace: Trace, step: list[Stretch], how: Sharding, trained: str, moments: int, depth: int | None
+) -> tuple[Aside, ...]:
+    """Where each device's share waits there."""
+    model = dict[str, int]()
+    for (part, _), nbytes in trace.aside.items():
+        model[part] = model.get(part, 0) + nbytes
+    learns = model.get(trained, 0)
+    still = {**model, "optimizer": moments * learns}
+    learnt = {**still, "gradients": learns}
+    last = max((sent.turn for sent in trace.sent), default=0)
+    summed = sum(
+        sent.nbytes * (1 if depth is None or sent.layer != TEMPLATE else depth - DEPTH + 1)
+        for sent in trace.sent
+        if sent.turn == last and sent.kind == "reduce-scatter"
+    )
+    there = {phase: _copied(step, phase, "host") for phase in ("forward", "backward")}
+    return (
+        Aside("zero_grad", still),
+        Aside("forward", still, brought=there["forward"]),
+        Aside("backward", learnt, there["backward"], summed // how.devices),
+        Aside("optimizer", learnt),
+    )
+
+
+def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
+    """What is on the device in phases of the last step in which nothing is made or let go there, by part."""
+    phases = [phase for _, phase, _ in walk(trace)]
+    end = len(phases)
+    while end and phases[end - 1] != "backward":
+        end -= 1
+    start = end
+    while (
+        start
+        and phases[start - 1] in ("forward", "backward")
+        and not (phases[start - 1] == "backward" and phases[start] == "forward")
+    ):
+        start -= 1
+    found = {}
+    if not start or phases[start - 1] != "zero_grad":
+        found["zero_grad"] = _alive(trace, start)
+    if "optimizer" not in phases[end : end + 1]:
+        found["optimizer"] = _alive(trace, end)
+    return found
+
+
+def _alive(trace: Trace, until: int) -> dict[str, int]:
+    """Bytes by part, after so many events."""
+    parts, found = account.parts_of(trace), dict[str, int]()
+    for event in trace.events[:until]:
+        if event == EMPTY_CACHE:
+            continue
+        index = event if event >= 0 else ~event
+        nbytes = trace.storages[index].nbytes
+        size = round_size(nbytes) if nbytes else 0
+        found[parts[index]] = found.get(parts[index], 0) + (size if event >= 0 else -size)
+    return found
+
+
+def _last(work: Iterable[Stretch]) -> list[Stretch]:
+    """The stretches of the last step."""
+    step: list[Stretch] = []
+    before = ""
+    for stretch in work:
+        if stretch.phase == "forward" and before != "forward":
+            step = []
+        before = stretch.phase
+        step.append(stretch)
+    return step
+
+
+def _copied(step: Iterable[Stretch], phase: str, kind: str, inside: bool = False) -> int:
+    """Bytes of one phase's copies. ``inside``: of the layers alone."""
+    return sum(
+        op.nbytes * count * stretch.times
+        for stretch in step
+        if stretch.phase == phase and not (inside and stretch.layer is None)
+        for op, count in stretch.ops.items()
+        if op.kind == kind
+    )

@@ -1,0 +1,258 @@
+"""A model put on several devices with torch's own wrappers. The same for tensors with values and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import Unsupported
+from peft_lab.engine.request import torch_dtype
+from peft_lab.engine.sharding import tensor
+from peft_lab.engine.sharding.how import Sharding
+from peft_lab.engine.step import OPTIMIZER_TITLES, Nothing
+from peft_lab.engine.tracker import Recorder, own_part, recording
+
+if TYPE_CHECKING:
+    import torch
+
+
+def blocks_of(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
+    """What is split as one: the layers, or where there are several stacks what transformers calls its blocks
+    (``_no_split_modules``, which accelerate goes by)."""
+    if layers:
+        return list(layers)
+    names = {name for each in model.modules() for name in getattr(each, "_no_split_modules", None) or ()}
+    return [each for each in model.modules() if type(each).__name__ in names]
+
+
+def shard(
+    model: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Any, how: Sharding, recorder: Recorder
+) -> torch.nn.Module:
+    """FSDP2: each block, then what is left in one group at the root."""
+    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch_dtype(how.compute) if how.compute else None,
+        reduce_dtype=torch_dtype(how.reduce) if how.reduce else None,
+    )
+    common: dict[str, Any] = {"mesh": mesh, "mp_policy": policy}
+    if how.offload:
+        common["offload_policy"] = CPUOffloadPolicy(pin_memory=False)
+    for block in blocks_of(model, layers):
+        fully_shard(block, reshard_after_forward=how.reshards, **common)
+    if how.apart:
+        for outside in _ends(model):
+            fully_shard(outside, reshard_after_forward=how.reshards, **common)
+    fully_shard(model, **common)
+    if how.offload and mesh.device_type == "meta":
+        host(model)
+    gather, scatter = _labelling(recorder, mesh.device_type == "cpu")
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_custom_all_gather(gather())
+            module.set_custom_reduce_scatter(scatter())
+    return model
+
+
+def host(model: torch.nn.Module) -> None:
+    """What is split goes to main memory, buffers stay. Memory that nobody writes to is never really taken."""
+    buffers = {
+        (module, name): buffer
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    }
+    model.to_empty(device="cpu")
+    for (module, name), buffer in buffers.items():
+        module._buffers[name] = buffer
+
+
+@contextmanager
+def apart(model: Any, how: Sharding) -> Iterator[None]:
+    """For a pass before the last one of a step: gradients stay whole and at home, if ``how`` says so."""
+    if how.sync_each or how.runs in ("none", "tp"):
+        yield
+    elif how.runs == "ddp":
+        with model.no_sync():
+            yield
+    else:
+        model.set_requires_gradient_sync(False)
+        yield
+        model.set_requires_gradient_sync(True)
+
+
+def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Embeddings and head, where they do not share their matrix."""
+    base: Any = model
+    while not hasattr(base, "get_output_embeddings"):
+        base = base.base_model
+    ends = [base.get_input_embeddings(), base.get_output_embeddings()]
+    found = [each for each in ends if each is not None]
+    weights = {id(getattr(each, "weight", each)) for each in found}
+    return found if len(weights) == len(found) else []
+
+
+def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
+    """FSDP2's default exchanges, whose buffers are called so. ``gloo``: it splits a copy of its own, as NCCL does not:
+    what is inside is not counted."""
+    from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather, DefaultReduceScatter
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    def buffer(tensor: torch.Tensor) -> None:
+        number = recorder.number(tensor)
+        if number is not None and number >= 0:
+            recorder.trace.storages[number].part = "buffers"
+
+    class Gather(DefaultAllGather):
+        def __call__(self, output_tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            buffer(output_tensor)
+            return super().__call__(output_tensor, *args, **kwargs)
+
+    class Scatter(DefaultReduceScatter):
+        def __call__(self, output_tensor: Any, input_tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            buffer(input_tensor)
+            with _disable_current_modes() if gloo else nullcontext():
+                return super().__call__(output_tensor, input_tensor, *args, **kwargs)
+
+    return Gather, Scatter
+
+
+def replicate(
+    model: torch.nn.Module, how: Sharding, recorder: Recorder, real: bool = False
+) -> torch.nn.Module:
+    """DDP, of processes that start with equal weights (it does not send them around first). ``real``: there are others
+    to talk to."""
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    class Replicated(DistributedDataParallel):
+        def _pre_forward(self, *inputs: Any, **kwargs: Any) -> Any:
+            # The first time after a backward pass it makes its buckets anew, in the order in which gradients came.
+            before, recorder.part = recorder.part, "buffers"
+            try:
+                return super()._pre_forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
+            finally:
+                recorder.part = before
+
+    recorder.part = "buffers"
+    try:
+        with recording(recorder, watched={}):
+            wrapped = Replicated(
+                model,
+                init_sync=False,
+                bucket_cap_mb=how.bucket_mb,
+                gradient_as_bucket_view=how.bucket_view,
+            )
+    finally:
+        recorder.part = ""
+    if not real:
+        # DDP reads the types that a hook declares, and takes none but its own.
+        def summed(_, bucket):  # type: ignore[no-untyped-def]
+            recorder.sends("all-reduce", bucket.buffer().numel() * bucket.buffer().element_size())
+            done: Any = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        wrapped.register_comm_hook(None, summed)
+    return wrapped
+
+
+# ----------------------------------------
+# Optimizers of a step on several devices that one device does not have.
+
+
+#: Moments that an optimizer keeps, in numbers as wide as a parameter's.
+_MOMENTS = {"adamw": 2, "sgd": 0}
+
+
+def _refuse(name: str, where: str) -> Unsupported:
+    known = " and ".join(OPTIMIZER_TITLES[each] for each in _MOMENTS)
+    return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
+
+
+#: Why an optimizer of torch's or PEFT's does not work on what FSDP2 splits. Tried on two processes with torch 2.13.
+_WHOLE = {
+    "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
+    "device has a part.",
+    "muon": "Muon needs whole matrices; on the parts of them that FSDP2 leaves it, its sums in bfloat16 moved losses "
+    "further from one process's than DDP does.",
+    "lorafa": "LoRA-FA's optimizer mixes whole matrices with the parts that FSDP2 leaves it, which torch refuses.",
+}
+
+
+#: Nor with DDP: it counts on a gradient of every parameter that needed one when it was made.
+_BEFORE_DDP = (
+    "PEFT's LoRA-FA optimizer freezes every A when it is made, whose gradients DDP waits for by then."
+)
+
+
+def why_not(name: str, runs: str) -> str:
+    """Why an optimizer does not work where a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty where it does.
+
+    Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
+    have a sharding strategy registered").
+    """
+    if runs == "ddp" and name == "lorafa":
+        return _BEFORE_DDP
+    if runs == "tp":
+        return tensor.why_no_optimizer(name)
+    if runs != "fsdp2" or name in _MOMENTS:
+        return ""
+    theirs = f"{OPTIMIZER_TITLES[name]} is bitsandbytes', whose optimizers do not take parameters that FSDP2 has split."
+    return _WHOLE.get(name, theirs)
+
+
+def check_optimizer(name: str, runs: str) -> None:
+    """Raises Unsupported for an optimizer that does not work where a step runs so, with the reason."""
+    if reason := why_not(name, runs):
+        raise Unsupported(reason, "optimizer")
+
+
+def moments_held(name: str) -> int:
+    """Numbers that an optimizer keeps for each that it trains; 0 of those that take no part in offloading."""
+    return _MOMENTS.get(name, 0)
+
+
+class Hosted:
+    """An optimizer whose parameters, gradients and states are in main memory: there it works, here it takes nothing."""
+
+    def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
+        if name not in _MOMENTS:
+            raise _refuse(name, "with what is split in main memory")
+        self._moments = _MOMENTS[name]
+        self._parameters = list(parameters)
+
+    def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
+        """Bytes in main memory of all parameters or of these: themselves, and if trained gradients and states."""
+        total = 0
+        for parameter in self._parameters if parameters is None else parameters:
+            share = own_part(parameter)
+            each = 2 + self._moments if parameter.requires_grad else 1
+            total += share.numel() * share.element_size() * each
+        return total
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Nothing of it happens on the device."""
+
+
+def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
+    """torch's ZeroRedundancyOptimizer: each device keeps the states of some parameters, updates them, and sends them
+    to the others.
+
+    Raises Unsupported for optimizers that it is not simulated with.
+    """
+    import torch
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if name not in _MOMENTS:
+        raise _refuse(name, "with its states split")
+    if not trained:
+        return Nothing()
+    kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return ZeroRedundancyOptimizer(trained, optimizer_class=kinds[name], lr=1e-3, foreach=foreach)

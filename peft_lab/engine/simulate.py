@@ -1,0 +1,324 @@
+"""Simulate: build the model without weights, run the real step on tensors without values, add up.
+
+Imports torch inside; pages and commands call this in the inspector process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput, SimulationError, Unsupported, in_short
+from peft_lab.engine import account
+from peft_lab.engine.build import Blueprint, Quantise, layers_alike
+from peft_lab.engine.request import (
+    PRECISIONS,
+    ConfigRequest,
+    Setting,
+    Simulation,
+    StepRequest,
+    largest,
+    torch_dtype,
+)
+from peft_lab.engine.running import Devices, Schedule, run, settled, two_steps
+from peft_lab.engine.tracker import Trace
+from peft_lab.engine.work import Work, left, steps_of
+from peft_lab.models import images
+from peft_lab.models.catalogue import REFUSALS, reason
+from peft_lab.models.meta import uncollected
+from peft_lab.models.shapes import CLASSIFIERS
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.methods.base import MethodSpec
+    from peft_lab.models.catalogue import ModelEntry
+
+_TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
+#: What a base can be stored in beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.
+PACKED = {"nf4": Quantise(4, "nf4"), "fp4": Quantise(4, "fp4"), "int8": Quantise(8, "int8", double=False)}
+
+
+def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
+    """The precision that a name stands for, and how the linear maps are packed. Raises BadInput for other names."""
+    if dtype in PACKED:
+        return torch_dtype("bfloat16"), PACKED[dtype]
+    if dtype not in PRECISIONS:
+        known = ", ".join((*PRECISIONS, *PACKED))
+        raise BadInput(f"'{dtype}' is not a way to store a base model. Known: {known}.", "dtype")
+    return torch_dtype(dtype), None
+
+
+def simulate_blueprint(
+    blueprint: Blueprint,
+    setting: Setting,
+    model: str,
+    method: str,
+    schedule: Schedule = two_steps,
+    works: bool = True,
+) -> Simulation:
+    """Simulate a blueprint under a setting. ``works``: whether the step's work is wanted beside its memory.
+
+    Raises:
+        BadInput: sizes that cannot be meant. SimulationError: as :func:`run`.
+        DeviceFull: beyond the setting's capacity.
+    """
+    start = time.perf_counter()
+    setting.check()
+    with uncollected():
+        trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works or setting.offload))
+        points = account.timeline(trace)
+        top = largest(points)
+        reserved = _reserved(trace, setting)
+    steps = steps_of(trace.work)
+    last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
+    return Simulation(
+        model=model,
+        method=method,
+        peak_bytes=top.nbytes,
+        reserved_bytes=reserved,
+        parts=top.parts,
+        points=tuple(points[last:]),
+        host_bytes=host_bytes + (left(steps[-1]) if setting.offload else 0),
+        unrolled=unrolled,
+        seconds=time.perf_counter() - start,
+        work=tuple(steps),
+    )
+
+
+def _reserved(trace: Trace, setting: Setting) -> int | None:
+    """Bytes that the device's allocator holds at most; ``None`` where there is no such allocator."""
+    if setting.device != "cuda":
+        return None
+    weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
+    return account.reserve(trace, setting.capability, setting.capacity, warm_up=weights).reserved
+
+
+def bytes_needed(request: StepRequest) -> int:
+    """Bytes that a device must have for a step: :func:`peft_lab.engine.fits.needed` of its :func:`simulate`, without
+    what else that says. Raises as that does."""
+    trace = _traced(request, two_steps, works=False)
+    return _reserved(trace, request.setting) or largest(account.timeline(trace)).nbytes
+
+
+def work_of(request: StepRequest) -> Work:
+    """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
+    schedule = two_steps if request.setting.offload or request.setting.generate else settled
+    return steps_of(_traced(request, schedule, works=True).work)[-1]
+
+
+def _traced(request: StepRequest, schedule: Schedule, works: bool) -> Trace:
+    """What a step leaves: the whole of a simulation that takes time."""
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    request.setting.check()
+    with refusing(entry, spec), uncollected():
+        return run(blueprint, request.setting, schedule, Devices(works or request.setting.offload))[0]
+
+
+def simulate(request: StepRequest, works: bool = True) -> Simulation:
+    """Simulate a step of one of the lab's methods. ``works``: as in :func:`simulate_blueprint`.
+
+    Raises:
+        BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
+    """
+    entry, spec = check(request)
+    blueprint = blueprint_of(request)
+    with refusing(entry, spec):
+        return simulate_blueprint(blueprint, request.setting, entry.name, spec.slug, works=works)
+
+
+def memory_of(request: StepRequest) -> Simulation:
+    """What the step of :func:`simulate` keeps; what it does only where it offloads. Raises as that does."""
+    return simulate(request, works=False)
+
+
+def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
+    """The model and the method of a step that can be meant.
+
+    Raises:
+        BadInput: unknown names or values out of range.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.models.catalogue import resolve
+
+    entry, spec = resolve(request.model), get_method(request.method)
+    full = spec.require(entry.shape, request.values)
+    _check_length(entry, entry.kind, request.setting, spec.virtual_tokens(full))
+    return entry, spec
+
+
+@contextmanager
+def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
+    """For as long as libraries may refuse.
+
+    Raises:
+        SimulationError: one did, with its reason.
+    """
+    try:
+        yield
+    except REFUSALS as error:
+        raise SimulationError(
+            f"A step of {entry.title} with {spec.title} could not be simulated: the code of the model or of "
+            f"the method stopped with '{in_short(error, 200).rstrip('.')}' ({type(error).__name__})."
+        ) from error
+
+
+def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
+    """Raises BadInput for rows longer than the model has positions for, and for text asked of what writes none.
+
+    ``kind``: of what is trained, ``encoder`` for a classifier of text.
+    """
+    if setting.generate and kind != "causal-lm":
+        what = {
+            "encoder": f"{entry.title} is an encoder and writes no text",
+            "vision": f"{entry.title} reads images and writes no text",
+            "seq2seq": f"{entry.title} has an encoder beside its decoder, and writing text is simulated for decoders "
+            "alone",
+            "causal-lm": "A config for classification has no text written",
+        }[entry.kind]
+        raise BadInput(f"{what}: leave the generation out.", "generate")
+    limit = entry.shape.max_positions
+    if kind == "vision" and setting.seq != limit:
+        raise BadInput(
+            f"{entry.title} reads images of {images.words(entry.config)}, each of which is {limit:,} positions: "
+            f"{setting.seq:,} tokens do not apply.",
+            "seq",
+        )
+    extra = virtual + (setting.generate[1] if setting.generate else 0)
+    if limit is not None and setting.seq + extra > limit:
+        more = f" and {extra:,} virtual or generated ones" if extra else ""
+        message = f"{entry.title} has {limit:,} positions: {setting.seq:,} tokens{more} do not fit."
+        raise BadInput(message, "seq")
+
+
+def blueprint_of(request: StepRequest) -> Blueprint:
+    """What to build for one of the lab's methods.
+
+    Raises:
+        BadInput: unknown names or values out of range.
+        Unsupported: a prompt in the cache with gradient checkpointing.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.methods.base import classifying_task, plain_task
+    from peft_lab.models import meta
+    from peft_lab.models.catalogue import resolve
+
+    entry, spec = resolve(request.model), get_method(request.method)
+    full = spec.require(entry.shape, request.values)
+    task = classifying_task(entry.kind) if entry.kind in CLASSIFIERS else plain_task(entry.kind)
+
+    def apply(base: torch.nn.Module, depth: int) -> torch.nn.Module:
+        shape = entry.shape
+        if depth != shape.num_layers:
+            config: Any = base.config
+            shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
+        try:
+            return spec.apply(base, shape, full, task)
+        except Unsupported as error:
+            # PEFT looks at the base's setting while it applies a method.
+            if not (request.checkpointing and "checkpointing" in str(error)):
+                raise
+            raise Unsupported(
+                f"{spec.title} cannot be trained with gradient checkpointing: PEFT hands its vectors to the layers in "
+                "the cache, which is off then.",
+                "checkpointing",
+            ) from error
+
+    precision, packed = stored_in(request.dtype)
+    how = spec.quantization(full)
+    if packed is not None and how is not None:
+        raise Unsupported(
+            f"{spec.title}'s own settings say how the base is stored: leave its precision at bfloat16.",
+            "dtype",
+        )
+    _check_trainable(spec.slug, packed, bool(full.get("use_dora")))
+    return Blueprint(
+        config=meta.make_config(entry.config),
+        kind=entry.kind,
+        method=None if spec.slug == "full" else apply,
+        dtype=precision,
+        quantise=packed if how is None else _quantise(how),
+        checkpointing=request.checkpointing,
+        alike=layers_alike(entry.shape, lambda shape: spec.formula(shape, full)),
+        source=json.dumps(
+            [entry.config, entry.kind, spec.slug, full, request.dtype, request.checkpointing], default=str
+        ),
+    )
+
+
+def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:
+    """Raises Unsupported for training weights that are stored in few bits, and for reading them."""
+    if dora and packed is not None and packed.bits == 4:
+        raise Unsupported(
+            "DoRA starts from the norms of the base's weights, which have no values here once they are packed into 4 "
+            "bits: store the base in 8 or more.",
+            "dtype",
+        )
+    if method == "full" and packed is not None:
+        raise Unsupported(
+            f"Full fine-tuning changes the weights themselves, which {packed.bits} bits do not let: store the base in "
+            "16 or 32.",
+            "dtype",
+        )
+
+
+def _quantise(how: Any) -> Quantise:
+    return Quantise(how.bits, how.kind, how.double, torch_dtype(how.compute_dtype))
+
+
+def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> Simulation:
+    """Simulate steps with any PEFT adapter config on a model.
+
+    Raises:
+        BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
+    """
+    from peft_lab.methods.counting import adapter_configs
+    from peft_lab.models import meta
+    from peft_lab.models.catalogue import resolve
+
+    entry, adapter_config, setting = resolve(request.model), request.adapter_config, request.setting
+    config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
+    kind: str = entry.kind
+    if config is not None and adapter_config is not None:
+        # As it is counted: a start that reads values leaves every shape what it is.
+        adapter_configs.drop_values(config)
+        _check_task(adapter_config)
+        if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
+            kind = "encoder"
+            if entry.kind == "seq2seq":
+                raise SimulationError(
+                    f"{entry.title} would classify at its end-of-text token: without a text it cannot be simulated."
+                )
+    _check_length(entry, kind, setting, getattr(config, "num_virtual_tokens", None) or 0)
+    precision, packed = stored_in(request.dtype)
+    _check_trainable("full" if config is None else "", packed, bool(getattr(config, "use_dora", False)))
+    blueprint = Blueprint(
+        config=meta.make_config(entry.config),
+        kind=kind,
+        method=config,
+        dtype=precision,
+        quantise=packed,
+        checkpointing=request.checkpointing,
+    )
+    name = "full" if config is None else str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    try:
+        return simulate_blueprint(blueprint, setting, entry.name, name, schedule)
+    except REFUSALS as error:
+        if config is None:
+            raise
+        message = f"PEFT cannot apply this {name} config to {entry.title}: {reason(error)}"
+        raise BadInput(message, "adapter_config") from error
+
+
+def _check_task(adapter_config: Mapping[str, Any]) -> None:
+    """Raises BadInput for a task whose head and loss are not simulated."""
+    task = adapter_config.get("task_type")
+    if task not in _TASKS:
+        raise BadInput(
+            f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or with no task.",
+            "adapter_config",
+        )

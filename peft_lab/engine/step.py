@@ -1,0 +1,458 @@
+"""What a fine-tune does, phase by phase, reported to a recorder: training steps, evaluation, generation.
+
+The same functions run on fake tensors (a simulation) and on real ones (a measurement). What stays alive between two
+steps is what stays alive in the usual loop: the model's last outputs live until the next ones replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.engine.fake import tensors_held
+from peft_lab.engine.tracker import Recorder
+from peft_lab.models import images
+from peft_lab.training.optimizers import MuonBesideAdamW, outside_layers
+from peft_lab.training.step import InPlace, Phase, add_gradients, train_step
+
+if TYPE_CHECKING:
+    import torch
+
+#: What the benchmark and most recipes clip the gradient's norm to; its value does not matter for memory.
+MAX_NORM = 1.0
+
+
+@dataclass
+class Subject:
+    """A model that can be stepped, and where its parts are.
+
+    Attributes:
+        layers: the repeated blocks, in order; empty when there are none to tell apart.
+        period: how many blocks make one repetition (2 where sliding and full attention alternate); what is called a
+            layer elsewhere in this package is one repetition.
+        head: the output head, None when the loss is not over a vocabulary.
+        kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
+    """
+
+    model: torch.nn.Module
+    kind: str
+    layers: Sequence[torch.nn.Module] = ()
+    period: int = 1
+    head: torch.nn.Module | None = None
+    outputs: Any = field(default=None, repr=False)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All parameters of the model, trained or frozen."""
+        return list(self.model.parameters())
+
+
+@contextmanager
+def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder which layer is being computed, forward and backward, and what belongs to the logits."""
+    handles: list[Any] = []
+    recorder.edges = frozenset((0, (len(subject.layers) - 1) // subject.period))
+    for index, layer in enumerate(subject.layers):
+        handles += _watch_layer(layer, index == 0, index // subject.period, recorder)
+    if subject.head is not None:
+        handles.append(subject.head.register_forward_pre_hook(_head_starts(recorder), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Recorder) -> list[Any]:
+    import torch
+
+    outer: list[int | None] = []
+
+    def before(module: Any, args: Any, kwargs: Any) -> None:
+        outer.append(recorder.layer)
+        recorder.logits = False  # those of a pass before that had no backward
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if first and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+            hidden.register_hook(lambda _: recorder.enter(layer=None))
+        recorder.enter(layer=index)
+
+    def returned(module: Any, args: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, (tuple, list)) else output
+        # Without gradient there is nothing to hook; within a checkpoint's replay the hook of the first pass serves.
+        if isinstance(first, torch.Tensor) and first.requires_grad and recorder.phase != "backward":
+            first.register_hook(lambda _: recorder.enter(layer=index))
+
+    def after(module: Any, args: Any, output: Any) -> None:
+        recorder.enter(layer=outer.pop())
+
+    # First and last of all hooks: what fetches a layer's parameters and lets them go belongs to the layer.
+    return [
+        layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+        layer.register_forward_hook(returned, prepend=True),
+        layer.register_forward_hook(after),
+    ]
+
+
+def _head_starts(recorder: Recorder) -> Callable[..., None]:
+    def starts(module: Any, args: Any, kwargs: Any) -> None:
+        recorder.logits = True
+        hidden = args[0] if args else kwargs.get("input")
+        if hidden is not None and hidden.requires_grad:
+            hidden.register_hook(lambda _: setattr(recorder, "logits", False))
+
+    return starts
+
+
+def phases(subject: Subject, recorder: Recorder) -> Phase:
+    """What tells the recorder of a training step's phases, and whose the gradients are once they are there."""
+
+    def enter(phase: str) -> None:
+        if phase == "optimizer":
+            label_gradients(subject.model, recorder)
+        recorder.logits = phase == "backward" and subject.head is not None
+        recorder.enter(phase)
+
+    return enter
+
+
+def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
+    """Note the parameters' gradients as such, each in its parameter's layer."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            recorder.replaced(parameter)
+        number = None if parameter.grad is None else recorder.number(parameter.grad)
+        # Some lie in a buffer that is sent.
+        if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":
+            recorder.trace.storages[number].part = "gradients"
+            recorder.trace.storages[number].layer = recorder.layer_of(parameter)
+
+
+def _loss(subject: Subject, batch: Mapping[str, Any]) -> torch.Tensor:
+    subject.outputs = subject.model(**batch)
+    loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
+    return loss
+
+
+def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
+    """One optimizer step as the usual loop makes it: the model takes the loss, and what it returned lives on."""
+    enter = phases(subject, recorder)
+    masters = InPlace(subject.parameters)
+    train_step(
+        subject.model,
+        batch,
+        lambda _, batch: _loss(subject, batch),
+        masters,
+        optimizer,
+        MAX_NORM,
+        enter,
+        foreach,
+    )
+    recorder.enter("idle")
+
+
+def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
+    """An update by gradients that no pass has made: it leaves the optimizer's states as a step does."""
+    import torch
+
+    enter = phases(subject, recorder)
+    for parameter in subject.parameters:
+        if parameter.requires_grad:
+            parameter.grad = torch.empty_like(parameter)
+    enter("optimizer")
+    optimizer.step()
+    recorder.enter("idle")
+
+
+def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
+    """A pass whose gradients are added up for a later step."""
+    add_gradients(subject.model, batch, lambda _, batch: _loss(subject, batch), phases(subject, recorder))
+    label_gradients(subject.model, recorder)
+
+
+def _wants_task_ids(model: torch.nn.Module) -> bool:
+    """Methods that route by task (Poly, multitask prompts) need to be told the task of each row."""
+    config: Any = getattr(model, "active_peft_config", None)
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind)) in ("POLY", "MULTITASK_PROMPT_TUNING")
+
+
+def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
+    """The task of each of ``size`` rows, for methods that ask for it."""
+    import torch
+
+    return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
+
+
+def training_batch(
+    subject: Subject, size: int, length: int, padded: bool, packed: bool = False
+) -> dict[str, torch.Tensor]:
+    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has, ``packed`` the position of each
+    token in its row (as :func:`peft_lab.training.packing.collate_packed` does). For a reader of images the
+    pictures that it takes instead, which have no length.
+
+    Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; a classifier's
+    have (``size``). Pictures: (``size``, channels, height, width), in 32 bits as they come.
+    """
+    import torch
+
+    if subject.kind == "vision":
+        config: Any = subject.model.config
+        pictures = torch.zeros(size, *images.size_of(config.to_dict()))
+        return {"pixel_values": pictures, "labels": torch.zeros(size, dtype=torch.long)}
+    ids = torch.zeros(size, length, dtype=torch.long)
+    batch = {"input_ids": ids}
+    if padded:
+        batch["attention_mask"] = torch.ones(size, length, dtype=torch.long)
+    if packed:
+        batch["position_ids"] = torch.zeros(size, length, dtype=torch.long)
+    batch |= _tasks(subject.model, size)
+    if subject.kind == "encoder":
+        batch["labels"] = torch.zeros(size, dtype=torch.long)
+    else:
+        batch["labels"] = ids.clone()
+    return batch
+
+
+def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> None:
+    """Loss on a batch without gradients, example by example, as the benchmark takes it before and after training."""
+    import torch
+
+    recorder.enter("evaluation")
+    with torch.no_grad():
+        ids = torch.zeros(size, length, dtype=torch.long)
+        mask = torch.ones(size, length, dtype=torch.long)
+        outputs = subject.model(input_ids=ids, attention_mask=mask, **_tasks(subject.model, size))
+        for row in outputs.logits:
+            torch.nn.functional.cross_entropy(row[-length:], ids[0], reduction="none")
+    recorder.enter("idle")
+
+
+def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Every parameter and buffer of the layers, with the layer's index.
+
+    Each of the shape that it has in its layer.
+    """
+    for index, module in enumerate(modules):
+        for tensor in (*module.parameters(), *module.buffers()):
+            yield index, tensor
+
+
+def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: int) -> None:
+    """Greedy generation with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
+
+    The loop is transformers' ``_sample`` as far as it takes memory: a growing mask, a float32 copy of the last logits.
+    It is written out because PEFT's own ``generate`` for prompt methods asks transformers for a cache by its
+    old name and then computes the whole text again at every token.
+    """
+    import torch
+
+    model = subject.model
+    recorder.enter("generation")
+    with torch.no_grad():
+        ids = torch.zeros(size, prompt, dtype=torch.long)
+        mask = torch.ones(size, prompt, dtype=torch.long)
+        tasks = _tasks(model, size)
+        outputs = model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1, **tasks)
+        _keep(recorder, _cache_of(outputs))
+        decoder = inner_model(model)
+        if decoder is not model:
+            tasks = {}  # what asked for them is in the cache by now
+        virtual = _cached_tokens(outputs) - prompt
+        if virtual:
+            mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
+        for _ in range(new - 1):
+            logits = outputs.logits[:, -1, :].to(copy=True, dtype=torch.float32)
+            token = logits.argmax(dim=-1)
+            ids = torch.cat([ids, token[:, None]], dim=-1)
+            mask = torch.cat([mask, mask.new_ones(size, 1)], dim=-1)
+            held = {"cache": _cache_of(outputs)}
+            del logits
+            outputs = None  # only its cache lives on
+            step = {
+                "input_ids": token[:, None],
+                "attention_mask": mask,
+                "use_cache": True,
+                "logits_to_keep": 1,
+            }
+            outputs = decoder(**step, **tasks, cache=held.pop("cache"))
+            _keep(recorder, _cache_of(outputs))
+    recorder.enter("idle")
+
+
+def inner_model(model: torch.nn.Module) -> torch.nn.Module:
+    """The transformers model inside a PEFT model (with its injected modules), without what prompt methods put
+    in front."""
+    config: Any = getattr(model, "active_peft_config", None)
+    return model.base_model if config is not None and config.is_prompt_learning else model  # type: ignore[return-value]
+
+
+def _cache_of(outputs: Any) -> Any:
+    return outputs.cache if getattr(outputs, "cache", None) is not None else outputs.past_key_values
+
+
+def _keep(recorder: Recorder, cache: Any) -> None:
+    """Keys and values outlive the pass that made them, as activations do, although longer ones replace them."""
+    for layer in getattr(cache, "layers", ()):
+        for tensor in tensors_held(vars(layer)):
+            number = recorder.number(tensor)
+            if number is not None and not recorder.trace.storages[number].part:
+                recorder.trace.storages[number].part = "activations"
+
+
+def _cached_tokens(outputs: Any) -> int:
+    return int(_cache_of(outputs).get_seq_length())
+
+
+# ----------------------------------------
+# The optimizers of a simulated step, as they run on the device in question.
+
+
+#: How each is written on a page, in the order in which to offer them.
+OPTIMIZER_TITLES: dict[str, str] = {
+    "adamw": "AdamW",
+    "adamw8bit": "AdamW, 8-bit",
+    "paged_adamw8bit": "AdamW, 8-bit, paged",
+    "paged_adamw": "AdamW, paged",
+    "adafactor": "Adafactor",
+    "muon": "Muon with AdamW",
+    "lorafa": "LoRA-FA",
+    "sgd": "SGD",
+}
+OPTIMIZERS: tuple[str, ...] = tuple(OPTIMIZER_TITLES)
+OF_BITSANDBYTES = ("adamw8bit", "paged_adamw8bit", "paged_adamw")
+
+_BLOCK_8BIT = 256  # bitsandbytes/optim/optimizer.py, Optimizer2State.init_state
+_MIN_8BIT = 4096  # min_8bit_size: smaller parameters keep 32-bit moments
+_MIN_PAGED = 100_000  # get_state_buffer: smaller states are not paged
+_QMAP = 256  # entries of each of the two dynamic maps, one pair for all parameters
+
+
+def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
+    """The optimizer over a model's parameters that need gradients.
+
+    ``foreach``: whether torch's AdamW and SGD work on lists of tensors, which is their default on CUDA and makes
+    temporaries of the size of all moments at once. Adafactor and Muon take one parameter after the other there too.
+
+    Raises:
+        BadInput: an unknown name. Unsupported: LoRA-FA's on a model without LoRA's pairs.
+    """
+    import torch
+
+    if name == "lorafa":
+        return _lora_fa(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        return Nothing()
+    if name == "adamw":
+        return torch.optim.AdamW(trained, foreach=foreach)
+    if name == "sgd":
+        return torch.optim.SGD(trained, lr=1e-3, foreach=foreach)
+    if name == "adafactor":
+        return _CountingOnHost(torch.optim.Adafactor(trained))
+    if name == "muon":
+        return MuonBesideAdamW(trained, outside_layers(model), foreach=foreach)
+    if name in OF_BITSANDBYTES:
+        return BlockwiseAdam(trained, bits=32 if name == "paged_adamw" else 8, paged=name.startswith("paged"))
+    raise BadInput(f"There is no optimizer called '{name}'. Known: {', '.join(OPTIMIZERS)}.", "optimizer")
+
+
+def _lora_fa(model: Any) -> Any:
+    """PEFT's, which freezes every A and turns B's gradient by a pseudo-inverse of A's products."""
+    config = getattr(model, "active_peft_config", None)
+    kind = getattr(config, "peft_type", None)
+    if config is None or str(getattr(kind, "value", kind)) != "LORA":
+        raise Unsupported(
+            "LoRA-FA's optimizer trains LoRA's pairs alone, which this method has none of.", "optimizer"
+        )
+    from peft.optimizers import create_lorafa_optimizer
+
+    return _CountingOnHost(create_lorafa_optimizer(model, r=config.r, lora_alpha=config.lora_alpha, lr=1e-3))
+
+
+class _CountingOnHost:
+    """An optimizer of torch's kind that makes what it counts with (a step's number) in main memory, as it does beside
+    parameters on a device: what is made without saying where is on the simulated device otherwise."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        self._optimizer.zero_grad()
+
+    def step(self) -> None:
+        """An update."""
+        import torch
+
+        with torch.device("cpu"):
+            self._optimizer.step()
+
+
+class Nothing:
+    """Updates nothing, as nothing is trained."""
+
+    def zero_grad(self) -> None:
+        """There are no gradients."""
+
+    def step(self) -> None:
+        """There are no states."""
+
+
+class BlockwiseAdam:
+    """bitsandbytes' AdamW: its states, made in its order; its kernels work in place and take nothing more.
+
+    Paged states live in memory that the host and the device share and count for the host (``paged_bytes``): the driver
+    moves pages to the device while there is room.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], bits: int, paged: bool) -> None:
+        self.parameters = parameters
+        self.bits = bits
+        self.paged = paged
+        self.state: dict[int, list[torch.Tensor]] = {}
+        self._qmaps: list[torch.Tensor] = []
+
+    def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
+        """Bytes of paged states once every parameter (or each of these) has had a gradient."""
+        size = 8 if self.bits == 32 else 2
+        return sum(
+            p.numel() * (size if p.numel() >= _MIN_8BIT else 8)
+            for p in (self.parameters if parameters is None else parameters)
+            if p.requires_grad and self.paged and p.numel() >= _MIN_PAGED
+        )
+
+    def zero_grad(self) -> None:
+        """Lets all gradients go."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Makes the states of the parameters that have a gradient and no states yet."""
+        import torch
+
+        for index, parameter in enumerate(self.parameters):
+            if parameter.grad is not None and index not in self.state:
+                with torch.no_grad():
+                    self.state[index] = self._init_state(parameter)
+
+    def _init_state(self, parameter: torch.nn.Parameter) -> list[torch.Tensor]:
+        import torch
+
+        count = parameter.numel()
+        if self.bits == 32 or count < _MIN_8BIT:
+            return self._buffers(parameter, torch.float32)
+        if not self._qmaps:
+            self._qmaps = [torch.empty(_QMAP, dtype=torch.float32) for _ in range(2)]
+        states = self._buffers(parameter, torch.uint8)
+        blocks = -(-count // _BLOCK_8BIT)
+        return states + [parameter.new_zeros(blocks, dtype=torch.float32) for _ in range(2)]
+
+    def _buffers(self, parameter: torch.nn.Parameter, dtype: torch.dtype) -> list[torch.Tensor]:
+        import torch
+
+        if self.paged and parameter.numel() >= _MIN_PAGED:
+            return []
+        return [torch.zeros_like(parameter, dtype=dtype) for _ in range(2)]

@@ -1,0 +1,232 @@
+"""A step's seconds on a GPU: a value, the band that earlier errors give it, and what they are spent on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from peft_lab.core import units
+from peft_lab.engine.devices import THIS
+from peft_lab.engine.request import StepRequest
+from peft_lab.engine.simulate import work_of
+from peft_lab.engine.timing import fitted, here, kernels
+from peft_lab.engine.timing.kernels import PINNED, Speed, Table, step
+from peft_lab.engine.work import Op, Piece, Work
+from peft_lab.methods.base import Formula
+from peft_lab.models.shapes import CLASSIFIERS, ModelShape
+from peft_lab.workers import inspector
+
+# ----------------------------------------
+# The work of a step, traced in the process that simulates memory: one trace, two readers.
+
+
+def traced(request: StepRequest) -> Work:
+    """What the last of the simulated steps does. Imports torch.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    return work_of(request)
+
+
+def traced_work(request: StepRequest) -> Work:
+    """The same from the process that answers questions about memory, which keeps its answers."""
+    return inspector.get_inspector(inspector.Worker.MEMORY).ask(traced, request)
+
+
+#: Parts of a step's seconds, and the kinds of operations in each.
+PARTS = {
+    "compute": ("matmul16", "matmul32", "attention", "factor"),
+    "memory": ("stream", "gather", "dequantise", "transform", "each"),
+    "host": ("host", "offload"),
+}
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one step.
+
+    Attributes:
+        low, high: the band. value: the estimate.
+        bottleneck: ``compute``, ``memory``, ``launch`` (the device waits for the host), ``host`` (copies from main
+            memory) or ``link``.
+        parts: seconds by part: those of :data:`PARTS`, ``launch`` (what the device waits) and ``link`` (what of the
+            communication is not hidden). They add up to the value.
+    """
+
+    low: float
+    value: float
+    high: float
+    bottleneck: str
+    parts: dict[str, float]
+
+    @property
+    def span(self) -> str:
+        """Both ends, as a table has them.
+
+        >>> Seconds(0.094, 0.1, 0.114, "compute", {}).span
+        '94 to 114 ms'
+        """
+        return units.span(self.low, self.high)
+
+    def times(self, steps: float) -> Seconds:
+        """So many steps one after the other."""
+        parts = {name: seconds * steps for name, seconds in self.parts.items()}
+        return Seconds(self.low * steps, self.value * steps, self.high * steps, self.bottleneck, parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def seconds(
+    work: Work,
+    gpu: str,
+    devices: int = 1,
+    link: str = "pcie",
+    sent: float = 0.0,
+    waits: bool = False,
+    copied: float = 0.0,
+) -> Seconds:
+    """One step of this work on each of ``devices`` of this kind.
+
+    Args:
+        sent: bytes that each device sends in the step, all collectives together. waits: whether nothing is computed
+            meanwhile. copied: bytes of what is sent that each device first brings from main memory, or takes back.
+
+    Raises:
+        UnknownName: a GPU or link of which no speed is known.
+    """
+    speed, band = speed_named(gpu, devices)
+    return with_speed(work, speed, band, link if devices > 1 else "", sent, waits, copied)
+
+
+def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
+    """What a device reaches, and the factors around an estimate for it.
+
+    Raises:
+        UnknownName: no such GPU. BadInput: this machine, as long as it was not calibrated.
+    """
+    if gpu == THIS:
+        return here.speed(), here.BAND
+    return fitted.speed_of(gpu), fitted.band(gpu, devices)
+
+
+def with_speed(
+    work: Work,
+    speed: Speed,
+    band: tuple[float, float],
+    link: str = "",
+    sent: float = 0.0,
+    waits: bool = False,
+    copied: float = 0.0,
+) -> Seconds:
+    """The same at a known speed. ``band``: factors below and above the value."""
+    table = Table(work)
+    computing, each = step(table, speed), table.on_device(speed)
+    parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
+    parts["launch"] = max(computing - sum(parts.values()), 0.0)
+    sending = kernels.link_seconds(sent, link) if link else 0.0
+    # A layer is gathered after its parts have come, over the same lanes where cards have no link of their own. Both are
+    # asked for ahead, so they hide behind the same computing.
+    copying = copied / PINNED
+    visible = kernels.exposed_seconds(sending + copying, computing, waits)
+    ours = copying / (sending + copying) if copying else 0.0
+    parts["link"] = visible * (1 - ours)
+    parts["host"] += visible * ours
+    value = computing + visible
+    most = max(parts, key=parts.__getitem__)
+    return Seconds(value * band[0], value, value * band[1], most, parts)
+
+
+def step_seconds(
+    request: StepRequest, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0
+) -> Seconds:
+    """:func:`seconds` of a step that is traced for it.
+
+    Raises:
+        UnknownName: as :func:`seconds`. BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    return seconds(traced_work(request), gpu, devices, link, sent)
+
+
+# ----------------------------------------
+# A step's work from a model's shape alone, where there is no time to trace it: its products are counted, the rest
+# is
+# taken as the traced step of a Llama has it.
+#
+# On the seven traced steps of tests/engine/timing/test_counted.py the traced work takes 0.97 to 1.41 times as long.
+
+
+#: Of one layer, forward and backward: operations that go through activations, and their bytes for each token and each
+#: number of its width; views; and bytes for each logit. Counted on Llama 3.2 3B with one bias trained.
+STREAMS, STREAMED, VIEWS, LOGIT = 97, 436, 100, 57
+#: The same of each map with an adapter: casts, scaling and sums. Counted on that model with LoRA.
+ADAPTED, ADAPTED_BYTES = 8, 38
+#: An encoder's layers do less beside their products: fused norms, no gate, no rotation of positions.
+ENCODER = 0.5
+#: Share of that in the forward pass, which checkpointing does again.
+FORWARD = 0.4
+#: Times that AdamW's kernels over lists and the clipping go through a parameter, its gradient or a moment.
+PASSES = 24
+#: Bytes of a packed number, which is read, and of the 16-bit one that is written.
+PACKED, HALF = 0.5, 2
+
+
+def counted_work(
+    shape: ModelShape,
+    trainable: int,
+    batch: int,
+    length: int,
+    adapted: float = 0.0,
+    full: bool = False,
+    packed: bool = False,
+    checkpointing: bool = False,
+    bus: float = 0.0,
+    passes: int = 1,
+) -> Work:
+    """What a step of ``batch`` rows of ``length`` tokens does.
+
+    Args:
+        trainable: parameters. adapted: maps that have two products in 32 bits beside their own.
+        full: whether the model's own weights are trained, so that its products have a third one, to the weights.
+        packed: in 4 bits, rebuilt for every product. bus: bytes that come from main memory.
+        passes: that make an update. One of them is counted, with its share of the optimizer's work.
+    """
+    tokens, again = batch * length, FORWARD if checkpointing else 0.0
+    products = 2 + full + checkpointing
+    ops: list[tuple[Op, int]] = []
+    for group in shape.matrices:
+        inner, out = group.in_features, group.out_features
+        moved = HALF * (inner * out + tokens * (inner + out))
+        size = (1, tokens, out, inner)
+        ops.append((Op("matmul16", 2 * tokens * inner * out, moved, size), products * group.count))
+        if packed and group.layers:
+            rebuilt = int((PACKED + HALF) * inner * out)
+            ops.append((Op("dequantise", 0, rebuilt), (2 + checkpointing) * group.count))
+    if shape.kind not in CLASSIFIERS:
+        head = (1, tokens, shape.vocab, shape.hidden)
+        moved = HALF * (shape.vocab * shape.hidden + tokens * (shape.vocab + shape.hidden))
+        ops.append((Op("matmul16", 2 * tokens * shape.vocab * shape.hidden, moved, head), 2 + full))
+    if adapted:
+        times = round(adapted * 2 * (3 + checkpointing))
+        flops = round(2 * tokens * trainable * (3 + checkpointing) / times)
+        ops.append((Op("matmul32", flops, 4 * tokens * shape.hidden, ()), times))
+        beside = round(adapted * ADAPTED * (1 + again))
+        ops.append((Op("stream", 0, int(ADAPTED_BYTES / ADAPTED * tokens * shape.hidden)), beside))
+    pairs = shape.num_layers * (7 + 2 * checkpointing)  # two products forward, five backward
+    ops.append((Op("attention", 2 * batch * length**2 * shape.heads * shape.head_dim, 0), pairs))
+    share = ENCODER if shape.kind in CLASSIFIERS else 1.0
+    streams = round(STREAMS * share * shape.num_layers * (1 + again))
+    ops.append((Op("stream", 0, int(STREAMED / STREAMS * tokens * shape.hidden)), streams))
+    if shape.kind not in CLASSIFIERS:
+        ops.append((Op("stream", 0, LOGIT * tokens * shape.vocab // 5), 5))
+    ops.append((Op("view", 0, 0), round(VIEWS * share) * shape.num_layers))
+    ops.append((Op("each", 0, int(trainable * (HALF if full else 4) * PASSES / passes)), 1))
+    if bus:
+        ops.append((Op("host", 0, int(bus)), 1))
+    return (Piece("step", 1, tuple(ops)),)
+
+
+def adapted_maps(formula: Formula) -> float:
+    """Maps that have a pair of matrices, of a method's count: half of what repeats from layer to layer."""
+    return sum(term.count for term in formula.terms if "{}" in term.module) / 2

@@ -1,0 +1,174 @@
+"""What this machine's processor reaches: measured once, in seconds, and kept in the home (``doctor --calibrate``).
+
+A processor does what it is asked for at once, so that nothing is hidden: asking is part of every operation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft_lab.core import machine
+from peft_lab.core.errors import BadInput
+from peft_lab.core.kinds import misfit
+from peft_lab.engine.timing.kernels import CONSTANTS, Speed
+from peft_lab.models.assets import store as assets
+from peft_lab.models.catalogue import catalogue
+
+FILE = "speed.json"
+#: Factors around an estimate for this machine: other programs share it. Assumed; the errors of runs are shown beside.
+BAND = (0.75, 1.5)
+#: Rows, columns and inner size of the products that are timed: those of a small model's step.
+_PRODUCT = (320, 1536, 576)
+#: Bytes of a weight in 16 bits.
+HALF = 2
+_FEW, _MANY = 2**17, 2**24  # numbers of 32 bits: half a MiB and 64 MiB
+_PATIENCE = 0.25  # seconds for each measurement
+
+
+_LOADS = {"models": dict[str, list[float]], "pack": float}
+
+
+def place() -> Path:
+    """Where the measurement is kept."""
+    return assets.home() / FILE
+
+
+def known() -> dict[str, Any] | None:
+    """What was measured and when; ``None`` before that, or where it cannot be read."""
+    try:
+        kept = json.loads(place().read_text("utf-8"))
+        Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(kept)
+
+
+def speed() -> Speed:
+    """Raises BadInput before it was measured."""
+    kept = known()
+    if kept is None:
+        raise BadInput(
+            "How fast this machine is was not measured yet: peft-lab doctor --calibrate does.", "gpu"
+        )
+    return Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
+
+
+def keep(found: Mapping[str, Any]) -> None:
+    """Write down what :func:`measure` found. Raises OSError."""
+    place().parent.mkdir(parents=True, exist_ok=True)
+    place().write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def loading(name: str, nbytes: int, packed: bool = False) -> float:
+    """Seconds in which a model is read and built, as measured; one that was not measured takes as long by its bytes.
+
+    Args:
+        nbytes: of its weights. packed: whether its maps are then stored in few bits.
+
+    Raises:
+        BadInput: before it was measured, or with no model here to measure it on.
+    """
+    loads = _known_loads()
+    if loads is None:
+        raise BadInput(
+            "How fast models are read on this machine was not measured yet: peft-lab doctor --calibrate does.",
+            "gpu",
+        )
+    measured = dict(loads["models"])
+    seconds, size = measured.get(name) or max(measured.values(), key=lambda each: float(each[1]))
+    return float(seconds * (1 if name in measured else nbytes / size) + packed * nbytes / loads["pack"])
+
+
+def complete() -> bool:
+    """Whether all was measured that a whole run takes; an older measurement has no loading."""
+    return known() is not None and _known_loads() is not None
+
+
+def _known_loads() -> dict[str, Any] | None:
+    loads = (known() or {}).get("loading")
+    if not isinstance(loads, dict) or misfit(_LOADS, loads) or not loads["models"]:
+        return None
+    return loads
+
+
+def measure() -> dict[str, Any]:
+    """What :func:`known` gives once it is kept. Takes some seconds and imports torch."""
+    import torch
+
+    start = time.perf_counter()
+    rows, columns, inner = _PRODUCT
+    found: dict[str, float] = {}
+    with torch.no_grad():
+        for name, dtype in (("matmul16", machine.compute_dtype()), ("matmul32", torch.float32)):
+            left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
+            found[name] = 2 * rows * columns * inner / _each(partial(torch.nn.functional.linear, left, right))
+        few, many, one = torch.ones(_FEW), torch.ones(_MANY), torch.ones(8)
+        found["start"] = found["ask"] = _each(lambda: one + one)
+        found["view"] = _each(lambda: one[2:4])
+        # An operand read and a result written.
+        found["cache"] = 2 * few.nbytes / max(_each(lambda: few * 2) - found["start"], 1e-9)
+        found["memory"] = found["bus"] = 2 * many.nbytes / _each(lambda: many * 2)
+        found["held"] = float(4 * few.nbytes)
+        matrix = torch.eye(64) * 2
+        found["column"] = _each(lambda: torch.linalg.inv(matrix)) / len(matrix)
+    # What asking takes is in every operation's least time.
+    found["ask"] = found["view"] = 0.0
+    return {
+        "constants": {name: found[name] for name in CONSTANTS},
+        "device": machine.CPU.describe(),
+        "loading": {"models": _loads(), "pack": _pack()},
+        "threads": torch.get_num_threads(),
+        "seconds": time.perf_counter() - start,
+        "measured": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _loads() -> dict[str, list[float]]:
+    """Seconds in which each model whose weights are here is checked, read and built, and its bytes."""
+    from peft_lab.models import loading as models
+
+    found, here = {}, {asset.name for asset in assets.status() if asset.present}
+    for name, entry in catalogue().items():
+        if not entry.live or name not in here:
+            continue
+        begun = time.perf_counter()
+        assets.verified(name)
+        checked = time.perf_counter() - begun
+        times = []
+        for _ in range(2):
+            begun = time.perf_counter()
+            models.load_base(name, 2 if entry.kind == "encoder" else None)
+            times.append(time.perf_counter() - begun)
+        found[name] = [checked + min(times), float(HALF * entry.shape.total)]
+    return found
+
+
+def _pack() -> float:
+    """Bytes of 16-bit weights a second that bitsandbytes packs into 4 bits."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    _, columns, inner = _PRODUCT
+    matrix = torch.randn(columns, inner, dtype=machine.compute_dtype())
+    return matrix.nbytes / _each(lambda: quantize_4bit(matrix, quant_type="nf4"))
+
+
+def _each(work: Callable[[], Any]) -> float:
+    """Seconds of one call: of several batches of them the fastest, which other programs disturbed least."""
+    work()
+    begun = time.perf_counter()
+    work()
+    number = max(1, int(0.02 / max(time.perf_counter() - begun, 1e-7)))
+    times: list[float] = []
+    until = time.perf_counter() + _PATIENCE
+    while time.perf_counter() < until or len(times) < 3:
+        begun = time.perf_counter()
+        for _ in range(number):
+            work()
+        times.append((time.perf_counter() - begun) / number)
+    return min(times)

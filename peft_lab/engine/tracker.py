@@ -1,0 +1,474 @@
+"""Every tensor storage of a run, from its birth to its death.
+
+A :class:`Tracker` sees each operation below autograd, notes every storage that was not there before, and
+learns of its end through a weak reference; it never holds a tensor. The same code serves tensors without values (a
+simulation) and real ones (a measurement). Its result is a :class:`Trace`; peaks, parts, the timeline and what
+an allocator would reserve are all computed from that afterwards.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.engine.kernels import Known, carry_out_known
+from peft_lab.engine.work import Op, Stretch, is_over_lists, operation, operations
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ----------------------------------------
+# What a run did to memory, as plain data: see tracker.py, which records it.
+
+
+#: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
+EMPTY_CACHE = -(2**62)
+
+
+@dataclass(slots=True)
+class Storage:
+    """One untyped storage.
+
+    Attributes:
+        nbytes: size as requested; an allocator rounds it up.
+        part: ``weights``, ``quantisation``, ``adapter`` or ``gradients`` where that is known from what it is;
+            empty where it follows from when it lives (see parts.py).
+        layer: index of the repeated layer in whose forward or backward it was made, or whose parameter it
+            belongs to; None outside the layers.
+        logits: made between the output head's input and the end of its backward.
+        joined: how many tensors, one for each trained parameter, were stacked into it; 0 for all else. Its size
+            grows with depth.
+        stream: 0 for the stream that computes; the others are those that devices talk to each other on, and each has
+            memory of its own in an allocator.
+        module: whose tensor it is or in whose forward pass it was made, where that is known.
+    """
+
+    nbytes: int
+    part: str = ""
+    layer: int | None = None
+    logits: bool = False
+    joined: int = 0
+    stream: int = 0
+    module: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """From event number ``at`` on: the phase, and the layer being computed (None outside the layers)."""
+
+    at: int
+    phase: str
+    layer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What devices exchange in one operation: all of the tensor that is put together, summed up or handed out.
+
+    Attributes:
+        kind: ``all-gather``, ``reduce-scatter``, ``all-reduce``, ``broadcast`` ...
+        nbytes: of the whole tensor, not of a device's share.
+        layer: that computed in the run; of those that were unrolled it is in one alone.
+        turn: how many forward passes had begun.
+    """
+
+    kind: str
+    nbytes: int
+    phase: str
+    layer: int | None
+    turn: int
+
+
+@dataclass
+class Trace:
+    """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release.
+
+    ``sent``: what devices exchange meanwhile. ``work``: what each does, stretch by stretch. ``aside``: bytes of the
+    model that lie in main memory, by part and layer.
+    """
+
+    storages: list[Storage] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    work: list[Stretch] = field(default_factory=list)
+    aside: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    walked: list[tuple[int, str, int | None]] = field(default_factory=list, repr=False, compare=False)
+
+
+# ----------------------------------------
+# What a traced operation did, and whose it was; found once for inputs of the same shapes.
+
+
+def noted(
+    known: Known | None, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+) -> Iterable[tuple[Op, Any]]:
+    """As :func:`peft_lab.engine.work.operations`, from what is known of the operation."""
+    if is_over_lists(func, args):
+        return operations(func, args, kwargs, result)
+    if known is None:
+        return ((operation(func, args, kwargs, result), None),)
+    if known.op is None:
+        known.op = operation(func, args, kwargs, result)
+    return ((known.op, None),)
+
+
+def tensors_in(result: Any) -> Iterator[torch.Tensor]:
+    """The tensors an operation returned: itself, or those in a tuple or list of outputs. Of any shape."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        yield result
+    elif isinstance(result, (tuple, list)):
+        for item in result:
+            yield from tensors_in(item)
+
+
+def first_tensor(args: Any, result: Any) -> torch.Tensor | None:
+    """The first tensor that an operation was given, or else returned. Of any shape."""
+    return next(chain(tensors_in(args), tensors_in(result)), None)
+
+
+# ----------------------------------------
+# What an operation gets where it reads a value of a tensor that has none: the answer that needs most memory.
+
+
+#: Mark on a tensor without values that says where values are infinite or no number.
+BROKEN = "_says_broken"
+
+
+def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
+    """What code reads when it asks a tensor without values for one: yes, one, the first of a list; no, when it
+    asks whether a value is broken.
+
+    ``tensor`` holds one number, whatever its shape.
+
+    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
+    finite or a logit infinite: the answers that compute, and so need memory, are given.
+    """
+    import torch
+
+    if tensor.dtype == torch.bool:
+        return not getattr(tensor, BROKEN, False)
+    return 1.0 if tensor.is_floating_point() else 0
+
+
+def without_masks(see: Callable[[torch.Tensor], object], indices: Any) -> list[Any]:
+    """Indices with every mask replaced by positions, which is what the device does first.
+
+    A mask is taken to pick everything: how much it picks depends on values.
+    ``see`` is told of each tensor of positions, of shape (elements of the mask,).
+    """
+    import torch
+
+    found: list[Any] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            found.append(index)
+            continue
+        for _ in range(index.dim()):
+            position = torch.zeros(index.numel(), dtype=torch.int64)
+            see(position)
+            found.append(position)
+    return found
+
+
+#: Operations that make one tensor of a list.
+_JOINS = frozenset({"stack.default", "cat.default"})
+#: What is waited for after it was sent: with values the tensor itself, without them torch would make another.
+_IN_PLACE = frozenset({"wait_tensor.default", "_wrap_tensor_autograd.default"})
+
+#: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
+Scratch = Mapping[Any, Callable[..., int]]
+#: What else to call after an operation, with its result and its arguments.
+Watched = Mapping[Any, Callable[..., None]]
+
+
+class Recorder:
+    """Builds a trace. ``phase``, ``layer``, ``logits``, ``part``, ``stream`` and ``module`` are set by whoever drives
+    the run; the last three go into what is made meanwhile.
+
+    ``host``: the type of device whose tensors take no memory of the device that is recorded (see fake.py).
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self.trace = Trace()
+        self._host = host
+        self._known: dict[int, int] = {}
+        self._watch: dict[int, weakref.ref[Any]] = {}
+        self._phase = ""
+        self._layer: int | None = None
+        self.logits = False
+        self._last_layer: int | None = None
+        self._turns = 0
+        self.part, self.stream, self.module = "", 0, ""
+        #: whether to note what operations do beside what they keep
+        self.works = True
+        #: the first and the last layer
+        self.edges: frozenset[int] = frozenset()
+
+    @property
+    def phase(self) -> str:
+        """The phase of the step that it is in."""
+        return self._phase
+
+    @property
+    def layer(self) -> int | None:
+        """The layer that computes, or ``None`` outside all layers."""
+        return self._layer
+
+    def enter(self, phase: str | None = None, layer: int | None = None) -> None:
+        """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
+        self._phase = self._phase if phase is None else phase
+        self._turns += phase == "forward"
+        self._layer = layer
+        self._last_layer = None
+        self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
+
+    def did(self, op: Op, owner: Any = None) -> None:
+        """Note an operation; ``owner``: the tensor to whose layer it belongs outside the layers."""
+        layer = self._layer
+        if layer is None and owner is not None:
+            layer = self.layer_of(owner)
+            if layer in self.edges and self._phase != "optimizer":
+                layer = None
+        work = self.trace.work
+        if self._phase == "optimizer":  # in no order of layers
+            for stretch in reversed(work):
+                if stretch.phase != "optimizer":
+                    break
+                if stretch.layer == layer:
+                    stretch.ops[op] += 1
+                    return
+        if not work or work[-1].phase != self._phase or work[-1].layer != layer:
+            work.append(Stretch(self._phase, layer))
+        work[-1].ops[op] += 1
+
+    def empty_cache(self) -> None:
+        """Note that the allocator gives its unused segments back."""
+        self.trace.events.append(EMPTY_CACHE)
+
+    def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
+        """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no
+        device memory.
+
+        ``tensor`` of any shape.
+        """
+        tensor = own_part(tensor)
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if self._elsewhere(tensor):
+            if part:  # of the model, not what is computed with there
+                self.trace.aside[part, layer] += storage.nbytes()
+            return -1
+        if not storage.nbytes():
+            return -1
+        index = self._birth(storage.nbytes(), part, self._layer if layer is None else layer)
+        self._known[key] = index
+        # The callback must not reach the recorder through a cycle with the storage, and the reference has to
+        # live as long as the storage does; both hold with a dictionary of references.
+        self._watch[key] = weakref.ref(storage, partial(self._gone, key))
+        return index
+
+    def _elsewhere(self, tensor: torch.Tensor) -> bool:
+        """Whether it lies in main memory."""
+        return self._host is not None and own_part(tensor).device.type == self._host
+
+    def _gone(self, key: int, _: Any) -> None:
+        del self._watch[key]
+        if key in self._known:
+            self._end(key)
+
+    def emptied(self, tensor: torch.Tensor) -> None:
+        """The tensor's storage gave its memory back and lives on without any. ``tensor`` of any shape."""
+        key = tensor.untyped_storage()._cdata
+        if key in self._known:
+            self._end(key)
+
+    def refilled(self, tensor: torch.Tensor, part: str, module: str) -> None:
+        """A storage that was emptied has its memory again. ``tensor`` of any shape."""
+        storage = tensor.untyped_storage()
+        if not self._elsewhere(tensor):
+            index = self._birth(storage.nbytes(), part, self._layer)
+            self.trace.storages[index].module = module
+            self._known[storage._cdata] = index
+
+    def sends(self, kind: str, nbytes: int) -> None:
+        """Note an exchange with other devices."""
+        self.trace.sent.append(Sent(kind, nbytes, self._phase, self._layer, self._turns))
+
+    def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """Note what an operation returned.
+
+        Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
+        was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars,
+        and what an optimizer copies over from main memory, go with what came before them. What the loss makes of the
+        last layer's output belongs to none.
+        """
+        for position, tensor in enumerate(tensors_in(result)):
+            if self._layer is not None:
+                self.see(tensor)
+                continue
+            if self.number(tensor) is not None or self._elsewhere(tensor):
+                continue
+            index = self.see(tensor, layer=self._layer_of_result(func, args, position, tensor))
+            if index >= 0 and self._phase == "optimizer" and func.__name__ in _JOINS:
+                self.trace.storages[index].joined = len(args[0])
+
+    def _layer_of_result(
+        self, func: Any, args: tuple[Any, ...], position: int, tensor: torch.Tensor
+    ) -> int | None:
+        joins = func.__name__ in _JOINS
+        source = args[0] if args else None
+        if isinstance(source, (list, tuple)):
+            source = None if joins or position >= len(source) else source[position]
+        layer = self.layer_of(source)
+        other = source if self._phase == "optimizer" and hasattr(source, "untyped_storage") else None
+        sent = other is not None and self.number(other) is None
+        if layer is None and not joins and (tensor.numel() == 1 or sent):
+            layer = self._last_layer
+        self._last_layer = layer
+        return None if layer in self.edges and self._phase != "optimizer" else layer
+
+    def layer_of(self, tensor: Any) -> int | None:
+        """The layer of a tensor's storage; None outside the layers, or when it was never seen."""
+        import torch
+
+        number = self.number(tensor) if isinstance(tensor, torch.Tensor) else None
+        return None if number is None else self.trace.storages[number].layer
+
+    def scratch(self, nbytes: int) -> None:
+        """Memory that lives only inside the operation that is about to return."""
+        self.trace.events.append(~self._birth(nbytes, "", self._layer))
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """The number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
+        return self._known.get(own_part(tensor).untyped_storage()._cdata)
+
+    def replaced(self, tensor: torch.Tensor) -> None:
+        """Note that a trained tensor, of any shape, may have another storage by now: CPT gives its parameter a new one
+        in every pass. The part goes over from the one that has ended, so that as many storages have it as before."""
+        number, storages = self.number(tensor), self.trace.storages
+        if number is None or number < 0 or storages[number].part not in ("", "activations"):
+            return
+        here, size = set(self._known.values()), storages[number].nbytes
+        for old in reversed(range(number)):
+            if storages[old].part == "adapter" and old not in here and storages[old].nbytes == size:
+                storages[old].part, storages[number].part = storages[number].part, "adapter"
+                return
+
+    def _birth(self, nbytes: int, part: str, layer: int | None) -> int:
+        index = len(self.trace.storages)
+        made = Storage(nbytes, part or self.part, layer, self.logits, 0, self.stream, self.module)
+        self.trace.storages.append(made)
+        self.trace.events.append(index)
+        return index
+
+    def _end(self, key: int) -> None:
+        self.trace.events.append(~self._known.pop(key))
+
+    def stop(self) -> Trace:
+        """The trace, complete: what ends later is no longer noted."""
+        self._watch.clear()
+        self._known.clear()
+        return self.trace
+
+
+@cache
+def _whole() -> frozenset[type]:
+    import torch
+
+    return frozenset({torch.Tensor, torch.nn.Parameter})
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a tensor that is split over devices (torch's DTensor) this device's share, of one that is still being sent
+    (AsyncCollectiveTensor) what it will be; any other, of any shape, itself."""
+    if type(tensor) in _whole():  # nearly all; to look for what a tensor lacks takes longer
+        return tensor
+    found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
+    return getattr(found, "elem", found)
+
+
+def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
+    """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
+
+    ``watched``: by operation. Where it is given, tensors that are split over devices (DTensor) may occur; what is noted
+    is what this device does with its share.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    inside, told = scratch or {}, watched or {}
+    split = _split_types() if watched is not None else frozenset()
+    aten = torch.ops.aten
+    read_scalar, copy, to_copy = aten._local_scalar_dense.default, aten.copy_.default, aten._to_copy.default
+    indexing = {
+        aten.index.Tensor,
+        aten.index_put.default,
+        aten.index_put_.default,
+        aten._index_put_impl_.default,
+        aten._unsafe_index_put.default,
+    }
+    broken = {aten.isinf.default, aten.isnan.default}
+    says_broken = broken | {aten.any.default, aten.any.dim}
+
+    class Recording(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # nothing compiles here, and to say so around every operation takes as long as some of them
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if not split.isdisjoint(types):
+                return NotImplemented
+            kwargs = kwargs or {}
+            if func is read_scalar and args[0].is_meta:
+                return scalar_standin(args[0])
+            if func is to_copy and split and args[0].is_meta and _to_host(kwargs):
+                return torch.empty_like(args[0], device="cpu")
+            if func is copy and split and args[1].is_meta and not args[0].is_meta:
+                return args[0]  # what the first process hands out to all it has on its host already
+            if split and func.__name__ in _IN_PLACE and args[0].is_meta:
+                return torch.ops.aten.alias.default(args[0])
+            if func in indexing and args[0].is_meta:
+                args = (args[0], without_masks(recorder.see, args[1]), *args[2:])
+            result, known = carry_out_known(func, args, kwargs)
+            if func in says_broken and (func in broken or hasattr(args[0], BROKEN)):
+                setattr(result, BROKEN, True)
+            recorder.see_results(func, args, result)
+            if recorder.works:  # whose it is is asked outside the layers alone
+                first = None if recorder.layer is not None else first_tensor(args, result)
+                for op, owner in noted(known, func, args, kwargs, result):
+                    recorder.did(op, first if owner is None else owner)
+            needs = inside.get(func)
+            if needs is not None:
+                recorder.scratch(needs(*args, **kwargs))
+            if told and func in told:
+                told[func](result, *args, **kwargs)
+            return result
+
+    return Recording()  # type: ignore[no-untyped-call]
+
+
+def _to_host(kwargs: Mapping[str, Any]) -> bool:
+    device = kwargs.get("device")
+    return device is not None and device.type == "cpu"
+
+
+def _split_types() -> frozenset[type]:
+    """Those that stand for what devices share, and come apart into what this one does."""
+    from torch.distributed._functional_collectives import AsyncCollectiveTensor
+    from torch.distributed.tensor import DTensor
+
+    return frozenset({DTensor, AsyncCollectiveTensor})

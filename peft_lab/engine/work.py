@@ -1,0 +1,313 @@
+"""What each operation of a traced step does: which kind of kernel, how much arithmetic, how many bytes.
+
+The other half of a trace: storages say what a step needs (:mod:`peft_lab.engine.account`), this says what it does. How
+long that takes on which device is :mod:`peft_lab.engine.timing`'s. Operations of a kind and size are counted, stretch
+by stretch, so that a step is some hundred numbers whatever its depth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from math import log2, prod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: Kinds of operations, and what each of them is.
+KINDS = {
+    "matmul16": "a product of matrices in 16 bits",
+    "matmul32": "a product of matrices in 32 bits",
+    "attention": "a fused attention kernel, forward or backward",
+    "stream": "every element read or written once: sums, activations, norms, casts, copies",
+    "gather": "elements picked or added by index",
+    "host": "a copy between the device and main memory",
+    "dequantise": "packed weights rebuilt, or packed",
+    "factor": "a matrix solved or decomposed",
+    "transform": "a Fourier transform",
+    "each": "one tensor's share of a kernel over a list of tensors",
+    "view": "no kernel: another look at the same memory",
+    "offload": "a copy of what the backward pass needs to pinned main memory, or back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An operation.
+
+    Attributes:
+        kind: of :data:`KINDS`.
+        flops: multiplications and additions of products, attention, decompositions and transforms.
+        nbytes: read and written, each operand once.
+        size: of a product: batch, rows, columns, inner; of a decomposition: batch and columns that come one after
+            the other. Empty for others.
+    """
+
+    kind: str
+    flops: int
+    nbytes: int
+    size: tuple[int, ...] = ()
+
+
+#: No kernel at all.
+NOTHING = Op("view", 0, 0)
+
+
+@dataclass
+class Stretch:
+    """Operations that follow each other in one phase and one layer (None: outside the layers), ``times`` in a row."""
+
+    phase: str
+    layer: int | None
+    ops: Counter[Op] = field(default_factory=Counter)
+    times: int = 1
+
+
+#: Phases of a training step that do something.
+_OF_A_STEP = frozenset(["forward", "backward", "optimizer"])
+_NO_KERNEL = frozenset(
+    [
+        "_unsafe_view",
+        "detach",
+        "alias",
+        "lift_fresh",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "_local_scalar_dense",
+        "resize_",
+        "set_",
+        "sym_size",
+        "is_same_size",
+    ]
+)
+_GATHERS = frozenset(["embedding", "index", "gather", "index_select", "take", "masked_select"])
+_SCATTERS = frozenset(
+    [
+        "index_put",
+        "index_put_",
+        "_index_put_impl_",
+        "_unsafe_index_put",
+        "scatter",
+        "scatter_",
+        "scatter_add",
+        "scatter_add_",
+        "index_add",
+        "index_add_",
+        "index_copy",
+        "index_copy_",
+        "index_fill",
+        "index_fill_",
+        "masked_scatter",
+    ]
+)
+_OUT_OF_PLACE = frozenset(
+    ["index_put", "_unsafe_index_put", "scatter", "scatter_add", "index_add", "index_copy", "index_fill"]
+)
+_PRODUCTS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
+_FACTORS = (
+    "linalg_solve", "_linalg_solve_ex", "linalg_inv", "linalg_lu", "linalg_qr", "_linalg_svd", "linalg_cholesky",
+    "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
+    "_linalg_slogdet", "cholesky", "linalg_pinv", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
+)  # fmt: skip
+#: Jacobi's method goes over all columns so often ("six to ten": Golub and Van Loan, Matrix Computations).
+_SWEEPS = 8
+_COPIES = frozenset(["_to_copy", "copy_"])
+_WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])
+
+
+def operations(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
+) -> Iterable[tuple[Op, Any]]:
+    """What an operation did, and the tensor to whose layer each part belongs (None: where the run is).
+
+    One kernel over a list of tensors is one ``view`` (what it costs to ask for) and ``each`` of them.
+    """
+    if is_over_lists(func, args):
+        yield NOTHING, None
+        yield from _each(_name(func), args, kwargs, result)
+    else:
+        yield operation(func, args, kwargs, result), None
+
+
+def is_over_lists(func: Any, args: Sequence[Any]) -> bool:
+    """Whether an operation is one kernel over lists of tensors."""
+    return bool(args) and isinstance(args[0], (list, tuple)) and _name(func).startswith("_f")
+
+
+def operation(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
+    """What an operation did that is not over lists."""
+    name = _name(func)
+    return NOTHING if _is_view(func) else _single(func, name, args, kwargs, result)
+
+
+@cache
+def _name(func: Any) -> str:
+    name: str = func.__name__
+    return name.partition(".")[0]
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    return _name(func) in _NO_KERNEL or bool(func.is_view)
+
+
+def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
+    """The parts of a kernel over lists: what is at the same place of every list, read; and written, once or anew."""
+    lists = [a for a in (*args, *kwargs.values()) if isinstance(a, (list, tuple)) and a and _is_tensor(a[0])]
+    made = result if isinstance(result, (list, tuple)) else []
+    for place, tensor in enumerate(lists[0]):
+        parts = [each[place] for each in lists if place < len(each)]
+        read = sum(map(_nbytes, parts))
+        if name.startswith("_fused"):
+            written = sum(_nbytes(each) for each in parts) - _nbytes(parts[1])  # all but the gradient
+        else:
+            written = _nbytes(made[place]) if place < len(made) else _nbytes(tensor)
+        yield Op("each", 0, read + written), tensor
+
+
+def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
+    read = list(_tensors((*args, *kwargs.values())))
+    written = list(_tensors(result))
+    moved = sum(map(_nbytes, read)) + sum(map(_nbytes, written))
+    if name in _PRODUCTS:
+        left, right = (args[1], args[2]) if name in ("addmm", "baddbmm") else (args[0], args[1])
+        batch = left.shape[0] if left.dim() == 3 else 1
+        size = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
+        # A bias is a vector spread over the rows.
+        return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
+    if name == "_grouped_mm":
+        return _grouped(args[0], args[1], read, written)
+    if "attention" in name and ("flash" in name or "efficient" in name):
+        return _attention(name, args, moved)
+    if name in _COPIES and _crosses(read, written):
+        return Op("host", 0, max(map(_nbytes, read)))
+    if name in _GATHERS:
+        return Op("gather", 0, 2 * sum(map(_nbytes, written)))
+    if name in _SCATTERS:
+        picked = sum(_nbytes(each) for each in read[1:])
+        whole = 2 * _nbytes(read[0]) if name in _OUT_OF_PLACE else 0
+        return Op("gather", 0, 2 * picked + whole)
+    if name == "embedding_dense_backward":
+        return Op("gather", 0, moved + sum(map(_nbytes, written)))
+    if name.startswith(_FACTORS):
+        matrix = next((each for each in read if each.dim() >= 2), None)
+        if matrix is not None:
+            width = min(matrix.shape[-2:])
+            batch = prod(matrix.shape[:-2])
+            sweeps = _SWEEPS if any(part in name for part in ("svd", "eig", "pinv")) else 1
+            flops = sweeps * batch * 2 * prod(matrix.shape[-2:]) * width
+            return Op("factor", flops, moved, (batch, sweeps * width))
+    if name.startswith("_fft"):
+        count = max(each.numel() for each in (*read, *written))
+        dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else [-1]
+        width = max((each.shape[-1] for each in (*read, *written) if each.dim()), default=1)
+        # Every dimension is a pass of its own over the whole.
+        return Op("transform", int(5 * count * len(dims) * log2(max(2, width))), moved * len(dims))
+    if func.namespace == "bitsandbytes":
+        return _bitsandbytes(name, read, written, moved)
+    if name in _WRITES_ONLY:
+        moved -= _nbytes(written[0]) if written else 0
+    return Op("stream", 0, moved)
+
+
+def _grouped(left: Any, right: Any, read: list[torch.Tensor], written: list[torch.Tensor]) -> Op:
+    """The experts' products as one kernel, each expert's rows by its own matrix: of as many rows as the router sent,
+    which are those of the experts that are used. An expert without rows is not read; without values rows are taken to
+    reach as many experts as they can."""
+    rows, inner, out = left.shape[-2], left.shape[-1], right.shape[-1]
+    batch = left.shape[0] if left.dim() == 3 else 1
+    stack = right if right.dim() == 3 else written[0]  # rows come together in the gradient of a stack
+    used = min(stack.shape[0], rows) if right.dim() == 3 else stack.shape[0]
+    moved = sum(map(_nbytes, (*read, *written))) - _nbytes(stack) + _nbytes(stack) * used // stack.shape[0]
+    size = (batch, rows, out, inner)
+    return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
+
+
+def _attention(name: str, args: Sequence[Any], moved: int) -> Op:
+    """Two products forward, five backward (one is computed again), over all pairs of positions."""
+    query, key = (args[1], args[2]) if "backward" in name else (args[0], args[1])
+    batch, heads, length, width = query.shape
+    products = 5 if "backward" in name else 2
+    return Op("attention", products * 2 * batch * heads * length * key.shape[-2] * width, moved)
+
+
+def _bitsandbytes(name: str, read: list[torch.Tensor], written: list[torch.Tensor], moved: int) -> Op:
+    if ("gemm" in name or "matmul" in name or "linear" in name) and read and written:
+        inner = read[0].shape[-1]
+        out = written[0]
+        size = (1, out.numel() // out.shape[-1], out.shape[-1], inner)
+        return Op("matmul16", 2 * prod(size), moved, size)
+    return Op("dequantise", 0, moved)
+
+
+def _crosses(read: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
+    """Whether a tensor with values becomes one without (see :mod:`peft_lab.engine.fake`): it comes from the host."""
+    on = {tensor.is_meta for tensor in (*read, *written) if tensor.numel() > 1}
+    return len(on) > 1
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "untyped_storage")
+
+
+def _tensors(value: Any) -> Iterable[torch.Tensor]:
+    if _is_tensor(value):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    """What is read of a tensor: what is spread over a dimension stands in memory once."""
+    stored = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
+    return stored * tensor.element_size()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a finished step as plain data: ``ops`` and how often each was done, ``times`` such in a row."""
+
+    phase: str
+    times: int
+    ops: tuple[tuple[Op, int], ...]
+
+
+#: What a step does, in order.
+Work = tuple[Piece, ...]
+
+
+def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
+    """What each step of a trace did. What is done before the first forward pass (an evaluation) belongs to none."""
+    steps: list[list[Piece]] = []
+    before = ""
+    for stretch in stretches:
+        if stretch.phase == "forward" and before != "forward":
+            steps.append([])
+        before = stretch.phase
+        if steps and stretch.phase in _OF_A_STEP:
+            steps[-1].append(Piece(stretch.phase, stretch.times, tuple(stretch.ops.items())))
+    return [tuple(step) for step in steps]
+
+
+def copied(work: Work) -> int:
+    """Bytes that a step copies to pinned main memory and back, both ways together."""
+    return sum(
+        op.nbytes * count * piece.times for piece in work for op, count in piece.ops if op.kind == "offload"
+    )
+
+
+def left(work: Work) -> int:
+    """Bytes that a step leaves in main memory for its backward pass, all of them there when the forward ends."""
+    return sum(
+        op.nbytes * count * piece.times
+        for piece in work
+        for op, count in piece.ops
+        if op.kind == "offload" and piece.phase == "forward"
+    )

@@ -1,0 +1,142 @@
+"""The bank as an Anki deck, by genanki. Computed answers are rendered for each question's own model."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.computed import Answer
+from peft_lab.interview.doubts import all_challenges
+from peft_lab.interview.question import FollowUp, Question, topics
+
+if TYPE_CHECKING:
+    import genanki  # type: ignore[import-untyped]
+
+# Fixed once: Anki tells decks and note types apart by these numbers, so a later export updates the same cards.
+DECK_ID = 1_736_204_881
+NOTE_TYPE_ID = 1_736_204_882
+_STYLE = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
+h4 { margin-bottom: 0; }"""
+
+
+def write_deck(
+    path: Path,
+    questions: Iterable[Question],
+    answers: dict[str, Answer] | None = None,
+    model: str | None = None,
+) -> int:
+    """Write an ``.apkg`` file.
+
+    Args:
+        questions: those to export, each one card, tagged by topic and level.
+        answers: computed answers by question id, for those that need torch; others are computed here.
+        model: ask about this model wherever a question fits it.
+
+    Returns:
+        the number of cards. A question whose answer needs torch and is not given is left out.
+
+    Raises:
+        BadInput: genanki is not installed, or the file cannot be written.
+    """
+    try:
+        import genanki
+    except ImportError as error:
+        raise BadInput("Anki decks need the package genanki: pip install genanki.") from error
+    deck = genanki.Deck(
+        DECK_ID, "PEFT Lab", "Parameter-efficient fine-tuning: interview questions with computed answers."
+    )
+    note_type = _note_type()
+    for question in questions:
+        own = model if model and question.accepts(model) else None
+        answer = (answers or {}).get(question.id)
+        if answer is None and question.needs == "torch":
+            continue
+        answer = answer or question.compute(own)
+        fields = [front(question, own), back(question, answer, own)]
+        tags = [question.topic, question.level]
+        deck.add_note(
+            genanki.Note(note_type, fields, guid=genanki.guid_for("peft-lab", question.id), tags=tags)
+        )
+    if not deck.notes:
+        raise BadInput("There is no question to export.")
+    try:
+        genanki.Package(deck).write_to_file(str(path))
+    except OSError as error:
+        raise BadInput(f"The deck cannot be written to {path}: {error.strerror}.", "file") from error
+    return len(deck.notes)
+
+
+def front(question: Question, model: str | None = None) -> str:
+    """The question as HTML, options below."""
+    parts = [f"<p>{to_html(question.ask(model))}</p>"]
+    options = question.choices(model)
+    if options:
+        parts.append("<ol type='a'>" + "".join(f"<li>{to_html(option)}</li>" for option in options) + "</ol>")
+    parts.append(
+        f"<p><small>{html.escape(topics().get(question.topic, question.topic))}, {question.level}</small></p>"
+    )
+    return "".join(parts)
+
+
+def back(question: Question, answer: Answer | None, model: str | None = None) -> str:
+    """The answer as HTML: text, working, and what an interviewer listens for."""
+    parts = [f"<p>{to_html(question.explain(answer, model))}</p>"]
+    if answer:
+        parts.append("".join(f"<p>{to_html(step)}</p>" for step in answer.working))
+    for title, lines in (
+        ("Listen for", question.listen_for),
+        ("Often wrong", question.wrong),
+        ("Follow-up", [_follow_up(question, each, model) for each in question.follow_ups]),
+        ("Wrong options", question.thoughts(answer, model) if question.because else ()),
+        ("Defend it", _defence(question, model)),
+        ("Sources", question.sources),
+    ):
+        if not lines:
+            continue
+        parts.append(
+            f"<h4>{title}</h4><ul>" + "".join(f"<li>{to_html(entry)}</li>" for entry in lines) + "</ul>"
+        )
+    return "".join(parts)
+
+
+def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> str:
+    """The question and its answer; that of another question of the bank is on that one's card."""
+    asked, answer = question.explain_follow_up(follow_up, model)
+    return f"{asked} {answer}" if answer else asked
+
+
+def _defence(question: Question, model: str | None) -> tuple[str, ...]:
+    """The doubt about the answer, and the reaction to it."""
+    challenge = all_challenges().get(question.id)
+    if challenge is None:
+        return ()
+    said, doubt, because = question.fill_in(
+        (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
+    )
+    return (f"You have said: {said}", doubt, f"{'Hold to it.' if challenge.holds else 'Give way.'} {because}")
+
+
+def to_html(text: str) -> str:
+    r"""Text with ``$formulas$`` and backticked code as HTML with MathJax's ``\( \)``, which Anki renders."""
+    pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
+    done = []
+    for piece in pieces:
+        if piece.startswith("$") and len(piece) > 1:
+            done.append(rf"\({html.escape(piece[1:-1], quote=False)}\)")
+        elif piece.startswith("`") and len(piece) > 1:
+            done.append(f"<code>{html.escape(piece[1:-1])}</code>")
+        else:
+            done.append(html.escape(piece))
+    return "".join(done)
+
+
+def _note_type() -> genanki.Model:
+    import genanki
+
+    template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
+    fields = [{"name": "Question"}, {"name": "Answer"}]
+    return genanki.Model(NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_STYLE)

@@ -1,0 +1,176 @@
+"""Choosing: what fits, what is smallest, what runs where. The code that runs the methods decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from peft_lab.interview import computed
+from peft_lab.interview.computed import BITS, Answer, Case, block_entries, both, line, plain, result, tex
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelShape
+
+HALF, SINGLE = 2, 4  # bytes per number
+FULL_STATE = 16  # bytes per parameter: mixed precision with Adam
+ADAPTER_STATE = 16  # bytes per parameter: float32 weight, gradient and two moments
+GPU_GIGABYTES = 80  # decimal, of the card that full fine-tuning is asked about
+BITFIT_MODELS = ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
+MERGE_CANDIDATES = ("prefix", "adapters", "ia3", "ptuning")
+ENCODER_CANDIDATES = ("lora", "prompt", "prefix", "ia3")
+SMALL_CANDIDATES = ("adapters", "lora", "prefix", "prompt")
+
+
+def titles(slugs: Sequence[str]) -> tuple[str, ...]:
+    """Method titles as options."""
+    return tuple(get_method(slug).title for slug in slugs)
+
+
+def model_titles(names: Sequence[str]) -> tuple[str, ...]:
+    """Model titles as options."""
+    return tuple(get_model(name).title for name in names)
+
+
+def _only(flags: Sequence[bool]) -> int:
+    """The index of the one true flag. Raises ValueError when the question has no single answer."""
+    if sum(flags) != 1:
+        raise ValueError(f"{sum(flags)} options are right")
+    return list(flags).index(True)
+
+
+def _four_bit_bytes(shape: ModelShape) -> float:
+    """The layers' maps in NF4 with double quantisation, the rest in 16 bits."""
+    weights = block_entries(shape)
+    return weights * computed.nf4_bits(double=True) / BITS + (shape.total - weights) * HALF
+
+
+def least_that_fits(case: Case) -> Answer:
+    shape, room = case.shape, case["gigabytes"] * 10**9
+    adapter = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * ADAPTER_STATE
+    full = shape.total * FULL_STATE
+    lora = shape.total * HALF + adapter
+    qlora = _four_bit_bytes(shape) + adapter
+    sizes = {"Full fine-tuning": full, "LoRA": lora, "QLoRA": qlora}
+    right = next((index for index, size in enumerate(sizes.values()) if size <= room), len(sizes))
+    steps = [
+        line(rf"\text{{{name}}}: {tex(float(f'{size / 1e9:.3g}'))}\ \text{{GB}}")
+        for name, size in sizes.items()
+    ]
+    named = {"full": plain(full / 1e9), "lora": plain(lora / 1e9), "qlora": plain(qlora / 1e9)}
+    return Answer(right, "option", tuple(steps), named=named)
+
+
+def rank_for_budget(case: Case) -> Answer:
+    shape, budget = case.shape, case["megabytes"] * 10**6
+    names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
+    one = case.trained("lora", r=1, target_modules=names)
+    value = budget // (one * HALF)
+    steps = [
+        line(rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}"),
+        line(rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}"),
+    ]
+    square = shape.num_layers * 2 * both(shape.block["q"])
+    return result(
+        value, "", steps,
+        (budget // (one * SINGLE), "that the adapter is in 16 bits here"),
+        (budget // one, "the two bytes of each number"),
+        (budget // (square * HALF), "grouped-query attention: values are narrower than queries here"),
+        (budget // (one // shape.num_layers * HALF), "the layers"),
+    )  # fmt: skip
+
+
+def gpus_for_full(case: Case) -> Answer:
+    gigabytes = case["gigabytes"]
+    need = case.shape.total * FULL_STATE
+    value = math.ceil(need / (gigabytes * 1e9))
+    small = _four_bit_bytes(case.shape)
+    few = math.ceil(small / (gigabytes * 1e9))
+    steps = [
+        line(rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}"),
+        line(rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}"),
+    ]
+    return result(
+        value, "GPUs", steps,
+        (math.ceil(case.shape.total * HALF / (gigabytes * 1e9)), "gradients, float32 copy and optimizer states"),
+        (
+            math.ceil(case.shape.total * 8 / (gigabytes * 1e9)),
+            "the float32 copy and float32 moments of mixed precision",
+        ),
+        (math.floor(need / (gigabytes * 1e9)), "to round up"),
+        named={
+            "need": plain(need / 1e9),
+            "small": plain(small / 1e9),
+            "few": "one of them" if few == 1 else f"{few} of them",
+        },
+    )  # fmt: skip
+
+
+def smallest(case: Case) -> Answer:
+    tokens = case["n"]
+    knobs = {
+        "adapters": {"bottleneck": case["m"]},
+        "lora": {"r": case["r"]},
+        "prefix": {"num_virtual_tokens": tokens},
+    }
+    knobs["prompt"] = {"num_virtual_tokens": tokens}
+    sizes = [case.stored(slug, **knobs[slug]) for slug in SMALL_CANDIDATES]
+    steps = [
+        line(rf"\text{{{get_method(slug).title}}}: {tex(size)}")
+        for slug, size in zip(SMALL_CANDIDATES, sizes, strict=True)
+    ]
+    return Answer(
+        _only([size == min(sizes) for size in sizes]),
+        "option",
+        tuple(steps),
+        named={"least": plain(min(sizes))},
+    )
+
+
+def has_biases(case: Case) -> Answer:
+    found = [
+        sum(g.count * g.parameters[name][0] for g, name in get_model(model).shape.biases)
+        for model in BITFIT_MODELS
+    ]
+    steps = [
+        line(rf"\text{{{get_model(name).title}}}: {tex(count)}\ \text{{biases}}")
+        for name, count in zip(BITFIT_MODELS, found, strict=True)
+    ]
+    return Answer(
+        _only([count > 0 for count in found]), "option", tuple(steps), named={"biases": plain(max(found))}
+    )
+
+
+def mergeable(case: Case) -> Answer:
+    flags = [get_method(slug).mergeable for slug in MERGE_CANDIDATES]
+    words = ["can be merged" if flag else "stays in the forward pass" for flag in flags]
+    steps = [f"{get_method(slug).title}: {word}" for slug, word in zip(MERGE_CANDIDATES, words, strict=True)]
+    return Answer(_only(flags), "option", tuple(steps))
+
+
+def refuses_encoder(case: Case) -> Answer:
+    refused = [
+        any(p.level == "error" for p in get_method(slug).problems(case.shape, {}))
+        for slug in ENCODER_CANDIDATES
+    ]
+    steps = [
+        f"{get_method(slug).title}: {'refused' if no else 'runs'}"
+        for slug, no in zip(ENCODER_CANDIDATES, refused, strict=True)
+    ]
+    return Answer(_only(refused), "option", tuple(steps))
+
+
+def methods_that_run(case: Case) -> Answer:
+    specs = [spec for slug, spec in all_methods().items() if slug in ORIGINAL_EIGHT]
+    runs = [spec for spec in specs if not any(p.level == "error" for p in spec.problems(case.shape, {}))]
+    left = [spec.title for spec in specs if spec not in runs]
+    steps = [f"runs: {', '.join(spec.title for spec in runs)}", f"does not: {', '.join(left) or 'none'}"]
+    return result(
+        len(runs),
+        "methods",
+        steps,
+        (len(specs), "that some methods need biases, and some a key/value cache"),
+        named={"left": " and ".join(left) or "none"},
+    )
+
+
+ORIGINAL_EIGHT = frozenset({"lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit"})

@@ -1,0 +1,160 @@
+"""Planning a job: tokens, arithmetic, hours, money, and whether it pays."""
+
+from __future__ import annotations
+
+from peft_lab.interview import computed
+from peft_lab.interview.computed import BITS, Answer, Case, block_entries, line, plain, product, result, tex
+from peft_lab.models.shapes import ModelShape
+
+FULL, FROZEN = 6, 4  # operations per weight and token: with and without the gradients for the weights
+PETA, TERA = 1e15, 1e12
+HOUR = 3600
+HALF, SINGLE = 2, 4  # bytes per number
+CARDS = (24, 48, 80)  # gigabytes
+
+
+def tokens(case: Case) -> Answer:
+    """Tokens that a run goes through."""
+    rows, mean, epochs = case["rows"], case["mean"], case["epochs"]
+    value = rows * mean * epochs
+    return result(
+        value, "tokens", [line(rf"{product(rows, mean, epochs)} = {tex(value)}")],
+        (rows * mean, "the epochs"),
+        (rows * epochs, "that a row has many tokens"),
+        (mean * epochs, "the rows"),
+    )  # fmt: skip
+
+
+def full_work(case: Case) -> Answer:
+    """Operations of full fine-tuning, in units of 10^15."""
+    total, corpus = case.shape.total, case["corpus"]
+    value = FULL * total * corpus / PETA
+    steps = [line(rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}")]
+    return result(
+        value, "petaFLOP", steps,
+        (value / 3, "the backward pass: twice the forward pass"),
+        (value / 6, "the six operations for each weight and token"),
+        (value * 2 / 3, "that in full fine-tuning the weights have gradients"),
+        tolerance=0.01,
+        named={"lora": plain(FROZEN * total * corpus / PETA)},
+    )  # fmt: skip
+
+
+def hours(case: Case) -> Answer:
+    """Hours of a LoRA run on one card at a given share of its peak."""
+    total, corpus, peak, percent = case.shape.total, case["corpus"], case["peak"], case["percent"]
+    value = FROZEN * total * corpus / (peak * TERA * percent / 100) / HOUR
+    steps = [
+        line(
+            rf"4 \cdot {tex(total)} \cdot {tex(corpus)} = {tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}"
+        ),
+        line(
+            rf"\frac{{{tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}}}{{{peak} \cdot 10^{{12}} \cdot "
+            rf"{tex(percent / 100)} \cdot 3600}} = {tex(value)}\ \text{{h}}"
+        ),
+    ]
+    return result(
+        value, "hours", steps,
+        (value * percent / 100, "that a card does not reach its peak"),
+        (value * FULL / FROZEN, "that frozen weights need no gradients"),
+        (value / 2, "the backward pass through the frozen maps"),
+        (value * HOUR, "that the question is in hours, not seconds"),
+        tolerance=0.02,
+    )  # fmt: skip
+
+
+def money(case: Case) -> Answer:
+    """What a run costs."""
+    length, cards, price = case["length_hours"], case["cards"], case.number("price")
+    value = length * cards * price
+    return result(
+        value, "dollars", [line(rf"{length} \cdot {cards} \cdot {tex(price)} = {tex(value)}")],
+        (length * price, "that every card is paid for"),
+        (cards * price, "the hours"),
+        (length * cards, "the price"),
+        named={"seeds": plain(3 * value)},
+    )  # fmt: skip
+
+
+def measured(case: Case) -> Answer:
+    """Hours from a measured throughput."""
+    corpus, epochs, rate = case["corpus"], case["epochs"], case["per_second"]
+    value = corpus * epochs / rate / HOUR
+    steps = [
+        line(rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}")
+    ]
+    return result(
+        value, "hours", steps,
+        (value / epochs, "the epochs"),
+        (value * HOUR, "that the question is in hours, not seconds"),
+        (value * 60, "that the question is in hours, not minutes"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def only_looked_up(shape: ModelShape) -> int:
+    """Entries of embedding tables that no product is taken with: those that the output layer does not share."""
+    shared = any(group.tied and group.is_matrix for group in shape.groups)
+    return 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding")
+
+
+def utilisation(case: Case) -> Answer:
+    """The share of a card's peak that a LoRA run reaches."""
+    total, rate, peak = case.shape.total, case["per_second"], case["peak"]
+    looked_up = only_looked_up(case.shape)
+    multiply = total - looked_up
+    value = 100 * FROZEN * multiply * rate / (peak * TERA)
+    steps = [
+        line(
+            rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}"
+        ),
+        line(
+            rf"4 \cdot {tex(multiply)} \cdot {tex(rate)} = {tex(FROZEN * multiply * rate / TERA)} \cdot "
+            r"10^{12}"
+        ),
+        line(rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%"),
+    ]
+    return result(
+        value, "percent", steps,
+        (value * FULL / FROZEN, "that frozen weights need no gradients: four operations, not six"),
+        (value / 2, "the backward pass"),
+        (value / FROZEN, "the operations for each weight and token"),
+        (value * total / multiply, "that the input embedding is looked up: no operation is done with it"),
+        tolerance=0.01,
+        named={"multiply": plain(multiply)},
+    )  # fmt: skip
+
+
+def card(case: Case) -> Answer:
+    """The first card that holds QLoRA's weights and states; the last option if none does."""
+    blocks, total = block_entries(case.shape), case.shape.total
+    weights = blocks * computed.nf4_bits(double=True) / BITS + (total - blocks) * HALF
+    state = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * 4 * SINGLE
+    need = (weights + state) / 1e9
+    value = next((index for index, size in enumerate(CARDS) if need <= size), len(CARDS))
+    steps = [
+        line(
+            rf"\text{{weights}}: {tex(weights / 1e9)} \qquad \text{{adapter, gradients, moments}}: "
+            rf"{tex(state / 1e9)}"
+        ),
+        line(rf"{tex(weights / 1e9)} + {tex(state / 1e9)} = {tex(need)}\ \text{{GB}}"),
+    ]
+    return Answer(value, "", tuple(steps), named={"need": plain(need)})
+
+
+def worth_it(case: Case) -> Answer:
+    """Requests after which a tuned model without examples in the prompt has paid for its training."""
+    dollars, saved, price = case["dollars"], case["saved"], case.number("price")
+    value = dollars / (saved * price / 1e6)
+    each = saved * price / 1e6
+    steps = [
+        line(rf"\text{{saved per request}}: {tex(saved)} \cdot {tex(price)} / 10^6 = {tex(each)}"),
+        line(rf"{dollars} / {tex(each)} = {tex(value)}"),
+    ]
+    return result(
+        value, "requests", steps,
+        (dollars / price * 1e6, "that a request saves many tokens"),
+        (dollars / (saved * price / 1e3), "that the price is for a million tokens"),
+        (dollars * each, "to divide by what a request saves"),
+        tolerance=0.01,
+    )  # fmt: skip

@@ -1,0 +1,558 @@
+"""The checks, each a function that looks at one thing. Importing this registers them all."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from peft_lab.interview.clinic.evidence import AGAINST, HINT, PROOF, SOME, STRONG, Evidence, check
+from peft_lab.interview.clinic.features import Features
+
+# ----------------------------------------
+# What the configs say.
+
+
+#: Initialisations that take the start of the adapter out of the base's weights.
+MOVING = ("pissa", "olora", "corda")
+_COLLATOR = "DataCollatorForLanguageModeling"
+
+
+@check("adapter")
+def alpha(seen: Features) -> Iterator[Evidence]:
+    """α = 0."""
+    adapter = seen.of.adapter or {}
+    if adapter.get("lora_alpha") == 0:
+        yield Evidence("alpha-zero", PROOF, f"lora_alpha is 0 (with r = {adapter.get('r')})")
+
+
+@check("adapter")
+def initialisation(seen: Features) -> Iterator[Evidence]:
+    """PEFT writes ``true`` here once it has made a plain LoRA of it."""
+    start = (seen.of.adapter or {}).get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(MOVING):
+        yield Evidence("base-changed", PROOF, f"init_lora_weights is '{start}', so the base was changed, too")
+
+
+@check("adapter")
+def targets_of_the_base(seen: Features) -> Iterator[Evidence]:
+    """Names that the base has nowhere."""
+    if seen.base is None or not seen.targets:
+        return
+    lost = seen.base.match(list(seen.targets)).unmatched
+    quoted = ", ".join(f"'{name}'" for name in lost)
+    if lost and len(lost) == len(seen.targets):
+        yield Evidence("target-misspelt", PROOF, f"{seen.base.title} has no module called {quoted}")
+    elif lost:
+        yield Evidence("target-partly-misspelt", PROOF, f"{seen.base.title} has no module called {quoted}")
+
+
+@check("arguments")
+def prompts_in_the_loss(seen: Features) -> Iterator[Evidence]:
+    """Arguments of TRL, Axolotl and Alpaca-LoRA that say which tokens are trained on."""
+    arguments = seen.of.arguments or {}
+    for name in ("completion_only_loss", "assistant_only_loss", "mask_prompt"):
+        if arguments.get(name) is False:
+            yield Evidence(
+                "prompt-not-masked", STRONG, f"{name} is false: the prompt's tokens are in the loss"
+            )
+    if arguments.get("train_on_inputs") is True:
+        yield Evidence(
+            "prompt-not-masked", STRONG, "train_on_inputs is true: the prompt's tokens are in the loss"
+        )
+
+
+@check("tokens")
+def pad_and_end(seen: Features) -> Iterator[Evidence]:
+    """Common, and harmful only where the collator masks by the token."""
+    tokens = seen.of.tokens
+    if tokens is None or tokens.pad is None or tokens.pad != tokens.eos:
+        return
+    text = f"pad_token and eos_token are both '{tokens.pad}'"
+    if str(seen.of.argument("data_collator")) == _COLLATOR:
+        yield Evidence("pad-is-eos", STRONG, f"{text}, and {_COLLATOR} masks every pad token")
+    else:
+        yield Evidence("pad-is-eos", HINT, f"{text}; harmful where the collator masks by the token")
+
+
+@check("rows", "arguments")
+def length_of_outputs(seen: Features) -> Iterator[Evidence]:
+    """Outputs that all run into the limit."""
+    limit = seen.number("generation_max_length", "max_new_tokens")
+    lengths = [row.gen_len for row in seen.of.rows or () if row.gen_len is not None]
+    if limit and lengths and lengths[-1] >= limit:
+        text = f"outputs are {lengths[-1]:g} tokens long on average, which is the limit: none of them ends"
+        yield Evidence("pad-is-eos", SOME, text)
+
+
+@check("arguments")
+def half_precision(seen: Features) -> Iterator[Evidence]:
+    """Weights loaded in fp16. Mixed precision alone (fp16=True) keeps what is trained in fp32."""
+    said = str(seen.of.argument("torch_dtype", "dtype", "model_dtype"))
+    if said.removeprefix("torch.") in ("float16", "fp16", "half"):
+        yield Evidence("fp16-weights", HINT, f"the model was loaded in {said}")
+        if seen.yes("fp16"):
+            yield Evidence("fp16-unscale", SOME, f"the model was loaded in {said}, and fp16 is true")
+
+
+# ----------------------------------------
+# What the losses say.
+
+
+#: Rates outside of which a method was hardly ever run with success: below the first it learns next to nothing in a few
+#: hundred steps, above the second it diverges. Wide on purpose; the recipes (``peft_lab/advise/recipes``) have the
+#: usual ones.
+BANDS = {
+    "full": (2e-6, 2e-3),
+    "lora": (2e-5, 3e-2),
+    "adalora": (5e-5, 5e-2),
+    "ia3": (2e-4, 2e-1),
+    "prefix_tuning": (2e-4, 2e-1),
+    "prompt_tuning": (5e-4, 1.0),
+    "p_tuning": (5e-4, 1.0),
+}
+FLAT = 0.03  # share of the first loss by which a curve that learned nothing may fall
+
+
+@check("rows")
+def climbing(seen: Features) -> Iterator[Evidence]:
+    """A loss that rises, or that fell and climbed."""
+    curve = seen.curve
+    if curve is None:
+        return
+    # What a quarter of the losses vary by anyway.
+    spread = 3 * curve.noise / math.sqrt(max(2, len(curve.losses) // 5))
+    said = f"the loss began at {curve.start:.3g} and ended at {curve.end:.3g}"
+    if curve.end > 1.15 * curve.start + spread:
+        yield Evidence("rate-too-high", STRONG, said)
+    elif curve.end > 1.5 * curve.best + spread and curve.end > 0.5 * curve.start:
+        yield Evidence(
+            "rate-too-high", SOME, f"the loss fell to {curve.best:.3g} and climbed to {curve.end:.3g}"
+        )
+    elif curve.fall > 0.25:
+        yield Evidence("rate-too-high", AGAINST, f"{said}, so it learned")
+    if curve.top > 2 * curve.start + 4 * curve.noise:
+        yield Evidence(
+            "rate-too-high", SOME, f"the loss jumped to {curve.top:.3g}, from {curve.start:.3g} at first"
+        )
+
+
+@check("rows")
+def rate_against_band(seen: Features) -> Iterator[Evidence]:
+    """A rate outside what the method is run with, and what the curve says to it."""
+    band, rate = BANDS.get(seen.method), seen.rate
+    if (
+        band is None or not rate or (seen.rising and rate == max(seen.rates))
+    ):  # not the rate that was asked for
+        return
+    low, high = band
+    learned = seen.curve is not None and seen.curve.fall > 0.15
+    said = f"learning_rate is {rate:g}; {seen.method} is run between {low:g} and {high:g}"
+    if rate > 3 * high:
+        yield Evidence("rate-too-high", 5.5 if learned else PROOF, f"{said}: far above")
+    elif rate < low / 3:
+        yield Evidence("rate-too-low", SOME if learned else PROOF, f"{said}: far below")
+    elif rate > high:
+        yield Evidence("rate-too-high", SOME if learned else STRONG, said)
+    elif rate < low:
+        yield Evidence("rate-too-low", HINT if learned else STRONG, said)
+    elif seen.curve is not None and rate > high / 4 and not learned:
+        yield Evidence("rate-too-high", SOME, f"{said}: it is near the upper end, and nothing was learned")
+    elif rate < 4 * low and not learned:
+        yield Evidence("rate-too-low", HINT, f"{said}: it is near the lower end")
+
+
+@check("rows")
+def flat(seen: Features) -> Iterator[Evidence]:
+    """A loss that stays where it was."""
+    curve = seen.curve
+    if curve is None or curve.start == 0:
+        return
+    said = f"the loss began at {curve.start:.3g} and ended at {curve.end:.3g}"
+    if abs(curve.fall) < FLAT:
+        yield Evidence("rate-too-low", HINT, f"{said}: it hardly moved")
+    elif curve.fall > 0.15:
+        yield Evidence("rate-too-low", AGAINST, f"{said}, so it learned")
+
+
+@check("rows")
+def no_number(seen: Features) -> Iterator[Evidence]:
+    """NaN or an exact 0, which Trainer logs in place of NaN: from the first step on, or later."""
+    losses = seen.losses
+    bad = [number for number, loss in enumerate(losses) if not math.isfinite(loss) or loss == 0]
+    if not bad or len(losses) < 3:
+        return
+    lasts = bad == list(range(bad[0], len(losses)))
+    what = "NaN" if math.isnan(losses[bad[0]]) else f"{losses[bad[0]]:g}"
+    if bad[0] == 0 and lasts:
+        yield Evidence("all-masked", STRONG, f"the loss is {what} from the first logged step on")
+        yield Evidence("fp16-weights", HINT, f"the loss is {what} from the first logged step on")
+    elif lasts:
+        yield Evidence(
+            "fp16-weights",
+            STRONG,
+            f"the loss was {losses[bad[0] - 1]:.3g} and then {what} for good, from logged step {bad[0] + 1} on",
+        )
+        yield Evidence("rate-too-high", HINT, f"the loss became {what}")
+    else:
+        yield Evidence(
+            "fp16-weights", SOME, f"the loss is {what} in {len(bad)} of {len(losses)} logged steps"
+        )
+        yield Evidence("all-masked", HINT, f"the loss is {what} in {len(bad)} of {len(losses)} logged steps")
+
+
+@check("rows", "arguments")
+def accumulated(seen: Features) -> Iterator[Evidence]:
+    """A training loss that is N times the evaluation's, or more than a guess at random has."""
+    passes = seen.number("gradient_accumulation_steps") or 1
+    evals = [row.eval_loss for row in seen.of.rows or () if row.eval_loss is not None]
+    if passes < 2 or not seen.losses or not math.isfinite(seen.losses[0]):
+        return
+    if evals and math.isfinite(evals[-1]) and evals[-1] > 0 and seen.curve is not None:
+        ratio = seen.curve.end / evals[-1]
+        if 0.65 * passes < ratio < 1.5 * passes:
+            yield Evidence(
+                "accumulation-not-averaged",
+                PROOF if passes > 2 else STRONG,
+                f"the training loss ends at {seen.curve.end:.3g}, the evaluation at {evals[-1]:.3g}: {ratio:.2g} "
+                f"times, and gradient_accumulation_steps is {passes:g}",
+            )
+            yield Evidence("rate-too-high", -1.0, "the loss is large because it was added up")
+            return
+        # A loss that still falls fast is further above the evaluation that comes after it.
+        more = ratio >= 1.5 * passes
+        yield Evidence(
+            "accumulation-not-averaged",
+            SOME if more else AGAINST,
+            f"training and evaluation loss differ by {ratio:.2g} times"
+            + (f", and gradient_accumulation_steps is {passes:g}" if more else ""),
+        )
+    guess = seen.base.vocab if seen.base is not None and seen.base.kind == "causal-lm" else None
+    if guess and seen.losses[0] > 1.1 * math.log(guess):
+        yield Evidence(
+            "accumulation-not-averaged",
+            STRONG,
+            f"the first loss is {seen.losses[0]:.3g}; a guess among {guess:,} tokens has {math.log(guess):.3g}, and "
+            f"gradient_accumulation_steps is {passes:g}",
+        )
+
+
+# ----------------------------------------
+# Whether anything was trained: norms of gradients beside what the adapter's weights became.
+
+
+@check("rows")
+def norms(seen: Features) -> Iterator[Evidence]:
+    """No gradient at all, while there is a loss."""
+    if len(seen.norms) < 3 or seen.curve is None or any(seen.norms) or seen.of.adapter is None:
+        return
+    said = f"grad_norm is 0 in all {len(seen.norms)} logged rows, with a loss of {seen.curve.end:.3g}"
+    yield from no_gradients(seen, said)
+
+
+def no_gradients(seen: Features, said: str) -> Iterator[Evidence]:
+    """What makes gradients vanish, told apart by what else is known."""
+    reentrant = seen.of.argument("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
+    checkpointing = seen.yes(
+        "gradient_checkpointing", "activation_checkpointing", "use_gradient_checkpointing"
+    ) and not (isinstance(reentrant, dict) and reentrant.get("use_reentrant") is False)
+    bits = seen.yes("load_in_4bit", "load_in_8bit") or bool(seen.of.argument("quantization_bit", "bits"))
+    resumed = seen.of.argument("adapter_name_or_path", "resume_adapter", "lora_weights", "peft_model_id")
+    yield Evidence(
+        "checkpointing-no-grad", STRONG if checkpointing else HINT,
+        said + ("; gradient_checkpointing is true" if checkpointing else ""),
+    )  # fmt: skip
+    yield Evidence(
+        "frozen-after-wrapping", STRONG if bits else SOME,
+        said + ("; the base is quantised, so it is prepared for training" if bits else ""),
+    )  # fmt: skip
+    yield Evidence(
+        "loaded-frozen", STRONG if resumed else HINT,
+        said + (f"; the adapter was loaded from '{resumed}'" if resumed else ""),
+    )  # fmt: skip
+
+
+@check("tensors")
+def untouched(seen: Features) -> Iterator[Evidence]:
+    """Weights that are where they began, and what the log says to it."""
+    if not seen.untouched:
+        if seen.starting:
+            yield Evidence("optimizer-without-adapter", AGAINST, "the adapter's weights have moved")
+        return
+    name, (_, start) = next(iter(seen.starting.items()))
+    said = f"all {len(seen.starting)} tensors such as '{name[-60:]}' are still {start:g} everywhere, as at the start"
+    crashed = next(
+        (line for line in seen.of.messages or () if re.search(r"(?:Error|Exception)\b.*:", line)), None
+    )
+    if crashed is not None and not seen.losses:
+        yield Evidence("never-trained", HINT, f"{said}; the run ended in “{crashed[:100]}”")
+        return
+    if not seen.losses:
+        yield Evidence("never-trained", PROOF, said)
+        return
+    if seen.rates and max(seen.rates) == 0:
+        return
+    if seen.norms and not any(seen.norms):
+        yield Evidence("never-trained", HINT, said)
+    elif seen.curve is not None and seen.curve.fall > 0.1:
+        yield Evidence(
+            "never-trained",
+            PROOF,
+            f"{said}, but the loss fell from {seen.curve.start:.3g} to {seen.curve.end:.3g}: "
+            "this is not what was trained",
+        )
+    elif seen.norms:
+        yield Evidence(
+            "optimizer-without-adapter", PROOF, f"{said}, though grad_norm is up to {max(seen.norms):.3g}"
+        )
+        yield Evidence("never-trained", SOME, said)
+    else:
+        yield Evidence("never-trained", STRONG, said)
+        yield Evidence("optimizer-without-adapter", SOME, said)
+
+
+# ----------------------------------------
+# What libraries say on a console, in their own words.
+
+
+#: A message, the fault it speaks for, and how much.
+SAID: tuple[tuple[str, str, float], ...] = (
+    (r"None of the inputs have requires_grad=True", "checkpointing-no-grad", PROOF),
+    (r"Target modules .* not found in the base model", "target-misspelt", PROOF),
+    (r"No modules were targeted for adaptation", "target-misspelt", STRONG),
+    (r"Attempting to unscale FP16 gradients", "fp16-unscale", PROOF),
+    (r"to have the same dtype|should be the same dtype|must have the same dtype", "dtype-mismatch", PROOF),
+    (r"size mismatch for (?!.*(?:embed_tokens|lm_head|word_embeddings|wte))", "wrong-base", STRONG),
+    (r"size mismatch for .*(?:embed_tokens|lm_head|word_embeddings|wte)", "vocabulary-not-saved", STRONG),
+    (r"Already found a `peft_config` attribute", "wrapped-twice", STRONG),
+    (r"modify a model with PEFT for a second time", "wrapped-twice", STRONG),
+    (r"Found missing adapter keys.*base_model\.model\.base_model", "fresh-then-loaded", PROOF),
+    (r"KeyError: '?base_model\.model\.base_model", "fresh-then-loaded", PROOF),  # where a head is loaded, too
+    (r"Found missing adapter keys", "fresh-then-loaded", SOME),
+    (r"Found missing adapter keys", "compiled-keys", HINT),
+    (r"Merge lora module to [48]-bit linear may get different", "merged-into-4-bit", PROOF),
+    (r"tie_word_embeddings=True.*part of the adapter", "tied-head-merged", STRONG),
+    (r"right-padding was detected", "right-padding", PROOF),
+    (r"[Cc]ould not find (?:the )?response key|response_template", "all-masked", STRONG),
+    (r"(?:classifier|score)\S* .*MISSING|newly initialized.*(?:classifier|score)", "head-not-saved", 0.7),
+)  # fmt: skip
+LONGEST = 160  # characters of a message that are quoted
+
+
+@check("messages")
+def said(seen: Features) -> Iterator[Evidence]:
+    """Known messages, each once."""
+    for pattern, fault, weight in SAID:
+        line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
+        if line is not None:
+            yield Evidence(fault, weight, f"the log says “{line[:LONGEST]}”")
+
+
+@check("messages")
+def nothing_trained(seen: Features) -> Iterator[Evidence]:
+    """A count of trained parameters that is zero, or a backward pass without anything to do."""
+    pattern = r"trainable params: 0\b|does not require grad and does not have a grad_fn"
+    line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
+    if line is not None:
+        yield from no_gradients(seen, f"the log says “{line[:LONGEST]}”")
+
+
+# ----------------------------------------
+# What is in the adapter file: names, shapes, and numbers that are none.
+
+
+_A = re.compile(r"\.(?P<target>[\w-]+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
+_CLASSIFIES = "ForSequenceClassification"
+
+
+@check("tensors")
+def empty(seen: Features) -> Iterator[Evidence]:
+    """No tensors, or some without entries."""
+    tensors = seen.of.tensors or {}
+    hollow = [name for name, tensor in tensors.items() if tensor.size == 0]
+    if not tensors:
+        yield Evidence("empty-adapter", PROOF, f"the file has {seen.of.stored} bytes and no tensors")
+    elif hollow:
+        yield Evidence(
+            "empty-adapter", PROOF, f"{len(hollow)} of {len(tensors)} tensors have no entries: '{hollow[0]}'"
+        )
+
+
+@check("tensors")
+def names(seen: Features) -> Iterator[Evidence]:
+    """Prefixes that no loader looks for."""
+    tensors = seen.of.tensors or {}
+    compiled = [name for name in tensors if "_orig_mod." in name]
+    if compiled:
+        yield Evidence(
+            "compiled-keys",
+            PROOF,
+            f"{len(compiled)} of {len(tensors)} keys hold '_orig_mod.': '{compiled[0]}'",
+        )
+    nested = [name for name in tensors if name.count("base_model.model.") > 1 or ".base_layer.lora_" in name]
+    if nested:
+        yield Evidence(
+            "wrapped-twice", PROOF, f"{len(nested)} of {len(tensors)} keys are nested: '{nested[0]}'"
+        )
+
+
+@check("tensors", "adapter")
+def targets_without_tensors(seen: Features) -> Iterator[Evidence]:
+    """Targets of the config that have no weights in the file, while others have."""
+    tensors = seen.of.tensors or {}
+    if not tensors or not seen.targets:
+        return
+    lost = [
+        target
+        for target in seen.targets
+        if not any(
+            f".{target}." in f".{name}" or f"__{target.replace('.', '_')}." in name for name in tensors
+        )
+    ]
+    if lost and len(lost) < len(seen.targets):
+        quoted = ", ".join(f"'{name}'" for name in lost)
+        yield Evidence(
+            "target-partly-misspelt", PROOF, f"target_modules lists {quoted}, of which the file has no tensor"
+        )
+
+
+@check("tensors", "adapter")
+def head(seen: Features) -> Iterator[Evidence]:
+    """A classifier without a head in the file."""
+    adapter, tensors = seen.of.adapter or {}, seen.of.tensors or {}
+    if not tensors or seen.head:
+        return
+    mapping = adapter.get("auto_mapping")
+    built = str(mapping.get("base_model_class")) if isinstance(mapping, dict) else ""
+    said = (
+        f"the base is a {built}" if _CLASSIFIES in built
+        else "task_type is SEQ_CLS" if adapter.get("task_type") == "SEQ_CLS"
+        else ""
+    )  # fmt: skip
+    if said:
+        yield Evidence("head-not-saved", PROOF, f"{said}, and none of the {len(tensors)} tensors is a head")
+
+
+@check("tensors", "adapter")
+def shapes(seen: Features) -> Iterator[Evidence]:
+    """LoRA's matrices against those of the base that the config names, and against its rank."""
+    base, tensors = seen.base, seen.of.tensors or {}
+    if base is None or (seen.of.adapter or {}).get("peft_type") not in ("LORA", "ADALORA"):
+        return
+    sides: dict[str, set[tuple[int, ...]]] = {}
+    for group in base.matrices:
+        weight = group.parameters.get("weight")
+        if weight is not None:
+            sides.setdefault(group.path.rsplit(".", 1)[-1], set()).add(tuple(weight))
+    for name, tensor in tensors.items():
+        found = _A.search(name)
+        if found is None or found["target"] not in sides or len(tensor.shape) != 2 or not tensor.size:
+            continue
+        place = 1 if found["side"] == "A" else 0
+        fitting = {weight[1 if place else 0] for weight in sides[found["target"]]}
+        if tensor.shape[place] not in fitting:
+            wanted = " or ".join(map(str, sorted(fitting)))
+            yield Evidence(
+                "wrong-base",
+                PROOF,
+                f"'{name[-70:]}' has {tensor.shape[place]} {'inputs' if place else 'outputs'}; "
+                f"{base.title}, which the config names, has {wanted} there",
+            )
+            return
+
+
+@check("tensors", "adapter")
+def depth(seen: Features) -> Iterator[Evidence]:
+    """Layers that the base does not have."""
+    base, tensors = seen.base, seen.of.tensors or {}
+    numbers = [int(found[1]) for name in tensors if (found := re.search(r"\.layers?\.(\d+)\.", name))]
+    if base is not None and base.num_layers and numbers and max(numbers) >= base.num_layers:
+        yield Evidence(
+            "wrong-base",
+            PROOF,
+            f"the file has a layer {max(numbers)}; {base.title} has {base.num_layers} layers",
+        )
+
+
+@check("tensors", "tokens")
+def vocabulary(seen: Features) -> Iterator[Evidence]:
+    """More tokens than the base has rows for, and no embedding in the file."""
+    length = seen.of.tokens.length if seen.of.tokens else None
+    if seen.base is None or not length or length <= seen.base.vocab or not seen.of.tensors or seen.embedded:
+        return
+    yield Evidence(
+        "vocabulary-not-saved",
+        PROOF,
+        f"the tokenizer has {length:,} tokens, {seen.base.title} {seen.base.vocab:,}, and no tensor is an embedding",
+    )
+
+
+@check("tensors")
+def numbers(seen: Features) -> Iterator[Evidence]:
+    """Entries that are no numbers, and weights in 16 bits."""
+    tensors = seen.of.tensors or {}
+    broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
+    half = sum(tensor.dtype == "F16" for tensor in tensors.values())
+    if broken:
+        said = f"{len(broken)} of {len(tensors)} tensors hold entries that are no numbers"
+        yield Evidence("fp16-weights", STRONG if half else SOME, f"{said}; {half} are in fp16")
+        yield Evidence("all-masked", SOME, said)
+        yield Evidence("rate-too-high", 0.7, said)
+    elif half:
+        yield Evidence("fp16-weights", 0.7, f"{half} of {len(tensors)} tensors are in fp16")
+
+
+# ----------------------------------------
+# What becomes of the learning rate from the first step to the last.
+
+
+_ENDED = 0.2  # share of the logged rows at the end without a rate from which a schedule was over early
+_REACHED = 0.9  # of the rate that was asked for
+
+
+@check("arguments")
+def warm_up(seen: Features) -> Iterator[Evidence]:
+    """A warm-up as long as the run, or longer; below 1 it is a share of the run, under both of its names."""
+    given, steps = seen.number("warmup_steps") or 0.0, seen.steps or seen.last_step
+    share = given if 0 < given < 1 else seen.number("warmup_ratio") or 0.0
+    if given < 1 and share > 0.5:
+        said = f"the warm-up takes {share:g} of the run"
+        yield Evidence("warm-up-too-long", PROOF if share >= _REACHED else SOME, said)
+    if given >= 1 and steps and given >= _REACHED * steps:
+        sure = STRONG if seen.steps or given > 5 * steps else SOME  # the log may end before the run
+        yield Evidence("warm-up-too-long", sure, f"warmup_steps is {given:g}, the run has {steps:g} steps")
+
+
+@check("rows")
+def rising(seen: Features) -> Iterator[Evidence]:
+    """A rate that rises until the end."""
+    if not seen.rising:
+        return
+    last, asked = seen.rates[-1], seen.number("learning_rate", "lr")
+    said = f"learning_rate rises from {seen.rates[0]:g} to {last:g}, the last that was logged"
+    if asked and last < _REACHED * asked:
+        yield Evidence("warm-up-too-long", PROOF, f"{said}, and was to be {asked:g}")
+    elif seen.steps and seen.last_step < _REACHED * seen.steps:
+        part = f"step {seen.last_step:g} of {seen.steps:g}"
+        yield Evidence("warm-up-too-long", HINT, f"{said}, at {part}: the run was not over")
+    else:
+        yield Evidence("warm-up-too-long", STRONG if seen.steps is None else PROOF, said)
+
+
+@check("rows")
+def over_early(seen: Features) -> Iterator[Evidence]:
+    """No rate at all, none from some step on, or a small part of what was asked for."""
+    if len(seen.rates) < 3:
+        return
+    top, asked, count = max(seen.rates), seen.number("learning_rate", "lr"), len(seen.rates)
+    ended = next((number for number, rate in enumerate(reversed(seen.rates)) if rate), count)
+    if top == 0:
+        yield Evidence("rate-stays-zero", PROOF, f"learning_rate is 0 in all {count} logged rows")
+    elif ended >= max(3, _ENDED * count):
+        yield Evidence(
+            "rate-stays-zero", PROOF, f"learning_rate is 0 in the last {ended} of {count} logged rows"
+        )
+    elif asked and top < asked / 20 and not seen.rising:
+        yield Evidence(
+            "rate-stays-zero", PROOF, f"learning_rate was to be {asked:g}; the largest logged is {top:g}"
+        )

@@ -1,0 +1,196 @@
+"""Evidence, added up: which faults are likely, what speaks for each, and what could not be looked at."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.clinic import checks
+from peft_lab.interview.clinic.evidence import CHECKS, NEEDS, PRIOR, Evidence
+from peft_lab.interview.clinic.faults import MOMENTS, Fault, get_fault
+from peft_lab.interview.clinic.features import Features
+from peft_lab.interview.clinic.reading import Material
+
+# ----------------------------------------
+# How often a suspicion was right, by the weight that its evidence had: counted on runs with known faults.
+#
+# A diagnosis adds evidence up by weights that were set by hand, so its figure is no frequency. These counts are: of
+# all
+# suspicions that got a figure in the same tenth, how many named the fault that had been made. ``reliability.json``
+# is
+# written by ``python -m bench.clinic measure FOLDER... --write``.
+
+
+RELIABILITY_FILE = Path(__file__).with_name("reliability.json")
+TENTHS = 10
+FEW = 5  # below so many suspicions a count says nothing, and is not given
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Counts. ``tenths``: right and all suspicions by the tenth of their figure; runs: with a fault, and healthy."""
+
+    mutants: int
+    healthy: int
+    tenths: Mapping[int, tuple[int, int]]
+
+    def at(self, figure: float) -> tuple[int, int] | None:
+        """Right and all suspicions with about this figure (0 to 1); ``None`` where there were too few."""
+        right, of = self.tenths.get(tenth(figure), (0, 0))
+        return (right, of) if of >= FEW else None
+
+
+def tenth(figure: float) -> int:
+    """Which tenth a figure from 0 to 1 is in.
+
+    >>> tenth(0.05), tenth(0.99), tenth(1.0)
+    (0, 9, 9)
+    """
+    return min(TENTHS - 1, int(figure * TENTHS))
+
+
+@cache
+def reliability() -> Reliability:
+    kept = json.loads(RELIABILITY_FILE.read_text("utf-8"))
+    return Reliability(
+        kept["mutants"], kept["healthy"], {int(at): (right, of) for at, (right, of) in kept["tenths"].items()}
+    )
+
+
+def in_words(figure: float) -> str:
+    """One sentence on suspicions with about this figure."""
+    known = reliability()
+    found = known.at(figure)
+    low = tenth(figure) / TENTHS
+    if found is None:
+        return f"Fewer than {FEW} suspicions between {low:.1f} and {low + 1 / TENTHS:.1f} came up in the test runs."
+    return (
+        f"Of {found[1]} suspicions between {low:.1f} and {low + 1 / TENTHS:.1f} in {known.mutants} runs with a known "
+        f"fault and {known.healthy} healthy ones, {found[0]} named the fault that had been made."
+    )
+
+
+SUSPECTED = 0.5  # probability from which a fault counts as found
+LISTED = 0.05  # below it a fault is not mentioned
+MOST = 0.99  # no probability is above: the checks do not see everything
+#: What no file says.
+UNSEEN = "how prompts are written at inference, whether the adapter is switched on, what the model answers"
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """One fault. ``evidence``: what was seen, the weightiest first.
+
+    ``probability`` adds it up by weights that were set by hand; how often such a figure was right in test runs says
+    :mod:`peft_lab.interview.clinic.diagnose`.
+    """
+
+    fault: Fault
+    probability: float
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The outcome.
+
+    Attributes:
+        suspicions: the likeliest first. ``found``: those at :data:`SUSPECTED` or above.
+        checked: how many checks ran. examined: what they read. missing: what was not given.
+    """
+
+    suspicions: tuple[Suspicion, ...]
+    checked: int
+    examined: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def found(self) -> tuple[Suspicion, ...]:
+        return tuple(each for each in self.suspicions if each.probability >= SUSPECTED)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if self.found:
+            first = self.found[0]
+            return f"{first.fault.title}: weight of the evidence {first.probability:.2f} of 1."
+        unseen = ", ".join((*self.missing, UNSEEN))
+        return f"No fault found in what was given ({', '.join(self.examined)}); not examined: {unseen}."
+
+
+def diagnose(material: Material) -> Diagnosis:
+    """Run every check whose inputs are there, and rank.
+
+    Raises:
+        BadInput: nothing was given.
+    """
+    assert checks  # importing it registers them
+    given = {
+        need: value is not None
+        for need, value in (
+            ("adapter", material.adapter),
+            ("arguments", material.arguments),
+            ("rows", material.rows),
+            ("messages", material.messages),
+            ("tensors", material.tensors),
+            ("tokens", material.tokens),
+        )
+    }
+    if not any(given.values()):
+        raise BadInput("There is nothing to diagnose: give a config, a log or an adapter folder.")
+    seen = Features(material)
+    ran = [each for each in CHECKS if all(given[need] for need in each.needs)]
+    found = [evidence for each in ran for evidence in each.look(seen)]
+    return Diagnosis(
+        rank(found),
+        len(ran),
+        tuple(words for need, words in NEEDS.items() if given[need]),
+        tuple(words for need, words in NEEDS.items() if not given[need]),
+    )
+
+
+def rank(found: list[Evidence]) -> tuple[Suspicion, ...]:
+    """Faults by probability; those with nothing for them, or hardly any, are left out."""
+    by_fault: dict[str, list[Evidence]] = {}
+    for evidence in found:
+        by_fault.setdefault(evidence.fault, []).append(evidence)
+    suspicions = []
+    for name, pieces in by_fault.items():
+        likely = probability(sum(piece.weight for piece in pieces))
+        pieces.sort(key=lambda piece: -piece.weight)
+        texts = tuple(piece.text for piece in pieces if piece.weight > 0)
+        if texts and likely >= LISTED:
+            suspicions.append(Suspicion(get_fault(name), likely, texts))
+    return tuple(sorted(suspicions, key=lambda each: -each.probability))
+
+
+def probability(weight: float) -> float:
+    """Of a fault, for the sum of its evidence's weights.
+
+    >>> round(probability(0), 2), round(probability(4.6), 2), probability(50)
+    (0.03, 0.77, 0.99)
+    """
+    return min(MOST, 1 / (1 + math.exp(-(PRIOR + weight))))
+
+
+def as_rows(suspicions: Iterable[Suspicion]) -> list[Mapping[str, object]]:
+    """The ranked list as the command line gives it."""
+    return [
+        {
+            "fault": each.fault.name,
+            "title": each.fault.title,
+            "probability": round(each.probability, 3),
+            "probability_is": "added up by weights that were set by hand",
+            "in_test_runs": in_words(each.probability),
+            "evidence": list(each.evidence),
+            "fix": each.fault.fix,
+            "code": {MOMENTS[moment]: lines for moment, lines in each.fault.code.items()},
+            "reference": {"title": each.fault.reference.title, "url": each.fault.reference.url},
+        }
+        for each in suspicions
+    ]

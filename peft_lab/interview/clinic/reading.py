@@ -1,0 +1,428 @@
+"""The files of a fine-tune as data: configs, logs, adapter folders. Nothing is unpickled, nothing is run.
+
+Whatever cannot be read is refused in one sentence that names the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peft_lab.core import disk
+from peft_lab.core.errors import BadInput
+from peft_lab.training.tasks import records
+
+# ----------------------------------------
+# Training logs as rows: Trainer's ``trainer_state.json``, lines of JSON, CSV, and what a console shows.
+
+
+_ALIASES = {
+    "train_loss_step": "loss", "training_loss": "loss", "train/loss": "loss", "train_loss": "loss",
+    "train/grad_norm": "grad_norm", "lr": "rate", "learning_rate": "rate", "train/learning_rate": "rate",
+    "global_step": "step", "train/global_step": "step", "eval/loss": "eval_loss", "val_loss": "eval_loss",
+    "validation_loss": "eval_loss", "eval_gen_len": "gen_len",
+}  # fmt: skip
+#: One row of a console: a Python dictionary on a line of its own, as Trainer prints it.
+_PRINTED = re.compile(r"\{'[^{}]*\}")
+_WORDS = re.compile(r"(?:Error|Warning|Exception|Traceback|WARN)\b|trainable params")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was logged at one moment; ``None`` for what was not. Losses are in nats, and may be no numbers."""
+
+    step: float | None = None
+    loss: float | None = None
+    grad_norm: float | None = None
+    rate: float | None = None
+    eval_loss: float | None = None
+    gen_len: float | None = None
+
+
+_NAMES = tuple(item.name for item in fields(Row))
+
+
+def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | None]:
+    """Rows and, from a console's log, its other lines; ``None`` where the format has no such lines.
+
+    Raises:
+        BadInput: none of the formats, or one of them without a loss.
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise BadInput(f"{name} is empty.", "log")
+    if stripped[0] in "{[":
+        found = _from_json(stripped)
+        if found is not None:
+            return _checked(name, found), None
+    if "," in stripped.splitlines()[0] and not _PRINTED.search(stripped):
+        table = _from_csv(name, stripped)
+        if table is not None:
+            return _checked(name, table), None
+    return _from_console(name, stripped)
+
+
+def planned_steps(text: str) -> float | None:
+    """``max_steps`` of a ``trainer_state.json``; ``None`` in other logs, and where it is not above 0."""
+    try:
+        found: Any = json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+    steps = _number(found.get("max_steps")) if isinstance(found, dict) else None
+    return steps if steps and math.isfinite(steps) and steps > 0 else None
+
+
+def _checked(name: str, rows: Iterable[Row]) -> tuple[Row, ...]:
+    kept = tuple(row for row in rows if row.loss is not None or row.eval_loss is not None)
+    if not kept:
+        raise BadInput(f"{name} holds no loss: a log has rows with 'loss', and best with 'step' too.", "log")
+    return kept
+
+
+def _from_json(text: str) -> list[Row] | None:
+    """Rows of one JSON document, or of a JSON object a line; ``None`` for other text."""
+    try:
+        found: Any = json.loads(text)
+        if isinstance(found, dict):
+            found = found.get("log_history", [found])
+    except (ValueError, RecursionError):
+        try:
+            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(found, list):
+        return []
+    return [_row(each) for each in found if isinstance(each, dict)]
+
+
+def _from_csv(name: str, text: str) -> list[Row] | None:
+    table = csv.DictReader(io.StringIO(text))
+    rows: list[Row] = []
+    try:
+        heads = {_name(head) for head in table.fieldnames or ()}
+    except csv.Error:
+        return None
+    if not heads & {"loss", "eval_loss"}:
+        return None
+    try:
+        for line in table:
+            rows.append(_row(line))  # noqa: PERF401  how many there are is told
+    except csv.Error as trouble:  # the header is row 1
+        raise BadInput(f"Row {len(rows) + 2:,} of {name} {records.unreadable(trouble)}.", "log") from None
+    return rows
+
+
+def _from_console(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    rows, messages = [], []
+    for line in text.splitlines():
+        printed = _PRINTED.search(line)
+        row = _row(_literal(printed[0])) if printed else Row()
+        if row.loss is not None or row.eval_loss is not None:
+            rows.append(row)
+        elif line.strip():
+            messages.append(line.strip())
+    if not rows and not _WORDS.search(text) and not name.endswith((".log", ".out")):
+        raise BadInput(
+            f"{name} is no training log: neither trainer_state.json, lines of JSON, CSV with a 'loss' column, nor "
+            "what a trainer prints.",
+            "log",
+        )
+    return tuple(rows), tuple(messages)
+
+
+def _literal(text: str) -> Mapping[str, Any]:
+    try:
+        found = ast.literal_eval(re.sub(r"\b(nan|inf)\b(?!')", "None", text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    lost = dict.fromkeys(re.findall(r"'(\w+)': -?(?:nan|inf)\b", text), math.nan)
+    return {**found, **lost}
+
+
+def _name(head: Any) -> str:
+    text = str(head).strip().lower()
+    return _ALIASES.get(text, text)
+
+
+def _row(entry: Mapping[Any, Any]) -> Row:
+    values: dict[str, float] = {}
+    summary = (
+        "train_runtime" in entry
+    )  # Trainer's last line: its train_loss is the mean of the run, not a step's
+    for head, value in entry.items():
+        name = _name(head)
+        number = None if summary else _number(value)
+        if name in _NAMES and number is not None and name not in values:
+            values[name] = number
+    return Row(**values)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+# ----------------------------------------
+# What is in a safetensors file, as figures: shapes, precision, how large the entries are. Without torch.
+
+
+_PLAIN = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "BOOL": "?",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor.
+
+    Attributes:
+        dtype: as safetensors writes it (F32, BF16 ...).
+        low, high: smallest and largest finite entry; ``None`` without any.
+        finite: share of the entries that are numbers; 1 for a precision whose entries are not read here (8 bits).
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float | None
+    high: float | None
+    finite: float
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def zero(self) -> bool:
+        """Whether there are entries and all are zero."""
+        return self.finite == 1 and self.low == 0 == self.high
+
+
+def read_tensors(name: str, content: bytes) -> dict[str, Tensor]:
+    """Every tensor of a file. One without a byte holds none.
+
+    Raises:
+        BadInput: no safetensors file, or a damaged one.
+    """
+    import safetensors
+
+    parse: Any = safetensors.deserialize  # has no types
+    if not content:
+        return {}
+    try:
+        found: list[tuple[str, Mapping[str, Any]]] = parse(content)
+        return {key: _tensor(entry) for key, entry in found}
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise BadInput(f"{name} is not a whole safetensors file: {str(error)[:120]}.", "adapter") from error
+
+
+def _tensor(entry: Mapping[str, Any]) -> Tensor:
+    shape, dtype, data = tuple(entry["shape"]), str(entry["dtype"]), entry["data"]
+    if dtype == "BF16":
+        raw = np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16
+        values = raw.view(np.float32)
+    elif dtype in _PLAIN:
+        values = np.frombuffer(data, dtype=_PLAIN[dtype])
+    else:
+        return Tensor(shape, dtype, None, None, 1.0)
+    good = values[np.isfinite(values)]
+    share = 1.0 if not len(values) else len(good) / len(values)
+    if not len(good):
+        return Tensor(shape, dtype, None, None, share)
+    return Tensor(shape, dtype, float(good.min()), float(good.max()), share)
+
+
+LARGEST = 2 << 30  # bytes of an adapter file
+LARGEST_TEXT = 64 << 20  # bytes of a config or a log
+CONFIG, WEIGHTS, STATE = "adapter_config.json", "adapter_model.safetensors", "trainer_state.json"
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json")
+WANTED = (CONFIG, WEIGHTS, STATE, *TOKENIZER)
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a tokenizer's files say: two special tokens, and the largest id with one added; ``None``: not said."""
+
+    pad: str | None
+    eos: str | None
+    length: int | None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that was given; ``None`` for what was not.
+
+    Attributes:
+        adapter: ``adapter_config.json``. arguments: of the training, by the names the script has for them.
+        rows: what was logged, oldest first. messages: the lines of a console log that are no rows.
+        planned: steps that the run was to have, as its log says. tensors: of the adapter file, by name. stored: its
+            size in bytes.
+    """
+
+    adapter: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] | None = None
+    rows: tuple[Row, ...] | None = None
+    messages: tuple[str, ...] | None = None
+    planned: float | None = None
+    tensors: Mapping[str, Tensor] | None = None
+    stored: int | None = None
+    tokens: Tokens | None = None
+    given: tuple[str, ...] = field(default=())
+
+    def argument(self, *names: str) -> Any:
+        """The first of these training arguments that was given."""
+        found = self.arguments or {}
+        return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+def read_json(name: str, content: bytes) -> Any:
+    """A JSON file. Raises :class:`BadInput`."""
+    if len(content) > LARGEST_TEXT:
+        raise BadInput(f"{name} is too large to be a config or a log of text.")
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name} is not UTF-8 text.") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{name} is not valid JSON: {str(error)[:120]}.") from error
+
+
+def with_config(material: Material, name: str, content: bytes) -> Material:
+    """Add an ``adapter_config.json`` (it has a ``peft_type``) or training arguments.
+
+    Raises:
+        BadInput: no JSON object.
+    """
+    found = read_json(name, content)
+    if not isinstance(found, dict):
+        raise BadInput(
+            f"{name} does not hold a JSON object, so it is neither an adapter config nor arguments."
+        )
+    if "peft_type" in found:
+        return replace(material, adapter=found, given=(*material.given, name))
+    return replace(material, arguments={**(material.arguments or {}), **found}, given=(*material.given, name))
+
+
+def with_log(material: Material, name: str, content: bytes) -> Material:
+    """Add a log. Raises :class:`BadInput`."""
+    if len(content) > LARGEST_TEXT:
+        raise BadInput(f"{name} is too large to be a training log.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name} is not UTF-8 text, so it is not a training log.") from error
+    rows, messages = read_log(name, text)
+    return replace(
+        material,
+        planned=planned_steps(text) or material.planned,
+        rows=(*(material.rows or ()), *rows) if rows or material.rows else material.rows,
+        messages=material.messages if messages is None else (*(material.messages or ()), *messages),
+        given=(*material.given, name),
+    )
+
+
+def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
+    """Add what lies in an adapter folder, by file name. Its own log counts where no other was given.
+
+    Raises:
+        BadInput: no ``adapter_model.safetensors``, weights that are a pickle, files that cannot be read.
+    """
+    refuse(files)
+    tensors = read_tensors(WEIGHTS, files[WEIGHTS])
+    found = replace(
+        material,
+        tensors=tensors,
+        stored=len(files[WEIGHTS]),
+        tokens=_tokens(files) or material.tokens,
+        given=(*material.given, WEIGHTS),
+    )
+    if CONFIG in files and found.adapter is None:
+        found = with_config(found, CONFIG, files[CONFIG])
+    if STATE in files and found.rows is None:
+        found = with_log(found, STATE, files[STATE])
+    return found
+
+
+def refuse(names: Iterable[str]) -> None:
+    """Raises :class:`BadInput` for a folder without weights that can be read safely."""
+    names = sorted(names)
+    if WEIGHTS in names:
+        return
+    pickled = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
+    if pickled:
+        raise BadInput(
+            f"{pickled[0]} is a pickle, which can run code when it is opened, so it is not read; save the adapter "
+            "with save_pretrained(..., safe_serialization=True).",
+            "adapter",
+        )
+    raise BadInput(f"The adapter folder holds no {WEIGHTS}.", "adapter")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of an adapter folder that are read. Raises :class:`BadInput`."""
+    names = [entry.name for entry in os.scandir(disk.folder(folder, "adapter")) if entry.is_file()]
+    refuse(names)
+    return {
+        name: disk.take(folder / name, LARGEST if name == WEIGHTS else LARGEST_TEXT, "adapter")
+        for name in names
+        if name in WANTED
+    }
+
+
+def _tokens(files: Mapping[str, bytes]) -> Tokens | None:
+    config = _object(files, "tokenizer_config.json")
+    special = _object(files, "special_tokens_map.json")
+    whole = _object(files, "tokenizer.json")
+    apart = _object(files, "added_tokens.json")
+    if not (config or special or whole or apart):
+        return None
+    named = {**special, **config}
+    ids = [int(key) for key in _mapping(config, "added_tokens_decoder") if str(key).isdigit()]
+    ids += [each for each in apart.values() if type(each) is int]
+    added = whole.get("added_tokens")
+    ids += [
+        each["id"]
+        for each in (added if isinstance(added, list) else ())
+        if isinstance(each, dict) and type(each.get("id")) is int
+    ]
+    vocabulary = _mapping(_mapping(whole, "model"), "vocab")
+    ids += [each for each in vocabulary.values() if type(each) is int]
+    return Tokens(
+        _token(named.get("pad_token")), _token(named.get("eos_token")), max(ids) + 1 if ids else None
+    )
+
+
+def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    found = read_json(name, files[name]) if name in files else {}
+    if not isinstance(found, dict):
+        raise BadInput(f"{name} does not hold a JSON object.")
+    return found
+
+
+def _mapping(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = found.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _token(value: Any) -> str | None:
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None

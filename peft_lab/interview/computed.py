@@ -1,0 +1,354 @@
+"""What a calculation works on and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.models.shapes import ModelShape, ModuleGroup, Role
+
+if TYPE_CHECKING:
+    import torch
+
+Given = int | float | str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A wrong answer that tells what went wrong. ``forgot`` completes "Forgotten: ..."."""
+
+    value: float
+    forgot: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a count of parameters can be stated as a share of.
+
+    Attributes:
+        size: parameters without the counted ones, if those are ``added`` to it; else with them.
+        name: completes "0.1% of ...".
+    """
+
+    size: int
+    name: str = "all parameters"
+    added: bool = True
+
+    def share(self, count: float) -> float:
+        """``count`` as a percentage."""
+        return 100 * count / (self.size + count if self.added else self.size)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A computed answer.
+
+    Attributes:
+        value: in ``unit``; for a choice the index of the right option.
+        unit: ``parameters``, ``bytes``, ``percent`` (of 100), ``bits`` or any other word; may be empty.
+        working: the steps with their numbers, each one line of text with KaTeX.
+        tolerance: relative; what is right beside correct rounding.
+        named: further texts for the answer's template.
+        wholes: of a count of parameters: what a learner may state it as a percentage of.
+    """
+
+    value: float
+    unit: str
+    working: tuple[str, ...]
+    near_misses: tuple[NearMiss, ...] = ()
+    tolerance: float = 0.0
+    named: Mapping[str, str] = field(default_factory=dict)
+    wholes: tuple[Whole, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The value as a learner reads it: ``4,587,520 parameters``, ``14.6 GB (13.6 GiB)``, ``0.143%``."""
+        return show(self.value, self.unit)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a calculation works on: one model's shape and the question's givens."""
+
+    model: ModelShape | None
+    given: Mapping[str, Given]
+
+    @property
+    def shape(self) -> ModelShape:
+        if self.model is None:
+            raise BadInput("This question needs a model.", "model")
+        return self.model
+
+    def __getitem__(self, name: str) -> int:
+        """A given that is a whole number."""
+        value = self.given[name]
+        if not isinstance(value, int):
+            raise BadInput(f"'{name}' is a whole number in this question.", name)
+        return value
+
+    def number(self, name: str) -> float:
+        """A given that is any number."""
+        value = self.given[name]
+        if isinstance(value, str | tuple):
+            raise BadInput(f"'{name}' is a number in this question.", name)
+        return float(value)
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """A given that is a list."""
+        value = self.given[name]
+        if not isinstance(value, tuple):
+            raise BadInput(f"'{name}' is a list of numbers in this question.", name)
+        return value
+
+    def matrix(self, role: Role) -> ModuleGroup:
+        """The block's linear map of that role (see :attr:`ModelShape.block`)."""
+        return self.shape.block[role]
+
+    def trained(self, method: str, **values: Any) -> int:
+        """The trainable count by the method's own formula, with these knobs.
+
+        Raises:
+            BadInput: the method cannot be applied so.
+        """
+        spec = get_method(method)
+        return spec.formula(self.shape, spec.require(self.shape, values)).trainable
+
+    def stored(self, method: str, **values: Any) -> int:
+        """The stored count by the method's own formula."""
+        spec = get_method(method)
+        return spec.formula(self.shape, spec.require(self.shape, values)).stored
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent: ``0.143``, ``13.6``, ``1,050``."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
+
+
+def show(value: float, unit: str) -> str:
+    """A value with its unit; bytes in decimal and binary units, whole numbers whole."""
+    if unit == "bytes":
+        if abs(value) < 1e6:
+            return f"{round(value):,} bytes"
+        power, name = (30, "GiB") if abs(value) >= 2**30 else (20, "MiB")
+        return f"{units.size(value)} ({three_digits(value / 2**power)} {name})"
+    if unit == "percent":
+        return units.percent(value)
+    if unit == "parameters" and value != round(value):
+        return f"{units.short_count(value)} parameters"
+    whole = value == round(value) or abs(value) >= 1e4
+    text = f"{round(value):,}" if whole or abs(value) >= 1000 else f"{value:.4g}"
+    return f"{text} {unit}".strip()
+
+
+# ----------------------------------------
+# Numbers and lines for the working of an answer, as KaTeX, and the small sums that several questions share.
+
+
+NO_GQA = "grouped-query attention: keys and values are narrower than queries here"
+BITS = 8  # per byte
+
+
+def tex(number: float) -> str:
+    """4587520 -> ``4{,}587{,}520``: without the braces KaTeX would set a space after each comma."""
+    whole = number == round(number) or abs(number) >= 1e5
+    text = f"{round(number):,}" if whole else f"{number:,.5g}"
+    mantissa, e, power = text.partition("e")
+    return mantissa.replace(",", "{,}") + (rf" \cdot 10^{{{int(power)}}}" if e else "")
+
+
+def line(formula: str) -> str:
+    """One displayed formula."""
+    return f"${formula}$"
+
+
+def product(*factors: float) -> str:
+    return r" \cdot ".join(tex(factor) for factor in factors)
+
+
+def plain(number: float) -> str:
+    """A number for running text: ``1,536``, ``85.3``."""
+    return f"{round(number):,}" if number == round(number) or abs(number) >= 1000 else f"{number:.3g}"
+
+
+def share(part: float, whole: float) -> str:
+    """``part`` of ``whole`` as a percentage."""
+    return units.percent(100 * part / whole)
+
+
+def misses(value: float, *pairs: tuple[float, str], tolerance: float = 0.0) -> tuple[NearMiss, ...]:
+    """Near misses, each value once, without those that coincide with the answer on this model or pass for it."""
+    found: dict[float, str] = {}
+    for wrong, forgot in pairs:
+        if abs(wrong - value) > tolerance * abs(value):
+            found.setdefault(wrong, forgot)
+    return tuple(NearMiss(wrong, forgot) for wrong, forgot in found.items())
+
+
+def result(
+    value: float,
+    unit: str,
+    working: Iterable[str],
+    *pairs: tuple[float, str],
+    tolerance: float = 0.0,
+    named: dict[str, str] | None = None,
+    wholes: tuple[Whole, ...] = (),
+) -> Answer:
+    """An answer whose near misses are given as pairs of value and what was forgotten."""
+    return Answer(
+        value,
+        unit,
+        tuple(working),
+        misses(value, *pairs, tolerance=tolerance),
+        tolerance,
+        named or {},
+        wholes,
+    )
+
+
+def told(value: float, unit: str = "", **named: float | str) -> Answer:
+    """The number of a follow-up, whose text is its working; what else it names is written as running text."""
+    return Answer(value, unit, (), named={n: v if isinstance(v, str) else plain(v) for n, v in named.items()})
+
+
+def beside(case: Case) -> tuple[Whole, ...]:
+    """For parameters that are added to the model: a share of the model with them."""
+    return (Whole(case.shape.total),)
+
+
+def within(case: Case) -> tuple[Whole, ...]:
+    """For parameters that the model has anyway: a share of the model as it is."""
+    return (Whole(case.shape.total, added=False),)
+
+
+def entries(group: ModuleGroup) -> int:
+    """Weights of one linear map, without its bias."""
+    return group.in_features * group.out_features
+
+
+def both(group: ModuleGroup) -> int:
+    """Inputs and outputs together: what LoRA's rank is multiplied by."""
+    return group.in_features + group.out_features
+
+
+def block_entries(shape: ModelShape) -> int:
+    """Weights of all the blocks' linear maps: what a token is multiplied with in the layers, and what 4 bits store."""
+    return sum(entries(group) * group.count for group in shape.matrices if group.layers)
+
+
+def widest_kv(case: Case) -> int:
+    """How wide keys would be if every query head had its own."""
+    return case.shape.heads * case.shape.head_dim
+
+
+# ----------------------------------------
+# NF4 in plain Python: the code book and the bits that one weight costs.
+#
+# Source: Dettmers et al. 2023, section 3 and appendix E. bitsandbytes has the same code book, which a test holds
+# equal.
+# Beside it two formats that GPUs multiply in: NVFP4 and MXFP4, of the same 4-bit floats with other constants.
+
+
+NF4_BLOCK = 64  # weights that share one constant
+SECOND_BLOCK = 256  # constants that share one second constant under double quantisation
+CONSTANT_BITS = 32
+SECOND_CONSTANT_BITS = 8
+CODE_BITS = 4
+NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # what a 4-bit float can be, beside its sign
+HALF = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
+
+
+@cache
+def nf4_values() -> tuple[float, ...]:
+    """The 16 values, ascending, from -1 to 1: quantiles of the normal distribution, divided by the largest.
+
+    The outermost quantile is the mean of those that 15 and 16 equal bins would have, so that both ends exist and one
+    value is exactly zero.
+    """
+    outermost = 1 - (1 / (2 * (2 * HALF - 1)) + 1 / (2 * 2 * HALF)) / 2
+    positive, negative = _side(outermost, HALF), _side(outermost, HALF - 1)
+    values = sorted([*positive, 0.0, *(-value for value in negative)])
+    return tuple(value / values[-1] for value in values)
+
+
+def _side(outermost: float, count: int) -> list[float]:
+    step = (outermost - 0.5) / count
+    return [NormalDist().inv_cdf(outermost - step * index) for index in range(count)]
+
+
+def nearest_nf4(value: float) -> float:
+    """The code value that a normalised weight is rounded to.
+
+    >>> round(nearest_nf4(0.1), 4), nearest_nf4(0.0), nearest_nf4(0.9)
+    (0.0796, 0.0, 1.0)
+    """
+    return min(nf4_values(), key=lambda code: abs(code - value))
+
+
+def nf4_bits(
+    block: int = NF4_BLOCK, double: bool = False, constant: int = CONSTANT_BITS, code: int = CODE_BITS
+) -> float:
+    """Bits per weight, constants included.
+
+    >>> nf4_bits(), nf4_bits(double=True)  # 4 of the code; 32 for 64 weights, or 8 and few of 32
+    (4.5, 4.126953125)
+    """
+    if not double:
+        return code + constant / block
+    return code + SECOND_CONSTANT_BITS / block + constant / (block * SECOND_BLOCK)
+
+
+def float_errors(rows: int = 1 << 18) -> list[float]:
+    """Error of normal numbers in percent of their norm in NVFP4 and in MXFP4.
+
+    NVFP4's constants are 8-bit floats (E4M3) under one 32-bit constant for the tensor; MXFP4's are powers of two, the
+    largest number's own divided by that of E2M1's (Open Compute Project, Microscaling Formats 1.0, section 6.3).
+    """
+    import torch
+
+    torch.manual_seed(0)
+    weights, largest = torch.randn(rows, MXFP4_BLOCK), E2M1[-1]
+    blocks = weights.reshape(-1, NVFP4_BLOCK)
+    scale = blocks.abs().amax(dim=1, keepdim=True) / largest
+    tensor = scale.max() / torch.finfo(torch.float8_e4m3fn).max
+    nvidia = (scale / tensor).to(torch.float8_e4m3fn).float() * tensor
+    powers = 2 ** (weights.abs().amax(dim=1, keepdim=True).log2().floor() - 2)
+    grid = torch.tensor(E2M1)
+
+    def lost(numbers: torch.Tensor, constant: torch.Tensor) -> float:
+        size = (numbers / constant).abs().clamp(max=largest)
+        restored = grid[torch.bucketize(size, (grid[1:] + grid[:-1]) / 2)] * numbers.sign() * constant
+        return 100 * float((restored - numbers).norm() / numbers.norm())
+
+    return [lost(blocks, nvidia), lost(weights, powers)]
+
+
+# ----------------------------------------
+# How far a share from few answers can be trusted.
+
+
+LEVEL = 0.95
+
+
+def wilson(known: float, rated: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+    Points that count in parts spread no more than whole ones of the same mean, so for them it is rather too wide.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
+
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, spread = known / rated, z * z / rated
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * ((share * (1 - share) + spread / 4) / rated) ** 0.5 / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)

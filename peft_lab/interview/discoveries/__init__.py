@@ -1,0 +1,1 @@
+"""What was found about each method since its paper, one module a method."""

@@ -1,0 +1,315 @@
+"""Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs.
+
+Due dates are exactly py-fsrs's, but none is after the day of a learner's interview while that is ahead. The random fuzz
+of py-fsrs, which spreads cards of large collections over days, is off: the same ratings at the same times give the same
+dates.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from fsrs import Rating, Scheduler
+
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.kinds import misfit
+from peft_lab.interview.learners import storage
+from peft_lab.interview.learners.preparing import (
+    KEPT_DAY,
+    Day,
+    Readiness,
+    check_day,
+    day_kept,
+    days_to,
+    due_by,
+    readiness,
+)
+from peft_lab.interview.learners.storage import (
+    RATINGS,
+    CardView,
+    Profile,
+    RatingName,
+    Result,
+    Review,
+    check_name,
+    check_retention,
+    find,
+    load_card,
+    read_card,
+    read_time,
+    save_card,
+    view,
+    write_time,
+)
+from peft_lab.interview.mock import Interview
+
+RETENTION = 0.9  # py-fsrs's default: the chance to know a card on the day it comes up
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Learners:
+    """All learners in one file. Every call is one transaction, so tabs and processes can share the file.
+
+    Args:
+        path: the file; PEFT_LAB_HOME's by default.
+        clock: gives the current time, in UTC; tests give their own.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Clock = utc_now) -> None:
+        self.path = path or storage.default_path()
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The clock's time in UTC, as py-fsrs wants it."""
+        return self._clock().astimezone(UTC)
+
+    # -- profiles --------------------------------------------------------------------------------------------------
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """All learners by name."""
+        with storage.transaction(self.path) as db:
+            names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name").fetchall()]
+            return tuple(self._profile(db, name) for name in names)
+
+    def profile(self, name: str) -> Profile:
+        """One learner. Raises :class:`UnknownName`."""
+        with storage.transaction(self.path) as db:
+            return self._profile(db, find(db, name))
+
+    def create(self, name: str, retention: float = RETENTION) -> Profile:
+        """A new learner.
+
+        Raises:
+            BadInput: an empty, overlong or taken name (case does not count), or a retention out of range.
+        """
+        name, retention = check_name(name), check_retention(retention)
+        with storage.transaction(self.path) as db:
+            if db.execute("SELECT 1 FROM profiles WHERE name = ?", (name,)).fetchone():
+                raise BadInput(f"There is a profile '{name}' already.", "profile")
+            db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, write_time(self.now()), retention))
+            return self._profile(db, name)
+
+    def remove(self, name: str) -> None:
+        """Delete a learner and all that belongs to them. Raises :class:`UnknownName`."""
+        with storage.transaction(self.path) as db:
+            db.execute("DELETE FROM profiles WHERE name = ?", (find(db, name),))
+
+    def _profile(self, db: sqlite3.Connection, name: str) -> Profile:
+        row = db.execute("SELECT * FROM profiles WHERE name = ?", (name,)).fetchone()
+        cards = self._cards(db, name).values()
+        due = sum(each.due <= self.now() for each in cards)
+        reviews = db.execute("SELECT COUNT(*) FROM reviews WHERE profile = ?", (name,)).fetchone()[0]
+        return Profile(row["name"], read_time(row["created"]), row["retention"], len(cards), reviews, due)
+
+    # -- cards -----------------------------------------------------------------------------------------------------
+
+    def rate(
+        self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None
+    ) -> CardView:
+        """Record how well a question was known, now, and schedule it.
+
+        Raises:
+            UnknownName: a learner or rating that there is none of.
+        """
+        grade = _rating(rating)
+        now = self.now()
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            card, _ = _scheduler(db, name).review_card(
+                load_card(db, name, question, now), grade, now, milliseconds
+            )
+            save_card(db, name, question, card)
+            db.execute(
+                "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)",
+                (name, question, int(grade), write_time(now), milliseconds),
+            )
+            day = self._day(db, name)
+        return _by(view(question, card), day)
+
+    def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
+        """When the question would be due next after each rating, given now."""
+        now = self.now()
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            scheduler = _scheduler(db, name)
+            day = self._day(db, name)
+            dues = {
+                rating: scheduler.review_card(load_card(db, name, question, now), _rating(rating), now)[0].due
+                for rating in RATINGS
+            }
+            return {rating: due_by(due, day, now) for rating, due in dues.items()}
+
+    def cards(self, profile: str) -> dict[str, CardView]:
+        """Every rated question's card, by question, the one that is due first in front."""
+        with storage.transaction(self.path) as db:
+            return self._cards(db, find(db, profile))
+
+    def _cards(self, db: sqlite3.Connection, name: str) -> dict[str, CardView]:
+        day = self._day(db, name)
+        rows = db.execute("SELECT * FROM cards WHERE profile = ? ORDER BY due, question", (name,)).fetchall()
+        found = [_by(view(row["question"], read_card(row)), day) for row in rows]
+        return {each.question: each for each in sorted(found, key=lambda each: each.due)}
+
+    def _day(self, db: sqlite3.Connection, name: str) -> date | None:
+        """The day of the learner's interview, while it is ahead."""
+        return day_kept(_kept(db, name, KEPT_DAY), self.now().date())
+
+    def due(self, profile: str, among: Iterable[str]) -> list[str]:
+        """Those of these questions that are due now, longest overdue first."""
+        wanted, now = set(among), self.now()
+        return [name for name, card in self.cards(profile).items() if card.due <= now and name in wanted]
+
+    def fresh(self, profile: str, among: Iterable[str]) -> list[str]:
+        """Those of these questions that were never rated, in the given order."""
+        known = self.cards(profile)
+        return [name for name in among if name not in known]
+
+    def reviews(self, profile: str) -> tuple[Review, ...]:
+        """Every rating, oldest first."""
+        with storage.transaction(self.path) as db:
+            query = "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id"
+            rows = db.execute(query, (find(db, profile),)).fetchall()
+            return tuple(
+                Review(row["question"], RATINGS[row["rating"] - 1], read_time(row["at"]), row["milliseconds"])
+                for row in rows
+            )
+
+    def recalled(self, profile: str, at: datetime) -> dict[str, float]:
+        """By rated question the chance, by FSRS, that it is known at a time if it does not come up before."""
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            scheduler = _scheduler(db, name)
+            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+            return {
+                row["question"]: scheduler.get_card_retrievability(read_card(row), at.astimezone(UTC))
+                for row in rows
+            }
+
+    def days_to(
+        self,
+        profile: str,
+        day: date,
+        topics: Mapping[str, Sequence[str]],
+        seconds: Mapping[str, float],
+        asked: Collection[str] = (),
+    ) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
+        """How each topic stands for an interview on ``day``, and what to practise each day up to it.
+
+        Args:
+            topics: questions by topic. ``seconds``: how long each takes. ``asked``: topics that the role's
+                interviews ask about; empty for all alike.
+
+        Raises:
+            BadInput: a day that has passed or is too far away.
+        """
+        now = self.now()
+        check_day(day, now.date())
+        chances = self.recalled(profile, max(now, datetime.combine(day, time(), UTC)))
+        standing = readiness(topics, self.reviews(profile), chances)
+        with storage.transaction(self.path) as db:
+            name = find(db, profile)
+            rows = db.execute("SELECT * FROM cards WHERE profile = ?", (name,)).fetchall()
+            cards = {row["question"]: read_card(row) for row in rows}
+            scheduler = _scheduler(db, name)
+            return standing, days_to(day, now, cards, standing, topics, seconds, scheduler, asked=asked)
+
+    # -- everything else a learner does ------------------------------------------------------------------------------
+
+    def add_result(self, profile: str, kind: str, content: Any) -> None:
+        """Keep the outcome of an interview or a prediction. ``content`` has to be JSON-able."""
+        kept = json.dumps(content)
+        with storage.transaction(self.path) as db:
+            values = (find(db, profile), kind, write_time(self.now()), kept)
+            db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", values)
+
+    def results(
+        self, profile: str, kind: str, holding: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[Result, ...]:
+        """The kept outcomes of one kind, oldest first: those whose content is an object with the fields ``holding``, by
+        name and kind (:func:`peft_lab.core.kinds.misfit`). An imported file may hold anything."""
+        query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
+        with storage.transaction(self.path) as db:
+            rows = db.execute(query, (find(db, profile), kind)).fetchall()
+            found = [Result(row["kind"], read_time(row["at"]), json.loads(row["content"])) for row in rows]
+        return tuple(
+            each for each in found if isinstance(each.content, dict) and not misfit(holding, each.content)
+        )
+
+    def keep(self, profile: str, key: str, value: Any) -> None:
+        """Remember a setting or a place (in the tour, say), replacing the last one. ``value`` has to be JSON-able."""
+        kept = json.dumps(value)
+        with storage.transaction(self.path) as db:
+            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, kept))
+
+    def kept(self, profile: str, key: str, default: Any = None) -> Any:
+        """What was last kept under this key."""
+        with storage.transaction(self.path) as db:
+            return _kept(db, find(db, profile), key, default)
+
+
+def _kept(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -> Any:
+    row = db.execute("SELECT value FROM kept WHERE profile = ? AND key = ?", (profile, key)).fetchone()
+    return default if row is None else json.loads(row["value"])
+
+
+def _by(card: CardView, day: date | None) -> CardView:
+    """The card with its due date before the interview. What py-fsrs gave stays in the file."""
+    return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
+
+
+def _rating(name: str) -> Rating:
+    if name not in RATINGS:
+        raise UnknownName("rating", name, RATINGS, "rating")
+    return Rating[name.capitalize()]
+
+
+def _scheduler(db: sqlite3.Connection, profile: str) -> Scheduler:
+    retention = db.execute("SELECT retention FROM profiles WHERE name = ?", (profile,)).fetchone()[0]
+    return Scheduler(desired_retention=retention, enable_fuzzing=False)
+
+
+# ----------------------------------------
+# What mock interviews and flash cards know of each other: what was asked or known already, and answers as reviews.
+
+
+LATELY = timedelta(days=14)
+FULL, HALF = 0.999, 0.5  # of a point; ticked shares are fractions
+
+
+def rating_of(points: float) -> RatingName:
+    """How well an answer of so many points was known: all of them good, half or more hard, fewer again."""
+    return "good" if points >= FULL else "hard" if points >= HALF else "again"
+
+
+def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
+    """Every answer of an interview, given or passed, as a review now. What did not come up stays as it is.
+
+    Raises:
+        UnknownName: no such learner.
+    """
+    for reply in held.replies:
+        file.rate(learner, reply.question, rating_of(reply.points), round(1000 * reply.seconds))
+
+
+def to_avoid(earlier: Iterable[Interview], reviews: Sequence[Review], now: datetime) -> frozenset[str]:
+    """Questions of earlier interviews, and those whose last rating was good or easy in the last two weeks.
+
+    Args:
+        reviews: every rating, oldest first.
+    """
+    last = {review.question: review for review in reviews}
+    known = {
+        name for name, each in last.items() if each.rating in ("good", "easy") and now - each.at <= LATELY
+    }
+    return frozenset(known.union(*(held.plan.questions for held in earlier)))

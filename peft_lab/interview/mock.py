@@ -1,0 +1,373 @@
+"""A timed mock interview: which questions, how long, and the answers given. How it went:
+:mod:`peft_lab.interview.mock`.
+
+Nothing here reads a clock: every call is given the time, so a page can redraw, be reloaded or be tested.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.interview.answers import Verdict
+from peft_lab.interview.bank import get_question, select
+from peft_lab.interview.question import LEVELS, Level, Question, topics
+
+SIZE = 10
+MIX: Mapping[Level, int] = {"basic": 3, "medium": 4, "hard": 3}  # out of ten
+SECONDS: Mapping[Level, int] = {"basic": 60, "medium": 120, "hard": 180}
+
+
+@dataclass(frozen=True)
+class InterviewPlan:
+    """The questions of one interview, easy ones first. ``model`` is asked about wherever a question fits it."""
+
+    seed: int
+    questions: tuple[str, ...]
+    model: str | None = None
+
+    @property
+    def seconds(self) -> int:
+        """Time for all of them."""
+        return sum(SECONDS[get_question(name).level] for name in self.questions)
+
+    def model_for(self, name: str) -> str | None:
+        """The model to ask this question about; ``None`` for its own."""
+        return self.model if self.model and get_question(name).accepts(self.model) else None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer: ``points`` between 0 and 1, ``forgot`` when it was a near miss, ``seconds`` it took.
+
+    ``ticked``: of a free answer those of the question's points that it made; ``None`` where nobody said, or where an
+    older version kept their positions, since the points may have changed.
+    """
+
+    question: str
+    text: str
+    points: float
+    seconds: float
+    forgot: str = ""
+    ticked: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Interview:
+    """An interview under way or done. Immutable; every answer gives a new one."""
+
+    plan: InterviewPlan
+    started: datetime
+    replies: tuple[Reply, ...] = ()
+    asked: datetime | None = None  # when the current question came up
+
+    @property
+    def current(self) -> str | None:
+        """The question that is up; ``None`` when all are answered."""
+        count = len(self.replies)
+        return self.plan.questions[count] if count < len(self.plan.questions) else None
+
+    def left(self, now: datetime) -> float:
+        """Seconds left of the whole time; not below zero."""
+        return max(0.0, self.plan.seconds - (now - self.started).total_seconds())
+
+    def over(self, now: datetime) -> bool:
+        return self.current is None or self.left(now) == 0
+
+    def answer(
+        self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[str] | None = None
+    ) -> Interview:
+        """The interview after an answer. One given after the time is up counts nothing.
+
+        Raises:
+            BadInput: all questions are answered, or points outside 0 to 1.
+        """
+        if self.current is None:
+            raise BadInput("All questions of this interview are answered.")
+        if not 0 <= points <= 1:
+            raise BadInput(f"Points must be from 0 to 1; {points:g} is not.")
+        counted = points if self.left(now) > 0 else 0.0
+        seconds = (now - (self.asked or self.started)).total_seconds()
+        reply = Reply(self.current, text, counted, seconds, forgot, None if ticked is None else tuple(ticked))
+        return replace(self, replies=(*self.replies, reply), asked=now)
+
+    def judged(self, text: str, verdict: Verdict, now: datetime) -> Interview:
+        """:meth:`answer` with the points of a verdict."""
+        return self.answer(text, verdict.points, now, verdict.forgot)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, for the learners' file."""
+        plain = asdict(self)
+        return {
+            **plain,
+            "started": self.started.isoformat(),
+            "asked": self.asked.isoformat() if self.asked else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Interview:
+        """The inverse of :meth:`to_dict`. Raises :class:`BadInput` for anything else."""
+        try:
+            plan = InterviewPlan(
+                data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"]
+            )
+            replies = tuple(_reply(reply) for reply in data["replies"])
+            asked = datetime.fromisoformat(data["asked"]) if data["asked"] else None
+            return cls(plan, datetime.fromisoformat(data["started"]), replies, asked)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput("This is not an interview kept by PEFT Lab.") from error
+
+
+def _reply(data: Mapping[str, Any]) -> Reply:
+    ticked = data.get("ticked")
+    if ticked is not None:
+        ticked = tuple(ticked) if all(isinstance(point, str) for point in ticked) else None
+    return Reply(**{**data, "ticked": ticked})
+
+
+def make_plan(
+    seed: int,
+    size: int = SIZE,
+    about: Collection[str] = (),
+    model: str | None = None,
+    avoid: Collection[str] = (),
+) -> InterviewPlan:
+    """Choose the questions: levels in the usual mix, topics and kinds as varied as possible. Equal seeds, equal plans.
+
+    Args:
+        about: topics to stay with; empty means all.
+        avoid: questions to leave out while there are others, such as those of the last interview.
+
+    Raises:
+        UnknownName: a topic that there is none of. BadInput: fewer questions than asked for.
+    """
+    pool = [question for question in select(about) if question.needs == "shape"]
+    if not 1 <= size <= len(pool):
+        raise BadInput(f"There are {len(pool)} questions to choose from; ask for 1 to {len(pool)}.", "size")
+    random_source = random.Random(seed)
+    chosen: list[Question] = []
+    for level in _levels(size):
+        chosen.append(_pick(pool, chosen, level, frozenset(avoid), random_source))
+    chosen.sort(key=lambda question: LEVELS.index(question.level))
+    return InterviewPlan(seed, tuple(question.id for question in chosen), model)
+
+
+def _levels(size: int) -> list[Level]:
+    """``size`` levels in the mix's proportions, the largest remainders rounded up."""
+    total = sum(MIX.values())
+    exact = {level: size * share / total for level, share in MIX.items()}
+    counts = {level: int(value) for level, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda level: counts[level] - exact[level])
+    for level in by_remainder[: size - sum(counts.values())]:
+        counts[level] += 1
+    return [level for level in LEVELS for _ in range(counts[level])]
+
+
+def _pick(
+    pool: Sequence[Question],
+    chosen: Sequence[Question],
+    level: Level,
+    avoid: frozenset[str],
+    source: random.Random,
+) -> Question:
+    """One more question: of the level if any is left, then of the least used topic, then of the least used kind."""
+    topic_count = Counter(question.topic for question in chosen)
+    kind_count = Counter(question.kind for question in chosen)
+
+    def cost(question: Question) -> tuple[bool, bool, int, int]:
+        return (
+            question.level != level,
+            question.id in avoid,
+            topic_count[question.topic],
+            kind_count[question.kind],
+        )
+
+    left = [question for question in pool if question not in chosen]
+    lowest = min(cost(question) for question in left)
+    return source.choice([question for question in left if cost(question) == lowest])
+
+
+def begin(plan: InterviewPlan, now: datetime) -> Interview:
+    """Start the clock."""
+    return Interview(plan, now, asked=now)
+
+
+def ticked_points(question: Question, ticked: Collection[int]) -> float:
+    """Points for a free answer: the share of what an interviewer listens for that the learner ticks as said.
+
+    Raises:
+        BadInput: an index that there is no point for.
+    """
+    if any(not 0 <= index < len(question.listen_for) for index in ticked):
+        raise BadInput(f"There are {len(question.listen_for)} points to tick.")
+    return len(set(ticked)) / len(question.listen_for)
+
+
+# ----------------------------------------
+# How a mock interview went, and which pages to read next.
+
+
+WEAK = 0.7  # a topic below this share of its points is named in the report
+# Where a topic is shown in the lab, by the slug of the page; methods have a page of their own slug.
+PAGES: Mapping[str, tuple[str, ...]] = {
+    "memory": ("memory",),
+    "quantisation": ("qlora",),
+    "serving": ("adapters", "lora"),
+    "choosing": ("choose", "compare"),
+    "training": ("runs", "lora"),
+    "preference": ("runs",),
+    "planning": ("choose", "memory"),
+    "merging": ("lora", "adapters"),
+    "debugging": ("runs", "lora"),
+    "safety": ("compare", "runs"),
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Points out of as many questions."""
+
+    points: float
+    questions: int
+
+    @property
+    def share(self) -> float:
+        return self.points / self.questions if self.questions else 0.0
+
+
+@dataclass(frozen=True)
+class WeakSpot:
+    """A topic to read up on. ``pages`` are slugs, the best one first; ``missed`` the questions not fully right."""
+
+    topic: str
+    title: str
+    tally: Tally
+    pages: tuple[str, ...]
+    missed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How an interview went. Questions without an answer count as wrong."""
+
+    total: Tally
+    levels: Mapping[str, Tally]
+    topics: Mapping[str, Tally]
+    weak: tuple[WeakSpot, ...]
+    forgotten: tuple[str, ...]
+    unanswered: int
+    seconds: float
+    slowest: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def report(interview: Interview) -> Report:
+    """Sum an interview up, weakest topics first."""
+    given = {reply.question: reply for reply in interview.replies}
+    points = {name: given[name].points if name in given else 0.0 for name in interview.plan.questions}
+    questions = {name: get_question(name) for name in points}
+    by_topic = {
+        topic: _tally(points, [n for n, q in questions.items() if q.topic == topic]) for topic in topics()
+    }
+    by_level = {
+        level: _tally(points, [n for n, q in questions.items() if q.level == level]) for level in LEVELS
+    }
+    weak = [
+        WeakSpot(
+            topic,
+            topics().get(topic, topic),
+            tally,
+            PAGES.get(topic, (topic,)),
+            tuple(
+                name for name, question in questions.items() if question.topic == topic and points[name] < 1
+            ),
+        )
+        for topic, tally in by_topic.items()
+        if tally.questions and tally.share < WEAK
+    ]
+    weak.sort(key=lambda spot: (spot.tally.share, -spot.tally.questions))
+    slowest = max(interview.replies, key=lambda reply: reply.seconds, default=None)
+    return Report(
+        total=_tally(points, list(points)),
+        levels={name: tally for name, tally in by_level.items() if tally.questions},
+        topics={name: tally for name, tally in by_topic.items() if tally.questions},
+        weak=tuple(weak),
+        forgotten=tuple(dict.fromkeys(reply.forgot for reply in interview.replies if reply.forgot)),
+        unanswered=len(points) - len(given),
+        seconds=sum(reply.seconds for reply in interview.replies),
+        slowest=slowest.question if slowest else None,
+    )
+
+
+def _tally(points: Mapping[str, float], names: Sequence[str]) -> Tally:
+    return Tally(sum(points[name] for name in names), len(names))
+
+
+# ----------------------------------------
+# What an interview for a role asks about, and how long it is.
+
+
+#: Questions by the length of an interview.
+LENGTHS: Mapping[str, int] = {"short": 5, "usual": 10, "long": 15}
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role. ``topics``: those that its interviews stay with; empty for all. The choice is this app's own."""
+
+    title: str
+    topics: tuple[str, ...]
+
+
+ROLES: Mapping[str, Role] = {
+    "any": Role("Any role", ()),
+    "engineer": Role(
+        "ML engineer",
+        ("lora", "qlora", "memory", "training", "debugging", "merging", "serving", "choosing", "planning"),
+    ),
+    "research": Role(
+        "Research",
+        (
+            "lora",
+            "prefix",
+            "prompt",
+            "ptuning",
+            "adapters",
+            "ia3",
+            "bitfit",
+            "preference",
+            "quantisation",
+            "safety",
+        ),
+    ),
+    "platform": Role(
+        "Platform",
+        ("serving", "memory", "quantisation", "qlora", "merging", "planning", "debugging", "safety"),
+    ),
+    "applied": Role(
+        "Applied scientist",
+        ("choosing", "lora", "qlora", "training", "preference", "safety", "planning", "debugging", "prompt"),
+    ),
+}
+
+
+def get_role(name: str) -> Role:
+    """Raises :class:`UnknownName`."""
+    if name not in ROLES:
+        raise UnknownName("role", name, ROLES, "role")
+    return ROLES[name]
+
+
+def role_size(name: str) -> int:
+    """Questions of an interview of this length. Raises :class:`UnknownName`."""
+    if name not in LENGTHS:
+        raise UnknownName("length", name, LENGTHS, "length")
+    return LENGTHS[name]

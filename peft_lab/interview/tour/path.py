@@ -1,0 +1,278 @@
+"""What a path is: stops, each a page with exact settings and a few words, checked before anything is shown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import unicodedata
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.kinds import misfit, read
+from peft_lab.methods import all_methods, get_method
+from peft_lab.models.catalogue import catalogue
+
+MOST_STOPS = 40
+MOST_SETTINGS = 60
+MOST_MOVES = 8
+LONGEST_TITLE = 80
+LONGEST_TEXT = 800
+LONGEST_VALUE = 300
+MOST_MINUTES = 60
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+# Parts of an address that are no setting of a page: they say what surrounds it.
+RESERVED = ("stop", "fixed", "projector", "path")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One stop.
+
+    Attributes:
+        page: name of the page, as in its address.
+        settings: what the page's address says, as text: everything that differs from the page's defaults, and for a
+            fixed setting its value whatever the default is.
+        read, move, see: what to do there, one or two sentences each; a stop that was just added has none.
+        minutes: how long it takes about.
+        fixed: settings that the learner cannot move; each has its value in ``settings``.
+        at: the setting whose control the words are about, or ``train``; the bar points at it and notices when it moves.
+        moves: where there is more to do than move that control once, each move in order: ``name`` of a setting that
+            then stands elsewhere, or ``name=value`` that it then has.
+    """
+
+    page: str
+    title: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    read: str = ""
+    move: str = ""
+    see: str = ""
+    minutes: int = 2
+    fixed: tuple[str, ...] = ()
+    at: str = ""
+    moves: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """What is to be done there, in order: name of a setting (or ``train``), and its value then or an empty text."""
+        asked = self.moves or ((self.at,) if self.at else ())
+        return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
+
+    def check(self, pages: Collection[str]) -> Stop:
+        """Itself.
+
+        Raises:
+            BadInput: a page that there is none of, words that are missing or too long, settings that can be none.
+        """
+        if self.page not in pages:
+            raise UnknownName("page", self.page, pages, "page")
+        _words("title", self.title, LONGEST_TITLE)
+        if not self.title.strip():
+            raise BadInput("Every stop needs a title.", "title")
+        for name, text in (("read", self.read), ("move", self.move), ("see", self.see)):
+            _words(name, text, LONGEST_TEXT)
+        if not 1 <= self.minutes <= MOST_MINUTES:
+            raise BadInput(f"A stop takes 1 to {MOST_MINUTES} minutes.", "minutes")
+        if self.at and not _NAME.fullmatch(self.at):
+            raise BadInput(f"'{self.at[:40]}' is no control of a page.", "at")
+        for name, value in self.steps:
+            if not _NAME.fullmatch(name):
+                raise BadInput(f"'{name[:40]}' is no control of a page.", "moves")
+            _words("moves", value, LONGEST_VALUE)
+        if len(self.moves) > MOST_MOVES:
+            raise BadInput(f"A stop has at most {MOST_MOVES} moves.", "moves")
+        self._check_settings()
+        return self
+
+    def _check_settings(self) -> None:
+        if len(self.settings) > MOST_SETTINGS:
+            raise BadInput(f"A stop has at most {MOST_SETTINGS} settings.", "settings")
+        for name, value in self.settings.items():
+            if not _NAME.fullmatch(name) or name in RESERVED:
+                raise BadInput(f"'{name[:40]}' is not a setting of a page.", "settings")
+            _words(name, value, LONGEST_VALUE)
+        for name in self.fixed:
+            if name not in self.settings:
+                raise BadInput(f"'{name[:40]}' is to be fixed but has no value.", "fixed")
+
+
+@dataclass(frozen=True)
+class Tour:
+    """A title and its stops, in order."""
+
+    title: str
+    stops: tuple[Stop, ...]
+
+    @property
+    def id(self) -> str:
+        """Ten letters and digits that tell paths apart: equal content, equal id."""
+        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def length(self) -> str:
+        """How many stops it has, in words: '1 stop', '12 stops'."""
+        return f"{len(self.stops)} stop{'' if len(self.stops) == 1 else 's'}"
+
+    @property
+    def minutes(self) -> int:
+        return sum(stop.minutes for stop in self.stops)
+
+    def check(self, pages: Collection[str]) -> Tour:
+        """Itself. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
+        _words("title", self.title, LONGEST_TITLE)
+        if not self.title.strip():
+            raise BadInput("A path needs a title.", "title")
+        if not 1 <= len(self.stops) <= MOST_STOPS:
+            raise BadInput(f"A path has 1 to {MOST_STOPS} stops; this one has {len(self.stops)}.", "stops")
+        for number, stop in enumerate(self.stops, start=1):
+            try:
+                stop.check(pages)
+            except BadInput as error:
+                raise BadInput(f"Stop {number}: {error}", error.field) from error
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; what is empty is left out."""
+        return {"title": self.title, "stops": [_plain(stop) for stop in self.stops]}
+
+    @classmethod
+    def from_dict(cls, data: Any, pages: Collection[str]) -> Tour:
+        """The inverse of :meth:`to_dict`, checked.
+
+        Raises:
+            BadInput: anything else, or a path that cannot be followed here.
+        """
+        wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
+        if wrong:
+            raise BadInput(f"This path is damaged: it has no usable {wrong}.", "path")
+        return cls(data["title"], tuple(Stop(**read(Stop, stop, "A stop")) for stop in data["stops"])).check(
+            pages
+        )
+
+
+def _plain(stop: Stop) -> dict[str, Any]:
+    plain = {
+        "page": stop.page, "title": stop.title, "settings": dict(stop.settings), "read": stop.read, "move": stop.move,
+        "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
+        "at": stop.at, "moves": list(stop.moves),
+    }  # fmt: skip
+    return {name: value for name, value in plain.items() if value}
+
+
+def _words(name: str, text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise BadInput(f"'{name}' has {len(text)} characters; at most {longest} are shown.", name)
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Cn") and letter != "\n" for letter in text):
+        raise BadInput(f"'{name}' holds characters that cannot be shown.", name)
+
+
+# ----------------------------------------
+# Numbers in a path's words, from code: ``{count}`` and ``{count r=16}`` become what the method trains there.
+
+
+_PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)*))?\}")
+
+
+def has_figures(text: str) -> bool:
+    return _PLACE.search(text) is not None
+
+
+def fill(stop: Stop, text: str) -> str:
+    """The text with its numbers: trained parameters by the closed formula, which equals the count.
+
+    Raises:
+        BadInput: a stop whose page is no method's, that names no model, or whose settings the method does not take.
+    """
+
+    def number(found: re.Match[str]) -> str:
+        return units.count(trained(stop, found.group(1) or ""))
+
+    return _PLACE.sub(number, text)
+
+
+def trained(stop: Stop, moved: str = "") -> int:
+    """Parameters that are trained at a stop after ``moved`` (``name=value``, blanks between) was moved."""
+    if stop.page not in all_methods() or "model" not in stop.settings:
+        raise BadInput(f"The stop '{stop.title}' has no method or names no model, so nothing can be counted.")
+    spec = get_method(stop.page)
+    texts = {**stop.settings, **dict(part.split("=", 1) for part in moved.split())}
+    shape = catalogue()[texts["model"]].shape
+    known = {knob.name: knob for knob in spec.knobs}
+    values = {name: known[name].parse(text) for name, text in texts.items() if name in known}
+    return spec.formula(shape, spec.require(shape, values)).trainable
+
+
+# ----------------------------------------
+# A path as a file or as the part of a link: JSON, and the same packed.
+
+
+FORMAT = "peft-lab-path"
+VERSION = 1
+LARGEST = 256_000  # bytes of JSON, packed or not: forty stops with every text at its longest are fewer
+LONGEST_LINK = 6_000  # characters; servers and messengers cut longer addresses
+
+
+def path_to_document(path: Tour) -> dict[str, Any]:
+    """What a path's file holds."""
+    return {"format": FORMAT, "version": VERSION, **path.to_dict()}
+
+
+def path_from_document(data: Any, pages: Collection[str]) -> Tour:
+    """The inverse of :func:`path_to_document`. Raises :class:`BadInput` for anything else."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise BadInput("This is not a PEFT Lab path.", "path")
+    if data.get("version") != VERSION:
+        raise BadInput(
+            f"This path was made in format {data.get('version')}; this PEFT Lab reads {VERSION}.", "path"
+        )
+    return Tour.from_dict(data, pages)
+
+
+def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
+    """A path from a file's content. Raises :class:`BadInput`."""
+    if len(content) > LARGEST:
+        raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("This file is not valid JSON.", "path") from error
+    return path_from_document(data, pages)
+
+
+def pack_path(path: Tour) -> str:
+    """A path as text for an address.
+
+    Raises:
+        BadInput: it would be longer than addresses safely are.
+    """
+    text = json.dumps(path.to_dict(), separators=(",", ":"), ensure_ascii=False)
+    packed = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+    if len(packed) > LONGEST_LINK:
+        raise BadInput(
+            f"The link to this path would have {len(packed):,} characters; above {LONGEST_LINK:,} it may be cut "
+            f"off on its way. Share the path as a file.",
+            "path",
+        )
+    return packed
+
+
+def unpack_path(text: str, pages: Collection[str]) -> Tour:
+    """The inverse of :func:`pack_path`. Raises :class:`BadInput` for anything else."""
+    if len(text) > LONGEST_LINK:
+        raise BadInput("This link is longer than any path's.", "path")
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        opener = zlib.decompressobj()
+        content = opener.decompress(packed, LARGEST)
+        if not opener.eof:
+            raise ValueError("cut off, or larger than any path")
+        data = json.loads(content)
+    except (ValueError, zlib.error, RecursionError) as error:
+        raise BadInput("The path in this link is damaged; ask for the link again.", "path") from error
+    return Tour.from_dict(data, pages)

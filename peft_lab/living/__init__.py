@@ -1,1 +1,0 @@
-"""The living block: what it sends to the browser, its CSS, and the ES module that plays it there."""

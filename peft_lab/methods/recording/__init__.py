@@ -1,0 +1,27 @@
+"""What a run notes for its method's own picture ("Look inside"), while it trains and at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peft_lab.methods import part_of
+from peft_lab.methods.base import MethodSpec, Values
+from peft_lab.methods.recording.recorder import Recorder
+from peft_lab.models.shapes import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Recorder", "start"]
+
+
+def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
+    """The recorder of a method's run on an adapted model that has not been trained.
+
+    The class ``RunRecorder`` in the method's ``recording`` provides it; without one nothing is noted.
+    """
+    recording = part_of(method.slug, "recording")
+    kind: type[Recorder] = Recorder if recording is None else recording.RunRecorder
+    if shape.kind == "vision" and not kind.sees:
+        kind = Recorder
+    return kind(model, shape, values)

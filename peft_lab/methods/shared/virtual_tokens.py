@@ -1,0 +1,319 @@
+"""What the methods with virtual tokens share: how wide and how many they are in PEFT, and the room they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_lab.methods.base import Knob, Problem, TaskType, Values
+from peft_lab.methods.shared.generation import bridge_cache_names
+from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
+from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
+
+if TYPE_CHECKING:
+    import torch
+
+ROOM = 128  # positions: a sentence or two; with fewer left the learner should know
+
+
+def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
+    """The knob for the number of virtual tokens, with what a method says of it."""
+    return Knob(
+        "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
+        usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
+    )  # fmt: skip
+
+
+def rows(shape: ModelShape, values: Values) -> int:
+    """Rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
+
+    PEFT sets ``num_transformer_submodules`` to 2 there, and its forward pass then reads the first half only.
+    """
+    tokens: int = values["num_virtual_tokens"]
+    return tokens * (2 if shape.kind == "seq2seq" else 1)
+
+
+def embedding_width(shape: ModelShape) -> int:
+    """Width of one token's input embedding; the hidden size on nearly all models."""
+    for group in shape.groups:
+        if group.type == "Embedding" and group.parameters["weight"][0] == shape.vocab:
+            return group.parameters["weight"][1]
+    return shape.hidden
+
+
+def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
+    """Virtual tokens take positions of the model's fixed number of them."""
+    limit = shape.max_positions
+    if limit is None:
+        return
+    if tokens >= limit:
+        yield Problem(
+            "num_virtual_tokens",
+            f"{shape.title} has {limit:,} positions and {tokens:,} virtual tokens would take all of them; "
+            f"choose fewer than {limit:,}.",
+        )
+    elif limit - tokens < ROOM:
+        yield Problem(
+            "num_virtual_tokens",
+            f"{tokens:,} virtual tokens leave {limit - tokens:,} of the {limit:,} positions of {shape.title} for text.",
+            "warning",
+        )
+
+
+#: What virtual tokens start from: encoders classify here, and what writes text follows a form (JSON, a voice).
+START_TEXTS: Mapping[ModelKind, str] = {
+    "encoder": "Classify the sentiment of this sentence as positive or negative:",
+    "causal-lm": "Answer in the right form, and write nothing else:",
+    "seq2seq": "Answer in the right form, and write nothing else:",
+}
+
+
+#: Why virtual tokens are refused where images are read.
+NO_TEXT = (
+    "Virtual tokens stand before a text's embeddings, or in its key/value cache; a reader of images has neither, and "
+    "PEFT has no such method for it. LoRA, QLoRA, IA³, BitFit and adapters work."
+)
+
+
+class VirtualTokenMethod(PeftMethod):
+    """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes.
+
+    The base is frozen, and so is its dropout: see :func:`without_dropout`.
+    """
+
+    def virtual_tokens(self, values: Values) -> int:
+        return int(values["num_virtual_tokens"])
+
+    def apply(
+        self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
+    ) -> torch.nn.Module:
+        without_dropout(model)
+        return bridged(super().apply(model, shape, values, task_type))
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        return bridged(super().load(model, directory))
+
+
+def text_knobs(
+    start: str,
+    choices: tuple[str, ...],
+    help_: str,
+    papers: tuple[str, str],
+    default: str,
+    of: Literal["method", "application"] = "method",
+) -> tuple[Knob, Knob]:
+    """Where trained vectors start: one of ``choices``, ``text`` among them, and that text; ``papers`` on both."""
+    return (
+        Knob(
+            start, "Start", "choice", default, help_, usual="random, PEFT's default", paper=papers[0],
+            choices=choices, advanced=True, of=of,
+        ),
+        Knob(
+            "init_text", "Initial text", "text",
+            START_TEXTS["encoder"],
+            "Used only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            advanced=True, of="application", read_when=(start, ("text",)),
+        ),
+    )  # fmt: skip
+
+
+def text_problems(values: Values, start: str) -> Iterable[Problem]:
+    """A start from a text without a text."""
+    if values[start] == "text" and not values["init_text"].strip():
+        yield Problem("init_text", "The start is text, so give a text to start from.")
+
+
+def text_ids(model: Any, text: str, tokens: int) -> list[int]:
+    """The text as ``tokens`` ids of the model's own tokenizer, repeated or cut."""
+    from peft_lab.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model.name_or_path)
+    ids: Any = tokenizer(" ".join([text] * tokens), truncation=True, max_length=tokens)["input_ids"]
+    return list(ids)
+
+
+def start_from_text(peft_model: Any, text: str, tokens: int) -> None:
+    """Fill a prefix with a text's keys and values in the frozen model, by PEFT's own function."""
+    from peft import initialize_kv_prefix_from_text
+
+    from peft_lab.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(peft_model.get_base_model().name_or_path)
+    initialize_kv_prefix_from_text(
+        peft_model, tokenizer, text=" ".join([text] * tokens), use_chat_template=False, max_length=tokens
+    )
+
+
+def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:
+    """The same model, which can generate whatever its cache is called (:func:`bridge_cache_names`)."""
+    bridge_cache_names(peft_model)
+    return peft_model
+
+
+class InputPromptMethod(VirtualTokenMethod):
+    """Virtual tokens in front of the input embeddings: Prompt Tuning and P-Tuning."""
+
+    def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
+        yield from room_problems(shape, values["num_virtual_tokens"])
+        width = embedding_width(shape)
+        if width != shape.hidden:
+            yield Problem(
+                "model",
+                f"{shape.title} has token embeddings of width {width} and a hidden size of {shape.hidden}; "
+                "PEFT makes virtual tokens of the hidden size, which do not fit.",
+            )
+        if shape.kind == "seq2seq":
+            tokens = values["num_virtual_tokens"]
+            yield Problem(
+                "num_virtual_tokens",
+                f"On encoder-decoder models PEFT makes a table of {2 * tokens} rows and uses the first {tokens}, in "
+                "the encoder: half of what is counted never learns.",
+                "warning",
+            )
+
+
+# ----------------------------------------
+# How virtual tokens and the frozen model around them start, beyond what PEFT's configs can say.
+#
+# Each function is also written, word for word, into exported scripts. Torch is imported inside.
+
+
+def start_as_words(model: Any, ids: Sequence[int]) -> None:
+    """Set the last layer of P-Tuning's prompt encoder so that the encoder makes the embeddings of these tokens.
+
+    Of all last layers that do, the smallest (pseudoinverse). With fewer hidden features than tokens they are met as
+    well as least squares can. Solved on the processor in float64, which Apple's GPUs do not have.
+    """
+    import torch
+
+    encoder = model.prompt_encoder["default"]
+    words = model.get_base_model().get_input_embeddings().weight.detach()
+    encoder.eval()
+    with torch.no_grad():
+        hidden = encoder.embedding.weight[None]
+        if hasattr(encoder, "lstm_head"):
+            hidden = encoder.lstm_head(hidden)[0]
+        # PEFT makes two rows a token for an encoder-decoder and reads the first half of them.
+        features = encoder.mlp_head[:-1](hidden)[0, : len(ids)].cpu().double()
+        wanted = words[torch.tensor(list(ids), device=words.device)].cpu().double()
+        encoder.mlp_head[-1].weight.copy_((torch.linalg.pinv(features) @ wanted).T)
+        encoder.mlp_head[-1].bias.zero_()
+    encoder.train()
+
+
+# ----------------------------------------
+# Deep prompts on encoders: trained keys and values before every layer's own (Liu et al. 2021, arXiv 2110.07602,
+# section 3.2).
+#
+#     softmax(q [P_K; K]^T / sqrt(d)) [P_V; V]        P_K, P_V: heads x n x d_head in every layer
+#
+# PEFT writes such a prefix into the key/value cache, which models of the BERT type do not have in transformers 5.
+# Here it
+# goes through transformers' own extension point: an attention function that puts the layer's trained keys and
+# values in
+# front and then calls the library's. The text keeps its positions and its first token.
+# Torch and transformers are imported inside the functions.
+
+
+NAME = "sdpa_with_deep_prompts"  # of the attention function, in transformers' registry
+CHILD = "deep_prompt"  # of an attention module: its trained keys and values
+ATTENTION = "attention.self"  # how the path of an attention module ends on the models this works on
+
+
+def attend(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
+) -> Any:
+    """Attention over a layer's trained keys and values, then the text's own; every position may look at the former.
+
+    Args:
+        query, key, value: (rows, heads, length, head size). mask: (rows, 1, length, length), true or 0 where a position
+            may be looked at; ``None`` when all may.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    prompt = module.deep_prompt
+    own = {"key": key, "value": value}
+    for name, tensor in own.items():
+        trained = prompt[name].to(tensor.dtype).expand(len(tensor), -1, -1, -1)
+        own[name] = torch.cat((trained, tensor), dim=2)
+    if mask is not None:
+        seen = mask.new_full((*mask.shape[:-1], prompt["key"].shape[1]), mask.dtype == torch.bool)
+        mask = torch.cat((seen, mask), dim=-1)
+    return sdpa_attention_forward(module, query, own["key"], own["value"], mask, **options)
+
+
+def fits(shape: ModelShape) -> bool:
+    """Whether a model's attention is built as this needs it: BERT, RoBERTa, ELECTRA and their kin."""
+    return any(group.path.endswith(f"{ATTENTION}.key") for group in shape.groups)
+
+
+def attention(shape: ModelShape) -> ModuleGroup:
+    """The keys' maps of all layers, as a group."""
+    return next(group for group in shape.groups if group.path.endswith(f"{ATTENTION}.key"))
+
+
+def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attention modules in the order of the layers, with their paths."""
+    for path, module in model.named_modules():
+        if path.endswith(ATTENTION):
+            yield path, module
+
+
+def add_prompts(model: Any, tokens: int, start: str, ids: Sequence[int] = ()) -> list[str]:
+    """Give every layer ``tokens`` trained keys and values. Returns the new parameters' names.
+
+    Args:
+        start: ``zero``, ``random`` (normal, deviation 1) or ``text``: the keys and values of ``ids`` in the frozen
+            model, repeated or cut to ``tokens``.
+    """
+    import torch
+
+    found = keys_and_values(model, ids) if start == "text" else {}
+    for path, module in layers(model):
+        size = (module.num_attention_heads, tokens, module.attention_head_size)
+        prompt = {}
+        for name in ("key", "value"):
+            if start == "text":
+                prompt[name] = found[path][name][:, torch.arange(tokens) % len(ids)]
+            else:
+                make = torch.randn if start == "random" else torch.zeros
+                prompt[name] = make(size, device=module.key.weight.device)
+        module.deep_prompt = torch.nn.ParameterDict(prompt)
+    use(model)
+    return [name for name, _ in model.named_parameters() if f".{CHILD}." in name]
+
+
+def use(model: Any) -> None:
+    """Have the model compute its attention by :func:`attend`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+
+
+def keys_and_values(model: Any, ids: Sequence[int]) -> dict[str, dict[str, torch.Tensor]]:
+    """Every layer's keys and values of a text, of shape (heads, length, head size) in float32, by the layer's path."""
+    import torch
+
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    hooks = []
+    for path, module in layers(model):
+        for name in ("key", "value"):
+
+            def keep(module: Any, _: Any, output: torch.Tensor, path: str = path, name: str = name) -> None:
+                size = model.get_submodule(path).attention_head_size
+                found.setdefault(path, {})[name] = output[0].float().unflatten(-1, (-1, size)).transpose(0, 1)
+
+            hooks.append(getattr(module, name).register_forward_hook(keep))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        model.base_model(input_ids=torch.tensor([list(ids)], device=model.device))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return found

@@ -1,1 +1,0 @@
-"""Interview practice: questions whose answers are computed, flash cards, mock interviews, predictions."""

@@ -1,1 +1,0 @@
-"""What is asked after the questions on topics that concern all methods."""

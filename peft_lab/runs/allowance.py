@@ -1,0 +1,283 @@
+"""How long a learner's runs have trained within a day, and what is left to them of the class's minutes.
+
+One line a turn in the owner's folder, written when it ends: deleting the run gives nothing back. A turn that the end of
+the server cut short is not held against the learner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from peft_lab.classroom import places
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.limits import Limits, of_asker
+from peft_lab.runs import admission, store, waiting
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import write_json
+from peft_lab.training.tasks.kept_files import UPLOADS
+
+MINUTES_FILE = ".trained.json"
+DAY = 24 * 3600.0
+_SLIP = 60.0  # seconds by which clocks may differ
+
+Turn = tuple[float, float]  #: when it ended, seconds since 1970, and how many seconds it took
+
+
+def minutes_taken(now: float | None = None) -> float:
+    """Seconds that who asks has trained within a day, what trains now included."""
+    return sum(seconds for _, seconds in _turns(time.time() if now is None else now))
+
+
+def minutes_refusal(now: float | None = None) -> str | None:
+    """Why who asks may not train now, in one sentence; ``None`` where they may."""
+    at = time.time() if now is None else now
+    found, turns = of_asker(), _turns(at)
+    if found is None or _left(found, turns) > 0:
+        return None
+    return (
+        f"Your runs have trained for {_words(sum(seconds for _, seconds in turns) / 60)} within a day; each learner of "
+        f"this class may train for {_words(found.minutes)}. You can train again in "
+        f"{units.coarse(_until_free(found, turns, at))}."
+    )
+
+
+def minutes_over(now: float) -> bool:
+    """Whether turns that have ended took all minutes of who asks: what trains now is not looked for."""
+    found = of_asker()
+    return found is not None and _left(found, _written(now)) <= 0
+
+
+def why_ended() -> str:
+    """What a run of who asks is told when it uses their last second."""
+    found = of_asker()
+    return (
+        ""
+        if found is None
+        else f"That was the last of your {_words(found.minutes)} of training within a day."
+    )
+
+
+def note_minutes(seconds: float, now: float | None = None) -> None:
+    """Keep that a run of who asks had its turn and has just ended. Raises OSError."""
+    at = time.time() if now is None else now
+    path = places.mine() / MINUTES_FILE
+    with FileLock(path.with_suffix(".lock")):
+        write_json(path, [*_written(at), (at, seconds)])
+
+
+def minutes_said(found: Limits) -> str:
+    """What each learner may train, and how much of it who asks has."""
+    return f"{_words(found.minutes)} of training within a day ({minutes_taken() / 60:,.0f} taken)"
+
+
+def _words(minutes: float) -> str:
+    return f"{minutes:,.0f} minute{'' if round(minutes) == 1 else 's'}"
+
+
+def _left(found: Limits, turns: Sequence[Turn]) -> float:
+    return found.minutes * 60 - sum(seconds for _, seconds in turns)
+
+
+def _until_free(found: Limits, turns: Sequence[Turn], now: float) -> float:
+    """Seconds until enough of the turns are more than a day old."""
+    over = -_left(found, turns)
+    for ended, seconds in sorted(turns):
+        over -= seconds
+        if over < 0:
+            return max(0.0, ended + DAY - now)
+    return DAY
+
+
+def _turns(now: float) -> list[Turn]:
+    return [*_written(now), *_going(now)]
+
+
+def _written(now: float) -> list[Turn]:
+    """Those of the last day; a damaged note says nothing. A turn that ended in the future ended before the clock was
+    set back: it is taken, and noted, as having ended now."""
+    try:
+        turns = [
+            (float(ended), float(seconds))
+            for ended, seconds in json.loads((places.mine() / MINUTES_FILE).read_text())
+        ]
+    except (OSError, ValueError, TypeError):
+        return []
+    if any(ended > now + _SLIP for ended, _ in turns):
+        turns = [(min(ended, now), seconds) for ended, seconds in turns]
+        with suppress(OSError):
+            write_json(places.mine() / MINUTES_FILE, turns)
+    return [(ended, seconds) for ended, seconds in turns if now - ended < DAY]
+
+
+def _going(now: float) -> list[Turn]:
+    turns = []
+    for _, run in waiting.is_mine():
+        with suppress(RunError):
+            began: float | None = None
+            for event in run.events():
+                if event["type"] == "queued":
+                    began = None  # one that goes on keeps its events, of a turn that was noted when it ended
+                elif event["type"] == "starting":
+                    began = event["time"]
+            turns += [] if began is None else [(now, max(0.0, now - began))]
+    return turns
+
+
+# ----------------------------------------
+# What a learner of a class may still start or keep: said before it is hit, refused when it is.
+#
+# Without a class, for its teacher and for who works on the machine itself nothing is limited.
+
+
+MEGABYTE = 10**6
+_FRESH = 3.0  # seconds: pages ask at every turn
+_asking = threading.Lock()
+_coming: list[
+    tuple[Path, int]
+] = []  # of runs that were let in and are not queued yet: whose, and the bytes they need
+_folder_sizes: dict[Path, tuple[float, int]] = {}
+
+
+@contextmanager
+def admitted(spec: RunSpec, new: bool = True) -> Iterator[None]:
+    """Let a checked spec pass, and hold its place among the runs of who asks until it is queued, inside: of several who
+    ask at once no more are let in than may be.
+
+    Raises:
+        RunError: with :func:`limit_refusal`.
+    """
+    place = (store.root(), admission.needed_disk_bytes(spec) if new else 0)
+    with _asking:
+        _folder_sizes.pop(store.root(), None)
+        problem = limit_refusal(spec, new)
+        if problem is not None:
+            raise RunError(problem)
+        _coming.append(place)
+    try:
+        yield
+    finally:
+        with _asking:
+            _coming.remove(place)
+
+
+@contextmanager
+def storing(more: int) -> Iterator[None]:
+    """Let an upload of ``more`` bytes be written, inside, one at a time. Raises BadInput with
+    :func:`refusal_of_upload`."""
+    with _asking:
+        refused = refusal_of_upload(more)
+        if refused is not None:
+            raise BadInput(refused, "own_data")
+        yield
+
+
+def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
+    """Why who asks may not start this run now, in one sentence; ``None`` where they may.
+
+    Args:
+        new: not one that goes on, whose folder is there already.
+    """
+    found = of_asker()
+    if found is None:
+        return None
+    too_long = refusal_of_steps(spec.steps)
+    if too_long is not None:
+        return too_long
+    going = under_way()
+    if going >= found.runs:
+        return (
+            f"{going} of your runs have not ended; each learner of this class may have {found.runs}. Wait for one, or "
+            "stop one on the Runs page."
+        )
+    used_up = minutes_refusal()
+    if used_up is not None:
+        return used_up
+    taken, needed = size_taken(store.root()) + _promised(), admission.needed_disk_bytes(spec) if new else 0
+    if taken + needed > found.megabytes * MEGABYTE:
+        return (
+            f"Your runs take up to {units.size(taken)} and this one up to {units.size(needed)} more; each learner of "
+            f"this class may keep {units.size(found.megabytes * MEGABYTE)}. Delete runs on the Runs page."
+        )
+    return None
+
+
+def _promised() -> int:
+    """Bytes that runs of who asks may still write which have not ended, beside those that they have."""
+    promised = sum(needed for place, needed in _coming if place == store.root())
+    for _, run in waiting.is_mine():
+        with suppress(PeftLabError):  # damaged or deleted just now
+            promised += max(0, admission.needed_disk_bytes(run.spec) - size_taken(run.folder))
+    return promised
+
+
+def refusal_of_steps(steps: int) -> str | None:
+    """Why who asks may not train for that many steps; ``None`` where they may."""
+    found = of_asker()
+    if found is None or steps <= found.steps:
+        return None
+    return f"{steps:,} steps are too many here: each run of a learner in this class may take {found.steps:,}."
+
+
+def refusal_of_upload(more: int) -> str | None:
+    """Why who asks may not upload ``more`` bytes; ``None`` where they may."""
+    found = of_asker()
+    if found is None:
+        return None
+    taken, most = size_taken(places.mine() / UPLOADS, fresh=True), found.upload_megabytes * MEGABYTE
+    if taken + more <= most:
+        return None
+    return (
+        f"Your files take {units.size(taken)} and this one {units.size(more)} more; each learner of this class may "
+        f"keep {units.size(most)}. Files go {found.days} days after their upload; the Runs page removes them now."
+    )
+
+
+def limits_said() -> str:
+    """What who asks may start and keep, and how much of it is taken; empty where nothing is limited."""
+    found = of_asker()
+    if found is None:
+        return ""
+    return (
+        f"In this class: at most {_runs(found)} at a time ({under_way()} now), {found.steps:,} steps each, "
+        f"{minutes_said(found)}, "
+        f"{units.size(found.megabytes * MEGABYTE)} in all ({units.size(size_taken(store.root()))} taken)."
+    )
+
+
+def _runs(found: Limits) -> str:
+    return units.several(found.runs, "run")
+
+
+def under_way() -> int:
+    """How many runs of who asks have not ended, or are let in and about to be queued."""
+    return len(waiting.is_mine()) + sum(place == store.root() for place, _ in _coming)
+
+
+def size_taken(folder: Path, fresh: bool = False) -> int:
+    """Bytes of all files below a folder, some seconds old unless ``fresh``."""
+    at, known = _folder_sizes.get(folder, (float("-inf"), 0))
+    if not fresh and time.monotonic() - at < _FRESH:
+        return known
+    found = _counted(folder)
+    _folder_sizes[folder] = (time.monotonic(), found)
+    return found
+
+
+def _counted(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118  many small files
+            except OSError:
+                continue  # deleted just now
+    return total

@@ -1,0 +1,168 @@
+"""One run's child process as its queue sees it: making it, watching it, ending it, and why it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from peft_lab.core import asking
+from peft_lab.core import disk as storage
+from peft_lab.core.errors import RunError
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import checkpoints, hold, owners, worker
+from peft_lab.runs.owners import Owner
+from peft_lab.runs.store import Run
+from peft_lab.runs.tracking import start
+from peft_lab.workers import processes
+
+#: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
+_NOBODY_KNOWS = 255
+_ATTEMPTS = 5
+_BETWEEN = 0.3  # seconds: a process that is being killed still takes questions for a moment
+
+
+class Child:
+    """A run's process. It outlives the fork server: when that is gone, the process table says whether it lives."""
+
+    def __init__(self, run: Run) -> None:
+        """Start it, and what tells its trackers.
+
+        Raises:
+            RunError: no process can be made, or the run's events cannot be read.
+        """
+        self._run = run
+        self.turn = hold.turn_number(run)
+        self._process = _made(run, self.turn)
+        self._known = _looked_up(self._process.pid)
+        start.begin(run)
+
+    def alive(self) -> bool:
+        if self._process.is_alive():
+            return True
+        return self._process.exitcode == _NOBODY_KNOWS and self._there()
+
+    def wait(self, seconds: float) -> None:
+        """Until it ends, but no longer than ``seconds``."""
+        if self._process.is_alive():
+            self._process.join(seconds)
+        elif self.alive():
+            time.sleep(seconds)
+
+    def signal(self, number: int) -> None:
+        if self.alive() and self._there() and self._process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+    def kill(self, patience: float) -> None:
+        """End it at once, and wait for that as many seconds. Unlike :meth:`signal` it works where this process can
+        open no more files, which looking up a number takes."""
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(patience)
+        else:
+            self.signal(signal.SIGKILL)
+
+    def _there(self) -> bool:
+        return self._known is not None and owners.running(self._known)
+
+    def cause(self) -> str:
+        """Why it ended without saying so, in one sentence."""
+        code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return "The training process was killed from outside; usually the system does that when memory runs out."
+        if code is not None and code < 0:
+            return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
+        if code == _NOBODY_KNOWS:
+            return (
+                "The training process was ended from outside together with the process that starts trainings; "
+                "the next run starts a new one."
+            )
+        if code is not None and code > worker.STORAGE:
+            return f"The run could not write its files: {storage.why(code - worker.STORAGE)}."
+        return f"The training process ended with an error (exit code {code}){self._last_words()}"
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self._run.folder / "worker.log").read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return f": {lines[-1]}" if lines else ""
+
+
+def _main(folder: str, home: str, turn: float, after: int) -> None:
+    """In the process. ``after``: how far it gives way to others."""
+    processes.lower(after)
+    worker.main(folder, home, turn)
+
+
+def _made(run: Run, turn: float) -> Any:
+    making: Any = processes.context()
+    for attempt in range(_ATTEMPTS):
+        # Asked here: the process that starts others may be of before there was a class.
+        given = (
+            str(run.folder),
+            str(assets.home()),
+            turn,
+            processes.TRAINS_AFTER if asking.class_is_on() else 0,
+        )
+        process = making.Process(target=_main, args=given, name=run.id, daemon=True)
+        try:
+            process.start()
+            return process
+        except (EOFError, ConnectionError) as error:
+            # The fork server was killed while it was asked for a child; asking again starts a new one.
+            if attempt + 1 == _ATTEMPTS:
+                reason = str(error) or "the process that starts others was ended"
+                raise RunError(f"The training process could not be started: {reason}.") from error
+            time.sleep(_BETWEEN)
+        except OSError as error:
+            raise RunError(
+                f"The training process could not be started: {error.strerror or error}."
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _looked_up(pid: int | None) -> Owner | None:
+    try:
+        return Owner(int(pid or 0), owners.started(psutil.Process(pid)))
+    except (psutil.Error, ValueError):
+        return None
+
+
+# ----------------------------------------
+# A run in a process that an engine started, on this machine or another: as a Ray task, say.
+#
+# The engine starts it again where the process or its node was lost. The run then goes on from its latest state, in
+# the
+# same folder: it is trained once, whoever carried out which of its steps.
+
+
+LOST = "The process or the node that trained it was lost; it goes on elsewhere."
+
+
+def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
+    """Train the run in ``folder`` in this process, which nothing else may use; how it stands then.
+
+    Args:
+        home: the lab folder, with the weights.
+        turn: what of the run's turns it is asked for, the same each time that the engine starts it again; one that was
+            queued again by its owner since is left alone.
+        threads: that torch may compute with.
+
+    Raises:
+        RunError: the process that trained it before does not end, or the run cannot be read.
+    """
+    run = Run(Path(folder).name, Path(folder))
+    if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
+        # One that was lost before it had begun leaves the turn that it had made of it.
+        turn = (
+            checkpoints.taken_over(run, LOST) if checkpoints.has_begun_again(run) else hold.turn_number(run)
+        )
+    worker.main(folder, home, turn, threads)
+    return str(run.status())

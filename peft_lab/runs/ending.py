@@ -1,0 +1,28 @@
+"""How a run ends: its record and its papers are written, then the last event tells of it."""
+
+from __future__ import annotations
+
+import time
+
+from peft_lab.runs import checkpoints, kept, record
+from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import Status
+from peft_lab.takeaway.bundle import write_papers
+
+
+def end_run(run: Run, ending: str, message: str) -> None:
+    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both.
+
+    Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises, after the run has been ended.
+    """
+    last = {"type": ending, "time": time.time(), "message": message}
+    found = record.result(run, [last])
+    write_json(run.folder / kept.RECORD, found)
+    try:
+        write_papers(run)
+    finally:
+        # the card is among the files that the record vouches for
+        write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
+        run.log.emit(ending, message=message)
+        if ending == Status.DONE:
+            checkpoints.clear(run.folder)

@@ -1,0 +1,380 @@
+"""Who trains next: one run at a time on this machine, across the app and any number of command lines.
+
+Every process that submits has a queue with one runner thread. A run waits for all whose turn comes before it on this
+machine (fair.py); a file lock makes sure of it. Each is a child process. A faulty disk fails its run and does not end
+the thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from peft_lab.classroom import places
+from peft_lab.core import disk as storage
+from peft_lab.core import journal
+from peft_lab.core.asking import acting_for
+from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.limits import of_asker
+from peft_lab.runs import admission, allowance, checkpoints, events, hold, kept, owners, store, waiting
+from peft_lab.runs.child import Child
+from peft_lab.runs.owners import Heart
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.store import Run
+from peft_lab.runs.tracking import start
+from peft_lab.runs.view import Status, has_ended
+from peft_lab.runs.waiting import mark_lost, runs_before, unfinished
+from peft_lab.workers import processes
+
+# ----------------------------------------
+# One run's turn: its child process from start to end, and a final event whatever becomes of it.
+
+
+LOOK = 0.1  # seconds between looks at the child
+MINUTES = 2.0  # seconds between looks at what its owner may still train
+PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
+FORCE = 2.0  # seconds after terminate, before kill
+
+
+def carry_out_turn(
+    run: Run, wants_stop: Callable[[], bool], meanwhile: Callable[[], None], timed: bool = False
+) -> None:
+    """Train it, and come back when it has ended.
+
+    Args:
+        meanwhile: done at each look. timed: it ends with its owner's minutes, and takes of them.
+    """
+    problem = _refusal(run)
+    if problem is not None:
+        end_turn(run, "failed", problem)
+        return
+    used_up = allowance.minutes_refusal() if timed else None
+    if used_up is not None:
+        end_turn(run, "stopped", used_up)
+        return
+    waiting.note_turn(run)
+    run.log.emit("starting")
+    try:
+        child = Child(run)
+    except RunError as error:
+        end_turn(run, "failed", str(error))
+        return
+    began = looked = time.monotonic()
+    asked: float | None = None
+    try:
+        while child.alive():
+            child.wait(LOOK)
+            meanwhile()
+            if timed and asked is None and time.monotonic() - looked > MINUTES:
+                looked = time.monotonic()
+                if allowance.minutes_refusal() is not None:
+                    with suppress(OSError):
+                        run.ask_to_stop(allowance.why_ended())
+                    asked = _told_to_stop(run, child)
+            if asked is None and wants_stop():
+                asked = _told_to_stop(run, child)
+            if asked is not None:
+                _urge(child, time.monotonic() - asked)
+    except BaseException:
+        child.kill(FORCE)  # its run ends as failed: it would train on beside the next, and none could stop it
+        raise
+    if timed:
+        with suppress(OSError):
+            allowance.note_minutes(time.monotonic() - began)
+    if not run.folder.exists() or hold.turn_number(run) != child.turn:
+        return  # of another turn it is for others to tell the end
+    kept.clear_kept(run.folder)  # nobody saves any more
+    if has_ended(run.events()):
+        return
+    if asked is not None:
+        end_turn(run, "stopped", checkpoints.words_of_a_stop(run))
+    else:
+        end_turn(run, "failed", child.cause())
+
+
+def end_turn(run: Run, ending: str, message: str) -> None:
+    """Its final event, where it was not deleted meanwhile."""
+    if run.folder.exists():
+        run.log.end(ending, message=message)
+
+
+def end_unstarted(run: Run) -> None:
+    """The end of one that was asked to stop while it waited, and why it was where it knows."""
+    end_turn(run, "stopped", f"Stopped before it started. {run.why_stopped()}".strip())
+
+
+def _refusal(run: Run) -> str | None:
+    """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
+    try:
+        return admission.disk_refusal(run.spec) or admission.refusal(run.spec)
+    except PeftLabError:
+        return None
+
+
+def _told_to_stop(run: Run, child: Child) -> float:
+    """When it was. A child whose disk takes no Stop is told by a signal."""
+    if not run.asked_to_stop():
+        child.signal(signal.SIGTERM)
+    return time.monotonic()
+
+
+def _urge(child: Child, waited: float) -> None:
+    if waited > PATIENCE + FORCE:
+        child.signal(signal.SIGKILL)
+    elif waited > PATIENCE:
+        child.signal(signal.SIGTERM)
+
+
+POLL = 0.1  # seconds between looks at a waiting or running run
+AGAIN = 2.0  # seconds between looks at who goes first, while runs of other processes do
+
+_log = logging.getLogger(__name__)
+
+
+class RunQueue:
+    """This process's runs. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._wake = threading.Condition()
+        self._mine: list[Run] = []
+        self._ordered: list[Run] = []  # what _mine was when it was last put in order
+        self._stopping: set[Path] = set()
+        self._timed: set[Path] = set()  # of learners, whose minutes are counted; a teacher's are not
+        self._thread: threading.Thread | None = None
+        self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
+
+    def submit(self, request: RunRequest) -> str:
+        """Check and queue a run; returns its id at once.
+
+        Raises:
+            BadInput: a request that cannot work, a run that cannot fit into memory, no such tracker; nothing is kept.
+            AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
+                cannot be written to.
+        """
+        complete = request.complete()
+        admission.require_disk(complete)
+        start.require_trackers()
+        processes.start_server()
+        # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
+        if not unfinished():
+            admission.require(complete)
+        with allowance.admitted(complete):
+            run = store.create(complete, owners.myself())
+        self._take(run, timed=of_asker() is not None)
+        return run.id
+
+    def go_on(self, identity: str, anew: bool = False) -> None:
+        """Queue a run once more that ended too early; it goes on after the latest state that was kept of it, with
+        ``anew`` from the start where there is none.
+
+        Raises:
+            BadInput: it has not ended, is done, or kept no state. RunError: no such run, no room, or the disk.
+        """
+        run = store.get(identity)
+        try:
+            with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
+                checkpoints.require_to_go_on(run, anew)
+                admission.require_disk(run.spec)
+                processes.start_server()
+                with allowance.admitted(run.spec, new=False), storage.writing(run.folder):
+                    checkpoints.reopen(run, owners.myself(), anew)
+                self._take(run, timed=of_asker() is not None)
+        except FileNotFoundError:
+            store.get(identity)  # says that it was deleted meanwhile
+            raise
+
+    def _take(self, run: Run, timed: bool = False) -> None:
+        owners.touch(run.folder)
+        journal.note(
+            "run queued", run=run.id, method=run.spec.method, model=run.spec.model, steps=run.spec.steps
+        )
+        with self._wake:
+            if timed:
+                self._timed.add(run.folder)
+            self._mine.append(run)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="run-queue", daemon=True)
+                self._thread.start()
+            self._heart.start()
+            self._wake.notify_all()
+
+    def stop(self, identity: str, why: str = "") -> None:
+        """Ask a run to stop. It ends after its current step, or is ended after some seconds; one whose app or command
+        is gone has ended, and that is written down.
+
+        Args:
+            why: a sentence that its ending then says; empty where its owner wants it.
+
+        Raises:
+            RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
+        """
+        self.end(store.get(identity), why)
+
+    def end(self, run: Run, why: str = "") -> None:
+        """:meth:`stop` for whoever has the run in hand."""
+        seen = run.events()
+        gone = run.gone(seen)
+        if has_ended(seen):
+            return
+        try:
+            if gone:
+                run.log.emit("lost", message=gone)
+            else:
+                run.ask_to_stop(why)
+        except OSError as error:
+            with self._wake:
+                if run in self._mine:
+                    self._stopping.add(run.folder)  # this process needs no file to know
+                    return
+            raise RunError(
+                storage.explained(error, run.folder) or f"'{run.id}' cannot be told to stop ({error})."
+            ) from error
+
+    def position(self, identity: str) -> int:
+        """How many runs go before this one: 0 when it is its turn, or it has had it.
+
+        Raises:
+            RunError: no such run.
+        """
+        run = store.get(identity)
+        return 0 if run.status() is not Status.QUEUED else len(runs_before(run))
+
+    def wait(self, identity: str, timeout: float | None = None) -> Status:
+        """Wait until a run has ended; its status then, or at the timeout."""
+        run = store.get(identity)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            status = run.status()
+            if status.final or (deadline is not None and time.monotonic() > deadline):
+                return status
+            time.sleep(POLL)
+
+    # -- the runner thread ---------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._mine:
+                    self._wake.wait(1.0)
+                    _write_endings()
+            run = self._first()
+            try:
+                with acting_for(places.asker_of(run.folder)):
+                    done = self._turn(run)
+            except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
+                # Whatever it was, the runs behind this one can do nothing for it.
+                reason = storage.explained(error, run.folder)
+                if reason is None:
+                    _log.exception("the queue met an error while %s had its turn", run.id)
+                    reason = f"An error in the app itself ended this run ({type(error).__name__}: {error})."
+                end_turn(run, "failed", reason)
+                done = True
+            with self._wake:
+                if not done:
+                    continue
+                self._stopping.discard(run.folder)
+                self._timed.discard(run.folder)
+                self._mine.remove(run)
+
+    def _turn(self, run: Run) -> bool:
+        """Wait for the device, then run; ``False`` when another of this process's runs goes first.
+
+        The run's folder may be deleted by hand at any time.
+        """
+        top = places.shared() / store.FOLDER
+        top.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(top / f".device-{_machine_key()}.lock", thread_local=False)
+        ahead, looked = runs_before(run), time.monotonic()
+        while run.folder.exists():
+            self._dismiss_waiting()
+            if self._wants_stop(run):
+                end_unstarted(run)
+                return True
+            while ahead and _let_go(ahead[0]):
+                del ahead[0]
+            if self._joined() or (ahead and time.monotonic() - looked > AGAIN):
+                # Turns change as runs come and end: two processes that looked once might wait for each other.
+                if self._first() != run:
+                    return False
+                ahead, looked = runs_before(run), time.monotonic()
+            if ahead:
+                time.sleep(POLL)
+                continue
+            with suppress(Timeout), lock.acquire(timeout=POLL):
+                self._run(run)
+                return True
+        return True
+
+    def _joined(self) -> bool:
+        """Whether runs have come to this process, or gone, since they were put in order."""
+        with self._wake:
+            return self._ordered != self._mine
+
+    def _first(self) -> Run:
+        """The one of this process's runs whose turn it is, put in front of the others."""
+        with suppress(RunError, OSError):  # where the runs cannot be listed, they stay as they came
+            order = {run.folder: place for place, run in enumerate(waiting.in_fair_order(unfinished()))}
+            with self._wake:
+                # One that is not among them has ended, or cannot be read, and is soon out of the way.
+                self._mine.sort(key=lambda run: order.get(run.folder, -1))
+        with self._wake:
+            self._ordered = list(self._mine)
+            return self._mine[0]
+
+    def _wants_stop(self, run: Run) -> bool:
+        return run.folder in self._stopping or run.asked_to_stop()
+
+    def _dismiss_waiting(self) -> None:
+        """Runs behind the first one that were asked to stop need not wait for their turn to do so."""
+        with self._wake:
+            for run in self._mine[1:]:
+                if not run.folder.exists() or self._wants_stop(run):
+                    self._mine.remove(run)
+                    self._timed.discard(run.folder)
+                    end_unstarted(run)
+
+    def _run(self, run: Run) -> None:
+        began = time.monotonic()
+        journal.note("run starts", run=run.id)
+        carry_out_turn(
+            run, lambda: self._wants_stop(run), self._dismiss_waiting, timed=run.folder in self._timed
+        )
+        with suppress(RunError):  # deleted meanwhile
+            journal.note(
+                "run ended", run=run.id, status=str(run.status()), seconds=round(time.monotonic() - began, 1)
+            )
+
+
+def _write_endings() -> None:
+    """Tidy up after runs whose disk took nothing, their endings last."""
+    for folder in events.unwritten():
+        kept.clear_kept(folder)
+    events.write_unwritten()
+
+
+def _let_go(run: Run) -> bool:
+    """Whether a run has ended, or nobody holds it; one that cannot be read holds up nobody either."""
+    try:
+        return run.status().final
+    except RunError:
+        return True
+
+
+def _machine_key() -> str:
+    return hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
+
+
+@cache
+def get_queue() -> RunQueue:
+    """This process's queue. The first call tidies up after processes that are gone."""
+    mark_lost()
+    return RunQueue()

@@ -1,0 +1,271 @@
+"""Starts the process that tells trackers of a run; for whoever watches over the run's own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from peft_lab.classroom import places
+from peft_lab.core import kinds
+from peft_lab.core.asking import OPERATOR, asker
+from peft_lab.core.errors import BadInput, PeftLabError, RunError, echoed
+from peft_lab.models.assets import store as assets
+from peft_lab.runs.store import Run, write_json
+
+# ----------------------------------------
+# What a run's folder says of its trackers (``tracking.json``): where it stands in each, how far, and what went
+# wrong.
+#
+# Written by the one process that follows the run (follow.py); read by pages and commands.
+
+
+TRACKING_FILE = "tracking.json"
+TITLES = {"mlflow": "MLflow", "trackio": "trackio"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a run stands in one tracker.
+
+    Attributes:
+        tracker: ``mlflow`` or ``trackio``.
+        address: where it stands, for people. identity: the tracker's own name of the run.
+        sent: the last step of each figure that it has.
+        complete: it has all, the ending too.
+        problem: why it has not, in one sentence.
+    """
+
+    tracker: str
+    address: str = ""
+    identity: str = ""
+    sent: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = False
+    problem: str = ""
+
+    def sentence(self) -> str:
+        """For the run's page and the command line."""
+        title = TITLES.get(self.tracker, self.tracker)
+        if self.problem:
+            return f"{title} was not told all of this run: {self.problem}"
+        where = f"{self.address}, there as {self.identity}" if self.address else "not begun"
+        return f"{title}: {where}{'' if self.complete or not self.address else ', so far'}."
+
+
+def read_tracking(folder: Path) -> dict[str, Told]:
+    """By tracker; ``{}`` for a run that goes to none, or whose note cannot be read: then it is told anew."""
+    try:
+        found = json.loads((folder / TRACKING_FILE).read_text("utf-8"))
+        return {each["tracker"]: Told(**kinds.read(Told, each, "A tracker's note")) for each in found}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, BadInput):
+        return {}
+
+
+def write_tracking(folder: Path, told: Told) -> None:
+    """Keep one of them beside the others. Raises OSError."""
+    rows: list[dict[str, Any]] = [
+        asdict(each) for each in {**read_tracking(folder), told.tracker: told}.values()
+    ]
+    write_json(folder / TRACKING_FILE, rows)
+
+
+def failed_trackers(folder: Path, tracker: str, problem: str) -> None:
+    """Keep why a tracker was not told. Raises OSError."""
+    write_tracking(
+        folder, replace(read_tracking(folder).get(tracker, Told(tracker)), complete=False, problem=problem)
+    )
+
+
+# ----------------------------------------
+# Which trackers runs go to: ``PEFT_LAB_TRACK=mlflow,trackio``, or ``--track`` of a command, which sets it.
+#
+# Only who has the machine may say so. In a class learners' runs go to none, whatever is set: a tracker's store lies
+# outside their folders, is seen by all who can open it, and would keep what the class deletes.
+
+
+TRACK_VARIABLE = "PEFT_LAB_TRACK"
+#: What has to be there to import, and how it gets there.
+_NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "trackio": ("trackio",)}
+
+
+def tracker_names(text: str | None = None) -> tuple[str, ...]:
+    """The trackers that ``text`` names, without it the environment.
+
+    Raises:
+        BadInput: one that there is not, or whose library is not installed.
+    """
+    said = os.environ.get(TRACK_VARIABLE, "") if text is None else text
+    found = tuple(dict.fromkeys(name.strip().lower() for name in said.split(",") if name.strip()))
+    for name in found:
+        if name not in TITLES:
+            raise BadInput(f"'{echoed(name)}' is no tracker: there are {' and '.join(TITLES)}.", "track")
+        if not all(find_spec(module) for module in _NEEDS[name]):
+            raise BadInput(
+                f"{TITLES[name]} is not installed here: pip install 'peft-lab[{name}]' (in a clone, '.[{name}]').",
+                "track",
+            )
+    return found
+
+
+def require_trackers() -> None:
+    """Let who asks submit a run. Raises BadInput as :func:`tracker_names`; a learner's run goes to no tracker."""
+    who = asker()
+    if who is None or who.owner == OPERATOR:
+        tracker_names()
+
+
+def trackers_of(run: Run) -> tuple[str, ...]:
+    """The trackers that a run goes to now. Raises BadInput as :func:`tracker_names`."""
+    return tracker_names() if places.asker_of(run.folder).owner == OPERATOR else ()
+
+
+def switch_on(trackers: Iterable[str]) -> None:
+    """For this process and what it starts. Raises BadInput as :func:`tracker_names`."""
+    text = ",".join(trackers)
+    if text:
+        tracker_names(text)
+        os.environ[TRACK_VARIABLE] = text
+
+
+AS_IT_STANDS = "--as-it-stands"  # told once, whatever is still to come
+STORES = "trackers"  # in the lab folder: what MLflow and trackio keep where they have no other place
+LOG = "tracking.log"
+PATIENCE = 120.0  # seconds that a command waits for trackers after a run: an adapter may have to be uploaded
+_ROOT = Path(__file__).resolve().parents[3]
+_going: list[subprocess.Popen[bytes]] = []  # processes of runs that have begun; those that ended are let go
+
+
+def begin(run: Run) -> None:
+    """Follow a run that begins, where it is to go to a tracker. Never raises: the run trains all the same."""
+    try:
+        trackers = trackers_of(run)
+        for name in trackers:
+            # of a run that goes on: what it has been told stays, that this was all does not
+            told = read_tracking(run.folder).get(name, Told(name))
+            write_tracking(run.folder, replace(told, complete=False, problem=""))
+        if trackers:
+            _going[:] = [each for each in _going if each.poll() is None]
+            _going.append(_started(run, trackers))
+    except (PeftLabError, OSError) as error:
+        _say(run, str(error))
+
+
+def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
+    """Tell trackers of a run that has ended, of which they may have a part; returns when they have it.
+
+    Raises:
+        BadInput: it has not ended. RunError: no process can be started, or it ended without a word.
+    """
+    if not run.status().final:
+        raise BadInput(
+            f"'{run.id}' has not ended; a run goes to a tracker from its start with train --track."
+        )
+    try:
+        code = _started(run, trackers, AS_IT_STANDS).wait()
+    except OSError as error:
+        raise RunError(f"The trackers cannot be told of '{run.id}' ({error}).") from error
+    found = read_tracking(run.folder)
+    lacking = [name for name in trackers if not (name in found and _over(found[name]))]
+    if lacking:
+        raise RunError(
+            f"{', '.join(lacking)} was not told of '{run.id}' (exit code {code}); {run.folder / LOG} says more."
+        )
+    return [found[name] for name in trackers]
+
+
+def wait(run: Run, trackers: tuple[str, ...], seconds: float = PATIENCE) -> list[Told]:
+    """How an ended run stands in its trackers, once they have it all; after ``seconds`` as it stands then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = read_tracking(run.folder)
+        if all(name in found and _over(found[name]) for name in trackers) or time.monotonic() > deadline:
+            return [found.get(name, Told(name)) for name in trackers]
+        time.sleep(0.1)
+
+
+def _over(told: Told) -> bool:
+    return told.complete or bool(told.problem)
+
+
+def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.Popen[bytes]:
+    home = assets.home()
+    paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
+    given = {**os.environ, "PEFT_LAB_HOME": str(home), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    what = (*options, str(run.folder), str(home / STORES), *trackers)
+    command = [sys.executable, "-m", "peft_lab.runs.tracking", *what]
+    with (run.folder / LOG).open("ab") as log:
+        # of a session of its own: Ctrl-C in a terminal ends the run, and the tracker is to hear of that
+        return subprocess.Popen(
+            command, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _say(run: Run, problem: str) -> None:
+    try:
+        for name in os.environ.get(TRACK_VARIABLE, "").split(","):
+            failed_trackers(run.folder, name.strip().lower(), problem)
+    except OSError:
+        return  # the disk takes nothing: the run will say so itself
+
+
+# ----------------------------------------
+# What became of several runs in their trackers, in a sentence for each tracker: of a comparison or a sweep.
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Runs that go to one tracker.
+
+    Attributes:
+        told: how each of them stands there, one at least.
+    """
+
+    told: tuple[Told, ...]
+
+    @property
+    def failed(self) -> tuple[Told, ...]:
+        """Those of which it was not told all."""
+        return tuple(each for each in self.told if each.problem)
+
+    def sentence(self) -> str:
+        """For the page and the command line."""
+        one, total = self.told[0], len(self.told)
+        if total == 1:
+            return one.sentence()
+        title = TITLES.get(one.tracker, one.tracker)
+        if self.failed:
+            reasons = Counter(each.problem for each in self.failed).most_common()
+            more = " Other reasons stand on their runs." if len(reasons) > 1 else ""
+            return (
+                f"{title} was not told all of {len(self.failed)} of these {total} runs: {reasons[0][0]}{more}"
+            )
+        complete = sum(each.complete for each in self.told)
+        if complete < total:
+            return f"{title}: {complete} of these {total} runs so far."
+        at = dict.fromkeys(each.address for each in self.told)
+        return f"{title}: all of these {total} runs, in {' and '.join(at)}."
+
+
+def trackers_summed(runs: Sequence[Run]) -> list[Summed]:
+    """How runs stand now, one entry for each tracker that any of them goes to."""
+    found: dict[str, list[Told]] = {}
+    for run in runs:
+        for name, told in read_tracking(run.folder).items():
+            found.setdefault(name, []).append(told)
+    return [Summed(tuple(found[name])) for name in sorted(found)]
+
+
+def trackers_waited_for(runs: Sequence[Run], seconds: float) -> list[Summed]:
+    """The same of ended runs, once their trackers have all of them; after ``seconds`` as they stand then."""
+    deadline = time.monotonic() + seconds
+    for run in runs:
+        wait(run, tuple(read_tracking(run.folder)), max(0.0, deadline - time.monotonic()))
+    return trackers_summed(runs)

@@ -1,0 +1,307 @@
+"""Whose run is next: owners take turns, and each owner's runs keep their order.
+
+Everybody's first waiting run comes before anybody's second; of those, first the owner who was served longest ago. The
+order is read from the disk, so that all processes find the same. With one owner it is: first come, first served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_lab.classroom import places
+from peft_lab.core.asking import asker
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import owners, store
+from peft_lab.runs.events import Event
+from peft_lab.runs.owners import Owner
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import RunView, Status, classify, has_ended, view
+
+Waiting = tuple[float, Run]  #: when it was queued, and the run
+SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
+
+
+def in_fair_order(rows: Iterable[Waiting]) -> list[Run]:
+    """Unfinished runs in the order in which they train; those that train already stand before all others."""
+    before: Counter[str] = Counter()
+    served: dict[str, float] = {}
+    keyed = []
+    for queued, run in sorted(rows, key=lambda row: (row[0], row[1].id)):
+        owner = places.asker_of(run.folder).owner
+        if has_begun(run):
+            keyed.append((False, 0, 0.0, queued, run.id, run))
+            continue
+        if owner not in served:
+            served[owner] = _served(owner)
+        keyed.append((True, before[owner], served[owner], queued, run.id, run))
+        before[owner] += 1
+    return [row[-1] for row in sorted(keyed, key=lambda row: row[:-1])]
+
+
+def note_turn(run: Run) -> None:
+    """Keep that the owner of this run has their turn now. Where nobody has joined a class there is one owner, and
+    nothing to keep."""
+    if (places.shared() / places.FOLDER).is_dir():
+        with suppress(OSError):
+            (places.of(places.asker_of(run.folder).owner) / SERVED).touch()
+
+
+def _served(owner: str) -> float:
+    try:
+        return (places.of(owner) / SERVED).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def has_begun(run: Run) -> bool:
+    """Whether it waits no more; not for one that cannot be read."""
+    try:
+        return classify(run.events(), gone="") is not Status.QUEUED
+    except RunError:
+        return False
+
+
+# ----------------------------------------
+# All runs on this disk that have not ended, whoever queued them: which go before another, and which are lost.
+
+
+_ended: dict[Path, int] = {}  # folders of runs that have, unless they go on: then their stamp is another
+
+
+def _everyones() -> list[Run]:
+    listed = store.everyones()
+    for folder in _ended.keys() - {run.folder for run in listed}:
+        _ended.pop(folder, None)
+    return listed
+
+
+def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
+    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
+    read, and those that an engine such as Ray carries out, are left out: they hold up nobody here."""
+    rows = [_open_run(run) for run in listed if _ended.get(run.folder) != run.stamp()]
+    return [row for row in rows if row is not None]
+
+
+def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
+    stamp = run.stamp()
+    try:
+        seen = run.events()
+    except RunError:
+        return None  # it will be read when it can be
+    if has_ended(seen):
+        _ended[run.folder] = stamp
+        return None
+    owner = run.owner(seen)
+    queued: Event = next((event for event in reversed(seen) if event["type"] == "queued"), {"time": 0.0})
+    return None if owner is None or "carrier" in queued else (queued["time"], run, owner, run.gone(seen))
+
+
+def unfinished() -> list[tuple[float, Run]]:
+    """Runs on this machine that are held by a living process and have not ended, with the time they were queued."""
+    return _held(_everyones())
+
+
+def is_mine() -> list[tuple[float, Run]]:
+    """Those of :func:`unfinished` that belong to who asks. Nobody else's are looked at: pages ask at every turn."""
+    return _held(store.runs())
+
+
+def runs_going(listed: Sequence[Run]) -> list[Run]:
+    """Those of these runs that have not ended and are held by a living process, wherever it is: first those that have
+    begun, then in the order in which they were queued."""
+    rows = [(queued, run) for queued, run, _, gone in _open_runs(listed) if not gone]
+    rows.sort(key=lambda row: (not has_begun(row[1]), row[0], row[1].id))
+    return [run for _, run in rows]
+
+
+def _held(listed: Sequence[Run]) -> list[tuple[float, Run]]:
+    return [
+        (queued, run)
+        for queued, run, owner, gone in _open_runs(listed)
+        if owners.same_machine(owner) and not gone
+    ]
+
+
+def runs_before(run: Run) -> list[Run]:
+    """Unfinished runs on this machine, of processes that live, that train before this one; the next one first."""
+    rows = unfinished()
+    if all(other != run for _, other in rows):
+        rows.append((time.time(), run))
+    order = in_fair_order(rows)
+    return order[: order.index(run)]
+
+
+def mark_lost() -> list[str]:
+    """Give runs of this host whose app or command is gone their final event, where the disk takes it; their ids.
+
+    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it keeps what is known from depending on the process
+    table. Runs of other hosts are left alone, as silence may be the network's.
+    """
+    lost = []
+    for _, run, owner, gone in _open_runs(_everyones()):
+        if gone and owners.here(owner) and not owners.running(owner):
+            try:
+                run.log.emit("lost", message=gone)
+            except OSError:
+                continue
+            lost.append(run.id)
+    return lost
+
+
+# ----------------------------------------
+# What a queued run waits for: the runs before it, how far they are, and about when it starts.
+#
+# An estimate is made only from what was measured: the steps of the run that trains now, and runs of the same model,
+# method, task and batch that have ended here. Where nothing like it was measured, there is none.
+
+
+@dataclass(frozen=True)
+class Before:
+    """One of the runs that go before another.
+
+    Attributes:
+        id: of this run, to link to it; spec: what it trains. In a class another's run has neither.
+        status: ``queued`` too, or what it is busy with. step, steps: how far it is.
+        seconds_per_step: measured, of its own steps or of the latest run like it; ``None`` where there is neither.
+        seconds: about until it has ended; ``None`` where that cannot be told from measurements.
+    """
+
+    id: str
+    spec: RunSpec | None
+    status: Status
+    step: int
+    steps: int
+    seconds_per_step: float | None
+    seconds: float | None
+
+
+def ahead(identity: str) -> list[Before]:
+    """The runs that go before a queued one on this machine, in their order: the first is under way, or about to be.
+
+    Empty when it is its turn, or it has had it. Reads only.
+
+    Raises:
+        RunError: no such run.
+    """
+    run = store.get(identity)
+    if run.status() is not Status.QUEUED:
+        return []
+    found = []
+    for other in runs_before(run):
+        try:
+            found.append(_before(other))
+        except (RunError, BadInput):
+            continue  # deleted or damaged since: it holds up nobody
+    return found
+
+
+def starts_in(before: list[Before]) -> float | None:
+    """Seconds until a run with these before it starts, about; ``None`` where one of them was never measured."""
+    seconds = [each.seconds for each in before]
+    return None if None in seconds else sum(each for each in seconds if each is not None)
+
+
+def _before(run: Run) -> Before:
+    spec, seen = run.spec, run.view()
+    like = _like(spec)
+    own = 1 / seen.steps_per_second if seen.steps_per_second else None
+    per_step = own or (like.per_step if like else None)
+    who = asker()
+    told = who is None or places.asker_of(run.folder).owner == who.owner
+    return Before(
+        id=run.id if told else "",
+        spec=spec if told else None,
+        status=seen.status,
+        step=seen.step,
+        steps=seen.steps,
+        seconds_per_step=per_step,
+        seconds=_left(seen, per_step, like, _latest(run.events(), "step")),
+    )
+
+
+def _left(
+    seen: RunView, per_step: float | None, like: _Measured | None, stepped: float | None
+) -> float | None:
+    """Its remaining steps, and what a run like it took beside its steps (loading, evaluation)."""
+    if per_step is None:
+        return None
+    training = (seen.steps - seen.step) * per_step
+    if like is None:
+        # While its steps last, they are nearly all there is to wait for; afterwards nothing is known.
+        return training if training > 0 else None
+    if training > 0 or stepped is None:
+        return training + like.beside
+    return max(0.0, like.beside - max(0.0, time.time() - stepped))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of a run that was done: seconds of a step, and of everything beside its steps."""
+
+    per_step: float
+    beside: float
+
+
+def _like(spec: RunSpec) -> _Measured | None:
+    """The latest finished run of the same model, method, task, batch and held-out rows."""
+    for run in store.runs():
+        try:
+            other = run.spec
+            events = run.events() if _kind(other) == _kind(spec) else []
+            if classify(events, gone="") is not Status.DONE:
+                continue
+            seen = view(events, other.steps, gone="")
+        except (RunError, BadInput):
+            continue  # damaged: it says nothing
+        began = _latest(events, "starting")
+        if seen.steps_per_second and seen.ended and began:
+            return _Measured(1 / seen.steps_per_second, max(0.0, seen.ended - began - seen.seconds))
+    return None
+
+
+def _kind(spec: RunSpec) -> tuple[object, ...]:
+    return spec.model, spec.method, spec.task, spec.batch, spec.eval_rows, spec.max_length
+
+
+def _latest(events: Sequence[Event], kind: str) -> float | None:
+    return next((event["time"] for event in reversed(events) if event["type"] == kind), None)
+
+
+# ----------------------------------------
+# How many runs there are and how they stand, of all owners together: numbers for whoever watches over the server.
+
+
+DAMAGED = "damaged"
+_ended_runs: dict[Path, tuple[int, str]] = {}  # a run's stamp and how it ended: most are looked at once
+
+
+def standing() -> Counter[str]:
+    """Runs in this lab folder by status, every status named; ``damaged`` are those that cannot be read.
+
+    Raises:
+        RunError: the runs cannot be listed.
+    """
+    found = Counter({str(status): 0 for status in Status} | {DAMAGED: 0})
+    listed = store.everyones()
+    for run in listed:
+        stamp, known = run.stamp(), _ended_runs.get(run.folder)
+        if known is not None and known[0] == stamp:
+            found[known[1]] += 1
+            continue
+        try:
+            status = run.status()
+        except RunError:
+            found[DAMAGED] += 1
+            continue
+        found[str(status)] += 1
+        if status.final and status is not Status.LOST:
+            _ended_runs[run.folder] = stamp, str(status)
+    for gone in _ended_runs.keys() - {run.folder for run in listed}:
+        _ended_runs.pop(gone, None)
+    return found

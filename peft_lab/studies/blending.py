@@ -1,0 +1,156 @@
+"""Two LoRA adapters of one base at once, weighted: PEFT's ``add_weighted_adapter``, on runs that have ended.
+
+Combined as ``cat``: A's stacked and B's side by side, so that the new correction is exactly w1·ΔW1 + w2·ΔW2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.asking import in_person
+from peft_lab.core.errors import BadInput
+from peft_lab.models.catalogue import fitting_shapes
+from peft_lab.models.loading import no_pickles
+from peft_lab.runs import store
+from peft_lab.runs.kept import kept_adapter
+from peft_lab.runs.spec import PROBE_CHARACTERS, RunSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.training.evaluation import Examiner
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has the rest
+ROWS = 24  # held-out rows of each task
+
+
+def problem(first: RunSpec, second: RunSpec) -> str:
+    """Why two runs cannot be combined; empty when they can."""
+    if first.model != second.model:
+        return (
+            f"They have different bases, {first.model} and {second.model}: a correction fits one base alone."
+        )
+    for spec in (first, second):
+        if spec.method != "lora":
+            return f"A correction can be weighted and added only if it is LoRA's; one run is {spec.method}."
+        if spec.values.get("use_dora"):
+            return "DoRA rescales whole rows of W, which does not add up; choose runs without it."
+        if spec.values.get("init_lora_weights") == "pissa":
+            return "PiSSA changes the base as it starts, so its adapter fits no other's base; choose runs without it."
+        if spec.values.get("bias", "none") != "none":
+            return "One run also trained biases of the base, which PEFT does not combine; choose runs without them."
+    one, two = first.task_object(), second.task_object()
+    if (one.kind, one.labels) != (two.kind, two.labels):
+        return (
+            f"'{one.name}' and '{two.name}' answer with different labels, so their heads cannot be combined."
+        )
+    return ""
+
+
+def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
+    """:func:`blend`, carried out in the inspector process.
+
+    Raises:
+        BadInput: a text that is empty or too long, or runs that do not combine. RunError: no such run.
+    """
+    from peft_lab.workers import inspector
+
+    if not text.strip() or len(text) > PROBE_CHARACTERS:
+        raise BadInput(
+            f"A text to try has 1 to {PROBE_CHARACTERS:,} characters; this one has {len(text):,}.", "text"
+        )
+    return inspector.get_inspector(inspector.Worker.ANSWERS).ask(blend, first, second, text)
+
+
+@in_person
+def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
+    """What the base says with both adapters, for each weight.
+
+    Returns:
+        rows of ``weight`` (of the second adapter), ``losses`` (held-out, on the first run's task and on the second's),
+        ``answer`` and ``scores`` to the text.
+
+    Raises:
+        BadInput: runs that do not combine, with the reason. RunError: no such run, or one without an adapter.
+    """
+    runs = [store.get(identity) for identity in (first, second)]
+    reason = problem(runs[0].spec, runs[1].spec)
+    if reason:
+        raise BadInput(reason, "run")
+    examiner, model, heads = _loaded(runs)
+    tests = [_rows(run.spec, examiner) for run in runs]
+    found = []
+    for weight in WEIGHTS:
+        _set(model, heads, weight)
+        answer = examiner.answer(model, [text])[0]
+        losses = [_loss(model, examiner, batch) for batch in tests]
+        found.append({"weight": weight, "losses": losses, **asdict(answer)})
+    return found
+
+
+def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
+    """The base with both adapters in float32, and each run's heads, taken out of the model."""
+    from peft import PeftModel
+
+    from peft_lab.runs.course import fresh_base
+    from peft_lab.training.evaluation import Examiner
+
+    spec, task = runs[0].spec, runs[0].spec.task_object()
+    base = fresh_base(spec, task)
+    first, second = (str(kept_adapter(run.folder)) for run in runs)
+    with no_pickles(), fitting_shapes():
+        model: Any = PeftModel.from_pretrained(base.model.float(), first, adapter_name="first")
+        model.load_adapter(second, adapter_name="second")
+    heads = []
+    for wrapper in _wrappers(model):
+        saved = wrapper.modules_to_save
+        heads.append((wrapper, {name: _copied(saved[name]) for name in ("first", "second")}))
+        # PEFT refuses adapters that each bring a module of their own; the heads are mixed by hand.
+        del saved["second"]
+    examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
+    return examiner, model.eval(), heads
+
+
+def _wrappers(model: Any) -> list[Any]:
+    from peft.utils import ModulesToSaveWrapper
+
+    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+
+
+def _copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _set(model: Any, heads: Sequence[Any], weight: float) -> None:
+    """Make the adapter ``mix`` with this weight of the second the active one. A linear head mixes as its logits do."""
+    if "mix" in model.peft_config:
+        model.set_adapter("first")
+        model.delete_adapter("mix")
+    model.add_weighted_adapter(["first", "second"], [1 - weight, weight], "mix", combination_type="cat")
+    model.set_adapter("mix")
+    for wrapper, kept in heads:
+        mixed = {
+            name: (1 - weight) * kept["first"][name] + weight * kept["second"][name] for name in kept["first"]
+        }
+        wrapper.modules_to_save["mix"].load_state_dict(mixed)
+    model.eval()
+
+
+def _rows(spec: RunSpec, examiner: Examiner) -> dict[str, torch.Tensor]:
+    from peft_lab.training import batches
+
+    task = spec.task_object()
+    rows = list(task.load().test[:ROWS])
+    encoded = batches.encode(task, rows, examiner.tokenizer, spec.max_length)
+    return batches.collate(encoded, examiner.pad, examiner.device)
+
+
+def _loss(model: Any, examiner: Examiner, batch: dict[str, torch.Tensor]) -> float:
+    import torch
+
+    from peft_lab.training import batches
+
+    with torch.no_grad():
+        return float(batches.loss_of(model, batch))

@@ -1,0 +1,486 @@
+"""What a comparison found, as one document that the page, the command line and the shipped file share.
+
+Bytes are integers, seconds floats, metrics shares. Figures over seeds are means with ``_std`` beside them, the sample
+standard deviation, ``None`` with fewer than two seeds. ``peak_bytes`` is the largest over seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from peft_lab.core.errors import RunError, UnknownName
+from peft_lab.core.units import Source
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import model_title
+from peft_lab.runs import measuring, record
+from peft_lab.runs.spec import entry_of
+from peft_lab.runs.store import Run
+from peft_lab.studies.compare.plan import Cell, ComparisonPlan, command_of
+from peft_lab.studies.compare.store import Comparison, Standing
+from peft_lab.training.tasks import get_task
+from peft_lab.training.tasks.titles import each_of, task_title
+
+# ----------------------------------------
+# What seeds say: means, spreads, and which differences stand out of them.
+#
+# Two methods count as told apart when their means differ by more than twice the spread of a difference,
+# 2 sqrt(s_a^2 + s_b^2) with the sample standard deviations over seeds, and by more than one held-out row. With
+# three
+# seeds each and normal figures, equal methods pass that in about one of forty pairs (Welch's t above 2 sqrt(3),
+# four
+# degrees of freedom). Nothing is corrected for the number of pairs.
+
+
+FACTOR = 2.0  # spreads of a difference that a difference of means has to exceed
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods, the better one first. ``apart``: whether the difference is more than noise; ``noise``: the
+    difference that would have to be exceeded."""
+
+    better: str
+    worse: str
+    difference: float
+    noise: float
+    apart: bool
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean in the unit of the values; ``None`` of nothing."""
+    return statistics.fmean(values) if values else None
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation; ``None`` with fewer than two values, of which no spread can be known.
+
+    >>> round(deviation([0.80, 0.82, 0.84]), 4), deviation([0.80])
+    (0.02, None)
+    """
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def seed_pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
+    """Every two methods with at least two seeds each, largest difference first.
+
+    Args:
+        scores: the metric by seed of each method, higher is better.
+        rows: held-out rows that the metric is a share of.
+
+    >>> [pair.apart for pair in seed_pairs({"lora": [0.81, 0.83], "ia3": [0.80, 0.82]}, rows=100)]
+    [False]
+    """
+    known = {name: values for name, values in scores.items() if len(values) > 1}
+    found = []
+    for first, second in itertools.combinations(known, 2):
+        better, worse = sorted((first, second), key=lambda name: statistics.fmean(known[name]), reverse=True)
+        difference = statistics.fmean(known[better]) - statistics.fmean(known[worse])
+        noise = FACTOR * math.hypot(statistics.stdev(known[better]), statistics.stdev(known[worse]))
+        noise = max(noise, 1 / rows if rows else 0.0)
+        # figures are shares of whole rows: equal ones may differ in their last binary digit
+        found.append(Pair(better, worse, difference, noise, difference > noise * (1 + 1e-9)))
+    return sorted(found, key=lambda pair: -pair.difference)
+
+
+def sampling_error(share: float, rows: int) -> float:
+    """Standard error of a share counted on that many rows, had other rows been held out: binomial, with two rows of
+    either kind added, so that none or all of a few rows is not taken for certainty (Agresti & Coull 1998).
+
+    >>> round(sampling_error(0.9, 100), 3), round(sampling_error(1.0, 10), 3)  # 1 is not certain
+    (0.031, 0.094)
+    """
+    share = (share * rows + 2) / (rows + 4)
+    return math.sqrt(share * (1 - share) / (rows + 4))
+
+
+# ----------------------------------------
+# What a comparison can and cannot show, in plain sentences worked out from its figures.
+
+
+MOST_NAMED = 6  # pairs named in a sentence; the rest is counted
+
+
+def comparison_sentences(found: Mapping[str, Any], pairs: Sequence[Pair]) -> list[str]:
+    """Sentences, most important first; none while no run is done."""
+    scored = [row for row in found["rows"] if row["metric_values"]]
+    if not scored:
+        return []
+    titles = {row["method"]: row["title"] for row in found["rows"]}
+    return [
+        *_verdict(pairs, titles, len(found["plan"]["seeds"]), scored),
+        *_sample(scored, found["metric"], f"{each_of(found['plan']['task'])}s"),
+        *_forgetting_sentence(scored),
+        _limits(found),
+        *_missing(found),
+    ]
+
+
+def _verdict(
+    pairs: Sequence[Pair], titles: Mapping[str, str], seeds: int, scored: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    if len(scored) < 2:
+        return ["One method alone: there is nothing to compare with yet."]
+    if not pairs:
+        return [
+            "With one seed the spread is unknown: no difference between these methods can be told from noise."
+        ]
+    apart = [pair for pair in pairs if pair.apart]
+    noise = [pair for pair in pairs if not pair.apart]
+    rule = (
+        f"A difference between two methods counts if it is more than {FACTOR:g} times its own standard deviation "
+        "over the seeds; anything smaller may be noise."
+    )
+    if not apart:
+        return [
+            rule,
+            f"{_none_of(len(pairs))} by that much: this comparison cannot rank the methods.",
+        ]
+    summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
+    if not noise:
+        return (
+            [rule, f"All {len(pairs)} pairs differ by that much."]
+            if len(pairs) > 1
+            else [rule, f"{_over(apart[0], titles)}."]
+        )
+    if len(noise) <= len(apart):
+        named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
+        return [rule, f"{summary}. Too close to tell apart: {named}."]
+    return [rule, f"{summary}: {_list([_over(pair, titles) for pair in apart])}."]
+
+
+def _none_of(pairs: int) -> str:
+    return "The two do not differ" if pairs == 1 else f"None of the {pairs} pairs differs"
+
+
+def _over(pair: Pair, titles: Mapping[str, str]) -> str:
+    return f"{titles[pair.better]} beats {titles[pair.worse]} by {100 * pair.difference:.1f} points"
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _sample(scored: Sequence[Mapping[str, Any]], metric: Mapping[str, Any], named: str) -> list[str]:
+    rows = metric["rows"]
+    if not rows:
+        return []
+    error = max(sampling_error(row["metric_mean"], rows) for row in scored)
+    return [
+        f"All were scored on the same {rows:,} held-out {named}; on other {named} a score would differ by about "
+        f"{100 * error:.1f} points (one standard error at most), which more seeds do not reduce."
+    ]
+
+
+def _forgetting_sentence(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    known = [row for row in scored if row["forgetting_change"] is not None]
+    if not known:
+        return []
+    most = max(known, key=lambda row: row["forgetting_change"])
+    return [
+        f"The loss on unrelated text moved most with {most['title']}: {most['forgetting_change']:+.3f} nats per "
+        "token (with the adapter in place; removing an adapter undoes it, full fine-tuning cannot be removed)."
+    ]
+
+
+def _limits(found: Mapping[str, Any]) -> str:
+    plan = found["plan"]
+    settings = "with its default settings" if not plan["values"] else "with one setting"
+    return (
+        f"Each method ran {settings}; the app's defaults were chosen by trying them on its own models and tasks. "
+        f"{plan['steps']:,} step{'' if plan['steps'] == 1 else 's'} of {plan['batch']} {each_of(plan['task'])}s on "
+        f"{model_title(plan['model'])} and {task_title(plan['task'])} say nothing about other models, tasks, "
+        "or longer training."
+    )
+
+
+def _missing(found: Mapping[str, Any]) -> list[str]:
+    if found["done"] == found["total"]:
+        return []
+    left = found["total"] - found["done"]
+    verb = "is" if left == 1 else "are"
+    return [f"{left} of {found['total']} runs {verb} not done, so some means are over fewer seeds."]
+
+
+# ----------------------------------------
+# Axes on which methods can be set against each other, and the front: those that no other beats on both.
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One figure of a row.
+
+    Attributes:
+        name: the row's field.
+        title: what stands at the axis; ``{metric}`` and ``{unit}`` are filled in.
+        unit: as :func:`peft_lab.core.units.show` takes it.
+        better: which end is wanted.
+        source: where the figure comes from.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal["low", "high"]
+    source: Source
+
+
+AXES = {
+    axis.name: axis
+    for axis in (
+        Axis("metric_mean", "{metric}", "share", "high", Source.MEASURED),
+        Axis("trainable", "Trained parameters", "parameters", "low", Source.COUNTED),
+        Axis("stored_bytes", "Stored size", "bytes", "low", Source.MEASURED),
+        Axis("peak_bytes", "Peak memory of a step", "bytes", "low", Source.MEASURED),
+        Axis("seconds", "Training time", "seconds", "low", Source.MEASURED),
+        Axis("added_seconds", "Added inference time per {unit}", "seconds", "low", Source.MEASURED),
+        Axis("forgetting_change", "Rise of the loss on unrelated text", "nats/token", "low", Source.MEASURED),
+    )
+}
+DEFAULT_AXES = ("trainable", "metric_mean")
+
+
+def get_axis(name: str) -> Axis:
+    """Raises UnknownName."""
+    if name not in AXES:
+        raise UnknownName("axis", name, AXES, "axes")
+    return AXES[name]
+
+
+def pareto_front(rows: Sequence[Mapping[str, Any]], x: str | Axis, y: str | Axis) -> list[str]:
+    """Methods that no other equals on both axes and beats on one, in the order of ``x``. Rows that lack one of the
+    figures do not take part.
+
+    Raises:
+        UnknownName: no such axis.
+
+    >>> rows = [
+    ...     {"method": "lora", "trainable": 100, "metric_mean": 0.9},
+    ...     {"method": "ia3", "trainable": 10, "metric_mean": 0.8},
+    ...     {"method": "prompt", "trainable": 20, "metric_mean": 0.7},  # IA3 is smaller and better
+    ... ]
+    >>> pareto_front(rows, "trainable", "metric_mean")
+    ['ia3', 'lora']
+    """
+    axes = [axis if isinstance(axis, Axis) else get_axis(axis) for axis in (x, y)]
+    points = {
+        str(row["method"]): tuple(row[axis.name] * (1 if axis.better == "low" else -1) for axis in axes)
+        for row in rows
+        if all(row.get(axis.name) is not None for axis in axes)
+    }
+    kept = [
+        name
+        for name, point in points.items()
+        if not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points.values()
+        )
+    ]
+    return sorted(kept, key=lambda name: points[name])
+
+
+Record = Mapping[str, Any]
+
+
+def document(
+    comparison: Comparison, standing: Standing | None = None, axes: tuple[str, str] = DEFAULT_AXES
+) -> dict[str, Any]:
+    """Everything about a comparison, under way or finished.
+
+    Keys: id, status, command, created, plan, metric {name, title, rows}, inference_unit, machines, packages, device,
+    dtype, done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), pairs (:class:`spread.Pair`),
+    says.
+
+    Raises:
+        RunError: a plan or record that cannot be read. UnknownName: an axis.
+    """
+    plan = comparison.plan
+    standing = standing or comparison.standing(plan)
+    records = {cell: _record(standing.runs[cell]) for cell in standing.done}
+    task = get_task(plan.request.task)
+    rows = [_row(plan, slug, standing, records) for slug in plan.request.methods]
+    one: Record = next(iter(records.values()), {})
+    found: dict[str, Any] = {
+        "id": comparison.id,
+        "status": standing.status,
+        "command": command_of(plan.request),
+        "created": time.strftime("%Y-%m-%d", time.gmtime(comparison.created)),
+        "plan": _described(plan),
+        "metric": {
+            "name": task.metric,
+            "title": task.metric.replace("_", " ").capitalize(),
+            "rows": one["metric"]["rows"] if one else 0,
+        },
+        "inference_unit": task.each if task.kind == "classification" else measuring.UNIT[task.kind],
+        "machines": comparison.machines,
+        "packages": _versions(records.values()),
+        "device": one.get("device"),
+        "dtype": one.get("dtype"),
+        "done": len(standing.done),
+        "total": len(plan.cells),
+        "rows": rows,
+        "pareto_axes": {"x": axes[0], "y": axes[1]},
+        "pareto": pareto_front(rows, *axes),
+        "source": "measured",
+    }
+    return with_conclusions(found)
+
+
+def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
+    """The document with what follows from its rows: ``pairs`` and ``says``. For a document from a file too: what it
+    shows is then worked out by this version's rules."""
+    scores = {row["method"]: row["metric_values"] for row in found["rows"]}
+    pairs = seed_pairs(scores, found["metric"]["rows"])
+    compared = [
+        {"better": p.better, "worse": p.worse, "difference": p.difference, "noise": p.noise, "apart": p.apart}
+        for p in pairs
+    ]
+    return {**found, "pairs": compared, "says": comparison_sentences(found, pairs)}
+
+
+def _described(plan: ComparisonPlan) -> dict[str, Any]:
+    request, spec = plan.request, plan.cells[0].spec
+    return {
+        "model": request.model,
+        "task": request.task,
+        "methods": list(request.methods),
+        "steps": request.steps,
+        "batch": request.batch,
+        "seeds": list(request.seeds),
+        "eval_rows": request.eval_rows,
+        "max_length": spec.max_length,
+        "values": {slug: _plain(values) for slug, values in request.values.items()},
+    }
+
+
+def _record(run: Run) -> Record:
+    try:
+        found = run.record()
+    except RunError:
+        found = {}  # its events, from which the file was made, still tell
+    return found or record.result(run)  # a run that was killed left no file
+
+
+def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:
+    """Versions of the packages that made the runs; more than one where a comparison went on after an update."""
+    found: dict[str, list[str]] = {}
+    for each in records:
+        for name, version in each["packages"].items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return found
+
+
+def _row(
+    plan: ComparisonPlan, slug: str, standing: Standing, records: Mapping[Cell, Record]
+) -> dict[str, Any]:
+    """One method. Figures are ``None`` until a run has given them, ``why`` says why a row has none."""
+    spec = get_method(slug)
+    cells = [cell for cell in plan.cells if cell.method == slug]
+    mine = {cell: records[cell] for cell in cells if cell in records}
+    first: Record = next(iter(mine.values()), {})
+    total = plan.totals.get(slug)
+    trainable = first.get("trainable")
+    metric = [each["metric"]["after"] for each in mine.values() if each["metric"]["after"] is not None]
+    row = {
+        "method": slug,
+        "title": spec.title,
+        **_state(plan, slug, cells, standing),
+        "seeds": [cell.seed for cell in mine],
+        "runs": [standing.runs[cell].id for cell in mine],
+        "trainable": trainable,
+        "head": first.get("head"),
+        "total": total,
+        "percent": 100 * trainable / total if trainable is not None and total else None,
+        "metric_values": metric,
+        "metric_mean": mean(metric),
+        "metric_std": deviation(metric),
+        "metric_before": mean(
+            [each["metric"]["before"] for each in mine.values() if each["metric"]["before"] is not None]
+        ),
+        **_over_seeds("seconds", [each["seconds"] for each in mine.values()]),
+        "peak_bytes": max(
+            (each["memory"]["peak_bytes"] for each in mine.values() if each["memory"]), default=None
+        ),
+        "stored_bytes": first.get("stored_bytes"),
+        **_inference([each["inference"] for each in mine.values() if each.get("inference")]),
+        "mergeable": spec.mergeable,
+        **_forgetting(
+            [each["unrelated"] for each in mine.values() if each.get("unrelated")],
+            bool(mine),
+            entry_of(plan.request.model).kind,
+        ),
+        "learning_rate": cells[0].spec.learning_rate if cells else None,
+        "head_learning_rate": cells[0].spec.head_learning_rate if cells else None,
+        "values": _plain(cells[0].spec.values) if cells else {},
+        "loss": _curve([each["loss"] for each in mine.values()]),
+    }
+    return row
+
+
+def merging(row: Mapping[str, Any]) -> str:
+    """Whether a row's method can be merged, in words; one that adds nothing to the model needs no merge."""
+    if not get_method(row["method"]).adds:
+        return "needs none"
+    return "yes" if row["mergeable"] else "no"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _state(plan: ComparisonPlan, slug: str, cells: Sequence[Cell], standing: Standing) -> dict[str, str]:
+    if slug in plan.refused:
+        return {"status": "does not apply", "why": plan.refused[slug]}
+    done = sum(cell in standing.done for cell in cells)
+    failed = [cell for cell in cells if cell in standing.failed]
+    if failed:
+        return {
+            "status": "failed" if not done else "partly failed",
+            "why": _message(standing.runs[failed[0]]),
+        }
+    if done == len(cells):
+        return {"status": "done", "why": ""}
+    return {"status": "partial" if done else "pending", "why": ""}
+
+
+def _message(run: Run) -> str:
+    return run.view().message
+
+
+def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    return {name: mean(values), f"{name}_std": deviation(values)}
+
+
+def _inference(found: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "base_inference_seconds": mean([each["base_seconds"] for each in found]),
+        **_over_seeds("added_seconds", [each["added_seconds"] for each in found]),
+    }
+
+
+def _forgetting(found: Sequence[Record], ended: bool, kind: str) -> dict[str, Any]:
+    change = [each["after"]["loss"] - each["before"]["loss"] for each in found if each["before"]]
+    return {
+        "forgetting_before": mean([each["before"]["loss"] for each in found if each["before"]]),
+        "forgetting_after": mean([each["after"]["loss"] for each in found]),
+        **_over_seeds("forgetting_change", change),
+        "forgetting_tokens": found[0]["after"]["tokens"] if found else None,
+        "forgetting_task": found[0]["after"]["task"] if found else None,
+        "forgetting_why": measuring.no_loss(kind) if ended and not found else "",
+    }
+
+
+def _curve(losses: Sequence[Sequence[float]]) -> dict[str, list[float | None]]:
+    """Training loss by step, mean and spread over seeds."""
+    steps = list(zip(*losses, strict=False))
+    return {
+        "mean": [mean(step) for step in steps],
+        "std": [deviation(step) for step in steps],
+    }

@@ -1,0 +1,204 @@
+"""Finished comparisons that come with the app, measured elsewhere: ``shipped/*.json``, made by
+``python -m tools.ship_comparison``. What follows from their figures is worked out when they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from peft_lab.core.errors import BadInput
+from peft_lab.core.units import Source
+from peft_lab.engine import published
+from peft_lab.engine.published import BENCHMARKS, METAMATH, PublishedRow
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import get_model
+from peft_lab.studies.compare.results import Axis, with_conclusions
+
+FOLDER = "shipped"
+
+
+@cache
+def all_shipped() -> dict[str, dict[str, Any]]:
+    """Documents of :mod:`peft_lab.studies.compare.results` by id, in the order of their files; none while none
+    ships."""
+    folder = resources.files(__package__) / FOLDER
+    if not folder.is_dir():
+        return {}
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda f: f.name)
+    documents = [json.loads(file.read_text("utf-8")) for file in files]
+    return {document["id"]: with_conclusions(document) for document in documents}
+
+
+def to_ship(found: dict[str, Any], note: str = "") -> dict[str, Any]:
+    """A document as it is shipped: conclusions left out, curves rounded, run ids kept as evidence.
+
+    Args:
+        note: what a reader should know of how it was measured, such as the machine being shared.
+
+    Raises:
+        ValueError: a comparison that is not finished.
+    """
+    if found["status"] not in ("done", "incomplete") or not found["done"]:
+        raise ValueError(f"'{found['id']}' is {found['status']}: only a finished comparison ships")
+    kept = {key: value for key, value in found.items() if key not in ("pairs", "says")}
+    rows = [
+        {**row, "loss": {name: [_short(value) for value in values] for name, values in row["loss"].items()}}
+        for row in kept["rows"]
+    ]
+    return {**kept, "rows": rows, "note": note}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+# ----------------------------------------
+# The published comparison as rows of figures: on axes, by method, and as settings of this lab.
+#
+# Two figures are not quite what ours of the same name are: a published peak is what the allocator reserved over the
+# whole run, an evaluation that generates included, where ours is the tensors of one training step; and each row is
+# a
+# single run. Training time is that of the steps alone, as ours is; what else the runs took stands apart.
+
+
+DEFAULT_BENCHMARK = ("trainable", "metric_mean")
+#: Share by which counts may differ and still are one budget.
+EQUAL = 0.1
+#: Methods of this lab by the name that the comparison gives them.
+_PAGES = {
+    "lora": "lora",
+    "ia3": "ia3",
+    "prefixtuning": "prefix",
+    "prompt_tuning": "prompt",
+    "ptuning": "ptuning",
+}
+_TARGETS = ("target_modules", "feedforward_modules")
+_STARTS = {True: "default", None: "random"}
+
+
+def published_axes(benchmark: str = METAMATH) -> dict[str, Axis]:
+    """What two of a benchmark's figures can be chosen from. Runs of pictures differ in steps, so a step's time stands
+    for the run's."""
+    about = BENCHMARKS[benchmark]
+    kept, unit = about.kept
+    time = (
+        ("seconds", "Training time") if benchmark == METAMATH else ("step_seconds", "Time of a training step")
+    )
+    found = [
+        Axis("metric_mean", about.measure, "share", "high", Source.CITED),
+        Axis("trainable", "Trained parameters", "parameters", "low", Source.CITED),
+        Axis("stored_bytes", "Stored size", "bytes", "low", Source.CITED),
+        Axis("peak_bytes", "Peak reserved memory of the run", "bytes", "low", Source.CITED),
+        Axis(*time, "seconds", "low", Source.CITED),
+        Axis("tokens_per_second", "Tokens per second of training", "tokens/s", "high", Source.CITED),
+        Axis("forgetting_change", kept, unit, "low", Source.CITED),
+    ]
+    known = published_points(benchmark)
+    return {axis.name: axis for axis in found if any(row[axis.name] is not None for row in known)}
+
+
+def published_points(benchmark: str = METAMATH) -> list[dict[str, Any]]:
+    """One row for each published experiment: method (the experiment), title, and the figures of
+    :func:`published_axes`. The
+    metric's spread is what re-runs moved in the median; a published row is one run and has none of its own."""
+    moved = published.moved(benchmark)
+    return [
+        {
+            "method": row.experiment,
+            "title": row.title,
+            "metric_mean": row.accuracy,
+            "metric_std": moved and moved.median,
+            "trainable": row.trainable,
+            "percent": 100 * row.trainable / row.total,
+            "stored_bytes": row.stored,
+            "peak_bytes": row.reserved,
+            "seconds": row.seconds,
+            "step_seconds": row.step_seconds,
+            "tokens_per_second": row.tokens_per_second,
+            "forgetting_change": row.forgetting,
+        }
+        for row in published.rows(benchmark).values()
+    ]
+
+
+def families(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
+    """The runs by method, each method's best first and the best method first."""
+    best = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
+    return {
+        kind: [row for row in best if row.kind == kind] for kind in dict.fromkeys(row.kind for row in best)
+    }
+
+
+def several_published(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
+    """Methods of which more than one figure was published: settings, or the same ones run again."""
+    return {
+        kind: found
+        for kind, found in families(benchmark).items()
+        if len(found) + sum(len(row.reruns) for row in found) > 1
+    }
+
+
+def published_setting(row: PublishedRow, among: Sequence[PublishedRow]) -> str:
+    """What tells a row from others of its method: the fields in which they differ."""
+    names = sorted({name for other in among for name in other.config or {}})
+    told = [_written(row, name) for name in names if len({_written(other, name) for other in among}) > 1]
+    if len({other.optimizer for other in among}) > 1 and row.optimizer != "AdamW":
+        told.append(f"optimizer {row.optimizer}")
+    if row.start_text:
+        told.append("starts from a text's keys and values")
+    if len({other.learning_rate for other in among}) > 1:
+        told.append(f"learning rate {row.learning_rate:g}")
+    return ", ".join(filter(None, told)) or "–"
+
+
+def _written(row: PublishedRow, name: str) -> str:
+    """A field of a row's config as it is read; empty where it is off."""
+    value = (row.config or {}).get(name)
+    if name in _TARGETS:
+        if not isinstance(value, list) and row.kind in _PAGES:
+            value = get_method(_PAGES[row.kind]).defaults(get_model(published.MODEL).shape)[name]
+        return f"{name} {' '.join(sorted(set(value))) if isinstance(value, list | tuple) else value}"
+    if value is None or value is False or value == {} or (value is True and name.startswith("init_")):
+        return ""
+    return name if value is True or isinstance(value, Mapping) else f"{name} {value}"
+
+
+def budgets(found: Sequence[PublishedRow]) -> list[list[PublishedRow]]:
+    """Groups of at least two runs, each count within ``EQUAL`` of the next smaller one, by size; best first in each."""
+    groups: list[list[PublishedRow]] = []
+    for row in sorted(found, key=lambda row: row.trainable):
+        if groups and row.trainable <= (1 + EQUAL) * groups[-1][-1].trainable:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [sorted(group, key=lambda row: -row.accuracy) for group in groups if len(group) > 1]
+
+
+def lab_page(row: PublishedRow) -> tuple[str, dict[str, Any]] | None:
+    """The method's page of this lab and the knobs that differ from its defaults, where the lab has these settings:
+    its own formula then gives the published count. ``None`` where it has not."""
+    if row.kind not in _PAGES or row.benchmark != METAMATH:
+        return None
+    spec, shape = get_method(_PAGES[row.kind]), get_model(published.MODEL).shape
+    config = row.config or {}
+    values = {
+        name: config[name]
+        for name in (knob.name for knob in spec.knobs)
+        if config.get(name) not in (None, {})
+    }
+    for name in ("init_lora_weights", "init_weights"):
+        if any(knob.name == name for knob in spec.knobs):
+            values[name] = _STARTS.get(config.get(name), config.get(name))
+    if row.start_text:
+        values |= {"init_weights": "text", "init_text": row.start_text}
+    try:
+        full = spec.require(shape, {name: spec.knob(name).check(value) for name, value in values.items()})
+    except BadInput:
+        return None
+    if spec.formula(shape, full).trainable != row.trainable:
+        return None
+    usual = spec.defaults(shape)
+    return spec.slug, {name: value for name, value in full.items() if value != usual[name]}

@@ -1,0 +1,204 @@
+"""What an experiment is: a question, a few short runs that differ in one thing, and what is expected of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any, Literal
+
+from peft_lab.core import units
+from peft_lab.core.units import Source
+from peft_lab.runs.spec import RunRequest
+
+# ----------------------------------------
+# What an experiment can read off a run that has ended. A method's own file may define more.
+
+
+LAST = 10  # training steps whose mean loss is taken as the loss at the end
+SURE = 2.0  # standard errors beyond which a difference is not put down to chance
+
+
+@dataclass(frozen=True)
+class ExperimentOutcome:
+    """A run that has ended.
+
+    Attributes:
+        record: as :func:`peft_lab.runs.record.record_of` makes it. insight: what the method noted, may be empty.
+        stored_bytes: of the saved adapter's tensors file; 0 when there is none.
+    """
+
+    record: Mapping[str, Any]
+    insight: Mapping[str, Any]
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One figure of a run.
+
+    Attributes:
+        unit: ``share`` is written in percent; the others as :func:`peft_lab.core.units.show` writes them.
+        read: takes it from a run. Raises KeyError or TypeError where the run has no such figure.
+        chance: how far apart two runs may be by chance, from both; ``None``: every difference counts.
+        tab: where a method's page shows it for a run.
+    """
+
+    title: str
+    unit: str
+    source: Source
+    read: Callable[[ExperimentOutcome], float]
+    chance: Callable[[ExperimentOutcome, ExperimentOutcome], float] | None = None
+    tab: Literal["train", "look inside"] = "train"
+
+    def show(self, value: float) -> str:
+        return f"{100 * value:.1f}%" if self.unit == "share" else units.show(value, self.unit)
+
+    def show_difference(self, value: float) -> str:
+        """A distance between two values: percentages differ by points."""
+        return f"{100 * value:.1f} points" if self.unit == "share" else units.show(value, self.unit)
+
+
+def _metric(outcome: ExperimentOutcome) -> float:
+    return float(outcome.record["metric"]["after"])
+
+
+def _sampling(first: ExperimentOutcome, second: ExperimentOutcome) -> float:
+    """Twice the standard error of the difference of two shares, as if they were of different rows (Wald)."""
+    variance = 0.0
+    for outcome in (first, second):
+        share, rows = _metric(outcome), outcome.record["metric"]["rows"]
+        variance += share * (1 - share) / rows
+    return SURE * sqrt(variance)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+METRIC = Quantity("Held-out score", "share", Source.MEASURED, _metric, _sampling)
+LOSS = Quantity(
+    "Held-out loss",
+    "nats",
+    Source.MEASURED,
+    lambda outcome: float(outcome.record["evaluation"]["after"]["loss"]),
+)
+BASE_LOSS = Quantity(
+    "Held-out loss before training",
+    "nats",
+    Source.MEASURED,
+    lambda outcome: float(outcome.record["evaluation"]["before"]["loss"]),
+)
+TRAIN_LOSS = Quantity(
+    f"Training loss, mean of the last {LAST} steps",
+    "nats",
+    Source.MEASURED,
+    lambda outcome: _mean(outcome.record["loss"][-LAST:]),
+)
+PEAK = Quantity(
+    "Peak of one step",
+    "bytes",
+    Source.MEASURED,
+    lambda outcome: float(outcome.record["memory"]["peak_bytes"]),
+)
+STORED = Quantity("Stored adapter", "bytes", Source.COUNTED, lambda outcome: float(outcome.stored_bytes))
+TRAINED = Quantity(
+    "Trained parameters", "parameters", Source.COUNTED, lambda outcome: float(outcome.record["trainable"])
+)
+STEP_SECONDS = Quantity(
+    "Time of one step", "seconds", Source.MEASURED, lambda outcome: 1 / outcome.record["steps_per_second"]
+)
+
+
+Relation = Literal["above", "below", "near"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run of an experiment. What is ``None`` is the experiment's own.
+
+    Attributes:
+        label: what sets it apart from the other arms, as it stands in a sentence: ``rank 1``.
+        values: the knobs that are not at their defaults.
+        method: a slug, where the arm is of another method (to compare with).
+        settings: any other setting of the run (``weight_decay`` ...), by its name in :class:`RunRequest`.
+    """
+
+    label: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    method: str | None = None
+    model: str | None = None
+    task: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    learning_rate: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How the first quantity of one arm should stand to that of another, said before anything runs.
+
+    Attributes:
+        first, second: labels of arms.
+        relation: ``above`` and ``below`` need a difference that is larger than ``margin`` and than chance; ``near``
+            expects one that is not.
+        margin: in the quantity's own unit, as :meth:`Quantity.read` gives it.
+        reseeded: pairs of arms that differ in nothing but the seed. A difference has to be larger than theirs.
+    """
+
+    first: str
+    relation: Relation
+    second: str
+    margin: float = 0.0
+    reseeded: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question that short runs settle.
+
+    Attributes:
+        id: unique among all experiments; starts with the method's slug.
+        method: slug of the method on whose page it is shown.
+        question: what the reader is to guess before running it.
+        why: two sentences on what lies behind it, shown afterwards; true whichever way it came out.
+        quantities: what is read off every run. The first is what the expectation is about and what is drawn.
+        source: where the effect is described: a paper with its section, a benchmark.
+        eval_rows: held-out rows. Few make chance large, many make it slow.
+    """
+
+    id: str
+    method: str
+    title: str
+    question: str
+    why: str
+    arms: tuple[Arm, ...]
+    quantities: tuple[Quantity, ...]
+    expect: Expectation
+    source: str
+    model: str
+    task: str
+    steps: int = 60
+    eval_rows: int | None = 500
+
+    @property
+    def quantity(self) -> Quantity:
+        return self.quantities[0]
+
+    def requests(self) -> tuple[RunRequest, ...]:
+        """The runs in the order of the arms."""
+        return tuple(self._request(arm) for arm in self.arms)
+
+    def _request(self, arm: Arm) -> RunRequest:
+        return RunRequest(
+            model=arm.model or self.model,
+            method=arm.method or self.method,
+            task=arm.task or self.task,
+            values=dict(arm.values),
+            steps=self.steps if arm.steps is None else arm.steps,
+            seed=arm.seed,
+            learning_rate=arm.learning_rate,
+            eval_rows=self.eval_rows,
+            **arm.settings,
+        )

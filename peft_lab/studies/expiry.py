@@ -1,0 +1,93 @@
+"""What is removed when it is old, after the class's days: ended runs, sweeps, comparisons, uploads, and learners who
+have not come."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_lab.classroom import joining, places
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.limits import limits
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
+from peft_lab.studies.compare import store as comparisons
+from peft_lab.studies.sweeps import store as sweeps
+from peft_lab.training.tasks import kept_files
+
+EVERY = 3600.0  # seconds between looks
+_DAY = 24 * 3600.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Removed:
+    """How much was; ``asked``: sweeps and comparisons."""
+
+    learners: int = 0
+    runs: int = 0
+    uploads: int = 0
+    asked: int = 0
+
+
+def clear(now: float | None = None) -> Removed:
+    """Remove what is older than the class keeps it. What cannot be removed is left for the next time."""
+    at = time.time() if now is None else now
+    before, removed = at - limits().days * _DAY, Removed()
+    for left in (places.shared() / places.FOLDER).glob(".gone-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for owner in places.owners():
+        with acting_for(Asker(owner)), suppress(OSError, PeftLabError):
+            if joining.learner_of(owner).seen < before and not any(_going(run) for run in store.runs()):
+                joining.forget(owner)
+                removed.learners += 1
+                continue
+            for run in store.runs():
+                if _changed(run) < before and not _going(run):
+                    store.remove(run)
+                    removed.runs += 1
+            asked = [(one.folder, one.running) for one in sweeps.sweeps()]
+            asked += [(one.folder, one.running) for one in comparisons.comparisons()]
+            for folder, running in asked:
+                if _touched(folder) < before and not running:
+                    shutil.rmtree(folder)
+                    removed.asked += 1
+            removed.uploads += kept_files.remove_unused(before)
+    return removed
+
+
+def _going(run: Run) -> bool:
+    try:
+        return not run.status().final
+    except PeftLabError:
+        return False  # damaged: nobody trains it
+
+
+def _changed(run: Run) -> float:
+    """When it last wrote anything."""
+    return max((file.stat().st_mtime for file in (run.folder, run.log.path) if file.exists()), default=0.0)
+
+
+def _touched(folder: Path) -> float:
+    """When a sweep or comparison was last asked for or carried out: both write into its folder."""
+    return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
+
+
+def start() -> None:
+    """Clear now and every hour, in a thread that ends with the process."""
+
+    def work() -> None:
+        while True:
+            try:
+                clear()
+            except Exception:  # noqa: BLE001  a full disk today is none tomorrow
+                _log.exception("what is old in the class could not be removed")
+            time.sleep(EVERY)
+
+    threading.Thread(target=work, name="class-expiry", daemon=True).start()

@@ -1,0 +1,170 @@
+"""What a picture of the sweep shows: a figure over the learning rate, a line for each rank, or targets, or batch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.studies.shipped_sweep import ALL, FULL, LORA, MLP, MLP_AND_MORE, Point, Sweep
+
+#: What lines can differ in, and how it is called.
+BY: Mapping[str, str] = {"rank": "Rank", "targets": "Targets", "batch": "Batch size", "method": "Method"}
+#: What can be drawn. Of a loss less is better, of a share more.
+LOSS, METRIC = "loss", "metric"
+_TARGETS = {MLP: "feed-forward", MLP_AND_MORE: "feed-forward"}
+_TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A line at one rate, or whatever else is varied along it: the mean over seeds, the lowest and the highest of them,
+    and how many there are."""
+
+    rate: float
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One configuration over all its rates.
+
+    Attributes:
+        label: what it differs in. method: ``lora`` or ``full``; full fine-tuning stands beside every choice.
+        points: the trainings, of the seeds that have all rates. spots: by rate. diverged: trainings without a score.
+        best: the spot that is best, of those at which no seed diverged, where there are any.
+    """
+
+    label: str
+    method: str
+    points: tuple[Point, ...]
+    spots: tuple[Spot, ...]
+    best: Spot | None
+
+    @property
+    def diverged(self) -> int:
+        return sum(point.diverged for point in self.points)
+
+    def at(self, rate: float, figure: str) -> Spot | None:
+        """The line at a rate, in another figure."""
+        return _spot([point for point in self.points if point.rate == rate], figure)
+
+    def first(self, rate: float) -> Point:
+        """The training at a rate with the lowest seed."""
+        return min((point for point in self.points if point.rate == rate), key=lambda point: point.seed)
+
+
+def lines(sweep: Sweep, model: str, by: str, figure: str, fixed: Mapping[str, Any]) -> list[Line]:
+    """The lines of a picture, full fine-tuning last.
+
+    Args:
+        by: one of :data:`BY`. figure: ``loss`` or ``metric``.
+        fixed: what the other ones are: ``rank``, ``targets`` and ``batch``.
+    """
+    found = []
+    for label, wanted in _configurations(sweep, model, by, fixed):
+        points = [
+            point
+            for point in sweep.on(model)
+            if all(getattr(point, name) == value for name, value in wanted.items())
+        ]
+        if points:
+            found.append(_line(label, points, figure))
+    return found
+
+
+def _configurations(
+    sweep: Sweep, model: str, by: str, fixed: Mapping[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    kept = {name: fixed[name] for name in ("rank", "targets", "batch")}
+    lora = {"method": LORA, **kept}
+    full = {"method": FULL, "batch": kept["batch"]}
+    if by == "method":
+        return [(_TITLES[LORA], lora), (_TITLES[FULL], full)]
+    values = sweep.values(model, by)
+    made = [(named(sweep, model, by, value), {**lora, by: value}) for value in values]
+    if by == "batch":
+        return made + [
+            (f"{_TITLES[FULL]}, {named(sweep, model, by, value)}", {**full, by: value}) for value in values
+        ]
+    return [*made, (_TITLES[FULL], full)]
+
+
+def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
+    """A value in a legend or a list."""
+    if by != "targets":
+        return f"{BY[by].lower()} {value}"
+    if value == ALL:
+        return "attention and feed-forward"
+    more = sweep.shared(model, value) if value in _TARGETS else ()
+    return " and ".join([_TARGETS.get(value, value), *more])
+
+
+def _line(label: str, given: Sequence[Point], figure: str) -> Line:
+    points = _whole(given)
+    rates = sorted({point.rate for point in points})
+    spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
+    scored = [spot for spot in spots if spot is not None]
+    return Line(label, points[0].method, tuple(points), tuple(scored), best_spot(scored, figure))
+
+
+def best_spot(spots: Sequence[Spot], figure: str) -> Spot | None:
+    """The best one, of those with the most seeds."""
+    most = max((spot.seeds for spot in spots), default=0)
+    sure = [spot for spot in spots if spot.seeds == most]
+    return min(sure, key=lambda spot: worth(spot, figure), default=None)
+
+
+def _whole(points: Sequence[Point]) -> list[Point]:
+    """Those of the seeds that have the most rates: means over other seeds at other rates could not be compared."""
+    rates: dict[int, int] = {}
+    for point in points:
+        rates[point.seed] = rates.get(point.seed, 0) + 1
+    return [point for point in points if rates[point.seed] == max(rates.values())]
+
+
+def told(value: float, figure: str) -> str:
+    """A figure as it is written.
+
+    >>> told(0.80512, METRIC), told(0.80512, LOSS)
+    ('80.5%', '0.805')
+    """
+    return f"{value:.1%}" if figure == METRIC else f"{value:.3f}"
+
+
+def worth(spot: Spot, figure: str) -> float:
+    """Small where a spot is good, whatever the figure."""
+    return spot.mean if figure == LOSS else -spot.mean
+
+
+def best_of(found: Sequence[Line], figure: str) -> tuple[Line, Spot] | None:
+    """The best spot of a picture with its line, of those with the most seeds; ``None`` where nothing has a score."""
+    pairs = [(line, line.best) for line in found if line.best is not None]
+    most = max((spot.seeds for _, spot in pairs), default=0)
+    return min(
+        (pair for pair in pairs if pair[1].seeds == most),
+        key=lambda pair: worth(pair[1], figure),
+        default=None,
+    )
+
+
+def _spot(points: Sequence[Point], figure: str) -> Spot | None:
+    values = [value for point in points if (value := getattr(point, figure)) is not None]
+    if not values:
+        return None
+    return Spot(points[0].rate, statistics.fmean(values), min(values), max(values), len(values))
+
+
+def models(sweep: Sweep) -> list[str]:
+    """Those of which there is something to draw: LoRA's trainings come after those of full fine-tuning."""
+    return [model for model in sweep.models if sweep.values(model, "rank")]
+
+
+def usual(sweep: Sweep, model: str) -> dict[str, Any]:
+    """What is shown first of ``rank``, ``targets`` and ``batch``: a middle rank on all maps, the smallest batch."""
+    ranks, targets, batches = (sweep.values(model, name) for name in ("rank", "targets", "batch"))
+    return {"rank": ranks[len(ranks) // 2], "targets": targets[-1], "batch": batches[0]}

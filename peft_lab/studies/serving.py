@@ -1,0 +1,350 @@
+"""Three domains served from one base: who answers what how well, how fast one switches, and mixed batches.
+
+The same for bottleneck adapters (ours: a name for each row of the batch) and for LoRA (PEFT's ``adapter_names``). What
+needs torch, :func:`peft_lab.studies.serving.measure_serving`, is asked through the inspector ``answers``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.classroom import places
+from peft_lab.core.asking import in_person
+from peft_lab.methods import get_method
+from peft_lab.methods.adapters.spec import Adapters
+from peft_lab.models.catalogue import fitting_shapes
+from peft_lab.models.loading import no_pickles
+from peft_lab.runs import kept as kept_module
+from peft_lab.runs import store
+from peft_lab.runs.spec import RunRequest, RunSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_lab.models.loading import Base
+
+Runs = Mapping[str, Mapping[str, str]]  # run ids by method and domain
+
+DOMAINS = {"movies": "sentiment", "products": "products", "tweets": "tweets"}
+METHODS = ("adapters", "lora")
+MODEL = "minilm-l6"
+STEPS = 60
+SCORED = 300  # held-out rows of each domain
+
+
+def specs(method: str) -> dict[str, RunSpec]:
+    """The three runs of a method, by domain. Raises what :meth:`RunRequest.complete` raises."""
+    return {
+        domain: RunRequest(MODEL, method, task, steps=STEPS, eval_rows=SCORED).complete()
+        for domain, task in DOMAINS.items()
+    }
+
+
+def keep(runs: Runs, found: Mapping[str, Any]) -> None:
+    """Keep what was measured on these runs: it takes a while, and the next visit wants it at once."""
+    store.write_json(_file(), {"runs": runs, "found": found})
+
+
+def kept(runs: Runs) -> dict[str, Any] | None:
+    """What was measured on just these runs, if it was."""
+    try:
+        content = json.loads(_file().read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    same = isinstance(content, dict) and content.get("runs") == runs
+    return content.get("found") if same else None
+
+
+def forget() -> None:
+    """Drop what is kept, to measure again."""
+    _file().unlink(missing_ok=True)
+
+
+def _file() -> Path:
+    return places.mine() / "serving.json"
+
+
+# ----------------------------------------
+# One base with an adapter for each domain: bottleneck adapters and LoRA behind the same few calls.
+
+
+Batch = dict[str, "torch.Tensor"]
+
+
+class Served(ABC):
+    """One base with an adapter for each domain."""
+
+    def __init__(self, runs: Mapping[str, str]) -> None:
+        from peft_lab.runs.course import fresh_base
+        from peft_lab.training.step import cast_added
+
+        self.runs = {name: store.get(identity) for name, identity in runs.items()}
+        spec = next(iter(self.runs.values())).spec
+        self.base: Base = fresh_base(spec, spec.task_object())
+        self.model: Any = self.attach(self.base.model)
+        cast_added(self.model, self.base.dtype)
+        self.model.eval()
+
+    @abstractmethod
+    def attach(self, base: torch.nn.Module) -> torch.nn.Module:
+        """Load every run's adapter under its domain's name."""
+
+    @abstractmethod
+    def use(self, name: str) -> None:
+        """Answer all rows of the next batches with this adapter."""
+
+    @abstractmethod
+    def bare(self, batch: Batch) -> torch.Tensor:
+        """Logits without any adapter."""
+
+    @abstractmethod
+    def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
+        """Logits of a batch whose rows ask for different adapters."""
+
+    def answer(self, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self.model(**batch).logits
+        return logits
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum((run.adapter / "adapter_model.safetensors").stat().st_size for run in self.runs.values())
+
+
+class ServedAdapters(Served):
+    def attach(self, base: torch.nn.Module) -> torch.nn.Module:
+        for name, run in self.runs.items():
+            _adapters().load(base, kept_module.kept_adapter(run.folder), name)
+        return base
+
+    def use(self, name: str) -> None:
+        _adapters().set_active(self.model, name)
+
+    def bare(self, batch: Batch) -> torch.Tensor:
+        _adapters().set_active(self.model, None)
+        return self.answer(batch)
+
+    def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
+        _adapters().set_active(self.model, list(names))
+        return self.answer(batch)
+
+
+class ServedLora(Served):
+    def attach(self, base: torch.nn.Module) -> torch.nn.Module:
+        from peft import PeftModel
+
+        (first, run), *others = self.runs.items()
+        with no_pickles(), fitting_shapes():
+            model: Any = PeftModel.from_pretrained(
+                base, str(kept_module.kept_adapter(run.folder)), adapter_name=first
+            )
+            for name, other in others:
+                model.load_adapter(str(kept_module.kept_adapter(other.folder)), adapter_name=name)
+        return model
+
+    def use(self, name: str) -> None:
+        self.model.set_adapter(name, inference_mode=True)
+
+    def bare(self, batch: Batch) -> torch.Tensor:
+        with self.model.disable_adapter():
+            return self.answer(batch)
+
+    def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
+        logits: torch.Tensor = self.model(**batch, adapter_names=list(names)).logits
+        return logits
+
+    def merge_and_unmerge(self) -> None:
+        """Fold the active adapter into the weights and take it out again: what a switch costs when they are merged."""
+        self.model.merge_adapter()
+        self.model.unmerge_adapter()
+
+
+def _adapters() -> Adapters:
+    method = get_method("adapters")
+    assert isinstance(method, Adapters)
+    return method
+
+
+# ----------------------------------------
+# What serving three domains from one base costs and gives, measured on finished runs. Torch is imported inside.
+
+
+REQUESTS = 8  # of each domain in the mixed batch
+SHOWN = 2  # of them on screen
+REPEATS = 9
+SWITCHES = 200
+AT_ONCE = 64  # rows of one forward pass when scoring
+
+
+@in_person
+def measure_serving(runs: Runs) -> dict[str, Any]:
+    """Everything that is shown of the finished runs, kept for the next visit.
+
+    Returns:
+        ``methods``: for each its ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a
+        row's logits from those it gets in a batch of its own kind), ``seconds`` of a batch and of a switch, and
+        ``stored_bytes``. ``examples``: the first rows of the mixed batch.
+
+    Raises:
+        RunError: a run that is gone.
+    """
+    import torch
+
+    with torch.no_grad():
+        ours, theirs = ServedAdapters(runs["adapters"]), ServedLora(runs["lora"])
+        rows = _rows(ours.base)
+        batch, asked = _mixed_batch(ours.base, rows)
+        served: dict[str, Served] = {"adapters": ours, "lora": theirs}
+        answered = {name: _answered(each, rows, batch, asked) for name, each in served.items()}
+        examples = _examples(ours, rows, batch, asked)
+        times = _times(served, theirs, batch, asked)
+    found = {
+        "methods": {
+            name: {**answered[name], "seconds": times[name], "stored_bytes": each.stored_bytes}
+            for name, each in served.items()
+        },
+        "examples": examples,
+        "requests": len(asked),
+        "scored": {name: len(pairs) for name, pairs in rows.items()},
+        "base_bytes": ours.base.entry.shape.total * 4,
+        "dtype": str(ours.base.dtype).removeprefix("torch."),
+    }
+    keep(runs, found)
+    return found
+
+
+def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]) -> dict[str, Any]:
+    import torch
+
+    accuracy = {
+        name: {domain: _accuracy(served, name, pairs) for domain, pairs in rows.items()}
+        for name in served.runs
+    }
+    together = served.mixed(batch, asked)
+    alone = torch.empty_like(together)
+    for name in served.runs:
+        served.use(name)
+        mine = [row for row, wanted in enumerate(asked) if wanted == name]
+        alone[mine] = served.answer(batch)[mine]
+    return {
+        "accuracy": accuracy,
+        "mixed_difference": float((together - alone).abs().max()),
+        "max_logit": float(alone.abs().max()),
+    }
+
+
+def _times(
+    served: Mapping[str, Served], lora: ServedLora, batch: Batch, asked: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Medians in seconds. All kinds of work take turns, so that whatever else the machine does meets all alike."""
+    work: dict[tuple[str, str], Callable[[], Any]] = {}
+    for name, each in served.items():
+        work |= {
+            (name, "bare"): partial(each.bare, batch),
+            (name, "one"): partial(_one, each, batch),
+            (name, "mixed"): partial(each.mixed, batch, asked),
+            (name, "apart"): partial(_apart, each, batch, asked),
+        }
+    lora.use(next(iter(lora.runs)))
+    work["lora", "merge"] = lora.merge_and_unmerge
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in work}
+    for turn in range(REPEATS + 1):
+        for key, task in work.items():
+            start = time.perf_counter()
+            task()
+            if turn:  # the first does not count
+                times[key].append(time.perf_counter() - start)
+    found: dict[str, dict[str, float]] = {
+        name: {"switch": _switch_seconds(each)} for name, each in served.items()
+    }
+    for (name, kind), taken in times.items():
+        found[name][kind] = median(taken)
+    return found
+
+
+def _one(served: Served, batch: Batch) -> None:
+    """The same rows, all through one adapter."""
+    served.use(next(iter(served.runs)))
+    served.answer(batch)
+
+
+def _apart(served: Served, batch: Batch, asked: Sequence[str]) -> None:
+    """The same requests as a batch for each adapter, with a switch between them."""
+    for name in served.runs:
+        mine = [row for row, wanted in enumerate(asked) if wanted == name]
+        served.use(name)
+        served.answer({key: tensor[mine] for key, tensor in batch.items()})
+
+
+def _switch_seconds(served: Served) -> float:
+    names = list(served.runs)
+    times = []
+    for turn in range(SWITCHES):
+        start = time.perf_counter()
+        served.use(names[turn % len(names)])
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _rows(base: Base) -> dict[str, Any]:
+    """Held-out rows of every domain, each with its tokens."""
+    from peft_lab.training import batches, tasks
+
+    found = {}
+    for domain, name in DOMAINS.items():
+        task = tasks.get_task(name)
+        rows = task.load().test[:SCORED]
+        found[domain] = list(
+            zip(rows, batches.encode(task, rows, base.tokenizer, task.max_length), strict=True)
+        )
+    return found
+
+
+def _collate(base: Base, encoded: Sequence[Any]) -> tuple[Batch, torch.Tensor]:
+    from peft_lab.models import loading
+    from peft_lab.training import batches
+
+    batch = batches.collate(encoded, loading.pad_token(base.tokenizer), base.device)
+    return batch, batch.pop("labels")
+
+
+def _accuracy(served: Served, name: str, pairs: Sequence[Any]) -> float:
+    served.use(name)
+    encoded = sorted((tokens for _, tokens in pairs), key=len)
+    right = 0
+    for first in range(0, len(encoded), AT_ONCE):
+        batch, labels = _collate(served.base, encoded[first : first + AT_ONCE])
+        right += int((served.answer(batch).argmax(-1) == labels).sum())
+    return right / len(encoded)
+
+
+def _mixed_batch(base: Base, rows: Mapping[str, Any]) -> tuple[Batch, list[str]]:
+    """REQUESTS of each domain in turn, as they might arrive, and the adapter that each asks for."""
+    order = [(domain, turn) for turn in range(REQUESTS) for domain in rows]
+    batch, _ = _collate(base, [rows[domain][turn][1] for domain, turn in order])
+    return batch, [domain for domain, _ in order]
+
+
+def _examples(
+    served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]
+) -> list[dict[str, Any]]:
+    from peft_lab.training.tasks.rated import LABELS
+
+    scores = served.mixed(batch, asked).float().softmax(-1)
+    order = [rows[domain][turn][0] for turn in range(REQUESTS) for domain in rows]
+    return [
+        {
+            "adapter": name,
+            "text": row.text,
+            "label": row.target,
+            "answer": LABELS[int(score.argmax())],
+            "probability": float(score.max()),
+        }
+        for name, row, score in list(zip(asked, order, scores, strict=True))[: SHOWN * len(rows)]
+    ]

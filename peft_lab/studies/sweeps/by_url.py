@@ -1,0 +1,434 @@
+"""Runs whose folder a node does not see: it gets them at an fsspec URL (``s3://bucket/lab``), and what it makes comes
+back the same way, while it trains. The run store of whoever asked stays the one place where a run is.
+
+URL/<run>/<turn>/0/        the folder as it was handed over
+URL/<run>/<turn>/1/        as the node has it that carries it out; 2 is the node after that, where the first was lost
+URL/<run>/<turn>/asked/    stop and rungs.json, from whoever asked
+
+A node that was taken for lost and lives finds a number above its own, or the turn gone: it writes nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, RunError, in_short
+from peft_lab.runs import checkpoints, owners, store
+from peft_lab.runs.store import Run
+
+EVENTS, SPEC = "events.jsonl", "spec.json"
+ASKED = "asked"
+EVERY = 1.0  # seconds between looks
+LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between tries to bring an end, of which a node has the only copy
+#: Told by whoever asked for the run; never brought back.
+FROM_DRIVER = (store.STOP, checkpoints.EARLY_FILE)
+# no hidden name, and none that leads out of the folder: a bucket may hold anything
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere at a URL."""
+
+    files: Any
+    path: str
+
+    def below(self, *names: object) -> Place:
+        return Place(self.files, "/".join((self.path, *map(str, names))))
+
+    def names(self) -> list[str]:
+        """What lies here, by the last part of its name; nothing where there is none."""
+        try:
+            found = self.files.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted({str(each).rstrip("/").rpartition("/")[2] for each in found})
+
+    def read(self, name: str) -> bytes | None:
+        """``None`` where there is none."""
+        try:
+            return bytes(self.files.cat_file(f"{self.path}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        target = f"{self.path}/{name}"
+        self.files.makedirs(target.rpartition("/")[0], exist_ok=True)  # object stores have none and need none
+        self.files.pipe_file(target, data)
+
+    def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            self.files.rm(self.path, recursive=True)
+
+
+def place(url: str) -> Place:
+    """A URL that can be written and read.
+
+    Raises:
+        BadInput: it cannot, or the library for its kind is not installed.
+    """
+    if "://" not in url:
+        raise BadInput(f"'{url}' is no URL: --store takes one such as s3://bucket/lab.", "store")
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url, use_listings_cache=False)
+        found = Place(files, str(path).rstrip("/"))
+        mark = f".tried-{secrets.token_hex(4)}"
+        found.write(mark, b"tried")
+        if found.read(mark) != b"tried":
+            raise OSError("what was written there does not come back")
+        files.rm_file(f"{found.path}/{mark}")
+    except Exception as error:  # whatever the library of that kind of URL raises
+        raise BadInput(f"Runs cannot go by {url}: {in_short(error)}", "store") from error
+    return found
+
+
+def turn_of(at: Place, run: str, turn: float) -> Place:
+    return at.below(run, f"{turn:.6f}")
+
+
+def attempts(turn: Place) -> list[int]:
+    """Who has had a turn: 0 for whoever handed it over, then the nodes. Empty once it is over."""
+    return sorted(int(name) for name in turn.names() if name.isdigit())
+
+
+@dataclass
+class Bringing:
+    """A folder brought to a place: at each call what has changed since the one before."""
+
+    folder: Path
+    to: Place
+    without: tuple[str, ...] = FROM_DRIVER
+    _sent: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _events: bytes = b""
+
+    def bring(self) -> None:
+        """The events last, and as they stood before the others: whoever reads of an end finds what it left."""
+        with suppress(FileNotFoundError):
+            events = (self.folder / EVENTS).read_bytes()
+            found = self._found()
+            for name, stamp in found.items():
+                if self._sent.get(name) != stamp:
+                    with suppress(FileNotFoundError):  # replaced by another meanwhile
+                        self.to.write(name, (self.folder / name).read_bytes())
+                        self._sent[name] = stamp
+            if events != self._events:
+                self.to.write(EVENTS, events)
+                self._events = events
+            for name in self._sent.keys() - found.keys():
+                with suppress(FileNotFoundError):
+                    self.to.files.rm_file(f"{self.to.path}/{name}")
+                del self._sent[name]
+
+    def _found(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            with suppress(FileNotFoundError):
+                if _goes(name) and name not in self.without and path.is_file():
+                    stat = path.stat()
+                    found[name] = (stat.st_mtime_ns, stat.st_size)
+        return found
+
+
+def _goes(name: str) -> bool:
+    return name not in (EVENTS, owners.BEAT) and _NAME.fullmatch(name) is not None
+
+
+@dataclass
+class Fetching:
+    """What nodes make of a turn, fetched into the run's folder: at each call what has changed since."""
+
+    turn: Place
+    folder: Path
+    answered: float = 0.0  # when the place last did, by time.monotonic()
+    _attempt: int = 0
+    _got: dict[str, Any] = field(default_factory=dict)
+    _told: dict[str, bytes] = field(default_factory=dict)
+
+    def fetch(self) -> None:
+        """Raises what the library of the URL raises, and OSError."""
+        for attempt in reversed(attempts(self.turn)):
+            source = self.turn.below(attempt)
+            if attempt == 0 or (events := source.read(EVENTS)) is None:
+                continue
+            self.answered = time.monotonic()
+            if attempt != self._attempt:
+                self._attempt, self._got = attempt, {}
+            there = fetched(source, self.folder, self._got)
+            for path in self.folder.glob("checkpoint-*.pt"):
+                if path.name not in there:
+                    path.unlink(missing_ok=True)
+            take_events(self.folder / EVENTS, events)
+            return
+
+    def tell(self) -> None:
+        """What was decided about the run meanwhile, for the node."""
+        for name in FROM_DRIVER:
+            with suppress(FileNotFoundError):
+                data = (self.folder / name).read_bytes()
+                if self._told.get(name) != data:
+                    self.turn.below(ASKED).write(name, data)
+                    self._told[name] = data
+
+
+def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = False) -> set[str]:
+    """Bring the files of a place into a folder, but for those that ``got`` names as they are; the names of all.
+
+    Args:
+        first: the spec too, and what was told, which later only the folder itself says.
+    """
+    names = set()
+    for path, info in source.files.find(source.path, detail=True).items():
+        name = str(path)[len(source.path) + 1 :]
+        if not _goes(name) or (not first and name in (SPEC, *FROM_DRIVER)):
+            continue
+        names.add(name)
+        stamp = (info.get("size"), str(info.get("ETag") or info.get("mtime") or info.get("created")))
+        if got.get(name) == stamp:
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.fetched")
+        with suppress(FileNotFoundError):  # gone since it was listed
+            source.files.get_file(path, str(scratch))
+            scratch.replace(target)
+            got[name] = stamp
+    return names
+
+
+def take_events(path: Path, events: bytes) -> None:
+    """Make a run's file of events these: added to where it has the first of them, else in its place in one step."""
+    whole = events[: events.rfind(b"\n") + 1]
+    have = path.read_bytes() if path.exists() else b""
+    if whole == have:
+        return
+    if have and whole.startswith(have):
+        with path.open("ab") as file:
+            file.write(whole[len(have) :])
+        return
+    scratch = path.with_name(f".{path.name}.fetched")
+    scratch.write_bytes(whole)
+    scratch.replace(path)
+
+
+def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
+    """Bring a run's folder there, for a node; what fetches it back. Raises RunError."""
+    to = turn_of(at, run.id, turn)
+    try:
+        Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
+        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: a turn with one is whole
+    except Exception as error:
+        raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
+    return Fetching(to, run.folder)
+
+
+@dataclass
+class Carried:
+    """A turn as the node that carries it out has it."""
+
+    turn: Place
+    folder: Path
+    number: int
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here.
+        Raises what the library of the URL raises, where it is away at the start, or for a minute at the end."""
+        bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.wait(EVERY):
+                with suppress(Exception):  # a network that is away for a while: the next look brings it
+                    self._look(bringing)
+
+        thread = threading.Thread(target=work, name="bringing", daemon=True)
+        bringing.bring()
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        for pause in LAST:
+            with suppress(Exception):  # a network that is away, as above
+                self._look(bringing)
+                return
+            time.sleep(pause)
+        self._look(bringing)
+
+    def _look(self, bringing: Bringing) -> None:
+        there = attempts(self.turn)
+        if not there or there[0] != 0 or there[-1] != self.number:
+            (self.folder / store.STOP).touch()  # another carries it out, or nobody wants it any more
+            return
+        bringing.bring()
+        for name in FROM_DRIVER:
+            data = self.turn.below(ASKED).read(name)
+            if data is not None and (not (path := self.folder / name).exists() or path.read_bytes() != data):
+                scratch = self.folder / f".{name}.fetched"
+                scratch.write_bytes(data)
+                scratch.replace(path)
+
+
+def begun(turn: Place, folder: Path) -> Carried:
+    """Take a turn up on a node: its folder as the one before left it, under the next number.
+
+    Raises:
+        RunError: there is no such turn.
+    """
+    there = attempts(turn)
+    if not there or turn.below(0).read(SPEC) is None:
+        raise RunError(f"There is no run to carry out at {turn.path}.")
+    latest = next(each for each in reversed(there) if turn.below(each).read(EVENTS) is not None)
+    folder.mkdir(parents=True)
+    source = turn.below(latest)
+    events = source.read(EVENTS) or b""
+    fetched(turn.below(0), folder, {}, first=True)
+    if latest:
+        for path in folder.glob("checkpoint-*.pt"):
+            path.unlink()
+        fetched(source, folder, {})
+    take_events(folder / EVENTS, events)
+    _name_files_here(folder)
+    return Carried(turn, folder, there[-1] + 1)
+
+
+def _name_files_here(folder: Path) -> None:
+    """A run's own files, which its spec names where they lie for whoever asked for it."""
+    spec = json.loads((folder / SPEC).read_text("utf-8"))
+    for setting in ("own_data", "start"):
+        if spec.get(setting):
+            spec[setting] = str(folder / Path(spec[setting]).name)
+    store.write_json(folder / SPEC, spec)
+
+
+# ----------------------------------------
+# A driver's side of runs that go by a URL (:mod:`.by_url`): handed over, fetched while they train and at the end.
+
+
+AT_ONCE = 16  # runs that are looked at together
+TRIES = 5  # times that the end of a run is fetched before it is given up, some seconds apart
+UNTOLD = 5.0  # seconds for which a store may be away without a word
+
+
+class Store:
+    """The runs of one driver at a URL. Raises BadInput where it cannot be written.
+
+    ``tell`` gets a sentence when the URL is away for seconds, and one when it is back.
+    """
+
+    def __init__(self, url: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.url = url
+        self._tell = tell
+        self._away: float | None = None  # since when nothing can be fetched, in seconds since 1970
+        self._told = False
+        self._at = place(url)
+        self._going: dict[Path, Fetching] = {}
+        self._known: set[Path] = set()
+        self._looked = 0.0
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetching")
+
+    def hand_over(self, run: Run, turn: float) -> None:
+        """Give a run to whichever node will carry it out. Raises RunError, and the run has failed, where it cannot."""
+        try:
+            self._going[run.folder] = handed_over(self._at, run, turn)
+        except RunError as error:
+            run.log.end("failed", message=str(error))
+            raise
+        self._known.add(run.folder)
+
+    def look(self) -> None:
+        """Fetch what has come of the runs under way, once in a second. A store that is away is asked again."""
+        if time.monotonic() - self._looked < EVERY:
+            return
+        begun, since, going = time.time(), time.monotonic(), list(self._going.values())
+        asked = [self._pool.submit(_look, each) for each in going]
+        late = wait(asked, timeout=UNTOLD).not_done
+        # One that answered is busy with a large file; one that has not begun waits for such.
+        slow = any(
+            one in late and one.running() and each.answered < since
+            for each, one in zip(going, asked, strict=True)
+        )
+        if slow:
+            self._note(begun, f"no answer within {units.seconds(UNTOLD)}")
+        problems = [each for each in [look.result() for look in asked] if each is not None]
+        if problems:
+            self._note(begun, in_short(problems[0], 200))
+        elif asked and not slow:
+            self._note_back()
+        self._looked = time.monotonic()
+
+    def _note(self, begun: float, why: str) -> None:
+        """Nothing could be fetched in a look that was begun then: told once, when that has lasted for some seconds."""
+        if self._away is None:
+            self._away = begun
+        if not self._told and time.time() - self._away >= UNTOLD:
+            self._told = True
+            since = time.strftime("%H:%M:%S", time.localtime(self._away))
+            self._tell(
+                f"what nodes make cannot be fetched from {self.url} since {since} ({why.rstrip('.')}): tried again "
+                "every second"
+            )
+
+    def _note_back(self) -> None:
+        if self._told and self._away is not None:
+            self._tell(f"{self.url} answers again, after {units.seconds(time.time() - self._away)}")
+        self._away, self._told = None, False
+
+    def over(self, run: Run) -> str:
+        """Fetch the last of a run whose task has ended, and clear up; why it cannot be, in a sentence, or nothing."""
+        fetching = self._going.pop(run.folder)
+        why = ""
+        for each in range(TRIES):
+            try:
+                fetching.fetch()
+            except Exception as error:  # noqa: BLE001  whatever the library of the URL raises ends this one run
+                why = f"What it made cannot be fetched from {self.url}: {in_short(error)}"
+                time.sleep(each)
+                continue
+            self.clear(run)
+            return ""
+        self._known.discard(run.folder)  # it is there still, for when the run is begun again
+        return why
+
+    def clear(self, run: Run) -> None:
+        """Remove what a run has there."""
+        with suppress(Exception):  # what stays there takes room, and is looked at by nobody
+            self._at.below(run.id).remove()
+
+    def left(self, run: Run) -> None:
+        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on without this
+        place since: then its latest turn was never here, and what is here is older. Raises RunError."""
+        if run.folder in self._known:
+            return
+        turn = turn_of(self._at, run.id, checkpoints.asked_to_go_on(run))
+        try:
+            Fetching(turn, run.folder).fetch()
+        except Exception as error:
+            raise RunError(
+                f"What '{run.id}' left cannot be fetched from {self.url}: {in_short(error)}"
+            ) from error
+
+
+def _look(fetching: Fetching) -> Exception | None:
+    """What was in the way."""
+    try:
+        fetching.tell()
+        fetching.fetch()
+    except Exception as error:  # noqa: BLE001  whatever the library of the URL raises: it is asked again
+        return error
+    return None

@@ -1,0 +1,282 @@
+"""A sweep's runs as Ray tasks: on every node of a cluster, whose nodes share the lab folder under the same path, or get
+runs at a URL (:mod:`.by_url`).
+
+Ray places the tasks, waits for processors or GPUs, and starts a task again elsewhere when its node is lost. What a run
+is, it does not know: that stands in the run store, where the pages and the next command find it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from peft_lab.core.errors import BadInput, RunError, in_short
+from peft_lab.models.assets import store as assets
+from peft_lab.runs import admission, checkpoints, hold, owners
+from peft_lab.runs import store as runs
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.tracking import start
+from peft_lab.runs.view import Status
+from peft_lab.studies.compare import plan
+from peft_lab.studies.sweeps.by_url import Store
+
+# ----------------------------------------
+# What runs on a cluster's node: one run, in a process that trains nothing else.
+
+
+FOLDER = "elsewhere"  # in the node's own lab folder: runs that came by a URL, while they are here
+_LOCK = ".here.lock"
+
+
+def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
+    """A run whose folder the node sees; how it stands then. Raises RunError where it does not see it."""
+    from peft_lab.runs import child
+
+    if not Path(folder).is_dir():
+        raise RunError(
+            f"This node does not see {folder}: the lab folder has to be shared under the same path, or runs have to go "
+            "by a URL (--store)."
+        )
+    return child.carry_elsewhere(folder, home, turn, threads)
+
+
+def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
+    """A run that was handed over at a URL, trained with the weights of the node's own lab folder; how it stands then.
+
+    Raises:
+        RunError: there is no such run. BadInput: nothing can be read or written there.
+    """
+    from peft_lab.runs import child
+    from peft_lab.studies.sweeps import by_url
+
+    home = assets.home()
+    top = home / FOLDER
+    top.mkdir(parents=True, exist_ok=True)
+    _clear(top)
+    scratch = Path(tempfile.mkdtemp(dir=top))
+    try:
+        with FileLock(scratch / _LOCK):
+            carried = by_url.begun(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
+            owners.Heart(lambda: [carried.folder]).start()
+            with carried.kept_up():
+                return child.carry_elsewhere(str(carried.folder), str(home), turn, threads)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _clear(top: Path) -> None:
+    """Remove what processes left that were killed."""
+    for folder in top.iterdir():
+        with suppress(OSError, Timeout):
+            lock = FileLock(folder / _LOCK)
+            if (folder / _LOCK).exists():
+                lock.acquire(timeout=0)
+                lock.release()
+                shutil.rmtree(folder)
+
+
+CARRIER = "ray"
+PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
+START_PATIENCE = 120.0  # seconds: a node starts a Python for its first task
+LAST_PATIENCE = 20.0  # seconds: for tasks whose runs have ended to end themselves
+RETRIES = 3  # times that Ray starts a task again whose node or process was lost
+
+
+class OnRay:
+    """Hands runs to Ray, as many at a time as the cluster has room for."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        store: str | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Join a cluster, or start one on this machine.
+
+        Args:
+            address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else the one
+                that ``ray start`` began on this machine, else one of this machine alone, which ends with this process.
+            cpus, gpus: what one training takes; a GPU can be shared (0.5).
+            store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
+                nodes see the lab folder under the same path.
+            tell: gets a sentence for the person who waits: that the URL is away, and that it is back.
+
+        Raises:
+            BadInput: Ray is not installed, there is no cluster at that address, none of its nodes has so much, or the
+                URL cannot be written.
+        """
+        if cpus < 1:
+            raise BadInput(f"A training takes at least one processor, not {cpus}.", "cpus")
+        if gpus < 0:
+            raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
+        self._ray = _ray()
+        _require_answer(address)
+        self._store = None if store is None else Store(store, tell)
+        self._cpus, self._gpus = cpus, gpus
+        self._tasks: dict[Any, Run] = {}
+        self._waiting: list[Run] = []  # for a place in the cluster
+        self._heart = owners.Heart(lambda: [run.folder for run in list(self._tasks.values())])
+        try:
+            self._ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            at = f"at {address}" if address else "where RAY_ADDRESS points"
+            raise BadInput(f"No Ray cluster answers {at}: {in_short(error, 200)}", "address") from error
+        nodes = self._nodes()
+        if not any(self._fit(node) for node in nodes):
+            self.close()
+            has = " or ".join(
+                dict.fromkeys(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+            )
+            raise BadInput(
+                f"No node of this Ray cluster has {cpus} processors"
+                + (f" and {gpus:g} GPUs" if gpus else "")
+                + f" (a node's processors and GPUs: {has or 'there is none'}): ask for fewer with --cpus and --gpus.",
+                "cpus",
+            )
+        # A process trains one run: the next begins with nothing of this one in its memory.
+        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(
+            carry_on_node if self._store is None else carry_on_node_by_url
+        )
+
+    @property
+    def slots(self) -> int:
+        """Trainings for which the nodes have room, now: a node may have come or gone."""
+        return max(1, sum(self._fit(node) for node in self._nodes()))
+
+    def start(self, spec: RunSpec) -> str:
+        admission.require_disk(spec)
+        start.require_trackers()
+        return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
+
+    def again(self, run: Run) -> None:
+        if self._store is not None:
+            self._store.left(run)
+            if run.status() is Status.DONE:
+                self._store.clear(run)
+                return
+        checkpoints.require_to_go_on(run, anew=True)
+        admission.require_disk(run.spec)
+        checkpoints.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
+        self._hand_over(run)
+
+    def look(self) -> None:
+        """A run whose task Ray has given up gets its ending; one that has begun is told to its trackers, from here."""
+        for run in [each for each in self._waiting if each.status() is not Status.QUEUED]:
+            self._waiting.remove(run)
+            start.begin(run)
+        if not self._tasks:
+            return
+        if self._store is not None:
+            self._store.look()
+        ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
+        for task in ended:
+            run = self._tasks[task]
+            if hold.is_held(run):
+                continue  # a process that Ray takes for lost still writes it: looked at again
+            del self._tasks[task]
+            if run in self._tasks.values():
+                continue  # it was begun again before this task had returned: the end of that is for its own to tell
+            why = "Its Ray task ended without an ending of the run."
+            try:
+                self._ray.get(task)
+            except Exception as error:  # noqa: BLE001  whatever it was on that node, it ends this one run
+                why = f"Ray gave up on it: {in_short(error)}"
+            if self._store is not None:
+                why = self._store.over(run) or why
+            if run.folder.exists() and not run.status().final:
+                run.log.end("lost", message=why)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """The nodes that can train, each different one once, as
+        :func:`peft_lab.studies.compare.plan.describe_machine` has them.
+
+        Raises:
+            BadInput: one of them does not answer, or has no PEFT Lab.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(plan.describe_machine)
+        able = [
+            node["NodeID"] for node in self._ray.nodes() if node["Alive"] and self._fit(node["Resources"])
+        ]
+        asked = [
+            asking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(each, soft=False)).remote()
+            for each in able
+        ]
+        try:
+            answers: list[dict[str, Any]] = self._ray.get(asked, timeout=START_PATIENCE)
+        except Exception as error:
+            raise BadInput(
+                f"A node of this Ray cluster does not say what it is: {in_short(error)}"
+            ) from error
+        return [each for at, each in enumerate(answers) if each not in answers[:at]]
+
+    def close(self) -> None:
+        """What the last runs have at the URL goes once their tasks have ended: a run's end is fetched before that."""
+        with suppress(Exception):
+            ending = [task for task, run in self._tasks.items() if run.status().final]
+            if ending and self._store is not None:
+                self._ray.wait(ending, num_returns=len(ending), timeout=LAST_PATIENCE)
+                self.look()
+        with suppress(Exception):
+            self._ray.shutdown()
+
+    def _hand_over(self, run: Run) -> Run:
+        owners.touch(run.folder)
+        turn = hold.turn_number(run)
+        if self._store is None:
+            task = self._task.remote(str(run.folder), str(assets.home()), turn, self._cpus)
+        else:
+            self._store.hand_over(run, turn)
+            task = self._task.remote(self._store.url, run.id, turn, self._cpus)
+        self._tasks[task] = run
+        owners.touch(run.folder)  # bringing it to a URL may have taken longer than owners.SILENT
+        self._waiting.append(run)
+        self._heart.start()
+        return run
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _fit(self, node: dict[str, float]) -> int:
+        """How many trainings a node has room for."""
+        many = int(node.get("CPU", 0) // self._cpus)
+        return min(many, int(node.get("GPU", 0) / self._gpus + 1e-9)) if self._gpus else many
+
+
+def _require_answer(address: str | None) -> None:
+    """Let an address pass at which something listens: Ray itself asks a dead one for minutes.
+
+    Raises:
+        BadInput: nothing answers at ``host:port``; other forms are left to Ray.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"No Ray cluster answers at {address}: {error}.", "address") from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise BadInput(
+            "Ray is not installed here: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]').",
+            "executor",
+        ) from None
+    return ray

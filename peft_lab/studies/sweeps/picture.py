@@ -1,0 +1,124 @@
+"""What a picture of a learner's own sweep shows: a figure over one thing that was varied, or over two."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.core.setting_words import written_figure
+from peft_lab.studies.landscape import Line, Spot, best_spot
+from peft_lab.studies.sweeps.store import METHOD, RATE, Setting, best_setting, kind_of
+
+WIDE = 8  # times the smallest value, from which an axis is logarithmic
+#: What a name is called where it is not a knob's own.
+TITLES = {METHOD: "Method", RATE: "Learning rate"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point of a picture over two axes: the best setting there, by its mean over ``seeds``."""
+
+    x: float
+    y: float
+    mean: float
+    seeds: int
+    setting: Setting
+
+
+def values(settings: Sequence[Setting], name: str) -> list[Any]:
+    """All that a name was set to, each once: numbers in their order, anything else as it came."""
+    found = list(dict.fromkeys(each.values[name] for each in settings if each.values[name] is not None))
+    return sorted(found) if all(_number(value) for value in found) else found
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def axes(settings: Sequence[Setting], names: Sequence[str]) -> list[str]:
+    """Those of the names that can be an axis: numbers, and more than one."""
+    found = {name: values(settings, name) for name in names}
+    return [name for name, all_ in found.items() if len(all_) > 1 and all(_number(value) for value in all_)]
+
+
+def logarithmic(settings: Sequence[Setting], name: str) -> bool:
+    """Whether an axis is drawn so: rates, and what spans as much."""
+    found = values(settings, name)
+    return found[0] > 0 and (name == RATE or found[-1] >= WIDE * found[0])
+
+
+def crossed(settings: Sequence[Setting], name: str) -> bool:
+    """Whether values of this axis come with different others, as in a grid; drawn at random none comes twice."""
+    return len(values(settings, name)) < sum(each.values[name] is not None for each in settings)
+
+
+def lines(
+    settings: Sequence[Setting], across: str, by: str, figure: str, held: Mapping[str, Any]
+) -> list[Line]:
+    """A line for each value of ``by`` over ``across``; one alone where ``by`` is empty.
+
+    Args:
+        held: what the others are; a setting whose method lacks one of them is drawn whatever it is held at.
+    """
+    fixed = {name: value for name, value in held.items() if name not in (across, by)}
+    found = []
+    for value in values(settings, by) if by else [None]:
+        fitting = [
+            each
+            for each in settings
+            if each.values[across] is not None
+            and (not by or each.values[by] == value)
+            and all(each.values[name] in (None, wanted) for name, wanted in fixed.items())
+        ]
+        spots = [spot for each in fitting if (spot := _spot(each, across, figure)) is not None]
+        if spots:
+            spots.sort(key=lambda spot: spot.rate)
+            found.append(Line(label(by, value), "", (), tuple(spots), best_spot(spots, kind_of(figure))))
+    return found
+
+
+def label(name: str, value: Any) -> str:
+    """A value in a legend or a list; of nothing, what a lone line is called.
+
+    >>> label("r", 8), label("learning_rate", 0.003), label("", None)
+    ('r 8', 'learning rate 3e-3', 'all')
+    """
+    if not name:
+        return "all"
+    if name == METHOD:
+        return str(value)
+    return f"{title(name).lower() if name in TITLES else name} {written_figure(value)}"
+
+
+def title(name: str) -> str:
+    return TITLES.get(name, name)
+
+
+def told(values_: Mapping[str, Any]) -> str:
+    """A setting in a sentence: what it has of what was varied."""
+    return ", ".join(label(name, value) for name, value in values_.items() if value is not None) or "all runs"
+
+
+def _spot(setting: Setting, across: str, figure: str) -> Spot | None:
+    found = setting.found(figure)
+    if not found:
+        return None
+    at = float(setting.values[across])
+    return Spot(at, statistics.fmean(found), min(found), max(found), len(found))
+
+
+def places(settings: Sequence[Setting], x: str, y: str, figure: str) -> list[Place]:
+    """The settings over two axes; where several fall on one point, the best of them."""
+    there: dict[tuple[float, float], list[Setting]] = {}
+    for each in settings:
+        if each.values[x] is not None and each.values[y] is not None:
+            there.setdefault((float(each.values[x]), float(each.values[y])), []).append(each)
+    found = []
+    for (at, up), group in there.items():
+        chosen = best_setting(group, figure)
+        if chosen is not None:
+            scores = chosen.found(figure)
+            found.append(Place(at, up, statistics.fmean(scores), len(scores), chosen))
+    return found

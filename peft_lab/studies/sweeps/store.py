@@ -1,0 +1,324 @@
+"""Sweeps on disk: one folder each under ``PEFT_LAB_HOME/sweeps``. The runs themselves lie in the run store, where they
+are found by what they train.
+
+sweep.json     the runs that are asked for    owner.json     the process that carries it out, or the last one that did
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from peft_lab.classroom import places
+from peft_lab.core import disk as storage
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.methods import get_method
+from peft_lab.runs import checkpoints, owners
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
+from peft_lab.studies.compare.store import runs_of_comparison, status_of_comparison
+from peft_lab.studies.landscape import LOSS, METRIC
+from peft_lab.studies.shipped_sweep import quantile
+from peft_lab.studies.sweeps.asha import Asha
+
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
+_FILE, _OWNER = "sweep.json", "owner.json"
+
+
+@dataclass(frozen=True)
+class KeptSweep:
+    """One sweep's folder."""
+
+    id: str
+    folder: Path
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """The runs that it asks for, in their order. Raises RunError when the file is missing or cannot be read."""
+        return _specs(self.folder)
+
+    @property
+    def created(self) -> float:
+        """Seconds since 1970; 0 once it is gone."""
+        try:
+            return (self.folder / _FILE).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether a living process carries it out."""
+        try:
+            content = json.loads((self.folder / _OWNER).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        owner = owners.read(content)
+        if owner is None or not content.get("at_work"):
+            return False
+        # Here the process table knows; only another host has to be listened to.
+        return not owners.gone(owner, None if owners.here(owner) else owners.heard(self.folder / owners.BEAT))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While this lasts, this process carries the sweep out.
+
+        Raises:
+            RunError: another process does, or nothing can be written there.
+        """
+        lock = FileLock(self.folder / ".lock", thread_local=False)
+        try:
+            with storage.writing(self.folder):
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError("Another command is carrying out this sweep; wait for it or end it.") from None
+        me, at_work = owners.myself().to_dict(), [self.folder]
+        try:
+            with storage.writing(self.folder):
+                write_json(self.folder / _OWNER, {**me, "at_work": True})
+            owners.touch(self.folder)
+            owners.Heart(lambda: at_work).start()
+            yield
+        finally:
+            at_work.clear()
+            # Where it cannot be written, the end of this process ends its claim.
+            with suppress(OSError):
+                write_json(self.folder / _OWNER, {**me, "at_work": False})
+            lock.release()
+
+
+def root() -> Path:
+    """The folder of all sweeps of who asks."""
+    return places.mine() / "sweeps"
+
+
+def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
+    """The sweep of these runs, made if there is none yet: the same runs are the same sweep, where they are ended early
+    in the same way.
+
+    Raises RunError where nothing can be written.
+    """
+    content: dict[str, Any] = {"specs": [spec.to_dict() for spec in specs]}
+    if early is not None:
+        content["stop"] = early.to_dict()
+    kept = KeptSweep(_named(specs[0], content), root() / _named(specs[0], content))
+    with storage.writing(kept.folder):
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        if not (kept.folder / _FILE).exists():
+            write_json(kept.folder / _FILE, content)
+    return kept
+
+
+def _named(first: RunSpec, content: Mapping[str, Any]) -> str:
+    told = json.dumps(content, sort_keys=True).encode()
+    model = re.sub(r"[^a-z0-9]+", "-", Path(first.model).name.lower()).strip("-") or "model"
+    return f"{model[:60]}-{first.task}-{hashlib.sha256(told).hexdigest()[:8]}"
+
+
+def get(identity: str) -> KeptSweep:
+    """A sweep by its id. Raises RunError where there is none."""
+    folder = root() / identity
+    if not _ID.fullmatch(identity) or not (folder / _FILE).is_file():
+        raise RunError(f"There is no sweep called '{identity[:200]}'.")
+    return KeptSweep(identity, folder)
+
+
+def sweeps() -> list[KeptSweep]:
+    """All of who asks, newest first."""
+    found = [KeptSweep(path.parent.name, path.parent) for path in root().glob(f"*/{_FILE}")]
+    return sorted((one for one in found if _ID.fullmatch(one.id)), key=lambda one: one.created, reverse=True)
+
+
+# A sweep's name tells its content: it never changes.
+@lru_cache(maxsize=16)
+def _specs(folder: Path) -> tuple[RunSpec, ...]:
+    try:
+        content = json.loads((folder / _FILE).read_text("utf-8"))
+        return tuple(RunSpec.from_dict(each) for each in content["specs"])
+    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"The sweep '{folder.name}' cannot be read ({error}).") from error
+
+
+# ----------------------------------------
+# How a sweep stands: its runs with their figures, and its settings, each with the runs of its seeds.
+
+
+RATE, METHOD = "learning_rate", "method"
+TO_COME, EARLY = "to come", "ended early"
+#: The loss of the last step: of runs that are scored on no held-out rows.
+TRAINING = "training"
+#: What a run can be judged by, in the order in which it is offered.
+FIGURES = (METRIC, LOSS, TRAINING)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        run: its id; empty while nothing was begun.
+        status: a :class:`Status`, ``to come``, ``ended early`` (by a sweep) or ``damaged``.
+        message: why it failed or stopped. step: how many it has made. seconds: of training.
+        figures: by :data:`FIGURES`; what was not measured is left out. Only of runs that are done.
+    """
+
+    spec: RunSpec
+    run: str = ""
+    status: str = TO_COME
+    message: str = ""
+    step: int = 0
+    seconds: float | None = None
+    figures: Mapping[str, float] | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.status == Status.DONE
+
+    @property
+    def under_way(self) -> bool:
+        return self.status not in (TO_COME, EARLY, DAMAGED) and not Status(self.status).final
+
+    def figure(self, name: str) -> float | None:
+        return (self.figures or {}).get(name)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What differs from seed to seed in nothing else.
+
+    Attributes:
+        values: what the sweep varies, by name (``method`` and ``learning_rate`` among them); ``None`` for a knob that
+            the method does not have.
+    """
+
+    values: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+
+    def found(self, figure: str) -> list[float]:
+        """The figure of each seed that is done."""
+        values = (trial.figure(figure) for trial in self.trials if trial.done)
+        return [value for value in values if value is not None]
+
+    def mean(self, figure: str) -> float | None:
+        values = self.found(figure)
+        return statistics.fmean(values) if values else None
+
+
+_ended_trials: dict[Path, tuple[int, Trial]] = {}  # with the run's stamp: one that ended too early may go on
+
+
+def trials(specs: Sequence[RunSpec]) -> list[Trial]:
+    """The runs of a sweep as they stand now, in order. What has its ending is read once."""
+    return [_trial(spec, run) for spec, run in zip(specs, runs_of_comparison(specs), strict=True)]
+
+
+def _trial(spec: RunSpec, run: Run | None) -> Trial:
+    if run is None:
+        return Trial(spec)
+    stamp = run.stamp()
+    known = _ended_trials.get(run.folder)
+    if known is not None and known[0] == stamp and known[1].spec == spec:
+        return known[1]
+    try:
+        status = status_of_comparison(run)
+        found = _read(spec, run, status, run.view())
+    except PeftLabError as error:
+        return Trial(spec, run.id, DAMAGED, str(error))
+    if status.final and has_ended(run.events()):
+        _ended_trials[run.folder] = (stamp, found)
+    return found
+
+
+def _read(spec: RunSpec, run: Run, status: Status, seen: RunView) -> Trial:
+    figures = {}
+    if status is Status.DONE:
+        after = seen.after
+        held_out = (
+            {} if after is None else {METRIC: after.metrics.get(spec.task_object().metric), LOSS: after.loss}
+        )
+        found = {**held_out, TRAINING: seen.losses[-1] if seen.losses else None}
+        figures = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    ended = EARLY if status is Status.STOPPED and checkpoints.ended_by(run) is not None else str(status)
+    return Trial(spec, run.id, ended, seen.message, seen.step, seen.seconds, figures)
+
+
+def varied(specs: Sequence[RunSpec]) -> list[str]:
+    """What differs between runs of one method beside the seed; first ``method``, where there are several."""
+    by_method: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        by_method.setdefault(spec.method, []).append(spec)
+    # What differs by method alone is each method's own default, and says nothing that the method does not.
+    others = [
+        name
+        for name in (RATE, *dict.fromkeys(name for spec in specs for name in spec.values))
+        if any(len({str(value_of(spec, name)) for spec in group}) > 1 for group in by_method.values())
+    ]
+    return [METHOD, *others] if len(by_method) > 1 else others
+
+
+def value_of(spec: RunSpec, name: str) -> Any:
+    """A run's method, rate or knob."""
+    if name == METHOD:
+        return get_method(spec.method).title
+    value = spec.learning_rate if name == RATE else spec.values.get(name)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def settings_of(found: Sequence[Trial], names: Sequence[str]) -> list[Setting]:
+    """The trials by what they were set to, in order."""
+    grouped: dict[str, list[Trial]] = {}
+    for trial in found:
+        key = json.dumps([trial.spec.method, *(value_of(trial.spec, name) for name in names)])
+        grouped.setdefault(key, []).append(trial)
+    return [
+        Setting({name: value_of(group[0].spec, name) for name in names}, tuple(group))
+        for group in grouped.values()
+    ]
+
+
+def measured_figure(found: Sequence[Trial]) -> list[str]:
+    """Those of :data:`FIGURES` that at least one run has; the training's loss only where no other is there."""
+    present = [name for name in FIGURES if any(trial.figure(name) is not None for trial in found)]
+    return [name for name in present if name != TRAINING] or present
+
+
+def kind_of(figure: str) -> str:
+    """How a figure is written and read: as a share, of which more is better, or as a loss, of which less is."""
+    return METRIC if figure == METRIC else LOSS
+
+
+def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
+    """Those with the most seeds done, the best mean first; none while nothing is done."""
+    most = max((len(each.found(figure)) for each in found), default=0)
+    sign = -1 if kind_of(figure) == METRIC else 1
+    fitting = [each for each in found if most and len(each.found(figure)) == most]
+    return sorted(fitting, key=lambda each: sign * statistics.fmean(each.found(figure)))
+
+
+def best_setting(found: Sequence[Setting], figure: str) -> Setting | None:
+    """The first of those that are :func:`comparable`; ``None`` while nothing is done."""
+    return next(iter(comparable(found, figure)), None)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where the mean over seeds lies, by Student's t over the values themselves; ``None`` for fewer than two.
+
+    >>> [round(value, 3) for value in interval([0.80, 0.82, 0.84])], interval([0.8])
+    ([0.77, 0.87], None)
+    """
+    if len(values) < 2:
+        return None
+    reach = quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return mean - reach, mean + reach

@@ -1,0 +1,315 @@
+"""A Llama of four small layers with random weights from a fixed seed, and a smaller BERT, for experiments: made in a
+moment, without a download, with the same figures every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.simulate import simulate
+
+if TYPE_CHECKING:
+    import torch
+
+SEED = 0
+TINY: dict[str, Any] = {
+    "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 160, "vocab_size": 128, "tie_word_embeddings": False,
+}  # fmt: skip
+TINY_BERT: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 128,
+}  # fmt: skip
+QUERY_VALUE = ["q_proj", "v_proj"]
+
+
+def seed() -> None:
+    import torch
+
+    torch.manual_seed(SEED)
+
+
+def tiny() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    seed()
+    return LlamaForCausalLM(LlamaConfig(**TINY))
+
+
+def tokens() -> torch.Tensor:
+    import torch
+
+    return torch.arange(24).reshape(2, 12) % 100
+
+
+def lora(base: Any, targets: Sequence[str] = tuple(QUERY_VALUE), start: Any = True) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    seed()
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=list(targets), init_lora_weights=start
+    )
+    return get_peft_model(base, config)
+
+
+def loss(model: Any) -> torch.Tensor:
+    loss: torch.Tensor = model(tokens(), labels=tokens()).loss
+    return loss
+
+
+def fill(model: Any, part: str) -> None:
+    import torch
+
+    seed()
+    for name, parameter in model.named_parameters():
+        if part in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+
+
+def first(model: Any, part: str) -> str:
+    return next(name for name, _ in model.named_parameters() if part in name)
+
+
+def trainable(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def grad(parameter: torch.nn.Parameter) -> torch.Tensor:
+    if parameter.grad is None:
+        raise BadInput("A parameter that should be trained got no gradient.")
+    return parameter.grad
+
+
+def gradient_norm(model: Any, part: str) -> float:
+    squares = [float(grad(p).norm()) ** 2 for name, p in model.named_parameters() if part in name]
+    return float(sum(squares) ** 0.5)
+
+
+def saved_bytes(model: Any) -> int:
+    """Bytes of the distinct storages that autograd keeps for the backward pass, parameters left out."""
+    import torch
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        value = loss(model)
+        total = sum(kept.values())
+        value.backward()
+    return total
+
+
+# ----------------------------------------
+# Small experiments that settle a prediction, for the inspector process: plain values in, figures out.
+
+
+def counted_after_wrapping(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
+    """Count each of (model, method, knobs) and read ``quantity`` off the report: ``trainable``, ``percent`` ..."""
+    from peft_lab.methods.counting.count import count
+
+    return [float(getattr(count(model, method, values), quantity)) for model, method, values in contenders]
+
+
+def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[float]:
+    """Simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
+    setting = Setting(batch, seq)
+    return [
+        float(simulate(StepRequest(model, method, values, setting, checkpointing=checkpointing)).peak_bytes)
+        for model, method, values, checkpointing in contenders
+    ]
+
+
+def peak_growth(model: str, method: str, small: int, large: int, seq: int) -> list[float]:
+    """Simulated peak with ``large`` rows over that with ``small`` rows, the method at its defaults."""
+    few, many = (peaks([[model, method, {}, False]], batch, seq)[0] for batch in (small, large))
+    return [many / few]
+
+
+def first_gradients() -> list[float]:
+    """Norms of the gradients of all A and of all B in LoRA's first step."""
+    model = lora(tiny())
+    loss(model).backward()
+    return [gradient_norm(model, "lora_A"), gradient_norm(model, "lora_B")]
+
+
+def trained_from_zero(steps: int) -> list[float]:
+    """How far the loss falls with B = 0 alone, and with A = B = 0."""
+    import torch
+
+    falls = []
+    for zero_a in (False, True):
+        model = lora(tiny())
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for name, parameter in model.named_parameters():
+            if zero_a and "lora_A" in name:
+                torch.nn.init.zeros_(parameter)
+        optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.0)
+        start = float(loss(model).detach())
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(model).backward()
+            optimizer.step()
+        falls.append(start - float(loss(model).detach()))
+    return falls
+
+
+def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[float]]:
+    """How far the loss falls at the best of some learning rates, by seed: with B = 0, and with A = 0 instead.
+
+    What is not zero is drawn as PEFT draws A.
+    """
+    import torch
+
+    falls: list[list[float]] = [[], []]
+    for number in range(seeds):
+        for side in (0, 1):
+            found = []
+            for rate in rates:
+                model = lora(tiny())
+                torch.manual_seed(number)
+                for name, parameter in model.named_parameters():
+                    if "lora_" in name:
+                        if ("lora_A" in name) == (side == 1):
+                            torch.nn.init.zeros_(parameter)
+                        else:
+                            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5)
+                optimizer = torch.optim.AdamW(
+                    [parameter for parameter in model.parameters() if parameter.requires_grad],
+                    lr=rate,
+                    weight_decay=0.0,
+                )
+                start = float(loss(model).detach())
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    loss(model).backward()
+                    optimizer.step()
+                found.append(start - float(loss(model).detach()))
+            falls[side].append(max(found))
+    return falls
+
+
+def doubled_alpha() -> list[float]:
+    """Norm of the correction at twice the α over that at α, A and B the same."""
+    import torch
+
+    model = lora(tiny())
+    layer = model.get_submodule(first(model, "lora_A").rsplit(".lora_A", 1)[0])
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    with torch.no_grad():
+        before = layer.get_delta_weight("default").norm()
+        layer.scale_layer(2.0)
+        return [float(layer.get_delta_weight("default").norm() / before)]
+
+
+def merge_differences() -> list[float]:
+    """Difference of the logits after merging in percent of their norm, in float32 and in bfloat16."""
+    import torch
+
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = lora(tiny().to(dtype))
+        fill(model, "lora_B")
+        model.eval()
+        with torch.no_grad():
+            before = model(tokens()).logits.float()
+            after = model.merge_and_unload()(tokens()).logits.float()
+        found.append(100 * float((after - before).norm() / before.norm()))
+    return found
+
+
+def merge_costs() -> list[float]:
+    """What merging leaves and costs: parameters beyond the base's; difference of the logits in float32; their error in
+    bfloat16 against the same weights in float32, unmerged and merged. All but the first in percent of their norm."""
+    import torch
+
+    def logits(stored: torch.dtype, merged: bool = False, exact: bool = False) -> tuple[torch.Tensor, int]:
+        model = lora(tiny().to(stored)).eval()
+        fill(model, "lora_B")
+        model = model.float() if exact else model.merge_and_unload() if merged else model
+        with torch.no_grad():
+            return model(tokens()).logits.float(), sum(parameter.numel() for parameter in model.parameters())
+
+    def off(found: torch.Tensor, right: torch.Tensor) -> float:
+        return 100 * float((found - right).norm() / right.norm())
+
+    single, half = torch.float32, torch.bfloat16
+    exact, (merged, left) = logits(half, exact=True)[0], logits(half, merged=True)
+    return [
+        float(left - sum(parameter.numel() for parameter in tiny().parameters())),
+        off(logits(single, merged=True)[0], logits(single)[0]),
+        off(logits(half)[0], exact),
+        off(merged, exact),
+    ]
+
+
+def merged_into_four_bits() -> list[float]:
+    """Error of rounding W + ΔW to NF4 again, as a share of ΔW's norm, where ΔW is one percent of W and W normal."""
+    import torch
+
+    seed()
+    return [four_bit_moves(torch.randn(512, 512) * 0.02)[0]]
+
+
+def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
+    """What two ways of merging do to a weight matrix (outputs, inputs), where ΔW, of rank 8, is one percent of it.
+
+    Returns:
+        the error of rounding the sum to NF4 once more, and the distance from the rounded base to the weight as it was
+        before it was rounded; both in norms of ΔW.
+    """
+    import torch
+    from bitsandbytes import functional
+
+    weight = weight.detach().float().contiguous()
+    stored = functional.dequantize_4bit(*functional.quantize_4bit(weight, quant_type="nf4")).float()
+    change = torch.randn(weight.shape[0], 8) @ torch.randn(8, weight.shape[1])
+    change *= 0.01 * stored.norm() / change.norm()
+    again = functional.dequantize_4bit(*functional.quantize_4bit(stored + change, quant_type="nf4")).float()
+    lost = (again - (stored + change)).norm() / change.norm()
+    return float(lost), float((weight - stored).norm() / change.norm())
+
+
+def four_bit_errors() -> list[float]:
+    """Error of normal numbers in percent of their norm: NF4, FP4, evenly spaced 4-bit integers; blocks of 64."""
+    import torch
+    from bitsandbytes import functional
+
+    seed()
+    weights = torch.randn(1 << 16, 64)
+    errors = []
+    for kind in ("nf4", "fp4"):
+        restored = functional.dequantize_4bit(
+            *functional.quantize_4bit(weights, blocksize=64, quant_type=kind)
+        )
+        errors.append(100 * float((restored.float() - weights).norm() / weights.norm()))
+    scale = weights.abs().amax(dim=1, keepdim=True) / 7
+    errors.append(100 * float(((weights / scale).round() * scale - weights).norm() / weights.norm()))
+    return errors
+
+
+def saved_share() -> list[float]:
+    """Bytes that autograd keeps for LoRA on q and v, in percent of what it keeps for full fine-tuning."""
+    full = tiny()
+    return [100 * saved_bytes(lora(tiny())) / saved_bytes(full)]
+
+
+def bias_gradients() -> list[float]:
+    """Largest gradient entry of the query's, key's and value's biases of a BERT, in float64."""
+    from transformers import BertConfig, BertModel
+
+    seed()
+    model = BertModel(BertConfig(**TINY_BERT), add_pooling_layer=False).double().eval()
+    model(tokens()).last_hidden_state.pow(3).sum().backward()
+    named = dict(model.named_parameters())
+    return [
+        max(float(grad(p).abs().max()) for name, p in named.items() if name.endswith(f"{part}.bias"))
+        for part in ("query", "key", "value")
+    ]

@@ -1,0 +1,171 @@
+"""A PEFT config as the Python text that makes it.
+
+The text is read off the config object that the method itself makes, field by field against PEFT's defaults, so that
+what is shown is what was done, for every method and for those to come. Making the object imports peft: that happens in
+the inspector process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peft_lab.core.errors import BadInput
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
+from peft_lab.methods.shared.peft_backed import config_of
+from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.loading import KEPT_WHOLE
+from peft_lab.models.quantise import Quantization
+from peft_lab.models.shapes import ModelKind
+from peft_lab.workers import inspector
+
+TOKENIZER = "tokenizer_name_or_path"
+# For code that evaluates a 4-bit base; see peft_lab.models.quantise.settle.
+_UNPACKED = """\
+# On processors with AVX512-BF16 the first evaluation would repack the 4-bit weights for good, with rounding.
+for module in model.modules():
+    if hasattr(module, "support_avx512bf16_for_cpu"):
+        module.support_avx512bf16_for_cpu = False
+"""
+_UNTOLD = """\
+# bitsandbytes tells at every multiplication that an 8-bit matrix rounds its inputs too.
+getLogger("bitsandbytes.autograd._functions").setLevel("ERROR")
+"""
+TASK_TYPES: Mapping[ModelKind, TaskType] = {
+    "causal-lm": "CAUSAL_LM",
+    "encoder": "SEQ_CLS",
+    "seq2seq": "SEQ_2_SEQ_LM",
+    "vision": "IMAGE_CLS",
+}
+# Set by PEFT itself when the config is made or applied.
+_OWN = frozenset({"peft_type", "peft_version", "auto_mapping", "inference_mode", "base_model_name_or_path"})
+
+
+@dataclass(frozen=True)
+class PeftCall:
+    """The construction of one PEFT config.
+
+    Attributes:
+        name: the class, such as ``LoraConfig``.
+        arguments: its keyword arguments, in the order in which to write them.
+        virtual_tokens: whether it is one of PEFT's prompt methods.
+    """
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...]
+    virtual_tokens: bool
+
+    def source(self, tokenizer: str) -> str:
+        """The call, an argument a line. ``tokenizer`` is the Python text that stands for the tokenizer's path."""
+        lines = [
+            f"    {name}={tokenizer if name == TOKENIZER else literal(value)},\n"
+            for name, value in self.arguments
+        ]
+        return f"{self.name}(\n{''.join(lines)})"
+
+
+def peft_call(
+    entry: ModelEntry, method: MethodSpec, values: Mapping[str, Any], task_type: TaskType
+) -> PeftCall | None:
+    """The config of complete values; ``None`` for a method that PEFT does not have.
+
+    Raises:
+        BadInput: a knob away from its default that neither the config nor the quantisation of the base holds, so that
+            the plain libraries would do something else.
+    """
+    if type(method).config is MethodSpec.config:
+        return None
+    call, fields = inspector.ask(_read, entry.name, method.slug, dict(values), task_type)
+    if call is None:
+        return None
+    held = fields | set(_bitsandbytes(method.quantization(values)))
+    for knob in method.knobs:
+        if knob.of != "method":
+            continue  # written where the optimizer is made, or where the method is applied
+        if knob.name not in held and values[knob.name] != method.defaults(entry.shape)[knob.name]:
+            raise BadInput(
+                f"'{knob.label}' is not part of PEFT's {call.name}, so the plain libraries alone cannot repeat it.",
+                knob.name,
+            )
+    return call
+
+
+def _read(
+    model: str, slug: str, values: Mapping[str, Any], task_type: TaskType
+) -> tuple[PeftCall | None, frozenset[str]]:
+    """The call and all field names of its class; carried out in the inspector process."""
+    from dataclasses import MISSING, fields
+
+    from peft.config import PromptLearningConfig
+
+    method = get_method(slug)
+    config = config_of(method, resolve(model).shape, values, task_type)
+    if config is None:
+        return None, frozenset()
+    main = {knob.name for knob in method.knobs if not knob.advanced and knob.kind != "bool"}
+    arguments: dict[str, Any] = {} if task_type == "IMAGE_CLS" else {"task_type": task_type}
+    for field in fields(config):
+        if not field.init or field.name in _OWN:
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        value = _plain(getattr(config, field.name), values.get(field.name, ()))
+        if value != _plain(default, ()) or (field.name in main and value is not None):
+            arguments[field.name] = value
+    prompts = isinstance(config, PromptLearningConfig)
+    call = PeftCall(type(config).__name__, tuple(arguments.items()), prompts)
+    return call, frozenset(field.name for field in fields(config))
+
+
+def _plain(value: Any, order: Any) -> Any:
+    """Enumerations by value, sets as lists: PEFT keeps target names as sets, whose order changes from run to run."""
+    if isinstance(value, set | frozenset):
+        known = list(order)
+        return sorted(value, key=lambda name: (known.index(name) if name in known else len(known), str(name)))
+    if isinstance(value, tuple):
+        return list(value)
+    return getattr(value, "value", value)
+
+
+def quantisation_source(how: Quantization) -> str:
+    """The construction of transformers' ``BitsAndBytesConfig`` for a base stored like this."""
+    lines = [f"    {name}={text},\n" for name, text in _bitsandbytes(how).items()]
+    lines.append(f"    llm_int8_skip_modules={literal(KEPT_WHOLE)},\n")
+    return f"BitsAndBytesConfig(\n{''.join(lines)})"
+
+
+def after_loading(how: Quantization) -> tuple[str, tuple[str, ...]]:
+    """What has to follow once ``model`` is loaded in few bits, as lines, and what they import."""
+    return (_UNTOLD, ("logging:getLogger",)) if how.bits == 8 else (_UNPACKED, ())
+
+
+def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
+    if how is None:
+        return {}
+    if how.bits == 8:
+        return {"load_in_8bit": "True"}
+    return {
+        "load_in_4bit": "True",
+        "bnb_4bit_quant_type": literal(how.kind),
+        "bnb_4bit_use_double_quant": literal(how.double),
+        "bnb_4bit_compute_dtype": f"torch.{how.compute_dtype}",
+    }
+
+
+def literal(value: Any) -> str:
+    """A plain value as Python text, strings in double quotes.
+
+    Raises:
+        TypeError: a value that has no such text.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
+    raise TypeError(f"a {type(value).__name__} cannot be written as a literal")

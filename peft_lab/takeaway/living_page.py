@@ -1,0 +1,131 @@
+"""The living block with one run inside, as one HTML file that opens without a server and asks no one for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from peft_lab.core import palette
+from peft_lab.core.errors import BadInput
+from peft_lab.drawing import living
+from peft_lab.drawing.block import draw_block
+from peft_lab.drawing.living import sent
+from peft_lab.drawing.trajectory.format import Trajectory
+from peft_lab.methods import get_method
+from peft_lab.models.shapes import ModelShape
+from peft_lab.runs.spec import entry_of
+from peft_lab.runs.store import Run
+
+_EXPORTED = "export default function"
+#: What Streamlit sets for its components; the fonts are those that every machine has.
+_THEME = palette.variables(
+    st_text_color=palette.INK, st_background_color=palette.PAGE, st_secondary_background_color=palette.PANEL,
+    st_border_color=palette.FRAME, st_primary_color=palette.ACCENT,
+)  # fmt: skip
+_CSS = f"""
+:root {{ color-scheme: light dark; {_THEME} --st-font: system-ui, sans-serif;
+  --st-code-font: ui-monospace, monospace; }}
+body {{ margin: 0 auto; max-width: 62rem; padding: 1.2rem 1rem 3rem; font-family: var(--st-font);
+  background: var(--st-background-color); color: var(--st-text-color); line-height: 1.45; }}
+h1 {{ font-family: Georgia, "Times New Roman", serif; font-size: 1.7rem; font-weight: 600; margin: 0 0 0.2rem; }}
+footer {{ margin-top: 1.5rem; font-size: 0.8rem; overflow-wrap: anywhere; }}
+"""
+
+
+def living_html(run: Run) -> str:
+    """The page of a run.
+
+    Raises:
+        BadInput: a run that recorded nothing. RunError: a folder that cannot be read.
+    """
+    trajectory = run.trajectory()
+    if trajectory is None:
+        raise BadInput(
+            f"'{run.id}' recorded nothing of its steps: it made none, or an older version trained it. Train it again.",
+            "run",
+        )
+    return page(trajectory, entry_of(run.spec.model).shape)
+
+
+def page(trajectory: Trajectory, shape: ModelShape) -> str:
+    """The page of any trajectory, on a model of this shape."""
+    spec = get_method(trajectory.method)
+    title = f"{spec.title} on {shape.title}"
+    script = _script()
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    data = json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c")
+    css = _CSS + living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+<h1>{html.escape(title)}</h1>
+{living.LIVING_HTML}
+</main>
+<footer>{html.escape(_about(trajectory))}</footer>
+<script type="application/json" id="data">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+def _script() -> str:
+    """The component's module, mounted on the page."""
+    module = living.living_module()
+    if _EXPORTED not in module or "</script" in module:
+        raise AssertionError("the living block's module cannot stand in a page")
+    return (
+        module.replace(_EXPORTED, "const mount = function", 1)
+        + '\nconst data = JSON.parse(document.getElementById("data").textContent);\n'
+        + "mount({ data: [data], parentElement: document, setTriggerValue: () => {} });\n"
+    )
+
+
+def _data(trajectory: Trajectory, shape: ModelShape) -> Mapping[str, Any]:
+    spec = get_method(trajectory.method)
+    values = spec.complete(shape, _values(trajectory))
+    parts, stored = spec.parts(shape, values), spec.quantization(values)
+    wide = draw_block(shape, parts, quantized=stored)
+    narrow = draw_block(shape, parts, quantized=stored, layout="narrow")
+    return {
+        "wide": wide.svg,
+        "narrow": narrow.svg,
+        "words": wide.description,
+        "selected": None,
+        "details": {part.at: {"title": part.at, "note": "", "rows": []} for part in parts},
+        "header": [],
+        "run": sent(trajectory),
+        "title": "Recorded run",
+        "playing": False,
+        "size": "full",
+        "show": ["phases", "layers", "numbers", "curve", "answers"],
+        "handles": [],
+    }
+
+
+def _values(trajectory: Trajectory) -> dict[str, Any]:
+    found = trajectory.spec.get("values", {})
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _about(trajectory: Trajectory) -> str:
+    """What was trained, where and with what: all that is needed to repeat it."""
+    versions = ", ".join(f"{name} {version}" for name, version in trajectory.versions.items())
+    spec = json.dumps(trajectory.spec, ensure_ascii=False)
+    return f"Measured in run {trajectory.run}, {trajectory.label}, with {versions}. Its settings: {spec}"

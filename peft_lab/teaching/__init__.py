@@ -1,1 +1,0 @@
-"""A class as its teacher sees it, and what is removed when it is old."""

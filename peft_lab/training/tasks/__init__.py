@@ -1,0 +1,25 @@
+"""The tasks a model can be fine-tuned on. A learner's own file is :mod:`peft_lab.training.tasks.own`."""
+
+from __future__ import annotations
+
+from peft_lab.core.errors import UnknownName
+from peft_lab.training.tasks import digits, orders, rated, style
+from peft_lab.training.tasks.base import Kind, Row, Splits, Task
+
+__all__ = ["Kind", "Row", "Splits", "Task", "all_tasks", "get_task"]
+
+_TASKS: dict[str, Task] = {
+    task.name: task for task in (*rated.TASKS, orders.TASK, style.TASK, orders.FIELDS_TASK, digits.TASK)
+}
+
+
+def all_tasks() -> tuple[Task, ...]:
+    """Every task that comes with the app, in the order in which to show them."""
+    return tuple(_TASKS.values())
+
+
+def get_task(name: str) -> Task:
+    """The task of that name. Raises BadInput naming the nearest one."""
+    if name not in _TASKS:
+        raise UnknownName("task", name, _TASKS, "task")
+    return _TASKS[name]

@@ -1,0 +1,275 @@
+"""What a task is: fixed rows to train and test on, and a way to score predictions.
+
+A task never sees a model. The training code feeds :attr:`Row.text` to one and hands the label names or the generated
+text back to :meth:`Task.score`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain, takewhile
+from typing import Literal
+
+Kind = Literal["classification", "generation", "chat"]
+#: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and what was said.
+Turns = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    Attributes:
+        text: what the model reads: the sentence (classification), the prompt without a chat template (generation), or
+            the conversation up to its last answer, as a person would read it (chat). Of an image, its name.
+        target: the label's name (classification), the completion (generation), or the last answer (chat).
+        turns: of a chat, the messages before its last answer; those of the assistant among them are trained too.
+        line: where it stands in the learner's file; 0 where that is not known.
+    """
+
+    text: str
+    target: str
+    turns: Turns = ()
+    line: int = field(default=0, compare=False)
+
+    @property
+    def conversation(self) -> Turns:
+        """Of a chat, all messages, its last answer included."""
+        return (*self.turns, ("assistant", self.target))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The fixed split of a task. Both parts are in an order that says nothing about the label or the source, so any
+    prefix of them is a fair sample."""
+
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A data set with its metric.
+
+    Attributes:
+        name: how the command line and the run store call it.
+        title: how a page calls it.
+        kind: ``classification`` (predict one of ``labels``), ``generation`` (write the completion) or ``chat`` (write
+            every answer of a conversation).
+        model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
+        labels: the label names in the order of the head's outputs; empty where text is written.
+        metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
+        metric_help: what the metric means and what to expect of it, for a learner.
+        description: what the rows are.
+        source: citation of the data.
+        license: of the data.
+        max_length: tokens that hold every row but the rarest: the sentence, or prompt and completion together.
+        max_new_tokens: how many tokens to generate for one answer; 0 for classification.
+        samples: three inputs to offer a learner who wants to try the model; none where they are images.
+        asset: what its rows are read from, where that has to be fetched.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    model_kinds: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    metric: str
+    metric_help: str
+    description: str
+    source: str
+    license: str
+    max_length: int
+    max_new_tokens: int = 0
+    samples: tuple[str, ...]
+    asset: str = ""
+
+    @property
+    def images(self) -> bool:
+        """Whether its rows are images, each with a name for its text."""
+        return "vision" in self.model_kinds
+
+    @property
+    def each(self) -> str:
+        """What one of its rows is called where they are counted; several take an s."""
+        return "image" if self.images else "row"
+
+    def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
+        """The files of images by their names. Raises BadInput for one that is gone, ValueError where there are none."""
+        raise ValueError(f"the rows of '{self.name}' are no images")
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """The rows. Cached, the same on every machine, no text in both parts.
+
+        Raises:
+            AssetError: the data has to be fetched and is not there.
+        """
+
+    def rows(self) -> int:
+        """How many rows there are, train and test together. Raises what :meth:`load` raises."""
+        splits = self.load()
+        return len(splits.train) + len(splits.test)
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        """SHA-256 by file, by asset, of what the rows were read from; empty for rows that are made here.
+
+        Raises what :meth:`load` raises.
+        """
+        return {}
+
+    @abstractmethod
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """Compare ``predictions`` (label names, or generated text) with the targets of ``rows``, in the same order.
+
+        Returns shares between 0 and 1 by metric name, the headline metric among them.
+
+        Raises:
+            ValueError: nothing to score, or not one prediction for each row.
+        """
+
+
+def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
+    """Raise ValueError unless there is one prediction for each of at least one row."""
+    if not rows or len(predictions) != len(rows):
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(rows)} rows: need one for each, at least one"
+        )
+
+
+# ----------------------------------------
+# Scores shared by the tasks whose answer is a label.
+
+
+def label_scores(predictions: Sequence[str], rows: Sequence[Row], labels: Sequence[str]) -> dict[str, float]:
+    """``accuracy``, and ``macro_f1``: F1 of each of ``labels`` that occurs in a target or prediction, averaged.
+
+    A prediction that is none of the labels is a wrong answer. Raises ValueError as :meth:`Task.score` does.
+    """
+    check_paired(predictions, rows)
+    targets = [row.target for row in rows]
+    hits = [guess for guess, target in zip(predictions, targets, strict=True) if guess == target]
+    f1 = [
+        2 * hits.count(label) / seen
+        for label in labels
+        if (seen := predictions.count(label) + targets.count(label))
+    ]
+    return {"accuracy": len(hits) / len(rows), "macro_f1": sum(f1) / len(f1)}
+
+
+# ----------------------------------------
+# Fixed splits: which rows are held out depends on their text alone, never on a random state or on the file's order.
+
+
+_NOT_WORDS = re.compile(r"\W+")
+
+
+def same_text(text: str) -> str:
+    """What two texts share that differ in case, spacing and punctuation only: they belong to one part of a split."""
+    return _NOT_WORDS.sub(" ", text.casefold()).strip() or text.strip()
+
+
+def rank(text: str) -> bytes:
+    """A position that is the same on every machine and says nothing about what the text means."""
+    return sha256(same_text(text).encode()).digest()
+
+
+def in_fair_order(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows ordered by :func:`rank`, so that any first part of them is a sample of the whole."""
+    return tuple(sorted(rows, key=lambda row: (rank(row.text), row.text, row.target)))
+
+
+def different_texts(rows: Iterable[Row]) -> int:
+    """How many texts there are up to repetition."""
+    return len({same_text(row.text) for row in rows})
+
+
+def hold_out(rows: Iterable[Row], texts: int) -> Splits:
+    """Hold out the first ``texts`` different texts by :func:`rank` for testing, with all their repetitions."""
+    groups: dict[str, list[Row]] = {}
+    for row in in_fair_order(rows):
+        groups.setdefault(same_text(row.text), []).append(row)
+    parts = tuple(groups.values())
+    return Splits(tuple(chain.from_iterable(parts[texts:])), tuple(chain.from_iterable(parts[:texts])))
+
+
+# ----------------------------------------
+# How much of a free answer is in the expected one.
+
+
+def word_f1(said: str, target: str) -> float:
+    """The harmonic mean of two shares: of the answer's words that stand in the target, and of the target's that stand
+    in the answer; from 0 to 1, 1 for two texts without words (SQuAD's F1, Rajpurkar et al. 2016, arXiv 1606.05250).
+
+    >>> word_f1("the cat sat", "a cat sat down")  # 2 of 3 words, and 2 of 4
+    0.5714285714285714
+    """
+    mine, its = Counter(said.lower().split()), Counter(target.lower().split())
+    if not mine and not its:
+        return 1.0
+    return 2 * (mine & its).total() / (mine.total() + its.total())
+
+
+# ----------------------------------------
+# Labels that look alike and are not the same: to a model they are two classes, to a reader one.
+
+
+# Shown as nothing, though not of the category "format": joiners and fillers of some scripts, and variation selectors.
+_UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}
+_NAMED_LABELS = 3  # how many characters are spelt out
+
+
+def _unseen(char: str) -> bool:
+    code = ord(char)
+    selects = 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF
+    return char in _UNSEEN or selects or unicodedata.category(char) == "Cf"
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen."""
+    return not text.strip() or (not text.isascii() and all(_unseen(char) or char.isspace() for char in text))
+
+
+def looks(text: str) -> str:
+    """What a reader sees: one form of accents, every space the same, nothing that does not show."""
+    if text.isascii():
+        return " ".join(text.split())
+    shown = "".join(char for char in unicodedata.normalize("NFC", text) if not _unseen(char))
+    return " ".join(unicodedata.normalize("NFC", shown).split())
+
+
+def alike(labels: Iterable[str]) -> tuple[str, str] | None:
+    """The first two different labels that look the same, spelt so that they no longer do."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(looks(label), label)
+        if other != label:
+            return spelt(other, label), spelt(label, other)
+    return None
+
+
+def spelt(label: str, other: str) -> str:
+    """``label`` with the characters that tell it from ``other`` named: ``good[U+200B zero width space]``."""
+    start = _shared(label, other)
+    rest, others = label[start:], other[start:]
+    end = len(rest) - _shared(rest[::-1], others[::-1])
+    middle = [
+        char if char.isascii() and char.isprintable() and char != " " else _named(char) for char in rest[:end]
+    ]
+    cut = "…" if len(middle) > _NAMED_LABELS else ""
+    return f"{label[:start]}{''.join(middle[:_NAMED_LABELS])}{cut}{rest[end:]}"
+
+
+def _shared(one: str, other: str) -> int:
+    """How many first characters two texts have in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _named(char: str) -> str:
+    return f"[U+{ord(char):04X} {unicodedata.name(char, 'without a name').lower()}]"

@@ -1,0 +1,204 @@
+"""Rows out of a dataset's files, read in a process of its own, with limits on time and memory.
+
+``python -m peft_lab.training.tasks.hub_rows`` reads a request as JSON from stdin; its last line on stderr counts the
+rows, its stdout is JSON Lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab.core.errors import BadInput, RunError, in_short
+from peft_lab.training.tasks.records import unreadable
+
+FIELD = "own_data"
+#: Formats that are read, the first before the others where a split is there in several.
+ENDINGS = (".parquet", ".jsonl", ".csv")
+#: What a task is made of; other columns are left where they are.
+WANTED = ("text", "label", "prompt", "completion", "messages", "conversations")
+#: As of an upload (:mod:`peft_lab.training.tasks.own`, :mod:`peft_lab.training.tasks.records`).
+MAX_ROWS, MAX_BYTES = 20_000, 5_000_000
+CPU_SECONDS, SECONDS, MEMORY = 60, 180.0, 4 * 2**30
+_BATCH = 1_000
+_REFUSED = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """JSON Lines, how many rows they are and how many there were."""
+
+    data: bytes = field(repr=False)
+    taken: int
+    available: int
+
+
+def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
+    """The rows of files of one format, at equal steps where there are more than are taken of an upload.
+
+    Args:
+        columns: what is wanted, by what it is called there; columns that are called as wanted are taken anyway.
+
+    Raises:
+        BadInput: a file that cannot be read, or without any wanted column. RunError: the process was ended.
+    """
+    root = str(Path(__file__).resolve().parents[3])
+    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    request = json.dumps({"paths": [str(path) for path in paths], "columns": dict(columns)})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "peft_lab.training.tasks.hub_rows"],
+            input=request.encode(), capture_output=True, timeout=SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise _too_long() from error
+    except OSError as error:
+        raise RunError(f"No process could be started to read the dataset: {error.strerror}.") from error
+    last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+    if done.returncode == -getattr(signal, "SIGXCPU", 128):
+        raise _too_long()
+    if done.returncode == _REFUSED:
+        raise BadInput(last, FIELD)
+    if done.returncode != 0:
+        raise RunError(f"The process that reads the dataset was ended: {last or done.returncode}.")
+    taken, available = json.loads(last)
+    return Rows(done.stdout, taken, available)
+
+
+def _too_long() -> BadInput:
+    return BadInput(
+        "The dataset takes too long to read: take a smaller split, or save a sample as a file.", FIELD
+    )
+
+
+# -- in the process of its own -----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Read stdin, answer on stdout and stderr."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    asked = json.loads(sys.stdin.read())
+    try:
+        lines, available = sampled([Path(path) for path in asked["paths"]], asked["columns"])
+    except BadInput as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        sys.exit(_REFUSED)
+    except MemoryError:
+        sys.stderr.write("The dataset takes too much memory to read: save a sample as a file.\n")
+        sys.exit(_REFUSED)
+    sys.stdout.buffer.write(b"".join(lines))
+    sys.stderr.write(f"{json.dumps([len(lines), available])}\n")
+
+
+def sampled(paths: Sequence[Path], columns: Mapping[str, str]) -> tuple[list[bytes], int]:
+    """One line a row, and how many rows there are. Sorted datasets are common: steps keep every label."""
+    sizes, available = 0, 0
+    for line in _lines(paths, columns):
+        sizes, available = sizes + len(line), available + 1
+    step = max(1, -(-available // MAX_ROWS), -(-sizes // MAX_BYTES))
+    while True:
+        kept = [line for number, line in enumerate(_lines(paths, columns)) if number % step == 0]
+        if sum(map(len, kept)) <= MAX_BYTES or len(kept) == 1:
+            return kept, available
+        step += 1
+
+
+def _lines(paths: Sequence[Path], columns: Mapping[str, str]) -> Iterator[bytes]:
+    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
+    for path in paths:
+        try:
+            for row in readers[path.suffix.lower()](path, columns):
+                yield json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        except BadInput:
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            raise BadInput(f"{path.name} cannot be read: {in_short(error, 200)}.", FIELD) from error
+
+
+def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict[str, str]:
+    """Ours by theirs. Raises BadInput where a named column is not there, or none fits."""
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise BadInput(f"{file} has no column '{missing[0]}'; it has {', '.join(names)[:200]}.", FIELD)
+    named = set(columns.values())
+    found = {name: name for name in names if name in WANTED and name not in named} | dict(columns)
+    if not found:
+        raise BadInput(
+            f"{file} has the columns {', '.join(names)[:200]}; say which is which, as ?text=sentence&label=label or "
+            "?prompt=question&completion=answer.",
+            FIELD,
+        )
+    return found
+
+
+def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    from pyarrow import parquet  # type: ignore[import-untyped]
+
+    with parquet.ParquetFile(path) as file:
+        wanted = _wanted(file.schema_arrow.names, columns, path.name)
+        classes = _classes(file.schema_arrow.metadata or {})
+        for batch in file.iter_batches(batch_size=_BATCH, columns=list(wanted)):
+            for row in batch.to_pylist():
+                yield {ours: _named(row[theirs], classes.get(theirs)) for theirs, ours in wanted.items()}
+
+
+def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of a label's numbers, which ``datasets`` keeps in the file's schema, by column."""
+    with suppress(ValueError, AttributeError, KeyError, TypeError):
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {
+            name: [str(each) for each in kind["names"]]
+            for name, kind in features.items()
+            if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
+        }
+    return {}
+
+
+def _named(value: Any, names: Sequence[str] | None) -> Any:
+    if names is not None and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
+
+
+def _jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    wanted: dict[str, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            if line.strip():
+                row = json.loads(line)
+                wanted = wanted or _wanted(list(row), columns, path.name)
+                yield {ours: row.get(theirs) for theirs, ours in wanted.items()}
+
+
+def _csv(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        read_ = 0  # rows, the header among them
+        try:
+            wanted = _wanted(list(rows.fieldnames or ()), columns, path.name)
+            read_ += 1
+            for row in rows:
+                read_ += 1
+                yield {ours: row.get(theirs) for theirs, ours in wanted.items()}
+        except csv.Error as trouble:
+            raise BadInput(f"Row {read_ + 1:,} of {path.name} {unreadable(trouble)}.", FIELD) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, JSON
+Lines of conversations (:mod:`peft_lab.training.tasks.own`), or images (:mod:`peft_lab.training.tasks.pictures`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.training.tasks import pictures, records
+from peft_lab.training.tasks.base import (
+    Kind,
+    Row,
+    Splits,
+    Task,
+    alike,
+    check_paired,
+    different_texts,
+    hold_out,
+    in_fair_order,
+    is_blank,
+    label_scores,
+    same_text,
+    word_f1,
+)
+from peft_lab.training.tasks.records import Record, Table, bad, read, reader_of, shorten
+
+# ----------------------------------------
+# Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from
+# and
+# value.
+#
+# One line of JSON Lines is one conversation. Whatever is wrong with one is one sentence that names its line and
+# message.
+
+
+#: The columns that hold conversations, and what their messages call the role and the words.
+CHAT_COLUMNS = {"messages": ("role", "content"), "conversations": ("from", "value")}
+ROLES = ("system", "user", "assistant")
+#: ShareGPT's names of them.
+_SHARED = {"human": "user", "gpt": "assistant"}
+#: What would change what is read or trained, and is not followed here.
+_NOT_READ = (
+    "tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking", "weight", "train", "training",
+)  # fmt: skip
+MAX_MESSAGES = 100
+
+
+def chat_row(record: Record, column: str, longest: int) -> Row:
+    """The conversation in one line of a file. ``longest``: characters that one message may have.
+
+    Raises BadInput naming line and message.
+    """
+    where = f"line {record.number:,}"
+    value = record.values.get(column)
+    if not isinstance(value, list) or not value:
+        raise bad(f"The column '{column}' holds no list of messages in {where}.")
+    if len(value) > MAX_MESSAGES:
+        raise bad(f"There are {len(value):,} messages in {where}; at most {MAX_MESSAGES} are taken.")
+    turns = [
+        _turn(message, CHAT_COLUMNS[column], f"Message {number} in {where}", longest)
+        for number, message in enumerate(value, start=1)
+    ]
+    roles = [role for role, _ in turns]
+    if "assistant" not in roles:
+        raise bad(f"Nothing in {where} is said by the assistant, so there is no answer to learn.")
+    if roles[-1] != "assistant":
+        raise bad(f"The last message in {where} is the {roles[-1]}'s and has no answer: leave it out.")
+    if len(turns) == 1:
+        raise bad(f"The answer in {where} answers nothing: a message has to come before it.")
+    *before, (_, answer) = turns
+    return Row(_readable(before), answer, tuple(before), record.number)
+
+
+def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tuple[str, str]:
+    if not isinstance(message, Mapping):
+        raise bad(f"{where} is no object with '{names[0]}' and '{names[1]}'.")
+    for name in _NOT_READ:
+        if message.get(name) is not None:
+            raise bad(f"{where} has '{name}', which is not followed here: leave it out.")
+    role = _role(message.get(names[0]), names, where)
+    words = message.get(names[1])
+    if not isinstance(words, str):
+        raise bad(f"{where} has no text as its '{names[1]}'.")
+    if is_blank(words) and role != "system":
+        raise bad(f"{where} is blank: {'an answer' if role == 'assistant' else 'a message'} needs words.")
+    if len(words) > longest:
+        raise bad(f"{where} is longer than {longest:,} characters.")
+    if any("\ud800" <= char <= "\udfff" for char in words):
+        raise bad(f"{where} holds half of a character (a lone surrogate).")
+    return role, words.strip()
+
+
+def _role(found: Any, names: tuple[str, str], where: str) -> str:
+    role = _SHARED.get(found, found) if names[0] == "from" and isinstance(found, str) else found
+    if role in ROLES:
+        return str(role)
+    known = [*_SHARED, *ROLES] if names[0] == "from" else list(ROLES)
+    said = f"the role '{shorten(found)}'" if isinstance(found, str) and found.strip() else "no role"
+    raise bad(f"{where} has {said}; '{names[0]}' is one of {', '.join(known)}.")
+
+
+def _readable(turns: list[tuple[str, str]]) -> str:
+    """A single message as it is, several with who says them."""
+    if len(turns) == 1:
+        return turns[0][1]
+    return "\n".join(f"{role}: {words}" for role, words in turns)
+
+
+NAME = "own"
+MAX_BYTES = 5_000_000
+MIN_ROWS = 8
+MAX_ROWS = records.MAX_ROWS
+MIN_LABELS = 2
+MAX_LABELS = 20
+#: Different texts a label needs: one to learn from and one to test on.
+MIN_TEXTS_PER_LABEL = 2
+#: Characters of one text, prompt or completion; labels are shorter.
+MAX_CHARS = 4_000
+MAX_LABEL_CHARS = 60
+TEST_SHARE = 0.2
+#: The most texts that are tested on: a test takes time, and a larger one would tell little more.
+MAX_TEST_TEXTS = 500
+#: Where rows are cut, and how long an answer may get.
+MAX_TOKENS = 256
+MAX_CHAT_TOKENS = 512
+MAX_NEW_TOKENS = 128
+#: Low for English, so that an answer is not cut off.
+CHARS_PER_TOKEN = 2
+#: The columns of each kind of task: what the model reads, and what it has to answer.
+COLUMNS: dict[Kind, tuple[str, str]] = {
+    "classification": ("text", "label"),
+    "generation": ("prompt", "completion"),
+}
+_PAIRS = " or ".join(f"{text},{target}" for text, target in COLUMNS.values())
+_EXPECTED = f"{_PAIRS}, or messages (conversations, as JSON Lines)"
+_TITLE = "Your file "
+_NAMED = 5  # how many row numbers a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTask(Task):
+    """The rows of one uploaded file. ``sha256`` is of its bytes; ``place``: the folder or zip that images are in."""
+
+    splits: Splits = field(repr=False)
+    sha256: str
+    place: str = ""
+
+    def load(self) -> Splits:
+        return self.splits
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        return {NAME: {self.title.removeprefix(_TITLE).removeprefix(pictures.TITLE): self.sha256}}
+
+    def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
+        return pictures.files(self.place, names)
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation); for chats
+        ``word_f1`` of the last answers too."""
+        if self.kind == "classification":
+            return label_scores(predictions, rows, self.labels)
+        check_paired(predictions, rows)
+        hits = sum(guess.split() == row.target.split() for guess, row in zip(predictions, rows, strict=True))
+        exact = {"exact_match": hits / len(rows)}
+        if self.kind != "chat":
+            return exact
+        shares = [word_f1(guess, row.target) for guess, row in zip(predictions, rows, strict=True)]
+        return {"word_f1": sum(shares) / len(rows), **exact}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file, whatever it is called."""
+
+    kind: Kind
+    labels: tuple[str, ...]
+    splits: Splits = field(repr=False)
+    images: bool = False
+
+
+def parse(data: bytes, filename: str) -> OwnTask:
+    """The task in an uploaded file; ``filename`` ends in .csv or .jsonl. Other columns than the two are ignored.
+
+    The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from every label,
+    with repeated texts kept together. What reads files of strangers is :mod:`peft_lab.training.tasks.apart`.
+
+    Raises BadInput with one sentence: what is wrong, where, and what would work.
+    """
+    return task_of(filename, data, content(data, filename))
+
+
+def check(data: bytes, filename: str) -> None:
+    """What can be refused without reading. Raises BadInput."""
+    if filename.lower().endswith(pictures.ZIP):
+        return pictures.check(len(data))
+    if len(data) > MAX_BYTES:
+        raise too_large(len(data))
+    reader_of(filename)
+    return None
+
+
+def content(data: bytes, filename: str) -> Content:
+    """See :func:`parse`."""
+    check(data, filename)
+    if filename.lower().endswith(pictures.ZIP):
+        return Content("classification", *pictures.rows_of(data), images=True)
+    table = read(data, filename, {*CHAT_COLUMNS, *(name for names in COLUMNS.values() for name in names)})
+    kind = _kind(table)
+    rows = _chats(table) if kind == "chat" else _rows(table, kind)
+    texts = different_texts(rows)
+    if texts < MIN_ROWS:
+        repeated = f" with {texts} different texts" if texts < len(rows) else ""
+        raise bad(f"The file has {len(rows)} rows{repeated}; at least {MIN_ROWS} different ones are needed.")
+    labels = _labels(rows) if kind == "classification" else ()
+    return Content(kind, labels, _split(rows, kind))
+
+
+def too_large(size: int) -> BadInput:
+    said, most = units.unlike(size, MAX_BYTES)
+    return bad(f"The file has {said}; at most {most} are taken. Keep a sample of it.")
+
+
+def _kind(table: Table) -> Kind:
+    kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(table.columns)]
+    kinds += ["chat" for column in CHAT_COLUMNS if column in table.columns]
+    if len(kinds) == 1:
+        return kinds[0]
+    found = shorten(",".join(table.columns))
+    if kinds:
+        raise bad(f"The columns {found} fit two kinds of task: keep either {_EXPECTED}.")
+    raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
+
+
+def _chats(table: Table) -> list[Row]:
+    column = next(name for name in CHAT_COLUMNS if name in table.columns)
+    if table.unit != "line":
+        raise bad(f"The column '{column}' holds conversations, which are read from JSON Lines (.jsonl) only.")
+    return [chat_row(record, column, MAX_CHARS) for record in table.records]
+
+
+def _rows(table: Table, kind: Kind) -> list[Row]:
+    text, target = COLUMNS[kind]
+    texts = _column(table, text, MAX_CHARS)
+    targets = _column(table, target, MAX_LABEL_CHARS if kind == "classification" else MAX_CHARS)
+    return [Row(*pair) for pair in zip(texts, targets, strict=True)]
+
+
+def _column(table: Table, name: str, longest: int) -> list[str]:
+    """The cells of one column as text without space around it. Raises BadInput naming the rows that have none."""
+    cells = [_cell(record.values.get(name)) for record in table.records]
+    faults: dict[str, list[int]] = {}
+    for record, cell in zip(table.records, cells, strict=True):
+        if fault := _fault(cell, longest):
+            faults.setdefault(fault, []).append(record.number)
+    for fault, numbers in faults.items():
+        raise bad(f"The column '{name}' {fault} in {_places(table.unit, numbers)}.")
+    return [cell for cell in cells if cell is not None]
+
+
+def _cell(value: Any) -> str | None:
+    """The text of a cell, '' for a missing one, None for what is not text.
+
+    A whole number, true and false are taken as they are written: labels are often 0 and 1.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip() if isinstance(value, str | int) else None
+
+
+def _fault(cell: str | None, longest: int) -> str | None:
+    if cell is None:
+        return "holds neither text nor a whole number"
+    if is_blank(cell):
+        return "is blank"
+    if len(cell) > longest:
+        return f"is longer than {longest:,} characters"
+    if not cell.isascii() and any("\ud800" <= char <= "\udfff" for char in cell):
+        return "holds half of a character (a lone surrogate)"
+    return None
+
+
+def _places(unit: str, numbers: Sequence[int]) -> str:
+    """'row 3', 'rows 3, 7', 'rows 3, 7, 9, 12, 15 and 4 more'."""
+    named = ", ".join(f"{number:,}" for number in numbers[:_NAMED])
+    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+    return f"{unit}{'s' if len(numbers) > 1 else ''} {named}{more}"
+
+
+def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by label. All rows of a repeated text go with the label it has first, to stay in one part of the split."""
+    first: dict[str, str] = {}
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(first.setdefault(same_text(row.text), row.target), []).append(row)
+    return groups
+
+
+def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    labels = sorted({row.target for row in rows})
+    if pair := alike(labels):
+        raise bad(
+            f"The labels '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count as "
+            "two: write them alike."
+        )
+    if len(labels) < MIN_LABELS:
+        raise bad(
+            f"Every row has the label '{labels[0]}'; at least {MIN_LABELS} different labels are needed."
+        )
+    if len(labels) > MAX_LABELS:
+        raise bad(
+            f"The column 'label' holds {len(labels):,} different labels; at most {MAX_LABELS} are taken. "
+            "For free answers name the columns prompt,completion."
+        )
+    groups = _by_label(rows)
+    for label in labels:
+        texts = different_texts(groups.get(label, ()))
+        if texts < MIN_TEXTS_PER_LABEL:
+            plural = "" if texts == 1 else "s"
+            raise bad(
+                f"The label '{label}' has {texts} text{plural} of its own; each label needs at least "
+                f"{MIN_TEXTS_PER_LABEL}, one to learn from and one to test on. Texts that differ in case, spaces, "
+                "punctuation or emoji alone are one text, of the label that it has first."
+            )
+    return tuple(labels)
+
+
+def _split(rows: Sequence[Row], kind: Kind) -> Splits:
+    groups = _by_label(rows).values() if kind == "classification" else [rows]
+    share = min(TEST_SHARE, MAX_TEST_TEXTS / different_texts(rows))
+    parts = [hold_out(group, max(1, round(share * different_texts(group)))) for group in groups]
+    return Splits(
+        in_fair_order(row for part in parts for row in part.train),
+        in_fair_order(row for part in parts for row in part.test),
+    )
+
+
+def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
+    """The task that a file of that name with that content is."""
+    kind, splits = found.kind, found.splits
+    sha256 = hashlib.sha256(data).hexdigest()
+    if found.images:
+        said = pictures.fields(Path(filename).stem, found.labels, splits)
+        return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **said)
+    name, classifies, chats = Path(filename).name, kind == "classification", kind == "chat"
+    longest = max(len(row.target) for row in (*splits.train, *splits.test))
+    tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
+    return OwnTask(
+        name=NAME,
+        title=f"{_TITLE}{name}",
+        kind=kind,
+        model_kinds=_MODEL_KINDS[kind],
+        labels=found.labels,
+        metric=_METRICS[kind][0],
+        metric_help=_METRICS[kind][1],
+        description=(
+            f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
+            f"{len(splits.test):,} held out. Those longer than {tokens} tokens are cut."
+        ),
+        source="Your own file; it stays on this machine.",
+        license="yours",
+        max_length=tokens,
+        max_new_tokens=0 if classifies else min(MAX_NEW_TOKENS, longest // CHARS_PER_TOKEN + 8),
+        samples=tuple(dict.fromkeys(_sample(row) for row in (*splits.test, *splits.train)))[:3],
+        splits=splits,
+        sha256=sha256,
+    )
+
+
+def _what(kind: Kind) -> str:
+    if kind == "chat":
+        return "The conversations"
+    return "The columns '{}' and '{}'".format(*COLUMNS[kind])
+
+
+def _sample(row: Row) -> str:
+    """What to offer somebody to ask: of a conversation the last message before the answer."""
+    return row.turns[-1][1] if row.turns else row.text
+
+
+_MODEL_KINDS: dict[Kind, tuple[str, ...]] = {
+    "classification": ("encoder",),
+    "generation": ("causal-lm", "seq2seq"),
+    "chat": ("causal-lm",),
+}
+#: The headline metric of each kind, and what it means.
+_METRICS: dict[Kind, tuple[str, str]] = {
+    "classification": (
+        "accuracy",
+        "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels.",
+    ),
+    "generation": (
+        "exact_match",
+        "Share of the held-out prompts answered with exactly your completion, spacing aside. For free answers "
+        "this stays near zero: look at the loss on the held-out rows instead.",
+    ),
+    "chat": (
+        "word_f1",
+        "How many words the written last answer of a held-out conversation shares with yours (SQuAD's F1). It knows "
+        "no synonyms: look at the loss on the answers' tokens too.",
+    ),
+}

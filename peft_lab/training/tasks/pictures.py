@@ -1,0 +1,279 @@
+"""A learner's own images: a folder (or a zip of one) with a folder of PNG or JPEG files for each class.
+
+The class of an image is the name of the folder that it lies in, whatever stands above that. Zips of strangers are
+looked into by :mod:`peft_lab.training.tasks.apart`; every image is decoded there once, so that a training meets no
+broken one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from peft_lab.core import disk, units
+from peft_lab.core.errors import BadInput
+from peft_lab.training.tasks.base import Row, Splits, alike, in_fair_order, is_blank
+from peft_lab.training.tasks.records import bad, shorten
+
+ZIP = ".zip"
+TITLE = "Your images "
+ENDINGS = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")
+MAX_BYTES = 50_000_000
+#: Of what is uploaded to a page, which the server holds in memory meanwhile.
+MAX_UPLOAD_BYTES = 20_000_000
+MIN_IMAGES = 8
+MAX_IMAGES = 2_000
+MAX_ENTRIES = 3 * MAX_IMAGES  # of a zip, folders and other files included
+MAX_LABELS = 100
+MIN_PER_LABEL = 2
+MAX_NAME = 200
+MAX_LABEL_CHARS = 60
+MAX_PIXELS = 24_000_000
+TEST_SHARE = 0.2
+MAX_TEST = 500
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same folder is the same zip
+_FIRST = "one folder for each class, with PNG or JPEG files in it"
+
+
+def pack(folder: Path) -> bytes:
+    """The images of a folder as a zip, the same bytes for the same images. Links are not followed.
+
+    Raises:
+        BadInput: no images in it, or more than are taken.
+    """
+    made, size = io.BytesIO(), 0
+    files = sorted(_inside(folder))
+    if not files:
+        raise bad(f"'{shorten(str(folder))}' holds no images; expected is {_FIRST}.")
+    if len(files) > MAX_IMAGES:
+        raise _too_many(len(files))
+    with zipfile.ZipFile(made, "w") as packed:
+        for name in files:
+            size += (folder / name).stat().st_size
+            if size > MAX_BYTES:
+                raise too_large(size)
+            data = disk.read(folder / name, MAX_BYTES, pipes=False)
+            packed.writestr(zipfile.ZipInfo(name, _DATE), data)
+    return made.getvalue()
+
+
+def whole(path: Path) -> tuple[str, bytes]:
+    """What is kept of a learner's data: the ending of its name and its bytes; of a folder of images those of a zip.
+
+    Raises:
+        BadInput: as :func:`pack`. OSError: it cannot be read.
+    """
+    return (ZIP, pack(path)) if path.is_dir() else (path.suffix, disk.read(path, MAX_BYTES, pipes=False))
+
+
+def _inside(folder: Path) -> Iterator[str]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(where) / name
+            if _is_image(name) and path.is_file() and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()
+
+
+def check(size: int) -> None:
+    """Raises BadInput for what is too large to be looked into."""
+    if size > MAX_BYTES:
+        raise too_large(size)
+
+
+def too_large(size: int) -> BadInput:
+    said, most = units.unlike(size, MAX_BYTES)
+    return bad(
+        f"The images take {said} or more; at most {most} are taken. Make them smaller "
+        "(the model reads a few hundred pixels), or keep a sample of them."
+    )
+
+
+def _too_many(number: int) -> BadInput:
+    return bad(f"There are {number:,} images; at most {MAX_IMAGES:,} are taken. Keep a sample of them.")
+
+
+def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
+    """The classes of a zip and its images, split: each row's text is an image's name, its target the class.
+
+    The split depends on the names alone: about a fifth of every class is held out, at most ``MAX_TEST`` in all. An
+    image that is there twice counts once.
+
+    Raises:
+        BadInput: one sentence: what is wrong, where, and what would work.
+    """
+    rows: list[Row] = []
+    seen: dict[str, Row] = {}
+    with _opened(data) as packed:
+        entries = packed.infolist()
+        if len(entries) > MAX_ENTRIES:
+            raise bad(f"The zip holds {len(entries):,} entries; at most {MAX_ENTRIES:,} are looked at.")
+        images = [entry for entry in entries if not entry.is_dir() and _is_image(entry.filename)]
+        if not images:
+            raise bad(f"The zip holds no images; expected is {_FIRST}.")
+        if len(images) > MAX_IMAGES:
+            raise _too_many(len(images))
+        for entry in sorted(images, key=lambda entry: entry.filename):
+            row = Row(entry.filename, _label(entry.filename))
+            content = _read(packed, entry)
+            digest = hashlib.sha256(content).hexdigest()
+            before = seen.setdefault(digest, row)
+            if before is not row:
+                if before.target != row.target:
+                    raise bad(
+                        f"'{shorten(before.text)}' and '{shorten(row.text)}' are the same image in two classes: keep "
+                        "one."
+                    )
+                continue
+            check_image(content, entry.filename)
+            rows.append(row)
+    labels = _labels(rows)
+    return labels, _split(rows, labels)
+
+
+def files(place: str, names: Iterable[str]) -> Iterator[bytes]:
+    """The files of images by their names in a folder or a zip, which are known to be sound.
+
+    Raises:
+        BadInput: one is gone.
+    """
+    path, name = Path(place), ""
+    try:
+        if path.is_dir():
+            for name in names:
+                yield (path / name).read_bytes()
+            return
+        with disk.unzipping(), zipfile.ZipFile(path) as packed:
+            for name in names:
+                yield _read(packed, packed.getinfo(name))
+    except (OSError, KeyError, zipfile.BadZipFile) as trouble:
+        what = f"The image '{shorten(name)}' is" if name else "The images are"
+        raise bad(f"{what} no longer in '{shorten(path.name)}'.") from trouble
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in ENDINGS and not hidden
+
+
+def _label(name: str) -> str:
+    path = PurePosixPath(name)
+    label = path.parent.name.strip()
+    if len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
+        raise bad(f"'{shorten(name)}' is no name that is taken: rename it with fewer and plainer letters.")
+    if path.is_absolute() or ".." in path.parts:
+        raise bad(f"'{shorten(name)}' leads out of the zip.")
+    if is_blank(label):
+        raise bad(f"The image '{shorten(name)}' lies in no folder; expected is {_FIRST}.")
+    if len(label) > MAX_LABEL_CHARS:
+        raise bad(f"The class '{shorten(label)}' has more than {MAX_LABEL_CHARS} characters.")
+    return label
+
+
+def _opened(data: bytes) -> zipfile.ZipFile:
+    try:
+        with disk.unzipping():
+            return zipfile.ZipFile(io.BytesIO(data))
+    except (OSError, zipfile.BadZipFile) as trouble:
+        raise bad("This is no zip archive, or it is damaged.") from trouble
+
+
+def _read(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Of what says that it is larger than all may be, and of what is larger than it says, nothing is kept."""
+    if entry.file_size > MAX_BYTES:
+        raise too_large(entry.file_size)
+    try:
+        with disk.unzipping(), packed.open(entry) as stream:
+            found = stream.read(MAX_BYTES + 1)
+    except (OSError, zipfile.BadZipFile) as trouble:  # OSError: bz2's, too
+        raise bad(f"'{shorten(entry.filename)}' cannot be read out of the zip: {trouble}.") from trouble
+    if len(found) > MAX_BYTES:
+        raise too_large(len(found))
+    return found
+
+
+def _millions(pixels: float) -> str:
+    return f"{pixels / 1e6:,.0f} million pixels"
+
+
+def check_image(content: bytes, name: str) -> None:
+    """Decode an image once. Raises BadInput for what is none, is damaged, or has more pixels than are taken."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as found:
+            width, height = found.size
+            if width * height > MAX_PIXELS:
+                said, most = units.unlike(width * height, MAX_PIXELS, _millions, " pixels")
+                raise bad(f"'{shorten(name)}' has {said}; at most {most} are taken.")
+            found.load()
+    except UnidentifiedImageError:
+        raise bad(f"'{shorten(name)}' is no PNG or JPEG image, whatever its name says.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as trouble:
+        raise bad(f"'{shorten(name)}' is damaged: {shorten(str(trouble)).rstrip('.')}.") from trouble
+
+
+def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    if len(rows) < MIN_IMAGES:
+        raise bad(f"There are {len(rows)} different images; at least {MIN_IMAGES} are needed.")
+    counts = Counter(row.target for row in rows)
+    labels = sorted(counts)
+    if pair := alike(labels):
+        raise bad(
+            f"The classes '{pair[0]}' and '{pair[1]}' look the same but are written differently, so they would count "
+            "as two: name their folders alike."
+        )
+    if len(labels) < 2:
+        raise bad(
+            f"All images lie in the folder '{labels[0]}'; at least 2 classes are needed, a folder each."
+        )
+    if len(labels) > MAX_LABELS:
+        raise bad(f"There are {len(labels):,} classes; at most {MAX_LABELS} are taken.")
+    for label in labels:
+        if counts[label] < MIN_PER_LABEL:
+            raise bad(
+                f"The class '{label}' has one image; each needs at least {MIN_PER_LABEL}, one to learn from and one to "
+                "test on."
+            )
+    return tuple(labels)
+
+
+def _split(rows: Iterable[Row], labels: Sequence[str]) -> Splits:
+    groups: dict[str, list[Row]] = {label: [] for label in labels}
+    for row in in_fair_order(rows):
+        groups[row.target].append(row)
+    share = min(TEST_SHARE, MAX_TEST / sum(map(len, groups.values())))
+    held = [max(1, round(share * len(group))) for group in groups.values()]
+    parts = list(zip(groups.values(), held, strict=True))
+    return Splits(
+        in_fair_order(row for group, number in parts for row in group[number:]),
+        in_fair_order(row for group, number in parts for row in group[:number]),
+    )
+
+
+def fields(name: str, labels: Sequence[str], splits: Splits) -> dict[str, Any]:
+    """What a task of these images says of itself; ``name``: of their folder or zip."""
+    return {
+        "title": f"{TITLE}{name}",
+        "kind": "classification",
+        "model_kinds": ("vision",),
+        "labels": tuple(labels),
+        "metric": "accuracy",
+        "metric_help": "Share of the held-out images given their own class. 'macro_f1' averages the F1 score of all "
+        "classes.",
+        "description": (
+            f"The images of {name} in {len(labels)} classes, by the folder that each lies in: {len(splits.train):,} "
+            f"to train on, {len(splits.test):,} held out. Each is resized to what the model reads."
+        ),
+        "source": "Your own images; they stay on this machine.",
+        "max_length": 1,
+        "samples": (),
+    }

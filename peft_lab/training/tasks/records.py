@@ -1,0 +1,212 @@
+"""Reading a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it.
+
+Limits hold while reading: no more rows or columns are made than are taken, and of a row only the wanted cells are kept.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from peft_lab.core.errors import BadInput, echoed
+
+FIELD = "file"
+#: File name endings and the formats they stand for.
+SUFFIXES = {".csv": "CSV", ".jsonl": "JSON Lines"}
+DELIMITERS = (",", ";", "\t")
+_SAVE_AS = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+_LONGEST_NAME = 120
+MAX_ROWS = 20_000
+MAX_COLUMNS = 1_000
+_ZIP = b"PK\x03\x04"
+_MARKED = (  # by the byte order mark; UTF-32's begins as UTF-16's does
+    ("UTF-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    ("UTF-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a file, with the cells of the wanted columns.
+
+    ``number`` is its row in a spreadsheet (the header is row 1), or its line in JSON Lines.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """``unit`` is what ``Record.number`` counts, ``row`` or ``line``; ``columns`` are the names found, in order."""
+
+    unit: str
+    columns: tuple[str, ...]
+    records: tuple[Record, ...]
+
+
+def bad(message: str) -> BadInput:
+    """The refusal as one line that can be written anywhere, whatever names of the file it repeats."""
+    line = " ".join(message.split())
+    return BadInput("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line), FIELD)
+
+
+def shorten(text: str) -> str:
+    """Names out of a file, cut to what a message can hold."""
+    return echoed(text, _LONGEST_NAME)
+
+
+def read(data: bytes, filename: str, wanted: Container[str]) -> Table:
+    """The records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
+
+    Column names are compared without case or space around them; only cells of ``wanted`` columns are kept. Raises
+    BadInput, as soon as there are too many rows or columns.
+    """
+    reader = reader_of(filename)
+    return reader(decode(data), wanted)
+
+
+def decode(data: bytes) -> str:
+    """The text of ``data``, UTF-8 with or without a byte order mark. Raises BadInput for anything else."""
+    if not data.strip():
+        raise bad("The file is empty.")
+    if data.startswith(_ZIP):
+        raise bad("This is a zip archive or an Excel workbook (.xlsx), not text: export it as 'CSV UTF-8'.")
+    for name, marks in _MARKED:
+        if data.startswith(marks):
+            raise bad(f"The file is in {name}: {_SAVE_AS}.")
+    if b"\0" in data:
+        raise bad(
+            f"The file holds binary data (a NUL byte at position {data.index(0):,}), not text in UTF-8."
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as trouble:
+        line = trouble.object.count(b"\n", 0, trouble.start) + 1
+        byte = trouble.object[trouble.start]
+        raise bad(f"The file is not in UTF-8 (byte 0x{byte:02X} in line {line:,}): {_SAVE_AS}.") from None
+    if not text.strip():
+        raise bad("The file is empty.")
+    return text
+
+
+def reader_of(filename: str) -> Callable[[str, Container[str]], Table]:
+    """What reads a file of that name. Raises BadInput for another ending than those of :data:`SUFFIXES`."""
+    for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
+        if filename.lower().endswith(suffix):
+            return reader
+    known = " or ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
+    raise bad(f"'{shorten(filename)}' cannot be read: the name has to end in {known}.")
+
+
+def column_name(name: str) -> str:
+    return name.strip().lower()
+
+
+def _read_csv(text: str, wanted: Container[str]) -> Table:
+    header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: tuple[str, ...] = ()
+    kept: list[tuple[int, str]] = []
+    records: list[Record] = []
+    number = 0
+    try:
+        for number, cells in enumerate(rows, start=1):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = _distinct([column_name(cell) for cell in cells])
+                kept = [(place, name) for place, name in enumerate(columns) if name in wanted]
+            elif len(cells) > len(columns):
+                raise bad(
+                    f"Row {number:,} has {len(cells):,} cells but the header names {len(columns):,} columns: "
+                    'put a text that holds the separator in double quotes, "like, this".'
+                )
+            else:
+                values = {name: cells[place] if place < len(cells) else "" for place, name in kept}
+                _add(records, Record(number, values))
+    except csv.Error as trouble:
+        raise bad(f"Row {number + 1:,} {unreadable(trouble)}.") from None
+    return Table("row", columns, tuple(records))
+
+
+def unreadable(trouble: csv.Error) -> str:
+    """What is wrong with a row that the csv module gave up on, to stand after its number."""
+    if "field limit" not in str(trouble):
+        return f"cannot be read as CSV: {trouble}"
+    return (
+        f"has a cell of more than {csv.field_size_limit():,} characters, the most that are read: shorten it, or end "
+        "it with the double quote that it may lack"
+    )
+
+
+def _add(records: list[Record], record: Record) -> None:
+    if len(records) == MAX_ROWS:
+        raise bad(f"The file has more than {MAX_ROWS:,} rows, the most that are taken. Keep a sample of it.")
+    records.append(record)
+
+
+def _few(columns: Iterable[str], count: int) -> None:
+    if count > MAX_COLUMNS:
+        first = shorten(", ".join(columns))
+        raise bad(
+            f"The file has {count:,} columns ({first}); at most {MAX_COLUMNS:,} are taken. Leave some out."
+        )
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    _few(names[:3], len(names))
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise bad(f"The column '{shorten(name)}' occurs {times} times in the header: keep one.")
+    return tuple(names)
+
+
+def _read_jsonl(text: str, wanted: Container[str]) -> Table:
+    columns: dict[str, None] = {}
+    records: list[Record] = []
+    # not splitlines(): JSON strings may hold the Unicode line separators it also splits at
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        if line.strip():
+            values = _json_object(line, number)
+            columns.update(dict.fromkeys(values))
+            _few(islice(columns, 3), len(columns))
+            kept = {name: value for name, value in values.items() if name in wanted}
+            _add(records, Record(number, kept))
+    return Table("line", tuple(columns), tuple(records))
+
+
+def _json_object(line: str, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as trouble:
+        hint = (
+            " JSON Lines has one whole object in each line." if number == 1 and line.strip() in "[{" else ""
+        )
+        raise bad(f"Line {number:,} is not JSON: {trouble.msg} at column {trouble.colno}.{hint}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or as many nested brackets
+        raise bad(
+            f"Line {number:,} is not JSON that can be read: its value is too long or too deep."
+        ) from None
+    if not isinstance(found, dict):
+        raise bad(f"Line {number:,} holds {_kind(found)}, where one JSON object in braces was expected.")
+    values = {column_name(key): value for key, value in found.items()}
+    if len(values) < len(found):
+        raise bad(f"Line {number:,} names a column twice.")
+    return values
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names[type(value)]

@@ -1,0 +1,332 @@
+"""What is asked for on the Atlas page: search, capabilities, the model, one type or two; all of it in the address."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.atlas import FAMILIES, entries, get_entry, lineage, rows
+from peft_lab.atlas.base import AtlasType
+from peft_lab.core import palette
+from peft_lab.core.errors import UnknownName
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.ui import state
+from peft_lab.ui.components import model_choice
+from peft_lab.ui.foreign import plain
+
+SCOPE = "atlas"
+ALL, NOBODY = "all", "none"
+LONGEST = 60  # characters of a search
+DEFAULTS: dict[str, Any] = {
+    "type": "lora", "beside": NOBODY, "model": "llama-3.2-3b", "family": ALL, "can": (), "search": "",
+}  # fmt: skip
+
+
+def atlas_readers() -> dict[str, Any]:
+    """What takes each part of the address."""
+    return {
+        "type": _one_of("type", entries()),
+        "beside": _one_of("beside", {NOBODY: None, **entries()}),
+        "family": _one_of("family", {ALL: None, **FAMILIES}),
+        "model": lambda text: state.remember(SCOPE, "model", model_choice.from_address(text)),
+        "can": _capabilities,
+        "search": lambda text: state.remember(SCOPE, "search", text[:LONGEST]),
+    }
+
+
+def _one_of(name: str, options: Any) -> Any:
+    def read(text: str) -> None:
+        if text not in options:
+            raise UnknownName(name, text, options, name)
+        state.remember(SCOPE, name, text)
+
+    return read
+
+
+def _capabilities(text: str) -> None:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in rows.CAPABILITIES:
+            raise UnknownName("capability", name, rows.CAPABILITIES, "can")
+    state.remember(SCOPE, "can", tuple(names))
+
+
+def remembered_choice(name: str) -> Any:
+    return state.remembered(SCOPE, name, DEFAULTS[name])
+
+
+def _problem(name: str) -> None:
+    problem = state.address_problem(SCOPE, name)
+    if problem:
+        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+
+
+def chosen_pair() -> tuple[str, str]:
+    """The type that is looked at, and the one beside it."""
+    left, right = st.columns(2)
+    titles = {NOBODY: "nothing", **{name: entry.title for name, entry in entries().items()}}
+    names = list(entries())
+    for cell, name, label, options in (
+        (left, "type", "Look at", names),
+        (right, "beside", "Beside it", [NOBODY, *names]),
+    ):
+        with cell:
+            index = state.one_of(SCOPE, name, options, DEFAULTS[name])
+            key = state.widget_key(SCOPE, name)
+            value = st.selectbox(label, options, index, key=key, format_func=titles.__getitem__)
+            _problem(name)
+        state.remember(SCOPE, name, value)
+    return str(remembered_choice("type")), str(remembered_choice("beside"))
+
+
+def chosen_model() -> ModelEntry:
+    """The model that is counted on."""
+    chosen = model_choice.model_control(
+        model_choice.entry_of(str(remembered_choice("model"))), state.widget_key(SCOPE, "model")
+    )
+    _problem("model")
+    state.remember(SCOPE, "model", chosen.name)
+    return chosen
+
+
+def filters() -> list[AtlasType]:
+    """The types that match family, search and capabilities."""
+    first, second, third = st.columns([3, 3, 6])
+    with first:
+        text = st.text_input(
+            "Search", remembered_choice("search"), max_chars=LONGEST, key=state.widget_key(SCOPE, "search"),
+            placeholder="a name, or a word such as rotate",
+        )  # fmt: skip
+        _problem("search")
+    with second:
+        options = [ALL, *FAMILIES]
+        titles = {ALL: "Every family", **{key: title for key, (title, _) in FAMILIES.items()}}
+        index = state.one_of(SCOPE, "family", options, ALL)
+        key = state.widget_key(SCOPE, "family")
+        family = st.selectbox("Family", options, index, key=key, format_func=titles.__getitem__)
+        _problem("family")
+    with third:
+        can = st.multiselect(
+            "Has to be able to", list(rows.CAPABILITIES), list(remembered_choice("can")),
+            key=state.widget_key(SCOPE, "can"),
+            format_func=lambda name: rows.CAPABILITIES[name][0], placeholder="any of the probed capabilities",
+        )  # fmt: skip
+        _problem("can")
+    for name, value in (("search", text), ("family", family), ("can", tuple(can))):
+        state.remember(SCOPE, name, value)
+    return matching(str(family), str(text or ""), tuple(can))
+
+
+def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
+    """Types of a family (or all) in whose texts every searched word stands and that can do all that is asked."""
+    words = text.lower().split()
+    found = []
+    for entry in entries().values():
+        said = " ".join(
+            (entry.title, entry.name, entry.update, entry.differs, entry.when, str(entry.paper))
+        ).lower()
+        able = all(rows.probed_value(entry.name, name) for name in can)
+        if family in (ALL, entry.family) and able and all(word in said for word in words):
+            found.append(entry)
+    return found
+
+
+def atlas_address(chosen_model: str) -> dict[str, tuple[Any, Any]]:
+    """Every choice with its default, for the address."""
+    values = {name: remembered_choice(name) for name in DEFAULTS} | {"model": chosen_model}
+    return {name: (value, DEFAULTS[name]) for name, value in values.items()}
+
+
+# ----------------------------------------
+# Cards of types by family, each with its update and a picture of ΔW; a click on one chooses it.
+#
+# The picture is drawn in the browser from one letter an entry: orange adds to W, blue takes away, what is blank is
+# zero.
+
+
+LEVELS = (
+    "jihgfedcba0ABCDEFGHIJ"  # as tools/atlas_probe/picture.py writes them: -10 to 10 tenths of the largest
+)
+PLUS, MINUS = palette.CHART_TRAINED, palette.CHART_QUANTISED
+
+CSS = """
+.atlas { font-family: var(--st-font); color: var(--st-text-color); }
+.atlas h3 { font-size: 1.1rem; font-weight: 600; margin: 1.4rem 0 0.1rem; }
+.atlas section:first-child h3 { margin-top: 0.2rem; }
+.atlas p { margin: 0 0 0.6rem; font-size: 0.88rem; opacity: 0.85; max-width: 48rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16.5rem), 1fr)); gap: 0.6rem; }
+.card { font: inherit; color: inherit; text-align: left; background: none; cursor: pointer; min-width: 0;
+  border: 1px solid color-mix(in srgb, currentColor 22%, transparent); border-radius: 0.6rem; padding: 0.55rem 0.65rem;
+  display: grid; grid-template-columns: 1fr auto; gap: 0.15rem 0.6rem; align-content: start; }
+.card:hover { border-color: color-mix(in srgb, currentColor 55%, transparent); }
+.card:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
+.card[aria-pressed="true"] { border-color: var(--st-primary-color); box-shadow: 0 0 0 1px var(--st-primary-color); }
+.card b { font-weight: 600; }
+.card .of, .card .facts { font-size: 0.78rem; opacity: 0.8; }
+.card .update { font-size: 0.82rem; line-height: 1.35; overflow-wrap: anywhere; }
+.card canvas, .card .none { grid-column: 2; grid-row: 1 / span 4; width: 64px; height: 64px; }
+canvas { image-rendering: pixelated; border: 1px solid color-mix(in srgb, currentColor 22%, transparent); }
+.card .none { font-size: 0.72rem; opacity: 0.75; display: grid; place-content: center; text-align: center;
+  border: 1px dashed color-mix(in srgb, currentColor 35%, transparent); }
+.tree ul { list-style: none; margin: 0; padding: 0 0 0 1.15rem; }
+.tree > ul { padding: 0 0 0 0.4rem; display: flex; flex-wrap: wrap; gap: 0.5rem 1.4rem; align-items: flex-start; }
+.tree > ul > li { min-width: 0; max-width: 100%; }
+.tree > ul > li.wide { flex: 1 1 100%; }
+.tree li.wide > ul { columns: 12.5rem; column-gap: 0.8rem; }
+.tree li li { position: relative; break-inside: avoid; }
+.tree li li::before, .tree li li::after { content: ""; position: absolute; left: -0.75rem; pointer-events: none; }
+.tree li li::before { top: 0; bottom: 0; border-left: 1px solid color-mix(in srgb, currentColor 38%, transparent); }
+.tree li li:last-child::before { bottom: auto; height: 0.95rem; }
+.tree li li::after { top: 0.95rem; width: 0.7rem;
+  border-top: 1px solid color-mix(in srgb, currentColor 38%, transparent); }
+.leaf { font: inherit; font-size: 0.86rem; color: inherit; background: none; cursor: pointer;
+  border: 1px solid transparent; border-radius: 0.4rem; padding: 0.1rem 0.4rem; min-height: 1.9rem; text-align: left; }
+.tree > ul > li > .leaf { font-weight: 600; margin-left: -0.4rem; }
+.leaf.variant { font-style: italic; }
+.leaf:hover { border-color: color-mix(in srgb, currentColor 45%, transparent); }
+.leaf:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
+.leaf[aria-pressed="true"] { border-color: var(--st-primary-color); }
+@media (max-width: 640px) {
+  .leaf { min-height: 44px; }
+  .tree li.wide > ul { columns: 2; }
+  .tree li li:last-child::before { height: 22px; }
+  .tree li li::after { top: 22px; }
+}
+.one canvas { width: min(100%, 192px); height: auto; aspect-ratio: 1; display: block; }
+"""
+
+JS = f"""
+const LEVELS = "{LEVELS}";
+const rgb = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+const PLUS = rgb("{PLUS}"), MINUS = rgb("{MINUS}");
+export default function ({{ data, parentElement, setTriggerValue }}) {{
+  const host = parentElement.querySelector(".host");
+  if (host.drawn !== data.drawing) {{
+    host.innerHTML = data.drawing;
+    host.drawn = data.drawing;
+    for (const canvas of host.querySelectorAll("canvas")) {{
+      const pen = canvas.getContext("2d"), image = pen.createImageData(canvas.width, canvas.height);
+      [...canvas.dataset.entries].forEach((letter, at) => {{
+        const level = LEVELS.indexOf(letter) - 10;
+        image.data.set([...(level < 0 ? MINUS : PLUS), 255 * Math.sqrt(Math.abs(level) / 10)], 4 * at);
+      }});
+      pen.putImageData(image, 0, 0);
+    }}
+  }}
+  for (const card of host.querySelectorAll("[data-name]")) {{
+    card.setAttribute("aria-pressed", String(data.chosen.includes(card.dataset.name)));
+    card.onclick = () => {{
+      setTriggerValue("chosen", card.dataset.name);
+      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      document.querySelector(".st-key-atlas-details")?.scrollIntoView({{ behavior: still ? "auto" : "smooth" }});
+    }};
+  }}
+}}
+"""
+
+_mount = st.components.v2.component("peft_atlas", html='<div class="host"></div>', css=CSS, js=JS)
+
+
+def card_facts(picture: dict[str, Any]) -> str:
+    """What is seen in a picture, in words: rank, zeros, symmetry."""
+    side = min(picture["rows"], picture["columns"])
+    at = ", ".join(
+        f"{name} {value}"
+        for name, value in picture.get("settings", {}).items()
+        if name in ("r", "init_r") and value
+    )
+    parts = [f"rank {picture['rank']} of {side}" + (f" at {at}" if at else "")]
+    if picture["zeros"] >= 0.01:
+        parts.append(f"{100 * picture['zeros']:.0f}% zeros")
+    if picture["asymmetry"] is not None and picture["asymmetry"] < 0.01:
+        parts.append("symmetric")
+    if not picture["linear"]:
+        parts.append("depends on the input")
+    return ", ".join(parts)
+
+
+def _canvas(picture: dict[str, Any], label: str) -> str:
+    return (
+        f'<canvas width="{picture["columns"]}" height="{picture["rows"]}" role="img" '
+        f'aria-label="{html.escape(label)}" data-entries="{picture["entries"]}"></canvas>'
+    )
+
+
+def _card(entry: AtlasType) -> str:
+    picture = rows.probed(entry.name).get("picture", {})
+    seen = card_facts(picture) if "entries" in picture else ""
+    drawn = _canvas(picture, f"ΔW of {entry.title}: {seen}") if seen else '<span class="none">no ΔW</span>'
+    parent = get_entry(entry.parent).title if entry.parent else ""
+    of = f"variant of {parent}" if entry.variant else f"changes {parent}" if parent else "starts a line"
+    return (
+        f'<button type="button" class="card" data-name="{entry.name}"><b>{html.escape(entry.title)}</b>{drawn}'
+        f'<span class="of">{html.escape(of)}</span><span class="update">{html.escape(entry.update)}</span>'
+        f'<span class="facts">{html.escape(seen)}</span></button>'
+    )
+
+
+def cards(shown: Sequence[AtlasType], chosen: Sequence[str]) -> str | None:
+    """Draw the cards; the name of one that was clicked just now."""
+    sections = []
+    for family, (title, sentence) in FAMILIES.items():
+        members = "".join(_card(entry) for entry in shown if entry.family == family)
+        if members:
+            sections.append(
+                f"<section><h3>{html.escape(title)}</h3><p>{html.escape(sentence)}</p>"
+                f'<div class="grid">{members}</div></section>'
+            )
+    return cards_mounted("atlas-cards", f'<div class="atlas">{"".join(sections)}</div>', chosen)
+
+
+def cards_mounted(key: str, drawing: str, chosen: Sequence[str]) -> str | None:
+    """Show a drawing whose elements name types; the name of the one that was clicked just now."""
+    result = _mount(key=key, data={"drawing": drawing, "chosen": list(chosen)}, on_chosen_change=lambda: None)
+    name = getattr(result, "chosen", None)
+    return name if name in entries() else None
+
+
+def one_card(entry: AtlasType, key: str) -> dict[str, Any]:
+    """Draw the picture of a type that has one, large; what it is of."""
+    picture: dict[str, Any] = rows.probed(entry.name)["picture"]
+    drawing = f'<div class="one">{_canvas(picture, f"ΔW of {entry.title}: {card_facts(picture)}")}</div>'
+    _mount(key=key, data={"drawing": drawing, "chosen": []})
+    return picture
+
+
+# ----------------------------------------
+# The family tree: who changes whom, as nested lists with connectors; a click on an entry chooses it.
+
+
+MANY = 12  # children from which on a branch takes the whole width, its children in columns
+
+
+def family_tree(chosen: Sequence[str]) -> str | None:
+    """Draw every entry under the one that it changes; the name of one that was clicked just now."""
+    return cards_mounted("atlas-tree", tree_drawing(), chosen)
+
+
+def tree_drawing() -> str:
+    """The lists as HTML: each root with those that change it, and so on; the largest branch last,
+    before it those that nothing changes."""
+    roots = sorted(lineage()[""], key=lambda entry: (_many(entry.name), entry.name not in lineage()))
+    return (
+        f'<nav class="atlas tree" aria-label="Who changes whom"><ul>{"".join(map(_branch, roots))}</ul></nav>'
+    )
+
+
+def _branch(entry: AtlasType) -> str:
+    children = lineage().get(entry.name, ())
+    below = f"<ul>{''.join(map(_branch, children))}</ul>" if children else ""
+    wide = ' class="wide"' if _many(entry.name) else ""
+    kind = "leaf variant" if entry.variant else "leaf"
+    return (
+        f'<li{wide}><button type="button" class="{kind}" data-name="{html.escape(entry.name)}">'
+        f"{html.escape(entry.title)}</button>{below}</li>"
+    )
+
+
+def _many(name: str) -> bool:
+    return len(lineage().get(name, ())) >= MANY

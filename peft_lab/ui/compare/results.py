@@ -1,0 +1,562 @@
+"""The rows of a comparison as a table with the source under each heading, and as CSV.
+
+On a phone a row becomes a card: each figure under a heading of its own, hidden where there is room for columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from peft_lab.core import units
+from peft_lab.core.palette import faint
+from peft_lab.core.units import Source
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import model_title
+from peft_lab.studies.compare import results
+from peft_lab.studies.compare.results import AXES, Axis
+from peft_lab.training.tasks.titles import each_of, task_title
+from peft_lab.ui import state, theme
+from peft_lab.ui.compare.setup import SCOPE
+from peft_lab.ui.components import figures
+from peft_lab.ui.foreign import plain
+
+Row = Mapping[str, Any]
+ABSENT = "–"
+#: Fields of a row that hold no single figure or repeat others.
+_NOT_IN_CSV = ("loss", "values", "runs", "metric_values", "title")
+
+
+@dataclass(frozen=True)
+class Column:
+    """``shown`` writes a row's figure, what is after a line break small under it; rows without it have a dash."""
+
+    title: str
+    source: Source | None
+    shown: Callable[[Row], str]
+    needs: str
+
+
+def table_columns(found: Mapping[str, Any]) -> list[Column]:
+    """The columns for one document; forgetting only where the model can show it."""
+    measured = Source.MEASURED
+    made = [
+        Column("Trained", Source.COUNTED, _trained, "trainable"),
+        Column(found["metric"]["title"], measured, _metric, "metric_mean"),
+        Column("Training", measured, _training, "seconds"),
+        Column("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
+        Column("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
+        Column(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
+        Column("Merges", None, results.merging, "mergeable"),
+    ]
+    if any(row["forgetting_change"] is not None for row in found["rows"]):
+        made.append(Column("Unrelated loss", measured, _forgetting, "forgetting_change"))
+    return made
+
+
+def _trained(row: Row) -> str:
+    share = "" if row["percent"] is None else f"\n{units.percent(row['percent'])}"
+    return f"{units.short_count(row['trainable'])}{share}"
+
+
+def _metric(row: Row) -> str:
+    spread = "" if row["metric_std"] is None else f" ± {100 * row['metric_std']:.1f}"
+    return f"{100 * row['metric_mean']:.1f}{spread}%"
+
+
+def _training(row: Row) -> str:
+    mean, spread = row["seconds"], row["seconds_std"]
+    return units.seconds(mean) if spread is None else units.spread_seconds(mean, spread)
+
+
+def _added(row: Row) -> str:
+    share, spread = row["added_seconds"] / row["base_inference_seconds"], row["added_seconds_std"]
+    within = "" if spread is None else f" ± {1000 * spread:.1f}"
+    return f"{1000 * row['added_seconds']:+z.1f}{within} ms\n{share:+z.0%}"
+
+
+def _forgetting(row: Row) -> str:
+    return f"{row['forgetting_before']:.2f} → {row['forgetting_after']:.2f}"
+
+
+def html_table(found: Mapping[str, Any]) -> str:
+    """A table for ``st.html``: a row without figures says why over its whole width; notes stand under the title."""
+    shown = table_columns(found)
+    head = "".join(_heading(column) for column in shown)
+    front = set(found["pareto"])
+    body = "".join(_line(row, shown, row["method"] in front) for row in found["rows"])
+    return (
+        '<div class="figures-scroll" tabindex="0"><table class="figures compare"><thead><tr>'
+        f'<th scope="col">Method</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _heading(column: Column) -> str:
+    return f'<th scope="col" class="n">{_titled(column)}</th>'
+
+
+def _titled(column: Column) -> str:
+    source = f'<br><span class="source {column.source}">{column.source}</span>' if column.source else ""
+    return f"{html.escape(column.title)}{source}"
+
+
+def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
+    title = html.escape(row["title"])
+    if row["metric_mean"] is None and row["trainable"] is None:
+        why = html.escape(f"{row['status'].capitalize()}{': ' if row['why'] else '.'}{row['why']}")
+        return f'<tr><th scope="row">{title}</th><td colspan="{len(shown)}" class="why"><div>{why}</div></td></tr>'
+    note = "" if row["status"] == "done" else f"{row['status']}{': ' if row['why'] else ''}{row['why']}"
+    under = f'<br><span class="note">{html.escape(note)}</span>' if note else ""
+    cells = "".join(_cell(row, column) for column in shown)
+    mark = ' class="front"' if front else ""
+    return f'<tr{mark}><th scope="row">{title}{under}</th>{cells}</tr>'
+
+
+def _cell(row: Row, column: Column) -> str:
+    figure = _stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT
+    return f'<td class="n"><span class="head">{_titled(column)}</span>{figure}</td>'
+
+
+def _stacked(text: str) -> str:
+    first, _, second = html.escape(text).partition("\n")
+    return f'{first}<br><span class="note">{second}</span>' if second else first
+
+
+def as_csv(found: Mapping[str, Any]) -> str:
+    """One line for each method with its figures in plain units, and a column for each seed's metric."""
+    plan = found["plan"]
+    names = [name for name in found["rows"][0] if name not in _NOT_IN_CSV]
+    seeds = [f"{found['metric']['name']}_seed_{seed}" for seed in plan["seeds"]]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["model", "task", "steps", "batch", "held_out_rows", *names, *seeds])
+    for row in found["rows"]:
+        scored = dict(zip(row["seeds"], row["metric_values"], strict=False))
+        setting = [plan["model"], plan["task"], plan["steps"], plan["batch"], found["metric"]["rows"]]
+        figures = [
+            " ".join(map(str, row[name])) if isinstance(row[name], list) else row[name] for name in names
+        ]
+        writer.writerow([*setting, *figures, *(scored.get(seed) for seed in plan["seeds"])])
+    return file.getvalue()
+
+
+# ----------------------------------------
+# Figures of the Compare page alone. Each takes plain data and returns a Plotly figure.
+
+
+DrawnRow = Mapping[str, Any]
+GIGA = 1e10  # bytes, from which an axis is in GB
+WIDE = 8  # times the smallest value, from which an axis is logarithmic
+CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
+FEW = 3  # bands that lie over each other at full strength; more are paler
+SMOOTH = 12  # a curve is averaged over this part of its steps
+_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
+
+
+def plot_config(name: str) -> dict[str, Any]:
+    """A figure that can be saved as an image by its own button, which needs no other program."""
+    return {
+        "displayModeBar": True,
+        "displaylogo": False,
+        "responsive": True,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": "svg", "filename": name},
+    }
+
+
+def method_colours() -> dict[str, str]:
+    """Each method's colour, the same in every figure."""
+    return {slug: theme.SERIES[index % len(theme.SERIES)] for index, slug in enumerate(all_methods())}
+
+
+def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
+    """Means over the ``window`` latest values; as many as there are at the start."""
+    means: list[float | None] = []
+    for end in range(1, len(values) + 1):
+        known = [value for value in values[max(0, end - window) : end] if value is not None]
+        means.append(sum(known) / len(known) if known else None)
+    return means
+
+
+def window_of(steps: int) -> int:
+    """Steps over which a curve of that many is averaged."""
+    return max(1, steps // SMOOTH)
+
+
+def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
+    """Training loss of each method, averaged over seeds and the latest steps, in a band of one deviation."""
+    figure = go.Figure()
+    palette = method_colours()
+    for row in rows:
+        window = window_of(len(row["loss"]["mean"]))
+        means = smooth(row["loss"]["mean"], window)
+        spreads = smooth(row["loss"]["std"], window)
+        steps = list(range(1, len(means) + 1))
+        colour = palette[row["method"]]
+        if spreads and spreads[0] is not None:
+            high = [(mean or 0.0) + (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
+            low = [(mean or 0.0) - (spread or 0.0) for mean, spread in zip(means, spreads, strict=True)]
+            figure.add_scatter(
+                x=steps + steps[::-1],
+                y=high + low[::-1],
+                mode="lines",  # short curves would get a marker at every step of the band's edge
+                fill="toself",
+                fillcolor=faint(colour, theme.BAND_OPACITY * min(1.0, FEW / len(rows))),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=row["method"],
+            )
+        figure.add_scatter(
+            x=steps,
+            y=means,
+            name=row["title"],
+            legendgroup=row["method"],
+            mode="lines",
+            line={"color": colour, "width": 2},
+            hovertemplate="%{y:.3f}<extra>" + row["title"] + "</extra>",
+        )
+    figure.update_layout(
+        margin=_MARGIN,
+        height=height,
+        hovermode="x unified",
+        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"},
+    )
+    longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
+    figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
+    figure.update_yaxes(title="training loss, nats")
+    return figure
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One axis of a scatter plot: what stands at it, the unit it is drawn in, and the size of that."""
+
+    axis: Axis
+    title: str
+    unit: str
+    size: float
+
+    @classmethod
+    def of(cls, axis: Axis, title: str, points: Iterable[DrawnRow]) -> _Side:
+        return cls(axis, title, *_drawn_in([row[axis.name] for row in points], axis))
+
+    def at(self, row: DrawnRow) -> float:
+        return float(row[self.axis.name] / self.size)
+
+    def bars(self, row: DrawnRow) -> dict[str, Any] | None:
+        spread = row.get(f"{self.axis.name.removesuffix('_mean')}_std")
+        if not spread:
+            return None
+        return {"type": "data", "array": [spread / self.size], "thickness": 1, "width": 3}
+
+    def shown(self, row: DrawnRow) -> str:
+        value = row[self.axis.name]
+        figure = f"{value:.1%}" if self.axis.unit == "share" else units.show(value, self.axis.unit)
+        return f"{self.title}: {figure}"
+
+    def layout(self, points: Iterable[DrawnRow]) -> dict[str, Any]:
+        title = f"{self.title}, {self.unit}" if self.unit else self.title
+        return {"title": title, "zeroline": False, **_scale([self.at(row) for row in points], self.axis)}
+
+
+def scatter(
+    rows: Sequence[DrawnRow],
+    x: Axis,
+    y: Axis,
+    titles: Mapping[str, str],
+    front: Sequence[str],
+    palette: Mapping[str, str],
+    named: Sequence[str],
+) -> go.Figure:
+    """Rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
+
+    Args:
+        titles: what stands at each axis, by its name.
+        palette: colours by method; points without one are grey, and only coloured ones are in the legend.
+        named: methods whose names stand at their points.
+    """
+    figure = go.Figure()
+    points = {
+        row["method"]: row for row in rows if row.get(x.name) is not None and row.get(y.name) is not None
+    }
+    across, up = (_Side.of(axis, titles[axis.name], points.values()) for axis in (x, y))
+    on_front = sorted((points[name] for name in front if name in points), key=across.at)
+    figure.add_scatter(
+        x=[across.at(row) for row in on_front],
+        y=[up.at(row) for row in on_front],
+        mode="lines",
+        line={"dash": "dot", "width": 1.5, "color": theme.QUIET},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    beside = _places([row["method"] for row in on_front if row["method"] in named], on_front, y)
+    for name, row in points.items():
+        size, symbol = (11, "circle") if name in front else (8, "circle-open")
+        colour = palette.get(name, theme.QUIET)
+        figure.add_scatter(
+            x=[across.at(row)],
+            y=[up.at(row)],
+            error_x=across.bars(row),
+            error_y=up.bars(row),
+            mode="markers+text",
+            text=[f"<b>{row['title']}</b>" if name in named else ""],
+            textposition=beside.get(name, "top center"),
+            marker={"size": size, "color": colour, "symbol": symbol, "line": {"width": 2}},
+            hovertemplate=f"{across.shown(row)}<br>{up.shown(row)}<extra>{row['title']}</extra>",
+            name=row["title"],
+            showlegend=name in palette,
+            cliponaxis=False,
+        )
+    figure.update_layout(
+        margin={**_MARGIN, "t": 24, "r": 24},
+        height=440,
+        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
+    )
+    figure.update_xaxes(**across.layout(points.values()))
+    figure.update_yaxes(**up.layout(points.values()))
+    return figure
+
+
+def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
+    """Where each name stands at its point: on the side that the line of the front does not take, and inside the plot
+    at its ends."""
+    rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
+    places = dict.fromkeys(names, "top left" if rises else "top right")
+    end = 0 if rises else -1
+    if names and names[end] == front[end]["method"]:
+        places[names[end]] = "middle right" if rises else "bottom center"
+    return places
+
+
+def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
+    """Logarithmic where the values span far; a share as percent. ``values`` as they are drawn."""
+    if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
+        low, high = math.log10(min(values)), math.log10(max(values))
+        room = (high - low) / 10
+        return {
+            "type": "log",
+            "range": [low - room, high + room],
+            "dtick": 1 if high - low > 2 else theme.FINE_TICKS,
+        }
+    if axis.unit == "share":
+        close = max(values, default=0.0) - min(values, default=0.0) < CLOSE
+        ticks = theme.FINE_PERCENT_TICKS if close else theme.PERCENT_TICKS
+        whole = (
+            {"clipmax": 1} if max(values, default=0.0) <= 1 else {}
+        )  # equal scores were given room up to 140%
+        return {
+            "type": "linear",
+            "tickformat": ticks,
+            "rangemode": "nonnegative",
+            "autorangeoptions": whole,
+        }
+    return {"type": "linear"}
+
+
+def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
+    """The unit that an axis is drawn in, and its size."""
+    if axis.unit == "bytes":
+        large = max(values, default=0.0) >= GIGA
+        return ("GB", 1e9) if large else ("MB", 1e6)
+    return {"seconds": ("s", 1.0), "nats/token": ("nats/token", 1.0)}.get(axis.unit, ("", 1.0))
+
+
+# ----------------------------------------
+# What a comparison found: sentences, table, curves, Pareto plot, exports.
+
+
+Document = Mapping[str, Any]
+
+
+def show(found: Document) -> None:
+    """Everything below the progress; nothing but the table while no run is done."""
+    scored = [row for row in found["rows"] if row["metric_mean"] is not None]
+    if scored:
+        st.markdown(f"### What this shows {figures.badge('measured')}")
+        _sentences(found)
+    st.markdown("### Methods")
+    st.html(html_table(found))
+    if not scored:
+        return
+    st.markdown(f"{figures.badge('measured')} {_place(found)} {_marked(found)}")
+    _exports(found)
+    _plots(found)
+    st.markdown("### Learning curves")
+    window = window_of(found["plan"]["steps"])
+    latest = f" and the latest {window} steps" if window > 1 else ""
+    st.markdown(
+        f"Training loss, mean over seeds{latest}; the bands are one standard deviation over the seeds. All methods "
+        f"see the same {each_of(found['plan']['task'])}s in the same order. {figures.badge('measured')}"
+    )
+    figure = learning_curves([row for row in scored if row["loss"]["mean"]])
+    st.plotly_chart(figure, key="compare-curves", config=plot_config(f"{found['id']}-curves"))
+
+
+def _sentences(found: Document) -> None:
+    st.markdown("\n".join(f"- {sentence}" for sentence in found["says"]))
+    if not found["pairs"]:
+        return
+    titles = {row["method"]: row["title"] for row in found["rows"]}
+    pairs = len(found["pairs"])
+    with st.expander(f"All {pairs} pairs" if pairs > 1 else "The pair in figures"):
+        figures.table(
+            ("Better", "Worse", "Difference, points", "Noise, points", ""),
+            [
+                (
+                    titles[pair["better"]],
+                    titles[pair["worse"]],
+                    f"{100 * pair['difference']:.1f}",
+                    f"{100 * pair['noise']:.1f}",
+                    "told apart" if pair["apart"] else "noise",
+                )
+                for pair in found["pairs"]
+            ],
+            numeric=(2, 3),
+        )
+        st.markdown(
+            "Noise: only a difference above this value counts. It is twice the standard deviation of a difference "
+            f"over these seeds. {figures.badge('measured')}"
+        )
+
+
+def _place(found: Document) -> str:
+    """Where and when the figures were measured."""
+    places = "; ".join(
+        f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
+        for machine in found["machines"]
+    )
+    note = f" {plain(found['note'])}" if found.get("note") else ""
+    device = plain(f"{found['device']}, {found['dtype']}")
+    return f"on {places or 'an unknown machine'} ({device}), {plain(found['created'])}.{note}"
+
+
+def _marked(found: Document) -> str:
+    names = axis_titles(found)
+    x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
+    return (
+        f"In colour: the Pareto front of {x} and {y}. No other method is better on one of the two without being "
+        "worse on the other."
+    )
+
+
+def _before(found: Document) -> str:
+    before = [row["metric_before"] for row in found["rows"] if row["metric_before"] is not None]
+    low, high = f"{min(before):.1%}", f"{max(before):.1%}"
+    return f"{found['metric']['title']} before training: {low if low == high else f'{low} to {high}'}."
+
+
+def _cut(found: Document) -> str:
+    """Where long texts end; images are read whole."""
+    if each_of(found["plan"]["task"]) == "image":
+        return ""
+    return f"; rows are cut at {found['plan']['max_length']} tokens"
+
+
+def _how(found: Document) -> str:
+    """How each figure was taken, as a list."""
+    versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
+    python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
+    head = (
+        " The task's head is trained too, but not included."
+        if any(row["head"] for row in found["rows"])
+        else ""
+    )
+    missing = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
+    known = next((row for row in found["rows"] if row["forgetting_tokens"]), None)
+    parts = [
+        f"Trained: {figures.badge('counted')} on the adapted model.{head}",
+        f"All other figures {figures.badge('measured')}: means over seeds, ± the sample standard deviation.",
+        _before(found),
+        "Peak of a step: tensors alive at once in one training step, the largest over seeds.",
+        "Stored: the file of what was trained. Training: the steps alone.",
+        f"Added per {found['inference_unit']}: one request at a time, adapter unmerged, alternating with the "
+        f"base model in its own precision; the median difference.",
+        f"Learning rates are each method's default{_cut(found)}.",
+        f"Python {python}, {versions}.",
+    ]
+    if missing:
+        parts.insert(-2, f"Forgetting: {missing}.")
+    elif known:
+        parts.insert(
+            -2,
+            f"Unrelated loss: nats per token over {known['forgetting_tokens']:,} tokens of held-out "
+            f"'{known['forgetting_task']}' sentences, from base to tuned model, with the adapter in place.",
+        )
+    return "\n".join(f"- {part}" for part in parts)
+
+
+def _exports(found: Document) -> None:
+    left, right = st.columns([1, 3], vertical_alignment="center")
+    left.download_button(
+        "Table as CSV",
+        lambda: as_csv(found),  # when it is asked for: while runs come in, each drawing would be another file
+        f"{found['id']}.csv",
+        "text/csv",
+        icon=":material/download:",
+        width="stretch",
+    )
+    right.markdown(":small[The camera button at a figure's corner saves it as an image (SVG).]")
+    with st.expander("How these figures were measured, and the command that repeats them"):
+        st.markdown(_how(found))
+        st.code(found["command"], language="bash", wrap_lines=True)
+
+
+def _plots(found: Document) -> None:
+    st.markdown("### Against each other")
+    left, right = st.columns(2)
+    x = _axis_control(left, "x", "Across", results.DEFAULT_AXES[0], found)
+    y = _axis_control(right, "y", "Up", results.DEFAULT_AXES[1], found)
+    if x == y:
+        st.markdown(":red[:material/error: Choose two different figures.]")
+        return
+    _ours(found, AXES[x], AXES[y])
+
+
+def _axis_control(place: Any, name: str, label: str, default: str, found: Document) -> str:
+    options = list(AXES)
+    names = axis_titles(found)
+    index = state.one_of(SCOPE, name, options, default)
+    value: str = place.selectbox(
+        label, options, index=index, format_func=lambda axis: names[axis], key=state.widget_key(SCOPE, name)
+    )
+    state.remember(SCOPE, name, value)
+    return value
+
+
+def axis_titles(found: Document) -> dict[str, str]:
+    """What stands at each axis, with this comparison's metric and unit."""
+    return {
+        name: axis.title.format(metric=found["metric"]["title"], unit=found["inference_unit"])
+        for name, axis in AXES.items()
+    }
+
+
+def _ours(found: Document, x: Axis, y: Axis) -> None:
+    plan = found["plan"]
+    sources = " ".join(figures.badge(source) for source in dict.fromkeys((x.source, y.source)))
+    st.markdown(f"#### {plain(model_title(plan['model']))}, {plain(task_title(plan['task']))} {sources}")
+    front = results.pareto_front(found["rows"], x.name, y.name)
+    titles = {row["method"]: row["title"] for row in found["rows"]}
+    if not front:
+        st.markdown(f"No method here has both figures: {_reason(found, x, y)}")
+        return
+    st.markdown(f":small[Pareto front, from left to right: {', '.join(titles[name] for name in front)}.]")
+    figure = scatter(found["rows"], x, y, axis_titles(found), front, method_colours(), front)
+    st.plotly_chart(figure, key="compare-pareto", config=plot_config(f"{found['id']}-{x.name}-{y.name}"))
+
+
+def _reason(found: Document, x: Axis, y: Axis) -> str:
+    if "forgetting_change" in (x.name, y.name):
+        why = next((row["forgetting_why"] for row in found["rows"] if row["forgetting_why"]), "")
+        if why:
+            return f"the loss on unrelated text is {why}."
+    return "no run has measured them yet."

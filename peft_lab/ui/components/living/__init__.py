@@ -1,1 +1,0 @@
-"""What can be set by hand in the living block (:mod:`peft_lab.living`)."""

@@ -1,0 +1,309 @@
+"""Idea: what the method does, in one paragraph and one formula, with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.core import units
+from peft_lab.core.errors import RunError
+from peft_lab.core.units import Finding, Source
+from peft_lab.engine import published
+from peft_lab.interview import since
+from peft_lab.interview.bank import select
+from peft_lab.interview.question import LEVELS, Question
+from peft_lab.interview.since import Discovery, seen
+from peft_lab.methods.base import MethodSpec, read
+from peft_lab.methods.counting.count import CountReport
+from peft_lab.models.catalogue import ModelEntry, readers_of_text, untrainable
+from peft_lab.runs.view import RunSummary
+from peft_lab.studies.experiments import all_experiments
+from peft_lab.ui import pages, state
+from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import part, show_tab
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.drawing import Expected, peak
+from peft_lab.ui.method.try_it import experiment_card
+from peft_lab.ui.practice.answering import interviewer, model_answer, show_in_lab, shown_solution
+from peft_lab.ui.practice.learner import SCOPE
+from peft_lab.ui.runs.shown import last_finished, short_id, shown_run
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a page says in its own words.
+
+    Attributes:
+        idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
+        formula: KaTeX of what the method computes. A phone breaks it outside braces, or where ``allowbreak`` says.
+        differs: where PEFT's implementation differs from the paper; Markdown list.
+    """
+
+    idea: str
+    formula: str
+    differs: str = ""
+
+
+def idea(choice: Choice, words: Words) -> None:
+    left, right = st.columns([3, 2], gap="large")
+    paper = choice.spec.paper
+    with left:
+        with st.container(key="idea-formula"):
+            st.latex(words.formula)
+        with st.container(key="idea-text"):
+            st.markdown(words.idea)
+        source = f"{paper.authors} {paper.year}, [{paper.title}]({paper.url})"
+        source += f", {paper.section}" if paper.section else ""
+        st.markdown(f":small[{source}] {figures.badge(Source.CITED)}")
+    with right:
+        if words.differs:
+            st.markdown("**In the library**")
+            st.markdown(words.differs)
+
+
+# ----------------------------------------
+# The four figures under a page's title.
+
+
+REFRESH = 1.0  # seconds between looks at a run that is going
+
+
+def headline(choice: Choice, report: CountReport | None, expected: Expected) -> None:
+    """Trainable parameters, stored size, peak memory and what the last run with this method, model and task reached.
+
+    While the page's run is going the figures are drawn again by themselves: what it measured is shown at once.
+    """
+    going = under_way(choice.spec.slug)
+
+    def tiles() -> None:
+        still = under_way(choice.spec.slug)
+        _tiles(choice, report, expected, still)
+        if going and not still:
+            st.rerun()
+
+    part(tiles, every=REFRESH if going else None)
+
+
+def under_way(slug: str) -> bool:
+    """Whether the page's run has not ended."""
+    run = shown_run(slug)
+    try:
+        return run is not None and not run.view().status.final
+    except RunError:
+        return False
+
+
+def _tiles(choice: Choice, report: CountReport | None, expected: Expected, going: bool) -> None:
+    with st.container(key="headline"):
+        cells = st.columns(4)
+        waiting = "Counting…" if choice.valid else "No figure: one of the settings below does not work."
+        with cells[0]:
+            _trainable(choice, report, waiting)
+        with cells[1]:
+            stored = Finding(report.stored_bytes, "bytes", Source.COUNTED) if report else None
+            figures.card("Stored adapter", stored, "one safetensors file", absent=waiting)
+        with cells[2]:
+            found = peak(choice, expected)
+            figures.card("Peak memory, one step", found.finding, plain(found.note), absent=plain(found.note))
+        with cells[3]:
+            # While a run goes on, an earlier one's score would pass for its own.
+            _metric(choice, None if going else last_finished(choice), going)
+
+
+def _trainable(choice: Choice, report: CountReport | None, waiting: str) -> None:
+    if report is None:
+        figures.card("Trainable parameters", None, absent=waiting)
+        return
+    note = f"{units.percent(report.percent)} of {units.count(report.total)}"
+    figures.card("Trainable parameters", Finding(report.trainable, "parameters", Source.COUNTED), note)
+
+
+def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
+    if last is None or last.after is None or last.before is None:
+        figures.card("Before → after training", None, absent=_no_metric(choice, going))
+        return
+    finding = Finding(last.after, last.metric, Source.MEASURED)
+    text = f"{last.before:.0%} → {last.after:.0%}"
+    figures.card(last.metric_title, finding, _from(choice, last), text=text)
+
+
+def _no_metric(choice: Choice, going: bool) -> str:
+    """Why there is no result, and what brings one."""
+    if not choice.entry.live:
+        return "This model is known by its shape only: it is not trained here."
+    if untrainable(choice.entry) is not None:
+        return "Something is missing to train this model; the Train tab says what."
+    if choice.task is None:
+        return "No training task here fits this model."
+    if going:
+        return "A run is under way; both scores appear when it ends."
+    return "Press Train to measure it."
+
+
+def _from(choice: Choice, last: RunSummary) -> str:
+    """The run that a measured figure is of, and a warning where its knobs are not those set now."""
+    spec = last.spec
+    same = spec is not None and _read(choice, choice.values) == _read(
+        choice, {**choice.values, **spec.values}
+    )
+    return f"run {short_id(last.id)}, {last.steps} steps" + ("" if same else ", **with other settings**")
+
+
+def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
+    return read(choice.spec.knobs, values)
+
+
+# ----------------------------------------
+# Interview questions on the method of a page, asked about the model that is chosen there, each answer folded away.
+
+
+def interview_questions(choice: Choice) -> None:
+    """One question a level, and the way to all of them."""
+    st.markdown(f"#### Interview questions on {choice.spec.title}")
+    if choice.entry.kind == "vision":
+        st.caption("Questions are asked about models that read text; this one reads images.")
+    elif choice.entry.name not in readers_of_text():
+        st.caption("Questions are asked about the models in the list only; yours is not one of them.")
+    for question, model in chosen_questions(choice.spec, choice.entry):
+        with st.container(border=True):
+            _question(question, model)
+    _to_practice(choice)
+
+
+def chosen_questions(spec: MethodSpec, entry: ModelEntry) -> list[tuple[Question, str | None]]:
+    """One question of the method for each level that has any, with the model to ask it about.
+
+    A question whose answer is computed for this model comes before one that no model matters to, and that before one
+    about another model. ``None`` stands for the question's own model. Models that are not in the catalogue would have
+    to be read with torch, so their questions are asked about the questions' own models.
+    """
+    name = entry.name if entry.name in readers_of_text() else None
+
+    def fits(question: Question) -> bool:
+        return name is not None and question.accepts(name)
+
+    def rank(question: Question) -> int:
+        if question.computed and fits(question):
+            return 0
+        return 1 if question.model is None else 2
+
+    found = []
+    for level in LEVELS:
+        bank = select((spec.slug,), (level,))
+        if bank:
+            question = min(bank, key=rank)
+            found.append((question, name if fits(question) else None))
+    return found
+
+
+def _question(question: Question, model: str | None) -> None:
+    st.markdown(f":gray-badge[{question.level}] {question.ask(model)}")
+    if question.kind == "choice":
+        st.markdown("\n".join(f"- {option}" for option in question.choices(model)))
+    with st.expander("Answer", icon=":material/visibility:"):
+        answer, known = shown_solution(question, model)
+        if not known:
+            return
+        model_answer(question, answer, model)
+        interviewer(question, model)
+
+
+def _to_practice(choice: Choice) -> None:
+    """The way to all questions of the topic. A page's address is read once a session, so the choice is set here too."""
+    wanted = {"topic": choice.spec.slug}
+    if choice.entry.name in readers_of_text():
+        wanted["model"] = choice.entry.name
+    if st.button(
+        f"Practise {choice.spec.title}",
+        icon=":material/arrow_forward:",
+        key=f"practise-{choice.spec.slug}",
+        help="All questions of this topic as flash cards, with a schedule.",
+    ):
+        for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
+            state.remember(SCOPE, name, value)
+        state.renew(SCOPE)
+        st.switch_page(pages.page("practice", pages.titles()["practice"]), query_params=wanted)
+
+
+# ----------------------------------------
+# What changed since: what others found about the method after its paper, what follows, and one thing to see it by.
+
+
+def what_changed(slug: str) -> None:
+    """Every discovery about the method, each in a frame."""
+    st.markdown(
+        "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
+        "published runs, or another page."
+    )
+    for discovery in since.of_method(slug):
+        with st.container(border=True, key=f"since-{discovery.id}"):
+            _told(discovery)
+            _shown(discovery, slug)
+
+
+def _told(discovery: Discovery) -> None:
+    st.markdown(f"#### {discovery.title}")
+    st.markdown(f"{discovery.said} {figures.badge(Source.CITED)}")
+    st.markdown(f"**For you:** {discovery.follows}")
+    reference = plain(discovery.source)
+    link = f"[{reference}]({discovery.address})" if discovery.address else reference
+    read = f"{discovery.version}, read in {discovery.dated}" if discovery.dated else discovery.version
+    st.markdown(f":small[{link}, {plain(discovery.place)} ({plain(read)})]")
+
+
+def _shown(discovery: Discovery, slug: str) -> None:
+    """The one thing to see it by."""
+    if discovery.experiment:
+        _experiment(discovery)
+    elif discovery.rows:
+        _rows(discovery.rows)
+    elif (
+        discovery.opens is not None
+        and discovery.opens.page == slug
+        and set(discovery.opens.values) == {"tab"}
+    ):
+        title = str(discovery.opens.values["tab"]).capitalize()
+        st.button(
+            f"Open {title}",
+            icon=":material/science:",
+            key=f"lab-{discovery.id}",
+            on_click=show_tab,
+            args=(slug, title),
+        )
+    else:
+        show_in_lab(discovery.opens, discovery.id)
+
+
+def _experiment(discovery: Discovery) -> None:
+    """What it showed when it was run for the lab, and the experiment itself to run."""
+    experiment = next(each for each in all_experiments() if each.id == discovery.experiment)
+    known = seen().get(experiment.id)
+    if known is not None:
+        contrary = discovery.expects is not None and known.holds is not discovery.expects
+        doubt = " **At this lab's size the finding does not show.**" if contrary else ""
+        st.markdown(f"**Seen here:** {plain(known.text)}{doubt} {figures.badge(Source.MEASURED)}")
+        packages = ", ".join(f"{package} {version}" for package, version in known.packages.items())
+        st.markdown(
+            f":small[From runs of {plain(known.date)} on {plain(known.machine)}, with {plain(packages)}.]"
+        )
+    with st.expander(f"Run it here: {experiment.title}", icon=":material/play_arrow:"):
+        experiment_card(experiment)
+
+
+def _rows(names: tuple[str, ...]) -> None:
+    rows = [published.rows()[name] for name in names]
+    cells = [
+        (row.title.replace("_", " "), f"{100 * row.accuracy:.1f}%", units.short_count(row.trainable),
+         f"{row.learning_rate:g}")
+        for row in rows
+    ]  # fmt: skip
+    figures.table(("Published run", "Right", "Trained", "Rate"), cells, numeric=(1, 2, 3), fold=True)
+    benchmark = published.BENCHMARKS[published.METAMATH]
+    st.markdown(
+        f":small[{plain(benchmark.title)}: {plain(benchmark.trained_on)}. {plain(benchmark.source)}.] "
+        f"{figures.badge(Source.CITED)}"
+    )

@@ -1,0 +1,465 @@
+"""Parameters: the count, the formula beside it, the treemap, and the same setting on well-known models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.simulate import memory_of
+from peft_lab.engine.step import OPTIMIZER_TITLES
+from peft_lab.methods.base import Formula, Term
+from peft_lab.methods.counting.count import CountReport, GroupCount
+from peft_lab.models.catalogue import catalogue
+from peft_lab.models.shapes import CLASSIFIERS
+from peft_lab.runs import store
+from peft_lab.runs.admission import step_ahead
+from peft_lab.runs.spec import BATCH, RunSpec
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.charts import areas, caption, treemap
+from peft_lab.ui.components.figures import HEADER, detail
+from peft_lab.ui.components.figures import plain as shown_path
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.rows import Column, RowOf, rows
+from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.foreign import code, plain
+from peft_lab.ui.method import settings
+from peft_lab.ui.method.train import beside_simulation
+from peft_lab.ui.runs.shown import last_finished, short_id
+from peft_lab.workers.pool import get_pool
+
+SHORT = 20  # characters of an expression that is kept on one line
+
+
+def parameters(choice: Choice, report: CountReport) -> None:
+    """Counted figures with the closed formula, which must be equal and says so."""
+    formula = choice.spec.formula(choice.shape, choice.values)
+    left, right = st.columns([6, 5], gap="large")
+    with left:
+        st.markdown(f"#### Counted, and calculated by formula {figures.badge(report.source)}")
+        _equality(report, formula)
+        _substituted(formula)
+        _totals(report, formula)
+    with right:
+        st.markdown("#### Where the parameters are")
+        found = areas(report.tree)
+        st.plotly_chart(treemap(found), key=f"treemap.{choice.spec.slug}", config=charts.CONFIG)
+        st.markdown(f"{caption(found)} {figures.badge(report.source)}")
+    st.markdown("#### The same setting on well-known models")
+    st.caption(
+        "Worked out with the formula above, so no weights are needed. "
+        f"To see one of them counted module by module, choose it as the model. {figures.badge('counted')}"
+    )
+    _other_models(choice)
+
+
+def _equality(report: CountReport, formula: Formula) -> None:
+    st.latex(formula.symbolic)
+    if report.formula == report.trainable:
+        st.markdown(
+            f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
+        )
+    else:
+        st.warning(f"{plain(report.difference)} {figures.badge(report.source)}")
+
+
+def _substituted(formula: Formula) -> None:
+    rows = [
+        (
+            f"`{term.module.split('{}.')[-1]}`",
+            _each(term),
+            f"{term.count:,}",
+            units.count(term.total),
+        )
+        for term in formula.terms
+    ]
+    if len(rows) > 12:
+        rest = sum(term.total for term in formula.terms[11:])
+        rows = [*rows[:11], (f"and {len(formula.terms) - 11} more", "", "", units.count(rest))]
+    rows.append(("Sum", "", "", units.count(formula.trainable)))
+    figures.table(("Where", "Each", "×", "Parameters"), rows, numeric=(2, 3))
+
+
+def _each(term: Term) -> str:
+    """``8 · (576 + 192) = 6,144``, which breaks before the equals sign where it has to."""
+    plain, number = _plain(term.expression), units.count(term.each)
+    if plain in (number, str(term.each)):
+        return number
+    result = figures.unbroken(f"= {number}")
+    return f"{figures.unbroken(plain) if len(plain) <= SHORT else plain} {result}"
+
+
+def _plain(latex: str) -> str:
+    """A term's KaTeX as plain text, for a table cell."""
+    return (
+        latex.replace(r"\cdot", "·")
+        .replace(r"\times", "×")
+        .replace("{", "")
+        .replace("}", "")
+        .replace("\\", "")
+    )
+
+
+def _totals(report: CountReport, formula: Formula) -> None:
+    rows = [
+        ("Trainable", units.count(report.trainable)),
+        ("Share of all", units.percent(report.percent)),
+        ("Model with the method", units.count(report.total)),
+        ("Added to the model", units.count(formula.added)),
+        ("Stored parameters", units.count(report.stored_parameters - report.head)),
+        ("Stored file", f"{units.size(report.stored_bytes)} ({report.stored_bytes:,} B)"),
+    ]
+    if report.lora_fa:
+        rows.insert(1, ("Trained with LoRA-FA's optimizer (freezes A)", units.count(report.lora_fa)))
+    if report.head:
+        rows.append(("Task head, trained and stored beside it", units.count(report.head)))
+    figures.table(("", "Counted"), rows, numeric=(1,))
+
+
+def _other_models(choice: Choice) -> None:
+    spec = choice.spec
+    own = spec.defaults(choice.shape)
+    rows = []
+    for entry in catalogue().values():
+        # Names differ between architectures: keep the learner's numbers, take each model's own default targets.
+        defaults = spec.defaults(entry.shape)
+        values = {
+            name: defaults[name]
+            if spec.knob(name).kind == "modules" and entry.shape.model_type != choice.shape.model_type
+            else value
+            for name, value in choice.values.items()
+        }
+        try:
+            formula = spec.formula(entry.shape, spec.require(entry.shape, values))
+        except BadInput as error:
+            rows.append((entry.title, units.count(entry.parameters), "–", "–", str(error)))
+            continue
+        total = entry.parameters + formula.added
+        targets = ", ".join(values["target_modules"]) if "target_modules" in own else ""
+        rows.append(
+            (
+                entry.title,
+                units.count(entry.parameters),
+                units.count(formula.trainable),
+                units.percent(100 * formula.trainable / total),
+                targets,
+            )
+        )
+    last = "Targets" if "target_modules" in own else "Remark" if any(row[4] for row in rows) else ""
+    width = 5 if last else 4
+    header = ("Model", "Parameters", "Trained", "Share", last)[:width]
+    figures.table(header, [row[:width] for row in rows], numeric=(1, 2, 3), fold=True)
+
+
+# ----------------------------------------
+# Injected modules: the module tree before and after, identical layers collapsed, and one module in detail.
+
+
+_KIND = {"trainable": "trained", "task head": "trained", "quantised": "packed"}
+_MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
+
+
+def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
+    """The tree as a table with one row per group of like modules; a selection shows one group's parameters."""
+    lines = group_rows(report.tree)
+    changed = sum(row.modules for row in lines if row.state == "trainable")
+    new = sum(row.modules for row in lines if row.added)
+    left, right = st.columns([11, 9], gap="medium")
+    with left:
+        st.markdown(f"#### The tree after applying {choice.spec.title}")
+        st.markdown(
+            f"{len(lines)} kinds of module stand for {sum(row.modules for row in lines):,} modules; "
+            f"{changed:,} {'holds' if changed == 1 else 'hold'} trainable parameters, "
+            f"{new:,} {'is' if new == 1 else 'are'} new. {figures.badge(report.source)}"
+        )
+        shown = ("All modules", "Trainable only", "Before")
+        show = st.segmented_control(
+            "Show",
+            shown,
+            default=state.remembered("modules", "show", shown[0]),
+            key=state.widget_key("modules", "show"),
+            required=True,
+            label_visibility="collapsed",
+        )
+        state.remember("modules", "show", show)
+        visible = [row for row in lines if _visible(row, show)]
+        picked = _tree_table(choice, visible, show, selected)
+    with right:
+        _detail(choice, report, picked or selected)
+
+
+@dataclass
+class ModuleRow:
+    """All modules that differ only in the layer index, with their parameters summed."""
+
+    module: str
+    type: str
+    modules: int
+    parameters: int = 0
+    state: str = "frozen"
+    added: bool = True
+
+
+def group_rows(tree: Sequence[GroupCount]) -> list[ModuleRow]:
+    """One row per module group: its parameters summed, its state, whether the method added it."""
+    table: dict[str, ModuleRow] = {}
+    for group in tree:
+        row = table.setdefault(group.module, ModuleRow(group.module, group.type, group.count))
+        row.parameters += group.parameters
+        row.added = row.added and group.added
+        if group.role != "frozen":
+            row.state = _MARK[group.role]
+        elif group.quantised and row.state == "frozen":
+            row.state = "quantised"
+    return list(table.values())
+
+
+def _visible(row: ModuleRow, show: str) -> bool:
+    if show == "Before":
+        return not row.added
+    return show == "All modules" or row.state in ("trainable", "task head")
+
+
+def tree_key(choice: Choice) -> str:
+    return f"tree.{choice.spec.slug}"
+
+
+def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected: str | None) -> str | None:
+    before = show == "Before"
+    columns = (
+        Column("Module"),
+        Column("×", numeric=True, help="How many modules of this kind"),
+        Column("State"),
+        Column("Parameters", numeric=True),
+    )
+    made = [
+        RowOf(
+            row.module,
+            (
+                shown_path(row.module),
+                f"{row.modules:,}",
+                "as published" if before else row.state,
+                units.count(row.parameters),
+            ),
+            () if before else ("", "", _KIND.get(row.state, "")),
+        )
+        for row in lines
+    ]
+    return rows(columns, made, tree_key(choice), "Modules of the model", selected)
+
+
+def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
+    st.markdown("#### One module")
+    if not module:
+        st.caption("Choose a row, or a part of the drawing, to see its parameters.")
+        return
+    found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
+    st.markdown(code(found.title))
+    if found.note:
+        st.caption(plain(found.note))
+        return
+    figures.table(HEADER, [(code(name), what, number) for name, what, number in found.rows], numeric=(2,))
+
+
+# ----------------------------------------
+# Memory: one training step part by part, simulated beside measured, full fine-tuning as the reference.
+
+
+FULL = "full"
+DTYPES = {"bfloat16": "bfloat16", "float32": "float32"}
+UNLIMITED = 131_072  # tokens of a row, where a model has no fixed number of positions
+NEXT = "next"
+STEPS = {NEXT: "That of your next run", "own": "Another"}
+DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
+
+
+def memory(choice: Choice) -> None:
+    run = _next_run(choice)
+    ahead = run is not None and _pick(st, choice.spec.slug, "m-step", "Step", STEPS) == NEXT
+    asked: dict[str, Future[Any]]
+    if run is not None and ahead:
+        data = run.to_dict()
+        asked = {choice.spec.title: get_pool().submit(0, step_ahead, data)}
+        if choice.spec.slug != FULL:
+            full = {**data, "method": FULL, "values": {}}
+            asked["Full fine-tuning"] = get_pool().submit(0, step_ahead, full)
+    else:
+        step = _controls(choice)
+        asked = {choice.spec.title: ask_step(step)}
+        if choice.spec.slug != FULL:
+            asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
+    open_ = [future for future in asked.values() if is_open(future)]
+    come_back(open_)
+    answers = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
+    found = {name: answer[0] if ahead else answer for name, answer in answers.items()}
+    if ahead and answers:
+        batch = batch_words(next(iter(answers.values()))[1])
+        st.markdown(f"Your next run measures this step: {batch}, as in the headline. Choose another above.")
+    if not found:
+        st.markdown("Simulating a step…" if open_ else "")
+        return
+    st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
+    rows = {name: answer.parts for name, answer in found.items()}
+    st.plotly_chart(charts.memory_bars(rows), key=f"{choice.spec.slug}-memory", config=charts.CONFIG)
+    _table(found)
+    own = found.get(choice.spec.title)
+    if own is not None:
+        st.markdown(f"#### The step from beginning to end {figures.badge('simulated')}")
+        figure = charts.memory_timeline([(point.phase, point.layer, point.parts) for point in own.points])
+        st.plotly_chart(figure, key=f"{choice.spec.slug}-timeline", config=charts.CONFIG)
+        st.caption(
+            "Left to right: the model at rest, forward through the layers, backward, the optimizer's step."
+        )
+    _measured(choice, common=not ahead)
+
+
+def _next_run(choice: Choice) -> RunSpec | None:
+    """What Train would train, whose step the headline shows; ``None`` where nothing can be trained."""
+    try:
+        return settings.planned(choice) if choice.valid else None
+    except PeftLabError:
+        return None
+
+
+def batch_words(found: Mapping[str, Any]) -> str:
+    """Return the size of a run's batch in words."""
+    if "image" in found:
+        _, height, width = found["image"]
+        return f"{found['rows']} images of {width} × {height} pixels"
+    if found.get("apart"):
+        return f"batch of {found['rows']} × {found['length']} tokens to read and {found['kept']} to write"
+    return f"batch of {found['rows']} × {found['length']} tokens"
+
+
+def _measured(choice: Choice, common: bool) -> None:
+    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step.
+
+    ``common``: whether the bars above it are of a step as trainings commonly are, not of a run.
+    """
+    line = last_finished(choice)
+    if line is None:
+        return
+    beside_simulation(store.get(line.id), f"#### A step from a run: {short_id(line.id)}")
+    if not common:
+        return
+    practice = "adapters in float32, full fine-tuning with optimizer states in the base's precision"
+    here = "Runs here keep the trained parameters in the base's precision with float32 copies beside them"
+    if choice.entry.kind == "vision":
+        st.caption(f"The bars above follow common practice on a GPU: {practice}. {here}.")
+        return
+    st.caption(
+        f"The bars above follow common practice on a GPU: {practice}, logits at every position. {here}, compute logits "
+        "only where a token is predicted, and pad rows to the longest of their batch."
+    )
+
+
+def _usual(choice: Choice) -> dict[str, Any]:
+    """The settings that a learner who moved none has."""
+    rows = BATCH["classification" if choice.entry.kind in CLASSIFIERS else "generation"]
+    first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
+    return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
+
+
+def step_now(choice: Choice) -> StepRequest:
+    """The step that is set, whether or not its controls are drawn."""
+    slug = choice.spec.slug
+    now = {
+        name: st.session_state.get(_key(choice, name), state.remembered(slug, f"m-{name}", first))
+        for name, first in _usual(choice).items()
+    }
+    return _step(choice, now)
+
+
+def _key(choice: Choice, name: str) -> str:
+    """A control's key. How long a row can be depends on the model: a longer one's length is not asked of another."""
+    limit = (str(_longest(choice)),) if name == "seq" else ()
+    return state.widget_key(choice.spec.slug, f"m-{name}", *limit)
+
+
+def _longest(choice: Choice) -> int:
+    """Tokens of a row, at most."""
+    return choice.shape.max_positions or UNLIMITED
+
+
+def _image(choice: Choice) -> int:
+    """What every image is to a model that reads them; 0 for readers of text, whose rows are as long as one likes."""
+    return (choice.shape.max_positions or 0) if choice.entry.kind == "vision" else 0
+
+
+def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
+    seq = _image(choice) or min(now["seq"], _longest(choice))
+    setting = Setting(now["batch"], seq, optimizer=now["optimizer"], device=now["device"])
+    about = (choice.entry.name, choice.spec.slug, choice.values)
+    return StepRequest(*about, setting, now["dtype"], now["checkpointing"])
+
+
+def _controls(choice: Choice) -> StepRequest:
+    slug, usual = choice.spec.slug, _usual(choice)
+    cells = st.columns([4, 4, 6, 5, 6, 7], vertical_alignment="bottom")
+    rows = int(state.remembered(slug, "m-batch", usual["batch"]))
+    batch = cells[0].number_input("Batch size", 1, 4096, rows, 1, key=_key(choice, "batch"))
+    seq, most = int(state.remembered(slug, "m-seq", usual["seq"])), _longest(choice)
+    if image := _image(choice):
+        key = state.widget_key(slug, "m-seq", choice.entry.name)
+        cells[1].number_input("Positions per image", value=image, disabled=True, key=key)
+    else:
+        start = min(seq, most)
+        chosen = cells[1].number_input("Tokens per row", 1, most, start, 1, key=_key(choice, "seq"))
+        # what this model cannot read is kept for the one that it was chosen for
+        seq = seq if chosen == start else chosen
+    dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
+    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
+    device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
+    key = state.widget_key(slug, "m-checkpointing")
+    checkpointing = cells[5].toggle(
+        "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
+        help="Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass.",
+    )  # fmt: skip
+    values = (int(batch), int(seq), dtype, optimizer, device, checkpointing)
+    now = dict(zip(usual, values, strict=True))
+    for name, value in now.items():
+        state.remember(slug, f"m-{name}", value)
+    return _step(choice, now)
+
+
+def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
+    options = list(titles)
+    index = state.one_of(slug, name, options, options[0])
+    return str(
+        cell.selectbox(label, options, index, key=state.widget_key(slug, name), format_func=titles.get)
+    )
+
+
+def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
+    """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
+    return get_pool().submit(urgency, memory_of, step)
+
+
+def _answer(future: Future[Any]) -> Any:
+    if is_open(future):
+        return None
+    try:
+        return future.result()
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return None
+
+
+def _table(found: dict[str, Simulation]) -> None:
+    names = [
+        name for name in next(iter(found.values())).parts if any(one.parts[name] for one in found.values())
+    ]
+    rows = [(name.capitalize(), *(units.size(one.parts[name]) for one in found.values())) for name in names]
+    rows.append(("Peak, tensors alive", *(units.size(one.peak_bytes) for one in found.values())))
+    if all(one.reserved_bytes for one in found.values()):
+        rows.append(
+            ("Reserved by the allocator", *(units.size(one.reserved_bytes or 0) for one in found.values()))
+        )
+    figures.table(("At the peak", *found), rows, numeric=range(1, len(found) + 1))

@@ -1,0 +1,459 @@
+"""The training settings of a method page: what is set now, whether or not its form is drawn, and as an address."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, get_args
+
+import streamlit as st
+
+from peft_lab.core import asking, units
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.units import Source, roughly
+from peft_lab.engine.timing import here
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import model_title, untrainable
+from peft_lab.models.shapes import CLASSIFIERS, ModelKind
+from peft_lab.runs import allowance, calibrating, forecast, said, store
+from peft_lab.runs.forecast import Forecast, RunWork, run_work
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.said import Kept
+from peft_lab.runs.spec import BATCH, STEPS, RunRequest, RunSpec, usual_eval_rows
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.waiting import Before, ahead, starts_in
+from peft_lab.training import tasks
+from peft_lab.training.tasks import apart
+from peft_lab.training.tasks.base import Task
+from peft_lab.ui import state
+from peft_lab.ui.components import figures, own_data
+from peft_lab.ui.components.frame import part, show_tab
+from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.runs.page import open_run
+from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run, summaries
+from peft_lab.ui.server.sessions import browser_mark
+from peft_lab.workers.pool import get_pool
+
+SAY = "say"
+START = "start"
+# Name, label, reader, help. The address and the form are both made from this list.
+FIELDS = {
+    "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
+    "batch": ("Batch size", int, "Rows in each optimizer step. More rows need more memory."),
+    "lr": (
+        "Learning rate",
+        float,
+        "The peak of the schedule. PEFT methods need far larger learning rates than full fine-tuning.",
+    ),
+    "seed": (
+        "Seed",
+        int,
+        "Fixes the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
+    ),
+    "rows": (
+        "Held-out rows",
+        int,
+        "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
+    ),
+}
+#: Label and help where the model reads images.
+_OF_IMAGES = {
+    "batch": ("Batch size", "Images in each optimizer step. More images need more memory."),
+    "seed": (
+        "Seed",
+        "Fixes the initial weights, the order of the images and dropout. The same seed gives the same curve.",
+    ),
+    "rows": (
+        "Held-out images",
+        "How many held-out images score the base and the tuned model. More images make the scores more reliable.",
+    ),
+}
+
+
+def words(choice: Choice, name: str) -> tuple[str, str]:
+    """Label and help of a setting, for what the model reads."""
+    label, _, text = FIELDS[name]
+    return _OF_IMAGES.get(name, (label, text)) if choice.entry.kind == "vision" else (label, text)
+
+
+def default(choice: Choice, name: str) -> Any:
+    kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
+    rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
+    rows = usual_eval_rows(kind, choice.entry.kind)
+    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": rows}[name]
+
+
+def kept(choice: Choice, name: str) -> Any:
+    """The learner's own setting, or the default where there is none."""
+    found = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
+    return default(choice, name) if found is None else found
+
+
+def key_of(choice: Choice, name: str) -> str:
+    """The control's key. A knob may move the default of the learning rate: the control then starts afresh."""
+    return state.widget_key(choice.spec.slug, name, choice.entry.kind, f"{default(choice, name):g}")
+
+
+def task_of(choice: Choice) -> Task | None:
+    return tasks.get_task(choice.task) if choice.task and choice.task != OWN_TASK else None
+
+
+def example_task(choice: Choice) -> Task | None:
+    """The task whose examples stand for what is chosen: the learner's own file, once there is a usable one."""
+    if choice.task != OWN_TASK:
+        return task_of(choice)
+    path = state.remembered("own", "file", None, choice.entry.kind)
+    try:
+        return apart.load_file(path) if path else None
+    except BadInput:
+        return None
+
+
+def request_of(
+    choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
+) -> RunRequest:
+    """What Train would train, unchecked."""
+    return RunRequest(
+        model=choice.entry.name,
+        method=choice.spec.slug,
+        task=str(choice.task),
+        values=dict(choice.values),
+        steps=int(values["steps"]),
+        batch=int(values["batch"]),
+        seed=int(values["seed"]),
+        eval_rows=int(values["rows"]),
+        learning_rate=float(values["lr"]),
+        own_data=own,
+        own_source=None if own is None else own_data.source_of(choice.entry.kind),
+        start=start_of(choice),
+        probes=probes,
+    )
+
+
+def start_of(choice: Choice) -> str | None:
+    """The adapter that is trained on from, where the learner opened one for this kind of model."""
+    found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
+    return None if found is None else str(found)
+
+
+def planned(choice: Choice) -> RunSpec | None:
+    """What Train would train now, complete, but for the sentence, on which no step depends; ``None`` for a model that
+    is known by its shape only or has no task.
+
+    Raises:
+        PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
+    """
+    if not trainable(choice):
+        return None
+    return request_of(choice, _now(choice), _own_file(choice)).complete()
+
+
+def asked(choice: Choice) -> RunSpec | None:
+    """As :func:`planned`, with the learner's sentence; ``None`` too while knobs cannot work or a file is missing."""
+    own = _own_file(choice)
+    if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
+        return None
+    text = "" if choice.entry.kind == "vision" else sentence(choice)
+    return request_of(choice, _now(choice), own, (text,) if text.strip() else ()).complete()
+
+
+def trainable(choice: Choice) -> bool:
+    """Whether the model is here and there is a task and a learning rate for its kind."""
+    return bool(
+        choice.task and choice.entry.kind in choice.spec.learning_rates and untrainable(choice.entry) is None
+    )
+
+
+def sentence(choice: Choice) -> str:
+    """What both models are to answer: the learner's own, or the task's first example."""
+    task = task_of(choice)
+    start = task.samples[0] if task and task.samples else ""
+    kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
+    return str(st.session_state.get(sentence_key(choice), kept))
+
+
+def sentence_key(choice: Choice) -> str:
+    return state.widget_key(choice.spec.slug, SAY, str(choice.task))
+
+
+def _now(choice: Choice) -> dict[str, Any]:
+    # What was just set stands in its control, which may be drawn further down.
+    return {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
+
+
+def _own_file(choice: Choice) -> str | None:
+    return state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
+
+
+# -- the address -------------------------------------------------------------------------------------------------
+
+
+def training_readers(slug: str) -> dict[str, Any]:
+    """What takes the training settings out of an address. They are kept for every kind of model."""
+
+    def take(name: str, reader: type) -> Any:
+        def read(text: str) -> None:
+            try:
+                value = reader(text)
+            except ValueError:
+                raise BadInput(f"The address says {name}={text[:20]}, which is not a number.", name) from None
+            if not abs(value) <= state.LARGEST:  # nor can nan be shown in a control
+                raise BadInput(
+                    f"The address says {name}={text[:20]}, which is not a number that can be set.", name
+                )
+            for kind in get_args(ModelKind):
+                state.remember(slug, name, value, kind)
+
+        return read
+
+    return {name: take(name, reader) for name, (_, reader, _) in FIELDS.items()}
+
+
+def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
+    """What the address has to say about training and the run that is shown."""
+    slug, kind = choice.spec.slug, choice.entry.kind
+    table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
+    if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
+        for name in FIELDS:
+            table[name] = (kept(choice, name), default(choice, name))
+    return table
+
+
+# ----------------------------------------
+# How long Train will take: on its button before a run, beside what it took after; and the way to have it measured.
+
+
+URGENCY = 2  # after the peak that the headline shows
+
+
+def ask_duration(choice: Choice) -> Future[RunWork] | None:
+    """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
+    if not choice.valid or not _predicts(choice) or not here.complete():
+        return None
+    try:
+        spec = planned(choice)
+    except PeftLabError:
+        return None
+    return None if spec is None else get_pool().submit(URGENCY, run_work, spec.to_dict())
+
+
+def _predicts(choice: Choice) -> bool:
+    return forecast.predicts(choice.entry.kind, choice.task or "")
+
+
+def expected_duration(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
+    """What is said of the run; ``None`` while its work is traced, and where it cannot be."""
+    if work is None or not work.done() or work.cancelled():
+        return None
+    try:
+        return forecast.forecast(work.result(), spec, summaries())
+    except PeftLabError:  # the headline says why a step cannot be simulated
+        return None
+
+
+def duration_words(found: Forecast) -> str:
+    """As the button has it."""
+    return said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in summaries()))
+
+
+def duration_below(choice: Choice, found: Forecast | None) -> None:
+    """Under the button: what its figure is made of, or the offer to measure the machine."""
+    if found is not None:
+        st.caption(_made_of(found), help=_parts(found))
+        return
+    if not _predicts(choice) or here.complete():
+        return
+    asked = calibrating.under_way()
+    if asked is not None and not asked.done():
+        st.caption(f"Measuring {asking.here()}: a few seconds…")
+        return
+    refused = calibrating.refusal()
+    pressed = st.button(
+        "Say how long it takes",
+        key=f"{choice.spec.slug}-calibrate",
+        type="tertiary",
+        icon=":material/timer:",
+        disabled=bool(refused),
+        help=refused
+        or f"Measures {asking.here()} once, in a few seconds. The button then says how long a run takes.",
+    )
+    problem = asked.exception() if asked is not None else None
+    if problem is not None:
+        st.markdown(f":red[:material/error: {plain(problem)}]")
+    if pressed:
+        calibrating.begin()
+        st.rerun()
+
+
+def _made_of(found: Forecast) -> str:
+    return f"{said.forecast_made_of(found.like)} {figures.badge(Source.SIMULATED)}"
+
+
+def _parts(found: Forecast) -> str:
+    share = found.seconds / found.plain
+    return " · ".join(
+        f"{name} {units.seconds(seconds * share)}" for name, seconds in found.parts.items() if seconds
+    )
+
+
+def duration_beside(kept: Kept | None) -> str:
+    """After a run: what it took beside what was said, with its source; empty where nothing was said."""
+    sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
+    return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""
+
+
+# ----------------------------------------
+# The foot of the knobs, always in view: Train while nothing trains, else where the run stands; on every tab.
+
+
+REFRESH = 1.0  # seconds between looks at a run that is going
+_BEGIN = "begin"
+
+
+def begin(slug: str) -> None:
+    """Let the method's page start its run as soon as it is drawn the next time."""
+    state.remember(slug, _BEGIN, True)
+
+
+def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) -> None:
+    """Draw the foot.
+
+    Args:
+        form_is_open: what is wrong with a training setting is then said at its control.
+        work: what says how long the run will take (:func:`.duration.ask_work`).
+    """
+    slug = choice.spec.slug
+    seen = _under_way(slug)
+    if seen is not None:
+        state.scope(slug).pop(_BEGIN, None)
+        part(lambda: _bar_standing(slug), every=REFRESH)
+        return
+    try:
+        spec = asked(choice)
+    except PeftLabError as error:
+        if not form_is_open:
+            st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    if spec is None:
+        return
+    refused = allowance.limit_refusal(spec)
+    said = expected_duration(work, spec)
+    pressed = st.button(
+        f"{TRAIN} · {duration_words(said)}" if said else TRAIN,
+        type="primary",
+        key=f"{slug}-train",
+        width="stretch",
+        disabled=refused is not None,
+    )
+    limit = refused or allowance.limits_said()
+    if limit:
+        st.caption(limit)
+    if pressed or state.scope(slug).get(_BEGIN):
+        _start(choice, spec, said)
+    duration_below(choice, said)
+
+
+def _under_way(slug: str) -> RunView | None:
+    """The page's run as it stands, if it has not ended."""
+    run = shown_run(slug)
+    try:
+        seen = run.view() if run is not None else None
+    except RunError:
+        return None
+    return seen if seen is not None and not seen.status.final else None
+
+
+def _bar_standing(slug: str) -> None:
+    seen = _under_way(slug)
+    if seen is None:
+        st.rerun()
+        return
+    st.progress(min(1.0, seen.progress), text=_words(seen))
+    st.caption("A knob that is moved now is for the next run.")
+
+
+def _words(seen: RunView) -> str:
+    if seen.status is Status.RUNNING:
+        if not seen.step:
+            return f"Taking the first of {seen.steps} steps"
+        left = f" · {roughly(seen.eta)} left" if seen.eta else ""
+        return f"Step {seen.step} of {seen.steps}{left}"
+    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")
+
+
+def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
+    """Train, and keep what was ``said`` of it.
+
+    Only a run that may not fit into memory takes a moment, in which its step is simulated.
+    """
+    try:
+        with st.spinner("Checking"):
+            state.scope(choice.spec.slug).pop(_BEGIN, None)
+            identity = get_queue().submit(spec)
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    store.note_starter(store.get(identity), browser_mark())
+    if said is not None:
+        with suppress(OSError):  # a run trains no worse where that cannot be written
+            forecast.note(store.get(identity), said)
+    show_run(choice.spec.slug, identity)
+    show_tab(choice.spec.slug, TRAIN)
+    st.rerun()
+
+
+# ----------------------------------------
+# A queued run on screen: what trains before it, the way there, and about when its own turn comes.
+
+
+SHOWN = 3  # runs that are named; more are counted
+
+
+def turn(run: Run, slug: str) -> None:
+    """One line on when the run starts, and a button for each of the first runs before it."""
+    before = ahead(run.id)
+    if not before:
+        st.markdown("**Queued** · next in line")
+        return
+    seconds = starts_in(before)
+    when = "" if seconds is None else f" · starts in about {units.roughly(seconds)}"
+    number = len(before)
+    st.markdown(f"**Queued** · {number} {'run' if number == 1 else 'runs'} before this one{when}")
+    for other in before[:SHOWN]:
+        if other.spec is None:
+            st.caption(f"{plain(described(other))} · {_standing(other)}")
+            continue
+        opens = st.button(
+            f"{plain(described(other))} · {_standing(other)}",
+            key=f"{slug}-before-{other.id}",
+            icon=":material/arrow_forward:",
+            type="tertiary",
+            help="Open this run on its method's page.",
+            wrap=True,
+        )
+        line = next((line for line in summaries() if line.id == other.id), None)
+        if opens and line is not None:
+            open_run(line)
+    if number > SHOWN:
+        st.caption(f"and {number - SHOWN} more")
+
+
+def described(run: Before) -> str:
+    spec = run.spec
+    if spec is None:
+        return "A run of somebody else in this class"
+    method = all_methods()[spec.method].title if spec.method in all_methods() else spec.method
+    model = model_title(spec.model)
+    return f"{method} on {model}"
+
+
+def _standing(run: Before) -> str:
+    if run.status is Status.RUNNING:
+        return f"step {run.step} of {run.steps}"
+    return {
+        Status.QUEUED: "queued",
+        Status.STARTING: "starting",
+        Status.EVALUATING: "being scored",
+    }.get(run.status, str(run.status))

@@ -1,0 +1,109 @@
+"""Take away: the code of what was done, what repeats a run, the adapter itself, and interview questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from peft_lab import takeaway
+from peft_lab.core.errors import PeftLabError
+from peft_lab.runs import store
+from peft_lab.runs.store import Run
+from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.idea import interview_questions
+from peft_lab.ui.runs.shown import finished_of, pick_run
+
+LINES = 40  # of code that stand on the page at once
+HEIGHT = 640  # pixels that longer code gets
+
+
+def take_away(choice: Choice) -> None:
+    left, right = st.columns([17, 11], gap="small")  # the longest line of code fits at 1280
+    with left:
+        st.markdown("#### These settings as code")
+        if choice.valid:
+            _settings(choice)
+        else:
+            st.info("One of the settings does not work; the message under it says why.")
+    with right:
+        st.markdown("#### A finished run to take along")
+        runs = finished_of(choice.spec.slug)
+        if runs:
+            _downloads(pick_run(choice.spec.slug, runs, choice.entry.name))
+        else:
+            st.info(
+                "Train once on the Train tab; then you can download the run's script, notebook, adapter and page here."
+            )
+    st.divider()
+    interview_questions(choice)
+
+
+def _settings(choice: Choice) -> None:
+    """The code. Where long definitions follow what matters, they are scrolled to.
+
+    The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
+    """
+    try:
+        code = takeaway.config_code(choice.spec, choice.entry, choice.values)
+    except PeftLabError as error:
+        st.error(plain(error))
+        return
+    lines = code.count("\n")
+    long = lines > LINES
+    with st.container(height=HEIGHT if long else "content", border=long):
+        st.code(code, language=None, wrap_lines=True)
+    if long:
+        st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")
+
+
+# Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
+# why in its place instead of failing on the click.
+_FILES: tuple[tuple[str, Callable[[Run], str | bytes], str, str, str], ...] = (
+    ("Script", takeaway.script, "py", "text/x-python", "Repeats the run with the plain libraries."),
+    ("Notebook", takeaway.notebook, "ipynb", "application/x-ipynb+json", "The same, cell by cell."),
+    (
+        "Adapter",
+        takeaway.adapter_zip,
+        "zip",
+        "application/zip",
+        "The adapter folder (safetensors) with its model card.",
+    ),
+    (
+        "Page",
+        takeaway.living_html,
+        "html",
+        "text/html",
+        "The block with this run's steps inside: one file that plays without a server.",
+    ),
+)
+_LIBRARY = (
+    "For the adapters library",
+    takeaway.library_zip,
+    "zip",
+    "application/zip",
+    "The same adapter as a folder for its `model.load_adapter(folder)`.",
+)
+
+
+def _downloads(identity: str) -> None:
+    run = store.get(identity)
+    files = (*_FILES, _LIBRARY) if run.spec.method == "adapters" else _FILES
+    for label, make, ending, mime, text in files:
+        button, message = st.columns(2, vertical_alignment="center")
+        try:
+            data = make(run)
+        except PeftLabError as error:
+            message.markdown(f":red[:material/error: {label}: {plain(error)}]")
+            continue
+        button.download_button(
+            label,
+            data,
+            file_name=f"{identity}{'-for-adapters' * (label == _LIBRARY[0])}.{ending}",
+            mime=mime,
+            width="stretch",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        message.markdown(text)

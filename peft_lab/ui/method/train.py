@@ -1,0 +1,467 @@
+"""Train: start a mini fine-tune, watch it live, stop it, and compare base with tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from peft_lab.core import units
+from peft_lab.core.errors import AssetError, BadInput, PeftLabError
+from peft_lab.core.units import Source
+from peft_lab.drawing.trajectory.format import Answer as Recorded
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import untrainable
+from peft_lab.models.shapes import CLASSIFIERS
+from peft_lab.runs import admission, checkpoints, record, respond, store
+from peft_lab.runs.admission import parts_ahead
+from peft_lab.runs.spec import RunSpec, entry_of
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import RunView, Status
+from peft_lab.training.evaluation import Answer
+from peft_lab.ui import state
+from peft_lab.ui.components import charts, figures, own_data, waiting
+from peft_lab.ui.components.charts import Bar, grown_bars
+from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.knobs import OWN_TASK, Choice
+from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.method import opened, settings
+from peft_lab.ui.method.settings import FIELDS, SAY, task_of, turn
+from peft_lab.ui.runs.shown import go_on, live_run, show_run, shown_run, stale, trajectory_of
+from peft_lab.ui.runs.shown import stop as ask_to_stop
+from peft_lab.workers.pool import get_pool
+
+# ----------------------------------------
+# A run on screen: progress and curves while it goes, its results when it has ended, its answers beside the base's.
+
+
+REFRESH = 0.5  # seconds between looks at a run that is going
+
+
+def live(run: Run, slug: str) -> None:
+    """The run as it stands; refreshed by itself until it has ended, then once more with the whole page."""
+    going = not run.view().status.final
+
+    def standing() -> None:
+        seen = run.view()
+        with st.container(key=f"{slug}-standing"):
+            _status(run, seen, slug)
+        _curves(run, seen, slug)
+        _now(run, seen)
+        _results(run, seen)
+        if going and seen.status.final:
+            st.rerun()
+
+    part(standing, every=REFRESH if going else None)
+
+
+def _status(run: Run, seen: RunView, slug: str) -> None:
+    text, stop = st.columns([4, 1], vertical_alignment="center")
+    with text:
+        if seen.status is Status.QUEUED:
+            turn(run, slug)
+        else:
+            st.markdown(_line(seen))
+    if not seen.status.final:
+        asked = run.asked_to_stop()
+        stop.button(
+            "Stopping…" if asked else "Stop",
+            key=f"{slug}-stop",
+            disabled=asked,
+            width="stretch",
+            on_click=ask_to_stop,
+            args=(run.id,),
+        )
+    elif (kept := checkpoints.step_of(run)) is not None:
+        stop.button(
+            "Go on",
+            key=f"{slug}-go-on",
+            width="stretch",
+            on_click=go_on,
+            args=(run.id,),
+            help=f"From step {kept} of {seen.steps}, as if it had not ended.",
+        )
+    if seen.status in (Status.FAILED, Status.LOST):
+        st.error(plain(seen.message))
+
+
+def _line(seen: RunView) -> str:
+    """One sentence on where the run stands."""
+    step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
+    speed = (
+        f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
+        if seen.steps_per_second and seen.tokens_per_second
+        else ""
+    )
+    if seen.status is Status.STARTING:
+        return f"**Starting** · {plain(seen.message or 'starting a process')}"
+    if seen.status is Status.RUNNING:
+        left = f" · {units.roughly(seen.eta)} left" if seen.eta else ""
+        return f"**Training** · {step}{speed}{left}"
+    if seen.status is Status.EVALUATING:
+        return f"**Trained** · scoring the {seen.evaluating} model on what was held out · {seen.progress:.0%} done"
+    if seen.status is Status.DONE:
+        took = f"{seen.steps} steps in {units.seconds(seen.seconds)}"
+        return f"**Done** · {took}{speed} {figures.badge(Source.MEASURED)}"
+    if seen.status is Status.STOPPED:
+        # The message is a sentence of its own: "Stopped after 3 of 60 steps; ..."
+        return f"**Stopped** {plain(seen.message.removeprefix('Stopped').strip())}"
+    return "**Failed**" if seen.status is Status.FAILED else "**Lost**"
+
+
+def _curves(run: Run, seen: RunView, slug: str) -> None:
+    if seen.status is Status.QUEUED:
+        return
+    steps = list(range(1, len(seen.losses) + 1))
+    figure = charts.curves(
+        {"loss": (steps, seen.losses)}, "optimizer step", "training loss (nats)", height=260, until=seen.steps
+    )
+    st.plotly_chart(figure, key=f"{slug}-loss", config=charts.CONFIG)
+
+
+def _now(run: Run, seen: RunView) -> None:
+    """While there is no final answer: what the model says now to a held-out row, beside what it said before."""
+    found = trajectory_of(run) if not seen.probes_after else None
+    if found is None or found.example is None or not found.answers:
+        return
+    figures.table(("", "One held-out row"), [("Input", found.example.text), *said(found.answers)])
+    st.markdown(figures.badge(Source.MEASURED))
+
+
+def said(answers: Sequence[Recorded]) -> list[tuple[str, str]]:
+    """The first and the latest of a run's answers, each with its step: one that was not asked at the start, for lack of
+    time, is not what the base says.
+
+    >>> said([Recorded(3, "1.4", 0.0)])
+    [('Now, step 3', '1.4')]
+    """
+    first, latest = answers[0], answers[-1]
+    told = (
+        [(f"{'Step' if first.step else 'Before, step'} {first.step}", first.text)] if first != latest else []
+    )
+    return [*told, (f"{'Now' if latest.step else 'Before'}, step {latest.step}", latest.text)]
+
+
+def _results(run: Run, seen: RunView) -> None:
+    rows = []
+    if seen.after:
+        task = run.spec.task_object()
+        for name, after in seen.after.metrics.items():
+            before = f"{seen.before.metrics[name]:.1%}" if seen.before else "…"
+            marked = name.replace("_", " ") + (
+                " (main score)" if name == task.metric and len(seen.after.metrics) > 1 else ""
+            )
+            rows.append((f"{marked}, {seen.after.rows:,} held-out {task.each}s", before, f"{after:.1%}"))
+        rows.append(
+            (
+                "held-out loss (nats)",
+                f"{seen.before.loss:.3f}" if seen.before else "…",
+                f"{seen.after.loss:.3f}",
+            )
+        )
+    if rows:
+        figures.table(("Held out", "Base", "Tuned"), rows, numeric=(1, 2))
+    if seen.probes_after:
+        answers(list(seen.probes_before), list(seen.probes_after))
+    if seen.memory.get("peak_bytes"):
+        _memory(seen)
+
+
+def answers(base: list[Answer], tuned: list[Answer]) -> None:
+    """Both models' answers to the same sentences, one under the other so that they compare."""
+    rows = []
+    for index, after in enumerate(tuned):
+        rows.append(("Input", after.text))
+        rows.append(("Base", answer_text(base[index]) if index < len(base) else "…"))
+        rows.append(("Tuned", answer_text(after)))
+    figures.table(("", "A sentence"), rows)
+
+
+def answer_text(answer: Answer) -> str:
+    """What a model said: text, or the label with its probability."""
+    if not answer.scores:
+        return answer.answer or "(nothing)"
+    return f"{answer.answer} ({answer.scores[answer.answer]:.0%})"
+
+
+def _memory(seen: RunView) -> None:
+    parts = sorted(seen.memory.get("parts", {}).items(), key=lambda item: -item[1])
+    listed = " · ".join(f"{name} {units.size(size)}" for name, size in parts if size)
+    process = seen.memory.get("process_peak_bytes")
+    beside = f" The whole process peaked at {units.size(process)}." if process else ""
+    reserved = seen.memory.get("device_reserved_bytes")
+    if reserved:
+        allocated = units.size(seen.memory["device_allocated_bytes"])
+        beside += f" The GPU's allocator handed out at most {allocated} of the {units.size(reserved)} it had reserved."
+    st.markdown(
+        f"Peak of one step: **{units.size(seen.memory['peak_bytes'])}** ({listed}).{beside} "
+        + figures.badge(Source.MEASURED)
+    )
+
+
+def beside_simulation(run: Run, heading: str = "") -> None:
+    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart.
+
+    Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
+    """
+    try:
+        asked = admission.ask_of_run(record.result(run))
+        if asked is None:
+            return
+        st.markdown(heading)
+        if is_open(asked):
+            st.markdown("Simulating the measured step…")
+            come_back([asked])
+            return
+        expected = asked.result()
+    except PeftLabError as error:
+        st.markdown(f"The measured step could not be simulated for comparison: {plain(error)}")
+        return
+    measured = run.view().memory["peak_bytes"]
+    figures.table(
+        ("Peak of one step", "Bytes", ""),
+        [
+            ("Measured", f"{measured:,}", ""),
+            ("Simulated without weights", f"{expected:,}", f"{100 * (expected - measured) / measured:+.2f}%"),
+        ],
+        numeric=(1, 2),
+    )
+    st.markdown(
+        f"{figures.badge(Source.MEASURED)} {figures.badge(Source.SIMULATED)} with the run's settings and a batch of "
+        "the same size"
+    )
+
+
+def try_it(run: Run, slug: str) -> None:
+    """Any further sentence, answered by both models."""
+    with st.form(f"{slug}-ask", border=False):
+        text = st.text_area(
+            "Another sentence",
+            value=state.remembered(slug, "another", ""),
+            key=state.widget_key(slug, "another"),
+            height=80,
+            placeholder="Ask both models something else",
+        )
+        asked = st.form_submit_button("Ask both models")
+    state.remember(slug, "another", text)
+    if not asked:
+        return
+    try:
+        with st.spinner("Both models are answering…"):
+            pairs = respond.ask(run.id, [text])
+    except PeftLabError as error:
+        st.markdown(f":red[:material/error: {plain(error)}]")
+        return
+    answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])
+
+
+# ----------------------------------------
+# The memory of a run's step three times: as it was simulated, as it was measured, and what full fine-tuning needs.
+
+
+FULL = "full"
+MEMORY_REFRESH = 1.0
+URGENCY = 2  # after the headline's own figure
+
+
+def memory_beside(run: Run) -> None:
+    """Draw the three bars; the measured one comes while the run goes on."""
+    spec = run.spec
+    asked = {f"{get_method(spec.method).title}, simulated": _ask(spec)}
+    if spec.method != FULL:
+        asked["Full fine-tuning, simulated"] = _ask_full(spec)
+    st.markdown("##### Peak of one step")
+
+    def bars() -> None:
+        rows = [Bar(label, *_told(future)) for label, future in asked.items()]
+        measured = run.view().memory.get("parts", {})
+        waiting = "" if measured else "Measured at one of the first steps."
+        rows.insert(1, Bar("This run, measured", measured, Source.MEASURED, waiting))
+        grown_bars(rows, key=f"{spec.method}-peaks")
+
+    open_ = [future for future in asked.values() if is_open(future)]
+    part(bars, every=None if run.view().status.final else MEMORY_REFRESH)
+    come_back(open_)
+
+
+def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
+    """Of the same run with every weight trained; why not, where its model's folder is gone."""
+    method = get_method(FULL)
+    try:
+        values = method.complete(entry_of(spec.model).shape, {})
+    except PeftLabError as error:
+        none: Future[dict[str, int]] = Future()
+        none.set_exception(error)
+        return none
+    return _ask(replace(spec, method=FULL, values=values))
+
+
+def _ask(spec: RunSpec) -> Future[dict[str, int]]:
+    return get_pool().submit(URGENCY, parts_ahead, spec.to_dict())
+
+
+def _told(asked: Future[dict[str, int]]) -> tuple[dict[str, Any], Source, str]:
+    if is_open(asked):
+        return {}, Source.SIMULATED, "Simulating…"
+    try:
+        return asked.result(), Source.SIMULATED, ""
+    except PeftLabError as error:
+        return {}, Source.SIMULATED, plain(error)
+
+
+# Which control a setting of the run is set at.
+_CONTROL = {
+    "steps": "steps",
+    "batch": "batch",
+    "learning_rate": "lr",
+    "seed": "seed",
+    "eval_rows": "rows",
+    "probes": SAY,
+}
+
+
+def train(choice: Choice) -> None:
+    problem = untrainable(choice.entry)
+    if choice.task is None or problem is not None:
+        st.info(plain(problem or f"No task here fits {choice.entry.title}."))
+        return
+    lacking = st.container()
+    run = shown_run(choice.spec.slug)
+    if run is None:
+        with st.container(key="first-run"):  # a phone shows the knobs before it
+            _form(choice, locked=False)
+            _before_first_run(choice)
+    else:
+        _of_run(choice, run)
+    with lacking:  # drawn last: reading the sentences may have found them damaged
+        waiting.offer_fetch("train", _needed(choice))
+
+
+def _of_run(choice: Choice, run: Run) -> None:
+    """The run that the page shows; under it what the next one takes, open where something about it is wrong."""
+    _another(choice.spec.slug, run)
+    changed = stale(choice, run)
+    if changed:
+        st.markdown(f":orange[:material/history: {changed}]")
+    live(run, choice.spec.slug)
+    memory_beside(run)
+    if run.view().status is Status.DONE:
+        took = settings.duration_beside(store.summary(run).kept)
+        if took:
+            st.markdown(took)
+        beside_simulation(run)
+        if choice.entry.kind != "vision":  # a picture cannot be typed
+            try_it(run, choice.spec.slug)
+    with st.expander("Settings of the next run", expanded=not _usable(choice)):
+        _form(choice, locked=not run.view().status.final)
+
+
+def _usable(choice: Choice) -> bool:
+    try:
+        return settings.asked(choice) is not None
+    except PeftLabError:
+        return False
+
+
+def _needed(choice: Choice) -> set[str]:
+    """The assets that a training of this choice reads."""
+    task = task_of(choice)
+    return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
+
+
+def _another(slug: str, shown: Run) -> None:
+    """The way to the run of this learner that is under way, while the page shows one that has ended."""
+    if not shown.view().status.final:
+        return
+    under_way = live_run(slug)
+    if under_way is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(":material/hourglass_top: Another run that you started here has not ended yet.")
+        if st.button("Show it", key=f"{slug}-show-live", type="tertiary"):
+            show_run(slug, under_way.id)
+            st.rerun()
+
+
+def _before_first_run(choice: Choice) -> None:
+    task = task_of(choice)
+    if task is None:
+        return
+    st.markdown(f"#### {plain(task.title)}")
+    st.markdown(plain(task.description))
+    st.markdown(f"**Measured by** {task.metric.replace('_', ' ')}: {task.metric_help}")
+    st.caption(f"{task.source} · {task.license}")
+
+
+def _form(choice: Choice, locked: bool) -> None:
+    """The training settings, each with what is wrong under it."""
+    slug = choice.spec.slug
+    slots: dict[str, Any] = {}
+    cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
+    for cell, name in zip(cells, FIELDS, strict=False):
+        with cell:
+            _field(choice, name, locked)
+            slots[name] = st.empty()
+            problem = state.address_problem(slug, name)
+            if problem:
+                st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
+    beneath = st.empty()
+    if choice.entry.kind != "vision":
+        _sentence(choice, locked)
+    slots[SAY] = st.empty()
+    path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
+    if slug == opened.METHOD and choice.entry.kind != "vision":
+        opened.start(choice, path, locked)
+    if choice.task == OWN_TASK and path is None:
+        return
+    try:
+        complete = settings.asked(choice)
+    except AssetError:  # said above the form, with a button
+        return
+    except PeftLabError as error:
+        _say(error, slots)
+        return
+    if path is not None and complete is not None and choice.entry.kind not in CLASSIFIERS:
+        own_data.tokens_of(complete.model, path, complete.max_length)
+    if complete is not None and complete.head_learning_rate not in (None, complete.learning_rate):
+        beneath.caption(  # over both columns
+            f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
+        )
+
+
+def _field(choice: Choice, name: str, locked: bool) -> None:
+    """One number of the form; what differs from the default goes into the address."""
+    (label, text), reader = settings.words(choice, name), FIELDS[name][1]
+    how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
+    value = st.number_input(
+        label,
+        value=reader(settings.kept(choice, name)),
+        key=settings.key_of(choice, name),
+        help=text,
+        disabled=locked or state.is_fixed(name),
+        **how,
+    )
+    moved = None if value == settings.default(choice, name) else value
+    state.remember(choice.spec.slug, name, moved, choice.entry.kind)
+
+
+def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
+    """What is wrong, at the control it is about."""
+    field = error.field if isinstance(error, BadInput) else None
+    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {plain(error)}]")
+
+
+def _sentence(choice: Choice, locked: bool) -> None:
+    text = st.text_area(
+        "Your sentence",
+        value=settings.sentence(choice),
+        key=settings.sentence_key(choice),
+        height=90,
+        disabled=locked,
+        help="The base model and the tuned one both answer it, so that you see what was learnt.",
+    )
+    state.remember(choice.spec.slug, SAY, text, str(choice.task))

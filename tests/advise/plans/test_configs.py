@@ -1,0 +1,190 @@
+"""The words of other tools: keys as their sources have them, values as the plan has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import yaml
+
+from peft_lab.advise.plans import configs, loop
+from peft_lab.advise.plans.configs import _dataset, write
+from peft_lab.advise.plans.facts import NAME
+from peft_lab.advise.plans.ranking import Candidate, Planned
+from peft_lab.advise.plans.wanted import Wanted
+from tests.advise.plans.test_script import planned
+
+#: Fields of the tools' own schemas, read in the versions that ``configs`` names.
+AXOLOTL = {
+    "base_model", "datasets", "train_on_inputs", "sequence_len", "sample_packing", "pad_to_sequence_len", "adapter",
+    "load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "peft_use_rslora", "lora_target_linear",
+    "lora_target_modules", "micro_batch_size", "gradient_accumulation_steps", "num_epochs", "optimizer",
+    "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "bf16", "fp16",
+    "gradient_checkpointing", "val_set_size", "eval_batch_size", "eval_steps", "save_steps",
+    "load_best_model_at_end", "seed", "output_dir", "fsdp_version", "fsdp_config", "rl",
+}  # fmt: skip
+LLAMA_FACTORY = {
+    "model_name_or_path", "stage", "do_train", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout",
+    "lora_target", "use_rslora", "quantization_bit", "quantization_type", "double_quantization", "dataset",
+    "dataset_dir", "template", "cutoff_len", "packing", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_ratio", "optim", "max_grad_norm", "bf16", "fp16",
+    "pure_bf16", "disable_gradient_checkpointing", "val_size", "per_device_eval_batch_size", "eval_strategy",
+    "save_strategy", "eval_steps", "save_steps", "seed", "output_dir",
+}  # fmt: skip
+
+
+def test_axolotl_is_told_the_plan(tiny: dict[str, str]) -> None:
+    facts = planned("qlora", "fsdp2", tiny["causal-lm"], checkpointing=True)
+    found = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
+    assert set(found) <= AXOLOTL
+    assert (found["adapter"], found["load_in_4bit"], found["lora_r"]) == ("qlora", True, 4)
+    assert (found["micro_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
+    assert found["fsdp_config"]["activation_checkpointing"] and not found["gradient_checkpointing"]
+    assert not found["fsdp_config"]["cpu_ram_efficient_loading"], "Axolotl refuses it with 4 bits"
+
+
+def test_a_packed_base_that_no_card_holds_has_no_file_of_the_tools_that_load_it_there(
+    tiny: dict[str, str],
+) -> None:
+    """70B on two cards of 24 GB: 39.5 GB, packed."""
+    for sharding, memory, refused in (
+        ("fsdp2", 0, True),
+        ("fsdp2+offload", 0, True),
+        ("fsdp2", 1 << 30, False),
+        ("ddp", 0, False),
+    ):
+        facts = planned("qlora", sharding, tiny["causal-lm"], memory_bytes=memory)
+        told = {configs.axolotl_refusal(facts), configs.factory_refusal(facts)}
+        assert len(told) == 1 and ("on each card" in told.pop()) == refused
+    assert not configs.factory_refusal(planned("lora", "fsdp2", tiny["causal-lm"], memory_bytes=0))
+
+
+def test_other_tools_hold_out_and_keep_what_the_script_does(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
+    first = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
+    second = yaml.safe_load(configs.llama_factory(facts))
+    assert first["val_set_size"] == second["val_size"] == loop.HELD
+    assert first["eval_steps"] == first["save_steps"] == second["eval_steps"] == second["save_steps"]
+    assert first["eval_steps"] * loop.PARTS == 1, "a share of the updates"
+    assert (
+        first["eval_sample_packing"] is False
+        and second["eval_strategy"] == second["save_strategy"] == "steps"
+    )
+
+
+def test_packed_rows_are_packed_alike_by_other_tools_or_it_is_said_why_not(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
+    theirs = configs.axolotl(facts, "LlamaDecoderLayer"), configs.llama_factory(facts)
+    first, second = (yaml.safe_load(text) for text in theirs)
+    assert (first["sample_packing"], first["attn_implementation"]) == (True, "sdpa")
+    assert (second["packing"], second["neat_packing"], second["flash_attn"]) == (True, True, "sdpa")
+    assert not any(configs.PADDED in text for text in theirs)
+    texts = replace(facts, objective="cpt")
+    assert configs.factory_refusal(texts) and not configs.axolotl_refusal(texts)
+    assert not configs.factory_refusal(replace(texts, plan=replace(texts.plan, packed=False)))
+
+
+def test_llama_factory_is_told_the_plan(tiny: dict[str, str]) -> None:
+    facts = planned("qlora", "ddp", tiny["causal-lm"])
+    found = yaml.safe_load(configs.llama_factory(facts))
+    assert set(found) <= LLAMA_FACTORY
+    assert (found["finetuning_type"], found["quantization_bit"], found["cutoff_len"]) == ("lora", 4, 32)
+    assert found["disable_gradient_checkpointing"] is True
+    assert found["template"] == "fewshot", (
+        "`default` writes Human and Assistant round rows, `empty` no end token"
+    )
+    assert "not packed" in configs.llama_factory(facts).splitlines()[0]
+    full = yaml.safe_load(configs.llama_factory(planned("full", "fsdp2", tiny["causal-lm"])))
+    assert full["finetuning_type"] == "full" and "lora_rank" not in full
+
+
+def test_layers_are_checkpointed_by_one_of_those_who_could(tiny: dict[str, str]) -> None:
+    """accelerate and LLaMA-Factory each wrap a layer where they are told to: with both it is made three times."""
+    for sharding in ("none", "ddp", "fsdp2"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        theirs = yaml.safe_load(configs.accelerate(facts, "LlamaDecoderLayer")).get("fsdp_config", {})
+        own = not yaml.safe_load(configs.llama_factory(facts))["disable_gradient_checkpointing"]
+        assert own + theirs.get("fsdp_activation_checkpointing", False) == 1, sharding
+
+
+def test_both_tools_read_the_same_preferences(tiny: dict[str, str]) -> None:
+    facts = replace(planned("lora", "ddp", tiny["causal-lm"]), objective="preference")
+    row = {"prompt": "Which is longer?", "chosen": "The first.", "rejected": "Neither."}
+    assert set(json.loads(_dataset("preference"))["rows"]["columns"].values()) == set(row)
+    (asked,) = yaml.safe_load(configs.axolotl(facts, ""))["datasets"]
+    # with a mapping as type Axolotl fills each format from the column that its field names
+    read = {
+        name: asked["type"][f"{name}_format"].format(**{name: row[asked["type"][f"field_{name}"]]})
+        for name in row
+    }
+    assert read == row
+
+
+def test_what_a_file_is_started_with_is_there(tiny: dict[str, str]) -> None:
+    """LLaMA-Factory splits a model with accelerate's config, also of a training that the script does not do."""
+    wanted = asdict(Wanted(model=tiny["causal-lm"], objective="preference", devices=2, seq=32))
+    for sharding in ("fsdp2", "ddp"):
+        facts = planned("lora", sharding, tiny["causal-lm"], checkpointing=True)
+        found = write(wanted, Planned(Candidate("lora", sharding, True), facts.plan))
+        assert NAME in found.missing
+        assert ("accelerate.yaml" in found.files["llama_factory.yaml"]) == (sharding == "fsdp2")
+        assert ("accelerate.yaml" in found.files) == (sharding == "fsdp2")
+    launched = configs.accelerate(facts, "", scripted=False).splitlines()[0]
+    assert launched.endswith("-m llamafactory.launcher llama_factory.yaml") and NAME not in launched
+
+
+def test_who_puts_no_chat_format_round_rows_says_so(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "ddp", tiny["causal-lm"])
+    texts, chat = replace(facts, objective="cpt"), planned("lora", "ddp", tiny["causal-lm"])
+    chat = replace(chat, entry=replace(chat.entry, name="own/tiny-Instruct", source="own/tiny-Instruct"))
+    assert [configs.BARE in configs.axolotl(one, "") for one in (facts, chat, texts)] == [True, True, False]
+    # of a chat model LLaMA-Factory finds the format itself
+    assert [configs.BARE in configs.llama_factory(one) for one in (facts, chat, texts)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_axolotl_has_no_file_where_it_keeps_weights_otherwise(tiny: dict[str, str]) -> None:
+    model = tiny["causal-lm"]
+    for sharding, kept, reason in [
+        ("none", "float32", configs.NARROW), ("ddp", "float32", configs.NARROW), ("ddp", "bfloat16", ""),
+        ("fsdp2", "float32", ""), ("fsdp2", "bfloat16", configs.WIDE),
+    ]:  # fmt: skip
+        facts = planned("full", sharding, model, remembered=kept)
+        assert configs.axolotl_refusal(facts) == reason and not configs.factory_refusal(facts)
+        told = yaml.safe_load(configs.llama_factory(facts))
+        assert told["pure_bf16"] == (kept == "bfloat16") != told["bf16"], (
+            "else accelerate widens what is split"
+        )
+    assert not configs.axolotl_refusal(planned("lora", "ddp", model))
+
+
+def test_axolotl_has_no_file_for_preferences_of_a_split_base_in_4_bits(tiny: dict[str, str]) -> None:
+    def refused(method: str, sharding: str, objective: str) -> str:
+        facts = replace(
+            planned(method, sharding, tiny["causal-lm"], memory_bytes=1 << 30), objective=objective
+        )
+        return configs.axolotl_refusal(facts)
+
+    assert refused("qlora", "fsdp2", "preference") == configs.UNJUDGED
+    others = ("qlora", "ddp", "preference"), ("lora", "fsdp2", "preference"), ("qlora", "fsdp2", "sft")
+    assert not any(refused(*other) for other in others)
+    facts = replace(
+        planned("qlora", "fsdp2", tiny["causal-lm"], memory_bytes=1 << 30), objective="preference"
+    )
+    assert not configs.factory_refusal(facts)
+
+
+def test_skypilot_rents_what_was_asked(tiny: dict[str, str]) -> None:
+    facts = planned("lora", "fsdp2", tiny["causal-lm"])
+    found = yaml.safe_load(configs.skypilot(facts, "h100"))
+    assert found["resources"] == {"accelerators": "H100:2"}
+    assert found["setup"].startswith("pip install 'torch>=2.7' 'transformers>=5' accelerate peft")
+    assert found["run"].startswith("torchrun --nproc-per-node 2 train.py")
+
+
+def test_rows_of_a_preference_have_two_answers() -> None:
+    assert json.loads(_dataset("preference"))["rows"]["ranking"] is True
+    assert json.loads(_dataset("cpt"))["rows"]["columns"] == {"prompt": "text"}

@@ -1,0 +1,258 @@
+"""Every rule says what its source says, and is silent outside its range."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from peft_lab.advise.recipes.job import ADAFACTOR, ADAMW, Said
+from peft_lab.advise.recipes.rates import _FULL, OVER_LION
+from peft_lab.advise.recipes.recipe import all_rules, evidence, recipe
+from peft_lab.core import references as src
+from peft_lab.engine import published
+from peft_lab.models.shapes import ModelKind
+from tests.advise.recipes.jobs import asked, every
+
+RULES = {rule.id: rule for rule in all_rules()}
+#: rule, method, kind of model, parameters, objective, more -> the figure, or None where the source did not look.
+SAYS: list[tuple[str, str, ModelKind, float, str, dict[str, Any], Any]] = [
+    ("qlora-rates", "qlora", "causal-lm", 7e9, "sft", {}, 2e-4),
+    ("qlora-rates", "lora", "causal-lm", 13e9, "sft", {}, 2e-4),
+    ("qlora-rates", "qlora", "causal-lm", 33e9, "sft", {}, 1e-4),
+    ("qlora-rates", "qlora", "causal-lm", 70e9, "style", {}, 1e-4),
+    ("qlora-rates", "qlora", "causal-lm", 7e9, "preference", {}, None),
+    ("qlora-rates", "qlora", "encoder", 4e8, "classification", {}, None),
+    ("qlora-rates", "full", "causal-lm", 7e9, "sft", {}, None),
+    ("learns-less-pretraining", "full", "causal-lm", 7e9, "cpt", {}, 3e-5),
+    ("learns-less-pretraining", "lora", "causal-lm", 7e9, "cpt", {}, 3e-5),
+    ("learns-less-pretraining", "lora", "causal-lm", 7e9, "sft", {}, None),
+    ("tulu-full", "full", "causal-lm", 8e9, "sft", {}, 5e-6),
+    ("tulu-full", "full", "causal-lm", 35e9, "sft", {}, 2e-6),
+    ("tulu-full", "full", "causal-lm", 3e9 - 1, "sft", {}, None),
+    ("tulu-preference", "full", "causal-lm", 8e9, "preference", {}, 5e-7),
+    ("tulu-preference", "full", "causal-lm", 70e9, "preference", {}, 2e-7),
+    ("tulu-preference", "full", "causal-lm", 8e9, "rl", {}, 3e-7),
+    ("tulu-preference", "full", "causal-lm", 70e9, "rl", {}, 1e-7),
+    ("tulu-preference", "lora", "causal-lm", 8e9, "rl", {}, None),
+    ("llama-full", "full", "causal-lm", 70e9, "sft", {}, 2e-5),
+    ("trl-full", "full", "causal-lm", 14e9, "sft", {}, 2e-5),
+    ("trl-full", "full", "causal-lm", 14e9 + 1, "sft", {}, None),
+    ("trl-preference", "lora", "causal-lm", 7e9, "preference", {}, 5e-6),
+    ("trl-preference", "lora", "causal-lm", 7e9, "rl", {}, 1e-5),
+    ("trl-preference", "full", "causal-lm", 7e9, "rl", {}, 1e-6),
+    ("trl-preference", "prompt", "causal-lm", 7e9, "rl", {}, None),
+    ("handbook-preference", "qlora", "causal-lm", 7e9, "preference", {}, 5e-6),
+    ("grpo-full", "full", "causal-lm", 7e9, "rl", {}, 1e-6),
+    ("tinker-lora", "lora", "causal-lm", 8e9, "sft", {}, 3e-4),
+    ("tinker-lora", "lora", "causal-lm", 3.2e9, "sft", {}, 1e-3),
+    ("tinker-lora", "lora", "causal-lm", 8e9, "sft", {"model_type": "qwen2"}, 1e-3),
+    ("tinker-lora", "lora", "causal-lm", 30.5e9, "sft", {"model_type": "qwen3_moe"}, 1e-3),
+    ("tinker-lora", "lora", "causal-lm", 235e9, "sft", {"model_type": "qwen3_moe"}, 3e-4),
+    ("tinker-lora", "lora", "causal-lm", 4e9, "sft", {"model_type": "qwen3_5"}, 3e-4),
+    ("tinker-lora", "lora", "causal-lm", 21e9, "sft", {"model_type": "gpt_oss"}, 1e-4),
+    ("tinker-lora", "lora", "causal-lm", 117e9, "sft", {"model_type": "gpt_oss"}, 3e-4),
+    ("tinker-lora", "lora", "causal-lm", 1e9 - 1, "sft", {}, None),
+    ("rank-for-preferences", "qlora", "causal-lm", 7e9, "preference", {}, 128),
+    ("trl-rank-for-preferences", "lora", "causal-lm", 7e9, "preference", {}, 32),
+    ("trl-rank-for-preferences", "lora", "causal-lm", 7e9, "rl", {}, None),
+    ("tinker-full", "full", "causal-lm", 8e9, "sft", {}, 3e-5),
+    ("lora-paper-decoders", "lora", "causal-lm", 175e9, "sft", {}, 2e-4),
+    ("lora-paper-decoders", "lora", "causal-lm", 7e9, "sft", {}, None),
+    ("lora-paper-encoders", "lora", "encoder", 125e6, "classification", {}, 5e-4),
+    ("lora-paper-encoders", "lora", "encoder", 355e6, "classification", {}, 3e-4),
+    ("lora-paper-encoders", "lora", "encoder", 355e6, "embedding", {}, None),
+    ("rslora-rate", "lora", "causal-lm", 7e9, "sft", {"values": {"use_rslora": True}}, 5e-5),
+    ("rslora-rate", "lora", "causal-lm", 7e9, "sft", {}, None),
+    ("dora-rate", "lora", "causal-lm", 7e9, "sft", {"values": {"use_dora": True}}, 2e-4),
+    ("bert-full", "full", "encoder", 1e8, "extraction", {}, 3e-5),
+    ("bert-full", "full", "encoder", 1e8, "embedding", {}, None),
+    ("t5-full", "full", "seq2seq", 2e8, "sft", {}, 3e-4),
+    ("compacter-prompt", "prompt", "seq2seq", 2e8, "classification", {}, 0.3),
+    ("trl-prompt", "prompt", "causal-lm", 7e9, "sft", {}, 1e-2),
+    ("peft-guide-prompts", "prompt", "causal-lm", 3.5e9, "sft", {}, 3e-2),
+    ("peft-guide-prompts", "prompt", "causal-lm", 3.5e9 + 1, "sft", {}, None),
+    ("peft-guide-prompts", "prefix", "causal-lm", 1e9 - 1, "sft", {}, 3e-2),
+    ("peft-guide-prompts", "prefix", "causal-lm", 1e9, "sft", {}, None),
+    ("prefix-paper", "prefix", "causal-lm", 8e8, "sft", {"values": {"prefix_projection": True}}, 5e-5),
+    ("prefix-paper", "prefix", "causal-lm", 8e8, "sft", {}, None),
+    ("ptuning2-scripts", "ptuning", "encoder", 3e8, "classification", {"values": {"version": "v2"}}, 5e-3),
+    ("ptuning2-scripts", "ptuning", "encoder", 3e8, "extraction", {"values": {"version": "v2"}}, 3e-2),
+    ("ptuning2-scripts", "ptuning", "encoder", 3e8, "classification", {}, None),
+    ("ptuning-knowledge", "ptuning", "causal-lm", 11e9, "sft", {}, 1e-5),
+    ("houlsby-adapters", "adapters", "encoder", 3e8, "classification", {}, 3e-4),
+    ("llm-adapters", "adapters", "causal-lm", 1e9, "sft", {}, 3e-4),
+    ("llm-adapters", "adapters", "causal-lm", 1e9 - 1, "sft", {}, None),
+    ("prefix-paper-adapters", "adapters", "causal-lm", 1e9 - 1, "sft", {}, 5e-5),
+    ("tfew-ia3", "ia3", "seq2seq", 3e9, "sft", {}, 3e-3),
+    ("tfew-ia3", "ia3", "encoder", 3e8, "classification", {}, None),
+    ("peft-guide-ia3", "ia3", "seq2seq", 1e9, "sft", {}, 8e-3),
+    ("bitfit-glue", "bitfit", "encoder", 1e8, "classification", {}, 1e-3),
+    ("bitfit-glue", "bitfit", "causal-lm", 1e8, "sft", {}, None),
+    ("retrieval-bitfit", "bitfit", "encoder", 1e8, "embedding", {}, 1e-2),
+    ("e5-lora", "lora", "causal-lm", 7e9, "embedding", {}, 1e-4),
+    ("unsloth-pretraining", "lora", "causal-lm", 7e9, "cpt", {}, 5e-5),
+    ("batch-of-qlora", "qlora", "causal-lm", 13e9, "sft", {}, 16),
+    ("batch-of-qlora", "qlora", "causal-lm", 33e9, "sft", {}, 32),
+    ("batch-of-qlora", "qlora", "causal-lm", 65e9, "sft", {}, 64),
+    ("many-passes-over-few-rows", "lora", "causal-lm", 7e9, "sft", {"rows": 2_000}, 10),
+    ("many-passes-over-few-rows", "lora", "causal-lm", 7e9, "sft", {"rows": 2_001}, None),
+    ("two-passes", "lora", "causal-lm", 7e9, "sft", {"rows": 2_001}, 2),
+    ("two-passes", "lora", "causal-lm", 7e9, "preference", {"rows": 2_001}, 1),
+    ("alpha-twice-the-rank", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 64}}, 128),
+    ("alpha-twice-the-rank", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 64, "use_rslora": True}}, 16),
+    ("rank-stabilised", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 63}}, False),
+    ("rank-stabilised", "lora", "causal-lm", 7e9, "sft", {"values": {"r": 64}}, True),
+    ("dropout-of-qlora", "qlora", "causal-lm", 13e9, "sft", {}, 0.1),
+    ("dropout-of-qlora", "qlora", "causal-lm", 33e9, "sft", {}, 0.05),
+    ("ratio-of-loraplus", "lora", "causal-lm", 7e9, "sft", {"values": {"loraplus_lr_ratio": 4.0}}, 16.0),
+    ("ratio-of-loraplus", "lora", "causal-lm", 7e9, "sft", {}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method", "kind", "parameters", "objective", "more", "figure"), SAYS)
+def test_a_rule_says_its_figure_within_its_range_only(
+    name: str,
+    method: str,
+    kind: ModelKind,
+    parameters: float,
+    objective: str,
+    more: dict[str, Any],
+    figure: Any,
+) -> None:
+    said = RULES[name].says(asked(method, kind, parameters, objective, **dict(more)))
+    if figure is None:
+        assert said is None
+    else:
+        assert said is not None and said.value == (pytest.approx(figure) if figure else figure)
+
+
+#: With which optimizer each source trained at the rates that are quoted of it, and where it says so; the three that
+#: name none are taken as AdamW's, which their models were pretrained with.
+TRAINED_WITH = {
+    src.TULU3: (ADAMW, "authors' code, open_instruct/finetune.py, dpo_tune_cache.py, grpo_fast.py: torch.optim.AdamW"),
+    src.LLAMA2: (ADAMW, "section 2.2, pretraining; for fine-tuning none is named"),
+    src.TRL: (ADAMW, "its configs are transformers' TrainingArguments, whose optim is adamw_torch_fused"),
+    src.PREFIX: (ADAMW, "section 5.3; trainer_prefix.py"),
+    src.BENCH: (ADAMW, "its rows: AdamW, but for LoRA-FA's"),
+    src.TINKER: (ADAMW, "tinker_cookbook: AdamParams"),
+    src.BERT: (ADAMW, "appendix A.3: Adam; optimization.py: AdamWeightDecayOptimizer"),
+    src.TRANSFORMERS: (ADAMW, "TrainingArguments; T5, tips: with AdamW"),
+    src.SENTENCE_TRANSFORMERS: (ADAMW, "SentenceTransformerTrainingArguments: those of transformers"),
+    src.PTUNING2: (ADAMW, "transformers' Trainer; PT-Retrieval, dpr/models/hf_models.py: AdamW"),
+    src.COMPACTER: (ADAMW, "seq2seq/configs have no adafactor, so transformers' Trainer takes AdamW"),
+    src.HANDBOOK: (ADAMW, "config_full.yaml: adamw_torch; config_qlora.yaml: paged_adamw_32bit"),
+    src.GRPO: (ADAMW, "none is named in section 4.2"),
+    src.QLORA: (ADAMW, "authors' code, qlora.py: paged_adamw_32bit"),
+    src.LORA_REGRET: (ADAMW, "Parametrization invariances: when training with Adam"),
+    src.LORA: (ADAMW, "tables 9 to 12"),
+    src.RSLORA: (ADAMW, "section 4"),
+    src.DORA: (ADAMW, "authors' code, commonsense_reasoning/finetune.py: adamw_torch"),
+    src.PEFT: (ADAMW, "examples and guides: torch.optim.AdamW"),
+    src.ADALORA: (ADAMW, "NLG_QA, run_summarization_no_trainer.py: AdamW"),
+    src.UNIFIED: (ADAMW, "run_xsum.sh and run_glue.sh set no --adafactor"),
+    src.E5_MISTRAL: (ADAMW, "none is named"),
+    src.UNSLOTH: (ADAMW, "the notebooks' adamw_8bit"),
+    src.PTUNING: (ADAMW, "LAMA/cli.py: torch.optim.Adam"),
+    src.HOULSBY: (ADAMW, "section 3.1: Adam; optimization.py: AdamWeightDecayOptimizer"),
+    src.LLM_ADAPTERS: (ADAMW, "finetune.py: adamw_torch"),
+    src.BITFIT: (ADAMW, "run_glue.py: --optimizer adamw by default"),
+    src.IA3: (ADAFACTOR, "section 3.5; authors' code, src/utils/Config.py: scale_parameter"),
+    src.LEARNS_LESS: ("LionW", "appendix A: decoupled_lionw in all four trainings"),
+}  # fmt: skip
+
+
+def test_every_rate_is_of_the_optimizer_that_it_was_measured_with_or_is_converted() -> None:
+    """A rate of LionW's was handed to AdamW, and Adafactor's of prompts and IA³ were."""
+    rates = [rule for rule in RULES.values() if rule.field == "learning_rate"]
+    assert {rule.source for rule in rates} == set(TRAINED_WITH), "say where a source names its optimizer"
+    for rule in rates:
+        trained, place = TRAINED_WITH[rule.source]
+        assert place
+        converted = src.LION in rule.place and trained == "LionW"
+        assert rule.optimizer == trained or converted, rule.id
+    assert {RULES[one.__name__.replace("_", "-")].optimizer for one in _FULL} == {ADAMW}
+    low, high = RULES["learns-less-pretraining"].says(asked("full", "causal-lm", 7e9, "cpt")).band  # type: ignore[union-attr,misc]
+    assert (low, high) == pytest.approx([times * 1e-5 for times in OVER_LION])
+
+
+def test_a_recipe_has_rates_of_its_own_optimizer_alone() -> None:
+    others = 0
+    for one in every():
+        if one.rows == 1_000:
+            said = recipe(one)["learning_rate"].said
+            assert {RULES[evidence.rule].optimizer for evidence in said} <= {ADAMW}
+            found = evidence(one, "learning_rate", ADAFACTOR)
+            assert all(rule.optimizer == ADAFACTOR for rule, _ in found)
+            others += len(found)
+    assert others, "T-Few's"
+
+
+def test_every_rule_speaks_somewhere_and_is_silent_elsewhere() -> None:
+    jobs = every()
+    for name, rule in RULES.items():
+        spoke = [rule.says(one) is not None for one in jobs]
+        assert any(spoke), f"{name} never says anything"
+        assert not all(spoke) or name == "only-if-it-must", f"{name} has no edge"
+
+
+def test_what_is_said_lies_in_its_own_band_and_is_positive() -> None:
+    for rule in RULES.values():
+        for one in every():
+            said = rule.says(one)
+            if said is None or said.band is None:
+                continue
+            low, high = said.band
+            assert said.allows(said.value) and 0 <= low <= high, (rule.id, one)
+            assert rule.field != "learning_rate" or low > 0
+
+
+def test_lora_takes_ten_times_the_rates_of_all_weights_and_fifteen_in_short_runs() -> None:
+    rule = RULES["ten-times-full"]
+    for parameters, full in ((8e9, 1e-5), (70e9, 2e-6)):
+        said = rule.says(asked("lora", "causal-lm", parameters, "sft"))
+        assert said is not None and said.value == pytest.approx(10 * full)
+        short = rule.says(asked("lora", "causal-lm", parameters, "sft", rows=99 * 16))
+        assert short is not None and short.value == pytest.approx(15 * full)
+        edge = rule.says(asked("lora", "causal-lm", parameters, "sft", rows=99 * 16 + 1))
+        assert edge == said, "100 steps are no short run"
+    assert rule.says(asked("lora", "causal-lm", 8e9, "sft", values={"use_rslora": True})) is None
+    assert rule.says(asked("lora", "causal-lm", 8e9, "cpt")) is None, "measured on answers and rewards only"
+
+
+def test_a_rank_holds_what_there_is_to_learn() -> None:
+    """Llama 3.1 8B: rank 1 has "3M parameters" over all weight matrices, the paper says."""
+    from peft_lab.advise.recipes.job import job
+    from peft_lab.advise.recipes.sizes import per_rank
+    from peft_lab.models.catalogue import get_model
+
+    shape = get_model("llama-3.1-8b").shape
+    assert per_rank(job("lora", shape, "sft")) == pytest.approx(3e6, rel=0.15)
+    ranks = []
+    for rows in (1_000, 100_000, 300_000, 10_000_000):
+        said = RULES["rank-by-tokens"].says(job("lora", shape, "sft", rows=rows, row_tokens=512))
+        assert said is not None
+        ranks.append(said.value)
+    assert ranks == [16, 32, 64, 256]
+    reward = RULES["rank-by-tokens"].says(job("lora", shape, "rl", rows=10_000_000))
+    assert reward is not None and reward.band is not None and reward.band[0] == 1
+    assert RULES["rank-by-tokens"].says(job("lora", shape, "classification")) is None
+
+
+def test_the_published_comparison_is_read_not_copied() -> None:
+    rows = published.rows()
+    best = max((row for name, row in rows.items() if name.startswith("ia3--")), key=lambda row: row.accuracy)
+    said = RULES["bench-ia3"].says(asked("ia3", "causal-lm", 3.2e9, "sft"))
+    assert said == Said(best.learning_rate) == Said(0.005)
+    for name in ("bench-full", "bench-lora", "bench-prompt", "bench-ptuning", "bench-prefix", "bench-ia3"):
+        assert RULES[name].source == src.BENCH
+
+
+def test_sources_are_references_and_quotes_stand_in_docstrings() -> None:
+    known = {value for name, value in vars(src).items() if name.isupper()}
+    for rule in RULES.values():
+        assert rule.source in known, rule.id
+        assert rule.measured
+        assert rule.says.__doc__, rule.id
+        assert not re.search(r"simulat", rule.says.__doc__ + rule.measured), "a rate is never simulated"

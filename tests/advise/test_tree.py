@@ -1,0 +1,102 @@
+"""The tree itself: complete, without contradictions, every place within reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from peft_lab.advise.leaves import ADVICE
+from peft_lab.advise.recommend import decide, reach, walk
+from peft_lab.advise.room import room_of
+from peft_lab.advise.situation import FOUND, WORDS, Situation
+from peft_lab.advise.tree import EXAMPLES, NODES, QUESTIONS, ROOT, Example, Place, places
+from peft_lab.methods import all_methods
+from peft_lab.ui.choose.tree import lit_places
+
+SOURCE_TEXT = {"qlora", "lora", "adapters", "ia3", "prompt", "bitfit"}  # Prefix Tuning is sent nobody
+by_place = pytest.mark.parametrize("place", places(), ids=lambda place: place.id)
+
+
+def test_every_answer_leads_somewhere_exactly_once() -> None:
+    for node in NODES.values():
+        values = [value for branch in node.branches for value in branch.values]
+        known = QUESTIONS[node.question].answers
+        assert len(values) == len(set(values))
+        assert set(values) == set(known)
+
+
+def test_every_node_has_one_way_to_it_and_every_advice_is_used() -> None:
+    below = [branch.to for node in NODES.values() for branch in node.branches]
+    questions = [target for target in below if target in NODES]
+    assert sorted(questions) == sorted(set(NODES) - {ROOT})
+    in_tree = {target for target in below if target in ADVICE}
+    fallbacks = {name for advice in ADVICE.values() for name in advice.others} | {"no-way"}
+    assert in_tree | fallbacks == set(ADVICE)
+    assert {ADVICE[name].method for name in in_tree} >= SOURCE_TEXT
+
+
+@by_place
+def test_no_path_asks_twice_or_contradicts_itself(place: Place) -> None:
+    asked = [NODES[node].question for node, _ in place.way]
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.usefixtures("kept_simulations")
+@by_place
+def test_every_place_is_reached_from_the_usual_situation(place: Place) -> None:
+    situation = reach(Situation(), place, {})
+    path, leaf = walk(situation, room_of(situation))
+    assert place.id in lit_places([(step.node, step.value) for step in path])
+    decided = decide(situation, room_of(situation))
+    if place.leaf:
+        assert leaf.id == place.target
+        assert decided.advice.method == ADVICE[place.target].method, "what the leaf says can be done"
+
+
+@pytest.mark.usefixtures("kept_simulations")
+def test_reaching_a_place_changes_no_more_than_it_has_to() -> None:
+    start = Situation(rows=500, tasks=7, latency=0.0)
+    for place in places():
+        if place.id == "many-biases":
+            there = reach(start, place, {"base": "sixteen"})
+            assert (there.rows, there.tasks, there.latency, there.model) == (500, 7, 0.0, "bert-base")
+
+
+@pytest.mark.usefixtures("kept_simulations")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.model} on {example.device}")
+def test_examples_are_as_they_say(example: Example) -> None:
+    room = room_of(
+        Situation(model=example.model, device=example.device, devices=example.devices, link=example.link)
+    )
+    assert room.base() == example.base
+    assert room.full() == example.full
+
+
+def test_what_the_lab_finds_is_not_asked_and_the_rest_has_words() -> None:
+    told = {key for key, question in QUESTIONS.items() if question.by == "you"}
+    assert told | set(FOUND) | {"amount"} == set(QUESTIONS)
+    assert told <= set(WORDS)
+
+
+def test_a_limit_that_the_lab_chose_has_no_badge() -> None:
+    assert [QUESTIONS["rows"].drawn(value) for value in ("few", "some", "many")] == ["", "", "cited"]
+    for question in QUESTIONS.values():
+        assert set(question.own) <= set(question.answers)
+
+
+def test_how_many_tasks_is_asked_before_whether_a_step_fits() -> None:
+    for place in places():
+        asked = list(place.conditions)
+        if "base" in asked or "full" in asked:
+            assert asked.index("tasks") < min(asked.index(key) for key in ("base", "full") if key in asked)
+
+
+def test_every_advice_has_reasons_with_sources_and_knobs_that_exist() -> None:
+    for advice in ADVICE.values():
+        assert advice.reasons or advice.id == "no-way"
+        assert all(reason.source for reason in advice.reasons)
+        assert advice.id == "no-way" or any(reason.when is None for reason in advice.reasons)
+        for question, value in filter(None, (reason.when for reason in advice.reasons)):
+            assert value in QUESTIONS[question].answers
+        if advice.method in all_methods():
+            for name in advice.values:
+                all_methods()[advice.method].knob(name)

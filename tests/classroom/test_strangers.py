@@ -1,0 +1,443 @@
+"""Nothing of one learner can be seen, opened, stopped, deleted, continued, compared or exported by another.
+
+``OPERATIONS`` is every function that is told of a run or a comparison by its name. One that is not in it fails
+:func:`test_every_operation_is_tried`; so does code that finds its way to a folder past ``places.mine()``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab import takeaway
+from peft_lab.classroom import joining, places
+from peft_lab.classroom import shown as class_shown
+from peft_lab.core.asking import Asker, NobodyAsks, acting_for
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.interview import class_predictions
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.methods.shared import adapters_library as library_files
+from peft_lab.runs import preview, respond, roll, store
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.view import Status
+from peft_lab.runs.waiting import ahead
+from peft_lab.studies import blending, intruding, serving
+from peft_lab.studies.compare import store as comparisons
+from peft_lab.studies.sweeps import store as sweeps
+from peft_lab.takeaway import bundle
+from peft_lab.training.tasks import apart, pictures
+from peft_lab.ui import pages
+from peft_lab.ui.components.own_data import _keep, stored
+from peft_lab.ui.runs import shown
+from peft_lab.ui.server import sessions
+from peft_lab.workers import processes
+from peft_lab.workers.inspector import Inspector
+from tests.classroom.conftest import PRACTISES, SECRET, Room
+from tests.models import homemade
+from tests.models.assets import adapters_folders
+from tests.ui.test_pages import opened
+
+pytestmark = pytest.mark.weights
+PACKAGE = Path(places.__file__).parents[1]
+
+#: What is told of something by its name, and how it is called. All of them refuse a name of another's by "There is no".
+OPERATIONS: dict[str, Callable[[Room], Any]] = {
+    "runs.store.get": lambda room: store.get(room.run),
+    "runs.store.delete": lambda room: store.delete(room.run),
+    "runs.respond.respond": lambda room: respond.respond(room.run, ["a text"]),
+    "runs.respond.ask": lambda room: respond.ask(room.run, ["a text"]),
+    "queue.queue.RunQueue.stop": lambda room: get_queue().stop(room.run),
+    "queue.queue.RunQueue.go_on": lambda room: get_queue().go_on(room.run),
+    "queue.queue.RunQueue.position": lambda room: get_queue().position(room.run),
+    "queue.queue.RunQueue.wait": lambda room: get_queue().wait(room.run, 0),
+    "queue.ahead.ahead": lambda room: ahead(room.run),
+    "compare.store.get": lambda room: comparisons.get(room.comparison),
+    "compare.store.delete": lambda room: comparisons.delete(room.comparison),
+    "sweeping.store.get": lambda room: sweeps.get(room.sweep),
+    "methods.lora.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
+    "methods.lora.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
+    "methods.lora.intruding.look": lambda room: intruding.look(room.run),
+    "methods.lora.intruding.ask": lambda room: intruding.ask(room.run).result(),
+    "export.library_folder.zipped": lambda room: bundle.zipped_library_folder(room.run),
+    "serving.measure.measure": lambda room: serving.measure_serving(
+        {method: dict.fromkeys(("movies", "products", "tweets"), room.run) for method in ("adapters", "lora")}
+    ),
+}
+#: Those of a page say it on the page, or answer with nothing.
+SILENT: dict[str, Callable[[Room], Any]] = {
+    "ui.runs.shown.read_insight": lambda room: shown.read_insight(room.run),
+    "ui.runs.shown.read_arrays": lambda room: shown.read_arrays(room.run),
+    "ui.runs.shown.stop": lambda room: shown.stop(room.run),
+    "ui.runs.shown.go_on": lambda room: shown.go_on(room.run),
+}
+#: Those of the teacher, refused to everybody else, with a run's name or without.
+TEACHERS: dict[str, Callable[[Room], Any]] = {
+    "teaching.roll.end": lambda room: roll.end(room.ada.owner, room.run),
+    "teaching.roll.rows": lambda room: roll.rows({}),
+    "teaching.predictions.of_class": lambda room: class_predictions.of_class(),
+    "classroom.joining.learners": lambda room: joining.learners(),
+    "classroom.shown.show": lambda room: class_shown.show("lora", {}),
+    "classroom.shown.take_back": lambda room: class_shown.take_back(),
+}
+#: Names that are no run's or comparison's, or functions that only pass one on to those above.
+OTHERS = {
+    "compare.carrying.Queue.stop": "a protocol",
+    "export.layout.as_notebook": "only writes the name",
+    "runs.record.record_of": "of what it is handed",
+    "drawing.svg.Canvas.rect": "a place in a drawing",
+    "drawing.svg.Canvas.path": "a place in a drawing",
+    "runs.starters.note": "has the run in hand; the mark is a browser's",
+    "ui.runs.shown.show_run": "keeps what the address says; shown_run asks the store",
+    "ui.runs.shown.short_id": "cuts a text",
+    "ui.method.inside.trained_keys.show_run": "draws what read_insight gave; asks the store",
+    "ui.method.inside.blending.two_adapters": "draws; asks the store and blending.ask",
+    "ui.method.inside.intruders.intruders": "draws; asks intruding.ask",
+    "ui.method.inside.lora.trained": "draws what read_insight gave; asks the store",
+    "ui.method.inside.lora.held_out": "asks the store",
+    "ui.method.inside.lora.kind_of": "asks the store",
+    **dict.fromkeys(
+        [f"tour.progress.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
+        + ["ui.tour.links.place", "ui.tour.links.filled"],
+        "the name of a path",
+    ),
+}
+#: Files that may name folders otherwise than by places.mine(), and why.
+PAST = {
+    "assets/store.py": "defines home(): weights and data, everybody's",
+    "classroom/places.py": "decides",
+    "classroom/keys.py": "the secret, the class's own",
+    "classroom/joining.py": "makes and removes learners' folders",
+    "classroom/shown.py": "what the teacher shows to all",
+    "cli/application.py": "names the folder in a message",
+    "doctor.py": "looks at the disk",
+    "timing/here.py": "what was measured of the machine",
+    "workers/inspector.py": "tells a process where weights lie",
+    "queue/child.py": "tells a process where weights lie",
+    "sweeping/on_ray.py": "tells a process where weights lie",
+    "sweeping/on_node.py": "where weights lie, and runs that came by a URL; a class sends none",
+    "tracking/start.py": "where the trackers' stores of the machine's own user lie",
+    "tracking/wanted.py": "whose run it is: a learner's goes to no tracker",
+    "queue/unended.py": "the queue trains for all",
+    "queue/queue.py": "the device's lock; acts for each run's owner",
+    "queue/worker.py": "trains the run that it was made for, as its owner",
+    "queue/fair.py": "whose run it is",
+    "queue/ahead.py": "hides whose is not one's own",
+    "runs/store.py": "everyones(), for the queue",
+    "teaching/roll.py": "for the teacher, who is asked for",
+    "teaching/predictions.py": "for the teacher, who is asked for",
+    "queue/standing.py": "counts the runs of all, names none",
+    "ui/server/metrics.py": "counts who has joined",
+    "ui/server/watched.py": "tries whether the folder can be written to",
+    "teaching/expiry.py": "removes what is old, whoever's",
+}
+_PAST = {"home", "shared", "of", "owners", "everyones", "asker_of", "forget"}
+_FROM = {"assets", "places", "joining", "store"}
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every public function and method outside the command line, by module and name."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+        if module.startswith("cli."):
+            continue
+        for node in ast.parse(file.read_text("utf-8")).body:
+            inner = node.body if isinstance(node, ast.ClassDef) else [node]
+            prefix = f"{module}.{node.name}" if isinstance(node, ast.ClassDef) else module
+            for each in inner:
+                if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+                    yield f"{prefix}.{each.name}", each
+
+
+def test_every_operation_is_tried() -> None:
+    told = {
+        name
+        for name, node in functions()
+        if {"identity", "run_id", "mark"} & {each.arg for each in node.args.args}
+    }
+    by_other_words = {
+        "methods.lora.blending.blend",
+        "methods.lora.blending.ask",
+        "serving.measure.measure",
+    }
+    told -= TEACHERS.keys()
+    assert told | by_other_words == OPERATIONS.keys() | SILENT.keys() | OTHERS.keys()
+
+
+def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
+    """A worker keeps answers and models; it is told who asks, and keeps them for nobody else."""
+    from peft_lab.core.asking import is_in_person
+
+    assert all(
+        is_in_person(each)
+        for each in (
+            respond.respond,
+            blending.blend,
+            intruding.look,
+            serving.measure_serving,
+            preview.look,
+            respond.opened_scores,
+            bundle.zipped_library_folder,
+        )
+    )
+
+
+def test_no_code_finds_a_folder_past_the_one_place() -> None:
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in _PAST
+                and isinstance(node.value, ast.Name)
+                and node.value.id in _FROM
+            ):
+                found.add(file.relative_to(PACKAGE).as_posix())
+    assert found <= PAST.keys(), "everything that belongs to somebody begins with places.mine()"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_stranger_is_told_that_there_is_none(name: str, room: Room) -> None:
+    with acting_for(room.bob), pytest.raises(RunError, match=r"There is no (run|comparison|sweep) called"):
+        OPERATIONS[name](room)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_what_is_the_teachers_is_refused_to_learners(name: str, room: Room) -> None:
+    for who in (room.bob, room.ada):
+        with acting_for(who), pytest.raises(places.NotATeacher):
+            TEACHERS[name](room)
+    with acting_for(room.teacher):
+        TEACHERS[name](room)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nobody_is_told_anything(name: str, room: Room) -> None:
+    with pytest.raises(NobodyAsks):
+        OPERATIONS[name](room)
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_stranger_is_not_given_what_the_owner_has_just_seen(name: str, room: Room) -> None:
+    with acting_for(room.ada):
+        before = shown.read_insight(room.run)
+        SILENT[name](room)
+        assert before
+    with acting_for(room.bob):
+        assert not SILENT[name](room)
+    with acting_for(room.ada):
+        assert store.get(room.run).status() is Status.DONE and shown.read_insight(room.run) == before
+
+
+def test_the_owner_may(room: Room) -> None:
+    """The same operations, so that a refusal above is not a refusal of everybody."""
+    with acting_for(room.ada):
+        assert store.get(room.run).status() is Status.DONE
+        assert [run.id for run in store.runs()] == [room.run]
+        assert get_queue().wait(room.run, 0) is Status.DONE and ahead(room.run) == []
+        assert comparisons.get(room.comparison).id == room.comparison
+        assert sweeps.get(room.sweep).specs == (store.get(room.run).spec,)
+        assert SECRET in takeaway.script(store.get(room.run)) and takeaway.adapter_zip(store.get(room.run))
+        with pytest.raises(BadInput, match="is done"):
+            get_queue().go_on(room.run)
+        assert "bob" not in str(store.root())
+
+
+def test_a_learners_run_says_that_it_gave_way_to_pages(room: Room) -> None:
+    with acting_for(room.ada):
+        kept = json.loads((store.get(room.run).folder / "record.json").read_text("utf-8"))
+    assert kept["niceness"] == min(19, processes.niceness() + processes.TRAINS_AFTER)
+
+
+def test_a_worker_process_answers_the_owner_and_not_the_next_one(room: Room) -> None:
+    worker = Inspector()
+    try:
+        with acting_for(room.ada):
+            (said,) = worker.ask(respond.respond, room.run, ["a text"])
+            assert said["tuned"]["answer"] in ("good", "bad")
+        with acting_for(room.bob), pytest.raises(RunError, match="There is no run called"):
+            worker.ask(respond.respond, room.run, ["a text"])
+    finally:
+        worker.close()
+
+
+def test_lists_hold_ones_own(room: Room) -> None:
+    with acting_for(room.bob):
+        assert not store.runs() and not store.summaries() and not comparisons.comparisons()
+        assert not sweeps.sweeps()
+        assert shown.summaries() == [] and Learners().profiles() == ()
+    with acting_for(room.ada):
+        assert len(store.summaries()) == len(comparisons.comparisons()) == len(shown.summaries()) == 1
+        assert [one.id for one in sweeps.sweeps()] == [room.sweep]
+        assert [one.name for one in Learners().profiles()] == [PRACTISES]
+
+
+def test_the_same_plan_of_two_learners_is_two_comparisons(room: Room) -> None:
+    with acting_for(room.ada):
+        plan = comparisons.get(room.comparison).plan
+    with acting_for(room.bob):
+        kept = comparisons.keep(plan)
+        assert kept.id == room.comparison and kept.standing(plan).runs == {}
+        comparisons.delete(kept.id)
+    with acting_for(room.ada):
+        assert comparisons.get(room.comparison).plan == plan
+
+
+def test_anothers_file_trains_nothing(room: Room) -> None:
+    asked = RunRequest("minilm-l6", "bitfit", "own", steps=2, batch=2, eval_rows=4, own_data=room.upload)
+    with acting_for(room.bob), pytest.raises(BadInput, match="only a file that you uploaded"):
+        get_queue().submit(asked)
+    with acting_for(room.bob):
+        assert store.runs() == []
+
+
+def test_anothers_adapter_is_not_opened(room: Room) -> None:
+    folder = adapters_folders.FOLDER / adapters_folders.CLASSIFIER
+    with acting_for(room.ada):
+        mine = Path(stored("adapter.zip", library_files.packed(folder)))
+        assert mine.is_relative_to(places.mine())
+        with pytest.raises(BadInput, match="made for a bert model of width 16"):
+            respond.opened_values(mine, "minilm-l6")
+    asked = RunSpec(
+        "minilm-l6",
+        "adapters",
+        "sentiment",
+        start=str(mine),
+        batch=2,
+        learning_rate=1e-3,
+        max_length=17,
+        eval_rows=2,
+    )
+    try:
+        with acting_for(room.bob):
+            for look in (
+                lambda: respond.opened_values(mine, "minilm-l6"),
+                lambda: respond.opened_scores(str(mine), "minilm-l6", "sentiment"),
+                lambda: store.create(asked),
+            ):
+                with pytest.raises(BadInput, match="only a file that you uploaded"):
+                    look()
+            assert store.runs() == []
+    finally:
+        mine.unlink()
+
+
+def test_anothers_images_train_nothing(room: Room, tmp_path: Path) -> None:
+    folder = Path(homemade.images(tmp_path / "images"))
+    with acting_for(room.ada):
+        mine = Path(_keep("mine.zip", pictures.pack(folder), lambda: None))
+        assert mine.is_relative_to(places.mine()) and apart.load_file(mine).images
+        before = len(store.runs())
+    asked = RunSpec("a-vit", "bitfit", "own", batch=2, learning_rate=1e-3, max_length=17, eval_rows=2)
+    try:
+        with acting_for(room.bob):
+            for path in (mine, folder):
+                with pytest.raises(BadInput, match="only a file that you uploaded"):
+                    store.create(replace(asked, own_data=str(path)))
+            with pytest.raises(BadInput, match="Is a directory"):  # a class takes zips
+                apart.load_file(folder)
+            assert store.runs() == []
+        with acting_for(room.ada):
+            run = store.create(replace(asked, own_data=str(mine)))
+            assert run.folder.is_relative_to(places.mine())
+            store.delete(run.id)
+            assert len(store.runs()) == before
+    finally:
+        mine.unlink()
+
+
+def test_anothers_file_is_not_shown_as_tokens(room: Room) -> None:
+    for show in (preview.look, preview.ask, preview.require):
+        with acting_for(room.bob), pytest.raises(BadInput, match="only a file that you uploaded"):
+            show("smollm2-135m", str(room.upload), 64)
+    with acting_for(room.ada):
+        assert "there is no token to mark" in str(preview.look("smollm2-135m", str(room.upload), 64))
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "", "A" * 32, "f" * 31, "f" * 33, "\x00" * 32])
+def test_no_name_leads_out_of_the_class(name: str, room: Room) -> None:
+    if name == "":
+        assert places.of(name) == room.home  # the machine's own user
+        return
+    with pytest.raises(BadInput):
+        places.of(name)
+
+
+def test_only_the_teacher_sees_who_is_there(room: Room) -> None:
+    with acting_for(room.bob), pytest.raises(places.NotATeacher):
+        joining.learners()
+    with acting_for(room.teacher):
+        assert [one.title for one in joining.learners()] == ["Ada", "Bob"]
+
+
+# -- pages -------------------------------------------------------------------------------------------------------
+
+
+def _as(who: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "who_asks", lambda: who)
+
+
+def _text(app: Any) -> str:
+    """All that Streamlit was given for the page, controls and downloads included."""
+    return str(app._tree) + str([each.proto for each in app.main])
+
+
+def _addresses(room: Room) -> dict[str, dict[str, str]]:
+    methods = {slug: {"run": room.run, "tab": "train"} for slug in pages.method_pages()}
+    return (
+        {name: {} for name in pages.titles()}
+        | methods
+        | {
+            "compare": {"comparison": room.comparison},
+            "sweeps": {"sweep": room.sweep},
+        }
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("page", list(pages.titles()))
+def test_no_page_shows_a_stranger_anything(page: str, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    _as(room.bob, monkeypatch)
+    app = opened(page, **_addresses(room)[page])
+    said = _text(app)
+    assert not app.exception
+    assert not any(
+        word in said.replace(f"'{room.comparison}'", "").replace(f"'{room.sweep}'", "")
+        for word in (room.run, SECRET, PRACTISES, room.ada.owner)
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"), [("bitfit", SECRET), ("runs", "run"), ("sweeps", "run"), ("practice", PRACTISES)]
+)
+def test_the_owner_sees_it_there(page: str, seen: str, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above looks for is there to be found."""
+    _as(room.ada, monkeypatch)
+    app = opened(page, **_addresses(room)[page])
+    assert (room.run if seen == "run" else seen) in _text(app)
+
+
+@pytest.mark.parametrize("tab", ["take away", "look inside", "train"])
+def test_a_stranger_gets_no_download_by_an_address(
+    tab: str, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _as(room.bob, monkeypatch)
+    app = opened("bitfit", run=room.run, tab=tab)
+    assert room.run not in _text(app) and SECRET not in _text(app)
+
+
+def test_a_page_is_nobodys_without_a_cookie(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "who_asks", lambda: None)
+    app = opened("runs")
+    assert app.exception and room.run not in _text(app)
+
+
+def test_errors_are_the_packages_own() -> None:
+    assert issubclass(NobodyAsks, PeftLabError) and issubclass(places.NotATeacher, PeftLabError)

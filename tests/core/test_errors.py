@@ -1,0 +1,74 @@
+"""The one exception hierarchy and its sentences."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from peft_lab.advise.situation import device_of
+from peft_lab.cli.options import known_run, split_assignment
+from peft_lab.core import errors
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, Unsupported
+from peft_lab.methods import get_method
+from peft_lab.methods.shared.targets import target_problems
+from peft_lab.models.catalogue import get_model
+from peft_lab.runs.spec import RunRequest
+from peft_lab.runs.tracking import start
+
+
+def test_one_base_for_all() -> None:
+    classes = [
+        value
+        for _, value in inspect.getmembers(errors, inspect.isclass)
+        if value.__module__ == errors.__name__
+    ]
+    assert len(classes) >= 5
+    assert all(issubclass(found, PeftLabError) for found in classes)
+    assert all(found.__doc__ for found in classes)
+
+
+def test_bad_input_names_its_field() -> None:
+    error = BadInput("Rank r must be from 1 to 64.", "r")
+    assert (str(error), error.field) == ("Rank r must be from 1 to 64.", "r")
+    assert BadInput("something").field is None
+    assert isinstance(Unsupported("no", "model"), BadInput)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("lroa", "Did you mean 'lora'?"), ("zzzz", "Known: lora, ia3."), ("", "Known: lora, ia3.")],
+)
+def test_unknown_names_offer_the_nearest_or_all(name: str, hint: str) -> None:
+    error = UnknownName("method", name, iter(["lora", "ia3"]), "method")
+    assert str(error) == f"There is no method called '{name}'. {hint}"
+    assert error.field == "method"
+
+
+def test_what_is_typed_without_end_is_repeated_in_short() -> None:
+    """Wherever a message repeats it: names of things, knobs, options."""
+    long = "q_proj" * 1_000
+    shape = get_model("smollm2-135m").shape
+    told = [str(UnknownName("task", long, ["sentiment"]))]
+    told += [problem.message for problem in target_problems(shape, [long, "q_proj"])]
+    for call in (
+        lambda: get_method("lora").knob("r").parse(long),
+        lambda: get_method("ia3").require(
+            shape, {"feedforward_modules": (long,), "target_modules": ("q_proj",)}
+        ),
+        lambda: split_assignment(long),
+        lambda: known_run(long),
+        lambda: device_of(f"1{long}"),
+        lambda: start.tracker_names(long),
+        lambda: RunRequest("smollm2-135m", "lora", "json", steps=long).complete(),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(BadInput) as refused:
+            call()
+        told.append(str(refused.value))
+    for message in told:
+        assert "q_pro" in message
+        assert len(message) < 500, message
+
+
+def test_where_nothing_is_known_nothing_is_offered() -> None:
+    assert str(UnknownName("sweep", "mine", [])) == "There is no sweep called 'mine'."

@@ -1,0 +1,44 @@
+"""Papers are cited once in one spelling, with the year in which they came out on arXiv."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from peft_lab.atlas import AtlasType, entries
+from peft_lab.core import references
+
+CITED = {
+    number[1]: cite
+    for cite in vars(references).values()
+    if isinstance(cite, str) and (number := re.search(r" (?:20\d\d), .*arXiv:(\d{4}\.\d{4,5})$", cite))
+}
+#: Known by the year in which they were published, after that of their number.
+LATER = {"2310.19698": "24", "2312.11420": "24"}
+ON_ARXIV = [entry for entry in entries().values() if entry.paper.arxiv]
+
+
+def year(cite: str) -> str:
+    """Of a citation: the first that stands in it."""
+    found = re.search(r"\b20(\d\d)\b", cite)
+    assert found is not None, cite
+    return found[1]
+
+
+@pytest.mark.parametrize("number", CITED)
+def test_a_paper_has_the_year_of_its_number(number: str) -> None:
+    assert year(CITED[number]) == LATER.get(number, number[:2])
+
+
+@pytest.mark.parametrize("entry", ON_ARXIV, ids=lambda entry: str(entry.name))
+def test_a_type_cites_as_the_questions_do(entry: AtlasType) -> None:
+    paper = entry.paper
+    assert year(paper.cite) == LATER.get(paper.arxiv, paper.arxiv[:2])
+    if paper.arxiv in CITED:
+        assert str(paper) == CITED[paper.arxiv]
+
+
+def test_most_references_are_looked_at() -> None:
+    assert len(CITED) > 80 and len(ON_ARXIV) > 50
+    assert len(set(CITED.values())) == len(CITED)

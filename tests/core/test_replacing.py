@@ -1,0 +1,460 @@
+"""Tripwires: each fails when a library has changed so that what we put in its place is needless or no longer called."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing import spawn
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
+
+import peft_lab
+from peft_lab.core.errors import PeftLabError
+from peft_lab.core.replacing import Replacement
+from peft_lab.engine import fake, kernels
+from peft_lab.engine.sharding import simulate
+from peft_lab.ui.server import sessions, turns
+from peft_lab.workers import processes
+from tests.ui import late_turn
+
+# mypy: disable-error-code="attr-defined,no-untyped-call,arg-type,index"
+# It looks into parts of libraries that have no types and are exported by nobody.
+
+
+PACKAGE = Path(peft_lab.__file__).parent
+
+
+class Called(Exception):
+    """Raised by what stands in a library's place, to show that the library calls it."""
+
+
+def _call(*_: Any, **__: Any) -> Any:
+    raise Called
+
+
+def _operations(run: Callable[[], Any]) -> set[str]:
+    """Names of the torch operations that a call comes to."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        run()
+    return seen
+
+
+def attention() -> None:
+    from transformers.integrations import sdpa_attention
+
+    functional = torch.nn.functional
+    query = torch.zeros(1, 2, 4, 8, dtype=torch.bfloat16, device="meta")
+
+    def attend() -> Any:
+        return functional.scaled_dot_product_attention(query, query, query)
+
+    flash = "_scaled_dot_product_flash_attention"
+    assert flash not in _operations(attend), "torch picks a device's kernel without a device: needless"
+    with kernels.attention("cuda"):
+        assert flash in _operations(attend)
+    own = re.match(
+        r"\s*scaled_dot_product_attention\((.*?)\) ->", functional.scaled_dot_product_attention.__doc__, re.S
+    )
+    assert own
+    names = [part.split("=")[0].strip() for part in own[1].split(",")]
+    for ours in (kernels._cuda_attention, kernels._cpu_attention):
+        assert list(inspect.signature(ours).parameters) == names
+    with kernels.ATTENTION.by(_call), pytest.raises(Called):
+        module = torch.nn.Module()
+        sdpa_attention.sdpa_attention_forward(module, query, query, query, None, is_causal=False)
+
+
+def mask_reading() -> None:
+    from transformers import masking_utils
+    from transformers.utils import import_utils
+
+    mask = torch.ones(1, 4, dtype=torch.bool, device="meta")
+    assert masking_utils.is_tracing is import_utils.is_tracing
+    assert not import_utils.is_tracing(mask), "transformers does not read masks without values: needless"
+    with fake.MASK_READING.by(lambda value: value.is_meta):
+        assert import_utils.is_tracing(mask)
+    assert "is_tracing(padding_mask)" in inspect.getsource(masking_utils)
+
+
+def foreach_devices() -> None:
+    from torch.utils import _foreach_utils
+
+    nowhere = torch.device("meta")
+    assert not _foreach_utils._device_has_foreach_support(nowhere), "torch counts meta in: needless"
+    with fake.FOREACH_DEVICES.by(lambda: ["meta"]):
+        assert _foreach_utils._device_has_foreach_support(nowhere)
+    # what clipping asks
+    weight = torch.nn.Parameter(torch.zeros(2, device="meta"))
+    weight.grad = torch.zeros(2, device="meta")
+    with fake.FOREACH_DEVICES.by(_call), pytest.raises(Called):
+        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+
+
+def _coordinates() -> Any:
+    positions = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    return torch.sparse_coo_tensor(positions, torch.zeros(3, device="meta"), (4, 4))
+
+
+def sparse_matrix() -> None:
+    from peft.tuners.frod import layer as frod
+    from peft.tuners.shira import layer as shira
+
+    with pytest.raises(NotImplementedError):  # once torch can: needless
+        _coordinates().coalesce()
+    with pytest.raises(NotImplementedError):
+        torch.zeros(4, 4, device="meta") + _coordinates()
+    with kernels.sparse_as_dense():
+        assert (torch.zeros(4, 4, device="meta") + _coordinates().coalesce()).shape == (4, 4)
+    for module in (frod, shira):
+        assert "torch.sparse_coo_tensor(" in inspect.getsource(module), "called by another name"
+
+
+def sparse_product() -> None:
+    from peft.tuners.frod import layer as frod
+
+    with kernels.SPARSE_MATRIX.by(kernels.Coordinates), pytest.raises(TypeError):
+        torch.sparse.mm(_coordinates(), torch.zeros(4, 2, device="meta"))
+    with kernels.sparse_as_dense(), torch.device("meta"):
+        assert torch.sparse.mm(_coordinates(), torch.zeros(4, 2)).shape == (4, 2)
+    assert "torch.sparse.mm(" in inspect.getsource(frod), "called by another name"
+
+
+def adamss_clusters() -> None:
+    from peft.tuners.adamss import layer
+
+    rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(NotImplementedError):  # once PEFT reads no values: needless
+        layer.clustering_Z(rows.to("meta"), 2, 10)
+    theirs, ours = layer.clustering_Z(rows, 2, 10), fake._even_clusters(rows, 2, 10)
+    assert (theirs[0].shape, theirs[1]) == (ours[0].shape, ours[1])
+    assert "clustering_Z(" in inspect.getsource(layer.AdamssLayer)
+
+
+def xlora_adapters() -> None:
+    from peft import PeftConfig, get_peft_model
+
+    from peft_lab.models import meta
+    from tests.engine import small
+
+    config = PeftConfig.from_peft_type(
+        peft_type="XLORA", task_type="CAUSAL_LM", hidden_size=64,
+        adapters={"0": {"r": 2, "target_modules": ["q_proj"]}},
+    )  # fmt: skip
+
+    def base() -> Any:
+        model: Any = small.blueprint("llama", 1, None).build()
+        model.config.use_cache = False
+        return model
+
+    with fake.MIXED_ADAPTERS.by(_call), pytest.raises(Called):
+        get_peft_model(base(), config)
+    with pytest.raises(Exception):  # noqa: B017  once PEFT takes settings: needless
+        get_peft_model(base(), config)
+    with fake.MIXED_ADAPTERS.by(meta.untrained_adapter), torch.device("meta"):
+        names = [name for name, _ in get_peft_model(base(), config).named_parameters()]
+    assert any("lora_A.0" in name for name in names) and any(
+        "internal_xlora_classifier" in name for name in names
+    )
+
+
+def frod_basis() -> None:
+    from peft.tuners.frod import model
+
+    rows = [torch.randn(6, 4), torch.randn(5, 4)]
+    with pytest.raises(RuntimeError):  # once PEFT reads no values: needless
+        model._projection_from_weights([matrix.to("meta") for matrix in rows], 0.1)
+    assert model._projection_from_weights(rows, 0.1).shape == fake._shared_basis(rows, 0.1).shape
+    assert "_projection_from_weights(" in inspect.getsource(model.FrodModel)
+
+
+def frod_coordinates() -> None:
+    from peft.tuners.frod.layer import FrodLayer
+
+    solve = FrodLayer._calculate_frod_u_and_lambda
+    basis, weight = torch.randn(4, 4), torch.randn(6, 4)
+    with pytest.raises(NotImplementedError):  # once PEFT reads no values: needless
+        solve(None, basis, weight.to("meta"))
+    theirs, ours = solve(None, basis, weight), fake._basis_coordinates(None, basis, weight)
+    assert [one.shape for one in theirs] == [one.shape for one in ours]
+    assert "self._calculate_frod_u_and_lambda(" in inspect.getsource(FrodLayer)
+
+
+def main_script() -> None:
+    main = sys.modules["__main__"]
+    plain = {"init_main_from_path", "init_main_from_name"}
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(main, "__spec__", None)
+        changed.setattr(main, "__file__", str(PACKAGE / "elsewhere.py"), raising=False)
+        assert plain & set(spawn.get_preparation_data("child")), (
+            "children leave the main script alone: needless"
+        )
+        seen: list[set[str]] = []
+        with processes.leaving_main_alone():
+            assert not plain & set(spawn.get_preparation_data("child"))
+            other = threading.Thread(target=lambda: seen.append(set(spawn.get_preparation_data("child"))))
+            other.start()
+            other.join()
+        assert plain & seen[0], "another thread's children are its own business"
+    for way in ("popen_spawn_posix", "popen_spawn_win32", "popen_forkserver"):
+        source = Path(spawn.__file__).with_name(f"{way}.py").read_text(encoding="utf-8")
+        assert "spawn.get_preparation_data(" in source, f"{way} calls it by another name"
+
+
+def packed_rows() -> None:
+    from transformers import masking_utils
+
+    positions = torch.zeros(2, 4, dtype=torch.long, device="meta")
+    with fake.MASK_READING.by(lambda value: value.is_meta):
+        found = masking_utils.find_packed_sequence_indices(positions)
+    assert found is not None, "transformers looks at positions without values: needless"
+    assert "find_packed_sequence_indices(" in inspect.getsource(masking_utils._preprocess_mask_arguments)
+
+
+def grouped_product() -> None:
+    rows, experts = torch.empty(6, 16, device="meta"), torch.empty(2, 16, 8, device="meta")
+    ends = torch.empty(2, dtype=torch.int32, device="meta")
+    with pytest.raises(RuntimeError, match="BF16"):  # once torch lays it out: needless
+        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+    with fake.GROUPED_PRODUCT.by(_call), pytest.raises(Called):
+        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+    with fake.GROUPED_PRODUCT.by(fake._grouped_product()):
+        assert torch.nn.functional.grouped_mm(rows, experts, offs=ends).shape == (6, 8)
+
+
+def folded_stack() -> None:
+    layer: Any = importlib.import_module("peft.tuners.lora.layer")
+    stack = torch.empty(2, 8, 16, device="meta")
+    proxy = layer._LoraFactorsProxy(
+        torch.empty(2, 8, 4, device="meta"), torch.empty(2, 4, 16, device="meta"), 2.0
+    )
+    with pytest.raises(RuntimeError):  # once autocast knows tensors that are on no device: needless
+        proxy(stack)
+    with fake.FOLDED_STACK.by(_call), pytest.raises(Called):
+        proxy(stack)
+    with fake.FOLDED_STACK.by(fake._folded):
+        assert proxy(stack).shape == (2, 8, 16)
+    torch.manual_seed(0)
+    valued = layer._LoraFactorsProxy(torch.randn(2, 8, 4), torch.randn(2, 4, 16), 2.0)
+    weights = torch.randn(2, 8, 16)
+    assert torch.equal(fake._folded(valued, weights), valued(weights))
+
+
+def _source(module: str) -> str:
+    return inspect.getsource(importlib.import_module(f"torch.distributed.fsdp._fully_shard.{module}"))
+
+
+def meta_parameters() -> None:
+    assert "self._validate_no_meta_params()" in _source("_fsdp_param_group"), "called by another name"
+    check = simulate.META_PARAMETERS.original()
+    parameter = type("P", (), {"_param_fqn": "p", "sharded_param": torch.zeros(1, device="meta")})
+    with pytest.raises(RuntimeError, match="meta"):  # once FSDP2 takes them: needless
+        check(type("G", (), {"fsdp_params": [parameter]}))
+
+
+def gathered_freed() -> None:
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    assert (
+        _source("_fsdp_param").count(".free_unsharded_param(")
+        + _source("_fsdp_param").count("free_storage(tensor)")
+        >= 2
+    ), "called by another name"
+    gathered = torch.zeros(4)
+    group = type("P", (), {"all_gather_outputs": [gathered], "_unsharded_inner_tensors": []})
+    seen = _operations(lambda: _fsdp_param.FSDPParam.free_unsharded_param(group))
+    assert not seen, "operations tell of it: needless"
+    assert gathered.untyped_storage().nbytes() == 0
+
+
+def gathered_filled() -> None:
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    assert ".alloc_all_gather_outputs()" in _source("_fsdp_collectives"), "called by another name"
+    gathered = torch.zeros(4)
+    gathered.untyped_storage().resize_(0)
+    group = type("P", (), {"all_gather_outputs": [gathered]})
+    seen = _operations(lambda: _fsdp_param.FSDPParam.alloc_all_gather_outputs(group))
+    assert not seen, "operations tell of it: needless"
+    assert gathered.untyped_storage().nbytes() == gathered.numel() * gathered.element_size()
+
+
+def sharding_plans() -> None:
+    source = inspect.getsource(importlib.import_module("torch.distributed.tensor._sharding_prop"))
+    assert "self._propagate_tensor_meta_non_cached(" in source, "called by another name"
+    assert "FakeTensorMode()" in source, "torch tries nothing out: needless"
+
+
+def _loss_in_chunks() -> Any:
+    hidden = torch.zeros(64, 4, device="meta", requires_grad=True)
+    options = torch.nn.LinearCrossEntropyOptions()
+    labels = torch.zeros(64, dtype=torch.long, device="meta")
+    return torch.nn.functional.linear_cross_entropy(
+        hidden, torch.zeros(32, 4, device="meta"), labels, options=options
+    )
+
+
+def chunked_loop() -> None:
+    assert "mm" not in _operations(_loss_in_chunks), "torch shows what the loss does: needless"
+    with kernels.chunks_visible("cpu"):
+        assert "mm" in _operations(_loss_in_chunks)
+    with kernels.LOOP.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+
+
+def chunk_buffers() -> None:
+    source = inspect.getsource(kernels.BUFFERS.original())
+    assert source.count('device.type == "cuda"') == 1 and "device = input.device" in source
+    with kernels.chunks_visible("cpu"), kernels.BUFFERS.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+
+
+def chunk_sizes() -> None:
+    with kernels.SIZES.by(_call), pytest.raises(Called):
+        _loss_in_chunks()
+    assert "device" in inspect.signature(kernels.SIZES.original()).parameters
+
+
+def deferred_download() -> None:
+    """Streamlit knows the session that a file is made for, and notes the file for none."""
+    from streamlit.runtime import backend_operation_handler
+    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+
+    manager = sessions.DEFERRED.original().__globals__["MediaFileManager"](MemoryMediaFileStorage("/media"))
+    asked = manager.add_deferred(lambda: b"made", "text/plain", "1", "made.txt")
+    assert "session_id" in manager._deferred_callables[asked]
+    made = manager.execute_deferred(asked).rpartition("/")[2].partition(".")[0]
+    noted = [name for files in manager._files_by_session_and_coord.values() for name in files.values()]
+    assert made and made not in str(noted)
+    assert ".execute_deferred" in inspect.getsource(backend_operation_handler.DeferredFileHandler)
+
+
+def thread_for_a_part() -> None:
+    """Streamlit drops the last messages of a run when a part is asked for as it ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        dropped = late_turn.sent(Path(folder))
+        with turns.STARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
+            late_turn.sent(Path(folder), patience=0.5)
+    assert late_turn.WHOLE not in late_turn.finished(dropped), "the page's end is told: needless"
+
+
+def request_of_a_timer() -> None:
+    """Streamlit lets a timer's request behind a click name the page."""
+    click = RerunData(page_script_hash="new")
+    timer = RerunData(page_script_hash="old", fragment_id="part", is_auto_rerun=True)
+    requests = ScriptRequests()
+    assert requests.request_rerun(click) and requests.request_rerun(timer)
+    assert requests.on_scriptrunner_ready().rerun_data.page_script_hash == "old", "needless"
+    assert ".request_rerun(" in inspect.getsource(turns.STARTS.original().__globals__["AppSession"])
+
+
+def request_for_a_part() -> None:
+    """Streamlit runs the page before for a part of it, behind the page that was opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        messages, (first, second) = late_turn.drawn_meanwhile(Path(folder), timer=True)
+        assert late_turn.opened(messages) == [second, first], "needless"
+        asked: list[object] = []
+        with (
+            turns.PARTS.by(lambda *_: asked.append(_)),
+            pytest.raises(AssertionError, match="does not answer"),
+        ):
+            late_turn.drawn_meanwhile(Path(folder), timer=True, patience=0.5)
+    assert len(asked) == 1
+
+
+TRIPWIRES: dict[str, Callable[[], None]] = {
+    "attention": attention,
+    "chunked loop": chunked_loop,
+    "chunk buffers": chunk_buffers,
+    "chunk sizes": chunk_sizes,
+    "mask reading": mask_reading,
+    "foreach devices": foreach_devices,
+    "sparse matrix": sparse_matrix,
+    "sparse product": sparse_product,
+    "AdaMSS clusters": adamss_clusters,
+    "FRoD basis": frod_basis,
+    "X-LoRA adapters": xlora_adapters,
+    "FRoD coordinates": frod_coordinates,
+    "main script": main_script,
+    "deferred download": deferred_download,
+    "thread for a part": thread_for_a_part,
+    "request of a timer": request_of_a_timer,
+    "request for a part": request_for_a_part,
+    "packed rows": packed_rows,
+    "grouped product": grouped_product,
+    "folded stack": folded_stack,
+    "meta parameters": meta_parameters,
+    "gathered freed": gathered_freed,
+    "gathered filled": gathered_filled,
+    "sharding plans": sharding_plans,
+}
+
+
+def _replacements() -> list[Replacement]:
+    """All that the package declares, found by reading it for files that name the class."""
+    found: list[Replacement] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name == "replacing.py" or "Replacement(" not in path.read_text(encoding="utf-8"):
+            continue
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for value in vars(importlib.import_module(name)).values():
+            candidates = value.values() if isinstance(value, dict) else (value,)
+            found += [one for one in candidates if isinstance(one, Replacement)]
+    return found
+
+
+@pytest.mark.parametrize("name", TRIPWIRES)
+def test_the_library_is_as_the_replacement_expects(name: str) -> None:
+    TRIPWIRES[name]()
+
+
+def test_every_replacement_has_a_tripwire_and_a_reason() -> None:
+    found = _replacements()
+    assert sorted(one.name for one in found) == sorted(TRIPWIRES)
+    assert all(one.reason.endswith(".") and callable(one.original()) for one in found)
+
+
+def test_nothing_in_the_package_is_patched_otherwise() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "unittest" not in text, path
+        assert not re.search(r"^(?:spawn|torch|peft|transformers)\.[\w.]+ = ", text, re.M), path
+
+
+def test_what_is_replaced_comes_back_whatever_happens() -> None:
+    replacement = Replacement("test", "textwrap", "TextWrapper.fill", "a test")
+    own = replacement.original()
+    blocks: list[AbstractContextManager[None]] = [replacement.by(_call)]
+    with pytest.raises(Called), blocks[0]:
+        replacement.original()(None)
+    assert replacement.original() is own
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute"), [("textwrap", "gone"), ("textwrap", "Gone.fill"), ("gone", "fill")]
+)
+def test_a_function_that_is_gone_is_said(module: str, attribute: str) -> None:
+    replacement = Replacement("test", module, attribute, "a test")
+    with (
+        pytest.raises(PeftLabError, match=rf"replaces {module}\.{attribute}, which the installed release"),
+        replacement.by(_call),
+    ):
+        pass

@@ -1,0 +1,237 @@
+"""Depth by unrolling equals depth by running, over architectures, methods and checkpointing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from peft_lab.engine import account, running, simulate
+from peft_lab.engine.build import Quantise, names_layers
+from peft_lab.engine.request import Setting, StepRequest
+from tests.engine import small
+
+METHODS: dict[str, dict[str, Any]] = {
+    "FULL": {},
+    "LORA": {"r": 4},
+    "DORA": {"r": 4, "use_dora": True},
+    "ADALORA": {"total_step": 100},
+    "IA3": {},
+    "LN_TUNING": {},
+    "VERA": {"r": 16},
+    "OFT": {"oft_block_size": 8},
+    "PROMPT_TUNING": {"num_virtual_tokens": 6},
+}
+
+
+def _method(name: str, kind: str) -> Any:
+    if name == "FULL":
+        return None
+    fields = dict(METHODS[name])
+    return small.adapter("LORA" if name == "DORA" else name, kind, **fields)
+
+
+def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str, int], int]:
+    trace, _, unrolled = running.run(blueprint, setting)
+    points = account.timeline(trace)
+    top = max(points, key=lambda point: point.nbytes)
+    return unrolled, top.nbytes, account.reserve(trace, (8, 9)).reserved, top.parts, len(trace.events)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=15, deadline=None)
+@given(
+    kind=st.sampled_from(["llama", "gpt2", "bert"]),
+    name=st.sampled_from(sorted(METHODS)),
+    layers=st.integers(6, 9),
+    batch=st.integers(1, 5),
+    seq=st.integers(3, 70),
+    checkpointing=st.booleans(),
+    padded=st.booleans(),
+    optimizer=st.sampled_from(["adamw", "sgd", "adamw8bit", "adafactor", "muon"]),
+)
+def test_unrolled_equals_run(
+    kind: str, name: str, layers: int, batch: int, seq: int, checkpointing: bool, padded: bool, optimizer: str
+) -> None:
+    if kind == "gpt2" and name in ("VERA", "OFT", "DORA"):
+        name = "LORA"
+    if name == "LN_TUNING" and kind != "llama":
+        name = "IA3"
+    setting = Setting(batch, seq, padded=padded, optimizer=optimizer)
+
+    def blueprint() -> Any:
+        return small.blueprint(kind, layers, _method(name, kind), checkpointing=checkpointing)
+
+    found = _figures(blueprint(), setting)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "DEPTH", 10**6)
+        run = _figures(blueprint(), setting)
+    assert not run[0]
+    assert found[1:] == run[1:]
+
+
+#: Adapters in some layers only, however that is said, and methods whose adapter is built of real tensors.
+PARTIAL: dict[str, dict[str, Any]] = {
+    "layers_to_transform": {"layers_pattern": "layers", "target_modules": ["q_proj"]},
+    "regex": {"target_modules": r".*layers\.{}\.self_attn\.q_proj"},
+    "names": {"target_modules": ["{}.self_attn.q_proj"]},
+    "rank_pattern": {"target_modules": ["q_proj"], "rank_pattern": {"{}.self_attn.q_proj": 2}},
+    "layer_replication": {"target_modules": ["q_proj"], "layer_replication": [[0, "{}"], [1, "{}"]]},
+}
+
+
+def _partial(name: str, at: list[int]) -> Any:
+    fields = {key: _fill(value, at) for key, value in PARTIAL[name].items()}
+    if name == "layers_to_transform":
+        fields[name] = at
+    return small.adapter("LORA", r=4, **fields)
+
+
+def _fill(value: Any, at: list[int]) -> Any:
+    """A template with the layers' numbers put in."""
+    if isinstance(value, dict):
+        return {key.format(at[0]): rank for key, rank in value.items()}
+    if not isinstance(value, list):
+        return value.replace("{}", f"({'|'.join(map(str, at))})")
+    if isinstance(value[0], list):
+        return [[first, at[0] + 2] for first, _ in value]
+    return [name.format(number) for name in value for number in at]
+
+
+def _both_ways(blueprint: Callable[[], Any], setting: Setting) -> tuple[Any, Any]:
+    found = _figures(blueprint(), setting)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "DEPTH", 10**6)
+        return found, _figures(blueprint(), setting)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.sampled_from(sorted(PARTIAL)),
+    layers=st.integers(6, 9),
+    at=st.sets(st.integers(0, 5), min_size=1).map(sorted),
+    kind=st.sampled_from(["llama", "gemma"]),
+)
+@example(name="layers_to_transform", layers=9, at=[0, 1, 2, 3, 4], kind="llama")
+@example(name="layers_to_transform", layers=9, at=[5], kind="llama")
+@example(name="regex", layers=9, at=[5], kind="llama")
+@example(name="layer_replication", layers=9, at=[5], kind="llama")
+def test_adapters_in_some_layers(name: str, layers: int, at: list[int], kind: str) -> None:
+    if kind == "gemma":
+        # Two kinds of attention in turn, so twice as many layers to a few; PEFT cannot replicate those.
+        layers, name = 2 * layers, "regex" if name == "layer_replication" else name
+    found, run = _both_ways(lambda: small.blueprint(kind, layers, _partial(name, at)), Setting(2, 16))
+    assert found[1:] == run[1:]
+    assert not found[0]
+
+
+DATA_DEPENDENT: dict[str, dict[str, Any]] = {
+    "BOFT": {"boft_block_size": 4},
+    "FROD": {"progressbar": False},
+    "ADAMSS": {"r": 8, "num_subspaces": 2, "subspace_rank": 1},
+    "SHIRA": {"r": 2},
+    "UNILORA": {"r": 2},
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(DATA_DEPENDENT))
+@pytest.mark.parametrize("only", [None, [0, 1, 2, 3, 4]])
+def test_adapters_that_are_built_of_values(
+    name: str, only: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check is the count: with the layers' numbers unseen it still tells that five layers are not all."""
+    targets: Any = ["q_proj"]
+    if only is not None:
+        monkeypatch.setattr(running, "names_layers", lambda method: False)
+        targets = rf".*\.({'|'.join(map(str, only))})\.self_attn\.q_proj"
+    config = small.adapter(name, target_modules=targets, **DATA_DEPENDENT[name])
+    found, run = _both_ways(lambda: small.blueprint("llama", 8, config), Setting(2, 16))
+    assert found[1:] == run[1:]
+    assert found[0] == (only is None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"target_modules": ["q_proj", "v_proj"]}, False),
+        ({"target_modules": "all-linear"}, False),
+        ({"target_modules": ["wi_0", "fc1", "c_attn"]}, False),
+        ({"target_modules": r".*layers\.\d+\.self_attn\.q_proj"}, False),
+        ({"target_modules": r".*layers\.(1[0-5])\.self_attn\.q_proj"}, True),
+        ({"target_modules": r".*layers\.\d\.self_attn\.q_proj"}, True),
+        ({"target_modules": ["layers.3.self_attn.q_proj"]}, True),
+        ({"target_modules": ["q_proj"], "exclude_modules": ["layers.3.self_attn.q_proj"]}, True),
+        ({"target_modules": ["q_proj"], "rank_pattern": {"layers.3.self_attn.q_proj": 2}}, True),
+    ],
+)
+def test_which_configs_name_layers(fields: dict[str, Any], named: bool) -> None:
+    assert names_layers(small.adapter("LORA", **fields)) == named
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_in_the_deepest_layers_only() -> None:
+    """PEFT counts LLaMA-Adapter's layers from the top: five layers are too few for six, and show nothing of four."""
+    for layers in (4, 6):
+        config = small.adapter("ADAPTION_PROMPT", adapter_len=4, adapter_layers=layers)
+        found, run = _both_ways(partial(small.blueprint, "llama", 8, config), Setting(2, 16))
+        assert found[1:] == run[1:]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_of_the_labs_methods_in_one_layer() -> None:
+    found = simulate.simulate(
+        StepRequest("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, Setting(2, 32))
+    )
+    assert not found.unrolled
+    # r 8, one matrix of 768 to 2,304, in float32
+    assert found.parts["adapter"] == 8 * (768 + 3 * 768) * 4
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("llama", "LORA"), ("llama", "FULL"), ("gpt2", "LORA"), ("bert", "LORA"), ("gemma", "LORA")],
+)
+def test_like_layers_are_unrolled(kind: str, name: str) -> None:
+    blueprint = small.blueprint(kind, 12, _method(name, kind))
+    assert running.run(blueprint, Setting(2, 16))[2]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_bases_too(bits: int) -> None:
+    setting = Setting(2, 32)
+    found = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "DEPTH", 10**6)
+        run = _figures(
+            small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting
+        )
+    assert found[0]
+    assert found[1:] == run[1:]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_unlike_layers_are_run() -> None:
+    config = small.adapter(
+        "LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"]
+    )
+    trace, _, unrolled = running.run(small.blueprint("llama", 8, config), Setting(2, 16))
+    assert not unrolled
+    assert sum(s.nbytes for s in trace.storages if s.part == "adapter") == 2 * 4 * (64 + 64) * 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_matrices_shared_over_distance_are_run() -> None:
+    """Lily gives every ``stride_A`` layers one A: five layers do not show how many there are."""
+    config = small.adapter("LILY", r=4, stride_A=4, num_B=2, target_modules=["up_proj"])
+    assert not running.run(small.blueprint("llama", 12, config), Setting(2, 16))[2]

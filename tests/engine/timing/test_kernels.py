@@ -1,0 +1,93 @@
+"""The roofline and the queue between host and device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from peft_lab.engine.timing import estimate, fitted, kernels
+from peft_lab.engine.timing.kernels import PINNED, Speed, Table, step
+from peft_lab.engine.work import Op, Piece, Work
+
+_SPEED = Speed(
+    matmul16=1e12, matmul32=1e11, memory=1e9, cache=4e9, held=1000, bus=1e8, start=1e-6, column=1e-6, ask=2e-6,
+    view=1e-6,
+)  # fmt: skip
+
+
+def work(*ops: tuple[Op, int], times: int = 1) -> Work:
+    return (Piece("forward", times, ops),)
+
+
+@pytest.mark.parametrize(
+    ("op", "seconds"),
+    [
+        (Op("matmul16", 10**9, 10, (1, 1, 1, 1)), 1e-3),  # arithmetic
+        (Op("matmul16", 10, 10**9, (1, 1, 1, 1)), (10**9 - 1000) / 1e9 + 1000 / 4e9),  # bytes
+        (Op("matmul32", 10**9, 10, (1, 1, 1, 1)), 1e-2),
+        (Op("stream", 0, 800), 2e-7),  # from the cache
+        (Op("host", 0, 1000), 1e-5),
+        (Op("factor", 0, 0, (1, 32)), 32e-6),
+    ],
+)
+def test_a_kernel(op: Op, seconds: float) -> None:
+    (found,) = Table(work((op, 1))).on_device(_SPEED)
+    assert found == pytest.approx(seconds + _SPEED.start)
+
+
+def test_what_takes_longer_hides_the_other() -> None:
+    short, long = Op("stream", 0, 4), Op("stream", 0, 10**6)
+    assert step(Table(work((short, 100))), _SPEED) == pytest.approx(100 * _SPEED.ask, rel=0.02)
+    waiting = step(Table(work((long, 100))), _SPEED)
+    assert waiting == pytest.approx(Table(work((long, 100))).on_device(_SPEED)[0] * 100, rel=0.02)
+
+
+def test_a_busy_device_lets_the_host_run_ahead() -> None:
+    """Launches after a long kernel cost nothing as long as the device is behind."""
+    long, short = (Op("stream", 0, 10**7), 1), (Op("stream", 0, 4), 100)
+    both = step(Table((Piece("forward", 1, (long,)), Piece("backward", 1, (short,)))), _SPEED)
+    assert both < step(Table(work(long)), _SPEED) + 101 * _SPEED.start + 3e-6
+
+
+def test_repeated_pieces_are_pieces() -> None:
+    op = (Op("matmul16", 10**8, 100, (1, 1, 1, 1)), 3)
+    once = Piece("forward", 1, (op,))
+    assert step(Table(work(op, times=5)), _SPEED) == pytest.approx(step(Table((once,) * 5), _SPEED))
+
+
+def test_parts_add_up_and_the_longest_is_named() -> None:
+    found = estimate.with_speed(work((Op("stream", 0, 10**6), 10), (Op("view", 0, 0), 5)), _SPEED, (0.5, 2.0))
+    assert sum(found.parts.values()) == pytest.approx(found.value)
+    assert found.bottleneck == "memory"
+    assert (found.low, found.high) == (found.value / 2, found.value * 2)
+    asked = estimate.with_speed(work((Op("stream", 0, 4), 50)), replace(_SPEED, ask=1e-3), (1, 1))
+    assert asked.bottleneck == "launch"
+
+
+def test_communication_hides_behind_computing_up_to_a_share() -> None:
+    assert kernels.exposed_seconds(1.0, 100.0) == pytest.approx(1 - kernels.OVERLAPPED)
+    assert kernels.exposed_seconds(10.0, 1.0) == pytest.approx(10 - kernels.OVERLAPPED)
+    assert kernels.exposed_seconds(1.0, 100.0, waits=True) == 1.0
+    assert kernels.link_seconds(1e9, "nvlink") < kernels.link_seconds(1e9, "pcie")
+    with pytest.raises(Exception, match="no link called 'string'"):
+        kernels.link_seconds(1.0, "string")
+
+
+def test_copies_from_main_memory_come_before_what_is_sent() -> None:
+    """Both hide behind the same computing; what stays visible is parted by what each takes."""
+    computed = work((Op("matmul16", 10**12, 10**8, (1, 4096, 4096, 4096)), 10))
+    sent = 60e9
+    split = estimate.seconds(computed, "l40s", 2, "pcie", sent)
+    away = estimate.seconds(computed, "l40s", 2, "pcie", sent, copied=30e9)
+    assert away.value - split.value == pytest.approx(30e9 / PINNED), "more than computing hides already"
+    assert sum(away.parts.values()) == pytest.approx(away.value)
+    assert away.parts["host"] == pytest.approx(away.parts["link"] / 2)
+    assert split.parts["host"] == 0
+
+
+def test_faster_cards_are_not_slower() -> None:
+    op = (Op("matmul16", 10**12, 10**8, (1, 4096, 4096, 4096)), 10)
+    seconds = [estimate.seconds(work(op), gpu).value for gpu in ("t4", "l40s", "a100-80", "h100")]
+    assert seconds == sorted(seconds, reverse=True)
+    assert fitted.speed_of("h200").memory > fitted.speed_of("h100").memory

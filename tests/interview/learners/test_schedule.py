@@ -1,0 +1,321 @@
+"""A learner's week with an injected clock: rated over days, restarted, switched, exported, imported; nothing lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsrs import Card, Rating, Scheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.interview.bank import all_questions
+from peft_lab.interview.learners import storage
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.storage import RATINGS, RatingName
+from peft_lab.interview.learners.transfer import export_profile, import_profile
+
+MONDAY = datetime(2025, 3, 3, 8, 30, tzinfo=UTC)
+IDS = list(all_questions())[:20]
+
+
+class Clock:
+    """Time that only moves when told to."""
+
+    def __init__(self, now: datetime = MONDAY) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def learners(tmp_path: Path, clock: Clock) -> Learners:
+    made = Learners(tmp_path / "learners.db", clock)
+    made.create("Ada")
+    return made
+
+
+def reference(ratings: list[tuple[RatingName, datetime]], retention: float = 0.9) -> Card:
+    """py-fsrs itself, given the same ratings."""
+    scheduler = Scheduler(desired_retention=retention, enable_fuzzing=False)
+    card = Card(card_id=1, due=ratings[0][1])
+    for rating, at in ratings:
+        card, _ = scheduler.review_card(card, Rating[rating.capitalize()], at)
+    return card
+
+
+def test_a_week(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "learners.db"
+    learners = Learners(path, clock)
+    learners.create("Ada")
+    learners.create("Grace")
+    history: dict[str, dict[str, list[tuple[RatingName, datetime]]]] = {"Ada": {}, "Grace": {}}
+
+    def rate(profile: str, question: str, rating: RatingName) -> None:
+        history[profile].setdefault(question, []).append((rating, clock.now))
+        view = learners.rate(profile, question, rating, 4200)
+        assert view.due == reference(history[profile][question]).due
+
+    habits: dict[str, tuple[RatingName, ...]] = {
+        "Ada": ("good", "easy", "good", "hard"),
+        "Grace": ("again", "good", "good"),
+    }
+    for day in range(7):
+        clock.now = MONDAY + timedelta(days=day)
+        learners = Learners(path, clock)  # a new process each morning
+        for profile, pattern in habits.items():
+            todo = learners.due(profile, IDS)
+            todo += learners.fresh(profile, IDS)[:3]
+            assert todo, "there are always new ones in this week"
+            for index, question in enumerate(todo):
+                rate(profile, question, pattern[(index + day) % len(pattern)])
+                clock.forward(minutes=1.5)
+            clock.forward(minutes=20)
+            for question in learners.due(profile, IDS):  # the learning steps of this session
+                rate(profile, question, "good")
+        if day == 3:
+            document = json.loads(json.dumps(export_profile(learners, "Ada")))
+            learners.remove("Ada")
+            assert [profile.name for profile in learners.profiles()] == ["Grace"]
+            assert import_profile(learners, document) == "Ada"
+
+    learners = Learners(path, clock)
+    for profile, seen in history.items():
+        cards = learners.cards(profile)
+        assert set(cards) == set(seen)
+        for question, ratings in seen.items():
+            expected, found = reference(ratings), cards[question]
+            assert (found.due, found.stability, found.difficulty) == (
+                expected.due,
+                expected.stability,
+                expected.difficulty,
+            )
+            assert found.state == expected.state.name.lower()
+            assert found.last_review == ratings[-1][1]
+        reviews = [(review.question, review.rating, review.at) for review in learners.reviews(profile)]
+        assert sorted(reviews) == sorted(
+            (q, rating, at) for q, ratings in seen.items() for rating, at in ratings
+        )
+        assert learners.profile(profile).reviews == sum(len(ratings) for ratings in seen.values())
+    assert history["Ada"] != history["Grace"]
+
+
+def test_due_follows_the_clock(learners: Learners, clock: Clock) -> None:
+    first, second = IDS[:2]
+    due = learners.rate("Ada", first, "easy").due
+    assert learners.due("Ada", IDS) == []
+    assert first not in learners.fresh("Ada", IDS)
+    assert learners.fresh("Ada", IDS)[0] == second
+    clock.now = due - timedelta(seconds=1)
+    assert learners.due("Ada", IDS) == []
+    assert learners.profile("Ada").due == 0
+    clock.now = due
+    assert learners.due("Ada", IDS) == [first]
+    assert learners.profile("Ada").due == 1
+    assert learners.due("Ada", [second]) == [], "only what is asked for"
+
+
+def test_longest_overdue_comes_first(learners: Learners, clock: Clock) -> None:
+    for name in IDS[:3]:
+        learners.rate("Ada", name, "good")
+        clock.forward(minutes=1)
+    clock.forward(days=30)
+    assert learners.due("Ada", reversed(IDS)) == IDS[:3]
+
+
+def test_preview_is_what_rating_gives(learners: Learners, clock: Clock) -> None:
+    learners.rate("Ada", IDS[0], "good")
+    clock.forward(minutes=11)
+    for rating in RATINGS:
+        before = learners.preview("Ada", IDS[0])
+        copy = import_profile(learners, export_profile(learners, "Ada"), "copy", replace=True)
+        assert learners.rate(copy, IDS[0], rating).due == before[rating]
+    dues = list(learners.preview("Ada", IDS[0]).values())
+    assert dues == sorted(dues), "the better it was known, the later it comes"
+
+
+def test_retention_changes_the_intervals(learners: Learners) -> None:
+    learners.create("Relaxed", retention=0.7)
+    strict, relaxed = (learners.rate(name, IDS[0], "easy").due for name in ("Ada", "Relaxed"))
+    assert relaxed > strict
+    with pytest.raises(BadInput, match=r"from 0\.7 to 0\.97"):
+        learners.create("Lax", retention=0.2)
+
+
+def test_local_time_is_understood(tmp_path: Path) -> None:
+    local = MONDAY.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    learners = Learners(tmp_path / "learners.db", Clock(local))
+    learners.create("Ada")
+    assert learners.rate("Ada", IDS[0], "good").due == reference([("good", MONDAY)]).due
+
+
+def test_profiles(learners: Learners) -> None:
+    assert learners.create("  Grace   Hopper ").name == "Grace Hopper"
+    with pytest.raises(BadInput, match="already"):
+        learners.create("ada")
+    for name in ("", "   ", "x" * 41, "a\x00b"):
+        with pytest.raises(BadInput, match="1 to 40"):
+            learners.create(name)
+    with pytest.raises(UnknownName, match="Did you mean 'Ada'"):
+        learners.rate("Adda", IDS[0], "good")
+    with pytest.raises(UnknownName, match="rating"):
+        learners.rate("Ada", IDS[0], "perfect")  # type: ignore[arg-type]
+    assert learners.rate("ADA", IDS[0], "good")
+    learners.remove("Ada")
+    learners.create("Ada")
+    assert learners.cards("Ada") == {}
+    assert learners.reviews("Ada") == ()
+
+
+def test_results_and_kept_values(learners: Learners, clock: Clock) -> None:
+    learners.add_result("Ada", "interview", {"share": 0.8})
+    clock.forward(days=1)
+    learners.add_result("Ada", "interview", {"share": 0.9})
+    learners.add_result("Ada", "prediction", {"right": True})
+    assert [result.content["share"] for result in learners.results("Ada", "interview")] == [0.8, 0.9]
+    assert learners.kept("Ada", "tour", 0) == 0
+    learners.keep("Ada", "tour", 3)
+    learners.keep("Ada", "tour", 4)
+    assert Learners(learners.path, clock).kept("Ada", "tour") == 4
+    document = export_profile(learners, "Ada")
+    import_profile(learners, document, "Twin")
+    assert learners.kept("Twin", "tour") == 4
+    assert learners.results("Twin", "interview") == learners.results("Ada", "interview")
+    assert {**export_profile(learners, "Twin"), "profile": "Ada"} == document
+
+
+def test_import_refuses_what_it_cannot_use(learners: Learners) -> None:
+    learners.rate("Ada", IDS[0], "good")
+    document = export_profile(learners, "Ada")
+    before = export_profile(learners, "Ada")
+    with pytest.raises(BadInput, match="already; choose another name"):
+        import_profile(learners, document)
+    damaged: list[tuple[Callable[[dict], object], str]] = [  # type: ignore[type-arg]
+        (lambda d: d.update(format="other"), "not a learner exported"),
+        (lambda d: d.update(version=99), "format 99"),
+        (lambda d: d.update(profile=""), "1 to 40"),
+        (lambda d: d.pop("reviews"), "damaged"),
+        (lambda d: d.update(cards=[{}]), "damaged"),
+        (lambda d: d["cards"][0].update(due="tomorrow"), "damaged"),
+        (lambda d: d["cards"][0].update(state=7), "damaged"),
+        (lambda d: d["cards"][0].update(stability="much"), "damaged"),
+        (lambda d: d["reviews"][0].update(rating=9), "damaged"),
+        (lambda d: d["reviews"][0].update(milliseconds="5"), "damaged"),
+        (lambda d: d.update(retention=2), "damaged"),
+        (lambda d: d.update(kept=[1]), "damaged"),
+    ]
+    for change, message in damaged:
+        broken = json.loads(json.dumps(document))
+        change(broken)
+        with pytest.raises(BadInput, match=message):
+            import_profile(learners, broken, replace=True)
+        assert export_profile(learners, "Ada") == before, "a failed import changes nothing"
+    of_no_learner: tuple[Any, ...] = (None, [], "text", 3)
+    for nothing in of_no_learner:
+        with pytest.raises(BadInput, match="not a learner exported"):
+            import_profile(learners, nothing)
+
+
+def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "learners.db"
+    path.write_bytes(b"not a database, but long enough to be read as one" * 50)
+    with pytest.raises(BadInput, match=r"learners\.db cannot be used"):
+        Learners(path).profiles()
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as db:
+        db.execute(f"PRAGMA user_version = {storage.VERSION + 1}")
+    with pytest.raises(BadInput, match="newer PEFT Lab"):
+        Learners(newer).profiles()
+
+
+@pytest.mark.parametrize(
+    ("change", "reads"),
+    [
+        ("UPDATE cards SET due = '2026-11-r9T21:14:39+00:00'", lambda file: file.cards("Ada")),
+        ("UPDATE cards SET state = 77", lambda file: file.recalled("Ada", file.now())),
+        ("UPDATE reviews SET rating = 99", lambda file: file.reviews("Ada")),
+        ("UPDATE profiles SET created = 'x'", lambda file: file.profiles()),
+        ("UPDATE results SET content = '{\"id'", lambda file: file.results("Ada", "prediction")),
+        ("UPDATE kept SET value = '{\"a'", lambda file: file.kept("Ada", "tour")),
+    ],
+)
+def test_what_a_flipped_bit_makes_of_it_is_told_and_holds_no_lock(
+    learners: Learners, change: str, reads: Callable[[Learners], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WAIT", 0.0)
+    for name in IDS[:3]:
+        learners.rate("Ada", name, "good")
+    learners.add_result("Ada", "prediction", {"id": "a"})
+    learners.keep("Ada", "tour", 3)
+    with sqlite3.connect(learners.path) as db:
+        db.execute(change)
+    with pytest.raises(BadInput, match=r"learners\.db cannot be used") as told:
+        reads(learners)
+    learners.keep("Ada", "tour", 4)  # while what was raised is still held
+    assert told.value.__traceback__ is not None
+
+
+def test_outcomes_that_hold_something_else_are_left_out(learners: Learners) -> None:
+    """An imported file may hold anything in them."""
+    contents: tuple[Any, ...] = (3, [], None, {}, {"id": 7}, {"id": "a", "more": 1})
+    for content in contents:
+        learners.add_result("Ada", "prediction", content)
+    found = [each.content for each in learners.results("Ada", "prediction", {"id": str})]
+    assert found == [{"id": "a", "more": 1}]
+    assert len(learners.results("Ada", "prediction")) == 3
+
+
+def test_default_place(own_home: Path) -> None:
+    Learners().create("Ada")
+    assert (own_home / "learners.db").is_file()
+
+
+def test_many_tabs_at_once(learners: Learners) -> None:
+    """Ratings from several threads are all kept."""
+    failures: list[Exception] = []
+
+    def work(names: list[str]) -> None:
+        try:
+            for name in names:
+                learners.rate("Ada", name, "good")
+        except BadInput as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(IDS[start::4],)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(learners.reviews("Ada")) == len(learners.cards("Ada")) == len(IDS)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(RATINGS), st.floats(0.001, 40)), min_size=1, max_size=8))
+def test_any_history_is_py_fsrs(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[RatingName, float]]
+) -> None:
+    clock = Clock()
+    learners = Learners(tmp_path_factory.mktemp("fsrs") / "learners.db", clock)
+    learners.create("Ada")
+    history: list[tuple[RatingName, datetime]] = []
+    for rating, days in steps:
+        history.append((rating, clock.now))
+        assert learners.rate("Ada", "any-question", rating).due == reference(history).due
+        clock.forward(days=days)

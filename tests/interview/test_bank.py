@@ -1,0 +1,236 @@
+"""The bank holds together: sizes, levels, sources, and no figure typed where code computes one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from peft_lab.core import references
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.interview import bank
+from peft_lab.interview import question as questions
+from peft_lab.interview.bank import all_questions, get_question, make_question, select
+from peft_lab.interview.computed import Answer
+from peft_lab.interview.question import LEVELS, Question, placeholders, topics
+from peft_lab.methods import all_methods, part_of
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models.catalogue import catalogue
+
+QUESTIONS = list(all_questions().values())
+COMPUTED = [question for question in QUESTIONS if question.computed]
+each = pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
+each_computed = pytest.mark.parametrize("question", COMPUTED, ids=lambda question: question.id)
+
+# Names that hold digits and are no result: number formats, models, symbols and coefficients of formulas.
+_ALLOWED = re.compile(
+    r"""\b\d+-bit\b|\bN?F[P]?\d+\b|\b(?:b?float|int)\d+\b|\bLLM\.int8|\bL(?:lama)?\s?\d(?:\.\d)?\b|GPT-2|\{\{\w+\}\}
+    |\bstep\s0\b|W_0|_\{?\w+\}?|\b2md\b|\b(?:8|4|16|32)\s?bits?\b|weight\sof\s1\b|\bIA³""",
+    re.VERBOSE,
+)
+
+
+def digits_left(text: str) -> list[str]:
+    return re.findall(r"\S*\d\S*", _ALLOWED.sub("", text))
+
+
+def answer_of(question: Question, model: str | None = None) -> Answer | None:
+    return question.compute(model) if question.needs == "shape" else None
+
+
+def test_size_and_spread() -> None:
+    assert len(QUESTIONS) >= 124
+    assert len(COMPUTED) >= 64
+    assert {question.topic for question in QUESTIONS} == set(topics())
+    levels = Counter((question.topic, question.level) for question in QUESTIONS)
+    for topic in topics():
+        for level in LEVELS:
+            assert levels[topic, level], (topic, level)
+        assert sum(question.topic == topic for question in COMPUTED) >= 5, topic
+
+
+def test_ids_are_unique_and_plain() -> None:
+    modules = [question.id for question in QUESTIONS]
+    assert len(set(modules)) == len(modules)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name) for name in modules)
+    assert len({question.question for question in QUESTIONS}) == len(QUESTIONS)
+
+
+@each
+def test_question_is_complete(question: Question) -> None:
+    assert question.level in LEVELS
+    assert question.question.strip()
+    assert question.answer.strip()
+    for texts in (question.listen_for, question.wrong, question.sources):
+        assert texts, question.id
+        assert all(isinstance(text, str) and len(text) > 1 and text == text.strip() for text in texts)
+    assert (question.kind == "free") == (not question.computed and not question.options)
+    if question.kind == "free":
+        assert len(question.listen_for) >= 2
+        assert len(question.answer) > 120, "a model answer, not a remark"
+    if question.kind == "choice":
+        assert 2 <= len(question.options) == len(set(question.options))
+        assert (question.correct is None) == question.computed
+    assert question.model is None or question.model in question.models()
+
+
+@each
+def test_sources_say_where(question: Question) -> None:
+    """Papers with their number and a place in them, or whole (tests/test_places.py: no place is a guess)."""
+    whole = {text for name, text in vars(references).items() if name.isupper() and isinstance(text, str)}
+    for source in question.sources:
+        if "arXiv" in source and source not in whole and " cites it)" not in source:
+            assert re.search(
+                r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figures?|tables?|abstract)\b", source
+            ), source
+
+
+@pytest.mark.sampled(5)
+@each
+def test_texts_are_whole_for_every_model(question: Question) -> None:
+    """No placeholder is left, none is missing, formulas and code are closed."""
+    for model in question.models() or (None,):
+        answer = answer_of(question, model)
+        texts = [question.ask(model), *question.choices(model)]
+        if answer is not None or not question.computed:
+            texts.append(question.explain(answer, model))
+        for text in [*texts, *(answer.working if answer else ())]:
+            assert not placeholders(re.sub(r"\$[^$]*\$", "", text)), text
+            assert text.count("$") % 2 == 0, text
+            assert text.count("`") % 2 == 0, text
+
+
+@each
+def test_formulas_balance(question: Question) -> None:
+    answer = answer_of(question)
+    texts = [
+        question.answer,
+        question.question,
+        *question.listen_for,
+        *question.wrong,
+        *(answer.working if answer else ()),
+    ]
+    for text in texts:
+        for formula in re.findall(r"\$([^$]+)\$", text):
+            assert formula.count("{") == formula.count("}"), formula
+            assert not re.search(r"\d,\d", formula), f"KaTeX spaces a bare comma: {formula}"
+            assert "nan" not in formula
+            assert "None" not in formula
+
+
+@each_computed
+def test_figures_come_from_code(question: Question) -> None:
+    assert not digits_left(question.answer), digits_left(question.answer)
+    assert "{{value}}" in question.answer
+
+
+def test_the_lint_sees_a_typed_figure() -> None:
+    assert digits_left("{{value}}, that is 4,587,520 in all.") == ["4,587,520"]
+    assert digits_left("about 0.14% of it") == ["0.14%"]
+    assert digits_left("{{value}} in float32, stored in NF4 with 4 bits") == []
+
+
+@each_computed
+def test_answers_are_usable(question: Question) -> None:
+    answer = answer_of(question)
+    if answer is None:
+        return
+    assert answer.working
+    assert not set(answer.named) & ({"model", "value"} | set(question.given)), "a name would be hidden"
+    slips = [miss.value for miss in answer.near_misses]
+    assert len(set(slips)) == len(slips)
+    assert answer.value not in slips
+    if question.kind == "numeric":
+        assert slips, "no known slip"
+        for miss in answer.near_misses:
+            assert miss.forgot[0].islower() or miss.forgot[:2] in ("A:", "B:"), miss.forgot
+            assert not miss.forgot.endswith(".")
+    else:
+        assert 0 <= answer.value < len(question.options)
+
+
+def test_models_can_be_changed_where_it_makes_sense() -> None:
+    changeable = [question for question in QUESTIONS if len(question.models()) > 1]
+    assert len(changeable) >= 50
+    question = get_question("lora-query-value")
+    assert question.compute("llama-2-7b") != question.compute("mistral-7b")
+    assert "Mistral" in question.ask("mistral-7b")
+    with pytest.raises(BadInput, match="cannot be asked about GPT-2"):
+        question.ask("gpt2")
+    with pytest.raises(BadInput, match="no 'rank' to change"):
+        question.compute(rank=4)
+    assert question.compute(r=32).value == 2 * question.compute().value  # type: ignore[union-attr]
+
+
+def test_select() -> None:
+    assert {question.topic for question in select(["ia3", "memory"])} == {"ia3", "memory"}
+    assert {question.level for question in select(level=["hard"])} == {"hard"}
+    about = select(model="gpt2")
+    assert about
+    assert all("gpt2" in question.models() for question in about)
+    with pytest.raises(UnknownName, match="Did you mean 'memory'"):
+        select(["memori"])
+    with pytest.raises(UnknownName):
+        select(level=["impossible"])
+    with pytest.raises(UnknownName, match="lora-scale"):
+        get_question("lora-scales")
+    with pytest.raises(BadInput, match="written, not computed"):
+        bank.compute_answer("lora-why-b-zero")
+
+
+def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method without questions of its own gets one, and a topic, by being in the registry."""
+    lora = all_methods()["lora"]
+
+    class Newcomer(type(lora)):  # type: ignore[misc]
+        slug = "newcomer"
+        title = "Newcomer"
+
+    registry: dict[str, MethodSpec] = {**all_methods(), "newcomer": Newcomer()}
+    for module in (bank, questions):
+        monkeypatch.setattr(module, "all_methods", lambda: registry)
+    own = part_of
+    monkeypatch.setattr(bank, "part_of", lambda slug, part: None if slug == "newcomer" else own(slug, part))
+    question = make_question(registry["newcomer"])
+    answer = question.compute()
+    assert answer is not None
+    assert (
+        answer.value
+        == lora.formula(
+            catalogue()[str(question.model)].shape, lora.defaults(catalogue()[str(question.model)].shape)
+        ).trainable
+    )
+    assert "Newcomer" in question.ask()
+    topics.cache_clear()
+    try:
+        assert topics()["newcomer"] == "Newcomer"
+        assert "newcomer-defaults" in bank.all_questions.__wrapped__()
+    finally:
+        topics.cache_clear()
+
+
+def test_two_questions_with_one_id_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft_lab.interview.bank import lora
+
+    twin = replace(get_question("lora-scale"), question="another text")
+    monkeypatch.setattr(lora, "QUESTIONS", (*lora.QUESTIONS, twin))
+    with pytest.raises(ValueError, match="same id"):
+        bank.all_questions.__wrapped__()
+
+
+def test_nothing_heavy_is_imported() -> None:
+    """A page that asks a question must not pay for torch."""
+    code = (
+        "import sys; from peft_lab.interview import answers, anki, mock as interview, prediction_bank, mock as report\n"
+        "from peft_lab.interview.learners import schedule, transfer\n"
+        "from peft_lab.interview.bank import all_questions\n"
+        "[q.explain(q.compute()) for q in all_questions().values() if q.needs == 'shape']\n"
+        "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'streamlit'} & set(sys.modules)\n"
+        "print(heavy); sys.exit(len(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

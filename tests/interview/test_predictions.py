@@ -1,0 +1,146 @@
+"""Predictions: every inquiry runs and says what its text explains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.units import Source
+from peft_lab.interview.prediction_bank import all_predictions, get_prediction
+from peft_lab.interview.predictions import (
+    Contest,
+    Inquiry,
+    Prediction,
+    decide,
+    decide_records,
+    run,
+    score,
+    submission,
+)
+from peft_lab.interview.question import topics
+from peft_lab.workers import inspector
+
+EXPECTED = {
+    "predict-ia3-peak": "IA³",
+    "predict-checkpointing": "Gradient checkpointing at rank 64",
+    "predict-short-sequences": "more than three times",
+    "predict-prefix-trained": "over 5%",
+    "predict-value-map": "the value maps",
+    "predict-ptuning-size": "P-Tuning with its MLP",
+    "predict-first-gradient": "B",
+    "predict-both-zero": "B = 0, A random",
+    "predict-alpha": "2",
+    "predict-merge-precision": "bfloat16",
+    "predict-merge-four-bit": "about as large as ΔW itself, or larger",
+    "predict-four-bit-types": "FP4",
+    "predict-saved-activations": "over 50%",
+    "predict-misspelt": "nothing: q_proj is adapted alone",
+    "predict-wrapped-twice": "more",
+    "predict-prompt-length": "32",
+    "predict-pissa-off": "off",
+    "predict-prefix-encoder": "it is refused",
+    "predict-key-bias": "the key's",
+}
+INQUIRIES = [prediction for prediction in all_predictions().values() if not prediction.trains]
+QUICK = [p for p in INQUIRIES if p.experiment.source is not Source.SIMULATED]
+SLOW = [p for p in INQUIRIES if p.experiment.source is Source.SIMULATED]
+
+
+def here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask in this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*arguments)
+
+
+def check(prediction: Prediction) -> None:
+    outcome = run(prediction, here)
+    right = EXPECTED[prediction.id]
+    assert prediction.options[outcome.right] == right, outcome.figures
+    assert score(prediction, outcome, outcome.right)[0]
+    assert right in score(prediction, outcome, outcome.right)[1]
+    assert not score(prediction, outcome, (outcome.right + 1) % len(prediction.options))[0]
+
+
+@pytest.mark.parametrize("prediction", QUICK, ids=lambda prediction: prediction.id)
+def test_experiment_settles_it(prediction: Prediction) -> None:
+    check(prediction)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", SLOW, ids=lambda prediction: prediction.id)
+def test_simulation_settles_it(prediction: Prediction) -> None:
+    check(prediction)
+
+
+@pytest.mark.parametrize("prediction", list(all_predictions().values()), ids=lambda prediction: prediction.id)
+def test_prediction_is_complete(prediction: Prediction) -> None:
+    assert prediction.topic in topics()
+    assert len(set(prediction.options)) == len(prediction.options) >= 2
+    assert prediction.belief.endswith(".")
+    assert len([part for part in prediction.why.split(". ") if part]) == 2, "two sentences"
+    assert prediction.sources
+    assert prediction.pages
+    if prediction.rule == "bands":
+        assert len(prediction.bands) == len(prediction.options) - 1
+        assert list(prediction.bands) == sorted(prediction.bands)
+        assert len(prediction.experiment.labels) == 1
+    else:
+        assert len(prediction.experiment.labels) == len(prediction.options)
+    if isinstance(prediction.experiment, Inquiry):
+        function, arguments = submission(prediction)
+        assert inspector.question_key(function, arguments, {}), "can be sent to the inspector"
+    else:
+        for spec in prediction.experiment.runs:
+            spec.complete()
+
+
+def test_enough_and_all_expected() -> None:
+    assert len(all_predictions()) >= 12
+    assert set(EXPECTED) == {prediction.id for prediction in INQUIRIES}
+    with pytest.raises(UnknownName, match="predict-alpha"):
+        get_prediction("predict-alfa")
+
+
+def test_rules() -> None:
+    prediction = get_prediction("predict-value-map")
+    assert decide(prediction, [3, 1, 2, 4]).right == 1
+    assert decide(replace(prediction, rule="largest"), [3, 1, 2, 4]).right == 3
+    banded = get_prediction("predict-prefix-trained")
+    assert [decide(banded, [value]).right for value in (0.5, 1.0, 3.0, 10.6)] == [0, 0, 1, 2]
+    with pytest.raises(BadInput, match="options to choose from"):
+        score(banded, decide(banded, [3.0]), 3)
+
+
+def test_figures_in_the_message() -> None:
+    prediction = get_prediction("predict-value-map")
+    right, message = score(prediction, decide(prediction, [3e6, 1_835_008, 2e6, 4e6]), 0)
+    assert not right
+    assert message.startswith(
+        "It is: the value maps. q_proj: 3,000,000 parameters, v_proj: 1,835,008 parameters"
+    )
+    silent = get_prediction("predict-misspelt")
+    assert score(silent, decide(silent, [0, 0, 1, 4, 0]), 2) == (
+        True,
+        "As you said: nothing: q_proj is adapted alone. q_proj: 4 adapted modules, v_porj: 0 adapted modules.",
+    )
+    with pytest.raises(BadInput, match="has 5 figures, not 3"):
+        decide(silent, [0, 0, 1])
+
+
+def test_contests_are_decided_by_records() -> None:
+    contest = get_prediction("predict-lora-against-prompt")
+    assert isinstance(contest.experiment, Contest)
+    records = [{"run_id": "a", "metric": {"after": 0.81}}, {"run_id": "b", "metric": {"after": 0.56}}]
+    assert contest.options[decide_records(contest, records).right] == "LoRA r=8"
+    with pytest.raises(BadInput, match=r"b has no metric\.after \(status: failed\)"):
+        decide_records(contest, [records[0], {"run_id": "b", "status": "failed", "metric": None}])
+    with pytest.raises(BadInput, match="training runs"):
+        run(contest, here)
+    with pytest.raises(BadInput, match="no training runs"):
+        decide_records(get_prediction("predict-alpha"), records)

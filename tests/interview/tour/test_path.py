@@ -1,0 +1,187 @@
+"""Paths: checked, shared as a file or a link and back, refused when they are not ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_lab.core.errors import BadInput
+from peft_lab.interview.tour import path as sharing
+from peft_lab.interview.tour import progress
+from peft_lab.interview.tour.newcomer import NEWCOMER
+from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour, fill, trained
+from peft_lab.ui.pages import titles
+
+PAGES = tuple(titles())
+STOP = Stop(
+    page="lora", title="Rank", settings={"r": "16", "model": "gpt2"}, read="The formula.", fixed=("r",)
+)
+PATH = Tour("A lesson", (STOP, Stop(page="memory", title="Memory", minutes=5)))
+
+words = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=60)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(
+    lambda name: name not in ("stop", "path", "fixed", "projector")
+)
+stops = st.builds(
+    Stop,
+    page=st.sampled_from(PAGES),
+    title=words.filter(str.strip),
+    settings=st.dictionaries(names, words, max_size=5),
+    read=words,
+    move=words,
+    see=words,
+    minutes=st.integers(1, 60),
+)
+paths = st.builds(
+    Tour, title=words.filter(str.strip), stops=st.lists(stops, min_size=1, max_size=6).map(tuple)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(paths)
+def test_a_path_comes_back_as_it_was(path: Tour) -> None:
+    assert path.check(PAGES) == path
+    file = json.dumps(sharing.path_to_document(path)).encode()
+    assert sharing.path_from_file(file, PAGES) == path
+    assert sharing.unpack_path(sharing.pack_path(path), PAGES) == path
+    assert sharing.unpack_path(sharing.pack_path(path), PAGES).id == path.id
+
+
+def test_the_newcomers_path_takes_half_an_hour_and_meets_every_kind_of_page() -> None:
+    assert NEWCOMER.check(PAGES)
+    assert 25 <= NEWCOMER.minutes <= 35
+    assert all(stop.read and stop.move and stop.see for stop in NEWCOMER.stops)
+    visited = {stop.page for stop in NEWCOMER.stops}
+    assert {"lora", "memory", "misconceptions", "practice"} <= visited
+    assert not any(stop.fixed for stop in NEWCOMER.stops)
+
+
+def test_figures_are_those_of_the_formula() -> None:
+    stop = Stop(
+        page="lora",
+        title="x",
+        settings={"model": "llama-3.2-3b", "r": "16", "target_modules": "q_proj,v_proj"},
+    )
+    assert fill(stop, "from {count} to {count r=8 target_modules=q_proj}.") == "from 4,587,520 to 1,376,256."
+    assert trained(stop, "target_modules=all-linear") == 24_313_856
+    assert fill(stop, "no figure in $\\frac{a}{b}$") == "no figure in $\\frac{a}{b}$"
+    with pytest.raises(BadInput, match="names no model"):
+        fill(replace(stop, settings={}), "{count}")
+    for each in NEWCOMER.stops:
+        for text in (each.read, each.move, each.see):
+            assert "{count" not in fill(each, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"page": "lroa"}, "Did you mean 'lora'?"),
+        ({"title": "  "}, "needs a title"),
+        ({"title": "x" * 81}, "81 characters"),
+        ({"read": "x" * 801}, "801 characters"),
+        ({"see": "a\x00b"}, "cannot be shown"),
+        ({"minutes": 0}, "1 to 60 minutes"),
+        ({"settings": {"stop": "newcomer.1"}}, "not a setting of a page"),
+        ({"settings": {"<b>": "1"}}, "not a setting of a page"),
+        ({"settings": {"r": "8" * 301}}, "301 characters"),
+        ({"settings": {f"a{n}": "" for n in range(61)}}, "at most 60"),
+        ({"fixed": ("seed",)}, "'seed' is to be fixed but has no value"),
+    ],
+)
+def test_a_stop_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    broken = replace(PATH, stops=(STOP, replace(STOP, **change)))
+    with pytest.raises(BadInput, match=r"^Stop 2: ") as caught:
+        broken.check(PAGES)
+    assert message in str(caught.value)
+
+
+def test_a_path_has_a_title_and_some_stops() -> None:
+    for stops, title, message in (
+        ((), "x", "1 to 40 stops"),
+        ((STOP,) * 41, "x", "has 41"),
+        ((STOP,), "", "needs a title"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            Tour(title, stops).check(PAGES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[",
+        b"null",
+        b"[]",
+        b'{"format": "other"}',
+        b'{"format": "peft-lab-path", "version": 9}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_other_files_are_refused(content: bytes) -> None:
+    with pytest.raises(BadInput):
+        sharing.path_from_file(content, PAGES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stops": None},
+        {"stops": [{}]},
+        {"stops": [{"page": "lora"}]},
+        {"stops": [{"page": "lora", "title": 3}]},
+        {"stops": [{"page": "lora", "title": "x", "settings": {"r": 8}}]},
+        {"stops": [{"page": "lora", "title": "x", "settings": []}]},
+        {"stops": [{"page": "lora", "title": "x", "minutes": "3"}]},
+        {"stops": [{"page": "lora", "title": "x", "minutes": True}]},
+        {"stops": [{"page": "lora", "title": "x", "color": "red"}]},
+        {"stops": ["lora"]},
+        {"title": None},
+    ],
+)
+def test_damaged_documents_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        sharing.path_from_document({**sharing.path_to_document(PATH), **change}, PAGES)
+
+
+def test_damaged_links_are_refused() -> None:
+    good = sharing.pack_path(PATH)
+    bomb = base64.urlsafe_b64encode(zlib.compress(b"[" * 3_000_000)).decode()
+    for text in ("", "x", good[:-4], good + "AAAA!", "é", "A" * 7000, bomb):
+        with pytest.raises(BadInput, match="path"):
+            sharing.unpack_path(text, PAGES)
+
+
+def test_a_long_path_travels_as_a_file_only() -> None:
+    import random
+
+    source = random.Random(0)
+    noise = ["".join(chr(source.randrange(33, 120)) for _ in range(780)) for _ in range(MOST_STOPS)]
+    long = Tour("Long", tuple(replace(STOP, read=text) for text in noise))
+    with pytest.raises(BadInput, match="Share the path as a file"):
+        sharing.pack_path(long)
+    file = json.dumps(sharing.path_to_document(long)).encode()
+    assert sharing.path_from_file(file, PAGES) == long
+
+
+def test_stops_are_ordered_and_removed() -> None:
+    three = Tour("x", tuple(replace(STOP, title=title) for title in "abc"))
+
+    def titles_of(path: Tour) -> str:
+        return "".join(stop.title for stop in path.stops)
+
+    assert titles_of(progress.moved_stop(three, 0, 1)) == "bac"
+    assert titles_of(progress.moved_stop(three, 2, -1)) == "acb"
+    assert titles_of(progress.moved_stop(three, 0, -1)) == "abc"
+    assert titles_of(progress.moved_stop(three, 2, 1)) == "abc"
+    assert titles_of(progress.removed_stop(three, 1)) == "ac"
+    assert titles_of(progress.changed_draft(three, 1, replace(STOP, title="z"))) == "azc"
+    with pytest.raises(BadInput, match="at most 40"):
+        progress.added_to_draft(Tour("x", (STOP,) * MOST_STOPS), STOP)

@@ -1,0 +1,162 @@
+"""Classifiers of images: counted as PEFT counts them, drawn, simulated, refused where nothing is known of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.situation import Situation
+from peft_lab.core.errors import BadInput, Unsupported
+from peft_lab.drawing.block import PATCHES, draw_block
+from peft_lab.engine.request import ConfigRequest, Setting, StepRequest
+from peft_lab.engine.simulate import simulate, simulate_config
+from peft_lab.methods import get_method
+from peft_lab.methods.counting.count import count, count_config
+from peft_lab.methods.shared.virtual_tokens import NO_TEXT
+from peft_lab.models.catalogue import resolve
+from tests.cli.conftest import (
+    Run,
+    run,  # noqa: F401  a fixture
+)
+from tests.drawing.geometry import read
+
+#: google/vit-base-patch16-224-in21k.
+BASE: dict[str, Any] = {
+    "architectures": ["ViTModel"], "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0, "hidden_size": 768, "image_size": 224, "initializer_range": 0.02,
+    "intermediate_size": 3072, "layer_norm_eps": 1e-12, "model_type": "vit", "num_attention_heads": 12,
+    "num_channels": 3, "num_hidden_layers": 12, "patch_size": 16, "qkv_bias": True,
+}  # fmt: skip
+FOOD = 101  # classes of food101
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "vit-base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(BASE))
+    return str(folder)
+
+
+def test_the_shape_is_the_backbone_of_a_classifier(vit: str) -> None:
+    shape = resolve(vit).shape
+    assert (shape.kind, shape.total, shape.max_positions, shape.vocab) == (
+        "vision",
+        85_798_656,
+        14 * 14 + 1,
+        0,
+    )
+    assert {role: group.path.rpartition(".")[2] for role, group in shape.block.items()} == {
+        "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "up": "fc1", "down": "fc2",
+    }  # fmt: skip
+    (patches,) = (group for group in shape.groups if group.type == "Conv2d")
+    assert (patches.in_features, patches.out_features) == (3 * 16 * 16, 768)
+
+
+def test_lora_is_counted_as_pefts_guide_has_it(vit: str) -> None:
+    """PEFT's docs, task_guides/lora_based_methods: 'trainable params: 667,493 || all params: 86,543,818' (rank 16 on
+    queries and values, 101 classes of food, the head saved). PEFT counts its frozen copy of the head too; a model has
+    one. An older version of the guide has 86466149 for all, without the copy."""
+    found = count(vit, "lora", {"r": 16}, FOOD)
+    assert found.formula == found.trainable == 12 * 2 * 16 * (768 + 768)
+    assert found.head == FOOD * (768 + 1)
+    assert found.trainable + found.head == found.stored_parameters == 667_493
+    assert found.total + 2 * found.head == 86_543_818
+    assert found.total + found.head == 86_466_149
+
+
+def test_a_config_that_saves_the_head_is_one_for_classification(vit: str) -> None:
+    config = {"peft_type": "LORA", "r": 16, "target_modules": ["q_proj", "v_proj"]}
+    bare, whole = count_config(vit, config), count_config(vit, {**config, "modules_to_save": ["classifier"]})
+    assert bare.trainable == whole.trainable == 589_824
+    assert (bare.head, whole.head) == (0, 2 * (768 + 1))
+    asked = ConfigRequest(vit, {**config, "modules_to_save": ["classifier"]}, Setting(2, 197))
+    lora = simulate(StepRequest(vit, "lora", {"r": 16}, Setting(2, 197)))
+    assert simulate_config(asked).peak_bytes == lora.peak_bytes
+
+
+#: The same guide's other types: what is trained with the head, and all that PEFT counts.
+GUIDE = {
+    "LOHA": ({"r": 16, "alpha": 16}, 1_257_317, 87_133_642),
+    "LOKR": ({"r": 16, "alpha": 16}, 116_069, None),
+    "ADALORA": (
+        {"r": 8, "init_r": 12, "tinit": 200, "tfinal": 1000, "deltaT": 10, "total_step": 2000},
+        520_325,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GUIDE)
+def test_other_types_are_counted_as_that_guide_has_them(kind: str, vit: str) -> None:
+    settings, trained, whole = GUIDE[kind]
+    config = {"peft_type": kind, "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["classifier"]}
+    found = count_config(vit, {**config, **settings})
+    head = FOOD * (768 + 1)
+    assert found.trainable + head == trained
+    assert whole is None or found.total + 2 * head == whole
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
+def test_virtual_tokens_are_refused_with_one_reason(method: str, vit: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        count(vit, method, {})
+    assert str(caught.value) == NO_TEXT
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "adapters", "ia3", "bitfit", "full"])
+def test_a_step_is_simulated_on_images(method: str, vit: str) -> None:
+    small, large = (
+        simulate(StepRequest(vit, method, {}, Setting(rows, 197), checkpointing=False)).peak_bytes
+        for rows in (2, 8)
+    )
+    kept = simulate(StepRequest(vit, method, {}, Setting(8, 197), checkpointing=True)).peak_bytes
+    assert small < large and kept < large
+    with pytest.raises(BadInput, match=r"224 × 224 pixels, each of which is 197 positions: 64 tokens do not"):
+        simulate(StepRequest(vit, method, {}, Setting(2, 64)))
+
+
+def test_a_block_is_drawn_over_patches(vit: str) -> None:
+    shape, method = resolve(vit).shape, get_method("lora")
+    for layout in ("wide", "narrow"):
+        drawn = draw_block(shape, method.parts(shape, method.complete(shape, {})), layout=layout)
+        picture = read(drawn.svg)
+        assert picture.problems() == []
+        assert "projection" in drawn.svg and "patch vectors" in drawn.svg and PATCHES[1] in drawn.svg
+
+
+def test_what_knows_texts_only_says_so(vit: str) -> None:
+    with pytest.raises(BadInput, match="vit-base reads images, and Choose knows models of text only"):
+        Situation(model=vit).check()
+    with pytest.raises(BadInput, match="vit-base reads images, and Plan knows models of text only"):
+        Wanted(model=vit).check()
+
+
+def test_the_command_line_takes_it(vit: str, run: Run) -> None:  # noqa: F811
+    rows = {row["method"]: row for row in run("count", "--model", vit, "--labels", "101", "--json").document}
+    assert set(rows) == {"full", "lora", "qlora", "adapters", "ia3", "bitfit"}
+    assert all(row["trainable"] == row["formula"] and row["head"] == 77_669 for row in rows.values())
+    told = run("memory", "--model", vit, "--batch", "4", "--method", "lora").stdout
+    assert "4 × images of 224 × 224 pixels" in " ".join(told.split())
+    refused = {
+        ("memory", "--batch", "4", "--seq", "64", "--method", "lora"): "64 tokens do not apply",
+        ("memory", "--batch", "4", "--method", "lora", "--fits", "a100-80"): "is as long as the others",
+        ("memory", "--batch", "4", "--method", "lora", "--gpu", "l40s"): "fitted to steps of language models",
+        (
+            "memory",
+            "--batch",
+            "4",
+            "--method",
+            "lora",
+            "--generate",
+            "2,2",
+        ): "reads images and writes no text",
+        ("questions",): "Practice knows models of text only",
+        ("claims",): "Fact check knows models of text only",
+        ("count", "--method", "lora", "--labels", "0"): "--labels must be from 1",
+    }
+    for (command, *rest), said in refused.items():
+        assert said in run(command, "--model", vit, *rest).refused()

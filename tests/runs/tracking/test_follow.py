@@ -1,0 +1,295 @@
+"""What is told when, with a tracker made here: in parts, after going on, and where it breaks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.classroom import places
+from peft_lab.core import asking
+from peft_lab.core.asking import OPERATOR, Asker, acting_for
+from peft_lab.core.errors import BadInput, RunError
+from peft_lab.runs import owners, store
+from peft_lab.runs.store import Run
+from peft_lab.runs.tracking import follow, start
+from peft_lab.runs.tracking.base import Point
+from peft_lab.runs.view import Status
+from tests.runs.driving import until
+from tests.runs.test_view import step
+from tests.runs.tracking.test_told import SPEC
+
+
+class Notebook:
+    """A tracker that keeps what it is told, or breaks when it is told something that is named in ``breaks``."""
+
+    identity, address = "page-7", "a notebook"
+    breaks: tuple[str, ...] = ()
+    opened: list[str]
+    heard: list[Any]
+
+    def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
+        type(self).opened.append(identity)
+        self.heard.append(parameters["method"])
+
+    def points(self, points: Sequence[Point]) -> None:
+        if "points" in self.breaks:
+            raise ConnectionError("the network\n is gone")
+        self.heard.append([(each.name, each.step) for each in points if each.name == "loss"])
+
+    def folder(self, path: Path) -> None:
+        self.heard.append(sorted(file.name for file in path.iterdir()))
+
+    def end(self, status: Status, message: str) -> None:
+        self.heard.append((str(status), message))
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> type[Notebook]:
+    class Mine(Notebook):
+        opened: list[str] = []  # noqa: RUF012  anew for each test
+        heard: list[Any] = []  # noqa: RUF012
+
+    monkeypatch.setattr(follow, "OPENS", {"mlflow": Mine})
+    monkeypatch.setattr(follow, "EVERY", 0.05)
+    return Mine
+
+
+@pytest.fixture
+def run(own_home: Path) -> Run:
+    made = store.create(SPEC, owners.myself())
+    owners.touch(made.folder)
+    return made
+
+
+def _steps(run: Run, *numbers: int) -> None:
+    for number in numbers:
+        step_event = step(number, 0.0)
+        run.log.emit(
+            "step", **{key: value for key, value in step_event.items() if key not in ("type", "time")}
+        )
+
+
+def _ready(run: Run) -> None:
+    run.log.emit(
+        "ready", trainable=5, head=0, total=99, dtype="float32", device="cpu", learning_rate=0.1, rows=4
+    )
+
+
+def test_a_run_is_told_while_it_goes_on_and_its_adapter_at_its_end(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    teller = threading.Thread(target=follow.follow, args=(run, tmp_path / "stores", ["mlflow"]))
+    teller.start()
+    _ready(run)
+    _steps(run, 1)
+    until(lambda: [("loss", 1)] in notebook.heard)
+    assert (
+        start.read_tracking(run.folder)["mlflow"].sentence() == "MLflow: a notebook, there as page-7, so far."
+    )
+    _steps(run, 2)
+    until(lambda: [("loss", 2)] in notebook.heard)
+    run.adapter.mkdir()
+    (run.adapter / "adapter_config.json").write_text("{}")
+    run.log.emit("stopped", message="Stopped after 2 of 60 steps.")
+    teller.join(30)
+    assert not teller.is_alive()
+    assert notebook.heard == [
+        "lora",
+        [("loss", 1)],
+        [("loss", 2)],
+        ["adapter_config.json"],
+        ("stopped", "Stopped after 2 of 60 steps."),
+    ]
+    assert start.read_tracking(run.folder)["mlflow"].complete
+
+
+def test_what_is_told_once_is_not_told_again_when_a_run_goes_on(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    _steps(run, 1, 2)
+    run.log.emit("lost", message="gone")
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    (run.folder / "events.jsonl").unlink()
+    run.log.emit("queued", owner=owners.myself().to_dict(), continued=1)
+    _ready(run)
+    _steps(run, 1, 2, 3)
+    run.log.emit("done", message="")
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert notebook.opened == ["", "page-7"]
+    assert [("loss", 1), ("loss", 2)] in notebook.heard
+    assert [("loss", 3)] in notebook.heard
+
+
+def test_a_tracker_that_breaks_is_told_of_on_the_run_and_leaves_it_alone(
+    run: Run, notebook: type[Notebook], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "breaks", ("points",))
+    _ready(run)
+    _steps(run, 1)
+    run.log.emit("done", message="")
+    before = (run.folder / "events.jsonl").read_bytes()
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert (run.folder / "events.jsonl").read_bytes() == before
+    assert run.status() is Status.DONE
+    said = start.read_tracking(run.folder)["mlflow"].sentence()
+    assert said == "MLflow was not told all of this run: the network is gone."
+    monkeypatch.setattr(notebook, "breaks", ())
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert start.read_tracking(run.folder)["mlflow"].complete, "sent again, it has all"
+
+
+def test_a_run_that_is_deleted_meanwhile_ends_the_telling(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    teller = threading.Thread(target=follow.follow, args=(run, tmp_path / "stores", ["mlflow"]))
+    teller.start()
+    _ready(run)
+    until(lambda: notebook.heard)
+    run.folder.rename(tmp_path / "away")
+    teller.join(30)
+    assert not teller.is_alive()
+
+
+def test_a_run_whose_events_cannot_be_read_says_so(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    """And the others are told of all the same: each has a process of its own."""
+    (run.folder / "events.jsonl").unlink()
+    (run.folder / "events.jsonl").mkdir()
+    with pytest.raises(RunError):
+        follow.follow(run, tmp_path / "stores", ["mlflow"])
+    said = start.read_tracking(run.folder)["mlflow"].sentence()
+    assert said.startswith(
+        f"MLflow was not told all of this run: events.jsonl of '{run.id}' cannot be read ("
+    )
+    other = store.create(SPEC, owners.myself())
+    _ready(other)
+    other.log.emit("done", message="")
+    follow.follow(other, tmp_path / "stores", ["mlflow"])
+    assert start.read_tracking(other.folder)["mlflow"].complete
+    sentence = start.trackers_summed([run, other])[0].sentence()
+    assert sentence.startswith(f"MLflow was not told all of 1 of these 2 runs: events.jsonl of '{run.id}'")
+
+
+def test_an_event_that_lacks_what_is_told_is_named_with_its_run(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    run.log.emit("step", loss=1.0)
+    run.log.emit("done", message="")
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    said = start.read_tracking(run.folder)["mlflow"].problem
+    assert said == f"what '{run.id}' holds is damaged (KeyError: 'step')."
+
+
+def test_a_store_that_cannot_be_made_is_told_on_the_run(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    (tmp_path / "stores").write_text("a file in its place")
+    with pytest.raises(FileExistsError):
+        follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert start.read_tracking(run.folder)["mlflow"].problem.startswith(
+        f"'{run.id}' cannot be followed (FileExistsError"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '[{"tracker": 3}]', '[{"tracker": "mlflow", "sent": {"loss": "x"}}]']
+)
+def test_a_damaged_note_counts_as_none(run: Run, text: str) -> None:
+    (run.folder / start.TRACKING_FILE).write_text(text)
+    assert start.read_tracking(run.folder) == {}
+
+
+def test_a_tracker_that_is_none_or_not_installed_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="'wandb' is no tracker: there are mlflow and trackio"):
+        start.tracker_names("mlflow, wandb" if find_spec("mlflow") else "wandb")
+    monkeypatch.setattr("peft_lab.runs.tracking.start.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"MLflow is not installed here: pip install 'peft-lab\[mlflow\]'"):
+        start.tracker_names("mlflow")
+    monkeypatch.setattr(start, "find_spec", lambda name: object())
+    assert start.tracker_names(" MLflow,trackio,mlflow,") == ("mlflow", "trackio")
+    assert start.tracker_names("") == ()
+
+
+def test_where_the_library_has_gone_since_the_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_lab.runs.tracking.start.find_spec", lambda name: None)
+    monkeypatch.setenv(start.TRACK_VARIABLE, "mlflow")
+    start.begin(run)
+    assert "MLflow is not installed here" in start.read_tracking(run.folder)["mlflow"].sentence()
+
+
+def test_in_a_class_a_learners_run_goes_to_no_tracker(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(asking.CLASS_VARIABLE, "blue-whale")
+    monkeypatch.setenv(start.TRACK_VARIABLE, "mlflow")
+    monkeypatch.setattr(start, "find_spec", lambda name: object())
+    ada = Asker("a" * 32)
+    with acting_for(ada):
+        hers = store.create(SPEC, owners.myself())
+        monkeypatch.setattr(start, "_started", lambda *_: pytest.fail("a learner's run left her folder"))
+        start.require_trackers()
+        start.begin(hers)
+    assert start.trackers_of(hers) == ()
+    assert not (hers.folder / start.TRACKING_FILE).exists()
+    assert places.asker_of(hers.folder) == ada
+    with acting_for(Asker(OPERATOR)):
+        assert start.trackers_of(store.create(SPEC, owners.myself())) == ("mlflow",)
+
+
+def test_a_run_that_goes_on_cannot_be_sent(run: Run) -> None:
+    with pytest.raises(BadInput, match="has not ended"):
+        start.send(run, ("mlflow",))
+
+
+def _silent(run: Run) -> None:
+    """As of a machine that slept, or a command that was held in its terminal (Ctrl-Z)."""
+    long_ago = time.time() - 2 * owners.SILENT
+    os.utime(run.folder / owners.BEAT, (long_ago, long_ago))
+    assert run.status() is Status.LOST
+
+
+def test_a_run_that_is_silent_for_a_while_is_told_to_its_end(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    _steps(run, 1)
+    _silent(run)
+    teller = threading.Thread(target=follow.follow, args=(run, tmp_path / "stores", ["mlflow"]))
+    teller.start()
+    until(lambda: [("loss", 1)] in notebook.heard)
+    time.sleep(0.2)  # some looks more
+    owners.touch(run.folder)
+    _steps(run, 2)
+    run.log.emit("done", message="")
+    teller.join(30)
+    assert not teller.is_alive()
+    assert notebook.heard == ["lora", [("loss", 1)], [("loss", 2)], ("done", "")]
+
+
+def test_who_asks_for_a_silent_run_gets_it_as_it_stands(
+    run: Run, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    _ready(run)
+    _silent(run)
+    follow.follow(run, tmp_path / "stores", ["mlflow"], as_it_stands=True)
+    assert notebook.heard[-1] == ("lost", "The app that ran it is no longer working on it.")
+
+
+def test_a_run_of_a_process_that_is_not_there_is_told_to_be_lost(
+    own_home: Path, notebook: type[Notebook], tmp_path: Path
+) -> None:
+    was = owners.myself()
+    run = store.create(SPEC, owners.Owner(was.pid, was.started - 60.0, was.host, was.name))
+    _ready(run)
+    follow.follow(run, tmp_path / "stores", ["mlflow"])
+    assert notebook.heard[-1] == ("lost", owners.GONE)

@@ -1,0 +1,187 @@
+"""Early stopping: who is ended at which rung, what is recorded of it, and that the next command keeps to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from peft_lab.runs import checkpoints, owners, store
+from peft_lab.runs.checkpoints import Rung, Verdicts
+from peft_lab.runs.queue import get_queue
+from peft_lab.runs.spec import RunRequest, RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.studies.sweeps import asha, asked, carrying
+from peft_lab.studies.sweeps import store as trials
+from tests.conftest import link
+from tests.runs.driving import PATIENCE
+
+pytestmark = pytest.mark.weights
+STEPS = 16
+RATES = (0.005, 0.001, 0.004, 0.006, 0.002, 0.0005)
+WISH: dict[str, Any] = {
+    "model": "minilm-l6",
+    "task": "sentiment",
+    "methods": ["lora"],
+    "steps": STEPS,
+    "batch": 4,
+    "eval_rows": 0,
+    "grid": {"learning_rate": list(RATES)},
+    "stop": {"by": "asha", "grace": 4, "factor": 2},
+}
+
+
+class Killed(BaseException):
+    """As a kill: whoever carries out the sweep does nothing more."""
+
+
+class Stand:
+    """Runs that make a step a look, one at a time, with their rate as their loss, and end as the worker ends them."""
+
+    slots = 1
+
+    def __init__(self, looks: int = 0) -> None:
+        self._going: list[Run] = []
+        self._left = looks
+
+    def start(self, spec: RunSpec) -> str:
+        run = store.create(spec, owners.myself())
+        self._going.append(run)
+        return run.id
+
+    def again(self, run: Run) -> None:
+        checkpoints.reopen(run, owners.myself(), anew=True)
+        self._going.append(run)
+
+    def look(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+        for run in list(self._going):
+            taken, rung = run.view().step, checkpoints.ended_by(run)
+            if taken == STEPS or rung is not None:
+                ending = "done" if taken == STEPS else "stopped"
+                run.log.emit(
+                    ending, message="" if rung is None else checkpoints.told_to_end(rung, taken, STEPS)
+                )
+                self._going.remove(run)
+                continue
+            loss = run.spec.learning_rate
+            run.log.emit("step", step=taken + 1, loss=loss, lr=0.1, grad_norm=1.0, tokens=4, seconds=0.1)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    link(own_home)
+    monkeypatch.setattr(carrying, "POLL", 0.0)
+    return own_home
+
+
+def carried(stand: Stand, wish: dict[str, Any] = WISH) -> list[dict[str, Any]]:
+    wanted = asked.of(wish)
+    return carrying.carry_out(wanted.specs, stand, lambda *_: None, lambda: False, wanted.early)
+
+
+def expected() -> dict[float, int | None]:
+    """By the rule as its paper and Ray's manual have it: the rung at which each rate ends when they come one by one."""
+    found: dict[float, int | None] = {}
+    came: dict[int, list[float]] = {4: [], 8: []}
+    for rate in RATES:
+        found[rate] = None
+        for rung, before in came.items():
+            bad = bool(before) and rate > np.percentile(before, 100 / 2)
+            before.append(rate)
+            if bad:
+                found[rate] = rung
+                break
+    return found
+
+
+def test_runs_are_ended_where_the_rule_ends_them_and_recorded_so() -> None:
+    rows = carried(Stand())
+    by_rate = {row["values"]["learning_rate"]: row for row in rows}
+    truth = expected()
+    assert {rate: (row["ended_early"] or {}).get("rung") for rate, row in by_rate.items()} == truth
+    assert set(truth.values()) == {None, 4}
+    for rate, row in by_rate.items():
+        if truth[rate] is None:
+            assert row["status"] == "done" and len(row["loss"]) == STEPS
+        else:
+            assert row["status"] == "stopped" and row["metric"]["after"] is None
+            assert row["ended_early"] == {"rung": 4, "loss": rate, "steps": len(row["loss"])}
+            assert 4 <= len(row["loss"]) < STEPS
+            assert f"at the rung of step 4: {len(row['loss'])} of 16 steps" in row["message"]
+    (kept,) = trials.sweeps()
+    found = trials.trials(kept.specs)
+    assert [trial.status == trials.EARLY for trial in found] == [truth[rate] is not None for rate in RATES]
+    best = trials.best_setting(trials.settings_of(found, trials.varied(kept.specs)), trials.TRAINING)
+    assert best is not None and best.values == {"learning_rate": min(RATES)}
+
+
+def test_a_command_after_kills_keeps_every_decision() -> None:
+    seen: dict[tuple[str, int], bool] = {}
+    for looks in range(3, 60, 4):
+        try:
+            rows = carried(Stand(looks))
+            break
+        except Killed:
+            for run in store.runs():
+                verdicts = checkpoints.read_early(run)
+                for rung in verdicts.rungs if verdicts else ():
+                    assert seen.setdefault((run.id, rung.step), rung.goes_on) == rung.goes_on
+                if not run.status().final:
+                    run.log.emit("lost", message="gone")
+    else:
+        rows = carried(Stand())
+    assert any(seen.values()) and not all(seen.values())
+    before = {run.id: run.events() for run in store.runs()}
+    assert carried(Stand()) == rows and {run.id: run.events() for run in store.runs()} == before
+    ended = {row["run_id"] for row in rows if row["ended_early"]}
+    assert ended >= {run for (run, _), goes_on in seen.items() if not goes_on}
+
+
+def test_whoever_asks_for_full_runs_gets_them() -> None:
+    """The same runs without ``stop`` are another sweep: what was ended early goes on."""
+    assert any(row["ended_early"] for row in carried(Stand()))
+    rows = carried(Stand(), {name: value for name, value in WISH.items() if name != "stop"})
+    assert [(row["status"], row["ended_early"], len(row["loss"])) for row in rows] == [
+        ("done", None, STEPS)
+    ] * len(RATES)
+    assert len(store.runs()) == len(RATES) and len(trials.sweeps()) == 2
+
+
+def test_what_is_left_out_is_at_its_default() -> None:
+    assert asked.of({**WISH, "stop": "asha"}).early == asha.Asha(4, 4, 16)
+    assert asked.of({**WISH, "stop": None}).early is None
+
+
+def test_a_verdict_that_cannot_be_read_ends_nothing() -> None:
+    run = store.create(asked.of(WISH).specs[0], owners.myself())
+    for text in ("{", "[]", '{"sweep": "x", "rungs": [{"step": "many"}]}'):
+        (run.folder / checkpoints.EARLY_FILE).write_text(text)
+        assert checkpoints.read_early(run) is None and checkpoints.ended_by(run) is None
+
+
+@pytest.mark.slow
+@pytest.mark.further
+def test_a_training_ends_after_the_step_at_which_it_is_told_and_can_go_on() -> None:
+    asked_for = RunRequest("minilm-l6", "bitfit", "sentiment", steps=400, batch=4, eval_rows=4)
+    run = store.get(get_queue().submit(asked_for))
+    while run.view().step < 3:
+        assert not run.status().final
+    checkpoints.note_ending(run, Verdicts("a-sweep", (Rung(2, 0.7, True), Rung(3, 0.7, False))))
+    assert get_queue().wait(run.id, PATIENCE) is Status.STOPPED
+    seen = run.view()
+    assert 3 <= seen.step < 400
+    assert seen.message == checkpoints.told_to_end(Rung(3, 0.7, False), seen.step, 400)
+    assert json.loads((run.folder / "record.json").read_text())["steps"] == seen.step
+    assert (run.adapter / "adapter_config.json").exists()
+    get_queue().go_on(run.id)
+    assert checkpoints.read_early(run) is None
+    assert get_queue().wait(run.id, PATIENCE) is Status.DONE and run.view().step == 400

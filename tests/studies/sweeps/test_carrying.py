@@ -1,0 +1,178 @@
+"""A sweep's driver: killed at any moment it loses nothing and does nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_lab.core.errors import RunError
+from peft_lab.runs import checkpoints, owners, store
+from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
+from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies.sweeps import asked, carrying
+from tests.conftest import link
+
+pytestmark = pytest.mark.weights
+ROUNDS = 8
+WISH = {
+    "model": "minilm-l6",
+    "task": "sentiment",
+    "methods": ["lora"],
+    "steps": 3,
+    "batch": 4,
+    "eval_rows": 0,
+}
+
+
+class Killed(BaseException):
+    """As a kill: whoever carries out the sweep does nothing more."""
+
+
+class Stand:
+    """Runs that train by themselves a step a look, until their driver is killed at one of all these moments."""
+
+    def __init__(self, slots: int, moments: int) -> None:
+        self.slots, self._left = slots, moments
+        self._going: list[Run] = []
+
+    def _moment(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+    def start(self, spec: RunSpec) -> str:
+        self._moment()
+        run = store.create(spec, owners.myself())
+        self._moment()
+        self._going.append(run)
+        return run.id
+
+    def again(self, run: Run) -> None:
+        self._moment()
+        checkpoints.reopen(run, owners.myself(), anew=True)
+        self._moment()
+        self._going.append(run)
+
+    def look(self) -> None:
+        for run in list(self._going):
+            self._moment()
+            number = run.view().step + 1
+            if number > 3:
+                run.log.emit("done", message="")
+                self._going.remove(run)
+            else:
+                loss, tokens = 1 / number, 4
+                run.log.emit(
+                    "step", step=number, loss=loss, lr=0.1, grad_norm=1.0, tokens=tokens, seconds=0.1
+                )
+
+    def close(self) -> None: ...
+
+
+def lose(specs: tuple[RunSpec, ...]) -> None:
+    """What a driver that is gone held is lost."""
+    for run in runs_of_comparison(specs):
+        if run is not None and not run.status().final:
+            run.log.emit("lost", message="gone")
+
+
+@pytest.fixture
+def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    link(own_home)
+    monkeypatch.setattr(carrying, "POLL", 0.0)
+    return own_home
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_fifty_kills_lose_nothing_and_do_nothing_twice(home: Path, slots: int) -> None:
+    specs = asked.of({**WISH, "seeds": list(range(6)), "grid": {"learning_rate": [0.001, 0.002]}}).specs
+    chance, kills = random.Random(slots), 0
+    while kills < 50:
+        try:
+            carrying.carry_out(specs, Stand(slots, chance.randint(1, 12)), lambda *_: None, lambda: False)
+        except Killed:
+            kills += 1
+            lose(specs)
+        else:  # carried out to its end before the fiftieth: once more from the start
+            for run in store.runs():
+                store.remove(run)
+    rows = carrying.carry_out(specs, Stand(slots, 0), lambda *_: None, lambda: False)
+    assert [(row["status"], row["seed"], row["values"]["learning_rate"]) for row in rows] == [
+        ("done", spec.seed, spec.learning_rate) for spec in specs
+    ]
+    assert all(row["loss"] == [1, 1 / 2, 1 / 3] for row in rows)
+    # one folder for each run, even of those that were begun often
+    assert Counter(run.status() for run in store.runs()) == {Status.DONE: len(specs)}
+    assert len({row["run_id"] for row in rows}) == len(specs)
+
+
+def test_what_fails_is_told_and_tried_again_by_the_next_command_only(home: Path) -> None:
+    specs = asked.of(WISH).specs
+
+    class Failing(Stand):
+        def look(self) -> None:
+            for run in self._going:
+                run.log.emit("failed", message="memory ran out")
+            self._going.clear()
+
+    stand = Failing(1, 0)
+    (row,) = carrying.carry_out(specs, stand, lambda *_: None, lambda: False)
+    assert (row["status"], row["message"]) == ("failed", "memory ran out")
+    (row,) = carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
+    assert row["status"] == "done" and len(store.runs()) == 1
+
+
+def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
+    specs = asked.of(WISH).specs
+
+    class Nosy(Stand):
+        def start(self, spec: RunSpec) -> str:
+            with pytest.raises(RunError, match="Another command is carrying out this sweep"):
+                carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
+            return super().start(spec)
+
+    (row,) = carrying.carry_out(specs, Nosy(1, 0), lambda *_: None, lambda: False)
+    assert row["status"] == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.further
+def test_the_command_killed_at_random_moments_ends_as_one_that_was_not(home: Path, tmp_path: Path) -> None:
+    """``kill -9`` of the driver, for real; its run goes on from its last state."""
+    file = tmp_path / "sweep.yaml"
+    wish: dict[str, Any] = {**WISH, "steps": 12, "seeds": [0, 1], "grid": {"learning_rate": [0.001, 0.002]}}
+    file.write_text(json.dumps(wish))
+    chance = random.Random(18)
+    for _ in range(ROUNDS):
+        driver = _command(file)
+        try:
+            driver.wait(chance.uniform(4, 20))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(driver.pid, signal.SIGKILL)
+            driver.wait()
+    ended = _command(file)
+    out, problem = ended.communicate(timeout=500)
+    assert ended.returncode == 0, problem
+    rows = json.loads(out)["rows"]
+    assert [row["status"] for row in rows] == ["done"] * 4
+    assert all(len(row["loss"]) == 12 for row in rows)
+    assert Counter(run.status() for run in store.runs()) == {Status.DONE: 4}
+
+
+def _command(file: Path) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "peft_lab", "sweep", str(file), "--json"]
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+    )

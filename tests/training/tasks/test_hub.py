@@ -1,0 +1,226 @@
+"""Datasets of the hub: out of a server on this machine that speaks what ``huggingface_hub`` asks, and of its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
+from pyarrow import parquet
+
+from peft_lab.core import asking
+from peft_lab.core.errors import BadInput
+from peft_lab.training.tasks import apart, hub, hub_rows
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+REPO = "owner/reviews"
+
+
+@dataclass
+class Hub:
+    """Files of one dataset, and what was asked for."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    server: Any = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def respond(self, handler: BaseHTTPRequestHandler, body: bool) -> None:
+        path = handler.path.partition("?")[0]
+        self.asked.append(f"{handler.command} {path}")
+        if path in (f"/api/datasets/{REPO}", f"/api/datasets/{REPO}/revision/{SHA}"):
+            siblings = [{"rfilename": name, "size": len(data)} for name, data in self.files.items()]
+            found = json.dumps({"id": REPO, "sha": SHA, "siblings": siblings, "tags": []}).encode()
+            self._send(handler, 200, found, body, {"Content-Type": "application/json"})
+            return
+        name = path.removeprefix(f"/datasets/{REPO}/resolve/{SHA}/")
+        if name in self.files:
+            data = self.files[name]
+            etag = f'"{hashlib.sha256(data).hexdigest()}"'
+            self._send(handler, 200, data, body, {"ETag": etag, "X-Repo-Commit": SHA})
+            return
+        self._send(handler, 404, b"", body, {"X-Error-Code": "RepoNotFound"})
+
+    @staticmethod
+    def _send(
+        handler: BaseHTTPRequestHandler, status: int, data: bytes, body: bool, heads: dict[str, str]
+    ) -> None:
+        handler.send_response(status)
+        for name, value in {**heads, "Content-Length": str(len(data))}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        if body:
+            handler.wfile.write(data)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> Iterator[Hub]:
+    from huggingface_hub import constants
+
+    found = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.respond(self, True)
+
+        def do_HEAD(self) -> None:
+            found.respond(self, False)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    found.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True).start()
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, found.address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", found.address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+def table(rows: int, **columns: Any) -> bytes:
+    """A Parquet file as the hub has them: a label is a number, its names stand in the schema."""
+    made = pa.table(
+        {
+            "sentence": [f"sentence {n}" for n in range(rows)],
+            "label": [int(n >= rows // 2) for n in range(rows)],
+        }
+        | columns
+    )
+    features = {"sentence": {"_type": "Value"}, "label": {"_type": "ClassLabel", "names": ["bad", "good"]}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(made.replace_schema_metadata(metadata), sink, row_group_size=1000)
+    return bytes(sink.getvalue())
+
+
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_a_parquet_split_becomes_a_task_with_its_labels_names(served: Hub) -> None:
+    served.files = {
+        "data/train-00000-of-00001.parquet": table(40),
+        "data/test-00000-of-00001.parquet": table(20),
+    }
+    path, found = hub.kept_hub_file(f"hf:{REPO}?text=sentence")
+    assert str(found.asked) == f"hf:{REPO}@{SHA}:train?text=sentence"
+    assert (found.rows, found.available) == (40, 40)
+    assert found.said == f"Hugging Face dataset {REPO}, split train, commit {SHA}."
+    task = apart.load_file(path)
+    assert (task.kind, task.labels) == ("classification", ("bad", "good"))
+    assert sum(map(len, (task.load().train, task.load().test))) == 40
+    assert not any("test-00000" in each for each in served.asked)
+
+
+def test_more_rows_than_are_taken_are_thinned_and_keep_every_label(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = hub_rows.MAX_ROWS * 2 + 10
+    served.files = {"train.parquet": table(many)}
+    found = hub.fetch(f"hf:{REPO}:train?text=sentence")
+    rows = [json.loads(line) for line in found.data.splitlines()]
+    assert found.available == many and len(rows) == found.rows <= hub_rows.MAX_ROWS
+    assert {row["label"] for row in rows} == {"bad", "good"}
+    share = sum(row["label"] == "good" for row in rows) / len(rows)
+    assert share == pytest.approx(0.5, abs=0.01)
+    assert "13,337 of its 40,010 rows were taken, at equal steps" in found.said
+
+
+def test_long_rows_are_thinned_to_the_bytes_of_an_upload(served: Hub) -> None:
+    lines = [json.dumps({"prompt": f"{n} " + "x" * 3000, "completion": "y"}) for n in range(4000)]
+    served.files = {"train.jsonl": "\n".join(lines).encode()}
+    found = hub.fetch(f"hf:{REPO}")
+    assert len(found.data) <= hub_rows.MAX_BYTES
+    assert 1000 < found.rows < 4000
+
+
+def test_what_was_fetched_is_read_again_without_the_hub(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.files = {"train.csv": b"prompt,completion\n" + b"".join(b"q%d,a%d\n" % (n, n) for n in range(12))}
+    first = hub.fetch(f"hf:{REPO}")
+    asked = len(served.asked)
+    offline(monkeypatch)
+    assert hub.fetch(f"hf:{REPO}@{SHA}") == first
+    assert len(served.asked) == asked
+
+
+@pytest.mark.parametrize(("header", "row"), [(b"prompt,completion\nq,a\n", 3), (b"", 1)])
+def test_a_cell_without_end_is_told_with_file_and_row(served: Hub, header: bytes, row: int) -> None:
+    served.files = {"train.csv": header + b"x" * 140_000 + b",a\n"}
+    with pytest.raises(
+        BadInput, match=rf"^Row {row} of train\.csv has a cell of more than 131,072 characters, "
+    ):
+        hub.fetch(f"hf:{REPO}")
+
+
+def test_offline_and_not_in_the_cache_is_one_sentence(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    offline(monkeypatch)
+    with pytest.raises(
+        BadInput, match=r"^The Hugging Face Hub is not reached from here, and .+ give that\.$"
+    ):
+        hub.fetch(f"hf:{REPO}")
+    assert not served.asked
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "said"),
+    [
+        ({"reviews.py": b"print()", "README.md": b""}, f"hf:{REPO}", "made by code is not run"),
+        ({"a/train.csv": b"", "b/train.csv": b""}, f"hf:{REPO}", f"name one, as hf:{REPO}/a:train"),
+        ({"train.csv": b"", "test.csv": b""}, f"hf:{REPO}:validation", "no split validation; its files are"),
+        ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}", "say which is which"),
+        ({"train.csv": b"a,b\n1,2\n"}, f"hf:{REPO}?text=c", "no column 'c'; it has a, b"),
+        ({"train.parquet": b"PAR1 no"}, f"hf:{REPO}", "train.parquet cannot be read"),
+        ({"train.csv": b""}, "hf:owner/other", "has no dataset owner/other, or it is private"),
+        ({"train.csv": b""}, "hf:alone", "names no dataset"),
+        ({"train.csv": b""}, f"hf:{REPO}?words=a", "'words' is no column of ours"),
+    ],
+)
+def test_what_cannot_be_read_is_said(served: Hub, files: dict[str, bytes], asked: str, said: str) -> None:
+    served.files = files
+    with pytest.raises(BadInput, match=said.replace("?", r"\?")) as refused:
+        hub.fetch(asked)
+    assert "\n" not in str(refused.value)
+
+
+def test_one_configuration_of_several_and_the_same_split_in_two_formats(served: Hub) -> None:
+    row = b'{"prompt": "p", "completion": "c"}\n'
+    served.files = {"a/train.jsonl": row, "a/train.csv": b"x\n", "b/train.jsonl": row * 2}
+    assert hub.fetch(f"hf:{REPO}/b").rows == 2
+    assert hub.chosen(hub.parse(f"hf:{REPO}/a"), list(served.files)) == ["a/train.jsonl"]
+
+
+def test_more_than_is_fetched_is_refused_before(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MAX_FETCH", 100)
+    served.files = {"train.parquet": table(40)}
+    with pytest.raises(BadInput, match="Take a smaller split"):
+        hub.fetch(f"hf:{REPO}?text=sentence")
+    assert not any("resolve" in each for each in served.asked)
+
+
+def test_a_class_fetches_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "class_is_on", lambda: True)
+    with pytest.raises(BadInput, match="In a class nothing is fetched"):
+        hub.fetch(f"hf:{REPO}")
+    assert not served.asked
+
+
+@pytest.mark.parametrize("text", ["hf:o/n:train", "hf:o/n/f/g@main:dev?prompt=question&completion=answer"])
+def test_a_name_is_written_as_it_is_read(text: str) -> None:
+    assert str(hub.parse(text)) == text
+    assert hub.is_hub(text) and not hub.is_hub("mine.csv") and not hub.is_hub(None)
