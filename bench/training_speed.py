@@ -84,6 +84,7 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def _contend(given: argparse.Namespace) -> dict[str, Any]:
+    from peft_lab.core import quiet  # noqa: F401
     from peft_lab.models.assets.store import home
     from peft_lab.runs.spec import RunRequest
     from peft_lab.workers import processes

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from pathlib import Path
 
 import pytest
 
-MODULES = (
-    "choose.situation", "compare.pareto", "compare.spread", "memory.allocator", "memory.devices", "memory.kernels",
-    "methods", "methods.adapters.spec", "methods.bitfit.spec", "methods.full.spec", "methods.ia3.spec",
-    "methods.knobs", "methods.lora.insight", "methods.lora.spec", "methods.prefix.spec", "methods.prompt.spec",
-    "methods.ptuning.spec", "methods.qlora.spec", "methods.shared.ranks", "models.module_groups",
-    "models.module_tree", "models.shapes", "quiz.fourbit", "quiz.parsing", "tasks.orders", "tasks.overlap",
-    "training.batches", "training.schedule", "units",
-)  # fmt: skip
+import peft_lab
+
+PACKAGE = Path(peft_lab.__file__).parent
+#: Every module with an example in it, found by the prompt.
+MODULES = tuple(
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in file.read_text("utf-8")
+)
 FEWEST = 25
 
 
 def examples(name: str) -> list[doctest.DocTest]:
-    module = importlib.import_module(f"peft_lab.{name}")
+    module = importlib.import_module(name)
     return [found for found in doctest.DocTestFinder(exclude_empty=True).find(module) if found.examples]
 
 
@@ -29,7 +31,7 @@ def test_examples_give_what_they_say(name: str) -> None:
     report: list[str] = []
     for found in examples(name):
         runner.run(found, out=report.append)
-    assert runner.tries, f"peft_lab.{name} has no example"
+    assert runner.tries, f"{name} has no example"
     assert not runner.failures, "".join(report)
 
 

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from peft_lab.methods import folders
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_lab"
-#: What may lie beside the rooms. Whatever else comes belongs into one.
-LOOSE = {
-    "__init__", "__main__", "disk", "doctor", "errors", "facts", "journal", "kinds", "machine", "palette", "references",
-    "replacing", "units",
-}  # fmt: skip
-#: Rooms in which every folder is a room of its own: a method may use questions, which use the contract of methods.
-DIVIDED = ("methods", "ui")
+#: The rooms from the ground up: a room imports from those before it. What may go up says why.
+ROOMS = (
+    "core", "models", "workers", "classroom", "training", "methods", "engine", "drawing", "runs", "takeaway", "atlas",
+    "studies", "advise", "interview", "cli", "ui",
+)  # fmt: skip
+UPWARDS = {("runs", "takeaway"): "a run that ends writes its model card and licences"}
+LOOSE = {"__init__", "__main__"}
 
 
 def name_of(file: Path) -> str:
@@ -33,10 +35,8 @@ def files() -> dict[str, Path]:
 
 
 def room(module: str) -> str:
-    """``peft_lab.methods.lora.spec`` is in ``methods/lora``; a loose module is a room of its own."""
-    parts = module.split(".")[1:]
-    divided = len(parts) > 1 and parts[0] in DIVIDED and (PACKAGE / parts[0] / parts[1]).is_dir()
-    return "/".join(parts[: 2 if divided else 1])
+    """Return the room of a module: ``peft_lab.methods.lora.spec`` is in ``methods``."""
+    return module.split(".")[1] if "." in module else ""
 
 
 def imported(tree: ast.AST, module: str, package: bool) -> Iterator[tuple[str, int]]:
@@ -95,42 +95,32 @@ def test_imports_between_files_run_in_no_circle() -> None:
     no_circle({module: set(names) for module, names in graph().items()}, places)
 
 
-def test_imports_between_rooms_run_in_no_circle() -> None:
-    edges: dict[str, set[str]] = {}
-    places: dict[tuple[str, str], str] = {}
+def test_rooms_import_from_those_below_them() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == set(ROOMS)
+    up: dict[tuple[str, str], str] = {}
     for module, names in graph().items():
-        here = room(module)
         for name, line in names.items():
-            if room(name) != here:
-                edges.setdefault(here, set()).add(room(name))
-                places.setdefault((here, room(name)), f"{module}, line {line}")
-    assert edges["ui/method"] >= {"methods", "runs"}  # it reads something
-    no_circle(edges, places)
+            here, there = room(module), room(name)
+            if here in ROOMS and there in ROOMS and ROOMS.index(there) > ROOMS.index(here):
+                up.setdefault((here, there), f"{module} imports {name} (line {line})")
+    assert graph()["peft_lab.ui.method.page"]  # it reads something
+    assert set(up) == set(UPWARDS), up
 
 
 def test_nothing_imports_the_pages() -> None:
     for module, names in graph().items():
-        if room(module).split("/")[0] != "ui":
-            wrong = [name for name in names if room(name).split("/")[0] == "ui"]
+        if room(module) != "ui":
+            wrong = [name for name in names if room(name) == "ui"]
             assert not wrong, f"{module} imports {wrong[0]}: the library does not know its pages"
 
 
 def test_no_method_is_imported_by_name_from_below() -> None:
     """What all methods stand on knows them from the registry only."""
-    below = {
-        "models",
-        "methods",
-        "methods/shared",
-        "counting",
-        "training",
-        "memory",
-        "runs",
-        "insight",
-        "quiz",
-    }
+    own = tuple(f"peft_lab.methods.{slug}." for slug in folders())
+    assert "peft_lab.methods.lora." in own
     for module, names in graph().items():
-        if room(module) in below:
-            wrong = [name for name in names if room(name).startswith("methods/") and room(name) not in below]
+        if room(module) in ROOMS[: ROOMS.index("runs") + 1] and not module.startswith(own):
+            wrong = [name for name in names if name.startswith(own)]
             assert not wrong, f"{module} imports {wrong[0]}"
 
 

@@ -26,7 +26,7 @@ PACKAGE = ROOT / "peft_lab"
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "sklearn")
 LIBRARY = [file for file in PACKAGE.rglob("*.py") if PACKAGE / "ui" not in file.parents]
 PAGES = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
-MAX_LINES, MAX_PAGE_LINES = 320, 80
+MAX_LINES, MAX_PAGE_LINES = 700, 80
 MAX_TRACKED_BYTES = 1_000_000
 
 

@@ -24,7 +24,6 @@ from peft_lab.advise.cited import MANY_ROWS
 from peft_lab.advise.flips import flips
 from peft_lab.advise.recommend import reach, recommend
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import simulating as simulating_simulating
 from peft_lab.advise.situation import Situation, parse
 from peft_lab.advise.tree import EXAMPLES, FEW_ROWS, places
 from peft_lab.engine.devices import devices
@@ -43,7 +42,7 @@ Task = tuple[Situation, Callable[[Situation], str]]
 
 def asking(situation: Situation) -> Room:
     """A room that simulates all it is asked for, so that what ships does not hang on what was known before."""
-    return Room(situation, simulating_simulating)
+    return Room(situation, simulating.simulating)
 
 
 def clicked() -> list[Situation]:

@@ -29,7 +29,7 @@ _RUN = """async ({ text, near, frames }) => {
 def test_half_the_frames_are_painted_while_no_pointer_is_on_it(
     chromium: Browser, near: bool, painted: int
 ) -> None:
-    folder = files("peft_lab.living") / "js"
+    folder = files("peft_lab.drawing") / "js"
     text = "\n".join(
         (folder / name).read_text("utf-8").replace('import { clamp } from "./numbers.js";', "")
         for name in ("numbers.js", "player.js")

@@ -23,7 +23,7 @@ ENDS: list[str] = []
 SCRIPT = """
 from peft_lab.core import asking
 from peft_lab.ui.server import sessions
-from tests.classmode import test_leaving
+from tests.classroom import test_leaving
 
 test_leaving.STANDS.set()
 test_leaving.GATE.wait(20)

@@ -53,20 +53,20 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "runs.store.delete": lambda room: store.delete(room.run),
     "runs.respond.respond": lambda room: respond.respond(room.run, ["a text"]),
     "runs.respond.ask": lambda room: respond.ask(room.run, ["a text"]),
-    "queue.queue.RunQueue.stop": lambda room: get_queue().stop(room.run),
-    "queue.queue.RunQueue.go_on": lambda room: get_queue().go_on(room.run),
-    "queue.queue.RunQueue.position": lambda room: get_queue().position(room.run),
-    "queue.queue.RunQueue.wait": lambda room: get_queue().wait(room.run, 0),
-    "queue.ahead.ahead": lambda room: ahead(room.run),
-    "compare.store.get": lambda room: comparisons.get(room.comparison),
-    "compare.store.delete": lambda room: comparisons.delete(room.comparison),
-    "sweeping.store.get": lambda room: sweeps.get(room.sweep),
-    "methods.lora.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
-    "methods.lora.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
-    "methods.lora.intruding.look": lambda room: intruding.look(room.run),
-    "methods.lora.intruding.ask": lambda room: intruding.ask(room.run).result(),
-    "export.library_folder.zipped": lambda room: bundle.zipped_library_folder(room.run),
-    "serving.measure.measure": lambda room: serving.measure_serving(
+    "runs.queue.RunQueue.stop": lambda room: get_queue().stop(room.run),
+    "runs.queue.RunQueue.go_on": lambda room: get_queue().go_on(room.run),
+    "runs.queue.RunQueue.position": lambda room: get_queue().position(room.run),
+    "runs.queue.RunQueue.wait": lambda room: get_queue().wait(room.run, 0),
+    "runs.waiting.ahead": lambda room: ahead(room.run),
+    "studies.compare.store.get": lambda room: comparisons.get(room.comparison),
+    "studies.compare.store.delete": lambda room: comparisons.delete(room.comparison),
+    "studies.sweeps.store.get": lambda room: sweeps.get(room.sweep),
+    "studies.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
+    "studies.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
+    "studies.intruding.look": lambda room: intruding.look(room.run),
+    "studies.intruding.ask": lambda room: intruding.ask(room.run).result(),
+    "takeaway.bundle.zipped_library_folder": lambda room: bundle.zipped_library_folder(room.run),
+    "studies.serving.measure_serving": lambda room: serving.measure_serving(
         {method: dict.fromkeys(("movies", "products", "tweets"), room.run) for method in ("adapters", "lora")}
     ),
 }
@@ -79,63 +79,57 @@ SILENT: dict[str, Callable[[Room], Any]] = {
 }
 #: Those of the teacher, refused to everybody else, with a run's name or without.
 TEACHERS: dict[str, Callable[[Room], Any]] = {
-    "teaching.roll.end": lambda room: roll.end(room.ada.owner, room.run),
-    "teaching.roll.rows": lambda room: roll.rows({}),
-    "teaching.predictions.of_class": lambda room: class_predictions.of_class(),
+    "runs.roll.end": lambda room: roll.end(room.ada.owner, room.run),
+    "runs.roll.rows": lambda room: roll.rows({}),
+    "interview.class_predictions.of_class": lambda room: class_predictions.of_class(),
     "classroom.joining.learners": lambda room: joining.learners(),
     "classroom.shown.show": lambda room: class_shown.show("lora", {}),
     "classroom.shown.take_back": lambda room: class_shown.take_back(),
 }
 #: Names that are no run's or comparison's, or functions that only pass one on to those above.
 OTHERS = {
-    "compare.carrying.Queue.stop": "a protocol",
-    "export.layout.as_notebook": "only writes the name",
+    "studies.compare.carrying.Queue.stop": "a protocol",
+    "takeaway.layout.as_notebook": "only writes the name",
     "runs.record.record_of": "of what it is handed",
     "drawing.svg.Canvas.rect": "a place in a drawing",
     "drawing.svg.Canvas.path": "a place in a drawing",
-    "runs.starters.note": "has the run in hand; the mark is a browser's",
+    "runs.store.note_starter": "has the run in hand; the mark is a browser's",
     "ui.runs.shown.show_run": "keeps what the address says; shown_run asks the store",
     "ui.runs.shown.short_id": "cuts a text",
-    "ui.method.inside.trained_keys.show_run": "draws what read_insight gave; asks the store",
-    "ui.method.inside.blending.two_adapters": "draws; asks the store and blending.ask",
-    "ui.method.inside.intruders.intruders": "draws; asks intruding.ask",
+    "ui.method.inside.soft.show_keys_run": "draws what read_insight gave; asks the store",
+    "ui.method.inside.lora.two_adapters": "draws; asks the store and blending.ask",
+    "ui.method.inside.lora.intruders": "draws; asks intruding.ask",
     "ui.method.inside.lora.trained": "draws what read_insight gave; asks the store",
     "ui.method.inside.lora.held_out": "asks the store",
     "ui.method.inside.lora.kind_of": "asks the store",
     **dict.fromkeys(
-        [f"tour.progress.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
-        + ["ui.tour.links.place", "ui.tour.links.filled"],
+        [f"interview.tour.progress.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
+        + ["ui.tour.page.place_of", "ui.tour.page.filled_words"],
         "the name of a path",
     ),
 }
 #: Files that may name folders otherwise than by places.mine(), and why.
 PAST = {
-    "assets/store.py": "defines home(): weights and data, everybody's",
+    "models/assets/store.py": "defines home(): weights and data, everybody's",
     "classroom/places.py": "decides",
-    "classroom/keys.py": "the secret, the class's own",
-    "classroom/joining.py": "makes and removes learners' folders",
+    "classroom/joining.py": "the secret, the class's own; makes and removes learners' folders",
     "classroom/shown.py": "what the teacher shows to all",
     "cli/application.py": "names the folder in a message",
-    "doctor.py": "looks at the disk",
-    "timing/here.py": "what was measured of the machine",
+    "ui/components/frame.py": "names the folder in a message",
+    "cli/machine.py": "looks at the disk",
+    "engine/timing/here.py": "what was measured of the machine",
     "workers/inspector.py": "tells a process where weights lie",
-    "queue/child.py": "tells a process where weights lie",
-    "sweeping/on_ray.py": "tells a process where weights lie",
-    "sweeping/on_node.py": "where weights lie, and runs that came by a URL; a class sends none",
-    "tracking/start.py": "where the trackers' stores of the machine's own user lie",
-    "tracking/wanted.py": "whose run it is: a learner's goes to no tracker",
-    "queue/unended.py": "the queue trains for all",
-    "queue/queue.py": "the device's lock; acts for each run's owner",
-    "queue/worker.py": "trains the run that it was made for, as its owner",
-    "queue/fair.py": "whose run it is",
-    "queue/ahead.py": "hides whose is not one's own",
+    "runs/child.py": "tells a process where weights lie",
+    "studies/sweeps/on_ray.py": "where weights lie, and runs that came by a URL; a class sends none",
+    "runs/tracking/start.py": "where trackers of the machine's own user lie; a learner's run goes to none",
+    "runs/waiting.py": "the queue trains for all; hides whose is not one's own; counts all, names none",
+    "runs/queue.py": "the device's lock; acts for each run's owner",
+    "runs/worker.py": "trains the run that it was made for, as its owner",
     "runs/store.py": "everyones(), for the queue",
-    "teaching/roll.py": "for the teacher, who is asked for",
-    "teaching/predictions.py": "for the teacher, who is asked for",
-    "queue/standing.py": "counts the runs of all, names none",
-    "ui/server/metrics.py": "counts who has joined",
-    "ui/server/watched.py": "tries whether the folder can be written to",
-    "teaching/expiry.py": "removes what is old, whoever's",
+    "runs/roll.py": "for the teacher, who is asked for",
+    "interview/class_predictions.py": "for the teacher, who is asked for",
+    "ui/server/metrics.py": "counts who has joined; tries whether the folder can be written to",
+    "studies/expiry.py": "removes what is old, whoever's",
 }
 _PAST = {"home", "shared", "of", "owners", "everyones", "asker_of", "forget"}
 _FROM = {"assets", "places", "joining", "store"}
@@ -162,9 +156,9 @@ def test_every_operation_is_tried() -> None:
         if {"identity", "run_id", "mark"} & {each.arg for each in node.args.args}
     }
     by_other_words = {
-        "methods.lora.blending.blend",
-        "methods.lora.blending.ask",
-        "serving.measure.measure",
+        "studies.blending.blend",
+        "studies.blending.ask",
+        "studies.serving.measure_serving",
     }
     told -= TEACHERS.keys()
     assert told | by_other_words == OPERATIONS.keys() | SILENT.keys() | OTHERS.keys()

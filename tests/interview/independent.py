@@ -1,7 +1,7 @@
 """Every computed answer once more, from first principles and the model's published config.
 
 No formula of the library is called: a mistake there has to show as a difference. ``m`` is a model's sizes
-(:class:`tests.quiz.dims.Dims`), ``g`` the question's givens.
+(:class:`tests.interview.dims.Dims`), ``g`` the question's givens.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from peft_lab.interview import question as questions
 from peft_lab.interview.bank import all_questions, get_question, make_question, select
 from peft_lab.interview.computed import Answer
 from peft_lab.interview.question import LEVELS, Question, placeholders, topics
-from peft_lab.methods import all_methods, part_of
+from peft_lab.methods import all_methods
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import catalogue
 
@@ -193,8 +193,6 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     registry: dict[str, MethodSpec] = {**all_methods(), "newcomer": Newcomer()}
     for module in (bank, questions):
         monkeypatch.setattr(module, "all_methods", lambda: registry)
-    own = part_of
-    monkeypatch.setattr(bank, "part_of", lambda slug, part: None if slug == "newcomer" else own(slug, part))
     question = make_question(registry["newcomer"])
     answer = question.compute()
     assert answer is not None

@@ -276,13 +276,15 @@ def test_every_loader_of_weights_is_kept_from_pickles() -> None:
                 unpickled.add(name)
     read = {
         ("models/loading.py", "AutoTokenizer.from_pretrained"),
+        ("models/loading.py", "AutoConfig.from_pretrained"),
         ("models/catalogue.py", "AutoConfig.from_pretrained"),
     }
     pinned = {
-        ("assets/dequantise.py", f"{kind}.from_pretrained") for kind in ("LlamaForCausalLM", "AutoTokenizer")
+        ("models/assets/dequantise.py", f"{kind}.from_pretrained")
+        for kind in ("LlamaForCausalLM", "AutoTokenizer")
     }
     assert loaders == read | pinned
-    assert unpickled == {"methods/shared/adapters_files.py", "plan/keeping.py", "runs/checkpoints.py"}
+    assert unpickled == {"methods/shared/adapters_library.py", "advise/plans/loop.py", "runs/checkpoints.py"}
 
 
 def test_bytes_need_no_vocabulary(bert: Path, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_usual_batches_are_those_that_were_compared_and_published() -> None:
     # conversations are a learner's own and were compared by nobody: they are written as other texts are
     assert {**compared, "chat": compared["generation"]} == BATCH
     assert {row.batch for row in published.rows().values()} == {4}
-    assert Situation().batch == DEFAULTS["batch"] == protocol.SETTING.batch == 4
+    assert DEFAULTS["batch"] == protocol.SETTING.batch == 4
+    assert Situation().batch is None, "an update reads as many rows as the sources use"
 
 
 def test_check_fills_in_every_default() -> None:

@@ -17,7 +17,7 @@ import ctypes, sys, threading
 from peft_lab.ui.server import app as arenas
 
 if sys.argv[1] == "few":
-    arenas.few()
+    arenas.few_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 together = threading.Barrier(int(sys.argv[2]))

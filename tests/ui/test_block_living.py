@@ -123,7 +123,7 @@ def test_the_module_is_one_small_file_that_asks_for_nothing() -> None:
 
 
 def test_every_file_of_it_is_in_the_module_after_what_it_uses() -> None:
-    folder = files("peft_lab.living") / "js"
+    folder = files("peft_lab.drawing") / "js"
     assert sorted(file.name for file in folder.iterdir()) == sorted(living.MODULE_FILES)
     for index, name in enumerate(living.MODULE_FILES):
         used = re.findall(

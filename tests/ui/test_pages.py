@@ -185,9 +185,10 @@ def test_a_method_page_is_of_one_step(slug: str, own_home: Path, monkeypatch: py
 
     def noting(place: str) -> Any:
         class Noting(BusyPool):
-            def submit(self, urgency: int, function: Any, *arguments: Any) -> Any:
-                asked[place].append((function.__name__, arguments))
-                return super().submit(urgency, function, *arguments)
+            def submit(self, *question: Any) -> Future[Any]:
+                _, function, *arguments = question
+                asked[place].append((function.__name__, tuple(arguments)))
+                return super().submit(*question)
 
         return Noting
 

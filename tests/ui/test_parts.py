@@ -74,4 +74,4 @@ def test_pages_have_no_bare_fragments() -> None:
         for file in UI.rglob("*.py")
         if re.search(r"\bst\.fragment\b", file.read_text(encoding="utf-8"))
     }
-    assert uses == {"components/parts.py"}
+    assert uses == {"components/frame.py"}

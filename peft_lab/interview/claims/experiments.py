@@ -38,8 +38,8 @@ def _nf4(model: Subject) -> Found:
     return Found(
         holds(nf4 < min(fp4, nvfp4, mxfp4)),
         f"relative error on normally distributed weights: NF4 {share(nf4)} and bitsandbytes' FP4 {share(fp4)} in "
-        f"blocks of {computed.NF4_BLOCK}, NVFP4 {share(nvfp4)} in blocks of {computed.NVFP4_BLOCK}, MXFP4 {share(mxfp4)} in "
-        f"blocks of {computed.MXFP4_BLOCK}, evenly spaced integers {share(integer)}",
+        f"blocks of {computed.NF4_BLOCK}, NVFP4 {share(nvfp4)} in blocks of {computed.NVFP4_BLOCK}, MXFP4 "
+        f"{share(mxfp4)} in blocks of {computed.MXFP4_BLOCK}, evenly spaced integers {share(integer)}",
         "NF4's values are quantiles of the normal distribution: its codes are used more evenly than those of an "
         "even grid, and are dense where weights are. Which FP4 is meant matters: with its short blocks NVFP4 comes "
         f"close, at {bits['NVFP4']} bits a weight; MXFP4, at {bits['MXFP4']}, has powers of two as constants; NF4 with "

@@ -46,8 +46,8 @@ def _snippet(model: Subject) -> Found:
         "of its weights",
         "The base is stored as in the paper, but adapters on the attention's maps alone did not match full "
         "fine-tuning there: they have to be on all. The snippet also leaves out prepare_model_for_kbit_training, which "
-        "keeps norms and head in 32 bits and turns on gradient checkpointing; without it every layer's activations "
-        "stay in memory.",
+        "keeps norms and head in full precision and turns on gradient checkpointing; without it every layer's "
+        "activations stay in memory.",
         {"adapted": names[0], "maps": names[1], "weights": 100 * weights[0] / weights[1]},
         f"QLoRA adapted all of them: {src.QLORA}, section 4 and figure 2",
     )

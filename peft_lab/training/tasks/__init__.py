@@ -19,7 +19,11 @@ def all_tasks() -> tuple[Task, ...]:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name. Raises BadInput naming the nearest one."""
+    """Return the task of that name.
+
+    Raises:
+        UnknownName: with the nearest one.
+    """
     if name not in _TASKS:
         raise UnknownName("task", name, _TASKS, "task")
     return _TASKS[name]

@@ -85,6 +85,7 @@ class Fetched:
 
 
 def is_hub(text: str | None) -> bool:
+    """Return whether a text names a dataset of the hub."""
     return text is not None and text.startswith(MARK)
 
 

@@ -221,6 +221,7 @@ def content(data: bytes, filename: str) -> Content:
 
 
 def too_large(size: int) -> BadInput:
+    """Return the error for a file of that many bytes."""
     said, most = units.unlike(size, MAX_BYTES)
     return bad(f"The file has {said}; at most {most} are taken. Keep a sample of it.")
 

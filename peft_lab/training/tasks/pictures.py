@@ -89,6 +89,7 @@ def check(size: int) -> None:
 
 
 def too_large(size: int) -> BadInput:
+    """Return the error for images of that many bytes together."""
     said, most = units.unlike(size, MAX_BYTES)
     return bad(
         f"The images take {said} or more; at most {most} are taken. Make them smaller "

@@ -108,6 +108,7 @@ def reader_of(filename: str) -> Callable[[str, Container[str]], Table]:
 
 
 def column_name(name: str) -> str:
+    """Return a column's name as it is compared."""
     return name.strip().lower()
 
 

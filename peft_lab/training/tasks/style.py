@@ -32,10 +32,12 @@ CLOSINGS = (
 
 
 def has_opening(answer: str) -> bool:
+    """Return whether an answer begins as the log's entries do."""
     return answer.lstrip().startswith(OPENINGS)
 
 
 def has_closing(answer: str) -> bool:
+    """Return whether an answer ends as the log's entries do."""
     return answer.rstrip().endswith(CLOSINGS)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from peft_lab.drawing import living
-from peft_lab.drawing.block import TOKENS as block_TOKENS
+from peft_lab.drawing.block import TOKENS as EXAMPLE
 from peft_lab.drawing.block import draw_block
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import Trajectory
@@ -145,7 +145,7 @@ def block(
     quantization: Quantization | None = None,
     selected: str | None = None,
     key: str = "block",
-    tokens: Sequence[str] = block_TOKENS,
+    tokens: Sequence[str] = EXAMPLE,
     details: Mapping[str, Detail] | None = None,
     *,
     trajectory: Trajectory | None = None,

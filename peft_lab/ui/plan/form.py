@@ -13,7 +13,7 @@ from peft_lab.advise.plans.asked import Asked, Unread, as_typed
 from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of, why_not
 from peft_lab.advise.plans.nearest import Way
 from peft_lab.advise.plans.wanted import FURTHER, TYPICAL, Typical, Wanted, read_field
-from peft_lab.advise.plans.wanted import KEYS as wanted_KEYS
+from peft_lab.advise.plans.wanted import KEYS as PLAN_KEYS
 from peft_lab.advise.recipes.job import OBJECTIVES
 from peft_lab.advise.situation import KEYS, LINKS, OF_ENCODERS, device_of
 from peft_lab.core import units
@@ -195,7 +195,7 @@ def readers() -> dict[str, Callable[[str], None]]:
     def chosen(text: str) -> None:
         state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text)))
 
-    return {**{name: reader(name) for name in wanted_KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
+    return {**{name: reader(name) for name in PLAN_KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
 
 
 def _of_choose(text: str) -> dict[str, str]:
@@ -220,7 +220,9 @@ def back(wanted: Wanted) -> None:
 
 def address(asked: Asked) -> Mapping[str, tuple[Any, Any]]:
     """What the address has to say: ``name: (value, default)``."""
-    usual = asdict(USUAL)
+    usual: dict[str, Any] = asdict(USUAL)
+    if asked.wanted.row_tokens != USUAL.row_tokens:
+        usual["seq"] = None  # always said: an address without it is read as room for such rows
     said = asdict(asked.wanted) | {name: one.text for name, one in asked.unread.items()}
     found = {name: (value, usual[name]) for name, value in said.items()}
     more = {name: (state.remembered(SCOPE, name, ""), "") for name in (METHOD, CHOSEN)}
@@ -261,7 +263,7 @@ def form() -> tuple[Asked, Controls]:
 
 
 def _drawn(controls: Controls) -> Asked:
-    start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in wanted_KEYS})
+    start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in PLAN_KEYS})
     lost, still = unread(), dict[str, Unread]()
     none = lost.get("model", Unread("", BadInput("")))
     chosen = choose_model(

@@ -60,7 +60,7 @@ def takes(low: float, high: float, candidate: Candidate, needed: int = 20 * GB) 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("hours", [0.04, 9.95, 10.0, 12.4, 999_999.5, 1_234_571.2, 23_456_789.1])
+@pytest.mark.parametrize("hours", [0.04, 9.95, 10.0, 12.4, 999_999.5, 234_571.2, 987_654.3])
 def test_the_deadline_that_is_named_is_met(hours: float) -> None:
     """Six digits were written of it, with which a long training ended after it."""
     way = until_deadline(takes(hours / 2, hours, Candidate("lora", "none", False)))

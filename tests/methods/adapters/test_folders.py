@@ -313,7 +313,7 @@ def test_the_library_answers_with_our_folders_as_we_do(tmp_path: Path) -> None:
     shutil.move(folder, tmp_path / "all")
     wanted[folder.name] = saved.logits(model, "encoder")
     done = subprocess.run(
-        [PYTHON, "-m", "tests.assets.adapters_folders", "answer", str(tmp_path / "all")],
+        [PYTHON, "-m", "tests.models.assets.adapters_folders", "answer", str(tmp_path / "all")],
         cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True,
     )  # fmt: skip
     line = next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS "))

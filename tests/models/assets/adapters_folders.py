@@ -1,10 +1,10 @@
 """Folders that the adapters library saved, and what it answers with folders that the lab wrote.
 
     python3 -m venv /tmp/env && /tmp/env/bin/pip install adapters==1.3.0 torch
-    /tmp/env/bin/python -m tests.assets.adapters_folders record             # makes what lies beside this file
-    /tmp/env/bin/python -m tests.assets.adapters_folders answer FOLDER      # its answers with the folders in FOLDER
+    /tmp/env/bin/python -m tests.models.assets.adapters_folders record         # makes what lies beside this file
+    /tmp/env/bin/python -m tests.models.assets.adapters_folders answer FOLDER  # its answers with those in FOLDER
 
-Models and weights are those of :mod:`tests.assets.adapters_library`.
+Models and weights are those of :mod:`tests.models.assets.adapters_library`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ LEAST = 200  # trainings
 
 
 def test_what_ships_is_small_and_says_where_it_is_from() -> None:
-    files = resources.files("peft_lab.studies.shipped_sweep")
+    files = resources.files("peft_lab.studies") / "shipped_sweep"
     assert (
         sum(len((files / name).read_bytes()) for name in (shipped_sweep.ROWS_FILE, shipped_sweep.ABOUT_FILE))
         < LARGEST
@@ -171,7 +171,7 @@ def test_files_that_overlap_are_put_together_once(tmp_path: Any) -> None:
 
 @pytest.mark.weights
 def test_what_is_shipped_again_is_what_stood_there(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    old = (resources.files("peft_lab.studies.shipped_sweep") / shipped_sweep.ROWS_FILE).read_text("utf-8")
+    old = (resources.files("peft_lab.studies") / "shipped_sweep" / shipped_sweep.ROWS_FILE).read_text("utf-8")
     (tmp_path / "old.jsonl").write_text(old, "utf-8")
     assert ship_sweep.main([str(tmp_path / "old.jsonl"), "--again", "0", "--note", "a note"], tmp_path) == 0
     assert (tmp_path / shipped_sweep.ROWS_FILE).read_text("utf-8") == old
@@ -184,7 +184,7 @@ def test_nothing_ships_that_does_not_come_out_again(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = json.loads(
-        (resources.files("peft_lab.studies.shipped_sweep") / shipped_sweep.ROWS_FILE)
+        (resources.files("peft_lab.studies") / "shipped_sweep" / shipped_sweep.ROWS_FILE)
         .read_text("utf-8")
         .splitlines()[0]
     )
