@@ -249,7 +249,9 @@ def test_every_count_can_be_given_as_a_share(
     assert answer is not None
     total = resolve(model).shape.total + (0 if question.topic == "bitfit" else answer.value)
     share = 100 * answer.value / total
-    assert judge_number(answer, f"{Decimal(f'{share:.{digits - 1}e}'):f}%").grade == "right"
+    text = f"{Decimal(f'{share:.{digits - 1}e}'):f}"
+    if "." in text or not text.endswith("0"):  # of 10 nobody knows whether its zero was rounded
+        assert judge_number(answer, f"{text}%").grade == "right"
     others = [factor * share / whole.share(answer.value) for whole in answer.wholes if answer.value]
     if others and all(abs(times - 1) > 0.02 for times in others):
         assert judge_number(answer, f"{share * factor:.12f}%").grade in ("wrong", "near_miss")
