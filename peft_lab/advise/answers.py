@@ -19,8 +19,7 @@ from peft_lab.methods import get_method
 # What the smallest step of a method needs, in words: the figure itself, or a bound of it that settles the matter.
 #
 # A sentence says that a step does not fit, or that it does; where simulations of shorter and longer rows show that,
-# it
-# says what the step needs at least or at most, and spares its own simulations.
+# it says what the step needs at least or at most, and spares its own simulations.
 
 
 def between(room: Room, method: str) -> tuple[float, float]:

@@ -25,8 +25,7 @@ from peft_lab.engine.simulate import bytes_needed, simulate
 # What a step needs at least and at most, told by simulations of the same step with other rows and other lengths.
 #
 # With ``b`` rows of ``s`` tokens a step needs c₀ + c₁·b·s + c₂·b·s², no coefficient negative: weights and states,
-# what is
-# kept of every token, and the scores of attention where they are stored. So
+# what is kept of every token, and the scores of attention where they are stored. So
 #
 # - a step with more rows, or with longer ones, needs no less;
 # - between two numbers of rows of one length it is a line, and on that line, counted in tokens, longer rows need no
@@ -35,8 +34,7 @@ from peft_lab.engine.simulate import bytes_needed, simulate
 #
 # The allocator rounds, and its segments do not always find the same gaps: a bound decides only where it is
 # :data:`MARGIN` away from the limit, and what is near is simulated (``tests/advise/test_bounds.py`` sets bounds
-# against
-# simulations).
+# against simulations).
 
 
 MARGIN = 1.05

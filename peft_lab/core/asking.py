@@ -151,8 +151,7 @@ def answered_for(
 # Which folders of the server a class may name as models: those below ``PEFT_LAB_CLASS_MODELS``, and no other.
 #
 # The variable holds folders, separated as in ``PATH``; ``serve --class --models DIR`` sets it. Without a class any
-# folder
-# may be named.
+# folder may be named.
 
 
 MODELS_VARIABLE = "PEFT_LAB_CLASS_MODELS"

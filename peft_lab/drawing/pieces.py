@@ -18,10 +18,8 @@ from peft_lab.models.shapes import PARAMETER, ModuleGroup
 # Along which lines data passes, for a page that lets dots travel there: invisible paths with attributes.
 #
 # ``data-from`` is the distance in user units that a dot which entered the residual stream at the bottom has
-# travelled
-# where the lane begins. Dots that all follow one clock then split and meet by themselves, and whoever moves them
-# needs to
-# know nothing about how the lines are connected.
+# travelled where the lane begins. Dots that all follow one clock then split and meet by themselves, and whoever
+# moves them needs to know nothing about how the lines are connected.
 
 
 Point = tuple[float, float]

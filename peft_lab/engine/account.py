@@ -14,15 +14,13 @@ from peft_lab.engine.tracker import EMPTY_CACHE, Trace
 # ----------------------------------------
 # What PyTorch's CUDA caching allocator reserves for a stream of allocations and frees.
 #
-# The rules are those of ``c10/cuda/CUDACachingAllocator.cpp`` (class ``DeviceCachingAllocator``) with its
-# default settings; the constants are named in ``c10/core/AllocatorConfig.h``, which the torch wheel ships.
-# Nothing in here was adjusted to measured figures.
+# The rules are those of ``c10/cuda/CUDACachingAllocator.cpp`` (class ``DeviceCachingAllocator``) with its default
+# settings; the constants are named in ``c10/core/AllocatorConfig.h``, which the torch wheel ships. Nothing in here
+# was adjusted to measured figures.
 #
-# What is modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free
-# neighbours, pools of their own for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``,
-# and
-# the release of cached segments when the device is full. What is not: expandable segments (off by default), and
-# blocks
+# What is modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free neighbours,
+# pools of their own for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, and the
+# release of cached segments when the device is full. What is not: expandable segments (off by default), and blocks
 # that wait for other streams' events before they are free (``record_stream``, which FSDP2 does without).
 
 

@@ -138,10 +138,8 @@ def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
 # What CPT reads off a text, answered for one that is known: every token of it is learned.
 #
 # CPT sorts tokens by their kinds (template, input, label), so its loss takes as many of them as there are labels.
-# Tensors
-# without values cannot say how many that are, but of a batch whose every token is a label the number is known, and
-# with
-# it every shape: those of a text of the same length without padding.
+# Tensors without values cannot say how many that are, but of a batch whose every token is a label the number is
+# known, and with it every shape: those of a text of the same length without padding.
 
 
 _KINDS = 4  # kinds of a token, which CPT counts on by example: 1 to 4, 5 to 8 ...
@@ -223,10 +221,8 @@ def known_text(config: Any, length: int) -> Iterator[None]:
 # Where a method reads values that a model without weights does not have.
 #
 # Most PEFT methods build on the meta device and step on fake tensors as they are. The few that look at values get
-# the
-# smallest stand-in that leaves every shape and every allocation of the training step what it is; each is listed
-# here with
-# what it replaces. Building an adapter is not simulated, training it is.
+# the smallest stand-in that leaves every shape and every allocation of the training step what it is; each is listed
+# here with what it replaces. Building an adapter is not simulated, training it is.
 
 
 #: Methods whose adapter is built of real (small) tensors beside the base without values: they place indices and

@@ -236,12 +236,9 @@ def scratch() -> dict[Any, Any]:
 # What an operation returned for inputs of the same shapes before, so that it need not be worked out again.
 #
 # On the meta device many operations run in Python, and a step repeats most of them layer after layer. Only
-# operations
-# that neither change nor return one of their inputs are kept, and what they return is made anew each time. A
-# simulation
-# takes half the time (bench/RESULTS.md). What such an operation does (:mod:`peft_lab.engine.work`) follows from the
-# same
-# shapes, and is kept beside it.
+# operations that neither change nor return one of their inputs are kept, and what they return is made anew each
+# time. A simulation takes half the time (bench/RESULTS.md). What such an operation does
+# (:mod:`peft_lab.engine.work`) follows from the same shapes, and is kept beside it.
 
 
 _KEPT = 50_000  # operations; all are dropped when there are more
@@ -436,8 +433,8 @@ def sparse_as_dense() -> Iterator[None]:
 # torch's cross entropy in chunks (:mod:`peft_lab.training.losses`), made visible to a simulation.
 #
 # torch hides its loop in one operation, whose implementation without values makes the results and none of the
-# buffers in
-# between. Here the loop itself is run, with the buffers and kernels that the device in question would use.
+# buffers in between. Here the loop itself is run, with the buffers and kernels that the device in question would
+# use.
 
 
 _MODULE = "torch.nn.modules.linear_cross_entropy"

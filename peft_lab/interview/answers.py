@@ -15,9 +15,8 @@ from peft_lab.interview.question import Question
 # ----------------------------------------
 # Slips that can happen with any number: a unit that is missing or mistaken, a factor that is missing or used twice.
 #
-# A calculation names its own slips (:class:`peft_lab.interview.computed.NearMiss`), and those come first: these are for
-# what
-# no calculation foresaw.
+# A calculation names its own slips (:class:`peft_lab.interview.computed.NearMiss`), and those come first: these are
+# for what no calculation foresaw.
 
 
 SMALLEST = 3  # of a factor that has a name; two is the slip that is named as such

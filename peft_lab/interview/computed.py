@@ -251,8 +251,7 @@ def widest_kv(case: Case) -> int:
 # NF4 in plain Python: the code book and the bits that one weight costs.
 #
 # Source: Dettmers et al. 2023, section 3 and appendix E. bitsandbytes has the same code book, which a test holds
-# equal.
-# Beside it two formats that GPUs multiply in: NVFP4 and MXFP4, of the same 4-bit floats with other constants.
+# equal. Beside it two formats that GPUs multiply in: NVFP4 and MXFP4, of the same 4-bit floats with other constants.
 
 
 NF4_BLOCK = 64  # weights that share one constant

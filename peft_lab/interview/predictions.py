@@ -325,8 +325,8 @@ PREDICTIONS = (
 
 
 # ----------------------------------------
-# Trainings that settle a prediction, measured elsewhere and kept with the app: ``stored.json``, made by
-# ``python -m tools.store_contests``. A learner may replay one instead of training for minutes.
+# Trainings that settle a prediction, measured elsewhere and kept with the app: ``stored.json``, made by ``python -m
+# tools.store_contests``. A learner may replay one instead of training for minutes.
 
 
 FILE = "stored.json"

@@ -325,8 +325,7 @@ def _plain(value: Given) -> str:
 # ----------------------------------------
 # Defend it: the interviewer doubts an answer, and the learner holds to it or gives way, with reasons.
 #
-# Some doubts are right. Whoever holds on to everything has not understood more than whoever gives way to
-# everything.
+# Some doubts are right. Whoever holds on to everything has not understood more than whoever gives way to everything.
 #
 # In a file of challenges::
 #

@@ -107,8 +107,7 @@ def all_discoveries() -> tuple[Discovery, ...]:
 # What the experiments behind discoveries showed when they were last run for the lab: ``seen.json``.
 #
 # ``python -m tools.see_since`` writes it. A page says it beside the experiment, so that a finding which does not
-# show at
-# this size is told as such before anybody spends a minute on it.
+# show at this size is told as such before anybody spends a minute on it.
 
 
 SEEN_FILE = Path(__file__).with_name("seen.json")

@@ -56,8 +56,7 @@ def size_of_batch(rows: int, config: Mapping[str, Any]) -> dict[str, Any]:
 # From an image's file to the numbers that a model reads.
 #
 # An image is resized whole to the model's size, as ViT's own processor does it; nothing is cut off or turned, so
-# that the
-# same file is always the same numbers.
+# that the same file is always the same numbers.
 
 
 PROCESSOR = "preprocessor_config.json"

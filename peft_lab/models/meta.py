@@ -312,12 +312,9 @@ def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
 # Running PEFT's own set-up code for the shapes it creates, on models without values.
 #
 # Everything made inside :func:`shapes_only` is on the meta device. Most tuners need no more: nothing is computed,
-# and a
-# 70B model is adapted in a fraction of a second. A few read values on the way although no shape depends on them;
-# each
-# of those reads has a stand-in here, with the reason. A test counts every PEFT type here and on a small real model
-# and
-# holds the two equal.
+# and a 70B model is adapted in a fraction of a second. A few read values on the way although no shape depends on
+# them; each of those reads has a stand-in here, with the reason. A test counts every PEFT type here and on a small
+# real model and holds the two equal.
 
 
 # Filling a tensor that has no values is a detour through several layers of torch, taken for every adapted map.

@@ -153,8 +153,7 @@ def is_bias(parameter: str) -> bool:
 # Mixtures of experts: feed-forward parts of which a router picks a few for every token.
 #
 # transformers keeps the experts of a layer in stacked parameters, one slice for each expert, which are no linear
-# maps
-# (``nn.Linear``): what adapts linear maps by name does not see them.
+# maps (``nn.Linear``): what adapts linear maps by name does not see them.
 
 
 _ONE_OF_A_LIST = re.compile(r"^(?P<block>.+)\.experts\.(?:expert_)?(?P<number>\d+)\.")

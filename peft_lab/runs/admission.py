@@ -262,8 +262,7 @@ def _sentence(would: Mapping[str, Any]) -> str:
 # Before a run starts: is there room on the disk for what it will write?
 #
 # The adapter is known from the formula of the method, events from the steps and the rows; what the method's picture
-# takes
-# is bounded by what pictures of all methods took (``tests/runs/test_room.py`` holds it above real runs).
+# takes is bounded by what pictures of all methods took (``tests/runs/test_room.py`` holds it above real runs).
 
 
 #: Left alone beside what a run needs: the end of other runs, a learner's answers, the system.

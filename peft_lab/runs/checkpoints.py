@@ -208,8 +208,7 @@ def _restore_random(state: dict[str, Any]) -> None:
 # A run that a sweep ends before its last step: what was decided about it, in a file of its folder.
 #
 # rungs.json    sweep, and rungs [{step, loss, goes_on}] in the order in which they were decided; once one does not
-# go on,
-# the run ends after the step that it is at. Unlike a Stop that a person asks for it never ends an evaluation.
+# go on, the run ends after the step that it is at. Unlike a Stop that a person asks for it never ends an evaluation.
 
 
 EARLY_FILE = "rungs.json"

@@ -139,8 +139,7 @@ def _looked_up(pid: int | None) -> Owner | None:
 # A run in a process that an engine started, on this machine or another: as a Ray task, say.
 #
 # The engine starts it again where the process or its node was lost. The run then goes on from its latest state, in
-# the
-# same folder: it is trained once, whoever carried out which of its steps.
+# the same folder: it is trained once, whoever carried out which of its steps.
 
 
 LOST = "The process or the node that trained it was lost; it goes on elsewhere."

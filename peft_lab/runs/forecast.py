@@ -118,10 +118,8 @@ def note(run: Run, said: Forecast) -> None:
 # What a whole run does, before it is trained: its steps and the scoring of its models, as operations to be timed.
 #
 # A step is traced at the mean size of the run's batches; reading held-out rows is that step's forward pass, by the
-# tokens
-# that are read; writing an answer is a pass over one token a row, in which all weights are read. How long that
-# takes is
-# :mod:`peft_lab.runs.forecast`'s.
+# tokens that are read; writing an answer is a pass over one token a row, in which all weights are read. How long
+# that takes is :mod:`peft_lab.runs.forecast`'s.
 
 
 @dataclass(frozen=True)

@@ -128,14 +128,11 @@ def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
 # What a comparison of methods asks of a run beyond its task: the time of inference, and what was forgotten.
 #
 # Time: base and tuned model answer the same requests in turn, one request at a time, and the median of the
-# differences
-# is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
+# differences is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
 #
 # Forgetting: the loss per token, before and after, on held-out sentences of another task, read as plain text. It
-# needs a
-# model that goes on with a text, so there is none for an encoder with a classification head, for a model of images,
-# nor
-# for an encoder-decoder.
+# needs a model that goes on with a text, so there is none for an encoder with a classification head, for a model of
+# images, nor for an encoder-decoder.
 
 
 UNRELATED_TASK = "sentiment"

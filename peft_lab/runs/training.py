@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 # ----------------------------------------
 # In a run's child: who wants it to stop, and what becomes of it when the process that made it is gone.
 #
-# A Stop is a file in the run's folder (:meth:`peft_lab.runs.store.Run.ask_to_stop`). SIGTERM, and the end of the
-# app or
-# command, mean the same: the run ends after its current step and saves what it has.
+# A Stop is a file in the run's folder (:meth:`peft_lab.runs.store.Run.ask_to_stop`). SIGTERM, and the end of the app
+# or command, mean the same: the run ends after its current step and saves what it has.
 
 
 STOP_GRACE = 8.0  # seconds that a step and the saving may take once nobody waits for the run

@@ -199,15 +199,11 @@ def shipped_points() -> Sweep:
 # How sure a figure of a sweep is.
 #
 # Trainings that share model, batch and seed share the order of the rows, the start of the head and, in differences,
-# the
-# run of full fine-tuning that they are held against: they are no independent witnesses. So each such group is one
-# witness: the mean of its paired differences. The interval is that of Student's t over the groups, which keeps what
-# it
-# promises although groups vary unequally, with two of them on (Ibragimov & Müller 2010, t-Statistic Based
-# Correlation and
-# Heterogeneity Robust Inference). It is about other seeds: all trainings on a model are scored on the same rows,
-# and what
-# other rows would say is not in it.
+# the run of full fine-tuning that they are held against: they are no independent witnesses. So each such group is
+# one witness: the mean of its paired differences. The interval is that of Student's t over the groups, which keeps
+# what it promises although groups vary unequally, with two of them on (Ibragimov & Müller 2010, t-Statistic Based
+# Correlation and Heterogeneity Robust Inference). It is about other seeds: all trainings on a model are scored on
+# the same rows, and what other rows would say is not in it.
 
 
 SURE = 0.95  # of intervals, with which they hold the true figure

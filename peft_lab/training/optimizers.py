@@ -84,11 +84,9 @@ class MuonBesideAdamW:
 #     forward    a tensor that is saved is copied to pinned main memory, and the device's own may go
 #     backward   it is copied back when the operation that saved it asks for it
 #
-# With gradient checkpointing nothing is saved within a layer, so that what waits is each layer's input. Copies
-# stand in
-# line with all other work of the device: nothing hides them. torch's own ``save_on_cpu`` does the same with
-# parameters
-# too, which need not move. Written scripts hold these functions as their source.
+# With gradient checkpointing nothing is saved within a layer, so that what waits is each layer's input. Copies stand
+# in line with all other work of the device: nothing hides them. torch's own ``save_on_cpu`` does the same with
+# parameters too, which need not move. Written scripts hold these functions as their source.
 
 
 #: Bytes of the smallest tensor that is worth a copy, as TRL's and torchtune's offloads have it.

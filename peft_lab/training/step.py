@@ -91,11 +91,9 @@ def train_step(
 # bfloat16 arithmetic with float32 memory.
 #
 # Multiplying in bfloat16 is twice as fast where the hardware has it, but a weight in bfloat16 forgets any update
-# below
-# 1/256 of itself. So the trained parameters live twice: in bfloat16 in the model, which computes, and in float32 in
-# the
-# optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). They are few, so it costs
-# little.
+# below 1/256 of itself. So the trained parameters live twice: in bfloat16 in the model, which computes, and in
+# float32 in the optimizer, which remembers (Micikevicius et al. 2017, arXiv 1710.03740, section 3.1). They are few,
+# so it costs little.
 
 
 # PEFT's prompt encoders run once a step over a few tokens: they stay in float32, and PEFT casts what they make.

@@ -215,8 +215,8 @@ html { font-size: 21px !important; }
 # Room that is kept for what comes later than what stands under it, as CSS: a page does not jump while it is drawn.
 #
 # A control's script comes after the page; until then a grey bar stands for it, lower than most controls. What is
-# drawn
-# into a place above others (a tree above its form, a card above its filters) has its height kept in the same way.
+# drawn into a place above others (a tree above its form, a card above its filters) has its height kept in the same
+# way.
 
 
 MOST_LINES = 30  # of code in a container ``lines-<how many>-narrow-<how many on a phone>-...``

@@ -36,10 +36,8 @@ from peft_lab.workers import processes
 # A failure that may be mended: weights can be fetched, memory freed, a process begun again.
 #
 # It is told for some seconds to whoever asks again, and only then is the question asked anew. A page that could not
-# wait
-# for its answer draws itself again when it has come, and asks; if a failure were forgotten at once, the page would
-# begin
-# anew what has just failed, and wait for good.
+# wait for its answer draws itself again when it has come, and asks; if a failure were forgotten at once, the page
+# would begin anew what has just failed, and wait for good.
 
 
 #: Seconds. Pages look for what they wait for every 1.75 s at the longest (``ui/components/waiting.py``).
@@ -64,8 +62,7 @@ def is_over(kept: object) -> bool:
 # A worker process that takes questions before it is there: nobody who asks waits for its start.
 #
 # The first process of an app takes seconds, for which the fork server still imports. What is asked meanwhile is
-# handed
-# to it, in order, by the thread that started it.
+# handed to it, in order, by the thread that started it.
 
 
 _ATTEMPTS = 2  # the fork server may be lost while it is asked for a child; asking again starts a new one

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 # What the ranks of a training do together. Written scripts hold these functions as their source.
 #
 # Sharding is PyTorch's: DistributedDataParallel, or ``fully_shard`` on every layer and then on the whole (FSDP2).
-# The
-# step itself is :func:`peft_lab.training.step.train_step`.
+# The step itself is :func:`peft_lab.training.step.train_step`.
 
 
 def begin(device: str, sharding: str) -> tuple[int, int]:

@@ -296,8 +296,7 @@ def _tinker(job: Job) -> float:
 # ----------------------------------------
 # Learning rates of the methods that train few parameters: prompts, prefixes, adapters, IA³, BitFit.
 #
-# They take rates ten to ten thousand times those of all weights, and by optimizer and start more than by model
-# size.
+# They take rates ten to ten thousand times those of all weights, and by optimizer and start more than by model size.
 
 
 def _of(job: Job, method: str, *kinds: str) -> bool:

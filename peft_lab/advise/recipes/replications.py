@@ -42,9 +42,8 @@ from peft_lab.studies.shipped_sweep import (
 # What of a rule can be tried on the lab's small models: each function picks pairs of trainings out of a sweep that
 # differ in one thing, and says what the rule expects of them.
 #
-# All differences are of logarithms: of best learning rates, or of the lowest held-out losses over all rates, so
-# that each
-# side of a pair has its own best rate. A group is what shares model, batch and seed
+# All differences are of logarithms: of best learning rates, or of the lowest held-out losses over all rates, so that
+# each side of a pair has its own best rate. A group is what shares model, batch and seed
 # (:mod:`peft_lab.studies.shipped_sweep`).
 
 

@@ -391,8 +391,7 @@ class Budget:
 
 
 # ----------------------------------------
-# The trajectories that come with the app, made by ``tools/record_trajectories.py``: one for each method on the
-# model
+# The trajectories that come with the app, made by ``tools/record_trajectories.py``: one for each method on the model
 # that its page begins with, ``<slug>.json``, and some on another one, ``<slug>.<model>.json``.
 
 

@@ -102,8 +102,7 @@ def _listen(layers: Sequence[torch.nn.Module], hear: Callable[[int, torch.Tensor
 
 
 # ----------------------------------------
-# What the model says to the example at its states. Writing an answer takes longer than a step, so it is put off:
-# the
+# What the model says to the example at its states. Writing an answer takes longer than a step, so it is put off: the
 # trained numbers of the state are kept, and put back for a moment when there is time for it.
 
 

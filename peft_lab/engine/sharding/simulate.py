@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 # Devices that are not there: a process group that reaches nobody, and what torch asks of a device that has streams.
 #
 # torch's distributed code asks a module named after the device (``torch.cuda``) for streams and events. Tensors
-# without
-# values are on the device ``meta``, which has no such module: :class:`Streams` is it for a while. It also tells the
-# recorder which stream memory is taken in, as an allocator serves each from its own pool.
+# without values are on the device ``meta``, which has no such module: :class:`Streams` is it for a while. It also
+# tells the recorder which stream memory is taken in, as an allocator serves each from its own pool.
 
 
 META_PARAMETERS = Replacement(

@@ -166,8 +166,7 @@ def own(model: torch.nn.Module, recorder: Recorder) -> None:
 # DDP's buckets at a model's own depth, in a trace that was unrolled from a few layers.
 #
 # A bucket holds gradients of several layers, so it is no layer's and is not unrolled with them. How DDP fills its
-# buckets
-# is asked of DDP itself, for all trained parameters of the deep model.
+# buckets is asked of DDP itself, for all trained parameters of the deep model.
 
 
 _MIB, _USUAL = 2**20, 25

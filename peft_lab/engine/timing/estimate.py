@@ -150,8 +150,7 @@ def step_seconds(
 
 
 # ----------------------------------------
-# A step's work from a model's shape alone, where there is no time to trace it: its products are counted, the rest
-# is
+# A step's work from a model's shape alone, where there is no time to trace it: its products are counted, the rest is
 # taken as the traced step of a Llama has it.
 #
 # On the seven traced steps of tests/engine/timing/test_counted.py the traced work takes 0.97 to 1.41 times as long.

@@ -125,8 +125,7 @@ def band(gpu: str, devices: int = 1) -> tuple[float, float]:
 # Constants from measured steps: the least squares of relative errors, held near what is physically expected.
 #
 # Levenberg and Marquardt's method on the logarithms of the constants (which keeps them positive), with Huber's
-# weights
-# (1964, doi 10.1214/aoms/1177703732): a row that is far off counts by its distance, not by its square.
+# weights (1964, doi 10.1214/aoms/1177703732): a row that is far off counts by its distance, not by its square.
 
 
 #: Relative errors up to here count by their square.
@@ -205,8 +204,7 @@ def plain(speed: Speed) -> dict[str, float]:
 
 
 # ----------------------------------------
-# Step times that others published, each with its settings and its place: what an estimate for other GPUs is held
-# to.
+# Step times that others published, each with its settings and its place: what an estimate for other GPUs is held to.
 #
 # ``others.jsonl``: ``seconds`` are those of ``steps`` steps. Nothing is fitted to them.
 
@@ -225,15 +223,11 @@ def others() -> tuple[dict[str, Any], ...]:
 # How the published steps were timed (the PEFT library's method comparison, MetaMathQA), as steps to trace.
 #
 # 5,000 steps of 4 rows on an L40S; rows are sorted by length within every 20 batches and padded to the longest of
-# their
-# batch, so a batch is hardly padded (``run.py`` and ``utils.py`` of the comparison). How long each batch was is not
-# published. Three facts are: the rows' mean of 209.9 tokens, that texts were cut at 1,300 characters, and that
-# 93.8% were
-# shorter. With lengths that are spread log-normally, by one half as the cut suggests, the padded length of a batch
-# has a
-# mean of 217 and a deviation of 90 tokens; its first five moments are those of three lengths (Gauss's quadrature),
-# which
-# are traced.
+# their batch, so a batch is hardly padded (``run.py`` and ``utils.py`` of the comparison). How long each batch was
+# is not published. Three facts are: the rows' mean of 209.9 tokens, that texts were cut at 1,300 characters, and
+# that 93.8% were shorter. With lengths that are spread log-normally, by one half as the cut suggests, the padded
+# length of a batch has a mean of 217 and a deviation of 90 tokens; its first five moments are those of three lengths
+# (Gauss's quadrature), which are traced.
 
 
 #: Tokens of a padded batch's rows, and how often each comes.

@@ -20,10 +20,8 @@ from peft_lab.interview.clinic.reading import Material
 # How often a suspicion was right, by the weight that its evidence had: counted on runs with known faults.
 #
 # A diagnosis adds evidence up by weights that were set by hand, so its figure is no frequency. These counts are: of
-# all
-# suspicions that got a figure in the same tenth, how many named the fault that had been made. ``reliability.json``
-# is
-# written by ``python -m bench.clinic measure FOLDER... --write``.
+# all suspicions that got a figure in the same tenth, how many named the fault that had been made.
+# ``reliability.json`` is written by ``python -m bench.clinic measure FOLDER... --write``.
 
 
 RELIABILITY_FILE = Path(__file__).with_name("reliability.json")

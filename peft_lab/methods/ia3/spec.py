@@ -190,8 +190,7 @@ METHOD = Ia3()
 # ----------------------------------------
 # IA³'s targets in the paper and in PEFT, on one model of each architecture, counted.
 #
-# The paper scales keys, values and the activations inside the feed-forward part. PEFT's table names modules for
-# each
+# The paper scales keys, values and the activations inside the feed-forward part. PEFT's table names modules for each
 # architecture; on some of them it names others.
 
 

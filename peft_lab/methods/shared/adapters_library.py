@@ -260,10 +260,8 @@ def bare(name: str) -> str:
 # A saved adapter as a folder that the adapters library loads, and its folders put on a model.
 #
 # Weights are written twice, as ``load_adapter(folder)`` reads one file and ``load_adapter(folder,
-# use_safetensors=True)``
-# the other. Read are safetensors; a ``.bin`` only where there are none, with torch's reader of nothing but tensors,
-# and
-# in a class not at all.
+# use_safetensors=True)`` the other. Read are safetensors; a ``.bin`` only where there are none, with torch's reader
+# of nothing but tensors, and in a class not at all.
 
 
 CONFIG, HEAD_CONFIG = peft_backed.CONFIG_FILE, "head_config.json"

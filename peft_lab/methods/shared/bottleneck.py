@@ -280,8 +280,8 @@ def _device(host: torch.nn.Module) -> torch.device:
 # Where adapters stand and what they read, by placement.
 #
 # Beside the three of the papers there are those of the adapters library (1.3.0), by its own names. Theirs are told
-# for
-# the architectures on which they were found equal to the library's (``tests/models/assets/adapters_library.json``):
+# for the architectures on which they were found equal to the library's
+# (``tests/models/assets/adapters_library.json``):
 #
 #     seq_bn          h + A(n(x + h))      its Pfeiffer: the sum after the feed-forward part is read, through the norm n
 #                                          where one follows the sum (BERT), and A's output is added before that norm

@@ -102,8 +102,7 @@ def on_meta(model: torch.nn.Module) -> bool:
 # Saving and loading for the methods that PEFT does not have: the same two files, with a ``peft_type`` of our own.
 #
 # The names of the tensors to save are noted on the model when the method is applied, so that a saved adapter holds
-# what
-# was trained (task head included) whatever happens to ``requires_grad`` later.
+# what was trained (task head included) whatever happens to ``requires_grad`` later.
 
 
 CONFIG_FILE = "adapter_config.json"
@@ -228,8 +227,7 @@ def without_dropout(model: Any) -> None:
 # Task heads of several adapters on one classifier: each adapter answers through the head it was trained with.
 #
 # A copy of the head is kept for every adapter, as a child of the model's own head, which stays as it was. A forward
-# hook
-# puts the active copy's output in place of the head's own, for the whole batch or row by row.
+# hook puts the active copy's output in place of the head's own, for the whole batch or row by row.
 
 
 HEAD_CHILD = "of_adapters"  # attribute of the head that holds the copies

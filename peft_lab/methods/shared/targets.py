@@ -125,8 +125,8 @@ def for_peft(names: Sequence[str]) -> list[str] | str:
 # ``rank_pattern``.
 #
 # A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range
-# of
-# layers. The first rule that fits a matrix counts, as in PEFT; matrices that none fits keep the rank of the knob r.
+# of layers. The first rule that fits a matrix counts, as in PEFT; matrices that none fits keep the rank of the knob
+# r.
 
 
 FIELD = "rank_pattern"
@@ -240,13 +240,11 @@ def rank_pattern(groups: Sequence[ModuleGroup], text: str) -> dict[str, int]:
 # ----------------------------------------
 # What LoRA's target names reach on a mixture of experts: linear maps, and stacked parameters that are none.
 #
-# PEFT adapts a stack of experts as one parameter, with a small A and B for each expert: r E (d_in + d_out). Two
-# ways lead
-# there. ``target_parameters`` names the parameter. And on architectures whose experts were linear maps before
+# PEFT adapts a stack of experts as one parameter, with a small A and B for each expert: r E (d_in + d_out). Two ways
+# lead there. ``target_parameters`` names the parameter. And on architectures whose experts were linear maps before
 # transformers 5 stacked them, PEFT takes the old names (``w1``, ``gate_proj`` ...) for the stack
-# (:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still bear such a name, those
-# of a
-# shared expert or of a dense layer, are then left out. Gate and up are stacked as one matrix, whose rank PEFT
+# (:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still bear such a name, those of
+# a shared expert or of a dense layer, are then left out. Gate and up are stacked as one matrix, whose rank PEFT
 # doubles.
 
 

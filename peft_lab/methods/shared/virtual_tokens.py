@@ -209,11 +209,9 @@ def start_as_words(model: Any, ids: Sequence[int]) -> None:
 #     softmax(q [P_K; K]^T / sqrt(d)) [P_V; V]        P_K, P_V: heads x n x d_head in every layer
 #
 # PEFT writes such a prefix into the key/value cache, which models of the BERT type do not have in transformers 5.
-# Here it
-# goes through transformers' own extension point: an attention function that puts the layer's trained keys and
-# values in
-# front and then calls the library's. The text keeps its positions and its first token.
-# Torch and transformers are imported inside the functions.
+# Here it goes through transformers' own extension point: an attention function that puts the layer's trained keys
+# and values in front and then calls the library's. The text keeps its positions and its first token. Torch and
+# transformers are imported inside the functions.
 
 
 NAME = "sdpa_with_deep_prompts"  # of the attention function, in transformers' registry

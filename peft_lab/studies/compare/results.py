@@ -29,12 +29,10 @@ from peft_lab.training.tasks.titles import each_of, task_title
 # ----------------------------------------
 # What seeds say: means, spreads, and which differences stand out of them.
 #
-# Two methods count as told apart when their means differ by more than twice the spread of a difference,
-# 2 sqrt(s_a^2 + s_b^2) with the sample standard deviations over seeds, and by more than one held-out row. With
-# three
-# seeds each and normal figures, equal methods pass that in about one of forty pairs (Welch's t above 2 sqrt(3),
-# four
-# degrees of freedom). Nothing is corrected for the number of pairs.
+# Two methods count as told apart when their means differ by more than twice the spread of a difference, 2 sqrt(s_a^2
+# + s_b^2) with the sample standard deviations over seeds, and by more than one held-out row. With three seeds each
+# and normal figures, equal methods pass that in about one of forty pairs (Welch's t above 2 sqrt(3), four degrees of
+# freedom). Nothing is corrected for the number of pairs.
 
 
 FACTOR = 2.0  # spreads of a difference that a difference of means has to exceed

@@ -59,8 +59,7 @@ def _short(value: float | None) -> float | None:
 # The published comparison as rows of figures: on axes, by method, and as settings of this lab.
 #
 # Two figures are not quite what ours of the same name are: a published peak is what the allocator reserved over the
-# whole run, an evaluation that generates included, where ours is the tensors of one training step; and each row is
-# a
+# whole run, an evaluation that generates included, where ours is the tensors of one training step; and each row is a
 # single run. Training time is that of the steps alone, as ours is; what else the runs took stands apart.
 
 

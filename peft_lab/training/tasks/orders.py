@@ -228,11 +228,11 @@ TASK = Orders(
 
 
 # ----------------------------------------
-# Free text to named fields, for an encoder-decoder: the orders of :mod:`peft_lab.training.tasks.orders` without braces.
+# Free text to named fields, for an encoder-decoder: the orders of :mod:`peft_lab.training.tasks.orders` without
+# braces.
 #
 # T5's vocabulary has neither braces nor line breaks, so that no JSON can come out of it. The same five fields are
-# written
-# as ``item=pizza; size=large; ...``; sentences, templates, names and their split are those of the JSON task.
+# written as ``item=pizza; size=large; ...``; sentences, templates, names and their split are those of the JSON task.
 
 
 def fields_prompt(sentence: str) -> str:

@@ -31,8 +31,7 @@ from peft_lab.training.tasks.records import Record, Table, bad, read, reader_of,
 
 # ----------------------------------------
 # Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from
-# and
-# value.
+# and value.
 #
 # One line of JSON Lines is one conversation. Whatever is wrong with one is one sentence that names its line and
 # message.

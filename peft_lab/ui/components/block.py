@@ -101,8 +101,7 @@ def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
 # it.
 #
 # Streamlit sends a part that has changed whole, and one that has not by its hash alone. Within the drawing's part
-# the
-# record went along whenever a knob was moved: 262 of 382 kB, on each learner's network.
+# the record went along whenever a knob was moved: 262 of 382 kB, on each learner's network.
 
 
 #: The drawing reads the same name (``living/js/block.js``). The newest of a few are kept: a run that goes on has

@@ -345,8 +345,7 @@ def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
 # ----------------------------------------
 # Stacked bars that grow from what they showed to what they show now: what a setting moved is seen moving.
 #
-# With ``prefers-reduced-motion`` they jump. The page's other charts are Plotly's; these are a few rows of HTML
-# whose
+# With ``prefers-reduced-motion`` they jump. The page's other charts are Plotly's; these are a few rows of HTML whose
 # elements stay when figures change, which is what lets them move.
 
 

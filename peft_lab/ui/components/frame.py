@@ -169,22 +169,16 @@ def projector_switch() -> None:
 
 
 # ----------------------------------------
-# Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a
-# page,
+# Flaws of Streamlit's own, on every page, mended in the browser: two of its side bar, one of what opens over a page,
 # one of the browser's Back.
 #
-# With sections the navigation puts blocks between its list and the entries, so that neither is a list any more:
-# each
+# With sections the navigation puts blocks between its list and the entries, so that neither is a list any more: each
 # section is made a list of its own, named by its heading. On a phone the side bar lies over the page, and stayed
-# there
-# for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app in
-# the
-# document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
-# address that
-# a page was given became a step of Back, which brings no knob back: who had moved five went back five times before
-# they
-# left the page. It replaces the one before, but where it leads to another stop of a path, as going back to that
-# does.
+# there for seconds after a page was chosen in it: it is closed at once. What opens over a page stands beside the app
+# in the document, and only the app says which theme holds: in the dark one its labels had the light one's ink. Each
+# address that a page was given became a step of Back, which brings no knob back: who had moved five went back five
+# times before they left the page. It replaces the one before, but where it leads to another stop of a path, as going
+# back to that does.
 
 
 _JS = """
@@ -288,12 +282,10 @@ def tab_list(
 # ----------------------------------------
 # Parts of a page that are drawn again by themselves, each in a container of its own.
 #
-# When a part's turn comes just after the whole page was drawn, Streamlit takes back what that part had drawn and
-# the
+# When a part's turn comes just after the whole page was drawn, Streamlit takes back what that part had drawn and the
 # browser has not been sent yet, and sends the rest (ForwardMsgQueue.clear). Whatever followed the part in the same
 # container would then reach the browser before it, at a position that does not exist, and the browser gives up on
-# the
-# whole page ("Bad delta path index"). In a container of its own nothing follows.
+# the whole page ("Bad delta path index"). In a container of its own nothing follows.
 
 
 @contextmanager

@@ -321,8 +321,7 @@ def problem_line(problem: Problem) -> str:
 
 # ----------------------------------------
 # Options of a list that read alike, told apart: Streamlit knows an option by its words, so that of two equal ones
-# the
-# first would be taken for both.
+# the first would be taken for both.
 
 
 END = 4  # characters of an id, enough among what was made in one second

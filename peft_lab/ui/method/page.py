@@ -203,10 +203,9 @@ def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
 # side.
 #
 # Streamlit's tabs hold their own contents; the grid takes them apart (``display: contents``), so that the list of
-# tabs
-# stands over all columns and the open one's contents stand in the last. Three widths: three columns, two columns
-# with
-# the contents under them, and a phone's one column with the block as a strip on top and Train at the bottom.
+# tabs stands over all columns and the open one's contents stand in the last. Three widths: three columns, two
+# columns with the contents under them, and a phone's one column with the block as a strip on top and Train at the
+# bottom.
 
 
 WIDE = 1180  # CSS pixels of the window: from here on the open tab stands beside the block

@@ -19,8 +19,7 @@ from peft_lab.core import palette, units
 # Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
 #
 # Bars stand on the same scale as the ranks' own. Dots go with what is copied, as often as there is room for in a
-# phase's
-# turn: that they are not layers counted says the sentence beneath.
+# phase's turn: that they are not layers counted says the sentence beneath.
 
 
 #: Heights in the drawing: of all bars together, of the least place for one, of the arrows, and what names take.

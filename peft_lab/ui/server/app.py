@@ -42,8 +42,7 @@ def set_apart() -> None:
 
 
 # ----------------------------------------
-# What is made ready while nobody is there yet, so that the first page finds it: what the first page is drawn by,
-# the
+# What is made ready while nobody is there yet, so that the first page finds it: what the first page is drawn by, the
 # process that counts, the libraries that other pages need and the sentences.
 
 
@@ -80,10 +79,9 @@ def _ready(first: Callable[[], None]) -> None:
 # Where the C library takes small memory from.
 #
 # glibc gives each new thread a place of its own to take memory from, up to eight for a processor. Streamlit draws
-# every
-# page in a new thread, so what outlives a page lies scattered over all of these places, and what was freed between
-# goes
-# back to nobody: a server of a class grew by it (bench/RESULTS.md). Python's threads take turns, so two places do.
+# every page in a new thread, so what outlives a page lies scattered over all of these places, and what was freed
+# between goes back to nobody: a server of a class grew by it (bench/RESULTS.md). Python's threads take turns, so two
+# places do.
 
 
 MOST_ARENAS = 2
@@ -132,8 +130,8 @@ def ended_in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncCo
 # Streamlit's own scripts and styles, from memory and compressed once.
 #
 # Streamlit reads each anew for every browser, in pieces of 64 kB through its threads, and sends them as they are.
-# When a
-# class opens its first page, thirty browsers ask for two dozen files each; most of what they then wait for is this.
+# When a class opens its first page, thirty browsers ask for two dozen files each; most of what they then wait for is
+# this.
 
 
 FOLDER = "static"

@@ -40,10 +40,9 @@ from peft_lab.ui.server.hosts import Hosts, configured, from_environment
 # Signing in at an identity provider (OpenID Connect), by Streamlit's own routes: ``[auth]`` in its secrets.toml.
 #
 # Streamlit and Authlib do the protocol: code flow with state and nonce, the ID token's signature, issuer and
-# audience.
-# What comes of it is Streamlit's cookie ``_streamlit_user``, signed with ``cookie_secret``, which holds what
-# ``st.user``
-# tells a page. The door asks the same cookie, once: it gives the class's own cookie for it, which all else goes by.
+# audience. What comes of it is Streamlit's cookie ``_streamlit_user``, signed with ``cookie_secret``, which holds
+# what ``st.user`` tells a page. The door asks the same cookie, once: it gives the class's own cookie for it, which
+# all else goes by.
 
 
 LOGIN_BEGINS = "join/login"

@@ -154,9 +154,8 @@ def text() -> bytes:
 # What machines ask that watch over the server: ``healthz`` of anybody, ``metrics`` of who may read them.
 #
 # Where a token is set (``PEFT_LAB_METRICS_TOKEN``), whoever sends it may: ``Authorization: Bearer …``. In a class
-# its
-# teacher may, too, and without a token nobody else. For a single user who has set none they are open, as all else
-# is.
+# its teacher may, too, and without a token nobody else. For a single user who has set none they are open, as all
+# else is.
 
 
 METRICS_VARIABLE = "PEFT_LAB_METRICS_TOKEN"
