@@ -2,7 +2,8 @@
 
 A replacement leans on how a library works inside, so it can go wrong, or come to be needless, with any release of it.
 ``tests/core/test_replacing.py`` has a tripwire for every one: it fails when the library no longer has the function, no
-longer calls it, or no longer needs the replacement. ``requirements.txt`` ends at the versions it passed with.
+longer calls it, or no longer needs the replacement. ``requirements.txt`` allows later releases of a major version;
+``make ends`` runs the tripwires with the newest that it allows, and with the oldest.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from peft_lab.core import machine
 from peft_lab.core.errors import BadInput, PeftLabError, in_short
+from peft_lab.core.replacing import Replacement
 from peft_lab.models import images, meta, own, quantise, templates
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, misshapen, resolve
@@ -154,24 +155,25 @@ def _require_own(name: str) -> None:
         raise BadInput(problem, "model")
 
 
+PICKLES = Replacement(
+    "pickled weights",
+    "torch",
+    "load",
+    "A config or an index may lead a library to a pickle, which may run code when it is read.",
+)
 _loading = RLock()
 
 
 @contextmanager
 def no_pickles() -> Iterator[None]:
     """While a library loads weights, ``torch.load`` raises BadInput, whatever file the library was led to."""
-    import torch
 
     def refuse(file: object, *_: object, **__: object) -> NoReturn:
         name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
         raise BadInput(f"{name} is a pickle, which may run code when it is read: it is not opened.", "model")
 
-    with _loading:
-        before, torch.load = torch.load, cast(Any, refuse)
-        try:
-            yield
-        finally:
-            torch.load = before
+    with _loading, PICKLES.by(refuse):
+        yield
 
 
 def _config(source: str, num_labels: int | None) -> Any:

@@ -343,10 +343,7 @@ def shapes_only() -> Iterator[None]:
             stack.callback(setattr, owner, name, owner.__dict__[name])
             setattr(owner, name, stand_in)
         # A boolean mask picks an unknown number of entries; the full number serves, as PEFT only samples from them.
-        stack.callback(
-            setattr, _config, "meta_nonzero_assume_all_nonzero", _config.meta_nonzero_assume_all_nonzero
-        )
-        _config.meta_nonzero_assume_all_nonzero = True
+        stack.enter_context(_config.patch(meta_nonzero_assume_all_nonzero=True))  # type: ignore[attr-defined]
         stack.enter_context(torch.device("meta"))
         stack.enter_context(_mode())
         yield
