@@ -54,8 +54,8 @@ def attention_for(device: str, max_length: int, entry: ModelEntry) -> Literal["s
     """Which of transformers' attention implementations trains fastest.
 
     torch's fused attention saves memory where rows are long; on a CPU and short rows its backward pass costs three
-    times what the plain matrix products cost (a sixth of a whole step, see DECISIONS.md). Some architectures (Bloom,
-    DeBERTa v2, Gemma 2) have no other than those.
+    times what the plain matrix products cost (a sixth of a whole step, see docs/decisions/005). Some architectures
+    (Bloom, DeBERTa v2, Gemma 2) have no other than those.
     """
     plain = not entry.fused_attention or (device == "cpu" and max_length <= SHORT_ROWS)
     return "eager" if plain else "sdpa"
