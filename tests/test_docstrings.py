@@ -16,18 +16,9 @@ import pytest
 from peft_lab.core import errors
 
 ROOT = Path(__file__).parents[1] / "peft_lab"
-PACKAGES = (
-    "methods",
-    "memory",
-    "training",
-    "models",
-    "counting",
-    "compare",
-    "choose",
-    "insight",
-    "trajectory",
-)
+PACKAGES = ("methods", "engine", "training", "models", "studies", "advise", "drawing/trajectory")
 FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+assert all((ROOT / package).is_dir() for package in PACKAGES)
 ERRORS = {name for name, found in vars(errors).items() if isinstance(found, type)}
 TENSOR = re.compile(r"\bTensor\b")
 SHAPE = re.compile(r"\bshapes?\b|dimension|\(\w+(, \w+)+\)|scalar|[Oo]ne number", re.ASCII)

@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PLACES = (
-    *(ROOT / "peft_lab" / name for name in ("ui", "cli", "quiz", "claims", "choose", "methods")),
-    *(ROOT / "peft_lab" / name for name in ("compare", "experiments", "learners", "runs", "tour")),
+    *(ROOT / "peft_lab" / name for name in ("ui", "cli", "interview", "advise", "methods")),
+    *(ROOT / "peft_lab" / name for name in ("studies", "runs")),
     ROOT / "pages",
 )
 #: What a reader stopped at, as it stood there. ``{}`` stands for whatever is put in.

@@ -47,6 +47,7 @@ class Line:
 
     @property
     def diverged(self) -> int:
+        """Return how many of the line's trainings diverged."""
         return sum(point.diverged for point in self.points)
 
     def at(self, rate: float, figure: str) -> Spot | None:

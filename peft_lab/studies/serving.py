@@ -94,30 +94,56 @@ class Served(ABC):
 
     @abstractmethod
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
-        """Load every run's adapter under its domain's name."""
+        """Load every run's adapter into the base under the name of its domain and return the model."""
 
     @abstractmethod
     def use(self, name: str) -> None:
-        """Answer all rows of the next batches with this adapter."""
+        """Make this adapter answer all rows of the batches that follow."""
 
     @abstractmethod
     def bare(self, batch: Batch) -> torch.Tensor:
-        """Logits without any adapter."""
+        """Return the logits of the base without any adapter.
+
+        Args:
+            batch: the model's inputs by name, each tensor of shape (rows, tokens).
+
+        Returns:
+            logits of shape (rows, classes).
+        """
 
     @abstractmethod
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        """Logits of a batch whose rows ask for different adapters."""
+        """Return the logits of a batch whose rows ask for different adapters.
+
+        Args:
+            batch: the model's inputs by name, each tensor of shape (rows, tokens).
+            names: the adapter that each row asks for, one name a row.
+
+        Returns:
+            logits of shape (rows, classes).
+        """
 
     def answer(self, batch: Batch) -> torch.Tensor:
+        """Return the logits of a batch with the adapter that is active now.
+
+        Args:
+            batch: the model's inputs by name, each tensor of shape (rows, tokens).
+
+        Returns:
+            logits of shape (rows, classes).
+        """
         logits: torch.Tensor = self.model(**batch).logits
         return logits
 
     @property
     def stored_bytes(self) -> int:
+        """Return the size of all adapters on disk, in bytes."""
         return sum((run.adapter / "adapter_model.safetensors").stat().st_size for run in self.runs.values())
 
 
 class ServedAdapters(Served):
+    """Serve this package's bottleneck adapters; each row of a batch may name another one."""
+
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         for name, run in self.runs.items():
             _adapters().load(base, kept_module.kept_adapter(run.folder), name)
@@ -136,6 +162,8 @@ class ServedAdapters(Served):
 
 
 class ServedLora(Served):
+    """Serve LoRA adapters through PEFT; each row of a batch may name another one."""
+
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         from peft import PeftModel
 

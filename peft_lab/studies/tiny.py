@@ -26,12 +26,14 @@ QUERY_VALUE = ["q_proj", "v_proj"]
 
 
 def seed() -> None:
+    """Set torch's global random seed to :data:`SEED`."""
     import torch
 
     torch.manual_seed(SEED)
 
 
 def tiny() -> Any:
+    """Return a new Llama of four layers with random weights, the same at every call."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     seed()
@@ -39,12 +41,19 @@ def tiny() -> Any:
 
 
 def tokens() -> torch.Tensor:
+    """Return the one batch of the experiments: token ids of shape (2, 12)."""
     import torch
 
     return torch.arange(24).reshape(2, 12) % 100
 
 
 def lora(base: Any, targets: Sequence[str] = tuple(QUERY_VALUE), start: Any = True) -> Any:
+    """Return the base with LoRA of rank 8 added by PEFT.
+
+    Args:
+        targets: names of the modules that get an adapter.
+        start: PEFT's ``init_lora_weights``.
+    """
     from peft import LoraConfig, get_peft_model
 
     seed()
@@ -55,11 +64,13 @@ def lora(base: Any, targets: Sequence[str] = tuple(QUERY_VALUE), start: Any = Tr
 
 
 def loss(model: Any) -> torch.Tensor:
+    """Return the mean cross entropy of the model on :func:`tokens`, a scalar."""
     loss: torch.Tensor = model(tokens(), labels=tokens()).loss
     return loss
 
 
 def fill(model: Any, part: str) -> None:
+    """Fill every parameter whose name contains ``part`` with normal noise of deviation 0.02, in place."""
     import torch
 
     seed()
@@ -69,20 +80,28 @@ def fill(model: Any, part: str) -> None:
 
 
 def first(model: Any, part: str) -> str:
+    """Return the name of the first parameter that contains ``part``."""
     return next(name for name, _ in model.named_parameters() if part in name)
 
 
 def trainable(model: Any) -> int:
+    """Return how many numbers of the model are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def grad(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """Return a parameter's gradient, in the shape of the parameter.
+
+    Raises:
+        BadInput: the parameter got no gradient.
+    """
     if parameter.grad is None:
         raise BadInput("A parameter that should be trained got no gradient.")
     return parameter.grad
 
 
 def gradient_norm(model: Any, part: str) -> float:
+    """Return the Euclidean norm of the gradients of all parameters whose name contains ``part``."""
     squares = [float(grad(p).norm()) ** 2 for name, p in model.named_parameters() if part in name]
     return float(sum(squares) ** 0.5)
 

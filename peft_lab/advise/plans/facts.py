@@ -47,6 +47,7 @@ class Facts:
 
     @property
     def task_type(self) -> TaskType:
+        """Return PEFT's task type for this kind of model."""
         return TASK_TYPES[self.entry.kind]
 
     @property
@@ -66,6 +67,7 @@ class Facts:
 
     @property
     def four_bits(self) -> bool:
+        """Return whether the method stores the base quantised."""
         return self.method.quantization(self.values) is not None
 
     def said(self, name: str) -> Any:

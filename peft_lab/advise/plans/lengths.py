@@ -70,6 +70,7 @@ class Lengths:
 
     @property
     def mean(self) -> float:
+        """Return the mean length of a row, in tokens."""
         return sum(self.tokens) / len(self.tokens)
 
     def fields(self) -> dict[str, str]:

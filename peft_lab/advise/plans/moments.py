@@ -55,6 +55,7 @@ class Moment:
 
     @property
     def total(self) -> int:
+        """Return the bytes of all parts on the rank together."""
         return sum(self.parts.values())
 
     @property

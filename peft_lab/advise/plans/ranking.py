@@ -72,6 +72,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
+        """Return the method, the sharding and whether activations are checkpointed, as one phrase."""
         more = ", checkpointed" if self.checkpointing else ""
         return f"{get_method(self.method).title}, {SHARDINGS[self.sharding]}{more}"
 

@@ -100,6 +100,7 @@ class Setting:
         return "; ".join(evidence.text for evidence in self.said) or self.why
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the setting with its band, its reasons and its citations, as JSON can hold them."""
         return {
             "value": list(self.value) if isinstance(self.value, tuple) else self.value,
             "band": None if self.band is None else list(self.band),
@@ -122,6 +123,7 @@ class Recipe:
         return self.settings[name]
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return every setting by its name, as JSON can hold them."""
         return {name: setting.as_dict() for name, setting in self.settings.items()}
 
 

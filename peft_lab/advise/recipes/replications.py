@@ -336,6 +336,12 @@ class Replication:
 
     @property
     def verdict(self) -> Verdict:
+        """Return what the runs say of the rule, by the interval from ``low`` to ``high``.
+
+        Returns:
+            SEEN if the interval lies inside the expected range, NOT_SEEN if outside, OPEN if it overlaps an end, and
+            NOT_TESTABLE if the interval or the expectation is missing.
+        """
         if self.low is None or self.high is None or self.expected is None:
             return Verdict.NOT_TESTABLE
         least, most = self.expected

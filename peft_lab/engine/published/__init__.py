@@ -50,6 +50,7 @@ class PublishedOutcome:
 
     @classmethod
     def of(cls, simulation: Simulation) -> PublishedOutcome:
+        """Return the outcome of a simulation that went through, in bytes."""
         return cls(simulation.reserved_bytes, simulation.peak_bytes)
 
 

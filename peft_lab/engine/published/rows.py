@@ -48,10 +48,12 @@ class Benchmark:
 
     @property
     def address(self) -> str:
+        """Return the URL of the benchmark's folder in the PEFT repository."""
         return f"https://github.com/huggingface/peft/tree/main/method_comparison/{self.folder}"
 
     @property
     def source(self) -> str:
+        """Return the citation of the benchmark, with the licence of its results."""
         return f"{SOURCE} on {self.folder} (Apache-2.0)"
 
 

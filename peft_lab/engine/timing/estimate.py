@@ -75,6 +75,7 @@ class Seconds:
         return Seconds(self.low * steps, self.value * steps, self.high * steps, self.bottleneck, parts)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary that JSON can hold; times in seconds."""
         return asdict(self)
 
 

@@ -336,7 +336,7 @@ DATA = (
         "Pad with another token (a reserved one, or a new one), or mask by the attention mask instead of the id.",
         "Look at where the outputs end, and at two tokens of the tokenizer.",
         Reference(
-            'llm-course issue 33, Issue with pad_token == eos_token : model not "learning when to stop"',
+            'llm-course issue 33, Issue with pad_token == eos_token: model not "learning when to stop"',
             "https://github.com/mlabonne/llm-course/issues/33",
         ),
         code={"batch": MASK_ALL_BUT_ANSWERS},

@@ -52,6 +52,7 @@ class Quantity:
     tab: Literal["train", "look inside"] = "train"
 
     def show(self, value: float) -> str:
+        """Return a value as text in the unit of the quantity; a share from 0 to 1 is written in percent."""
         return f"{100 * value:.1f}%" if self.unit == "share" else units.show(value, self.unit)
 
     def show_difference(self, value: float) -> str:
@@ -184,6 +185,7 @@ class Experiment:
 
     @property
     def quantity(self) -> Quantity:
+        """Return the main quantity, which the expectation is about: the first one listed."""
         return self.quantities[0]
 
     def requests(self) -> tuple[RunRequest, ...]:

@@ -39,6 +39,7 @@ class Asha:
     steps: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a sweep file holds them, with the name of the rule under ``by``."""
         return {"by": NAME, **asdict(self)}
 
     @property
@@ -56,10 +57,15 @@ class Asha:
 
 
 def asked(content: Any, steps: int) -> Asha:
-    """``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
+    """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
+
+    Args:
+        content: what the file holds under ``stop``.
+        steps: training steps of each run; the grace period must be shorter.
 
     Raises:
-        BadInput: what cannot be: another way to stop, another metric, a number out of range.
+        BadInput: another way to stop, another metric, or a number out of range.
+        UnknownName: a setting that ``stop`` does not have.
     """
     given: Mapping[Any, Any] = {"by": content} if isinstance(content, str) else content
     if not isinstance(given, dict) or given.get("by") != NAME:

@@ -95,7 +95,12 @@ def _require_plain(content: object, path: Path) -> None:
 
 
 def of(content: Mapping[str, Any]) -> Sweep:
-    """The content of a sweep file as its runs. Raises as :func:`read`."""
+    """Return the runs that the content of a sweep file asks for, each once.
+
+    Raises:
+        BadInput: a setting that is missing or cannot work, or more than :data:`MOST_RUNS` runs.
+        UnknownName: a key, method, model, task or knob that is in none of the lists.
+    """
     for key in content:
         if key not in _KEYS:
             raise UnknownName("setting of a sweep", str(key), _KEYS, str(key))

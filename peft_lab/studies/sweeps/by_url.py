@@ -45,6 +45,7 @@ class Place:
     path: str
 
     def below(self, *names: object) -> Place:
+        """Return the place at a path below this one, a part of the path for each name."""
         return Place(self.files, "/".join((self.path, *map(str, names))))
 
     def names(self) -> list[str]:
@@ -63,11 +64,13 @@ class Place:
             return None
 
     def write(self, name: str, data: bytes) -> None:
+        """Write a file at this place, in full, and replace one of that name."""
         target = f"{self.path}/{name}"
         self.files.makedirs(target.rpartition("/")[0], exist_ok=True)  # object stores have none and need none
         self.files.pipe_file(target, data)
 
     def remove(self) -> None:
+        """Remove this place with all it holds; do nothing if it does not exist."""
         with suppress(FileNotFoundError):
             self.files.rm(self.path, recursive=True)
 
@@ -96,6 +99,7 @@ def place(url: str) -> Place:
 
 
 def turn_of(at: Place, run: str, turn: float) -> Place:
+    """Return the place of one hand-over of a run, named by its turn with six decimals."""
     return at.below(run, f"{turn:.6f}")
 
 

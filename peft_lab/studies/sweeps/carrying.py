@@ -54,9 +54,19 @@ class Local:
         self._queue = queue
 
     def start(self, spec: RunSpec) -> str:
+        """Submit a new run to the queue of this machine and return its id.
+
+        Raises:
+            PeftLabError: the run cannot be accepted.
+        """
         return self._queue.submit(spec)
 
     def again(self, run: Run) -> None:
+        """Let a run that ended too early go on from its last checkpoint, or begin anew in its own folder.
+
+        Raises:
+            PeftLabError: the run cannot go on.
+        """
         self._queue.go_on(run.id, anew=True)
 
     def look(self) -> None:

@@ -156,11 +156,21 @@ class OnRay:
         return max(1, sum(self._fit(node) for node in self._nodes()))
 
     def start(self, spec: RunSpec) -> str:
+        """Create a run, hand it to Ray and return its id.
+
+        Raises:
+            PeftLabError: too little disk, or a tracker that is not installed.
+        """
         admission.require_disk(spec)
         start.require_trackers()
         return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
 
     def again(self, run: Run) -> None:
+        """Hand a run that ended too early to Ray again; only fetch its results if it has ended elsewhere.
+
+        Raises:
+            PeftLabError: the run cannot go on, or there is too little disk.
+        """
         if self._store is not None:
             self._store.left(run)
             if run.status() is Status.DONE:

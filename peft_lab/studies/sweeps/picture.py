@@ -93,6 +93,7 @@ def label(name: str, value: Any) -> str:
 
 
 def title(name: str) -> str:
+    """Return the words for a figure or a setting in the drawing; its own name where it has no other."""
     return TITLES.get(name, name)
 
 

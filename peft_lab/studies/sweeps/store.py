@@ -183,13 +183,16 @@ class Trial:
 
     @property
     def done(self) -> bool:
+        """Return whether the run has finished all its steps."""
         return self.status == Status.DONE
 
     @property
     def under_way(self) -> bool:
+        """Return whether the run was begun and has not ended yet."""
         return self.status not in (TO_COME, EARLY, DAMAGED) and not Status(self.status).final
 
     def figure(self, name: str) -> float | None:
+        """Return one figure of the run by its name, ``None`` if it was not measured."""
         return (self.figures or {}).get(name)
 
 
@@ -211,6 +214,7 @@ class Setting:
         return [value for value in values if value is not None]
 
     def mean(self, figure: str) -> float | None:
+        """Return the mean of a figure over the seeds that are done, ``None`` if no seed is."""
         values = self.found(figure)
         return statistics.fmean(values) if values else None
 
