@@ -1,4 +1,4 @@
-"""Joining a class: a code is checked, a learner gets a folder. And who has joined, as the teacher sees it."""
+"""Let learners and teachers join a class, by a code or by signing in, and list who has joined."""
 
 from __future__ import annotations
 
@@ -44,19 +44,30 @@ _FORM = re.compile(
 
 
 def new_owner() -> str:
-    """A name that nobody has."""
+    """Return a new random owner name: 32 hexadecimal digits."""
     return secrets.token_hex(OWNER_DIGITS // 2)
 
 
 def signed_mark(who: Asker, secret: str, now: float | None = None) -> str:
-    """The cookie's value for this person, issued now; of who signed in, at that time, which nothing here renews."""
+    """Return the value of a person's cookie, signed with the lab's secret.
+
+    Args:
+        who: the person. If they signed in, the cookie's time is that of signing in, so that it expires with it.
+        secret: the lab's secret in hex.
+        now: seconds since 1970; the current time by default.
+    """
     issued = who.login or int(time.time() if now is None else now)
     said = f"{_LOGIN if who.login else _CODE}.{who.owner}.{'t' if who.teacher else 'l'}.{issued}"
     return f"{said}.{_sign(said, secret)}"
 
 
 def read_mark(value: str, secret: str, now: float | None = None) -> Asker | None:
-    """Who a cookie names; ``None`` for one that this secret did not sign, or that is too old."""
+    """Return the person whom a cookie names; ``None`` if its signature is wrong or it has expired.
+
+    Args:
+        secret: the lab's secret in hex.
+        now: seconds since 1970; the current time by default.
+    """
     found = _FORM.fullmatch(value) if value.isascii() else None
     if found is None or not hmac.compare_digest(_sign(found["said"], secret), found["sign"]):
         return None
@@ -68,7 +79,10 @@ def read_mark(value: str, secret: str, now: float | None = None) -> Asker | None
 
 
 def same_owner(given: str, code: str) -> bool:
-    """Whether a code was typed right, whatever its case, spaces and hyphens; takes as long for any wrong one."""
+    """Return whether a typed code is right, ignoring case, spaces and hyphens.
+
+    The comparison takes the same time wherever the texts differ.
+    """
     tidy = [re.sub(r"[\s-]", "", text).casefold().encode() for text in (given, code)]
     return hmac.compare_digest(*tidy)
 
@@ -93,9 +107,11 @@ _AHEAD = 300.0  # seconds that the provider's clock may be ahead of this one
 
 @dataclass(frozen=True)
 class Verified:
-    """Attributes:
-    owner: the name of their folder, which tells nothing about them. teacher: whether they are one here.
-    name: as the provider has it. at: when the provider said so, in seconds since 1970.
+    """A person whom an identity provider has verified.
+
+    Attributes:
+        owner: the name of their folder, which reveals nothing about them. teacher: whether they teach this class.
+        name: their name at the provider. at: when the provider issued the token, in seconds since 1970.
     """
 
     owner: str
@@ -105,15 +121,15 @@ class Verified:
 
 
 def login_is_on() -> bool:
-    """Whether this class can be joined by signing in."""
+    """Return whether this class can be joined by signing in."""
     return asking.class_is_on() and bool(os.environ.get(WHO_MAY_LOG_IN, "").strip())
 
 
 def is_listed(variable: str) -> tuple[str, ...]:
-    """What a variable holds, in small letters.
+    """Return the addresses and domains that an environment variable lists, in lower case.
 
     Raises:
-        BadInput: something that is no address, and for :data:`WHO_MAY_LOG_IN` neither a domain nor ``*``.
+        BadInput: an entry is no address; :data:`WHO_MAY_LOG_IN` may also hold domains and ``*``.
     """
     found = tuple(part.strip().casefold() for part in os.environ.get(variable, "").split(",") if part.strip())
     for each in found:
@@ -128,10 +144,15 @@ def is_listed(variable: str) -> tuple[str, ...]:
 
 
 def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None = None) -> Verified:
-    """Who somebody is by the claims of an ID token that has been checked (its signature, issuer, audience, nonce).
+    """Return the person whom the claims of an ID token identify.
+
+    Args:
+        claims: of a token whose signature, issuer, audience and nonce have been checked.
+        secret: the lab's secret in hex.
+        now: seconds since 1970; the current time by default.
 
     Raises:
-        BadInput: the claims name nobody, are too old, or this class does not let them in.
+        BadInput: the claims identify nobody, are too old, or belong to an account that this class does not admit.
     """
     issuer, subject, issued = (claims.get(name) for name in ("iss", "sub", "iat"))
     if not (isinstance(issuer, str) and issuer and isinstance(subject, str) and subject):
@@ -161,7 +182,7 @@ def verified_learner(claims: Mapping[str, Any], secret: str, now: float | None =
 
 
 def _address(claims: Mapping[str, Any]) -> str:
-    """The verified address in small letters; empty without one."""
+    """Return the verified e-mail address in lower case; empty if there is none."""
     said = claims.get("email")
     if claims.get("email_verified") is not True or not isinstance(said, str) or said.count("@") != 1:
         return ""
@@ -185,8 +206,10 @@ def _code(length: int) -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """Attributes:
-    secret: 32 random bytes in hex. join: the learners' code where none was given. teacher: the teacher's.
+    """The keys of a class.
+
+    Attributes:
+        secret: 32 random bytes in hex. join: the learners' code if none was given. teacher: the teacher's code.
     """
 
     secret: str = field(default_factory=lambda: secrets.token_hex(32))
@@ -195,10 +218,10 @@ class Keys:
 
 
 def class_keys() -> Keys:
-    """This lab's keys, made at the first call.
+    """Return this lab's keys; the first call creates them.
 
     Raises:
-        PeftLabError: the file can be read by others, or cannot be read or written.
+        PeftLabError: other users can read the file, or it cannot be read or written.
     """
     path = places.shared() / places.FOLDER / "keys.json"
     try:
@@ -216,13 +239,19 @@ def class_keys() -> Keys:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, *_of_file: int) -> Keys:
-    """What stands in it; asked for at every request, so read again only when it is another file or has changed."""
+    """Return the keys in a file.
+
+    Every request asks for them, so they are cached until the file is replaced or changes.
+    """
     content = json.loads(path.read_text("utf-8"))
     return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
 
 
 def _make_keys(path: os.PathLike[str]) -> None:
-    """Unless it is there. Written aside and linked, so that nobody reads half of it and the first of two stays."""
+    """Create the file of keys unless it exists.
+
+    It is written under another name and then linked: nobody reads half of it, and of two processes the first wins.
+    """
     if os.path.exists(path):  # noqa: PTH110
         return
     scratch = f"{os.fspath(path)}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -245,7 +274,7 @@ _TOUCHED = 300.0  # seconds between notes of a visit
 
 
 class WrongCode(BadInput):
-    """What was given is neither the learners' code nor the teacher's."""
+    """A code that is neither the learners' nor the teacher's."""
 
 
 @dataclass(frozen=True)
@@ -253,10 +282,11 @@ class Learner:
     """One person as the teacher sees them.
 
     Attributes:
-        number: by the order in which they joined. name: what they gave themselves, empty for nothing.
-        joined, seen: seconds since 1970; seen to some minutes.
-        teacher: they came with the teacher's code at least once, or signed in as one the last time.
-        left: they gave up their cookie; what they made stays for the teacher.
+        owner: the name of their folder.
+        number: their place in the order of joining. name: the name they chose, or an empty string.
+        joined: seconds since 1970. seen: their last visit, in seconds since 1970, to within five minutes.
+        teacher: whether they ever used the teacher's code, or last signed in as a teacher.
+        left: whether they have left; the teacher keeps their work.
     """
 
     owner: str
@@ -269,11 +299,12 @@ class Learner:
 
     @property
     def title(self) -> str:
+        """Return the person's name or number, with a note if they have left."""
         return (self.name or f"Learner {self.number}") + (" (left)" if self.left else "")
 
 
 def admitted(cookie: str) -> Asker | None:
-    """Who a cookie names, while their folder is there."""
+    """Return the person whom a cookie names; ``None`` if it is invalid, or the person was removed or has left."""
     found = read_mark(cookie, class_keys().secret)
     if found is None or not (folder := places.of(found.owner)).is_dir():
         return None
@@ -281,10 +312,10 @@ def admitted(cookie: str) -> Asker | None:
 
 
 def leave(owner: str) -> None:
-    """Let nobody in any more by this learner's cookie, wherever it is kept. What they made stays for the teacher.
+    """Invalidate all cookies of a learner; the teacher keeps their work.
 
     Raises:
-        PeftLabError: the disk cannot be written to, and they have not left.
+        PeftLabError: the disk cannot be written, so they have not left.
     """
     try:
         (places.of(owner) / LEFT).touch()
@@ -293,13 +324,15 @@ def leave(owner: str) -> None:
 
 
 def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker, str]:
-    """Let somebody in who knows the learners' or the teacher's code; who they are, and their cookie.
+    """Admit a person who knows the learners' or the teacher's code; return them and their cookie.
 
     Args:
-        before: who this browser was already; they keep their work.
+        code: the code as typed.
+        name: the name they chose; may be empty.
+        before: the person this browser already was; they keep their work.
 
     Raises:
-        WrongCode. BadInput: a class that is full. PeftLabError: the disk cannot be written to.
+        WrongCode: it is neither code. BadInput: the class is full. PeftLabError: the disk cannot be written.
     """
     known = class_keys()
     teacher = same_owner(code, known.teacher)
@@ -316,14 +349,15 @@ def join(code: str, name: str = "", before: Asker | None = None) -> tuple[Asker,
 
 
 def join_verified(claims: Mapping[str, Any]) -> tuple[Asker, str]:
-    """Let somebody in whom a provider vouches for; who they are, the same each time, and their cookie.
+    """Admit a person whom a provider has verified; return them and their cookie.
+
+    The same account is the same person each time.
 
     Args:
         claims: of an ID token that has been checked.
 
     Raises:
-        BadInput: claims that this class does not take, or a class that is full. PeftLabError: the disk cannot be
-            written to.
+        BadInput: this class does not admit the account, or is full. PeftLabError: the disk cannot be written.
     """
     known = class_keys()
     found = verified_learner(claims, known.secret)
@@ -340,6 +374,11 @@ def _tidy(name: str) -> str:
 
 
 def _new(name: str, teacher: bool, owner: str = "") -> str:
+    """Create a person, unless they exist, and return their owner name.
+
+    Raises:
+        BadInput: the class is full. PeftLabError: the disk cannot be written.
+    """
     top = places.shared() / places.FOLDER
     with FileLock(top / ".joining.lock"):
         there = places.owners()
@@ -359,10 +398,12 @@ def _new(name: str, teacher: bool, owner: str = "") -> str:
 
 
 def _make(folder: Path, said: str) -> None:
-    """Somebody's folder with the note about them, in one step: without it, it would be a learner whom nobody is.
+    """Create a person's folder together with the note about them, in one step.
+
+    A folder without the note would be a learner without a name or number.
 
     Raises:
-        PeftLabError: it cannot be written.
+        PeftLabError: the folder cannot be written.
     """
     scratch = folder.with_name(f".new-{secrets.token_hex(8)}")
     try:
@@ -376,7 +417,7 @@ def _make(folder: Path, said: str) -> None:
 
 
 def _note_role(owner: str, teacher: bool) -> None:
-    """Of who is a teacher from now on, or no more; a note that is damaged stays so."""
+    """Grant or revoke the teacher role. A damaged note is left as it is."""
     path = places.of(owner) / WHO
     if learner_of(owner).teacher is teacher:
         return
@@ -388,7 +429,7 @@ def _note_role(owner: str, teacher: bool) -> None:
 
 
 def learner_of(owner: str) -> Learner:
-    """What is known of one; a damaged note says nothing."""
+    """Return what is known about a person. If the note is damaged, the number is 0 and the name empty."""
     path = places.of(owner) / WHO
     try:
         said = json.loads(path.read_text("utf-8"))
@@ -400,19 +441,23 @@ def learner_of(owner: str) -> Learner:
 
 
 def learners() -> list[Learner]:
-    """Everybody but teachers, in the order in which they joined. For the teacher. Raises NotATeacher."""
+    """Return all who joined except teachers, in the order of joining.
+
+    Raises:
+        NotATeacher: only a teacher may see them.
+    """
     places.require_teacher()
     found = [one for one in map(learner_of, places.owners()) if not one.teacher]
     return sorted(found, key=lambda one: (one.number, one.owner))
 
 
 def without_teachers(owners: Iterable[str]) -> list[str]:
-    """Those of these owners who are learners."""
+    """Return those of the owners who are not teachers."""
     return [owner for owner in owners if not learner_of(owner).teacher]
 
 
 def note_visit(owner: str) -> None:
-    """Keep that somebody was here, some minutes exact: who does not come for long is forgotten."""
+    """Record a visit, at most once in five minutes. Learners who stay away for long are removed."""
     path = places.of(owner) / WHO
     with suppress(OSError):
         if time.time() - path.stat().st_mtime > _TOUCHED:
@@ -420,7 +465,11 @@ def note_visit(owner: str) -> None:
 
 
 def forget(owner: str) -> None:
-    """Remove a learner with all that is theirs, out of sight in one step. Raises OSError."""
+    """Delete a learner with all their data. The folder disappears in one step, then its content is deleted.
+
+    Raises:
+        OSError: the folder cannot be moved or deleted.
+    """
     folder = places.of(owner)
     trash = folder.with_name(f".gone-{secrets.token_hex(8)}")
     folder.replace(trash)

@@ -1,9 +1,9 @@
-"""Where things lie that belong to somebody: THE one place that decides who reaches what.
+"""Folders of users. This is the one place that decides who can reach what.
 
-``PEFT_LAB_HOME``: weights, data, what was measured of this machine: everybody's.
-``PEFT_LAB_HOME/class/<owner>``: one learner's runs, uploads, comparisons and practice files. Everything that reads or
-writes any of them begins with :func:`mine`, so another's is not refused but cannot be named. Without a class, and for
-who works on the machine itself, that is ``PEFT_LAB_HOME``.
+``PEFT_LAB_HOME`` holds what everybody shares: weights, data, and measurements of this machine.
+``PEFT_LAB_HOME/class/<owner>`` holds one learner's runs, uploads, comparisons and practice files. All code that reads
+or writes any of them starts from :func:`mine`, so it cannot even name another learner's folder. Without a class, and
+for the user of the machine itself, :func:`mine` is ``PEFT_LAB_HOME``.
 """
 
 from __future__ import annotations
@@ -20,29 +20,33 @@ _OWNER = re.compile(r"[0-9a-f]{32}")
 
 
 class NotATeacher(PeftLabError):
-    """Something that only the teacher may do."""
+    """An action reserved for the teacher."""
 
     def __init__(self) -> None:
         super().__init__("Only the teacher of this class can do that.")
 
 
 def shared() -> Path:
-    """What belongs to everybody, and what a single user has."""
+    """Return the folder that everybody shares, which is also the folder of a single user."""
     return assets.home()
 
 
 def mine() -> Path:
-    """Where everything lies that belongs to who asks.
+    """Return the folder of the person this thread acts for.
 
     Raises:
-        NobodyAsks: in a class, when it is not known who asks.
+        NobodyAsks: there is a class, and the person is unknown.
     """
     who = asker()
     return shared() if who is None else of(who.owner)
 
 
 def of(owner: str) -> Path:
-    """The folder of one owner. Raises BadInput for what is no owner's name."""
+    """Return the folder of one owner.
+
+    Raises:
+        BadInput: the text is no owner's name.
+    """
     if owner == OPERATOR:
         return shared()
     if not _OWNER.fullmatch(owner):
@@ -51,7 +55,7 @@ def of(owner: str) -> Path:
 
 
 def owners() -> list[str]:
-    """Everybody who has joined, in no order that means anything."""
+    """Return the names of all who have joined, sorted; they are random, so the order has no meaning."""
     folder = shared() / FOLDER
     if not folder.is_dir():
         return []
@@ -59,22 +63,25 @@ def owners() -> list[str]:
 
 
 def everyones() -> list[Path]:
-    """The folder of the machine's own user and those of all who joined: for the queue, which trains for all."""
+    """Return the folders of the machine's own user and of all who joined. The queue trains for all of them."""
     return [shared(), *(of(owner) for owner in owners())]
 
 
 def asker_of(path: Path) -> Asker:
-    """Whose file or folder this is, so that a thread which works on it can act for them."""
+    """Return the person who owns a file or folder, so that a thread can act for them.
+
+    Files outside the class folder belong to the user of the machine.
+    """
     below = shared() / FOLDER
     owner = path.relative_to(below).parts[:1] if path.is_relative_to(below) else ()
     return Asker(owner[0] if owner and _OWNER.fullmatch(owner[0]) else OPERATOR)
 
 
 def require_mine(path: Path | str) -> None:
-    """Let a file pass that lies in the folder of who asks; without a class any.
+    """Check that a file lies in the folder of the person this thread acts for. Without a class any file passes.
 
     Raises:
-        BadInput: it lies elsewhere.
+        BadInput: the file lies elsewhere.
     """
     who = asker()
     if who is None or who.owner == OPERATOR:
@@ -84,7 +91,11 @@ def require_mine(path: Path | str) -> None:
 
 
 def require_teacher() -> None:
-    """Raises NotATeacher when who asks is none, or there is no class."""
+    """Check that this thread acts for a teacher.
+
+    Raises:
+        NotATeacher: it does not, or there is no class.
+    """
     who = asker()
     if who is None or not who.teacher:
         raise NotATeacher

@@ -1,4 +1,4 @@
-"""What the teacher shows to all at the moment: one page with its settings, until another or none."""
+"""The page, with its settings, that the teacher shows to the whole class at the moment."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ LONGEST = 20_000  # characters
 
 @dataclass(frozen=True)
 class Shown:
-    """Attributes:
-    page: its name. settings: what its address says. at: seconds since 1970, when it was shown.
+    """A page that is shown to the class.
+
+    Attributes:
+        page: its name. settings: the parameters of its address. at: when it was shown, in seconds since 1970.
     """
 
     page: str
@@ -32,10 +34,11 @@ def _file() -> Path:
 
 
 def show(page: str, settings: Mapping[str, str]) -> None:
-    """Show a page to all, in place of what was shown.
+    """Show a page to the whole class, in place of the one shown before.
 
     Raises:
-        NotATeacher. PeftLabError: it cannot be written.
+        NotATeacher: only a teacher may do this.
+        PeftLabError: the settings are too long, or the file cannot be written.
     """
     places.require_teacher()
     text = json.dumps(asdict(Shown(page, dict(settings), time.time())))
@@ -50,10 +53,11 @@ def show(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back() -> None:
-    """Show nothing any more.
+    """Stop showing a page.
 
     Raises:
-        NotATeacher. PeftLabError: the note about it cannot be removed; the page is still shown.
+        NotATeacher: only a teacher may do this.
+        PeftLabError: the file cannot be removed, so the page is still shown.
     """
     places.require_teacher()
     try:
@@ -65,7 +69,7 @@ def take_back() -> None:
 
 
 def shown() -> Shown | None:
-    """What everybody in a class is shown; ``None`` for nothing, without a class, and for a file that says nothing."""
+    """Return the page shown to the class; ``None`` without one, without a class, or if the file is damaged."""
     if not asking.class_is_on():
         return None
     try:

@@ -1,8 +1,9 @@
-"""Who asks, in whichever thread or process the answer is made.
+"""The person on whose behalf a thread or a worker process acts.
 
-In a class every thread that touches somebody's files acts for somebody, or is refused: there is no default.
-A page's thread is told by its browser's signed cookie (:func:`told_by`), others by whoever started them
-(:func:`carried`, :func:`acting_for`). Without a class nobody is asked.
+In a class, every thread that touches a person's files acts for that person, or is refused: there is no default. A
+page's thread gets the person from the browser's signed cookie (:func:`told_by`); other threads get it from the thread
+that started them (:func:`carried`, :func:`acting_for`). Without a class there are no persons, and :func:`asker` is
+``None``.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ SHORTEST = 6  # characters of a code
 
 
 def class_is_on() -> bool:
-    """Whether this process serves a class, or works for one."""
+    """Return whether this process serves a class, or is a worker of one that does."""
     return bool(os.environ.get(CLASS_VARIABLE))
 
 
 def here() -> str:
-    """What the machine is called on which all of this lies: of a learner it is not the one before them."""
+    """Return what to call the machine that holds the data: for a learner it is not the one they sit at."""
     return "your class's server" if class_is_on() else "this machine"
 
 
 def join_code() -> str:
-    """The learners' code.
+    """Return the code by which learners join.
 
     Raises:
         BadInput: it is too short to keep anybody out.
@@ -62,9 +63,9 @@ class Asker:
     """One person in a class.
 
     Attributes:
-        owner: their random name, that of their folder; :data:`OPERATOR` for who works on the machine itself.
-        teacher: whether they came with the teacher's code, or signed in as one.
-        login: when they signed in at their provider, in seconds since 1970; 0 for who came with a code.
+        owner: their random name, which is also their folder's; :data:`OPERATOR` for the user of the machine itself.
+        teacher: whether they joined with the teacher's code, or signed in as a teacher.
+        login: when they signed in at their provider, in seconds since 1970; 0 if they joined with a code.
     """
 
     owner: str
@@ -73,7 +74,7 @@ class Asker:
 
 
 class NobodyAsks(PeftLabError):
-    """Something of a class was touched on behalf of nobody."""
+    """A thread touched data of a class without acting for anybody."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -86,16 +87,20 @@ _acting: ContextVar[Asker | None] = ContextVar("acting", default=None)
 
 
 def told_by(source: Callable[[], Asker | None]) -> None:
-    """Let ``source`` say who asks in threads that nobody has told; ``None`` where it does not know either."""
+    """Register the function that names the person for threads without one of their own.
+
+    Args:
+        source: returns the person, or ``None`` if it does not know either.
+    """
     global _told
     _told = source
 
 
 def asker() -> Asker | None:
-    """Who asks; ``None`` without a class.
+    """Return the person this thread acts for; ``None`` without a class.
 
     Raises:
-        NobodyAsks: in a class, when it is not known.
+        NobodyAsks: there is a class, and the person is unknown.
     """
     acting = _acting.get()
     if acting is not None or not class_is_on():
@@ -108,7 +113,7 @@ def asker() -> Asker | None:
 
 @contextmanager
 def acting_for(who: Asker | None) -> Iterator[None]:
-    """What this thread does meanwhile is done for ``who``."""
+    """Make this thread act for ``who`` until the block is left."""
     token = _acting.set(who)
     try:
         yield
@@ -117,7 +122,11 @@ def acting_for(who: Asker | None) -> Iterator[None]:
 
 
 def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """The function, acting for who asks now, whichever thread calls it later."""
+    """Return the function, bound to the person of this thread: it acts for them in whichever thread calls it.
+
+    Raises:
+        NobodyAsks: there is a class, and the person is unknown.
+    """
     who = asker()
 
     @wraps(function)
@@ -129,20 +138,23 @@ def carried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer
 
 
 def in_person(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Mark a question to a worker process whose answer depends on who asks: it is answered for them, and kept for
-    nobody else."""
+    """Mark a question whose answer depends on who asks.
+
+    A worker process answers it on behalf of that person, and the answer is not reused for anybody else.
+    """
     function.in_person = True  # type: ignore[attr-defined]
     return function
 
 
 def is_in_person(function: Callable[..., object]) -> bool:
+    """Return whether :func:`in_person` marked the question."""
     return bool(getattr(function, "in_person", False))
 
 
 def answered_for(
     who: Asker | None, function: Callable[..., Answer], args: tuple[object, ...], **kwargs: object
 ) -> Answer:
-    """Called in the worker process: ``function`` for ``who``."""
+    """Return the answer of ``function``, called on behalf of ``who``. Called in the worker process."""
     with acting_for(who):
         return function(*args, **kwargs)
 
@@ -158,13 +170,13 @@ MODELS_VARIABLE = "PEFT_LAB_CLASS_MODELS"
 
 
 def folder_allowed() -> tuple[Path, ...]:
-    """The folders that the teacher allowed, without links in them."""
+    """Return the folders with models that the teacher allowed, with links resolved."""
     named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
     return tuple(disk.at_home(folder).resolve() for folder in named if folder)
 
 
 def hidden_folder(name: str) -> bool:
-    """Whether this is a place on the server that nobody in this class may name, links followed."""
+    """Return whether this path may not be named in this class, with links resolved. False without a class."""
     if not class_is_on():
         return False
     with suppress(OSError, ValueError, RuntimeError):  # text that is no path; a circle of links

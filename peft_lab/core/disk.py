@@ -1,6 +1,6 @@
-"""Files and folders that somebody names, and a disk that is full, read-only or broken: said in one sentence.
+"""Read and write paths that a user named; explain in one sentence why a disk is full, read-only or broken.
 
-Every path that is given goes through :func:`take` (a file), :func:`folder` or :func:`require_writable`.
+Every path from outside goes through :func:`take` (a file), :func:`folder` or :func:`require_writable`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _LIBRARIES = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|No space left on de
 
 
 def number(error: BaseException) -> int | None:
-    """The system's number of a fault of the disk; ``None`` for another error.
+    """Return the ``errno`` of an error if the disk caused it, else ``None``. Follows the chain of causes.
 
-    Libraries written in Rust (safetensors, tokenizers) say it in their message only.
+    Libraries written in Rust (safetensors, tokenizers) give the number in their message only.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -58,24 +58,34 @@ def number(error: BaseException) -> int | None:
 
 
 def why(code: int) -> str:
-    """Half a sentence for a number that :func:`number` returned."""
+    """Return half a sentence that explains a number from :func:`number`."""
     return _WHY.get(code, "the disk reports an error")
 
 
 def reason(error: OSError) -> str:
-    """The same of any error of the system, which says itself what is not the disk's. Names no file."""
+    """Return half a sentence that explains any error of the operating system, without naming a file.
+
+    Errors that are not the disk's are explained in the system's own words.
+    """
     code = number(error)
     return why(code) if code is not None else error.strerror or type(error).__name__
 
 
 def explained(error: BaseException, folder: Path) -> str | None:
-    """One sentence on an error that is the disk's, ``None`` on any other. ``folder``: where was to be written."""
+    """Return one sentence about an error that the disk caused, ``None`` for any other error.
+
+    Args:
+        folder: the folder that could not be written.
+    """
     code = number(error)
     return None if code is None else f"Nothing can be written to {folder}: {why(code)}."
 
 
 def of_file(error: OSError, folder: Path) -> str | None:
-    """The same where it is not known what was done: of the file that the error names, unless ``folder`` holds it."""
+    """Return one sentence about an error of the disk when the operation that failed is unknown, else ``None``.
+
+    Names the file in the error, unless that file lies in ``folder``: then the sentence is that of :func:`explained`.
+    """
     code, named = number(error), error.filename
     if code is None or not isinstance(named, str) or folder in Path(named).parents:
         return explained(error, folder)
@@ -83,17 +93,21 @@ def of_file(error: OSError, folder: Path) -> str | None:
 
 
 def at_home(name: str) -> Path:
-    """A path as somebody wrote it, with ``~`` for their home folder; as it is where nobody is called so."""
+    """Return the path with ``~`` expanded to a home folder; unchanged if there is no such user."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  pathlib raises RuntimeError there
 
 
 def take(path: Path, most: int, field: str | None = None, what: str = "", pipes: bool = True) -> bytes:
-    """Return what a file holds that somebody named, read as :func:`read` does.
+    """Return the bytes of a file that a user named, read with :func:`read`.
 
     Args:
-        field: the option that named it. what: it is, for the sentence, with a blank behind.
+        most: the largest size allowed, in bytes.
+        field: the option that named the file.
+        what: how the message begins, with a blank at the end, such as ``"The sweep file "``.
+        pipes: whether the file may be a pipe.
 
-    Raises BadInput: one sentence with the file and the reason.
+    Raises:
+        BadInput: the file cannot be read; the message names it and the reason.
     """
     try:
         return read(path, most, pipes)
@@ -102,7 +116,13 @@ def take(path: Path, most: int, field: str | None = None, what: str = "", pipes:
 
 
 def take_text(path: Path, most: int, field: str | None = None, what: str = "") -> str:
-    """Return the UTF-8 text of a file that somebody named, without a byte order mark. Raises as :func:`take`."""
+    """Return the UTF-8 text of a file that a user named, without a byte order mark.
+
+    The arguments are those of :func:`take`.
+
+    Raises:
+        BadInput: the file cannot be read, or is not UTF-8.
+    """
     try:
         return take(path, most, field, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,7 +130,11 @@ def take_text(path: Path, most: int, field: str | None = None, what: str = "") -
 
 
 def folder(path: Path, field: str | None = None) -> Path:
-    """Return the full path, without links, of a folder that somebody named. Raises BadInput for anything else."""
+    """Return the full path of a folder that a user named, with links resolved.
+
+    Raises:
+        BadInput: it is no folder, or cannot be opened.
+    """
     try:
         with os.scandir(path):
             return Path(os.path.realpath(path))
@@ -120,9 +144,14 @@ def folder(path: Path, field: str | None = None) -> Path:
 
 
 def read(path: Path, most: int, pipes: bool = True) -> bytes:
-    """Return what a file holds; with ``pipes`` also one that is a pipe (``<(command)`` in a shell).
+    """Return the bytes of a file.
 
-    Raises OSError as :func:`opened`, for a pipe that nobody writes to, and for more than ``most`` bytes.
+    Args:
+        most: the largest size allowed, in bytes.
+        pipes: whether the file may be a pipe, such as ``<(command)`` in a shell.
+
+    Raises:
+        OSError: as :func:`opened`; also for a pipe that nobody writes to, and for more than ``most`` bytes.
     """
     with open(_opened(path, pipes), "rb", buffering=0) as file:
         told = os.fstat(file.fileno())
@@ -143,16 +172,22 @@ def read(path: Path, most: int, pipes: bool = True) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading.
+    """Open a regular file for reading.
 
-    Raises OSError, at once, for what is none: a folder, a device, a pipe, a circle of links. A device may have no end
-    and say that its size is 0, and to open a pipe waits until somebody writes to it.
+    Raises:
+        OSError: the path is a folder, a device, a pipe or a circle of links. It is raised at once: a device may
+            never end although its size reads 0, and opening a pipe waits for a writer.
     """
     with open(_opened(path, False), "rb") as file:
         yield file
 
 
 def _opened(path: Path, pipes: bool) -> int:
+    """Open a file, or a pipe if allowed, without waiting; return its descriptor.
+
+    Raises:
+        OSError: it is anything else, or cannot be opened.
+    """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  beside os.open
     except ValueError:
@@ -169,7 +204,13 @@ def _opened(path: Path, pipes: bool) -> int:
 
 
 def _first(pipe: RawIOBase) -> bytes:
-    """Read what waits in a pipe, and from then on wait for more. Who writes may only be about to open it."""
+    """Return the first bytes of a pipe, and make later reads wait for more.
+
+    Waits up to half a second for a writer that has yet to open the pipe.
+
+    Raises:
+        OSError: nobody writes to the pipe.
+    """
     deadline = time.monotonic() + _WRITER_SECONDS
     while (piece := pipe.read(_PIECE)) == b"":
         if time.monotonic() > deadline:
@@ -180,20 +221,30 @@ def _first(pipe: RawIOBase) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file anew. Raises OSError as :func:`require_writable`."""
+    """Write a file as UTF-8 and replace what it held.
+
+    Raises:
+        OSError: as :func:`require_writable`.
+    """
     with open(_to_write(path, os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(text)
 
 
 def require_writable(path: Path) -> None:
-    """Make sure that a file can be appended to, and make it where it is not there.
+    """Check that a file can be appended to, and create it if it does not exist.
 
-    Raises OSError, at once, where it cannot: a folder, a pipe that nobody reads.
+    Raises:
+        OSError: it cannot be written, for instance a folder or a pipe that nobody reads. It is raised at once.
     """
     os.close(_to_write(path, os.O_APPEND))
 
 
 def _to_write(path: Path, how: int) -> int:
+    """Open a file for writing, create it if needed, and return its descriptor. Opening does not wait.
+
+    Raises:
+        OSError: it cannot be written, or is a pipe that nobody reads.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how | _AT_ONCE, 0o666)
     except OSError as error:
@@ -209,7 +260,7 @@ def _to_write(path: Path, how: int) -> int:
 
 @contextmanager
 def unzipping() -> Iterator[None]:
-    """Inside it, whatever ``zipfile`` and what unpacks for it raise of an archive is a BadZipFile that says why."""
+    """Turn decoding errors of ``zipfile`` and its decompressors inside the block into a BadZipFile with the reason."""
     try:
         yield
     except Exception as error:
@@ -224,7 +275,14 @@ def unzipping() -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Inside it, what the disk refuses is a RunError of one sentence."""
+    """Turn errors of the disk inside the block into a RunError of one sentence; let all others pass.
+
+    Args:
+        folder: the folder that is written to, for the message.
+
+    Raises:
+        RunError: the disk refused a write.
+    """
     try:
         yield
     except OSError as error:
@@ -235,7 +293,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def free(folder: Path) -> int | None:
-    """Bytes that this user may still write to the disk of a folder that need not be there yet; ``None`` if unknown."""
+    """Return how many bytes this user may still write to the disk that holds a folder, ``None`` if unknown.
+
+    The folder need not exist yet.
+    """
     for place in (folder, *folder.parents):
         try:
             return shutil.disk_usage(place).free

@@ -14,12 +14,12 @@ _NAME = 80  # characters of a name that is not known; a model's folder may have 
 
 
 def in_short(error: BaseException, most: int = 300) -> str:
-    """What another library's error says, in one line of at most ``most`` characters; its type where it says nothing."""
+    """Return the message of another library's error in one line of at most ``most`` characters, or its type."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def echoed(text: object, most: int = 60) -> str:
-    """What somebody typed, or a file says, as a message repeats it: at most ``most`` characters, ``…`` for the rest.
+    """Return input as a message repeats it: at most ``most`` characters, with ``…`` in place of the rest.
 
     >>> echoed("q_proj"), echoed("x" * 5000, 8)
     ('q_proj', 'xxxxxxx…')
@@ -29,14 +29,17 @@ def echoed(text: object, most: int = 60) -> str:
 
 
 class PeftLabError(Exception):
-    """Base of everything this package raises on purpose. Travels between processes as it is, message and fields."""
+    """Base of every error this package raises on purpose. Pickling keeps its message and its fields."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> PeftLabError:
-    """A subclass may take other arguments than its message, so its constructor is passed by."""
+    """Rebuild a pickled error without its constructor.
+
+    A subclass's constructor may take arguments other than the message.
+    """
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(fields)
@@ -44,7 +47,7 @@ def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, 
 
 
 class BadInput(PeftLabError):
-    """A choice that cannot work. ``field`` names the knob or option to show the message at, when there is one."""
+    """A choice that cannot work. ``field`` names the knob or option beside which to show the message, if any."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -52,7 +55,7 @@ class BadInput(PeftLabError):
 
 
 class UnknownName(BadInput):
-    """A name that is in none of the lists; the message offers the nearest known ones, where there are some."""
+    """A name that is not registered. The message suggests the nearest known name, or lists all."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], field: str | None = None) -> None:
         known = list(known)
@@ -63,7 +66,7 @@ class UnknownName(BadInput):
 
 
 class Unsupported(BadInput):
-    """A method that cannot run on this kind of model, with the method's own reason."""
+    """A method that cannot run on this kind of model. The message is the method's reason."""
 
 
 class AssetError(PeftLabError):
@@ -75,4 +78,4 @@ class RunError(PeftLabError):
 
 
 class SimulationError(PeftLabError):
-    """A step that could not be simulated, with the reason."""
+    """A step that could not be simulated. The message is the reason."""

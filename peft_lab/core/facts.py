@@ -1,7 +1,7 @@
-"""What a leaf, a claim, a question or a recipe says, in one form that code can compare.
+"""Facts stated by the texts of leaves, claims, questions and recipes, in a form that code can compare.
 
-A text cannot be compared with another. So each keeps beside its words the facts that it states, and
-:func:`contradiction` says of any two of them whether both can be so.
+Two texts cannot be compared. Each text therefore lists the facts that it states, and :func:`contradiction` tells
+whether two facts cannot both hold.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class Fact:
     """One fact.
 
     Attributes:
-        subject: a method's slug, or several of which any may be meant ("IA³ or a small LoRA").
-        object: what the relation is to: a name, a range of numbers, or nothing.
-        when: condition -> the values with which it is so, by the names of the decision tree's questions.
-        holds: always under these conditions; never; or sometimes, which means that they do not decide it.
+        subject: the slug of a method; of several, the fact is about any one of them ("IA³ or a small LoRA").
+        relation: one of the constants above, such as :data:`FIRST`.
+        object: what the subject is related to: a name, a range of numbers, or nothing.
+        when: conditions under which it holds: the decision tree's questions by name, with the answers that qualify.
+        holds: ``always`` or ``never`` under these conditions, or ``sometimes`` if the conditions do not decide it.
     """
 
     subject: tuple[str, ...]
@@ -60,7 +61,7 @@ def fact(
     /,
     **when: str | Iterable[str],
 ) -> Fact:
-    """A fact in short. A single number is a range of one; a first choice presumes that something is trained.
+    """Return a fact. A single number becomes a range of one; a first choice presumes that something is trained.
 
     >>> str(fact("lora", FIRST, tasks="many", kind="causal-lm"))
     'lora: always first choice  (base sixteen or four, kind causal-lm, prompting no, tasks many)'
@@ -75,7 +76,10 @@ def fact(
 
 
 def contradiction(one: Fact, other: Fact) -> bool:
-    """Whether both cannot be so. Facts about situations that never occur together do not contradict each other."""
+    """Return whether two facts cannot both hold.
+
+    Facts about situations that never occur together do not contradict each other.
+    """
     if one.relation != other.relation or _apart(one.when, other.when):
         return False
     if one.relation in NUMERIC:
@@ -92,7 +96,11 @@ def contradiction(one: Fact, other: Fact) -> bool:
 
 
 def contradictions(stated: Mapping[str, Iterable[Fact]]) -> list[str]:
-    """Every pair of statements that cannot both be so, by who states them, as sentences."""
+    """Return a sentence for every pair of facts that contradict each other.
+
+    Args:
+        stated: the facts by the name of the text that states them.
+    """
     facts = [(name, each) for name, every in stated.items() for each in every]
     return [
         f"{first} ({one}) against {second} ({other})"

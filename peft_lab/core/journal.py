@@ -1,8 +1,8 @@
-"""What a server did, one JSON line an event, for whoever runs it: ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
+"""The log of a server for its operator, one JSON line an event. ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
 
-A line holds what :data:`FACTS` lists and nothing else: no name that a learner gave, no code, no cookie, nothing that
-anybody wrote or uploaded. Of an error it holds the type and the place in the code, not the message, which may quote.
-Python's own ``logging`` carries it: one formatter is all that a library for this would add.
+A line holds the facts listed in :data:`FACTS` and nothing else: no learner's name, no code, no cookie, no text that
+anybody wrote or uploaded. Of an error it holds the type and the place in the code but not the message, which may quote
+such text. Python's own ``logging`` does the work; a library for this would add no more than a formatter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(f"{_NAME}.events")
 
 
 def note(event: str, **facts: str | int | float | bool) -> None:
-    """Write down that something happened. Does nothing where no log was asked for.
+    """Log an event with facts about it. Does nothing if no log was asked for.
 
     Raises:
         ValueError: a fact that is not in :data:`FACTS`.
@@ -40,14 +40,22 @@ def note(event: str, **facts: str | int | float | bool) -> None:
 
 
 def note_error(event: str, error: BaseException, **facts: str | int | float | bool) -> None:
-    """The same for what went wrong. Raises ValueError as :func:`note`."""
+    """Log an error with facts about it. Does nothing if no log was asked for.
+
+    Raises:
+        ValueError: a fact that is not in :data:`FACTS`.
+    """
     if facts.keys() - FACTS:
         raise ValueError(f"{sorted(facts.keys() - FACTS)} cannot stand in the log.")
     _log.error(event, exc_info=error, extra={"facts": facts})
 
 
 def begin() -> None:
-    """Write to where ``PEFT_LAB_LOG`` says, once for a process. Raises BadInput for a file that cannot be written."""
+    """Start writing to the file that ``PEFT_LAB_LOG`` names; later calls in the same process do nothing.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
     where = os.environ.get(VARIABLE, "")
     root = logging.getLogger(_NAME)
     if not where or any(isinstance(each.formatter, Lines) for each in root.handlers):
@@ -60,7 +68,15 @@ def begin() -> None:
 
 
 def require(where: str, named: str) -> None:
-    """Raises BadInput where nothing can be written to what :data:`VARIABLE` names. ``named``: how, for the sentence."""
+    """Check that the log file can be written.
+
+    Args:
+        where: the value of :data:`VARIABLE`.
+        named: how the message introduces it, such as ``"PEFT_LAB_LOG="``.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
     if where != "-":
         try:
             disk.require_writable(Path(where))
@@ -71,10 +87,13 @@ def require(where: str, named: str) -> None:
 
 
 class Lines(logging.Formatter):
-    """A record as one line of JSON."""
+    """Format a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Of other modules' records the words before anything is put into them: what is put in may be somebody's."""
+        """Return the record as one line of JSON.
+
+        Other modules' records appear as the template without its arguments, which may hold a user's text.
+        """
         said: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -1,4 +1,4 @@
-"""Whether what was read from JSON is what it has to be, said by types: a file may have been cut or edited."""
+"""Check values read from JSON against Python types: a file may have been cut short or edited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLAIN = (str, int, bool, dict, list, NoneType)
 
 
 def fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a kind, which is written as a type.
+    """Return whether a value is of a type.
 
     A whole number is a float too, a truth value is no number, and a float is finite; a list may stand for a tuple.
 
@@ -40,15 +40,21 @@ def fits(kind: Any, value: Any) -> bool:
 
 
 def misfit(kinds: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """The first field that is not of its kind, empty where all are. What is missing is ``None``; others are let be."""
+    """Return the name of the first field whose value is not of its type, or an empty string.
+
+    Missing fields count as None; unknown fields are ignored.
+    """
     return next((name for name, kind in kinds.items() if not fits(kind, data.get(name))), "")
 
 
 def read(cls: type, data: Any, what: str) -> dict[str, Any]:
-    """The fields of a dataclass from a JSON object, lists as tuples; ``what`` it is, as a sentence begins with it.
+    """Return the fields of a dataclass from a JSON object, with lists as tuples.
+
+    Args:
+        what: the object as the subject of a sentence, such as ``"A sweep"``.
 
     Raises:
-        BadInput: a field that is missing, not known or of a wrong kind.
+        BadInput: a field is missing, unknown or of a wrong type.
     """
     if not isinstance(data, Mapping):
         raise BadInput(f"{what} cannot be {str(data)[:40]!r}.")

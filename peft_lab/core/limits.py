@@ -1,4 +1,4 @@
-"""What one learner of a class may take up; ``PEFT_LAB_CLASS_LIMITS`` changes it: ``runs=3,steps=300``."""
+"""Limits on what one learner of a class may use. ``PEFT_LAB_CLASS_LIMITS`` changes them: ``runs=3,steps=300``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ VARIABLE = "PEFT_LAB_CLASS_LIMITS"
 
 @dataclass(frozen=True)
 class Limits:
-    """Attributes:
-    runs: that have not ended, waiting ones too. steps: of one run. minutes: of training, within a day.
-    megabytes: all runs of a learner on disk. upload_megabytes: all uploads. learners: in one class.
-    days: after which ended runs and uploads are removed, and learners who have not come.
+    """Limits for each learner of a class.
+
+    Attributes:
+        runs: runs that have not ended, including waiting ones. steps: training steps of one run.
+        minutes: training time within a day. megabytes: size of all runs of a learner on disk.
+        upload_megabytes: size of all uploads of a learner. learners: size of the class.
+        days: age at which ended runs, uploads and absent learners are removed.
     """
 
     runs: int = 6
@@ -30,11 +33,11 @@ class Limits:
 
     @property
     def people(self) -> str:
-        """How many may join, with the noun."""
+        """Return how many learners may join, with the noun."""
         return units.several(self.learners, "learner")
 
     def in_words(self) -> str:
-        """What each learner may have, as the end of a sentence."""
+        """Return the limits of a learner as the end of a sentence."""
         runs = "1 run that has" if self.runs == 1 else f"{self.runs} runs that have"
         return (
             f"{runs} not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of training within a day, "
@@ -43,7 +46,11 @@ class Limits:
 
 
 def limits() -> Limits:
-    """The limits of this class. Raises BadInput for a variable that cannot be read."""
+    """Return the limits of this class.
+
+    Raises:
+        BadInput: the variable does not hold whole numbers above 0 for known limits.
+    """
     found = Limits()
     known = {each.name for each in fields(Limits)}
     for part in filter(None, (each.strip() for each in os.environ.get(VARIABLE, "").split(","))):
@@ -57,6 +64,9 @@ def limits() -> Limits:
 
 
 def of_asker() -> Limits | None:
-    """What limits who asks; ``None`` without a class, for its teacher and for who works on the machine itself."""
+    """Return the limits of the person this thread acts for.
+
+    ``None`` without a class, for its teacher and for the user of the machine itself.
+    """
     who = asker()
     return None if who is None or who.teacher or who.owner == OPERATOR else limits()

@@ -1,7 +1,8 @@
-"""Facts about this machine: its processor, its memory, and the devices that torch can train on, as one table.
+"""Facts about this machine: its processor, its memory, and the devices that torch can train on.
 
-:data:`DEVICES` is in order of preference, and :func:`in_use` is the first that is there. Whatever differs between
-devices is asked of their :class:`Device`; nothing else asks torch which there are. Torch is imported inside.
+:data:`DEVICES` lists them in order of preference, and :func:`in_use` returns the first that is available. Everything
+that differs between devices is a method of :class:`Device`; no other code asks torch which devices exist. Torch is
+imported inside the functions.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 class Device:
-    """A kind of device that torch can train on; this class is the processor.
+    """A kind of device that torch can train on; this base class is the processor.
 
     Attributes:
-        kind: torch's word for it.
-        simulated_as: the kind whose kernels and allocator a simulation of it uses.
+        kind: torch's name for it.
+        simulated_as: the kind whose kernels and allocator a simulation uses for it.
     """
 
     kind = "cpu"
     simulated_as = "cpu"
 
     def available(self) -> bool:
-        """Whether torch can use one here."""
+        """Return whether torch can use such a device here."""
         return True
 
     def describe(self) -> dict[str, Any]:
-        """kind, name, count and what else is known: ``bytes`` of memory, ``threads``, ``platform``."""
+        """Return ``kind``, ``name`` and ``count``, and ``bytes`` of memory, ``threads`` or ``platform`` where known."""
         import torch
 
         return {
@@ -56,46 +57,50 @@ class Device:
         }
 
     def free(self) -> int:
-        """Bytes that a new process may take there now."""
+        """Return how many bytes of memory a new process may allocate there now."""
         return free_memory()
 
     def computes_bfloat16(self) -> bool:
-        """Whether it multiplies bfloat16 itself."""
+        """Return whether the hardware multiplies bfloat16 itself."""
         return bool(BF16_FEATURES & set(cpu_features()))
 
     def random_states(self) -> list[torch.Tensor]:
-        """Of its own generators, one tensor each."""
+        """Return the states of the device's own random generators, a one-dimensional byte tensor each."""
         return []
 
     def set_random_states(self, states: list[torch.Tensor]) -> None:
-        """Put back what :meth:`random_states` gave."""
+        """Restore the states that :meth:`random_states` returned: one-dimensional byte tensors."""
 
     def synchronise(self) -> None:
-        """Return when all that was asked of it is done."""
+        """Wait until the device has finished all its work."""
 
     def reset_peaks(self) -> None:
-        """Forget what its allocator peaked at so far; what it holds now counts on."""
+        """Reset the allocator's peaks to what is allocated now."""
 
     def peaks(self) -> dict[str, int]:
-        """Its allocator's own peaks since the reset, in bytes: what tensors had of it, and what it had of the device.
+        """Return the allocator's own peaks since the reset, in bytes: allocated to tensors, and reserved.
 
-        Empty where the allocator counts none.
+        Empty if the allocator does not count them.
         """
         return {}
 
     def quantisation_problem(self) -> str | None:
-        """Why weights cannot be stored in 4 or 8 bits there, in one sentence; ``None`` when they can."""
+        """Return one sentence on why weights cannot be stored in 4 or 8 bits there; ``None`` if they can."""
         return None
 
     def require_quantisation(self) -> None:
-        """Raises :class:`BadInput` with the reason where weights cannot be stored in 4 or 8 bits."""
+        """Check that weights can be stored in 4 or 8 bits there.
+
+        Raises:
+            BadInput: they cannot; the message is the reason.
+        """
         problem = self.quantisation_problem()
         if problem is not None:
             raise BadInput(problem, "method")
 
 
 class Cuda(Device):
-    """NVIDIA's GPUs, and AMD's: torch built for ROCm calls them ``cuda`` as well."""
+    """NVIDIA's GPUs, and AMD's, which torch for ROCm calls ``cuda`` too."""
 
     kind = "cuda"
     simulated_as = "cuda"
@@ -119,7 +124,7 @@ class Cuda(Device):
         }
 
     def capability(self) -> tuple[int, int]:
-        """Compute capability of the first one."""
+        """Return the compute capability of the first GPU, as major and minor number."""
         import torch
 
         found = torch.cuda.get_device_properties(0)
@@ -165,7 +170,7 @@ class Cuda(Device):
 
 
 class Mps(Device):
-    """Apple's GPUs. They share the main memory, and torch counts no peaks for them."""
+    """Apple's GPUs. They share the main memory, and torch does not count their peaks."""
 
     kind = "mps"
 
@@ -225,19 +230,19 @@ DEVICES: tuple[Device, ...] = (CUDA, MPS, CPU)
 
 
 def in_use() -> Device:
-    """The device that training runs on: the first of :data:`DEVICES` that is there."""
+    """Return the device that training runs on: the first of :data:`DEVICES` that is available."""
     return next(device for device in DEVICES if device.available())
 
 
 def device_of(kind: str) -> Device:
-    """The device by torch's word for it: ``cuda``, ``mps`` or ``cpu``."""
+    """Return the device by torch's name for its kind: ``cuda``, ``mps`` or ``cpu``."""
     return next(device for device in DEVICES if device.kind == kind)
 
 
 def device_of_rank() -> str:
-    """The device of this process among those that torchrun started: a GPU of its own, made the current one, or ``cpu``.
+    """Return this process's device under torchrun: a GPU of its own, made the current one, or ``cpu``.
 
-    Scripts of plans hold this function as its source, so it asks nothing else of this module.
+    Scripts of plans print this function, so it uses nothing else of this module.
     """
     import torch
 
@@ -249,19 +254,22 @@ def device_of_rank() -> str:
 
 
 def may_have_gpu() -> bool:
-    """Whether it is worth asking torch for a GPU, which takes a second: there is a driver. Loads no torch."""
+    """Return whether a GPU may be present: its driver is installed, or this is macOS. Loads no torch."""
     return sys.platform == "darwin" or any(driver.exists() for driver in DRIVERS)
 
 
 def compute_dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies it itself, else float32."""
+    """Return bfloat16 if the hardware multiplies it itself, else float32."""
     import torch
 
     return torch.bfloat16 if in_use().computes_bfloat16() else torch.float32
 
 
 def cpu_features(cpuinfo: Path | None = None) -> list[str]:
-    """Those of CPU_FEATURES that the processor has; empty where the system does not list them (only Linux does)."""
+    """Return those of :data:`CPU_FEATURES` that the processor has.
+
+    Empty where the system does not list them: only Linux does.
+    """
     cpuinfo = cpuinfo or CPUINFO
     if not cpuinfo.exists():
         return []
@@ -271,7 +279,7 @@ def cpu_features(cpuinfo: Path | None = None) -> list[str]:
 
 
 def processor() -> str:
-    """The processor by its name, where the system tells it."""
+    """Return the name of the processor, as precisely as the system gives it."""
     if CPUINFO.exists():
         for line in CPUINFO.read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -280,19 +288,19 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def installed_memory() -> int:
-    """Main memory in bytes, whoever may have it."""
+    """Return the installed main memory, in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().total)
 
 
 def memory_limit() -> int | None:
-    """Bytes that the container this runs in may have; ``None`` without one, or without a limit."""
+    """Return the memory limit of this container, in bytes; ``None`` without a container or a limit."""
     try:
         return int((GROUP / "memory.max").read_text("ascii"))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
@@ -300,7 +308,7 @@ def memory_limit() -> int | None:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that are available now, to this container if it has a limit."""
+    """Return the main memory available now, in bytes, within the limit of this container."""
     import psutil
 
     available, limit = int(psutil.virtual_memory().available), memory_limit()

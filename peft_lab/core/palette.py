@@ -1,8 +1,8 @@
-"""The colours, each once: drawings, charts, tables, the logo and Streamlit's theme all take theirs from here.
+"""All colours, each defined once: drawings, charts, tables, the logo and Streamlit's theme use these.
 
-Contrasts are those of WCAG 2.2, AA: text at least 4.5 on its ground, what a picture needs to be understood at least 3.
-``tests/core/test_palette.py`` computes them, and compares ``.streamlit/config.toml``, ``logo.svg`` and ``favicon.png``,
-which cannot import.
+Contrasts follow WCAG 2.2, level AA: at least 4.5 for text on its background, at least 3 for the parts of a picture that
+are needed to understand it. ``tests/core/test_palette.py`` computes them, and compares ``.streamlit/config.toml``,
+``logo.svg`` and ``favicon.png``, which cannot import this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Shade(NamedTuple):
 
     @property
     def css(self) -> str:
-        """As CSS that follows ``color-scheme``, which Streamlit sets with its theme."""
+        """Return the colour as CSS that follows ``color-scheme``, which Streamlit sets with its theme."""
         return f"light-dark({self.light}, {self.dark})"
 
 
@@ -89,7 +89,7 @@ BLACK = "#000000"
 
 
 def faint(colour: str, opacity: float) -> str:
-    """A ``#RRGGBB`` colour as CSS with an opacity from 0 to 1.
+    """Return a ``#RRGGBB`` colour as CSS with an opacity from 0 to 1.
 
     >>> faint("#8A94A6", 0.2)
     'rgba(138,148,166,0.2)'
@@ -99,7 +99,7 @@ def faint(colour: str, opacity: float) -> str:
 
 
 def drawn(colour: str) -> str:
-    """A ``#RRGGBB`` colour as it stands in the style of what a browser has drawn.
+    """Return a ``#RRGGBB`` colour as a browser reports it in computed styles.
 
     >>> drawn("#8A94A6")
     'rgb(138, 148, 166)'
@@ -108,7 +108,7 @@ def drawn(colour: str) -> str:
 
 
 def variables(**shades: Shade) -> str:
-    """Declarations of CSS variables, named as given: ``soft`` is ``var(--soft)``, ``on_trained`` ``var(--on-trained)``.
+    """Return CSS variable declarations: ``soft`` becomes ``--soft``, ``on_trained`` becomes ``--on-trained``.
 
     >>> variables(paper=PAGE)
     '--paper: light-dark(#FFFFFF, #14171C);'

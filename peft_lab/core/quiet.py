@@ -1,4 +1,4 @@
-"""Imported before the libraries: keeps their harmless start-up messages off the terminal."""
+"""Silence harmless start-up messages of the libraries. Import this module before them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The papers and measurements that questions cite, each in one spelling."""
+"""Citations of the papers and measurements that questions use, each spelled once."""
 
 from __future__ import annotations
 

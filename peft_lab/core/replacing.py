@@ -1,9 +1,9 @@
-"""Functions of libraries that are replaced for a while: each has a name, a reason and a tripwire.
+"""Temporary replacements of library functions: each has a name, a reason and a tripwire.
 
-A replacement leans on how a library works inside, so it can go wrong, or come to be needless, with any release of it.
-``tests/core/test_replacing.py`` has a tripwire for every one: it fails when the library no longer has the function, no
+A replacement depends on how a library works inside, so any release of the library can break it or make it needless.
+``tests/core/test_replacing.py`` has a tripwire for each: it fails when the library no longer has the function, no
 longer calls it, or no longer needs the replacement. ``requirements.txt`` allows later releases of a major version;
-``make ends`` runs the tripwires with the newest that it allows, and with the oldest.
+``make ends`` runs the tripwires with the newest and the oldest releases that it allows.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from peft_lab.core.errors import PeftLabError
 
 @dataclass(frozen=True)
 class Replacement:
-    """One function of a library, to be replaced with :meth:`by`.
+    """One function of a library that :meth:`by` replaces.
 
     Attributes:
-        name: what it is called here; each has a tripwire of that name.
-        module: where the function is looked up when it is called, ``torch.nn.functional``.
-        attribute: its name there, with the class if it is a method: ``FrodLayer._calculate_frod_u_and_lambda``.
-        reason: why the library's own does not serve.
+        name: its name in this package; the tripwire has the same.
+        module: the module in which callers look the function up, such as ``torch.nn.functional``.
+        attribute: its name there, with the class for a method: ``FrodLayer._calculate_frod_u_and_lambda``.
+        reason: why the library's own function does not do.
     """
 
     name: str
@@ -34,17 +34,17 @@ class Replacement:
     reason: str
 
     def original(self) -> Callable[..., Any]:
-        """The library's own function, or what stands in its place at the moment.
+        """Return the library's function, or its replacement while one is in place.
 
         Raises:
-            PeftLabError: the installed release has none.
+            PeftLabError: the installed release has no such function.
         """
         owner, last = self._place()
         return getattr(owner, last)
 
     @contextmanager
     def by(self, stand_in: Callable[..., Any]) -> Iterator[None]:
-        """``stand_in`` instead of the library's own, for every thread of this process, until the block is left.
+        """Replace the library's function with ``stand_in`` until the block is left, for all threads of this process.
 
         Raises:
             PeftLabError: the installed release has no such function.
@@ -58,7 +58,13 @@ class Replacement:
             setattr(owner, last, before)
 
     def _place(self) -> tuple[Any, str]:
-        """The module or class itself that holds the function, so that putting it back leaves nothing behind."""
+        """Return the module or class that defines the function, and the function's name in it.
+
+        Restoring it there leaves no trace.
+
+        Raises:
+            PeftLabError: the installed release has no such function.
+        """
         try:
             owner: Any = import_module(self.module)
             *path, last = self.attribute.split(".")

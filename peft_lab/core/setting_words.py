@@ -1,4 +1,4 @@
-"""What to try next, setting by setting, and how values are written."""
+"""Names and values of settings as text, and advice on what to try next for each setting."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _LABELS = {
 
 
 def label(name: str) -> str:
-    """A setting's name in a table."""
+    """Return the name of a setting for a table."""
     return _LABELS.get(name, name.replace("_", " "))
 
 
 def told_rows(rows: int, group: int) -> str:
-    """Rows of the data, and how many answers to each are trained on.
+    """Return the number of rows of the data, with the answers to each that are trained on.
 
     >>> told_rows(1000, 1), told_rows(1000, 64)
     ('1,000 rows', '1,000 rows with 64 answers to each')
@@ -53,7 +53,7 @@ def told_rows(rows: int, group: int) -> str:
 
 
 def written_figure(value: Any) -> str:
-    """A value in a sentence.
+    """Return a value as text for a sentence.
 
     >>> written_figure(0.0002), written_figure(16), written_figure(True), written_figure(("q_proj", "v_proj"))
     ('2e-4', '16', 'yes', 'q_proj, v_proj')
@@ -68,7 +68,7 @@ def written_figure(value: Any) -> str:
 
 
 def band(limits: tuple[float, float] | None) -> str:
-    """A band in a cell; empty where there is none.
+    """Return a range as text for a table cell; empty without a range.
 
     >>> band((5e-05, 5e-4)), band((8, 8)), band(None)
     ('5e-5 to 5e-4', '8', '')
@@ -80,7 +80,7 @@ def band(limits: tuple[float, float] | None) -> str:
 
 
 def _number(value: float) -> str:
-    """As papers write rates: 2e-4, not 0.0002."""
+    """Return a number as papers write learning rates: 2e-4, not 0.0002."""
     if not 0 < abs(value) < 1e-2:
         return f"{value:g}"
     digits, exponent = f"{value:.2e}".split("e")

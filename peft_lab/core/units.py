@@ -1,4 +1,4 @@
-"""Figures and how they are written: :class:`Finding` and the number formats used everywhere."""
+"""Figures and their formats: :class:`Finding`, and the number formats used everywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY_PERCENT = 1e-5  # below it zeros would only be counted wrong
 
 
 class Source(StrEnum):
-    """Where a figure comes from. Shown as the same badge on every page."""
+    """Where a figure comes from. Every page shows it as the same badge."""
 
     COUNTED = "counted"
     SIMULATED = "simulated"
@@ -49,11 +49,12 @@ class Finding:
         return show(self.value, self.unit)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the figure as a dictionary that JSON can hold."""
         return {"value": self.value, "unit": self.unit, "source": str(self.source), "note": self.note}
 
 
 def count(number: float) -> str:
-    """4587520 -> '4,587,520'.
+    """Return a number with thousands separators.
 
     >>> count(4587520)
     '4,587,520'
@@ -62,7 +63,7 @@ def count(number: float) -> str:
 
 
 def short_count(number: float) -> str:
-    """4587520 -> '4.59M'; three significant digits, exact below 10,000.
+    """Return a number with three significant digits and a suffix; exact below 10,000.
 
     >>> short_count(4587520), short_count(3_212_749_824), short_count(9999)
     ('4.59M', '3.21B', '9,999')
@@ -75,7 +76,7 @@ def short_count(number: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in decimal units, as disks and papers state them: 1843200 -> '1.84 MB'.
+    """Return bytes in decimal units, as disks and papers state them.
 
     >>> size(1843200), size(512)
     ('1.84 MB', '512 B')
@@ -86,7 +87,10 @@ def size(number: float) -> str:
 
 
 def said(number: int, up: bool) -> int:
-    """Bytes that :func:`size` writes as they are: the least that are as many as a number, or the most that are no more.
+    """Round bytes so that :func:`size` writes them exactly.
+
+    Args:
+        up: whether to round up; else down.
 
     >>> size(655360), size(said(655360, up=True)), said(655360, up=False)
     ('655 kB', '656 kB', 655000)
@@ -97,7 +101,7 @@ def said(number: int, up: bool) -> int:
 
 
 def _scale(number: float) -> tuple[float, str, int]:
-    """A unit in bytes, its name, and the digits behind the point that it is written with."""
+    """Return a unit for so many bytes: its size in bytes, its name, and the decimals to write."""
     for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= limit * 0.9995:
             scaled = number / limit
@@ -108,7 +112,7 @@ def _scale(number: float) -> tuple[float, str, int]:
 def unlike(
     number: float, limit: float, write: Callable[[float], str] = size, unit: str = " B"
 ) -> tuple[str, str]:
-    """Write a number and the limit that it does not keep; exactly, in ``unit``, where rounding makes the two the same.
+    """Return a number and the limit that it violates as text; exactly, in ``unit``, if rounding would make them equal.
 
     >>> unlike(24_600_000, 24_000_000), unlike(24_000_001, 24_000_000)
     (('24.6 MB', '24.0 MB'), ('24,000,001 B', '24,000,000 B'))
@@ -118,7 +122,7 @@ def unlike(
 
 
 def percent(number: float) -> str:
-    """A share of 100 with three significant digits: 0.14259 -> '0.143%'; tiny shares keep two: '0.000093%'.
+    """Return a percentage with three significant digits; tiny ones keep two: 0.000093 gives '0.000093%'.
 
     >>> percent(0.14259), percent(0)
     ('0.143%', '0%')
@@ -136,7 +140,7 @@ def percent(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """'12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s', '3 h 20 min', '2 days 4 h'.
+    """Return seconds in suitable units: '12 µs', '4.2 ms', '0.42 s', '37 s', '4 min 10 s', '3 h 20 min', '2 days 4 h'.
 
     >>> seconds(0.0042), seconds(37), seconds(250), seconds(12_000)
     ('4.2 ms', '37 s', '4 min 10 s', '3 h 20 min')
@@ -160,7 +164,7 @@ def seconds(number: float) -> str:
 
 
 def roughly(number: float) -> str:
-    """An estimate of seconds, which is not told to the second: tens of them from a minute, minutes from ten.
+    """Return an estimate of seconds, rounded: to tens of seconds from a minute on, to minutes from ten minutes on.
 
     >>> roughly(7.3), roughly(127), roughly(3247), roughly(4200)
     ('7 s', '2 min 10 s', '54 min', '1 h 10 min')
@@ -174,7 +178,7 @@ def roughly(number: float) -> str:
 
 
 def span(low: float, high: float, to: str = " to ") -> str:
-    """Seconds from ``low`` to ``high``, both in the unit and with the decimals that suit the larger.
+    """Return a range of seconds; both ends take the unit and the decimals that suit the larger.
 
     >>> span(1620, 3180), span(2016, 3960), span(1450, 7975), span(0.0942, 0.114), span(90_000, 4e6)
     ('27 to 53 min', '34 to 66 min', '0.4 to 2.2 h', '94 to 114 ms', '1 to 46 days')
@@ -196,7 +200,7 @@ _SPANS = (
 
 
 def coarse(number: float) -> str:
-    """How far away something is, in one whole unit, a minute at least: '6 min', '3 h', '12 days'.
+    """Return a length of time in one whole unit, a minute at least: '6 min', '3 h', '12 days'.
 
     >>> coarse(20), coarse(3 * 3600 + 700), coarse(86_400)
     ('1 min', '3 h', '1 day')
@@ -212,7 +216,7 @@ def coarse(number: float) -> str:
 
 
 def spread_seconds(mean: float, deviation: float) -> str:
-    """A mean of seconds and what lies around it in one unit, the mean's, and as exact as the deviation.
+    """Return a mean and its deviation in the unit of the mean, with as many decimals as the deviation needs.
 
     >>> spread_seconds(8, 0.024), spread_seconds(0.0042, 0.00031), spread_seconds(1204, 26)
     ('8.000 ± 0.024 s', '4.20 ± 0.31 ms', '1,204 ± 26 s')
@@ -233,7 +237,7 @@ _FORMATS = {
 
 
 def show(value: float, unit: str) -> str:
-    """Write ``value`` in the format of its unit; an unknown unit is appended as it is.
+    """Return a value in the format of its unit; an unknown unit is appended unchanged.
 
     >>> show(2_000_000_000, "bytes"), show(1.5, "tokens")
     ('2.00 GB', '1.5 tokens')
@@ -244,7 +248,10 @@ def show(value: float, unit: str) -> str:
 
 
 def several(number: float | str, noun: str) -> str:
-    """So many of something, in digits; one is one. ``number``: as it is written already, or to write.
+    """Return a number with its noun, in the plural unless the number is one.
+
+    Args:
+        number: a number, or one written as text already.
 
     >>> several(1, "row"), several(10_000, "row"), several("0.5", "hour")
     ('1 row', '10,000 rows', '0.5 hours')
@@ -271,5 +278,5 @@ _WORDS = (
 
 
 def in_words(number: int) -> str:
-    """A small number as it stands in a sentence: ``eight``; beyond twelve, or below none, in digits."""
+    """Return a whole number as a word up to twelve, such as ``eight``; else in digits."""
     return _WORDS[number] if 0 <= number < len(_WORDS) else f"{number:,}"

@@ -1,8 +1,8 @@
-"""Done once in the fork server, as every child that loads weights would do the same: no tensors, nothing that differs.
+"""Work done once in the fork server instead of in every child that loads weights. It creates no tensors.
 
-Transformers makes the table of how other releases named their parameters at a process's first model: a thousand
-patterns are compiled, 45 ms of the half second before a small model's first loss. It is made when this module is
-imported after transformers, as the fork server does; anywhere else importing it does nothing.
+At a process's first model, Transformers builds the table of how other releases named their parameters: it compiles a
+thousand patterns, 45 ms of the half second before a small model's first loss. Importing this module after transformers,
+as the fork server does, builds the table; anywhere else importing it does nothing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Questions that need torch, answered in a process of their own so that the web server never imports it.
+"""Answer questions that need torch in a separate process, so that the web server never imports it.
 
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
-A question is a module-level function with JSON-able arguments or dataclasses. Answers are kept by value, equal
-questions that are under way are joined, and a process that dies fails only the questions it had. Nobody waits for
-a process to start: the answer takes so much longer.
+A question is a module-level function with JSON-able arguments or dataclasses. Answers are cached by the question's
+value, equal questions in progress share one answer, and a process that dies fails only the questions it had. Nobody
+waits for a process to start: the first answer just takes longer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TOLD_FOR = 5.0
 
 
 class Failed(Future[Any]):
-    """A kept answer that is an error, for a while."""
+    """A cached answer that is an error. It expires after :data:`TOLD_FOR` seconds."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Failed(Future[Any]):
 
 
 def is_over(kept: object) -> bool:
-    """Whether what was kept is a failure that has been told for long enough: the question is to be asked anew."""
+    """Return whether a cached answer is a failure that has expired, so that the question has to be asked again."""
     return isinstance(kept, Failed) and time.monotonic() >= kept.until
 
 
@@ -69,7 +69,7 @@ _ATTEMPTS = 2  # the fork server may be lost while it is asked for a child; aski
 
 
 class NotStarted(Exception):
-    """No process takes the question; the words are the reason."""
+    """No process could be started for the question. The message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,13 @@ class _Question:
 
 
 class LatePool:
-    """What ``start`` starts, in a thread that ends with it. Safe to use from any thread."""
+    """An executor that accepts questions before its process has started. Safe to use from any thread.
+
+    A thread starts the process, hands it the questions that wait, and ends.
+    """
 
     def __init__(self, start: Callable[[], Executor]) -> None:
-        """``start`` has to return when the process is there."""
+        """Begin the start in a thread. ``start`` returns an executor whose process is running."""
         self._start = start
         self._lock = threading.Lock()
         self._waiting: list[_Question] = []
@@ -97,11 +100,13 @@ class LatePool:
             self._refuse(error)
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        """The answer as a future, at once: what the function returns or raises, :class:`NotStarted`, or
-        BrokenProcessPool when the process is lost before it has answered. It is cancelled by :meth:`close`.
+        """Return the answer as a future, at once.
+
+        The future holds what the function returns or raises, :class:`NotStarted` if no process starts, or
+        BrokenProcessPool if the process dies before it answers. :meth:`close` cancels it.
 
         Raises:
-            BrokenProcessPool: the process was lost before this question.
+            BrokenProcessPool: the process died before this question.
         """
         question = _Question(function, args, kwargs, Future())
         with self._lock:
@@ -117,7 +122,7 @@ class LatePool:
         return question.answer
 
     def close(self) -> None:
-        """End the process, or its start as soon as it is there. Waits for nothing."""
+        """End the process, or end it as soon as its start completes. Returns at once."""
         with self._lock:
             self._closed = True
             dropped, self._waiting = self._waiting, []
@@ -163,6 +168,11 @@ class LatePool:
 
 
 def _taken(pool: Executor, question: _Question) -> Future[Any]:
+    """Submit a question to a running pool; if the app is closing, return a future that has failed.
+
+    Raises:
+        BrokenProcessPool: the process died before this question.
+    """
     try:
         return pool.submit(question.function, *question.args, **question.kwargs)
     except BrokenProcessPool:
@@ -173,7 +183,7 @@ def _taken(pool: Executor, question: _Question) -> Future[Any]:
 
 
 def _handed_over(pool: Executor, question: _Question) -> Future[Any]:
-    """As any question that waits in a pool: when the process is lost, so is it."""
+    """Submit a question that waited; if the process is lost, return a future that has failed."""
     try:
         return _taken(pool, question)
     except BrokenProcessPool as lost:
@@ -203,17 +213,23 @@ _OF_A_CLASS = (asking.CLASS_VARIABLE, asking.MODELS_VARIABLE)
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the environment says that an answer depends on."""
+    """Settings from the environment that answers depend on."""
 
     home: str
     of_a_class: Mapping[str, str | None]
 
 
 class Inspector:
-    """One worker process and the answers it has given. Safe to use from any thread."""
+    """One worker process and a cache of its answers. Safe to use from any thread."""
 
     def __init__(self, threads: int | None = 1, kept: int = KEPT, after: int = 0) -> None:
-        """``after``: how far its process gives way to pages in a class (:func:`.processes.give_way`)."""
+        """Make an inspector; its process starts with the first question.
+
+        Args:
+            threads: how many cores the process computes on; ``None`` for all.
+            kept: how many answers to cache.
+            after: how much its process yields to pages in a class (:func:`.processes.give_way`).
+        """
         self._threads, self._after = threads, after
         self._kept = kept
         self._lock = threading.Lock()
@@ -223,7 +239,11 @@ class Inspector:
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
-        """The answer as a future, at once. Errors of this package come back as themselves; see :meth:`ask`."""
+        """Return the answer as a future, at once. It holds the errors that :meth:`ask` raises.
+
+        Raises:
+            TypeError: an argument is neither JSON-able nor a dataclass.
+        """
         key = question_key(function, args, kwargs)
         call: tuple[Callable[..., Any], tuple[Any, ...]] = (function, args)
         if asking.is_in_person(function):
@@ -251,28 +271,28 @@ class Inspector:
         return outer
 
     def ask(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-        """The answer, waited for.
+        """Wait for the answer and return it.
 
         Raises:
-            PeftLabError: whatever the function raises. RunError: the worker process died, or could not be started.
+            PeftLabError: whatever the function raises. RunError: the worker process died or could not start.
+            TypeError: an argument is neither JSON-able nor a dataclass.
         """
         return self.submit(function, *args, **kwargs).result()
 
     def forget(self) -> None:
-        """Drop all kept answers (after the files they were read from have changed)."""
+        """Drop all cached answers. Call it when the files they were read from have changed."""
         with self._lock:
             self._answers.clear()
 
     def close(self) -> None:
-        """End the worker process; a later question starts another."""
+        """End the worker process; the next question starts another."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
 
     def _follow_settings(self) -> None:
-        """A process that works in another lab folder, or for a class where there is none, answers nobody else, nor do
-        its answers."""
+        """Replace the process and drop its answers if the lab folder or the class settings have changed."""
         settings = _Settings(str(assets.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
         with self._lock:
             if settings == self._settings:
@@ -322,21 +342,24 @@ class Inspector:
 
 
 def read(sent: bytes) -> Future[Any]:
-    """An answer that is there, as each who asks for it gets it: their own."""
+    """Return a finished future with its own copy of a cached answer."""
     found: Future[Any] = Future()
     found.set_result(pickle.loads(sent))
     return found
 
 
 def _started(*given: Any) -> ProcessPoolExecutor:
-    """A pool whose process is there. It is made with the first question, which is one of no interest."""
+    """Return a pool whose process is running.
+
+    The pool starts its process at the first question, so one is asked whose answer is ignored.
+    """
     pool = ProcessPoolExecutor(1, processes.context(), _begin, given)
     pool.submit(os.getpid)
     return pool
 
 
 def _begin(settings: _Settings, threads: int | None, after: int) -> None:
-    """Begin a worker with this process's settings: those of the fork server are of its own start."""
+    """Set up a worker process with this process's settings, because the fork server's environment may be older."""
     for name, value in settings.of_a_class.items():
         os.environ.pop(name, None)
         if value is not None:
@@ -353,8 +376,13 @@ def _end_children() -> None:
 
 
 def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """A question by value: equal keys mean equal questions, about the same state of a model's folder. Raises TypeError
-    for what is neither JSON-able nor a dataclass."""
+    """Return a key for a question by its value.
+
+    Equal keys mean equal questions about the same state of a model's folder.
+
+    Raises:
+        TypeError: an argument is neither JSON-able nor a dataclass.
+    """
     asked = json.dumps([args, kwargs], sort_keys=True, default=asdict)
     if len(asked) > _LONGEST:
         asked = hashlib.sha256(asked.encode()).hexdigest()
@@ -363,7 +391,7 @@ def question_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
 
 
 def _model(argument: object) -> str:
-    """The model that an argument names or is about; empty where it is about none."""
+    """Return the model that an argument names or holds; empty if there is none."""
     if isinstance(argument, Mapping):
         argument = argument.get("model")
     elif not isinstance(argument, str):
@@ -372,7 +400,7 @@ def _model(argument: object) -> str:
 
 
 class Worker(StrEnum):
-    """The answering processes that this process has, each for questions of one kind, so that none delays another."""
+    """The worker processes of this process, one for each kind of question, so that none delays another."""
 
     COUNTING = "counting"
     MODELS = "models"  #: shapes of models by foreign names
@@ -386,17 +414,21 @@ class Worker(StrEnum):
 
 @cache
 def get_inspector(worker: Worker = Worker.COUNTING) -> Inspector:
-    """This process's inspector of that name."""
+    """Return this process's inspector for one kind of question."""
     return Inspector(threads=1 if worker is Worker.COUNTING else None)
 
 
 def ask(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-    """:meth:`Inspector.ask` of the inspector that counts."""
+    """Wait for the counting inspector's answer and return it.
+
+    Raises:
+        PeftLabError: as :meth:`Inspector.ask`.
+    """
     return get_inspector().ask(function, *args, **kwargs)
 
 
 def submit(function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
-    """:meth:`Inspector.submit` of the inspector that counts."""
+    """Return the counting inspector's answer as a future, at once (:meth:`Inspector.submit`)."""
     return get_inspector().submit(function, *args, **kwargs)
 
 

@@ -1,7 +1,7 @@
-"""Several inspectors as one pool: many questions side by side, the most wanted first, answers shared by all who ask.
+"""Several inspectors behind one queue: questions run in parallel, the most urgent first, and share answers.
 
-A page asks for nine simulations at once and asks for others as soon as a setting moves. What was asked last matters
-most then, so of the waiting questions the most urgent one that was asked last is taken next.
+A page asks for nine simulations at once, and for others as soon as a setting moves. The latest questions matter most
+then, so of the most urgent waiting questions the one asked last runs next.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _PooledQuestion:
 
 
 class Pool:
-    """Worker processes behind one list of questions. Safe to use from any thread."""
+    """Worker processes behind one queue of questions. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -59,12 +59,17 @@ class Pool:
         self._serial = 0
 
     def submit(self, urgency: int, function: Callable[..., Answer], *args: Any) -> Future[Answer]:
-        """The answer as a future. Equal questions get the same one; asking again moves a waiting question forward.
+        """Return the answer as a future, at once.
+
+        Equal questions get the same answer; asking again moves a waiting question to the front of its urgency. The
+        future is cancelled when :data:`WAITING` newer questions wait; ask again if the answer is still needed.
 
         Args:
-            urgency: 0 comes first.
+            urgency: 0 runs first.
+            function: a module-level function; its arguments must be JSON-able or dataclasses.
 
-        The future is cancelled when far too many newer questions wait; ask again if it still matters.
+        Raises:
+            TypeError: an argument is neither JSON-able nor a dataclass.
         """
         key = question_key(function, args, {})
         with self._lock:
@@ -143,7 +148,7 @@ class Pool:
 
 @cache
 def get_pool() -> Pool:
-    """This process's pool, for simulations: a process for each core, two at least."""
+    """Return this process's pool for simulations: one worker a core, from 2 to :data:`MOST_MEMBERS`."""
     size = min(MOST_MEMBERS, max(2, machine.cores()))
     # its members keep nothing: what the pool lets go of would stay with them
     return Pool([Inspector(threads=1, kept=0, after=processes.SIMULATES_AFTER) for _ in range(size)])

@@ -1,8 +1,8 @@
-"""Child processes: one start method for training runs and for questions, and what keeps children well behaved.
+"""Start child processes for training runs and for questions, and set them up.
 
-On Linux children come from a fork server that has the slow imports done (0.1 s to a new process instead of 5 s) and
-has computed nothing: OpenMP threads do not survive a fork, so any tensor arithmetic before it makes a child hang.
-Elsewhere children are spawned.
+On Linux children come from a fork server that has done the slow imports (a new process takes 0.1 s instead of 5 s). The
+server must not compute anything: OpenMP threads do not survive a fork, so tensor arithmetic before it would make a
+child hang. On other systems children are spawned.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PRELOADED = (
 
 @cache
 def context() -> BaseContext:
-    """The multiprocessing context that every child of this package is made with."""
+    """Return the multiprocessing context for every child of this package."""
     _prepare_environment()
     if sys.platform != "linux":
         return _Spawn()
@@ -77,7 +77,7 @@ def start_server() -> None:
 
 
 def _prepare_environment() -> None:
-    """What children need in their environment before the first of them starts."""
+    """Set the environment variables that children need. Call it before the first child starts."""
     # Spinning OpenMP threads on a busy machine turn a step of one second into one of ten.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -99,7 +99,10 @@ _STARTING = threading.Lock()  # one at a time, so that the standard library's ow
 
 @contextmanager
 def leaving_main_alone() -> Iterator[None]:
-    """Children that this thread starts meanwhile do not import its main script; those of other threads do."""
+    """Keep children that this thread starts inside the block from importing the main script.
+
+    Children that other threads start are not affected.
+    """
     this_thread = threading.get_ident()
     with _STARTING:
         prepare = MAIN_SCRIPT.original()
@@ -136,11 +139,13 @@ class _Spawn(SpawnContext):
 
 
 def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], None] | None = None) -> None:
-    """Called first in every child: end with the parent, leave Ctrl-C to it, compute on ``threads`` cores (or all).
+    """Set up a child process: end it with its parent, ignore Ctrl-C, and limit its threads. Every child calls it first.
 
-    ``home`` is the parent's PEFT_LAB_HOME: the fork server's environment is that of its own start. ``orphaned`` is
-    called, from a thread, when the parent is gone, killed included, and has to end this process; by default it ends
-    at once.
+    Args:
+        home: the parent's PEFT_LAB_HOME; the fork server's own environment may be older.
+        threads: how many cores to compute on; ``None`` for all.
+        orphaned: called from a thread when the parent is gone, even if killed, and must end this process. By default
+            the process ends at once.
     """
     os.environ["PEFT_LAB_HOME"] = home
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -158,26 +163,26 @@ SIMULATES_AFTER, TRAINS_AFTER = 5, 10
 
 
 def niceness() -> int:
-    """This process's, 0 by default; 19 gives way to all others. 0 where the system has none."""
+    """Return this process's niceness: 0 by default, 19 yields to all others; 0 if the system has none."""
     return os.nice(0) if hasattr(os, "nice") else 0
 
 
 def give_way(by: int) -> None:
-    """Have the processor after others of this machine, in a class."""
+    """Raise this process's niceness by ``by`` in a class; do nothing without one."""
     if asking.class_is_on():
         lower(by)
 
 
 def lower(by: int) -> None:
-    """Have the processor after others of this machine."""
+    """Raise this process's niceness by ``by``, so that other processes of the machine run first."""
     if by and hasattr(os, "nice"):
         os.nice(by)
 
 
 def _watch_parent(orphaned: Callable[[], None] | None) -> None:
-    """End when the parent does.
+    """End this process when its parent ends.
 
-    Its sentinel is watched because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
+    It watches the parent's sentinel, because PR_SET_PDEATHSIG fires at the end of the *thread* that made the child.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
