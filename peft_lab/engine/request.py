@@ -27,7 +27,7 @@ _MOST_IN_A_STEP = 2**27
 #: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
 _MOST_NEW = 4096
 PRECISIONS = ("bfloat16", "float16", "float32")
-#: How the cross entropy is taken: from all logits at once, or a few rows of them at a time (training/chunked.py).
+#: How the cross entropy is taken: from all logits at once, or a few rows of them at a time (training/losses.py).
 LOSSES = ("whole", "chunked")
 
 
@@ -45,7 +45,7 @@ class Setting:
         capacity: device memory in bytes, None for no limit.
         loss: one of :data:`LOSSES`.
         packed: several rows lie end to end in each of ``seq`` tokens, and attention is told where they end.
-        offload: what the backward pass needs waits in main memory (training/offload.py).
+        offload: what the backward pass needs waits in main memory (training/optimizers.py).
     """
 
     batch: int
