@@ -61,6 +61,7 @@ def training_seconds(
         checkpointing=step.checkpointing,
         bus=2.0 * step.host,
         passes=step.accumulate,
+        chunked=step.loss == "chunked",
     )
     one = estimate.seconds(work, device, devices, link or "pcie", sent)
     steps = tokens / (step.batch * length * devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 from peft_lab.core import units
@@ -183,6 +184,7 @@ def counted_work(
     checkpointing: bool = False,
     bus: float = 0.0,
     passes: int = 1,
+    chunked: bool = False,
 ) -> Work:
     """What a step of ``batch`` rows of ``length`` tokens does.
 
@@ -191,6 +193,7 @@ def counted_work(
         full: whether the model's own weights are trained, so that its products have a third one, to the weights.
         packed: in 4 bits, rebuilt for every product. bus: bytes that come from main memory.
         passes: that make an update. One of them is counted, with its share of the optimizer's work.
+        chunked: whether the loss is taken a few rows of logits at a time, each of which reads the whole head.
     """
     tokens, again = batch * length, FORWARD if checkpointing else 0.0
     products = 2 + full + checkpointing
@@ -204,9 +207,11 @@ def counted_work(
             rebuilt = int((PACKED + HALF) * inner * out)
             ops.append((Op("dequantise", 0, rebuilt), (2 + checkpointing) * group.count))
     if shape.kind not in CLASSIFIERS:
-        head = (1, tokens, shape.vocab, shape.hidden)
-        moved = HALF * (shape.vocab * shape.hidden + tokens * (shape.vocab + shape.hidden))
-        ops.append((Op("matmul16", 2 * tokens * shape.vocab * shape.hidden, moved, head), 2 + full))
+        rows = chunk_rows(tokens, shape) if chunked else tokens
+        head = (1, rows, shape.vocab, shape.hidden)
+        moved = HALF * (shape.vocab * shape.hidden + rows * (shape.vocab + shape.hidden))
+        product = Op("matmul16", 2 * rows * shape.vocab * shape.hidden, moved, head)
+        ops.append((product, (2 + full) * ceil(tokens / rows)))
     if adapted:
         times = round(adapted * 2 * (3 + checkpointing))
         flops = round(2 * tokens * trainable * (3 + checkpointing) / times)
@@ -225,6 +230,18 @@ def counted_work(
     if bus:
         ops.append((Op("host", 0, int(bus)), 1))
     return (Piece("step", 1, tuple(ops)),)
+
+
+def chunk_rows(tokens: int, shape: ModelShape) -> int:
+    """Return the rows of logits that torch's cross entropy in chunks makes at once: half of a power of two, so that the
+    logits take about as much as the hidden states (``LinearCrossEntropyOptions.chunking_method``, torch 2.13).
+
+    >>> from peft_lab.models.catalogue import get_model
+    >>> chunk_rows(512, get_model("llama-3.1-8b").shape)
+    8
+    """
+    as_large = ceil(tokens / ceil(shape.vocab / shape.hidden))
+    return max(1, (1 << (as_large - 1).bit_length()) // 2)
 
 
 def adapted_maps(formula: Formula) -> float:
