@@ -1,5 +1,3 @@
-"""A run from its request to its record: ``spec``, ``store``, ``events``, ``view``; who is next (``queue``,
-``waiting``), what
-is admitted (``admission``, ``allowance``), how it trains (``training``, ``course``), and other trackers
-(:mod:`peft_lab.runs.tracking`).
-"""
+"""Runs, from request to record: the request (``spec``), its folder (``store``, ``events``, ``view``), the
+order of runs (``queue``, ``waiting``), limits (``admission``, ``allowance``), training (``training``,
+``course``), and experiment trackers (:mod:`peft_lab.runs.tracking`)."""

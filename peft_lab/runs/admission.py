@@ -1,16 +1,16 @@
-"""Before a run starts: does it fit into the memory that is free? What cannot is refused, with what would.
+"""Check before a run starts whether it fits into free memory; a refusal names what would fit.
 
-Three questions, each asked only when the one before leaves it open, so that a run that obviously fits is not delayed:
+Three checks, each made only if the one before leaves the answer open, so that most runs start without delay:
 
-1. A bound that needs no torch and a millisecond: parameters, trained copies and, for every token of a batch of the
-   longest rows, all that any layer reads and writes. Tests hold it above the simulation for every method. Most runs of
-   the live models are decided here.
-2. The step itself, simulated in a process of its own (a second) on the largest batch that the run will really make:
-   its rows are encoded and put in order as the run does it. So a refusal is never about rows that do not exist.
-3. Only for a refusal: the same step with fewer rows, with shorter rows, with other methods, until something fits.
+1. An upper bound, without torch and in a millisecond: parameters, trained copies and, for every token of a
+   batch of the longest rows, all that any layer reads and writes. Tests hold it above the simulation for every
+   method. It decides most runs of the live models.
+2. The step itself, simulated in a process of its own (one second) on the largest batch that the run will make: rows
+   are encoded and ordered as in the run, so a refusal is never about rows that do not exist.
+3. Only for a refusal: the same step with fewer rows, with shorter rows, and with each of the other methods.
 
-On the CPU a run has what the system calls available, less :data:`RESERVE`; on a GPU what the driver calls free. It is
-asked again when a waiting run's turn comes: other runs may have ended, or other programs started.
+Free memory on the CPU is what the system calls available, less :data:`RESERVE`; on a GPU what the driver reports. It is
+checked again when a queued run's turn comes: other runs may have ended, or other programs started.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
-#: What the run's process needs beside its tensors: the interpreter, the libraries, the allocator's slack. Peaks of real
-#: runs were 0.59 to 0.80 GB above their tensors.
+#: Bytes that the run's process needs besides its tensors: interpreter, libraries, allocator slack. Peaks of
+#: real runs were 0.59 to 0.80 GB above their tensors.
 RESERVE = 2**30
 _WORD = 4  # bytes of a number in float32, the widest that occurs
-# Parameter and master copy, a gradient of each, two moments, and two temporaries of clipping and copying.
+# Parameter and master copy, a gradient of each, two moments, and two temporaries for clipping and copying.
 _PER_TRAINED = 8 * _WORD
 _PER_FEATURE = (
-    2  # tensors kept as wide as what a matrix reads and writes: inputs, outputs, casts, an adapter's
+    2  # tensors stored per input and output width of a matrix: inputs, outputs, casts, an adapter's
 )
 _PER_SCORE = 2  # attention's scores: their softmax and a dropout mask
 _PER_LOGIT = 3  # logits, their softmax, their gradient
-_PASSES = 4  # over the rows, among which the largest batch is sought
+_PASSES = 4  # over the rows; the largest batch is searched among them
 
 
 def require(spec: RunSpec) -> None:
-    """Let a checked spec pass, or refuse it.
+    """Check that a spec, already validated, fits into free memory.
 
     Raises:
         BadInput: it cannot fit; ``field`` is ``batch``. RunError: the process that simulates died.
@@ -61,7 +61,7 @@ def require(spec: RunSpec) -> None:
 
 
 def refusal(spec: RunSpec) -> str | None:
-    """Why a checked spec cannot fit and what would, in one line; ``None`` when it fits or nothing can be said."""
+    """Return why a validated spec cannot fit and what would; ``None`` if it fits or cannot be simulated."""
     device, free = free_memory()
     if bound(spec) <= free:
         return None
@@ -69,7 +69,7 @@ def refusal(spec: RunSpec) -> str | None:
     try:
         needed = inspector.get_inspector(inspector.Worker.MEMORY).ask(needed_bytes, data, device)
     except SimulationError:
-        return None  # a method that cannot be simulated is not refused for it
+        return None  # do not refuse a method only because it cannot be simulated
     if needed <= free:
         return None
     would = inspector.get_inspector(inspector.Worker.MEMORY).ask(what_fits, data, device, free)
@@ -82,7 +82,7 @@ def refusal(spec: RunSpec) -> str | None:
 
 
 def free_memory() -> tuple[str, int]:
-    """The device a run will have, and the bytes its tensors may take there now."""
+    """Return the kind of device a run will use, and the bytes that its tensors may take there now."""
     if machine.may_have_gpu():
         kind, free = inspector.ask(free_on_device, _again())
         if kind == machine.CUDA.kind:
@@ -90,12 +90,12 @@ def free_memory() -> tuple[str, int]:
         return (
             machine.CPU.kind,
             free - RESERVE,
-        )  # Apple's GPUs share the memory and are simulated as the processor
+        )  # Apple's GPUs share the CPU's memory and are simulated as the CPU
     return machine.CPU.kind, machine.free_memory() - RESERVE
 
 
 def _again() -> int:
-    """A number that makes a question new: free memory is not to be answered from what was said before."""
+    """Return a new number: a question that carries it is never answered from the worker's cache."""
     global _asked
     _asked += 1
     return _asked
@@ -105,7 +105,7 @@ _asked = 0
 
 
 def free_on_device(_: int) -> tuple[str, int]:
-    """The kind of the device that a run will use, and its free bytes. Imports torch."""
+    """Return the kind of device a run will use, and its free bytes. Imports torch."""
     device = machine.in_use()
     return device.kind, device.free()
 
@@ -114,7 +114,7 @@ def free_on_device(_: int) -> tuple[str, int]:
 
 
 def bound(spec: RunSpec) -> int:
-    """Bytes that no step of a checked spec can exceed, from the model's shape alone."""
+    """Return an upper bound, in bytes, for any step of a validated spec, from the model's shape alone."""
     entry, method = entry_of(spec.model), get_method(spec.method)
     shape = entry.shape
     labels = MAX_LABELS if shape.kind == "vision" else 2
@@ -144,7 +144,7 @@ def _bound(shape: ModelShape, trained: int, rows: int, length: int) -> int:
 
 
 def needed_bytes(data: Mapping[str, Any], device: str) -> int:
-    """Memory of the largest step of a run. Imports torch; asked in another process.
+    """Return the bytes that the largest step of a run needs. Imports torch; called in a worker process.
 
     Raises:
         SimulationError: the method cannot be simulated. PeftLabError: its data cannot be read.
@@ -154,9 +154,9 @@ def needed_bytes(data: Mapping[str, Any], device: str) -> int:
 
 
 def largest_batch(spec: RunSpec) -> dict[str, Any]:
-    """The size of the batch with the most tokens among those that the run will make.
+    """Return the size of the batch with the most tokens among those that the run will make.
 
-    As :func:`peft_lab.training.batches.size_of` has it.
+    In the form of :func:`peft_lab.training.batches.size_of`.
     """
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
@@ -168,7 +168,7 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
         return images.size_of_batch(rows, resolve(spec.model).config)  # one of few images holds some twice
     tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
     train = task.load().train
-    # Later passes over the same rows bring no longer ones.
+    # Later passes over the same rows contain no longer ones.
     steps = min(spec.steps, -(-_PASSES * len(train) // rows))
     start = loading.decoder_start(resolve(spec.model))
     encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length, start)
@@ -188,10 +188,10 @@ def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
 
 
 def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]:
-    """What of a refused run would fit, all else equal: ``batch`` rows or rows cut to ``length`` tokens, found by
-    halving (0: not even the least), or ``methods`` by title, at their defaults.
+    """Return what would fit of a refused run, all else equal: ``batch`` rows, or rows cut to ``length``
+    tokens, found by halving (0: not even the smallest), or ``methods`` by title, with default settings.
 
-    Imports torch; asked in another process.
+    Imports torch; called in a worker process.
     """
     spec = RunSpec.from_dict(data)
     batch = largest_batch(spec)
@@ -210,7 +210,7 @@ def what_fits(data: Mapping[str, Any], device: str, free: int) -> dict[str, Any]
 
 
 def _halved(size: int, least: int, fits: Callable[[int], bool]) -> int:
-    """The first of a half, a quarter ... that fits; 0 when none does. Few questions: someone waits for the answer."""
+    """Return the first of a half, a quarter ... that fits; 0 if none does. Halving keeps simulations few."""
     size //= 2
     while size >= least and not fits(size):
         size //= 2
@@ -218,7 +218,7 @@ def _halved(size: int, least: int, fits: Callable[[int], bool]) -> int:
 
 
 def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
-    """A batch with fewer or shorter rows; what the loss picks shrinks along."""
+    """Return the size of a batch with fewer or shorter rows; its predicted tokens shrink with it."""
     made = {**batch, **size}
     made["kept"] = batch["kept"] if batch["apart"] else min(batch["kept"], made["length"])
     made["predicted"] = min(batch["predicted"], made["rows"] * made["kept"])
@@ -227,7 +227,7 @@ def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
 
 
 def _others(spec: RunSpec) -> list[tuple[str, RunSpec]]:
-    """The other methods that run on the model, at their defaults."""
+    """Return the other methods that run on the model, by title, each with its default settings."""
     shape = entry_of(spec.model).shape
     found = []
     for slug, method in all_methods().items():
@@ -259,15 +259,15 @@ def _sentence(would: Mapping[str, Any]) -> str:
 
 
 # ----------------------------------------
-# Before a run starts: is there room on the disk for what it will write?
+# Check before a run starts that the disk has room for what it will write.
 #
-# The adapter is known from the formula of the method, events from the steps and the rows; what the method's picture
-# takes is bounded by what pictures of all methods took (``tests/runs/test_room.py`` holds it above real runs).
+# The adapter's size follows from the method's formula, that of the events from steps and rows; the method's picture
+# is bounded by the largest that any method wrote (``tests/runs/test_room.py`` holds the bound above real runs).
 
 
-#: Left alone beside what a run needs: the end of other runs, a learner's answers, the system.
+#: Bytes kept free besides what a run needs, for other runs, learners' answers and the system.
 DISK_RESERVE = 16 * 2**20
-_DISK_WORD = 4  # bytes of a number as adapters are stored at most
+_DISK_WORD = 4  # bytes of a number in a stored adapter, at most
 _STEP = 260  # bytes of a step's event
 _EVALUATION = 400  # progress events of one evaluation; each takes _LINE
 _LINE = 140
@@ -276,14 +276,14 @@ _PICTURE = 12 * 2**20
 
 
 def require_disk(spec: RunSpec) -> None:
-    """Let a checked spec pass, or refuse it. Raises RunError: there is too little room on the disk."""
+    """Check that the disk has room for a validated spec. Raises RunError if it has not."""
     problem = disk_refusal(spec)
     if problem is not None:
         raise RunError(problem)
 
 
 def disk_refusal(spec: RunSpec) -> str | None:
-    """Why there is too little room on the disk for a checked spec, in one sentence; ``None`` where there is enough."""
+    """Return why the disk lacks room for a validated spec, in one sentence; ``None`` if it does not."""
     free, needed = storage.free(store.root()), needed_disk_bytes(spec) + DISK_RESERVE
     if free is None or free >= needed:
         return None
@@ -295,30 +295,30 @@ def disk_refusal(spec: RunSpec) -> str | None:
 
 
 def needed_disk_bytes(spec: RunSpec) -> int:
-    """Bytes that a checked spec's run writes at most."""
+    """Return an upper bound for the bytes that a validated spec's run writes."""
     shape, method = entry_of(spec.model).shape, get_method(spec.method)
     formula = method.formula(shape, spec.values)
     labels = 2 * MAX_LABELS if shape.kind == "vision" else 16
     head = shape.hidden * shape.hidden + labels * shape.hidden if shape.kind in CLASSIFIERS else 0
     adapter = _DISK_WORD * (max(formula.stored or 0, formula.trainable) + head)
-    # The loss of every step stands in the events and in the record.
+    # The loss of every step is in the events and in the record.
     events = spec.steps * (_STEP + 24) + 2 * _EVALUATION * _LINE + _ONCE
     data = Path(spec.own_data) if spec.own_data else None
     own = 0 if data is None or not data.exists() else MAX_BYTES if data.is_dir() else data.stat().st_size
-    start = 0 if spec.start is None else adapter  # a copy of what is trained on
+    start = 0 if spec.start is None else adapter  # a copy of the adapter that training starts from
     return adapter + events + _PICTURE + own + 2 * start
 
 
 # ----------------------------------------
-# The simulated counterpart of a run's measured step: the same batch, by its size alone.
+# The simulated counterpart of a run's measured step, from the size of its batch.
 
 
-#: What the ``memory`` event says of the tracked batch; see :class:`peft_lab.engine.lab.LabBatch`.
+#: Fields of the ``memory`` event that describe the tracked batch; see :class:`peft_lab.engine.lab.LabBatch`.
 SIMULATED_BATCH = ("rows", "length", "kept", "predicted", "padded")
 
 
 def peak_of_step(request: StepRequest) -> int:
-    """Peak of the tensors of one step of a run in bytes. Imports torch.
+    """Return the peak of the tensors of one step of a run, in bytes. Imports torch.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.engine.lab.simulate_lab`.
@@ -327,7 +327,7 @@ def peak_of_step(request: StepRequest) -> int:
 
 
 def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
-    """The same for the tracked step of a run, from its record, as a future; ``None`` where no step was measured."""
+    """Start :func:`peak_of_step` for the tracked step in a run's record; ``None`` if no step was measured."""
     memory, spec = record["memory"] or {}, record["spec"]
     if not all(name in memory for name in SIMULATED_BATCH):
         return None
@@ -337,7 +337,7 @@ def ask_of_run(record: Mapping[str, Any]) -> Future[int] | None:
 
 
 def peak_of_run(record: Mapping[str, Any]) -> int | None:
-    """:func:`ask_of_run`, waited for.
+    """Return the result of :func:`ask_of_run`, once it is there.
 
     Raises:
         BadInput, SimulationError: the step cannot be simulated, with the reason.
@@ -347,16 +347,16 @@ def peak_of_run(record: Mapping[str, Any]) -> int | None:
 
 
 # ----------------------------------------
-# What a run's measured step will take, before it is trained: the very batch that the run will track, simulated.
+# Simulate a run's measured step before it is trained, on the batch that the run will track.
 
 
 def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
-    """Simulate the step that a run of this spec will measure. Returns it and the size of its batch.
+    """Simulate the step that a run of this spec will measure; return the simulation and the size of its batch.
 
-    The rows are encoded, put in order and padded as :mod:`peft_lab.runs.course` does, so that the figure before a
-    run and the figure of the run are of one batch.
+    The rows are encoded, ordered and padded as in :mod:`peft_lab.runs.course`, so that the figures before and
+    after the run are of the same batch.
 
-    Imports torch; asked in another process.
+    Imports torch; called in a worker process.
 
     Raises:
         BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
@@ -371,7 +371,7 @@ def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
-    """What is simulated for a run of this spec, and the size of its batch."""
+    """Return the simulation request for a run of this spec, and the size of its batch."""
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
 
@@ -385,7 +385,7 @@ def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
 
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
-    """The size of the batch under the memory tracker: :func:`peft_lab.training.batches.size_of`. Imports torch."""
+    """Return the memory tracker's batch size, as :func:`peft_lab.training.batches.size_of`. Imports torch."""
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
     from peft_lab.runs.recording import TRACKED_STEP

@@ -1,7 +1,7 @@
-"""Runs that something outside the lab carries out, such as a plan's script under torchrun or accelerate, shown as any.
+"""Runs carried out outside the lab, such as by a plan's script under torchrun, listed with the lab's own.
 
-The run is a link in the run store to the folder where the script tells of itself (:mod:`peft_lab.advise.plans.loop`):
-it is followed there while it goes, and deleting the run removes the link alone.
+Such a run is a link in the run store to the folder where the script writes its events
+(:mod:`peft_lab.advise.plans.loop`). The lab follows it there; deleting the run removes only the link.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from peft_lab.runs.store import Run
 
 
 def adopt(folder: Path) -> Run:
-    """Take a folder as a run, ended or not.
+    """Add a folder with a run, ended or not, to the run store.
 
     Raises:
         BadInput: it holds no run, or one that is in the store already. RunError: the link cannot be made.
@@ -55,5 +55,5 @@ def adopt(folder: Path) -> Run:
 
 
 def is_adopted(run: Run) -> bool:
-    """Whether the run lies elsewhere and only its link here."""
+    """Return whether the run's folder here is only a link to a folder elsewhere."""
     return run.folder.is_symlink()

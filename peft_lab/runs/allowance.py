@@ -1,7 +1,7 @@
-"""How long a learner's runs have trained within a day, and what is left to them of the class's minutes.
+"""Count how long a learner's runs have trained within a day, and what is left of the class's minutes.
 
-One line a turn in the owner's folder, written when it ends: deleting the run gives nothing back. A turn that the end of
-the server cut short is not held against the learner.
+The owner's folder holds one entry per turn, written when the turn ends, so deleting a run gives no time back.
+A turn cut short by the end of the server is not counted.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Turn = tuple[float, float]  #: when it ended, seconds since 1970, and how many s
 
 
 def minutes_taken(now: float | None = None) -> float:
-    """Seconds that who asks has trained within a day, what trains now included."""
+    """Return the seconds that the current learner has trained within a day, the current run included."""
     return sum(seconds for _, seconds in _turns(time.time() if now is None else now))
 
 
 def minutes_refusal(now: float | None = None) -> str | None:
-    """Why who asks may not train now, in one sentence; ``None`` where they may."""
+    """Return why the current learner may not train now, in one sentence; ``None`` if they may."""
     at = time.time() if now is None else now
     found, turns = of_asker(), _turns(at)
     if found is None or _left(found, turns) > 0:
@@ -51,13 +51,13 @@ def minutes_refusal(now: float | None = None) -> str | None:
 
 
 def minutes_over(now: float) -> bool:
-    """Whether turns that have ended took all minutes of who asks: what trains now is not looked for."""
+    """Return whether the current learner's ended turns have used up all minutes; running ones do not count."""
     found = of_asker()
     return found is not None and _left(found, _written(now)) <= 0
 
 
 def why_ended() -> str:
-    """What a run of who asks is told when it uses their last second."""
+    """Return what a run reports when it uses up the learner's minutes; empty without a limit."""
     found = of_asker()
     return (
         ""
@@ -67,7 +67,7 @@ def why_ended() -> str:
 
 
 def note_minutes(seconds: float, now: float | None = None) -> None:
-    """Keep that a run of who asks had its turn and has just ended. Raises OSError."""
+    """Record that a run of the current learner has just ended its turn. Raises OSError."""
     at = time.time() if now is None else now
     path = places.mine() / MINUTES_FILE
     with FileLock(path.with_suffix(".lock")):
@@ -75,7 +75,7 @@ def note_minutes(seconds: float, now: float | None = None) -> None:
 
 
 def minutes_said(found: Limits) -> str:
-    """What each learner may train, and how much of it who asks has."""
+    """Return how long each learner may train, and how much of it the current one has used, in words."""
     return f"{_words(found.minutes)} of training within a day ({minutes_taken() / 60:,.0f} taken)"
 
 
@@ -88,7 +88,7 @@ def _left(found: Limits, turns: Sequence[Turn]) -> float:
 
 
 def _until_free(found: Limits, turns: Sequence[Turn], now: float) -> float:
-    """Seconds until enough of the turns are more than a day old."""
+    """Return the seconds until enough of the turns are more than a day old."""
     over = -_left(found, turns)
     for ended, seconds in sorted(turns):
         over -= seconds
@@ -102,8 +102,8 @@ def _turns(now: float) -> list[Turn]:
 
 
 def _written(now: float) -> list[Turn]:
-    """Those of the last day; a damaged note says nothing. A turn that ended in the future ended before the clock was
-    set back: it is taken, and noted, as having ended now."""
+    """Return the last day's recorded turns; none if the file is damaged. A turn that ended in the future
+    ended before the clock was set back: it is counted, and saved, as ending now."""
     try:
         turns = [
             (float(ended), float(seconds))
@@ -125,7 +125,7 @@ def _going(now: float) -> list[Turn]:
             began: float | None = None
             for event in run.events():
                 if event["type"] == "queued":
-                    began = None  # one that goes on keeps its events, of a turn that was noted when it ended
+                    began = None  # a resumed run keeps the events of earlier, recorded turns
                 elif event["type"] == "starting":
                     began = event["time"]
             turns += [] if began is None else [(now, max(0.0, now - began))]
@@ -133,24 +133,24 @@ def _going(now: float) -> list[Turn]:
 
 
 # ----------------------------------------
-# What a learner of a class may still start or keep: said before it is hit, refused when it is.
+# The limits on what a learner of a class may start or keep: shown beforehand, and enforced.
 #
-# Without a class, for its teacher and for who works on the machine itself nothing is limited.
+# Nothing is limited without a class, for its teacher, or for whoever works on the machine itself.
 
 
 MEGABYTE = 10**6
-_FRESH = 3.0  # seconds: pages ask at every turn
+_FRESH = 3.0  # seconds: pages ask at every rerun
 _asking = threading.Lock()
 _coming: list[
     tuple[Path, int]
-] = []  # of runs that were let in and are not queued yet: whose, and the bytes they need
+] = []  # runs that were admitted and are not queued yet: their owner's folder, and the bytes they need
 _folder_sizes: dict[Path, tuple[float, int]] = {}
 
 
 @contextmanager
 def admitted(spec: RunSpec, new: bool = True) -> Iterator[None]:
-    """Let a checked spec pass, and hold its place among the runs of who asks until it is queued, inside: of several who
-    ask at once no more are let in than may be.
+    """Check the class's limits for a validated spec and reserve its place until it is queued, inside the
+    block; of several requests at once only as many pass as are allowed.
 
     Raises:
         RunError: with :func:`limit_refusal`.
@@ -171,8 +171,8 @@ def admitted(spec: RunSpec, new: bool = True) -> Iterator[None]:
 
 @contextmanager
 def storing(more: int) -> Iterator[None]:
-    """Let an upload of ``more`` bytes be written, inside, one at a time. Raises BadInput with
-    :func:`refusal_of_upload`."""
+    """Allow an upload of ``more`` bytes to be written inside the block, one upload at a time. Raises BadInput
+    with :func:`refusal_of_upload`."""
     with _asking:
         refused = refusal_of_upload(more)
         if refused is not None:
@@ -181,10 +181,10 @@ def storing(more: int) -> Iterator[None]:
 
 
 def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
-    """Why who asks may not start this run now, in one sentence; ``None`` where they may.
+    """Return why the current learner may not start this run now, in one sentence; ``None`` if they may.
 
     Args:
-        new: not one that goes on, whose folder is there already.
+        new: false for a run that is resumed, whose folder exists already.
     """
     found = of_asker()
     if found is None:
@@ -211,7 +211,7 @@ def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
 
 
 def _promised() -> int:
-    """Bytes that runs of who asks may still write which have not ended, beside those that they have."""
+    """Return the bytes that the current learner's unfinished runs may still write."""
     promised = sum(needed for place, needed in _coming if place == store.root())
     for _, run in waiting.is_mine():
         with suppress(PeftLabError):  # damaged or deleted just now
@@ -220,7 +220,7 @@ def _promised() -> int:
 
 
 def refusal_of_steps(steps: int) -> str | None:
-    """Why who asks may not train for that many steps; ``None`` where they may."""
+    """Return why the current learner may not train for that many steps; ``None`` if they may."""
     found = of_asker()
     if found is None or steps <= found.steps:
         return None
@@ -228,7 +228,7 @@ def refusal_of_steps(steps: int) -> str | None:
 
 
 def refusal_of_upload(more: int) -> str | None:
-    """Why who asks may not upload ``more`` bytes; ``None`` where they may."""
+    """Return why the current learner may not upload ``more`` bytes; ``None`` if they may."""
     found = of_asker()
     if found is None:
         return None
@@ -242,7 +242,7 @@ def refusal_of_upload(more: int) -> str | None:
 
 
 def limits_said() -> str:
-    """What who asks may start and keep, and how much of it is taken; empty where nothing is limited."""
+    """Return the current learner's limits and how much of them is used, in words; empty without limits."""
     found = of_asker()
     if found is None:
         return ""
@@ -258,12 +258,12 @@ def _runs(found: Limits) -> str:
 
 
 def under_way() -> int:
-    """How many runs of who asks have not ended, or are let in and about to be queued."""
+    """Return how many runs of the current learner have not ended, or are admitted and about to be queued."""
     return len(waiting.is_mine()) + sum(place == store.root() for place, _ in _coming)
 
 
 def size_taken(folder: Path, fresh: bool = False) -> int:
-    """Bytes of all files below a folder, some seconds old unless ``fresh``."""
+    """Return the bytes of all files below a folder, up to some seconds old unless ``fresh``."""
     at, known = _folder_sizes.get(folder, (float("-inf"), 0))
     if not fresh and time.monotonic() - at < _FRESH:
         return known

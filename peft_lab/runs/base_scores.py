@@ -1,9 +1,9 @@
-"""What a base scored before it was trained, kept for the next run that begins from the very same one.
+"""The score of a base model before training, stored for later runs that begin from the same base.
 
-A score is found again by everything it depends on: the bytes of weights and tokenizer, the rows and how they are cut,
-how answers are written, precision, kernel, device and threads, the versions of the packages. Where a task puts a head
-with a random start on the model, the seed is among them. They lie in ``scores`` beside the runs: in a class each
-learner's own, as their sentences stand in them. What is there and cannot be read is no score: the base is scored again.
+A score is looked up by everything it depends on: the bytes of weights and tokenizer, the rows and how they are cut,
+how answers are written, precision, kernel, device and threads, the versions of the packages, and the seed where a
+task adds a head with a random start. Scores lie in ``scores`` beside the runs, in a class in each learner's own
+folder, because they hold the learner's sentences. A file that cannot be read is ignored: the base is scored again.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from peft_lab.training.tasks.base import Row, Task
 if TYPE_CHECKING:
     import torch
 
-VERSION = 2  # of how a model is scored; a score of another version is not found
+VERSION = 2  # of the scoring procedure; scores of other versions are ignored
 _EVALUATION = {"metrics": dict[str, float], **dict.fromkeys(("loss", "rows", "seconds"), float)}
 _ANSWER = {"text": str, "answer": str, "scores": dict[str, float]}
 
 
 @dataclass
 class BaseScore:
-    """What is known of one base: its held-out results, and its answers to the learner's sentences, by text.
+    """The known score of one base: its held-out results, and its answers to the learner's sentences, by text.
 
     Attributes:
         key: what it depends on. run: id of the run that scored it.
@@ -48,17 +48,17 @@ class BaseScore:
     run: str = ""
 
     def said(self, texts: Sequence[str]) -> list[Answer] | None:
-        """The answers to all of the texts; ``None`` where one is missing."""
+        """Return the answers to all of the texts; ``None`` if one is missing."""
         found = [self.answers[text] for text in texts if text in self.answers]
         return found if len(found) == len(texts) else None
 
     def complete(self, texts: Sequence[str], rows: int) -> bool:
-        """Whether nothing of these is left to ask the base."""
+        """Return whether answers to the texts and, if ``rows`` is not 0, held-out results are all known."""
         return self.said(texts) is not None and (not rows or self.evaluation is not None)
 
 
 def key_of(ready: course.Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the score of a run's base depends on.
+    """Return everything that the score of a run's base depends on.
 
     Args:
         files: SHA-256 of what the run was made from (:func:`peft_lab.runs.kept.input_hashes`).
@@ -71,7 +71,7 @@ def key_of(ready: course.Prepared, files: Mapping[str, Any]) -> dict[str, Any]:
 def key_ahead(
     spec: RunSpec, task: Task, test: Sequence[Row], files: Mapping[str, Any], dtype: torch.dtype, threads: int
 ) -> dict[str, Any]:
-    """The same before anything is loaded. ``dtype``: that the base will have; ``threads``: of the run's process."""
+    """Return :func:`key_of` before loading, given the base's ``dtype`` and the process's ``threads``."""
     stored = get_method(spec.method).quantization(spec.values)
     return {
         "version": VERSION,
@@ -94,7 +94,7 @@ def key_ahead(
 
 
 def find(key: Mapping[str, Any]) -> BaseScore:
-    """What is known of the base with this key; empty where nothing is, or what is on disk cannot be read."""
+    """Return the stored score of the base with this key; an empty one if missing or unreadable."""
     try:
         data = json.loads(_path(key).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -110,7 +110,7 @@ def find(key: Mapping[str, Any]) -> BaseScore:
 
 
 def keep(score: BaseScore) -> None:
-    """Write it down for the next run. Raises OSError."""
+    """Store the score for later runs. Raises OSError."""
     path = _path(score.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     found = None if score.evaluation is None else asdict(score.evaluation)

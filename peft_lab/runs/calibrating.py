@@ -1,6 +1,6 @@
-"""Measuring this machine in a process of its own, so that what trainings take can be said; never beside a training.
+"""Measure this machine's speed in a separate process, so that training times can be predicted.
 
-It would measure what the training leaves over. Where one starts meanwhile, what was measured is not kept.
+Never beside a training, which would distort it: if one starts meanwhile, the measurement is discarded.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from peft_lab.workers import inspector
 
 _lock = threading.Lock()
 _numbers = count()
-_asked: list[Future[dict[str, Any]]] = []  # the latest
+_asked: list[Future[dict[str, Any]]] = []  # only the latest
 
 
 def refusal() -> str:
-    """Why the machine cannot be measured now; empty when it can."""
+    """Return why the machine cannot be measured now; empty if it can."""
     if waiting.unfinished():
         return "A run is under way: beside it the machine cannot be measured. Wait until it has ended."
     return ""
 
 
 def under_way() -> Future[dict[str, Any]] | None:
-    """The measurement that has been asked for last, if any was; it may have ended."""
+    """Return the latest measurement asked for, which may have ended; ``None`` if there was none."""
     return _asked[-1] if _asked else None
 
 
 def begin() -> Future[dict[str, Any]]:
-    """Measure, and keep what was found; joins a measurement that is under way.
+    """Measure, and store the result; joins a measurement that is under way.
 
-    The future's answer is what is kept (:func:`peft_lab.engine.timing.here.known`). It raises RunError where a run is
-    under way or has started meanwhile, and OSError where nothing can be written.
+    The future's result is what is stored (:func:`peft_lab.engine.timing.here.known`). It raises RunError if a
+    run is under way or has started meanwhile, and OSError if nothing can be written.
     """
     with _lock:
         asked = under_way()
@@ -70,5 +70,5 @@ def begin() -> Future[dict[str, Any]]:
 
 
 def measured(_: int) -> dict[str, Any]:
-    """:func:`peft_lab.engine.timing.here.measure`; the number makes a question that is asked again a new one."""
+    """Run :func:`peft_lab.engine.timing.here.measure`; a new number each time avoids a cached answer."""
     return here.measure()

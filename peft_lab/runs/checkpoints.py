@@ -1,10 +1,10 @@
-"""Where a run goes on from: its state after some step, in one file of its folder.
+"""Checkpoints of a run: its state after some step, in one file of its folder, from which it can be resumed.
 
-``checkpoint-<step>-<bytes>.pt`` is the state after ``step`` updates; ``bytes`` of ``events.jsonl`` tell of them. It
-holds the trained parameters in float32, the optimizer's state, the random generators' states, what the recorder has
-noted, and the releases that made it. The order of the rows needs no place: it follows from the seed and the
-step. The file is written beside its name, flushed to the disk and renamed, then older ones go: whenever the process is
-killed, one whole state is there.
+``checkpoint-<step>-<bytes>.pt`` is the state after ``step`` updates, which the first ``bytes`` of
+``events.jsonl`` cover. It holds the trained parameters in float32, the optimizer's state, the random
+generators' states, what the recorder has collected, and the package versions. The order of the rows is not
+stored: it follows from the seed and the step. The file is written under another name, flushed to the disk and
+renamed, and only then are older ones removed: whenever the process is killed, one complete state is there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from peft_lab.training.step import Masters
 
 EVERY = 10  # steps
-#: Of the time since the first step, writing takes no more than this share: large states are kept less often.
+#: Largest share of the time since the first step that saving may take: large states are saved less often.
 SHARE = 0.05
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 _SCRATCH = ".checkpoint.pt"
@@ -46,7 +46,7 @@ class Checkpoint:
     """A state on the disk.
 
     Attributes:
-        step: updates that were made. offset: bytes of the events that tell of them.
+        step: updates made. offset: length in bytes of the events up to them.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Checkpoint:
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The furthest state of a run; ``None`` where there is none, or its events are shorter than they were then."""
+    """Return a run's latest checkpoint that its events reach to; ``None`` without one."""
     with suppress(OSError):
         named = [(path, _NAME.fullmatch(path.name)) for path in folder.glob("checkpoint-*.pt")]
         found = [Checkpoint(path, int(name[1]), int(name[2])) for path, name in named if name]
@@ -65,7 +65,7 @@ def latest(folder: Path) -> Checkpoint | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a run that is done does not need. What cannot be removed now goes with the run."""
+    """Remove the checkpoints of a finished run. What cannot be removed now is deleted with the run."""
     with suppress(OSError):
         for path in [*folder.glob("checkpoint-*.pt"), folder / _SCRATCH]:
             path.unlink(missing_ok=True)
@@ -73,12 +73,12 @@ def clear(folder: Path) -> None:
 
 @dataclass
 class Keeper:
-    """Keeps the state of a run while it trains, and puts it back.
+    """Saves and restores the state of a run while it trains.
 
     Attributes:
-        noted: objects whose attributes are kept too, by name: plain values and tensors in lists and dicts. What they
-            were made from (``model``, ``shape``, ``values``) is left out.
-        beside: writes down what a run keeps in files of its own; called before each state is.
+        noted: objects whose attributes are saved too, by name: plain values and tensors in lists and dicts;
+            their inputs (``model``, ``shape``, ``values``) are left out.
+        beside: called before each save; writes what a run keeps in files of its own.
     """
 
     run: Run
@@ -92,10 +92,10 @@ class Keeper:
         self._spent = self._last = 0.0
 
     def restore(self) -> int:
-        """Put the latest state back, random generators included; how many steps it had made, 0 where there is none.
+        """Restore the latest state, random generators included; return its number of steps, 0 if there is none.
 
         Raises:
-            RunError: it cannot be read, or was made by other releases of what computes.
+            RunError: it cannot be read, or was made by other package versions or on another kind of device.
         """
         import torch
 
@@ -119,17 +119,17 @@ class Keeper:
         return kept.step
 
     def made(self, step: int) -> None:
-        """Told of ``step`` updates: keep the state every :data:`EVERY` steps, as far as there is time for it."""
+        """Save the state every :data:`EVERY` steps, as far as :data:`SHARE` allows the time."""
         allowed = SHARE * (time.monotonic() - self._began)
         if step % EVERY == 0 and (self._spent + self._last <= allowed or not self._spent):
             self.keep(step)
 
     def keep(self, step: int) -> None:
-        """Write the state down. A disk that is full is no reason to end a run: then the state before stays."""
+        """Save the state. If the disk is full, the run goes on and the earlier state stays."""
         before = time.monotonic()
         with suppress(OSError, RuntimeError):
             self.beside()
-        with suppress(OSError, RuntimeError):  # torch tells of a full disk by a RuntimeError
+        with suppress(OSError, RuntimeError):  # torch reports a full disk as a RuntimeError
             size = self._write(step)
             self._last = time.monotonic() - before
             self._spent += self._last
@@ -179,7 +179,7 @@ def _made_by() -> dict[str, str]:
 
 
 def _random() -> dict[str, Any]:
-    """The states of all generators that :func:`peft_lab.runs.course.seed_everything` seeds."""
+    """Return the states of all generators that :func:`peft_lab.runs.course.seed_everything` seeds."""
     import numpy as np
     import torch
 
@@ -205,10 +205,10 @@ def _restore_random(state: dict[str, Any]) -> None:
 
 
 # ----------------------------------------
-# A run that a sweep ends before its last step: what was decided about it, in a file of its folder.
+# Early ending by a sweep: its decisions about a run, in a file of the run's folder.
 #
-# rungs.json    sweep, and rungs [{step, loss, goes_on}] in the order in which they were decided; once one does not
-# go on, the run ends after the step that it is at. Unlike a Stop that a person asks for it never ends an evaluation.
+# rungs.json    sweep, and rungs [{step, loss, goes_on}] in the order of decision; once ``goes_on`` is false, the run
+# ends after its current step. Unlike a person's Stop, it never ends an evaluation.
 
 
 EARLY_FILE = "rungs.json"
@@ -216,7 +216,7 @@ EARLY_FILE = "rungs.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """A decision. ``step``: after how many; ``loss``: what the run was judged by there; ``goes_on``: the verdict."""
+    """A sweep's decision after ``step`` updates: the ``loss`` it judged by, and whether the run goes on."""
 
     step: int
     loss: float
@@ -236,14 +236,14 @@ class Verdicts:
 
 
 def note_ending(run: Run, verdicts: Verdicts) -> None:
-    """Raises OSError."""
+    """Write the decisions to the run's folder. Raises OSError."""
     write_json(
         run.folder / EARLY_FILE, {"sweep": verdicts.sweep, "rungs": [asdict(rung) for rung in verdicts.rungs]}
     )
 
 
 def read_early(run: Run) -> Verdicts | None:
-    """What was decided; ``None`` where nothing was, or where it cannot be read: then it is decided anew."""
+    """Return the decisions about a run; ``None`` if there are none or they cannot be read."""
     if not (run.folder / EARLY_FILE).exists():
         return None
     try:
@@ -255,19 +255,19 @@ def read_early(run: Run) -> Verdicts | None:
 
 
 def ended_by(run: Run) -> Rung | None:
-    """The decision that ends the run, or has ended it."""
+    """Return the decision that ends the run, or has ended it."""
     verdicts = read_early(run)
     return None if verdicts is None else verdicts.ended_by
 
 
 def forget_ending(folder: Path) -> None:
-    """Whoever lets the run go on overrules the sweep; decisions to go on are kept. Raises OSError."""
+    """Remove a sweep's decisions if one of them ends the run, because the run is resumed. Raises OSError."""
     if ended_by(Run(folder.name, folder)) is not None:
         (folder / EARLY_FILE).unlink(missing_ok=True)
 
 
 def told_to_end(rung: Rung, taken: int, steps: int) -> str:
-    """How the run ended, in a sentence."""
+    """Return how the run ended, in one sentence."""
     return (
         f"Ended early by its sweep (ASHA) at the rung of step {rung.step}: {taken} of {steps} steps were taken; the "
         "adapter is saved as it was then."
@@ -275,11 +275,11 @@ def told_to_end(rung: Rung, taken: int, steps: int) -> str:
 
 
 # ----------------------------------------
-# A run that ended too early goes on: whether it can, and its folder opened again.
+# Resuming a run that ended too early: whether it can be resumed, and how its folder is reopened.
 
 
 def step_of(run: Run) -> int | None:
-    """The step after which a run can go on; ``None`` where it cannot: it trains, it is done, or no state was kept."""
+    """Return the step to resume a run from; ``None`` if it has not ended, is done, or has no checkpoint."""
     try:
         status = run.status()
     except RunError:
@@ -291,7 +291,7 @@ def step_of(run: Run) -> int | None:
 
 
 def words_of_a_stop(run: Run) -> str:
-    """What is left of a run that was ended in the middle of a step, and why it was where it knows."""
+    """Return what is left of a run that was stopped within a step, and why it was stopped if known."""
     found = latest(run.folder)
     said = (
         "Stopped in the middle of a step: nothing was saved."
@@ -302,17 +302,17 @@ def words_of_a_stop(run: Run) -> str:
 
 
 def require_to_go_on(run: Run, anew: bool = False) -> None:
-    """Let a run pass that can go on; with ``anew`` also one that begins once more.
+    """Check that a run can be resumed, or with ``anew`` started once more.
 
     Raises:
-        BadInput: it is done, it has not ended, or no state of it was kept.
+        BadInput: it is done, has not ended, was started outside the lab, or has no checkpoint.
     """
     status = run.status()
     if status is Status.DONE:
         raise BadInput(f"'{run.id}' is done: there is nothing left to go on with.", "run")
     if not status.final:
         raise BadInput(f"'{run.id}' has not ended: it is {status}.", "run")
-    if adopted.is_adopted(run):  # a state in a folder from elsewhere is not ours, and nothing of it is opened
+    if adopted.is_adopted(run):  # never load a checkpoint from a folder outside the lab
         raise BadInput(f"'{run.id}' was started outside the lab: its script goes on with it.", "run")
     if latest(run.folder) is None and not anew:
         raise BadInput(
@@ -322,14 +322,14 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
 
 
 def has_begun_again(run: Run) -> bool:
-    """Whether a process has begun with the run's latest turn. Raises RunError when its events cannot be read."""
+    """Return whether a process has begun the run's latest turn. Raises RunError if events are unreadable."""
     kinds = [event["type"] for event in run.events()]
     return "worker" in kinds and ("queued" not in kinds or _last(kinds, "worker") > _last(kinds, "queued"))
 
 
 def asked_to_go_on(run: Run) -> float:
-    """For which turn an engine was asked to carry the run out: it asks for that again, however often the run was
-    :func:`taken_over` since. Raises RunError when its events cannot be read."""
+    """Return the turn for which an engine was asked to carry the run out; it stays the same however often the
+    run was :func:`taken_over` since. Raises RunError if its events cannot be read."""
     queued = hold.is_queued(run)
     return float(queued.get("asked") or queued.get("time", 0.0))
 
@@ -339,8 +339,8 @@ def _last(kinds: list[str], kind: str) -> int:
 
 
 def taken_over(run: Run, why: str) -> float:
-    """Put a run back to its latest state whose process was lost while its owner lives; its new turn (:mod:`hold`).
-    What its owner decided about it stays: that it stop, or end early.
+    """Reset a run whose process was lost, while its owner lives, to its latest state; return its new turn
+    (:mod:`hold`). A Stop or an early ending that its owner asked for stays in force.
 
     Raises:
         BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
@@ -359,19 +359,19 @@ def taken_over(run: Run, why: str) -> float:
 
 
 def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> None:
-    """Put its events back to those of its latest state, and queue it for ``owner``. In one step: who reads sees it
+    """Cut a run's events back to its latest state and queue it for ``owner``, in one step: readers see it either
     ended or queued.
 
     Args:
-        anew: begin from the start where no state was kept.
-        carrier: which engine carries it out; as in :func:`peft_lab.runs.store.create`.
+        anew: begin from the start if there is no checkpoint.
+        carrier: the engine that carries it out; as in :func:`peft_lab.runs.store.create`.
 
     Raises:
         BadInput: as :func:`require_to_go_on`. RunError: the process that trained it is still there. OSError.
     """
     require_to_go_on(run, anew)
     with hold.reopening(run):
-        require_to_go_on(run, anew)  # what was about to end may have ended otherwise meanwhile
+        require_to_go_on(run, anew)  # its status may have changed before the lock was held
         (run.folder / store.STOP).unlink(missing_ok=True)
         forget_ending(run.folder)
         _put_back(run, owner, carrier)
@@ -380,9 +380,9 @@ def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> Non
 def _put_back(run: Run, owner: Owner, carrier: str, **more: float) -> None:
     found = latest(run.folder)
     offset, step = (found.offset, found.step) if found else (0, 0)
-    # The record vouches for files that are about to change.
+    # The record holds hashes of files that are about to change.
     (run.folder / kept.RECORD).unlink(missing_ok=True)
     queued = {"type": "queued", "owner": owner.to_dict(), "continued": step, **store.carried(carrier), **more}
-    # Of a run that was taken for lost and trained on, the ending stands before the state.
+    # If a run was taken for lost and trained on, its ending comes before the checkpoint.
     endings = frozenset(str(status) for status in Status if status.final)
     events.cut(run.log.path, offset, queued, without=endings)

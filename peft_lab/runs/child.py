@@ -1,4 +1,4 @@
-"""One run's child process as its queue sees it: making it, watching it, ending it, and why it ended."""
+"""The child process of one run, as its queue sees it: start, watch and end it, and explain why it ended."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.workers import processes
 
-#: What multiprocessing reports when the fork server, which alone could know the exit code, is gone.
+#: The exit code multiprocessing reports if the fork server, which alone knows the real one, is gone.
 _NOBODY_KNOWS = 255
 _ATTEMPTS = 5
-_BETWEEN = 0.3  # seconds: a process that is being killed still takes questions for a moment
+_BETWEEN = 0.3  # seconds: a process that is being killed still answers for a moment
 
 
 class Child:
-    """A run's process. It outlives the fork server: when that is gone, the process table says whether it lives."""
+    """A run's process. If the fork server is gone, the process table says whether the child lives."""
 
     def __init__(self, run: Run) -> None:
-        """Start it, and what tells its trackers.
+        """Start the process, and the one that follows the run for its trackers.
 
         Raises:
             RunError: no process can be made, or the run's events cannot be read.
@@ -48,7 +48,7 @@ class Child:
         return self._process.exitcode == _NOBODY_KNOWS and self._there()
 
     def wait(self, seconds: float) -> None:
-        """Until it ends, but no longer than ``seconds``."""
+        """Wait until the process ends, but no longer than ``seconds``."""
         if self._process.is_alive():
             self._process.join(seconds)
         elif self.alive():
@@ -60,8 +60,8 @@ class Child:
                 os.kill(self._process.pid, number)
 
     def kill(self, patience: float) -> None:
-        """End it at once, and wait for that as many seconds. Unlike :meth:`signal` it works where this process can
-        open no more files, which looking up a number takes."""
+        """Kill the process, and wait up to ``patience`` seconds for its end. Unlike :meth:`signal` it works
+        even if this process can open no more files, which looking up a process needs."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join(patience)
@@ -72,7 +72,7 @@ class Child:
         return self._known is not None and owners.running(self._known)
 
     def cause(self) -> str:
-        """Why it ended without saying so, in one sentence."""
+        """Return why the process ended without a final event, in one sentence."""
         code = self._process.exitcode
         if code == -signal.SIGKILL:
             return "The training process was killed from outside; usually the system does that when memory runs out."
@@ -96,7 +96,7 @@ class Child:
 
 
 def _main(folder: str, home: str, turn: float, after: int) -> None:
-    """In the process. ``after``: how far it gives way to others."""
+    """Run in the child process. ``after``: by how much its CPU priority is lowered."""
     processes.lower(after)
     worker.main(folder, home, turn)
 
@@ -104,7 +104,7 @@ def _main(folder: str, home: str, turn: float, after: int) -> None:
 def _made(run: Run, turn: float) -> Any:
     making: Any = processes.context()
     for attempt in range(_ATTEMPTS):
-        # Asked here: the process that starts others may be of before there was a class.
+        # Evaluated here: the fork server may have been started before there was a class.
         given = (
             str(run.folder),
             str(assets.home()),
@@ -116,7 +116,7 @@ def _made(run: Run, turn: float) -> Any:
             process.start()
             return process
         except (EOFError, ConnectionError) as error:
-            # The fork server was killed while it was asked for a child; asking again starts a new one.
+            # The fork server was killed while starting a child; trying again starts a new server.
             if attempt + 1 == _ATTEMPTS:
                 reason = str(error) or "the process that starts others was ended"
                 raise RunError(f"The training process could not be started: {reason}.") from error
@@ -136,30 +136,30 @@ def _looked_up(pid: int | None) -> Owner | None:
 
 
 # ----------------------------------------
-# A run in a process that an engine started, on this machine or another: as a Ray task, say.
+# A run in a process that an engine such as Ray started, on this machine or another.
 #
-# The engine starts it again where the process or its node was lost. The run then goes on from its latest state, in
-# the same folder: it is trained once, whoever carried out which of its steps.
+# The engine restarts it if the process or its node was lost. The run then resumes from its latest checkpoint, in the
+# same folder, so that each step is counted once.
 
 
 LOST = "The process or the node that trained it was lost; it goes on elsewhere."
 
 
 def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
-    """Train the run in ``folder`` in this process, which nothing else may use; how it stands then.
+    """Train the run in ``folder`` in this process, used for nothing else; return the run's status afterwards.
 
     Args:
         home: the lab folder, with the weights.
-        turn: what of the run's turns it is asked for, the same each time that the engine starts it again; one that was
-            queued again by its owner since is left alone.
-        threads: that torch may compute with.
+        turn: the run's turn that is asked for, the same at each restart by the engine; if its owner has
+            queued the run again since, it is left alone.
+        threads: the number that torch may compute with.
 
     Raises:
         RunError: the process that trained it before does not end, or the run cannot be read.
     """
     run = Run(Path(folder).name, Path(folder))
     if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
-        # One that was lost before it had begun leaves the turn that it had made of it.
+        # A process lost before it began has left the turn that it queued.
         turn = (
             checkpoints.taken_over(run, LOST) if checkpoints.has_begun_again(run) else hold.turn_number(run)
         )

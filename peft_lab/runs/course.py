@@ -1,4 +1,4 @@
-"""A training's course without its folder: prepare, step, settle, score. Runs follow it, and ``tools/sweep.py``."""
+"""Prepare, train, settle and score without a run folder, for runs and ``tools/sweep.py``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """What is ready for its first step.
+    """A training that is ready for its first step.
 
     Attributes:
         rows: those that the steps will use, encoded. available: how many training rows the task has.
@@ -50,14 +50,14 @@ class Prepared:
 
 
 def seed_everything(seed: int) -> None:
-    """Equal seeds, equal runs: the head's start, the method's start, dropout."""
+    """Seed all random generators: equal seeds give the same head, method start and dropout."""
     from accelerate.utils import set_seed
 
     set_seed(seed)
 
 
 def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Base:
-    """The model a run starts from: the same every time, its random head included."""
+    """Load the model a run starts from, the same every time, its randomly initialised head included."""
     method = get_method(spec.method)
     seed_everything(spec.seed)
     labels = len(task.labels) if task.kind == "classification" else None
@@ -71,17 +71,17 @@ def fresh_base(spec: RunSpec, task: Task, quantised: bool = True) -> loading.Bas
 
 
 def attention_for(spec: RunSpec) -> str:
-    """The kernel of the device that trains, for rows of the run's length."""
+    """Return the attention kernel of the device in use, for rows of the run's length."""
     return loading.attention_for(machine.in_use().kind, spec.max_length, resolve(spec.model))
 
 
 def task_type(task: Task, kind: ModelKind) -> TaskType:
-    """PEFT's name for what is trained. ``kind``: of the model."""
+    """Return PEFT's task type for the task on a model of this ``kind``."""
     return classifying_task(kind) if task.kind == "classification" else plain_task(kind)
 
 
 def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None) -> Prepared:
-    """Load the model, put the method in, read and encode the rows. ``begins`` is told what is done, in words.
+    """Load the model, apply the method, read and encode the rows; call ``begins`` with each phase's name.
 
     Raises:
         PeftLabError: a model that does not load, data that cannot be read.
@@ -107,7 +107,7 @@ def prepare(spec: RunSpec, begins: Callable[[str], object] = lambda phase: None)
 
 
 def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
-    """Raises BadInput where the tokenizer of a folder is not that of its weights: it gives tokens that they lack."""
+    """Check that the weights have every token the tokenizer gives. Raises BadInput if not."""
     if base.entry.kind == "vision":
         return
     given = [loading.pad_token(base.tokenizer), *(max(row.ids) for row in rows)]
@@ -121,8 +121,8 @@ def _require_known(rows: Sequence[Encoded], base: loading.Base) -> None:
 
 
 def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -> None:
-    """Raises BadInput for a model of one's own that cannot compute, or computes no numbers, before it has learned
-    anything: its config and weights may say anything. The random numbers of the training stay as they are."""
+    """Check that a model from outside the catalogue computes a finite loss before training, since its config
+    and weights may hold anything; raises BadInput if not. Leaves the training's random state as it is."""
     import torch
 
     title = base.entry.title
@@ -145,7 +145,7 @@ def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -
 
 
 def needed_rows(spec: RunSpec, available: int) -> list[int]:
-    """The training rows that the steps will use: no more are encoded. Any prefix of a split is a fair sample."""
+    """Return the indices of the training rows that the steps use. Any prefix of a split is a fair sample."""
     return list(range(min(available, spec.steps * spec.batch)))
 
 
@@ -156,9 +156,9 @@ def steps(
     follow: Follow = unfollowed,
     restore: Callable[[], int] = lambda: 0,
 ) -> Iterator[Made]:
-    """Seed, then make the steps one by one as they are asked for. ``optimizer``: that of :func:`optimizer_of`.
+    """Seed, then make the steps lazily, one per iteration. ``optimizer``: that of :func:`optimizer_of`.
 
-    ``restore``: puts a state back, if there is one, and says how many steps it had made.
+    ``restore``: restores a checkpoint, if there is one, and returns how many steps it had made.
     """
     spec = ready.spec
     seed_everything(spec.seed)
@@ -179,7 +179,7 @@ def steps(
 
 
 def optimizer_of(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
-    """AdamW over the trained parameters, the head at its own rate."""
+    """Return AdamW over the trained parameters, with the head's own learning rate."""
     import torch
 
     spec, rate = ready.spec, ready.spec.learning_rate
@@ -190,12 +190,12 @@ def optimizer_of(ready: Prepared, masters: Masters) -> torch.optim.Optimizer:
 
 
 def settle(ready: Prepared, masters: Masters) -> None:
-    """After the last step: the model as it will be stored and loaded again, in the precision it computes in."""
+    """Bring the model, after the last step, to the state and precision in which it is stored."""
     masters.restore()
     cast_added(ready.model, ready.base.dtype)
 
 
 def examiner(ready: Prepared) -> Examiner:
-    """Who scores the model on the task's held-out rows."""
+    """Return the examiner that scores a model on the task's held-out rows."""
     start = loading.decoder_start(ready.base.entry)
     return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device, start)

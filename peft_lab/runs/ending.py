@@ -1,4 +1,4 @@
-"""How a run ends: its record and its papers are written, then the last event tells of it."""
+"""End a run: write its record and its papers, then its final event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peft_lab.takeaway.bundle import write_papers
 
 
 def end_run(run: Run, ending: str, message: str) -> None:
-    """Keep record and model card, then tell of the ending: whoever reads that a run has ended finds both.
+    """Write record and model card, then the final event: whoever reads that a run has ended finds both.
 
     Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises, after the run has been ended.
     """
@@ -21,7 +21,7 @@ def end_run(run: Run, ending: str, message: str) -> None:
     try:
         write_papers(run)
     finally:
-        # the card is among the files that the record vouches for
+        # hashed after the papers are written, and before the ending is told
         write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
         run.log.emit(ending, message=message)
         if ending == Status.DONE:

@@ -1,28 +1,29 @@
-"""A run's event file: one JSON object a line, written as things happen, read while it grows.
+"""A run's event file: one JSON object per line, appended as things happen and readable while it grows.
 
 Every event has ``type`` and ``time`` (seconds since 1970). Types and their fields:
 
-    queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier, where
-                an engine such as Ray carries it out; asked, where that took it over again: the turn it was asked for
-    expected    seconds, plain, parts {}, where: what was said of it before it started (forecast.py)
+    queued      owner {pid, started, host, name} (owners.py): the process whose queue holds the run; carrier: the engine
+                that carries it out, such as Ray; asked: the turn that engine was asked for, if it took the run over
+    expected    seconds, plain, parts {}, where: the forecast made before it started (forecast.py)
     starting    the child is being made
-    worker      owner {pid, started, host, name}: the child; niceness, as the system has it
-    phase       name: what the child is busy with before the first step
-    ready       trainable, total, head, dtype, device, rows, values, learning_rate
+    worker      owner {pid, started, host, name}: the child; niceness, as the system reports it
+    phase       name: what the child is doing before the first step
+    inputs      files {}: SHA-256 of what the run is made from
+    ready       trainable, total, head, dtype, device, rows, learning_rate
     step        step (from 1), loss, lr, grad_norm, tokens (real ones in the batch), seconds (of this step), tracked
     evaluating  which: tuned or base; done, total: rows
     evaluated   which, metrics {name: share}, loss, rows, seconds
-    probe       which, answers [{text, answer, scores}]; like evaluated it is told before ready, with scored_by, the id
-                of that run, where a run before has scored the very same base
+    probe       which, answers [{text, answer, scores}]. If an earlier run has scored the same base, its probe and
+                evaluated come before ready, with scored_by: that run's id
     inference   unit (token or row), amount, base_seconds, tuned_seconds, added_seconds of one unit, rounds
-    unrelated   which, loss (per token), tokens, rows, task: of text that has nothing to do with the task
-    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], and sizes.size_of; later process_peak_bytes
-                and, on a GPU, device_allocated_bytes and device_reserved_bytes
-    checkpoint  step, bytes, seconds: the state was kept (checkpoints.py)
+    unrelated   which, loss (per token), tokens, rows, task: on text unrelated to the task
+    memory      of one step: peak_bytes, parts {}, detail {}, timeline [], batches.size_of, attention; later
+                process_peak_bytes and, on a GPU, device_allocated_bytes and device_reserved_bytes
+    checkpoint  step, bytes, seconds: the state was saved (checkpoints.py)
     done | stopped | failed | lost   message
 
-A run that goes on after its end has its events cut back to its latest state, and another ``queued`` with the step it
-goes on from (``continued``); then come ``starting``, ``worker`` and so on once more.
+If a run is resumed after its end, its events are cut back to its latest checkpoint, and another ``queued`` follows with
+the step it resumes from (``continued``); then come ``starting``, ``worker`` and so on once more.
 """
 
 from __future__ import annotations
@@ -42,27 +43,27 @@ from peft_lab.core.kinds import misfit
 from peft_lab.runs import owners
 
 Event = dict[str, Any]
-_TAIL = 256  # bytes by which a file is known again
-FOLLOWED = 32  # files whose events this process keeps; those of 300 steps take 0.2 MB
+_TAIL = 256  # bytes before the offset that must be unchanged to read on
+FOLLOWED = 32  # files whose events this process caches; those of 300 steps take 0.2 MB
 
-# What could not be written: readers of this process see it all the same. By file.
+# Final events that could not be written, by file: readers in this process see them all the same.
 _unwritten: dict[Path, Event] = {}
 
 
 class EventLog:
-    """Appends events. A line is written in one piece, so a reader in another process sees it whole or not yet."""
+    """Appends events. Each line is written in one piece, so other processes read all of it or nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Raises TypeError for a field that is not JSON-able, ValueError for a number that is not finite, OSError."""
+        """Append an event. Raises TypeError if a field is not JSON, ValueError if not finite, OSError."""
         self._append({"time": time.time(), "type": kind, **fields})
 
     def end(self, kind: str, **fields: Any) -> bool:
-        """Emit a final event; ``False`` where the disk does not take it.
+        """Append a final event; return ``False`` if the disk does not take it.
 
-        Then this process knows of it, and :func:`write_unwritten` writes it down when there is room again.
+        This process then remembers it, and :func:`write_unwritten` writes it once there is room again.
         """
         event = {"time": time.time(), "type": kind, **fields}
         try:
@@ -76,19 +77,19 @@ class EventLog:
         line = json.dumps(event, allow_nan=False) + "\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            # A process killed in the middle of a line leaves a stump; it must not swallow the next event.
+            # A process killed within a line leaves it incomplete: start the next event on a new line.
             size = os.fstat(descriptor).st_size
             stump = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             data = (("\n" if stump else "") + line).encode()
             if os.write(descriptor, data) < len(data):
-                # A stump at the end of the file is read by nobody; the next event starts a line of its own.
+                # Readers skip an incomplete last line; the next event starts a line of its own.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         finally:
             os.close(descriptor)
 
 
 def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset()) -> None:
-    """Keep the first ``size`` bytes of a file but events of the types ``without``, and append ``event``, in one step.
+    """Keep a file's first ``size`` bytes except events of types ``without``, and append ``event``, in one step.
 
     Raises OSError.
     """
@@ -109,9 +110,9 @@ def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset
 
 
 class EventReader:
-    """All events of a file as it grows: each line is read and parsed once, whichever thread asks.
+    """Reads all events of a growing file; each line is read and parsed once, whichever thread asks.
 
-    A file that was replaced, cut or changed before its end is read anew.
+    A file that was replaced, cut or changed before its end is read from the start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,13 +124,13 @@ class EventReader:
         self._stamp: tuple[int, int, int] | None = (
             None  # inode, size and time of the last change, as last read
         )
-        self._offset, self._tail = 0, b""  # of the whole lines that were read: where they end, and how
+        self._offset, self._tail = 0, b""  # where the complete lines read so far end, and their last bytes
         self._events: tuple[Event, ...] = ()
 
     def read(self) -> tuple[Event, ...]:
-        """The events in order, the very tuple of before where nothing was added; none while the file does not exist.
+        """Return the events in order, the same tuple if nothing was appended; empty if there is no file.
 
-        Stumps of lines are left out. Raises OSError.
+        Incomplete lines are left out. Raises OSError.
         """
         with self._lock:
             try:
@@ -164,17 +165,17 @@ _reader = lru_cache(maxsize=FOLLOWED)(EventReader)
 
 
 def read_events(path: Path) -> tuple[Event, ...]:
-    """All events of a file, of which this process reads only what it has not read yet. Raises OSError."""
+    """Return all events of a file; this process reads only what is new in it. Raises OSError."""
     return _reader(path).read()
 
 
 def unwritten() -> list[Path]:
-    """Folders of the runs whose ending this process knows and the disk has not taken yet."""
+    """Return the folders of the runs whose final event the disk has not taken yet."""
     return [path.parent for path in _unwritten]
 
 
 def write_unwritten() -> None:
-    """Write down the endings that the disk did not take before, as far as it takes them now."""
+    """Write the final events that the disk did not take before, as far as it takes them now."""
     for path, event in list(_unwritten.items()):
         try:
             if path.parent.is_dir():
@@ -189,7 +190,7 @@ def _no_number(name: str) -> float:
 
 
 def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """One object for each name: those of every line anew are half of what a server holds of ended runs."""
+    """Build a dict with interned names: copies for every line would be half of the memory of events."""
     return {sys.intern(name): value for name, value in pairs}
 
 
@@ -208,13 +209,13 @@ def _parse(lines: Iterable[bytes]) -> Iterable[Event]:
 
 
 # ----------------------------------------
-# What is read of each event, and of which kind it has to be: a file may have been cut or edited, a disk be bad.
+# The fields of each event that are read, and their types: files may be cut or edited, and disks fail.
 
 
 def event_damage(events: Sequence[Event], ended: bool) -> str:
-    """What is wrong with the first event that cannot be read; empty when all can.
+    """Describe the first event that cannot be read; empty if all can.
 
-    Types and fields that are not known here are left alone, and who held a run that has ``ended`` matters no more.
+    Unknown types and fields are ignored, and so is a damaged owner in a run that has ``ended``.
     """
     for number, event in enumerate(events, 1):
         wrong = misfit(_KINDS.get(event["type"], {}), event)
@@ -231,7 +232,7 @@ def event_damage(events: Sequence[Event], ended: bool) -> str:
 
 
 def _sound(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer is one; a page shows how sure the model was of it."""
+    """Return whether an answer has its fields and, if there are scores, one for its label; pages show it."""
     scores = answer.get("scores") or {}
     return not misfit(_ANSWER, answer) and (not scores or answer["answer"] in scores)
 

@@ -1,10 +1,9 @@
-"""How long a run will take, said before it starts, kept with it, and compared with what it took.
+"""Predict how long a run will take, store the forecast with the run, and compare it with the measured time.
 
     seconds = loading + steps + recording + scoring of the tuned model + loading and scoring of the base, if no run has
 
-from the run's work (:mod:`peft_lab.runs.forecast`) and what this machine reaches
-(:mod:`peft_lab.engine.timing.here`), times what runs of the same method on the same model took here against the same
-sum, where there are some.
+from the run's work (:func:`run_work`) and this machine's measured speed (:mod:`peft_lab.engine.timing.here`), times
+the median ratio of measured to computed time over earlier runs of the same method, model and task here, if any.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ if TYPE_CHECKING:
     from peft_lab.runs.store import Run
     from peft_lab.runs.view import RunSummary
 
-#: Runs like it by which a sum is corrected.
+#: Number of similar runs that correct a forecast.
 LATEST = 5
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one run.
+    """The predicted duration of one run.
 
     Attributes:
-        seconds: what is said. plain: the sum of the parts, before runs like it correct it.
-        like: how many those were.
+        seconds: the prediction. plain: the sum of the parts, before correction by similar runs.
+        like: how many of those there were.
     """
 
     seconds: float
@@ -54,9 +53,9 @@ class Forecast:
 
 
 def predicts(kind: str, task: str) -> bool:
-    """Whether runs of a model of this ``kind`` on this task can be predicted once the machine is measured: those on a
-    processor are, but not beside those of a class, which share it, nor on images of one's own, as what reading them
-    takes depends on them."""
+    """Return whether runs of a model of this ``kind`` on this task can be predicted once the machine is
+    measured: only on a CPU, not in a class, whose runs share it, and not on a learner's own images, whose
+    reading time is unknown."""
     return (
         not machine.may_have_gpu()
         and not asking.class_is_on()
@@ -65,7 +64,7 @@ def predicts(kind: str, task: str) -> bool:
 
 
 def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> Forecast:
-    """Before a run of ``spec``, whose work this is. ``past``: runs of before, the newest first.
+    """Predict the duration of a run of ``spec`` with this work. ``past``: earlier runs, newest first.
 
     Raises:
         BadInput: the machine was not measured.
@@ -84,10 +83,10 @@ def forecast(work: RunWork, spec: RunSpec, past: Iterable[RunSummary] = ()) -> F
 
 
 def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
-    """Seconds of each part of a run at this speed, before any correction. Raises BadInput as :func:`forecast`."""
+    """Return the uncorrected seconds of each part at this speed. Raises BadInput as :func:`forecast`."""
     training = _seconds(work.step, speed) * spec.steps
     reading = _seconds(tuple(piece for piece in work.step if piece.phase == "forward"), speed) / work.tokens
-    # In a training the weights lie in the cache while a batch goes through them; a single token finds them in memory.
+    # In training the weights stay in the cache during a batch; for a single token they are read from memory.
     token = _seconds(work.token, speed) + work.weights / speed.memory if work.token else 0.0
     groups, new = work.answers
     probes = len(spec.probes) * token * new
@@ -97,7 +96,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
     return {
         "loading": loading,
         "steps": training,
-        # What its budget allows, and the last state's answer, which is written in any case.
+        # What its budget allows, and the last state's answer, which is always generated.
         "recording": FREE_STATES + SHARE * training + token * new,
         "scoring": scoring,
         "loading the base": 0.0 if known else loading,
@@ -110,27 +109,26 @@ def _seconds(work: Work, speed: Speed) -> float:
 
 
 def note(run: Run, said: Forecast) -> None:
-    """Keep with a run what was said of it. Raises OSError."""
+    """Store the forecast with the run, as an event. Raises OSError."""
     run.log.emit(EVENT, seconds=said.seconds, plain=said.plain, parts=said.parts, where=forecasts_file())
 
 
 # ----------------------------------------
-# What a whole run does, before it is trained: its steps and the scoring of its models, as operations to be timed.
+# The work of a whole run before it is trained: its steps and the scoring of its models, as operations to be timed.
 #
-# A step is traced at the mean size of the run's batches; reading held-out rows is that step's forward pass, by the
-# tokens that are read; writing an answer is a pass over one token a row, in which all weights are read. How long
-# that takes is :mod:`peft_lab.runs.forecast`'s.
+# A step is traced at the mean size of the run's batches; reading held-out rows counts as that step's forward pass,
+# scaled by tokens; generating an answer is a pass over one token per row that reads all weights.
 
 
 @dataclass(frozen=True)
 class RunWork:
-    """What a run does.
+    """The work of a whole run.
 
     Attributes:
-        step: of a batch of mean size, padding counted; tokens: in it.
-        read: tokens of the held-out rows as they are grouped to be scored, those read to write an answer included.
-        token: a pass over one token of each row of a group; ``()`` where nothing is written.
-        answers: groups that are written to, and passes for each at most.
+        step: of a batch of mean size, padding counted; tokens: in that batch.
+        read: tokens of the held-out rows, as grouped for scoring; those read before writing an answer included.
+        token: a pass over one token of each row of a group; ``()`` if nothing is generated.
+        answers: groups that are generated for, and passes for each at most.
         weights: bytes of the base. packed: whether it is stored in few bits.
         key: what the base's score depends on (:func:`peft_lab.runs.base_scores.key_ahead`).
     """
@@ -146,11 +144,11 @@ class RunWork:
 
 
 def run_work(data: Mapping[str, Any]) -> RunWork:
-    """The work of a run of this spec. Imports torch; asked in another process.
+    """Return the work of a run of this spec. Imports torch; called in a worker process.
 
     Raises:
-        BadInput: a run on images of one's own. BadInput, SimulationError: the step cannot be simulated. AssetError:
-            weights or data are not here.
+        BadInput: a run on a learner's own images. BadInput, SimulationError: the step cannot be simulated.
+            AssetError: weights or data are not here.
     """
     from peft_lab.methods import get_method
     from peft_lab.models import loading
@@ -179,7 +177,7 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
     read, token = float(sum(len(group) * group[-1] for group in groups)), Work()
     if task.kind != "classification":
         read += sum(prompt for _, prompt in held)
-        # A decoder of its own reads its encoder's text once; a token of it is taken as one of a single stack.
+        # An encoder's text is read once; a token of its decoder is treated as one of a single stack.
         one = {
             "rows": at_once[task.kind],
             "length": 1,
@@ -206,14 +204,14 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
 def _of_images(
     spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
 ) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """As :func:`_of_texts`; all images take as many positions, so none has to be read for it."""
+    """Do the same as :func:`_of_texts`; every image takes the same number of positions, so none is read."""
     return images.size_of_batch(spec.batch, entry.config), [(spec.max_length, 0)] * len(test)
 
 
 def _of_texts(
     spec: RunSpec, task: Task, entry: ModelEntry, test: Sequence[Row]
 ) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """The size of the run's mean batch, and how many tokens each held-out row has and how many of them are prompt."""
+    """Return the size of the run's mean batch, and each held-out row's tokens and prompt tokens."""
     from peft_lab.models import loading
     from peft_lab.runs import course
     from peft_lab.training import batches
@@ -229,12 +227,12 @@ def _of_texts(
 
 
 def forward(work: Work) -> Work:
-    """The forward pass of a step."""
+    """Return the forward pass of a step."""
     return tuple(piece for piece in work if piece.phase == "forward")
 
 
 def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """The size of a batch whose step takes as long as those of a run do on average: its seconds go by its tokens."""
+    """Return the size of a mean batch, whose step takes about as long as the run's steps on average."""
     from peft_lab.training.batches import collate, size_of
 
     sizes = [size_of(collate(rows, 0, "cpu")) for rows in made]

@@ -1,8 +1,8 @@
-"""Who writes a run: one process at a time, and only the one that was started for its latest turn.
+"""Locks that let one process at a time write a run, and only the one started for its latest turn.
 
-A command that is killed leaves a training process behind, which takes some seconds to notice, or has not even begun.
-The next command may want the run by then. A file lock, which the system lets go of with its process, keeps them apart;
-and a child that comes late sees that the run was queued again since it was made, and leaves it alone.
+A killed command leaves a training process behind, which takes some seconds to notice or has not even begun, and
+the next command may want the run by then. A file lock, which the system releases with its process, keeps them
+apart; a child that starts late sees that the run was queued again since it was made, and leaves it alone.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import has_ended
 
 HOLD_LOCK = ".training.lock"
-WAIT = 30.0  # seconds: a process whose command was killed ends after its step (stopping.GRACE), once it has started
+WAIT = 30.0  # seconds: a process whose command was killed ends after its step (training.STOP_GRACE), once started
 
 
 def is_queued(run: Run) -> Event:
-    """The event that began a run's latest turn; empty where none did. Raises RunError if it cannot be read."""
+    """Return the event that began a run's latest turn, empty if there is none. Raises RunError."""
     return next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
 
 
 def turn_number(run: Run) -> float:
-    """What tells a run's latest turn from those before: when it was queued. Raises RunError if it cannot be read."""
+    """Return what identifies a run's latest turn: when it was queued. Raises RunError if unreadable."""
     return float(is_queued(run).get("time", 0.0))
 
 
 @contextmanager
 def is_training(run: Run, wanted: float) -> Iterator[bool]:
-    """Hold the run while its child writes; whether it is still that child's: it was not queued again, nor has it ended.
+    """Hold the run while its child writes; yield whether it is still that child's: not requeued, not ended.
 
     Args:
         wanted: the :func:`turn_number` for which the child was made.
@@ -47,7 +47,7 @@ def is_training(run: Run, wanted: float) -> Iterator[bool]:
 
 @contextmanager
 def reopening(run: Run) -> Iterator[None]:
-    """Hold the run while it is put back: whichever process trained it before writes no more.
+    """Hold the run while it is reset, so that no process that trained it before still writes.
 
     Raises:
         RunError: that process is still there after :data:`WAIT` seconds.
@@ -66,7 +66,7 @@ def reopening(run: Run) -> Iterator[None]:
 
 
 def is_held(run: Run) -> bool:
-    """Whether a process writes the run, whoever started that process may be gone."""
+    """Return whether a process holds the run, even if whoever started that process is gone."""
     if not (run.folder / HOLD_LOCK).exists():
         return False
     lock = FileLock(run.folder / HOLD_LOCK)

@@ -1,6 +1,6 @@
-"""What a run leaves behind, read back: each file holds what was written there, or is said to be damaged.
+"""Read back the files that a run leaves behind: each is as the run wrote it, or is reported as damaged.
 
-The record holds the SHA-256 of the other files. Runs of versions before have none; their files are taken as they are.
+The record holds the SHA-256 of the other files; without it, as in earlier versions, they are not checked.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from peft_lab.training.tasks.base import Task
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
 TRAJECTORY = "trajectory.json"
 _SCRATCH = f".{ADAPTER}"
-_HALF = (f".{TRAJECTORY}", f".{ARRAYS}", ".checkpoint.pt")  # what is being written, until it is whole
+_HALF = (f".{TRAJECTORY}", f".{ARRAYS}", ".checkpoint.pt")  # files being written, renamed once complete
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object from a run's folder. Raises RunError when there is none."""
+    """Return a JSON object from a run's folder. Raises RunError if there is none."""
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def kept_record(folder: Path) -> dict[str, Any]:
-    """The figures of a run that has ended (record.py), ``{}`` before. Raises RunError when they cannot be read."""
+    """Return an ended run's record (record.py), ``{}`` before it has ended. Raises RunError if unreadable."""
     if not (folder / RECORD).exists():
         return {}
     content = read_json(folder, RECORD)
@@ -67,15 +67,15 @@ def kept_record(folder: Path) -> dict[str, Any]:
 
 
 def check_file(folder: Path) -> None:
-    """Read what a run left behind but its adapter, which may be large. Raises RunError when any of it is damaged."""
+    """Check a run's files except its adapter, which may be large. Raises RunError if any is damaged."""
     kept_record(folder)
     kept_insight(folder)
 
 
 def kept_insight(folder: Path) -> dict[str, Any]:
-    """What the method's own picture is drawn from, ``{}`` when the run has none.
+    """Return the data for the method's own picture, ``{}`` if the run has none.
 
-    Raises RunError when it, or the arrays that belong to it, are damaged.
+    Raises RunError if it, or the arrays that belong to it, are damaged.
     """
     for name in (INSIGHT, ARRAYS):
         require_sound(folder, name)
@@ -83,8 +83,8 @@ def kept_insight(folder: Path) -> dict[str, Any]:
 
 
 def kept_trajectory(folder: Path) -> Trajectory | None:
-    """What the run recorded of its states, while it goes on as far as it has come; ``None`` for one that recorded
-    nothing: it has made no step, or is older than trajectories. Raises RunError when it is damaged."""
+    """Return the run's recorded trajectory, as far as it has come; ``None`` if it has none, because it has
+    made no step or is older than trajectories. Raises RunError if it is damaged."""
     require_sound(folder, TRAJECTORY)
     if not (folder / TRAJECTORY).exists():
         return None
@@ -95,7 +95,7 @@ def kept_trajectory(folder: Path) -> Trajectory | None:
 
 
 def kept_arrays(folder: Path) -> dict[str, Any]:
-    """The numpy arrays beside :func:`kept_insight`, by name; ``{}`` when there are none. Raises RunError when
+    """Return the numpy arrays beside :func:`kept_insight`, by name; ``{}`` without any. Raises RunError if
     damaged."""
     import numpy as np
 
@@ -111,7 +111,7 @@ def kept_arrays(folder: Path) -> dict[str, Any]:
 
 
 def kept_adapter(folder: Path) -> Path:
-    """The trained adapter's folder. Hashes it, so not for the web server. Raises RunError: none there, or damaged."""
+    """Return the adapter's folder. Hashes it: not for the web server. Raises RunError if missing or damaged."""
     if not (folder / ADAPTER / "adapter_config.json").exists():
         raise RunError(f"'{folder.name}' saved no adapter, so there is no tuned model to ask.")
     hashed = _hashes(folder)
@@ -122,8 +122,8 @@ def kept_adapter(folder: Path) -> Path:
 
 
 def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
-    """Keep what ``write`` puts into the folder that it is given as the run's adapter, in one step: a process that is
-    killed meanwhile, or a full disk, leaves no half of one."""
+    """Save as the run's adapter what ``write`` puts into the folder passed to it, in one step: a killed
+    process or a full disk never leaves half an adapter."""
     scratch = folder / _SCRATCH
     try:
         write(scratch)
@@ -134,8 +134,7 @@ def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def clear_kept(folder: Path) -> None:
-    """Remove what a run's process left half written, killed or on a disk that took no more; a disk that can only be
-    read keeps it for now."""
+    """Remove what a run's process left half written. On a read-only disk it stays for now."""
     shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
     for name in _HALF:
         with suppress(OSError):
@@ -143,13 +142,13 @@ def clear_kept(folder: Path) -> None:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of what a run has written by its end, by path inside its folder. Raises OSError."""
+    """Return the SHA-256 of what a run has written by its end, by path inside its folder. Raises OSError."""
     files = [folder / INSIGHT, folder / ARRAYS, folder / TRAJECTORY, *(folder / ADAPTER).rglob("*")]
     return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files) if path.is_file()}
 
 
 def require_sound(folder: Path, name: str) -> None:
-    """Raises RunError when a file of a run holds other bytes than its record says."""
+    """Check a file of a run against the hash in its record. Raises RunError if it differs."""
     expected = _hashes(folder).get(name)
     if expected is None:
         return
@@ -183,18 +182,18 @@ _FIELDS: Mapping[str, Any] = {
 
 
 # ----------------------------------------
-# What a run was made from, by hash: weights, tokenizer, sentences, the learner's file. Kept with the run.
+# Hashes of what a run is made from, stored with it: weights, tokenizer, sentences, the learner's file.
 
 
-#: Of a model's folder that is no asset of ours, the files that decide what is loaded.
+#: The files that decide what is loaded from a model's folder that is not one of the lab's assets.
 _LOADED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
 
 
 def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict[str, str]]:
-    """SHA-256 by file, by where the files come from: an asset, a folder, the learner's file.
+    """Return the SHA-256 of each file, by where the files come from: an asset, a folder, the learner's file.
 
-    A model of the Hugging Face Hub is named by its commit. Reads every byte, once in a process: for a worker.
-    Raises AssetError: what was fetched is damaged.
+    A model of the Hugging Face Hub is identified by its commit. Reads every byte, once per process: for a
+    worker. Raises AssetError: a fetched file is damaged.
     """
     found = {**_model(spec.model, entry), **task.inputs()}
     if spec.start is not None:
@@ -205,10 +204,10 @@ def input_hashes(spec: RunSpec, task: Task, entry: ModelEntry) -> dict[str, dict
 
 
 def require_same_model(spec: RunSpec, seen: Mapping[str, Mapping[str, str]] | None) -> None:
-    """Let a run be opened whose model's folder is as it was. Reads every byte, once in a process: for a worker.
+    """Check that the folder of a run's model is unchanged. Reads every byte, once per process: for a worker.
 
     Args:
-        seen: the hashes that the run noted; ``None`` for one that noted none.
+        seen: the hashes that the run recorded; ``None`` if it recorded none.
 
     Raises:
         BadInput: a file of the folder has changed since, or is gone.
@@ -240,7 +239,7 @@ def _folder(name: str) -> dict[str, str]:
 
 
 # ----------------------------------------
-# What a run was given from outside, copied into its folder: the learner's file may be gone tomorrow.
+# Files given to a run from outside, copied into its folder: the learner's file may be gone tomorrow.
 
 
 START = "start.zip"
@@ -248,7 +247,7 @@ Contents = dict[str, tuple[str, bytes]]
 
 
 def given_contents(spec: RunSpec) -> Contents:
-    """By the setting that names it, what each file is called in a run's folder, and its bytes.
+    """Return, for each setting that names a given file, the file's name in the run's folder and its bytes.
 
     Raises:
         BadInput: in a class, a file of somebody else. OSError.
@@ -266,7 +265,7 @@ def given_contents(spec: RunSpec) -> Contents:
 
 
 def keep_given(spec: RunSpec, files: Contents, folder: Path) -> RunSpec:
-    """Write them into a run's folder, and name them there. Raises OSError."""
+    """Write the files into a run's folder; return the spec with their new paths. Raises OSError."""
     for name, data in files.values():
         (folder / name).write_bytes(data)
     changed: dict[str, Any] = {setting: str(folder / name) for setting, (name, _) in files.items()}

@@ -1,4 +1,4 @@
-"""Measured memory: the tensors of one real training step, and the resident set of the whole process."""
+"""Measure the memory of one real training step and of the process, inference time, and forgetting."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_process_peak() -> None:
-    """Forget the process's peak so far: a forked child inherits its parent's. Does nothing where that is not Linux."""
+    """Reset the process's peak: a forked child inherits its parent's. Only on Linux."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")
 
 
 def process_peak() -> int:
-    """The largest resident set of this process since it began or was reset, in bytes."""
+    """Return the largest resident set of this process since its start or the last reset, in bytes."""
     if _STATUS.exists():
         lines = _STATUS.read_text("ascii", "replace").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -47,9 +47,9 @@ def process_peak() -> int:
 
 
 class StepTracker:
-    """Every tensor alive during one step of a real run, those that were there before it included.
+    """Tracks every tensor alive during one step of a real run, those that existed before it included.
 
-    Its figures are named as a simulation's (:mod:`peft_lab.memory`), so that the two stand side by side.
+    Its figures are named as those of a simulation (:mod:`peft_lab.engine`), so that the two can be compared.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class StepTracker:
             self.recorder.see(tensor, part)
 
     def result(self) -> dict[str, Any]:
-        """``peak_bytes`` of tensors alive at once, its ``parts`` (finer in ``detail``), and the step's ``timeline``."""
+        """Return ``peak_bytes``, its ``parts`` (finer in ``detail``), and the step's ``timeline``."""
         points = timeline(self.recorder.stop())
         top = largest(points)
         coarse = {name: top.parts[name] for name in COARSE}
@@ -79,7 +79,7 @@ class StepTracker:
 def _present(
     model: Any, masters: Masters, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[torch.Tensor, str]]:
-    """Every tensor that is there before the step, and its part."""
+    """Yield every tensor that exists before the step, with its part."""
     for parameter in model.parameters():
         yield parameter.data, "adapter" if parameter.requires_grad else "weights"
         yield from ((constant, "quantisation") for constant in _constants(parameter))
@@ -92,7 +92,7 @@ def _present(
 
 
 def _constants(parameter: Any) -> Iterator[torch.Tensor]:
-    """The block constants beside a 4-bit matrix (bitsandbytes' QuantState)."""
+    """Yield the block constants beside a 4-bit matrix (bitsandbytes' QuantState)."""
     import torch
 
     state = getattr(parameter, "quant_state", None)
@@ -104,7 +104,7 @@ def _constants(parameter: Any) -> Iterator[torch.Tensor]:
 
 
 def _scales(module: Any) -> Iterator[torch.Tensor]:
-    """The scales of an 8-bit matrix's rows: beside the weight at first, in the module's state once it was used."""
+    """Yield the row scales of an 8-bit matrix: on its weight at first, in the module's state after use."""
     for owner in (getattr(module, "weight", None), getattr(module, "state", None)):
         scales = getattr(owner, "SCB", None)
         if scales is not None:
@@ -113,7 +113,7 @@ def _scales(module: Any) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
-    """Track what happens inside, with a function that says which phase begins; do nothing without a tracker."""
+    """Track what happens inside; yield a function to call with each phase's name. No-op without a tracker."""
     if step is None:
         yield lambda phase: None
         return
@@ -125,19 +125,19 @@ def tracking(step: StepTracker | None) -> Iterator[Callable[[str], None]]:
 
 
 # ----------------------------------------
-# What a comparison of methods asks of a run beyond its task: the time of inference, and what was forgotten.
+# What a comparison of methods measures beyond a run's task: inference time and forgetting.
 #
-# Time: base and tuned model answer the same requests in turn, one request at a time, and the median of the
-# differences is taken: the two then meet the same disturbances. A method that can be merged is measured unmerged.
+# Inference time: base and tuned model answer the same requests alternately, one at a time, and the median of the
+# differences is taken, so that disturbances affect both. A mergeable method is measured unmerged.
 #
 # Forgetting: the loss per token, before and after, on held-out sentences of another task, read as plain text. It
-# needs a model that goes on with a text, so there is none for an encoder with a classification head, for a model of
-# images, nor for an encoder-decoder.
+# needs a causal language model: there is none for an encoder with a classification head, a vision model or an
+# encoder-decoder.
 
 
 UNRELATED_TASK = "sentiment"
 UNRELATED_ROWS = 64
-UNRELATED_LENGTH = 64  # tokens after which such a sentence is cut
+UNRELATED_LENGTH = 64  # maximum tokens of such a sentence
 AT_ONCE = 16
 NEW_TOKENS = 16
 ROUNDS = {"classification": 40, "generation": 6, "chat": 6}  # pairs of timed requests
@@ -154,12 +154,12 @@ Model = Any
 
 
 def no_loss(kind: str) -> str:
-    """Why the loss on unrelated text is not taken of that kind of model."""
+    """Return why the loss on unrelated text is not measured for that kind of model; empty if it is."""
     return _NO_LOSS.get(kind, "")
 
 
 def check_inference(kind: ModelKind) -> None:
-    """Make sure that the unrelated text is here. Raises AssetError."""
+    """Check that the unrelated text is here, if this kind of model needs it. Raises AssetError."""
     if kind == "causal-lm":
         tasks.get_task(UNRELATED_TASK).load()
 
@@ -167,7 +167,7 @@ def check_inference(kind: ModelKind) -> None:
 def inference_time(
     examiner: Examiner, base: Model, tuned: Model, rows: Sequence[Row], heartbeat: Callable[[], None]
 ) -> dict[str, Any]:
-    """The event ``inference``: seconds of one unit (a generated token, its prompt's share included, or a row).
+    """Return the event ``inference``: seconds per unit, a row or a generated token with its prompt's share.
 
     ``heartbeat`` is called before every pair of requests and may raise.
     """
@@ -210,7 +210,7 @@ def _timed(examiner: Examiner, model: Model, asked: Asked) -> float:
 
 
 def unrelated_loss(examiner: Examiner, model: Model, heartbeat: Callable[[], None]) -> dict[str, Any]:
-    """The event ``unrelated`` of one causal model: nats per token; the first token of a row is not predicted."""
+    """Return the event ``unrelated`` of one causal model: nats per token, without each row's first token."""
     import torch
 
     model.eval()

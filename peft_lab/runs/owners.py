@@ -1,8 +1,8 @@
-"""Who holds a run or a comparison, and whether that process lives: read the same way wherever a status is shown.
+"""Decide which process holds a run or a comparison, and whether it lives, alike for every status shown.
 
-An owner is a process: its machine and process namespace (``host``), its number and its start time. On the same host the
-process table decides. A process of another host or container cannot be looked up; it is judged by its heartbeat, the
-time at which it last touched a file of what it owns.
+An owner is a process: its machine and process namespace (``host``), its number and its start time. On the same
+host the process table decides. A process of another host or container cannot be looked up; it is judged by its
+heartbeat, the time at which it last touched a file of what it owns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 
 BEAT = "beat"  # the file that an owner touches
 EVERY = 5.0  # seconds between touches
-SILENT = 60.0  # seconds without one after which an owner is taken for gone
+SILENT = 60.0  # seconds without a touch after which an owner is assumed gone
 
 GONE = "The app or command that ran it ended before it was done."
 
@@ -34,9 +34,9 @@ class Owner:
     """A process that holds something on disk.
 
     Attributes:
-        started: seconds after its machine's own start (:func:`started`); tells it from a process that has taken its
-            number since.
-        host: machine since its start and process namespace; empty in what versions before wrote: then this host.
+        started: seconds after its machine's boot (:func:`started`), unlike those of a later process with the
+            same number.
+        host: its machine since boot and its process namespace; empty, from earlier versions, means this host.
         name: the machine's name, for people.
     """
 
@@ -50,7 +50,7 @@ class Owner:
 
 
 def read(value: Any) -> Owner | None:
-    """An owner as it stands in a file, whatever stands there; ``None`` for what is none."""
+    """Return the owner that a file's value describes; ``None`` if it describes none."""
     if not isinstance(value, dict):
         return None
     pid, started = (_number(value.get(name)) for name in ("pid", "started"))
@@ -68,21 +68,21 @@ def _number(value: Any) -> float | None:
 
 
 def myself() -> Owner:
-    """This process."""
+    """Return this process as an owner."""
     me = psutil.Process()
     return Owner(me.pid, started(me), host(), platform.node())
 
 
 def started(process: psutil.Process) -> float:
-    """When a process began, in seconds after its machine's start. What psutil says is reckoned from the clock, which
-    may be set while the process runs; the two it is the difference of move together. Raises psutil.Error."""
+    """Return when a process began, in seconds after its machine's boot. psutil derives both times from the
+    clock, which may be set meanwhile, but their difference stays. Raises psutil.Error."""
     booted = psutil.boot_time()
     return float(process.create_time() - booted)
 
 
 @cache
 def machine() -> str:
-    """This machine since it was started; containers on it share it."""
+    """Return an identifier of this machine since its boot, which containers on it share."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ def machine() -> str:
 
 @cache
 def host() -> str:
-    """Where process numbers mean what they mean here: a container has numbers of its own."""
+    """Return an identifier of this process namespace: process numbers are valid only within it."""
     try:
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  no path that could be followed
     except OSError:
@@ -100,20 +100,20 @@ def host() -> str:
 
 
 def here(owner: Owner) -> bool:
-    """Whether its number can be looked up in this host's process table."""
+    """Return whether its number can be looked up in this host's process table."""
     return owner.host in ("", host())
 
 
 def same_machine(owner: Owner) -> bool:
-    """Whether it computes on this machine, in another container perhaps."""
+    """Return whether it runs on this machine, possibly in another container."""
     return owner.host == "" or owner.host.split(" ")[0] == machine()
 
 
 def running(owner: Owner) -> bool:
-    """Whether a process of this host is there, by number and start time."""
+    """Return whether a process of this host exists, by number and start time."""
     try:
         found = psutil.Process(owner.pid)
-        # One that was killed and not yet waited for by its parent still has its number.
+        # A killed process that its parent has not waited for yet still has its number.
         return found.status() != psutil.STATUS_ZOMBIE and abs(started(found) - owner.started) < 2
     except psutil.AccessDenied:
         return True
@@ -122,16 +122,16 @@ def running(owner: Owner) -> bool:
 
 
 def lives(owner: Owner | None) -> bool:
-    """Whether it is certain that its process is there; of one on another host nobody here can know."""
+    """Return whether its process certainly exists; false on another host, where it cannot be looked up."""
     return owner is not None and here(owner) and running(owner)
 
 
 def gone(owner: Owner | None, heard: float | None) -> str:
-    """Why an owner has to be taken for gone, in one sentence; empty while it lives.
+    """Return why an owner must be assumed gone, in one sentence; empty while it lives.
 
     Args:
-        owner: ``None`` where what is on disk names none.
-        heard: when it was last heard of, in seconds since 1970; ``None`` where it leaves no heartbeat.
+        owner: ``None`` if the file on disk names none.
+        heard: time of its last sign of life, in seconds since 1970; ``None`` if it leaves no heartbeat.
     """
     silent = heard is None or time.time() - heard > SILENT
     if owner is None:
@@ -143,7 +143,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
     if here(owner):
         if not running(owner):
             return GONE
-        # It lives, but has let go of this: of a run whose ending is missing from its file, say.
+        # It lives but no longer holds this, such as a run whose final event is missing from its file.
         return "The app that ran it is no longer working on it." if silent and heard is not None else ""
     if not silent:
         return ""
@@ -152,7 +152,7 @@ def gone(owner: Owner | None, heard: float | None) -> str:
 
 
 def heard(*files: Path) -> float | None:
-    """When the latest of the files was touched; ``None`` where there is none."""
+    """Return when the latest of the files was modified, in seconds since 1970; ``None`` if none exists."""
     times = []
     for file in files:
         with suppress(OSError):
@@ -161,14 +161,14 @@ def heard(*files: Path) -> float | None:
 
 
 def touch(folder: Path) -> None:
-    """One heartbeat. A disk that is full or cannot be written to is no reason to stop beating."""
+    """Write one heartbeat. Ignores a disk that is full or cannot be written to."""
     with suppress(OSError):
         if folder.is_dir():
             (folder / BEAT).touch()
 
 
 class Heart:
-    """Touches the folders that this process holds, from a thread of its own: whoever holds them may be busy."""
+    """Touches the folders that this process holds, from a thread of its own, as their holder may be busy."""
 
     def __init__(self, held: Callable[[], Iterable[Path]]) -> None:
         self._held = held
@@ -194,7 +194,7 @@ _hearts: WeakSet[Heart] = WeakSet()
 
 
 def held_here(owner: Owner | None, folder: Path) -> bool:
-    """Whether the owner is this process and holds the folder, however long ago it touched it: on a machine that slept
-    it has not come to that yet."""
+    """Return whether the owner is this process and holds the folder, however old its heartbeat: after a
+    machine's sleep it may not have been renewed yet."""
     mine = owner is not None and owner.pid == os.getpid() and lives(owner)
     return mine and any(heart.holds(folder) for heart in list(_hearts))

@@ -1,7 +1,7 @@
-"""A learner's file as the tokens that a model will read: which of them it learns, and what is cut.
+"""Show a learner's file as the tokens that a model will read: which of them are trained on, and what is cut.
 
 The tokens and their labels are those of the training (:func:`peft_lab.training.batches.encode` and
-:func:`~peft_lab.training.batches.wanted`). Asked through an inspector: a tokenizer needs torch's libraries.
+:func:`~peft_lab.training.batches.wanted`). Called through an inspector, as a tokenizer needs torch's libraries.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _UNCUT = 10**9  # tokens, more than any row has
 
 @dataclass(frozen=True)
 class Token:
-    """One token of a row that is shown: its text, whether the loss asks for it, whether it is one of the marks that a
-    template or tokenizer puts in."""
+    """One token of a row that is shown: its text, whether the loss covers it, and whether it is a special
+    token that a template or tokenizer adds."""
 
     text: str
     trained: bool
@@ -38,7 +38,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Shown:
-    """A row that is shown. ``cut``: tokens of it that are left out for its length. ``held_out``: not trained on."""
+    """A row that is shown. ``cut``: tokens left out for its length. ``held_out``: not trained on."""
 
     line: int
     held_out: bool
@@ -52,19 +52,19 @@ class Shown:
 
 @dataclass(frozen=True)
 class Preview:
-    """What is known of all rows of a file, and some of them token by token.
+    """Token counts over all rows of a file, and some rows token by token.
 
     Attributes:
-        rows: in the file, held-out ones included. tokens: that are read of them. trained: of those, with a loss.
-        max_length: tokens after which rows are cut. cut: rows that are longer. lost: their tokens beyond.
+        rows: in the file, held-out ones included. tokens: read from them. trained: those of them with a loss.
+        max_length: maximum tokens of a row. cut: rows that are longer. lost: their tokens beyond it.
         longest: tokens of the longest row, uncut.
-        chat: whether the rows are conversations; what follows is about those.
+        chat: whether the rows are conversations; the fields below apply only to those.
         own_template: whether the tokenizer has a chat template; else :data:`peft_lab.training.chats.ROLE_LINES`.
-        around: tokens that the format puts around an exchange of two messages, opening and closing them.
-        opening: what the template writes before a conversation that brings no system message, beyond what it writes
-            before any message; empty where it adds nothing. opening_tokens: of that. opened: rows that get it.
-        end: the token that ends an answer; empty where the format has none.
-        spelt: lines whose own words hold a mark, which is read as one.
+        around: tokens that the format adds around an exchange of two messages, opening and closing them.
+        opening: what the template adds before a conversation without a system message, beyond what it adds before
+            any message; empty if nothing. opening_tokens: of that. opened: rows that get it.
+        end: the token that ends an answer; empty if the format has none.
+        spelt: lines whose own words contain a special token's text, which is read as that token.
     """
 
     rows: int
@@ -86,14 +86,14 @@ class Preview:
 
 
 def require(model: str, path: str, max_length: int) -> None:
-    """Let a file pass of whose every row something is learned. Raises BadInput with the first row where not."""
+    """Check that every row of a file is trained on. Raises BadInput with the first one that is not."""
     found = ask(model, path, max_length).result()
     if isinstance(found, str):
         raise BadInput(found, "own_data")
 
 
 def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
-    """:func:`look`, or in one sentence why the rows cannot be trained on; answered in the inspector process.
+    """Start :func:`look` in the inspector process; return the future of its result.
 
     Raises BadInput: in a class, another's file.
     """
@@ -105,11 +105,11 @@ def ask(model: str, path: str, max_length: int) -> Future[Preview | str]:
 
 @in_person
 def look(model: str, path: str, max_length: int) -> Preview | str:
-    """The preview of a file for a model, or why its rows cannot be trained on: an answer like any other, so that it is
-    kept. Imports torch.
+    """Return the preview of a file for a model, or why its rows cannot be trained on: returned rather than
+    raised, so that the worker caches it. Imports torch.
 
     Raises:
-        BadInput: the file cannot be read, has labels and no answers, or is another's. AssetError: no weights here.
+        BadInput: the file cannot be read, or is another's. AssetError: no weights here.
     """
     from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
@@ -126,7 +126,7 @@ def look(model: str, path: str, max_length: int) -> Preview | str:
 def preview(
     task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int, start: int | None = None
 ) -> Preview:
-    """What a training on the task reads and learns. ``start``: as :func:`peft_lab.training.batches.encode` has it.
+    """Return what a training on the task reads and learns. ``start``: as in :func:`~peft_lab.training.batches.encode`.
 
     Raises:
         BadInput: rows that cannot be trained on, or a task that classifies: its rows have one label each.
@@ -162,7 +162,7 @@ def preview(
 
 
 def mask_of(row: Encoded) -> list[bool]:
-    """Whether the loss asks for each token of a row."""
+    """Return, for each token of a row, whether the loss covers it."""
     return [False] * row.prompt + [token != IGNORED for token in batches.wanted(row)]
 
 
@@ -192,7 +192,7 @@ def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[s
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands before the first message beyond what stands before a later one, a token for the beginning aside."""
+    """Return what the template adds before the first message only, except a beginning-of-sequence token."""
     exchange = (("user", "\x01"), ("assistant", "\x02"))
     try:
         whole, once = (chats.write_chat(tokenizer, exchange * times) for times in (2, 1))
@@ -206,7 +206,7 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _around(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens of a second exchange that are neither its question nor its answer: of one token each."""
+    """Return the tokens of a second exchange besides question and answer, which are one token each."""
     once, twice = (("user", "a"), ("assistant", "b")), (("user", "a"), ("assistant", "b")) * 2
     grown = len(chats.read_chat(tokenizer, twice)[0]) - len(chats.read_chat(tokenizer, once)[0])
     return grown - 2
@@ -217,15 +217,15 @@ def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 
 # ----------------------------------------
-# What a preview says in sentences, for the page and for the command line.
+# A preview in sentences, for the page and the command line.
 
 
-_NAMED = 5  # lines that a sentence names
-_LONGEST = 160  # characters of what a template adds
+_NAMED = 5  # most lines that a sentence names
+_LONGEST = 160  # most characters shown of what a template adds
 
 
 def headline(found: Preview) -> str:
-    """How much of it is learned."""
+    """Return how many tokens are learned, in one sentence."""
     rows = "conversations" if found.chat else "rows"
     return (
         f"{found.trained:,} of the {found.tokens:,} tokens in {found.rows:,} {rows} are learned; the others are only "
@@ -234,7 +234,7 @@ def headline(found: Preview) -> str:
 
 
 def notes(found: Preview) -> list[str]:
-    """What else there is to know, a sentence or two each."""
+    """Return further remarks, one or two sentences each."""
     said = [_length_words(found)]
     if found.chat:
         said += [_format(found), *_opening_words(found), _end(found), *_spelt(found)]
@@ -242,7 +242,7 @@ def notes(found: Preview) -> list[str]:
 
 
 def heading(row: Shown) -> str:
-    """What stands over a row that is shown, with its counts."""
+    """Return the heading of a row that is shown, with its counts."""
     where = f"Line {row.line:,}" if row.line else "A row"
     part = "held out" if row.held_out else "to train on"
     cut = f", {row.cut:,} more cut off" if row.cut else ""
@@ -250,7 +250,7 @@ def heading(row: Shown) -> str:
 
 
 def visible(token: Token) -> str:
-    """The text of a token with its line breaks and tabs to be seen."""
+    """Return a token's text with its line breaks and tabs made visible."""
     return token.text.replace("\n", "↵").replace("\t", "⇥")
 
 

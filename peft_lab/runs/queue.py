@@ -1,8 +1,8 @@
-"""Who trains next: one run at a time on this machine, across the app and any number of command lines.
+"""The queue of runs: one trains at a time on this machine, across the app and any number of command lines.
 
-Every process that submits has a queue with one runner thread. A run waits for all whose turn comes before it on this
-machine (fair.py); a file lock makes sure of it. Each is a child process. A faulty disk fails its run and does not end
-the thread.
+Every process that submits has a queue with one runner thread. A run waits for all that come before it on this
+machine (waiting.py), and a file lock enforces it. Each run is a child process. A disk error fails its run and
+does not end the thread.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from peft_lab.runs.waiting import mark_lost, runs_before, unfinished
 from peft_lab.workers import processes
 
 # ----------------------------------------
-# One run's turn: its child process from start to end, and a final event whatever becomes of it.
+# One run's turn: its child process from start to end, and a final event in every case.
 
 
 LOOK = 0.1  # seconds between looks at the child
-MINUTES = 2.0  # seconds between looks at what its owner may still train
+MINUTES = 2.0  # seconds between checks of its owner's remaining minutes
 PATIENCE = 6.0  # seconds a run gets to stop by itself, at the end of a step
 FORCE = 2.0  # seconds after terminate, before kill
 
@@ -48,10 +48,10 @@ FORCE = 2.0  # seconds after terminate, before kill
 def carry_out_turn(
     run: Run, wants_stop: Callable[[], bool], meanwhile: Callable[[], None], timed: bool = False
 ) -> None:
-    """Train it, and come back when it has ended.
+    """Train the run in a child process; return when it has ended.
 
     Args:
-        meanwhile: done at each look. timed: it ends with its owner's minutes, and takes of them.
+        meanwhile: called at each look. timed: whether its owner's minutes limit it and are charged.
     """
     problem = _refusal(run)
     if problem is not None:
@@ -85,14 +85,14 @@ def carry_out_turn(
             if asked is not None:
                 _urge(child, time.monotonic() - asked)
     except BaseException:
-        child.kill(FORCE)  # its run ends as failed: it would train on beside the next, and none could stop it
+        child.kill(FORCE)  # else it would train on beside the next run, and nobody could stop it
         raise
     if timed:
         with suppress(OSError):
             allowance.note_minutes(time.monotonic() - began)
     if not run.folder.exists() or hold.turn_number(run) != child.turn:
-        return  # of another turn it is for others to tell the end
-    kept.clear_kept(run.folder)  # nobody saves any more
+        return  # queued again: the end of that turn is not ours to write
+    kept.clear_kept(run.folder)  # nothing is being written any more
     if has_ended(run.events()):
         return
     if asked is not None:
@@ -102,18 +102,18 @@ def carry_out_turn(
 
 
 def end_turn(run: Run, ending: str, message: str) -> None:
-    """Its final event, where it was not deleted meanwhile."""
+    """Append the run's final event, unless its folder was deleted meanwhile."""
     if run.folder.exists():
         run.log.end(ending, message=message)
 
 
 def end_unstarted(run: Run) -> None:
-    """The end of one that was asked to stop while it waited, and why it was where it knows."""
+    """End a run that was asked to stop while it waited, with the reason if known."""
     end_turn(run, "stopped", f"Stopped before it started. {run.why_stopped()}".strip())
 
 
 def _refusal(run: Run) -> str | None:
-    """Why there is no room for a run now. Where that cannot be found out, the run itself will say what is wrong."""
+    """Return why there is no room for a run now; ``None`` also if unknown: the run will report it."""
     try:
         return admission.disk_refusal(run.spec) or admission.refusal(run.spec)
     except PeftLabError:
@@ -121,7 +121,7 @@ def _refusal(run: Run) -> str | None:
 
 
 def _told_to_stop(run: Run, child: Child) -> float:
-    """When it was. A child whose disk takes no Stop is told by a signal."""
+    """Return the time of the stop; send a signal if the disk did not take the Stop file."""
     if not run.asked_to_stop():
         child.signal(signal.SIGTERM)
     return time.monotonic()
@@ -135,28 +135,28 @@ def _urge(child: Child, waited: float) -> None:
 
 
 POLL = 0.1  # seconds between looks at a waiting or running run
-AGAIN = 2.0  # seconds between looks at who goes first, while runs of other processes do
+AGAIN = 2.0  # seconds between checks of the order while runs of other processes go first
 
 _log = logging.getLogger(__name__)
 
 
 class RunQueue:
-    """This process's runs. Safe to use from any thread."""
+    """The runs of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._wake = threading.Condition()
         self._mine: list[Run] = []
-        self._ordered: list[Run] = []  # what _mine was when it was last put in order
+        self._ordered: list[Run] = []  # copy of _mine when it was last sorted
         self._stopping: set[Path] = set()
-        self._timed: set[Path] = set()  # of learners, whose minutes are counted; a teacher's are not
+        self._timed: set[Path] = set()  # learners' runs, whose minutes are counted; a teacher's are not
         self._thread: threading.Thread | None = None
         self._heart = Heart(lambda: [run.folder for run in list(self._mine)])
 
     def submit(self, request: RunRequest) -> str:
-        """Check and queue a run; returns its id at once.
+        """Check and queue a run; return its id at once.
 
         Raises:
-            BadInput: a request that cannot work, a run that cannot fit into memory, no such tracker; nothing is kept.
+            BadInput: an impossible request, too little memory, an unknown tracker; nothing is stored.
             AssetError: weights or data are not here. RunError: no room on the disk, a limit of the class, or it
                 cannot be written to.
         """
@@ -164,7 +164,7 @@ class RunQueue:
         admission.require_disk(complete)
         start.require_trackers()
         processes.start_server()
-        # What runs now holds memory that will be free then: a run that has to wait is asked when its turn comes.
+        # A run that has to wait is checked when its turn comes: the current run's memory is free by then.
         if not unfinished():
             admission.require(complete)
         with allowance.admitted(complete):
@@ -173,15 +173,15 @@ class RunQueue:
         return run.id
 
     def go_on(self, identity: str, anew: bool = False) -> None:
-        """Queue a run once more that ended too early; it goes on after the latest state that was kept of it, with
-        ``anew`` from the start where there is none.
+        """Queue a run that ended too early once more; it resumes from its latest checkpoint, or with ``anew`` from
+        the start if there is none.
 
         Raises:
-            BadInput: it has not ended, is done, or kept no state. RunError: no such run, no room, or the disk.
+            BadInput: not ended, done, or without a checkpoint. RunError: no such run, no room, or the disk.
         """
         run = store.get(identity)
         try:
-            with FileLock(run.folder / ".going-on.lock"):  # one of several who ask at once
+            with FileLock(run.folder / ".going-on.lock"):  # one of several simultaneous requests
                 checkpoints.require_to_go_on(run, anew)
                 admission.require_disk(run.spec)
                 processes.start_server()
@@ -189,7 +189,7 @@ class RunQueue:
                     checkpoints.reopen(run, owners.myself(), anew)
                 self._take(run, timed=of_asker() is not None)
         except FileNotFoundError:
-            store.get(identity)  # says that it was deleted meanwhile
+            store.get(identity)  # raises RunError if it was deleted meanwhile
             raise
 
     def _take(self, run: Run, timed: bool = False) -> None:
@@ -208,11 +208,11 @@ class RunQueue:
             self._wake.notify_all()
 
     def stop(self, identity: str, why: str = "") -> None:
-        """Ask a run to stop. It ends after its current step, or is ended after some seconds; one whose app or command
-        is gone has ended, and that is written down.
+        """Ask a run to stop: it ends after its current step, or is ended after some seconds. A run whose app or command
+        is gone is marked as lost.
 
         Args:
-            why: a sentence that its ending then says; empty where its owner wants it.
+            why: a sentence added to its final message; empty if its owner stops it.
 
         Raises:
             RunError: no such run, or it cannot be told to stop because the disk cannot be written to.
@@ -220,7 +220,7 @@ class RunQueue:
         self.end(store.get(identity), why)
 
     def end(self, run: Run, why: str = "") -> None:
-        """:meth:`stop` for whoever has the run in hand."""
+        """Do :meth:`stop` for a :class:`Run` instead of an id."""
         seen = run.events()
         gone = run.gone(seen)
         if has_ended(seen):
@@ -233,14 +233,14 @@ class RunQueue:
         except OSError as error:
             with self._wake:
                 if run in self._mine:
-                    self._stopping.add(run.folder)  # this process needs no file to know
+                    self._stopping.add(run.folder)  # known in this process without a file
                     return
             raise RunError(
                 storage.explained(error, run.folder) or f"'{run.id}' cannot be told to stop ({error})."
             ) from error
 
     def position(self, identity: str) -> int:
-        """How many runs go before this one: 0 when it is its turn, or it has had it.
+        """Return how many runs go before this one: 0 if it is next, or has had its turn.
 
         Raises:
             RunError: no such run.
@@ -249,7 +249,7 @@ class RunQueue:
         return 0 if run.status() is not Status.QUEUED else len(runs_before(run))
 
     def wait(self, identity: str, timeout: float | None = None) -> Status:
-        """Wait until a run has ended; its status then, or at the timeout."""
+        """Wait until a run has ended; return its status then, or at the timeout in seconds."""
         run = store.get(identity)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -271,7 +271,7 @@ class RunQueue:
                 with acting_for(places.asker_of(run.folder)):
                     done = self._turn(run)
             except Exception as error:  # noqa: BLE001  a dead thread would be the end of all training
-                # Whatever it was, the runs behind this one can do nothing for it.
+                # Whatever it was, the runs behind this one must still train.
                 reason = storage.explained(error, run.folder)
                 if reason is None:
                     _log.exception("the queue met an error while %s had its turn", run.id)
@@ -286,7 +286,7 @@ class RunQueue:
                 self._mine.remove(run)
 
     def _turn(self, run: Run) -> bool:
-        """Wait for the device, then run; ``False`` when another of this process's runs goes first.
+        """Wait for the device, then run; return ``False`` if another of this process's runs goes first.
 
         The run's folder may be deleted by hand at any time.
         """
@@ -302,7 +302,7 @@ class RunQueue:
             while ahead and _let_go(ahead[0]):
                 del ahead[0]
             if self._joined() or (ahead and time.monotonic() - looked > AGAIN):
-                # Turns change as runs come and end: two processes that looked once might wait for each other.
+                # The order changes as runs come and end; stale orders could make two processes wait for each other.
                 if self._first() != run:
                     return False
                 ahead, looked = runs_before(run), time.monotonic()
@@ -315,16 +315,16 @@ class RunQueue:
         return True
 
     def _joined(self) -> bool:
-        """Whether runs have come to this process, or gone, since they were put in order."""
+        """Return whether this process's runs have changed since they were last put in order."""
         with self._wake:
             return self._ordered != self._mine
 
     def _first(self) -> Run:
-        """The one of this process's runs whose turn it is, put in front of the others."""
-        with suppress(RunError, OSError):  # where the runs cannot be listed, they stay as they came
+        """Move the run of this process that trains next to the front, and return it."""
+        with suppress(RunError, OSError):  # if the runs cannot be listed, keep the order of arrival
             order = {run.folder: place for place, run in enumerate(waiting.in_fair_order(unfinished()))}
             with self._wake:
-                # One that is not among them has ended, or cannot be read, and is soon out of the way.
+                # One that is not among them has ended or cannot be read, and is removed at its turn.
                 self._mine.sort(key=lambda run: order.get(run.folder, -1))
         with self._wake:
             self._ordered = list(self._mine)
@@ -334,7 +334,7 @@ class RunQueue:
         return run.folder in self._stopping or run.asked_to_stop()
 
     def _dismiss_waiting(self) -> None:
-        """Runs behind the first one that were asked to stop need not wait for their turn to do so."""
+        """End runs behind the first one that were asked to stop, without waiting for their turn."""
         with self._wake:
             for run in self._mine[1:]:
                 if not run.folder.exists() or self._wants_stop(run):
@@ -355,14 +355,14 @@ class RunQueue:
 
 
 def _write_endings() -> None:
-    """Tidy up after runs whose disk took nothing, their endings last."""
+    """Clean up after runs whose final event the disk did not take, and try to write it."""
     for folder in events.unwritten():
         kept.clear_kept(folder)
     events.write_unwritten()
 
 
 def _let_go(run: Run) -> bool:
-    """Whether a run has ended, or nobody holds it; one that cannot be read holds up nobody either."""
+    """Return whether a run has ended or lost its owner, or is unreadable and so must not block others."""
     try:
         return run.status().final
     except RunError:
@@ -375,6 +375,6 @@ def _machine_key() -> str:
 
 @cache
 def get_queue() -> RunQueue:
-    """This process's queue. The first call tidies up after processes that are gone."""
+    """Return this process's queue. The first call marks the runs of processes that are gone as lost."""
     mark_lost()
     return RunQueue()

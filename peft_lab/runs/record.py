@@ -1,4 +1,4 @@
-"""What is kept of a run when it has ended: its figures in one file, made from its events."""
+"""A run's record: the figures stored in one file when it has ended, made from its events."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 
 def versions() -> dict[str, str]:
-    """Their versions, by name."""
+    """Return the versions of those packages, by name."""
     return dict(_found())
 
 
 @cache
 def _found() -> tuple[tuple[str, str], ...]:
-    """Read once: what a process has loaded stays what it was, and reading them takes a hundredth of a second."""
+    """Return the versions, read once: a process keeps what it has loaded, and reading them takes 10 ms."""
     return tuple((name, metadata.version(name)) for name in PACKAGES)
 
 
@@ -45,9 +45,9 @@ def record_of(
     stored: int | None = None,
     outside: bool = False,
 ) -> dict[str, Any]:
-    """The command line's JSON of a run (bytes as integers, seconds as floats), and what made it beside it.
+    """Return a run's JSON for the command line (bytes as int, seconds as float): figures, spec, versions.
 
-    ``outside``: the lab did not carry it out (adopted.py); where nothing was scored, it has no metric.
+    ``outside``: the lab did not carry it out (adopted.py); if nothing was scored, it has no metric.
     """
     metric = "" if outside and not (seen.before or seen.after) else spec.task_object().metric
     memory = {key: value for key, value in seen.memory.items() if value is not None}
@@ -86,9 +86,9 @@ def record_of(
 
 
 def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
-    """:func:`record_of` a run as it stands, ended or not, with events that are ``further`` than those of its file.
+    """Return :func:`record_of` a run as it is now, ended or not, from its file's events and ``further`` ones.
 
-    Raises RunError when its folder cannot be read.
+    Raises RunError if its folder cannot be read.
     """
     spec = run.spec
     events = [*run.events(), *further]
@@ -108,13 +108,13 @@ def result(run: Run, further: Sequence[Event] = ()) -> dict[str, Any]:
 
 
 def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
-    """SHA-256 of the files the run was made from; ``None`` for one that ended before, or is older than their record."""
+    """Return the SHA-256 of the run's input files; ``None`` if none were recorded."""
     return next((event["files"] for event in events if event["type"] == "inputs"), None)
 
 
 def niceness_of(events: Sequence[Event]) -> int | None:
-    """Of the process that trained last: seconds of one above 0 are those left over by others. ``None`` where it was
-    not noted."""
+    """Return the niceness of the process that trained last: above 0 it only got the CPU time that others
+    left. ``None`` if not recorded."""
     found = next((event.get("niceness") for event in reversed(events) if event["type"] == "worker"), None)
     return found if isinstance(found, int) else None
 
@@ -135,7 +135,7 @@ def _evaluation(evaluation: Evaluation | None) -> dict[str, Any] | None:
 
 
 def _probes(seen: RunView) -> list[dict[str, Any]]:
-    """What base and tuned model said to each text that they were asked; ``None`` for what was not asked yet."""
+    """Return the answers of base and tuned model to each text; ``None`` for an answer not given yet."""
     before, after = ({one.text: one for one in said} for said in (seen.probes_before, seen.probes_after))
     return [
         {"text": text, "before": _answer(before.get(text)), "after": _answer(after.get(text))}
@@ -148,7 +148,7 @@ def _answer(said: Answer | None) -> dict[str, Any] | None:
 
 
 def write_insight(run: Run, found: dict[str, Any]) -> None:
-    """Arrays to ``insight.npz``, the rest to ``insight.json``; nothing when nothing was noted."""
+    """Write arrays to ``insight.npz`` and the rest to ``insight.json``; nothing if there is nothing."""
     import numpy as np
 
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
@@ -163,19 +163,19 @@ def write_insight(run: Run, found: dict[str, Any]) -> None:
 
 
 # ----------------------------------------
-# When one run stands for another: it trained the same, and measured what the other is asked for.
+# When one run can replace another: it trained the same way, and measured all that the other would.
 
 
-# What a run is asked for beside its training; values are compared as the method reads them.
+# Fields for measurements besides the training; ``values`` are compared as the method reads them.
 _ASKED = ("probes", "compared")
 _trained = attrgetter(*(item.name for item in fields(RunSpec) if item.name not in ("values", *_ASKED)))
 
 
 def stands_for(run: RunSpec, wanted: RunSpec) -> bool:
-    """Whether what a run of one spec gave is what a run of ``wanted`` would give.
+    """Return whether a run of one spec would give everything that a run of ``wanted`` would.
 
-    The first may have been stored by an earlier version: a knob that it lacks counts as at its default, and one that is
-    gone makes it another run.
+    The first may be from an earlier version: a knob that it lacks counts as at its default, and a knob that
+    no longer exists makes it a different run.
     """
     if _trained(run) != _trained(wanted) or not (wanted.compared <= run.compared):
         return False
@@ -186,7 +186,7 @@ def stands_for(run: RunSpec, wanted: RunSpec) -> bool:
 
 
 def knobs_read(spec: RunSpec) -> dict[str, Any]:
-    """A run's knobs, those left out at their defaults, without those that others make idle.
+    """Return a run's knobs, with defaults filled in and without those that other knobs disable.
 
     Raises:
         BadInput: a knob that there is not, or a value that it cannot have.

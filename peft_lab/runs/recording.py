@@ -1,4 +1,4 @@
-"""What a run's trajectory is recorded of: the run as data, and the example that its states are measured on."""
+"""Record a run: its trajectory, the example that its states are measured on, and each step's event."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# What is heard of a run's steps: the phases for its recorder, one step measured, and every step's event.
+# Following a run's steps: phases for its recorders, one step's memory, and an event for every step.
 
 
 TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss is not delayed
@@ -42,7 +42,7 @@ TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss i
 
 @dataclass
 class Following:
-    """Hears the phases of every step for the recorder, and measures one of them."""
+    """Passes the phases of every step to the recorders, and measures the memory of one step."""
 
     base: loading.Base
     model: torch.nn.Module
@@ -79,12 +79,12 @@ class Following:
 
 
 def tracked_step(spec: RunSpec) -> int:
-    """The step whose memory is measured."""
+    """Return the step, from 0, whose memory is measured."""
     return min(TRACKED_STEP, spec.steps - 1)
 
 
 def report_step(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
-    """Tell of a step that was made, and of its memory where it was measured."""
+    """Emit the event of a completed step, and that of its memory if it was measured."""
     run.log.emit(
         "step",
         step=made.step + 1,
@@ -102,16 +102,16 @@ def report_step(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
 def start(
     ready: course.Prepared, run: str, folder: Path, budget: Budget | None = None, row: Row | None = None
 ) -> TrajectoryRecorder:
-    """The recorder of a training that has not begun.
+    """Return the trajectory recorder of a training that has not begun.
 
     Args:
         run: its id. folder: where its files go.
-        row: the example; ``None``: the first held-out row, if it has any.
+        row: the example; ``None``: the first held-out row, if there is one.
     """
     entry, spec = ready.base.entry, ready.spec
     if row is None and ready.test:
         row = ready.test[0]
-    # What passes through is followed for texts alone.
+    # Activations are recorded for texts only.
     asked = None if row is None or ready.task.images else _asked(ready, row)
     about = Trajectory(
         method=spec.method,
@@ -138,7 +138,7 @@ def start(
 
 
 def _earlier(folder: Path) -> Trajectory | None:
-    """Of a run that goes on, what it recorded before it ended too early."""
+    """Return the trajectory a resumed run recorded before; ``None`` without a checkpoint or if damaged."""
     if checkpoints.latest(folder) is None:
         return None
     with suppress(RunError):

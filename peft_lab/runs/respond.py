@@ -1,4 +1,4 @@
-"""Base and tuned model side by side on any text, for a run that has ended. Asked through the inspector ``answers``."""
+"""Ask base and tuned model of an ended run the same texts. Called through the inspector ``answers``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _loaded: OrderedDict[Path, tuple[Examiner, torch.nn.Module, torch.nn.Module]] = 
 
 
 def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """:func:`respond`, carried out in the inspector process; for the web server and the command line.
+    """Call :func:`respond` in the inspector process; for the web server and the command line.
 
     Raises:
-        BadInput: no text, or one that is too long. RunError: as :func:`respond`.
+        BadInput: an empty or too long text, or as :func:`respond`. RunError: as :func:`respond`.
     """
     from peft_lab.workers import inspector
 
@@ -44,17 +44,17 @@ def ask(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 @in_person
 def respond(identity: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """What base and tuned model of a run say to each text.
+    """Return the answers of a run's base and tuned model to each text.
 
-    The first call for a run loads both models; they stay loaded, those of the two latest runs.
+    The first call for a run loads both models; those of the two latest runs stay loaded.
 
     Returns:
         ``{text, base, tuned}`` for each text; base and tuned are ``{text, answer, scores}``: a label and all labels'
         probabilities, or generated text and no scores.
 
     Raises:
-        RunError: no such run, or one that saved no adapter or whose adapter is damaged. BadInput: its model's folder
-            has changed since.
+        RunError: no such run, or its adapter is missing or damaged. BadInput: its model's folder has changed
+            since, or its models read images.
     """
     examiner, base, tuned = _models(identity)
     pairs = zip(examiner.answer(base, texts), examiner.answer(tuned, texts), strict=True)
@@ -91,24 +91,24 @@ def _load(spec: RunSpec, run: store.Run) -> tuple[Examiner, torch.nn.Module, tor
 
 
 # ----------------------------------------
-# A folder that the adapters library saved, opened: what it holds, and what it scores beside the base.
+# Opening a folder that the adapters library saved: its knobs, and its score beside the base's.
 
 
-OPENED_METHOD = "adapters"  # that such folders are of
+OPENED_METHOD = "adapters"  # the method of such folders
 
 
 def opened_values(place: Path, model: str) -> dict[str, Any]:
-    """The knobs of the adapter in a folder, or a zip of one, on a model.
+    """Return the knobs of the adapter in a folder, or a zip of one, on a model.
 
     Raises:
-        BadInput: it is not opened, belongs to another model, or, in a class, to somebody else.
+        BadInput: it cannot be opened, belongs to another model, or, in a class, to somebody else.
     """
     places.require_mine(place)
     return library_files.values_of(library_files.read_content(place), entry_of(model).shape)
 
 
 def require_adapters(method: str) -> None:
-    """Let a run train on from such a folder. Raises BadInput for another method than that of such folders."""
+    """Check that the method is the one whose folders a run can start from. Raises BadInput if not."""
     if method != OPENED_METHOD:
         raise BadInput(
             f"--start goes on from bottleneck adapters, with the method '{OPENED_METHOD}'; "
@@ -120,7 +120,7 @@ def require_adapters(method: str) -> None:
 def opened_request(
     place: Path, model: str, task: str, own_data: str | None = None, eval_rows: int | None = None
 ) -> RunRequest:
-    """A run that would train on from the folder, which is what is scored before its first step."""
+    """Return the request of a run that starts from the folder; its model before the first step is scored."""
     return RunRequest(
         model=model, method=OPENED_METHOD, task=task, values=opened_values(place, model), steps=1, eval_rows=eval_rows,
         own_data=own_data, start=str(place),
@@ -131,14 +131,14 @@ def opened_request(
 def opened_scores(
     place: str, model: str, task: str, own_data: str | None = None, eval_rows: int | None = None
 ) -> dict[str, Any]:
-    """Base and opened adapter on the same held-out rows; for a worker.
+    """Score base and opened adapter on the same held-out rows; for a worker.
 
     Returns:
-        ``{metric, rows, base, opened}``; base and opened are ``{metrics, loss, rows, seconds}``. Of a classifier the
-        base's head is one that starts at random.
+        ``{metric, rows, base, opened}``; base and opened are ``{metrics, loss, rows, seconds}``. A classifier's
+        base has a randomly initialised head.
 
     Raises:
-        BadInput: as :func:`opened_values`, or a task that does not fit. AssetError: what has to be fetched first.
+        BadInput: as :func:`opened_values`, or an unsuitable task. AssetError: a file has to be fetched first.
     """
     for given in (place, own_data):
         if given is not None:

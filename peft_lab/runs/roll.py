@@ -1,4 +1,4 @@
-"""Who is where in a class, whose run stands how, and who may need help. Everything here asks for the teacher."""
+"""The teacher's view of a class: each learner's page and run, and who may need help. For teachers only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunSummary, Status
 
-WAITING = 5 * 60.0  # seconds in the queue after which a learner may wonder
-ENDED = "Your teacher ended it."  # what its learner reads
+WAITING = 5 * 60.0  # seconds in the queue after which a learner may need help
+ENDED = "Your teacher ended it."  # shown to the learner
 QUIET = 10 * 60.0  # seconds without an action on an open page
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where somebody is: the page's name, and seconds since anything last happened on it."""
+    """Where a learner is: the page's name, and seconds since the last action on it."""
 
     page: str
     since: float
@@ -31,13 +31,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One learner now.
+    """One learner's current state.
 
     Attributes:
-        place: ``None`` for who has no page open.
-        runs: how many there are. run: the one that trains, or waits first, or is the newest; ``None`` without any.
-        progress: how far it is, in words. more: how many others of theirs have not ended. ending: it was asked to.
-        stuck: why they may need help, in some words; empty where nothing says so.
+        place: ``None`` if they have no page open.
+        runs: their number. run: the one that trains, or waits first, or is the newest; ``None`` without any.
+        progress: in words. more: how many others of theirs have not ended. ending: whether it was asked to stop.
+        stuck: why they may need help, in some words; empty if nothing indicates it.
         kept: bytes of all their runs.
     """
 
@@ -53,7 +53,7 @@ class Row:
 
 
 def rows(where: Mapping[str, Place], but: str = "", now: float | None = None) -> list[Row]:
-    """Everybody in the order in which they joined, without the owner ``but``.
+    """Return all learners in the order in which they joined, without the owner ``but``.
 
     Raises:
         NotATeacher.
@@ -108,8 +108,8 @@ def _stuck(run: RunSummary | None, place: Place | None, now: float, out_of_minut
 
 
 def end(owner: str, identity: str) -> None:
-    """Ask a learner's run to stop, and let it say by whom. Raises NotATeacher, or RunError where there is no such
-    run."""
+    """Ask a learner's run to stop, with a message that the teacher ended it. Raises NotATeacher, or RunError
+    if there is no such run."""
     places.require_teacher()
     with acting_for(Asker(owner)):
         get_queue().stop(identity, ENDED)

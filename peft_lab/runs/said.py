@@ -1,4 +1,4 @@
-"""What was said of runs' seconds before they started, beside what they took: kept, and shown over all of them."""
+"""Forecasts of runs' durations beside the measured times, and the errors over all of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from peft_lab.core import machine, units
 
 EVENT = "expected"
-#: Runs on this machine before a band is said, and the latest that are looked at.
+#: Runs on this machine needed for a range, and the most that are considered, latest first.
 ENOUGH, LATEST_FORECASTS = 5, 50
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What was said of a run before it started, beside what it took.
+    """The forecast of a run's duration, beside the measured one.
 
     Attributes:
-        where: the processor it was said for. took: ``None`` of a run that has not ended as it was meant to.
+        where: the processor it was made for. took: ``None`` if the run is not done.
     """
 
     seconds: float
@@ -29,18 +29,18 @@ class Kept:
 
     @property
     def ratio(self) -> float | None:
-        """Seconds measured over those said."""
+        """Return measured over predicted seconds; ``None`` if not measured."""
         return self.took / self.seconds if self.took else None
 
 
 def forecasts_file() -> str:
-    """The processor, as runs note it."""
+    """Return the processor and its cores, as forecasts name them."""
     return f"{machine.processor()}, {machine.cores()}"
 
 
 def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None:
-    """What was said of a run, of its events; ``took``: its seconds where it is done. One that went on after it had
-    ended too early took other seconds."""
+    """Return the forecast among a run's events; ``None`` without one. ``took``: its seconds if it is done;
+    dropped for a resumed run, which took other seconds."""
     found = None
     for event in events:
         if event["type"] == EVENT:
@@ -53,18 +53,18 @@ def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> K
 
 
 def forecast_errors(past: Iterable[Kept | None]) -> list[float]:
-    """Seconds measured over those said, of the latest runs on this machine."""
+    """Return measured over predicted seconds of the latest runs on this machine."""
     ratios = [one.ratio for one in past if one is not None and one.where == forecasts_file()]
     return [ratio for ratio in ratios if ratio is not None][:LATEST_FORECASTS]
 
 
 def typical_error(ratios: Sequence[float]) -> float:
-    """Median of how far those said were off, as a share of what was measured."""
+    """Return the median error of the forecasts, as a share of the measured time."""
     return median(abs(1 / ratio - 1) for ratio in ratios)
 
 
 def forecast_made_of(like: int) -> str:
-    """What an expectation was made of. ``like``: runs of before that corrected it."""
+    """Return how a forecast was made, in one sentence. ``like``: earlier runs that corrected it."""
     if not like:
         return "Simulated at this machine's measured speed."
     runs = "a run" if like == 1 else f"{like} runs"
@@ -72,7 +72,7 @@ def forecast_made_of(like: int) -> str:
 
 
 def beside_forecasts(seconds: float, took: float | None) -> str:
-    """What a run ``took`` beside the ``seconds`` that were said of it, as a sentence; empty as long as it goes.
+    """Return a run's measured and predicted seconds as a sentence; empty until it has ended.
 
     >>> beside_forecasts(60.0, 48.0)
     'Took 48 s from its start to the last score; 60 s were expected (+25%).'
@@ -86,7 +86,7 @@ def beside_forecasts(seconds: float, took: float | None) -> str:
 
 
 def told_forecast(seconds: float, ratios: Sequence[float]) -> str:
-    """What a button says: ``about 50 s``, or what the errors of enough runs make of it.
+    """Return a button's forecast: ``about 50 s``, or a range if there are errors of enough runs.
 
     >>> told_forecast(48.2, []), told_forecast(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
     ('about 48 s', '43 to 63 s')

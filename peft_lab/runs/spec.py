@@ -1,4 +1,4 @@
-"""What to train, as data: asked for as a :class:`RunRequest`, checked and completed before anything runs, and stored
+"""What to train, as data: a :class:`RunRequest` is checked and completed before anything runs, and stored
 with the run as a :class:`RunSpec`."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from peft_lab.training import tasks
 from peft_lab.training.tasks import apart, hub, own
 from peft_lab.training.tasks.base import Task
 
-Schedule = Literal["linear", "cosine", "constant"]  # the last in scripts of a plan only
+Schedule = Literal["linear", "cosine", "constant"]  # the last only in a plan's scripts
 STEPS = 60
 BATCH = {"classification": 32, "generation": 8, "chat": 8}
 _EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
@@ -34,32 +34,32 @@ _TERMS = "as its page on the hub says"
 
 
 def usual_eval_rows(kind: str, model_kind: str) -> int:
-    """Held-out rows that a run on a task and a model of these kinds is scored on, if nothing else is wanted."""
+    """Return the default number of held-out rows to score on, for a task and a model of these kinds."""
     return _IMAGES if model_kind == "vision" else _EVAL_ROWS[kind]
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of one training run; what is ``None`` or left out is at its default for model, method and task.
+    """A request for one training run; fields that are ``None`` or left out get the default for model, method and task.
 
     Attributes:
         model: a live catalogue name, a Hugging Face id or a local folder.
         values: the method's knobs.
         steps: optimizer steps. batch: rows of one step, usually 32 to classify and 8 to generate.
         seed: of the head, the method's start, the order of rows and dropout. Equal specs give equal curves.
-        learning_rate: peak of the schedule. head_learning_rate: the same for a task head; of a spec it is ``None``
-            where there is no head.
-        max_length: tokens after which rows are cut.
+        learning_rate: peak of the schedule. head_learning_rate: the same for a task head; ``None`` in a spec without
+            a head.
+        max_length: maximum tokens per row; longer rows are cut.
         warmup: share of the steps in which the learning rate rises; then it falls to zero by ``schedule``.
         clip: gradients are scaled down to this norm; 0 leaves them.
-        eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 leaves it out.
+        eval_rows: held-out rows to score base and tuned model on, at most what the task has; 0 skips scoring.
         own_data: for the task ``own``: the learner's file, or a dataset of the hub
-        (:mod:`peft_lab.training.tasks.hub`), whose
-            rows :meth:`complete` fetches. own_source: of such rows, the dataset with its commit.
-        start: a folder of the adapters library (or a zip of one) whose adapter is trained on, with the settings it has.
+            (:mod:`peft_lab.training.tasks.hub`), whose rows :meth:`complete` fetches. own_source: that dataset with
+            its commit.
+        start: a folder of the adapters library (or a zip of one) whose adapter is trained further, with its settings.
         probes: the learner's sentences, answered by base and tuned model.
-        compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.beyond`): the time of inference
-            beside the base's, and the loss on text that has nothing to do with the task.
+        compared: also measure what a comparison of methods needs (:mod:`peft_lab.runs.measuring`): the inference time
+            beside the base's, and the loss on text unrelated to the task.
     """
 
     model: str
@@ -88,17 +88,17 @@ class RunRequest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after JSON.
+        """Build from the output of :meth:`to_dict`, also after JSON.
 
         Raises:
-            BadInput: a field that is missing, not known or of a wrong kind.
+            BadInput: a field is missing, unknown or of a wrong type.
         """
         told = kinds.read(cls, data, "A run")
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
         return cls(**{**told, "values": values})
 
     def task_object(self) -> Task:
-        """The task, or the learner's file as one.
+        """Return the task, or the learner's file as one.
 
         Raises:
             UnknownName: no such task. BadInput: an unusable file.
@@ -119,11 +119,11 @@ class RunRequest:
         )
 
     def complete(self) -> RunSpec:
-        """The run that is asked for, every default filled in.
+        """Check the request and return it as a spec, with every default filled in.
 
         Raises:
-            BadInput: the first thing that cannot work, before anything runs; ``field`` names the setting.
-            AssetError: weights or sentences that have to be fetched first.
+            BadInput: the first setting that cannot work, before anything runs; ``field`` names it.
+            AssetError: weights or sentences have to be fetched first.
         """
         if self.task == own.NAME and self.own_data is not None and hub.is_hub(self.own_data):
             path, fetched = hub.kept_hub_file(self.own_data)
@@ -156,7 +156,7 @@ class RunRequest:
         return full
 
     def _head_rate(self, task: Task, method: MethodSpec, rate: float) -> float | None:
-        """Of a head that starts at random: it needs larger steps than most methods, or it decides the comparison."""
+        """Return a new head's rate: it needs larger steps than most methods, or it decides the comparison."""
         if task.kind != "classification":
             return None
         if self.head_learning_rate is not None:
@@ -166,7 +166,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class RunSpec(RunRequest):
-    """One training run, complete: what :meth:`RunRequest.complete` makes, and what is stored."""
+    """One complete training run, made by :meth:`RunRequest.complete` and stored with the run."""
 
     batch: int = field(kw_only=True)
     learning_rate: float = field(kw_only=True)
@@ -203,7 +203,7 @@ def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
 def _require_start(
     place: Path, entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any], task: Task
 ) -> None:
-    """Raises BadInput for a folder that is not opened, or one of other settings than those of the run."""
+    """Check that the folder can be opened and has the run's settings. Raises BadInput if not."""
     if spec.slug != "adapters":
         raise BadInput(
             f"A folder of the adapters library is trained on with the method adapters, not {spec.slug}.",
@@ -225,7 +225,7 @@ def _require_start(
 
 
 def _check_images(run: RunRequest, entry: ModelEntry) -> None:
-    """Raises BadInput for what is asked of texts."""
+    """Check that a vision model gets no settings for texts. Raises BadInput if it does."""
     limit = entry.shape.max_positions
     if run.max_length not in (None, limit):
         raise BadInput(
@@ -236,7 +236,7 @@ def _check_images(run: RunRequest, entry: ModelEntry) -> None:
 
 
 def entry_of(name: str) -> ModelEntry:
-    """The model by name; one outside the catalogue is read in the inspector process, because that imports torch."""
+    """Return the model by name; if outside the catalogue, read in the inspector, as that imports torch."""
     if not models.looks_external(name):
         return models.resolve(name)
     from peft_lab.workers import inspector
@@ -279,7 +279,7 @@ _KINDS = {
 
 
 def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int | None:
-    """Positions left for text; ``None`` on models without a fixed number of them."""
+    """Return the positions left for text; ``None`` for models without a fixed number of them."""
     limit = entry.shape.max_positions
     return None if limit is None else limit - spec.virtual_tokens(values)
 

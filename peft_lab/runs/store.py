@@ -1,11 +1,11 @@
 """Runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
 
-spec.json       what was to be trained        events.jsonl   everything that happened (events.py)
+spec.json       what is trained               events.jsonl   everything that happened (events.py)
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
-insight.json, insight.npz   what the method's own picture needs      worker.log   what the process printed
-start.zip           an adapter that it was trained on from, as the adapters library saved it
-trajectory.json     what it recorded of its states, rewritten while it trains (peft_lab.drawing.trajectory.format)
-checkpoint-*.pt   where it goes on from if it ends too early (checkpoints.py)
+insight.json, insight.npz   data for the method's own picture        worker.log   what the process printed
+start.zip           the adapter it started from, as the adapters library saved it
+trajectory.json     its recorded states, rewritten while it trains (peft_lab.drawing.trajectory.format)
+checkpoint-*.pt   where it resumes if it ends too early (checkpoints.py)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, Viewer, classify
 
 STOP = "stop"
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # longer ones are not valid file names
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def spec(self) -> RunSpec:
-        """Raises RunError when the file is missing or cannot be read."""
+        """Return the spec. Raises RunError if its file is missing or unreadable, BadInput for wrong fields."""
         return RunSpec.from_dict(kept.read_json(self.folder, "spec.json"))
 
     @property
@@ -54,35 +54,35 @@ class Run:
         return EventLog(self.folder / "events.jsonl")
 
     def events(self) -> tuple[Event, ...]:
-        """As they stand now; what this process knows already is not read again. Raises RunError when the file is there
-        and cannot be read."""
+        """Return the current events; those this process has read already are not read again. Raises RunError
+        if the file exists and cannot be read."""
         try:
             return read_events(self.folder / "events.jsonl")
         except OSError as error:
             raise RunError(f"events.jsonl of '{self.id}' cannot be read ({error}).") from error
 
     def view(self) -> RunView:
-        """The very view of before where nothing has happened. Raises RunError or BadInput when what is stored cannot be
-        read."""
+        """Return the current view, the same object if no event was appended. Raises RunError or BadInput if
+        what is stored cannot be read."""
         events = self.events()
         return _viewer(self.folder).view(events, self.spec.steps, self.gone(events))
 
     def stamp(self) -> int:
-        """Another number once the run has gone on after its end: what was read of it then holds no more."""
+        """Return a number that changes if an ended run is resumed, which outdates what was read before."""
         try:
             return (self.folder / "events.jsonl").stat().st_ino
         except OSError:
             return 0
 
     def status(self) -> Status:
-        """Where it stands, whatever its spec. Raises RunError when its events cannot be read."""
+        """Return its status, whatever its spec. Raises RunError if its events cannot be read."""
         events = self.events()
         return classify(events, self.gone(events))
 
     def gone(self, events: Sequence[Event]) -> str:
-        """Why the process that holds the run is taken for gone, in one sentence; empty while it lives.
+        """Return why the process that holds the run is assumed gone, in one sentence; empty while it lives.
 
-        A run's child saves what it has when its app ends: until then it holds the run itself.
+        If its app ends, the run's child still saves what it has: until then the child holds the run.
         """
         queue, worker = _owner(events, "queued"), _owner(events, "worker")
         beat = owners.heard(self.folder / owners.BEAT)
@@ -92,7 +92,7 @@ class Run:
         return "" if reason and (owners.held_here(queue, self.folder) or owners.lives(worker)) else reason
 
     def owner(self, events: Sequence[Event]) -> Owner | None:
-        """The process whose queue holds it; ``None`` where its file names none."""
+        """Return the process whose queue holds it; ``None`` if its file names none."""
         return _owner(events, "queued")
 
     @property
@@ -100,27 +100,27 @@ class Run:
         return self.folder / "adapter"
 
     def record(self) -> dict[str, Any]:
-        """The figures of a run that has ended, ``{}`` before (see record.py). Raises RunError when damaged."""
+        """Return the figures of an ended run, ``{}`` before (see record.py). Raises RunError if damaged."""
         return kept.kept_record(self.folder)
 
     def insight(self) -> dict[str, Any]:
-        """What the method's own picture is drawn from; see :func:`peft_lab.runs.kept.kept_insight`."""
+        """Return the data of the method's own picture; see :func:`peft_lab.runs.kept.kept_insight`."""
         return kept.kept_insight(self.folder)
 
     def arrays(self) -> dict[str, Any]:
-        """The numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.kept_arrays`."""
+        """Return the numpy arrays beside :meth:`insight`; see :func:`peft_lab.runs.kept.kept_arrays`."""
         return kept.kept_arrays(self.folder)
 
     def trajectory(self) -> Trajectory | None:
-        """What it recorded of its states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
+        """Return its recorded states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
         return kept.kept_trajectory(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
 
     def ask_to_stop(self, why: str = "") -> None:
-        """``why``: a sentence that its ending then says; empty where a person wants it.
+        """Ask the run to stop. ``why``: a sentence added to its final message; empty if a person wants it.
 
-        Raises RunError for one that a script outside the lab carries out, which does not listen. OSError.
+        Raises RunError if a script outside the lab carries it out, which does not listen. OSError.
         """
         if self.folder.is_symlink():
             raise RunError(f"'{self.id}' was started outside the lab; end it where it was started.")
@@ -130,7 +130,7 @@ class Run:
         return (self.folder / STOP).exists()
 
     def why_stopped(self) -> str:
-        """The sentence that it was asked to stop with; empty without one."""
+        """Return the sentence that it was asked to stop with; empty without one."""
         return (self.folder / STOP).read_text("utf-8") if self.asked_to_stop() else ""
 
 
@@ -138,7 +138,7 @@ _viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())
 
 
 def _owner(events: Sequence[Event], kind: str) -> Owner | None:
-    """The latest of that kind: a run that goes on has another."""
+    """Return the owner in the latest event of that type: a resumed run has another."""
     return next(
         (owners.read(event.get("owner")) for event in reversed(events) if event["type"] == kind), None
     )
@@ -148,18 +148,18 @@ FOLDER = "runs"
 
 
 def root() -> Path:
-    """The folder of all runs of who asks."""
+    """Return the folder of all runs of the current person."""
     return places.mine() / FOLDER
 
 
 def carried(carrier: str) -> dict[str, str]:
-    """What the event ``queued`` says of the engine that carries a run out; nothing of this machine's own queue."""
+    """Return the field of ``queued`` that names a run's engine; empty for this machine's own queue."""
     return {"carrier": carrier} if carrier else {}
 
 
 def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
-    """A new run's folder with its spec, and its first event where an ``owner`` queues it; the name tells when, method,
-    model and task. What cannot be written whole is not left behind.
+    """Create a run's folder with its spec, and its first event if an ``owner`` queues it. The name holds time, method,
+    model and task. If anything cannot be written, the folder is removed.
 
     Args:
         carrier: the engine that carries it out for its owner, such as ``ray``; empty for the owner's own queue.
@@ -200,10 +200,10 @@ def _new_folder(spec: RunSpec) -> Path:
 
 
 def get(identity: str) -> Run:
-    """A run by its id.
+    """Return the run with this id.
 
     Raises:
-        RunError: there is none of that id.
+        RunError: there is none.
     """
     folder = root() / identity
     if not _ID.fullmatch(identity) or not folder.is_dir():
@@ -212,13 +212,13 @@ def get(identity: str) -> Run:
 
 
 def runs() -> list[Run]:
-    """All runs of who asks, newest first, unreadable ones included. Raises RunError when the folder itself cannot be
-    read."""
+    """Return all runs of the current person, newest first, unreadable ones included. Raises RunError if the
+    folder itself cannot be read."""
     return _runs_in(root())
 
 
 def everyones() -> list[Run]:
-    """The runs of all owners, for the queue. Raises as :func:`runs`."""
+    """Return the runs of all owners, for the queue. Raises as :func:`runs`."""
     return [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
 
 
@@ -233,17 +233,17 @@ def _runs_in(top: Path) -> list[Run]:
 
 
 def summaries() -> list[RunSummary]:
-    """The list of runs, newest first. A folder that cannot be read is listed as damaged with the reason."""
+    """Return the list of runs, newest first. An unreadable folder is listed as damaged, with the reason."""
     return [summary(run) for run in runs()]
 
 
 def summary(run: Run) -> RunSummary:
-    """One line of the list; never raises for what is in the folder."""
+    """Return one line of the list; never raises for what is in the folder."""
     try:
         spec = run.spec
         seen = run.view()
         scored = seen.before or seen.after
-        # of a run outside, nobody scored anything by the lab's metrics, and its rows may be too many to be read here
+        # a run outside the lab may have no score by its metrics, and too many rows to be read here
         metric = "" if run.folder.is_symlink() and not scored else spec.task_object().metric
         kept.check_file(run.folder)
     except PeftLabError as error:
@@ -279,7 +279,7 @@ def _created(run: Run) -> float:
 
 
 def delete(identity: str) -> None:
-    """Remove a run with everything in it.
+    """Remove a run and everything in it.
 
     Raises:
         RunError: no such run, one that has not ended, or a disk that cannot be written to.
@@ -288,11 +288,11 @@ def delete(identity: str) -> None:
 
 
 def remove(run: Run) -> None:
-    """:func:`delete` for whoever has the run in hand."""
+    """Do :func:`delete` for a :class:`Run` instead of an id."""
     identity, line = run.id, summary(run)
     if line.status != DAMAGED and not Status(line.status).final:
         raise RunError(f"'{identity}' has not ended; stop it first.")
-    # Out of sight in one step, so that no half-deleted run is ever listed.
+    # Moved away in one step, so that no half-deleted run is ever listed.
     trash = run.folder.parent / f".deleted-{secrets.token_hex(4)}"
     try:
         trash.mkdir()
@@ -308,32 +308,32 @@ def remove(run: Run) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write in one step: a reader sees the old file or the new one."""
+    """Write a JSON file atomically: a reader sees the old file or the new one."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         scratch.replace(path)
     except OSError:
-        # Half a file on a full disk would take what room there is.
+        # Half a file on a full disk would use the little room that is left.
         scratch.unlink(missing_ok=True)
         raise
 
 
 # ----------------------------------------
-# Whose run it is: which browser asked for it, kept in the run's folder, so that a page opened anew finds its own.
+# The browser that started a run, stored in the run's folder, so that a reopened page finds its own run.
 
 
 STARTER_FILE = "started_by.json"
 
 
 def note_starter(run: Run, mark: str) -> None:
-    """Keep that the browser with this mark started the run. A run trains no worse where that cannot be written."""
+    """Record the mark of the browser that started the run. A failure to write it is ignored."""
     with suppress(OSError):
         write_json(run.folder / STARTER_FILE, {"browser": mark})
 
 
 def started_by(run: Run) -> str | None:
-    """The mark of the browser that started the run; ``None`` for one from a command line, or of a damaged note."""
+    """Return the mark of the browser that started the run; ``None`` if there is none or it is damaged."""
     try:
         found = json.loads((run.folder / STARTER_FILE).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

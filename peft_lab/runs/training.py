@@ -1,9 +1,9 @@
-"""A run: load, adapt, learn, save, and score base and tuned model on the same held-out rows, told as events and kept in
-its folder. What is computed is :mod:`peft_lab.runs.course`.
+"""Carry out a run: load, adapt, learn, save, and score base and tuned model on the same held-out rows, written as
+events to its folder. The computation is :mod:`peft_lab.runs.course`.
 
 Training comes first, so that the first loss is on screen in a second or two; the base model is scored last, on a fresh
-copy (wrapping changes a model, and some starts change its weights). Where a run before has scored the very same base
-(:mod:`peft_lab.runs.base_scores`), its score is there before the first step, and the base is not loaded again.
+copy (wrapping changes a model, and some methods change its weights at the start). If an earlier run has scored the
+same base (:mod:`peft_lab.runs.base_scores`), its score comes before the first step and the base is not reloaded.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# In a run's child: who wants it to stop, and what becomes of it when the process that made it is gone.
+# Stopping, in a run's child: who can ask for it, and what happens if its parent process is gone.
 #
 # A Stop is a file in the run's folder (:meth:`peft_lab.runs.store.Run.ask_to_stop`). SIGTERM, and the end of the app
 # or command, mean the same: the run ends after its current step and saves what it has.
 
 
-STOP_GRACE = 8.0  # seconds that a step and the saving may take once nobody waits for the run
+STOP_GRACE = 8.0  # seconds that a step and saving may take after SIGTERM or the end of the app
 
 _stop_asked = threading.Event()
 
 
 def stop_asked(run: Run) -> bool:
-    """Whether the run is to end after its current step."""
+    """Return whether the run is to end after its current step."""
     return _stop_asked.is_set() or run.asked_to_stop()
 
 
 def listen_for_stop() -> None:
-    """Take SIGTERM for a Stop. A process that still is there after :data:`STOP_GRACE` ends without saving."""
+    """Treat SIGTERM as a Stop; after :data:`STOP_GRACE` the process ends without saving."""
 
     def wind_down(_number: int, _frame: object) -> None:
         threading.Thread(target=end_soon, name="winding-down", daemon=True).start()
@@ -67,7 +67,7 @@ def listen_for_stop() -> None:
 
 
 def end_soon() -> None:
-    """Stop after the current step, or end without saving when that takes too long. Does not return."""
+    """Stop after the current step, or end without saving if that takes too long. Does not return."""
     _stop_asked.set()
     time.sleep(STOP_GRACE)
     os._exit(1)
@@ -83,23 +83,23 @@ class Stopped(Exception):
 
 @dataclass
 class _Running(course.Prepared):
-    """The same with the run that is told of it, and what is known of its base."""
+    """A prepared training with the run that gets its events, and the known score of its base."""
 
     run: Run
     score: BaseScore
 
 
 def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
-    """Carry out a run from its spec to its record.
+    """Carry out a run from its spec up to its final event, which the caller writes.
 
     Args:
         recording_budget: what its trajectory may cost; ``None``: as little as a learner's run can spare.
 
     Returns:
-        the type of the final event, ``done`` or ``stopped``, and its message. The caller writes it, last of all.
+        the type of the final event, ``done`` or ``stopped``, and its message. The caller writes it last.
 
     Raises:
-        PeftLabError: what cannot work: a model that does not load, a loss that is no number.
+        PeftLabError: a model that does not load, a loss that is not a number, and the like.
     """
     measuring.reset_process_peak()
     ready = _prepare(run)
@@ -155,7 +155,7 @@ def _prepare(run: Run) -> _Running:
 
 
 def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
-    """What a run before has found of the same base. ``scored_by``: its id."""
+    """Emit an earlier run's results for the same base. ``scored_by``: that run's id."""
     said = score.said(spec.probes)
     if said:
         run.log.emit("probe", which="base", answers=[asdict(each) for each in said], scored_by=score.run)
@@ -169,10 +169,10 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
 def _learn(
     ready: _Running, masters: Masters, recorder: recording.Recorder, trajectory: TrajectoryRecorder
 ) -> int:
-    """All steps, or those before a stop; returns how many were made.
+    """Make all steps, or those before a stop; return how many were made.
 
     Raises:
-        RunError: a loss that is no number.
+        RunError: a loss that is not a number.
     """
     spec, run = ready.spec, ready.run
     optimizer = course.optimizer_of(ready, masters)
@@ -214,7 +214,7 @@ def _learn(
 
 def _require_numbers(made: Made, run: Run) -> None:
     if not math.isfinite(made.loss) or not math.isfinite(made.norm):
-        checkpoints.clear(run.folder)  # it would come to the same end
+        checkpoints.clear(run.folder)  # resuming would fail again
         if made.step == 0:
             raise RunError(
                 "At the first step, before anything was learned, the loss or its gradient is not a number: look for "
@@ -230,7 +230,7 @@ def _require_numbers(made: Made, run: Run) -> None:
 
 
 def _compare(ready: _Running, recorder: recording.Recorder, trajectory: TrajectoryRecorder) -> None:
-    """Score the tuned model, note the method's picture, then score a fresh base. Raises Stopped."""
+    """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped."""
     examines = course.examiner(ready)
     _examine(ready, examines, "tuned", ready.model)
     if ready.spec.compared:
@@ -272,7 +272,7 @@ def _score_base(ready: _Running, examines: Examiner, base: torch.nn.Module) -> N
 
 
 def _inference_and_forgetting(ready: _Running, examines: Examiner) -> None:
-    """Time the tuned model beside the base in its own precision, and read it the unrelated text."""
+    """Time the tuned model beside the unquantised base, and measure its loss on unrelated text."""
     run = ready.run
     if ready.base.entry.kind == "causal-lm":
         found = measuring.unrelated_loss(examines, ready.model, lambda: _stop_if_asked(run))
@@ -293,7 +293,7 @@ def _stop_if_asked(run: Run) -> None:
 def _examine(
     ready: _Running, examines: Examiner, which: str, model: torch.nn.Module
 ) -> tuple[list[Answer], Evaluation | None]:
-    """Ask a model the learner's sentences and score it, and tell both. Raises Stopped."""
+    """Ask a model the learner's sentences, score it, and emit both results. Raises Stopped."""
     log, answers = ready.run.log, []
     if ready.spec.probes:
         answers = examines.answer(model, ready.spec.probes)

@@ -1,4 +1,4 @@
-"""What a run's events mean: its status and its figures, as pure functions that page, command line and queue share."""
+"""Derive a run's status and figures from its events; pure functions for page, command line and queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.evaluation import Answer, Evaluation
 
-RECENT = 10  # steps over which the speed for the estimate is taken
+RECENT = 10  # latest steps whose speed gives the estimate
 
 
 class Status(StrEnum):
@@ -45,17 +45,17 @@ _MEANS = {
     "evaluated": Status.EVALUATING,
     **{str(status): status for status in _FINAL},
 }
-#: What only a run says whose process runs: not that it waits, nor that it was ended while it waited.
+#: Events that only a run whose turn has come emits: not those of waiting or of ending while it waits.
 _BEGUN = frozenset(("starting", "phase", "ready", "step"))
 
 
 def classify(events: Sequence[Event], gone: str) -> Status:
-    """Where a run stands, from all that is known of it; nothing else decides on a status.
+    """Return where a run stands; nothing else decides on a status.
 
     Args:
-        events: the first final one decides, else the latest that says something. A run without any event is queued:
+        events: the first final one decides, else the latest that has a meaning. A run without any event is queued:
             its folder is made just before its first event.
-        gone: why the process that held it is taken for gone, empty while it lives
+        gone: why the process that held it is assumed gone, empty while it lives
             (:meth:`peft_lab.runs.store.Run.gone`). A run that nobody holds and that has not ended is lost.
     """
     status = Status.QUEUED
@@ -67,8 +67,8 @@ def classify(events: Sequence[Event], gone: str) -> Status:
 
 
 def has_ended(events: Sequence[Event]) -> bool:
-    """Whether an event ends the run. One that is only silent may be heard again, of a machine that slept, say: such a
-    run is lost to whoever asks, but nothing may be kept of it."""
+    """Return whether an event ends the run. A silent run does not count: it is shown as lost, but may come
+    back, as after a machine's sleep, so nothing final may be stored about it."""
     return classify(events, gone="").final
 
 
@@ -79,20 +79,20 @@ class RunView:
     Attributes:
         losses, learning_rates: by step, from step 1.
         seconds: of training alone: the sum of its steps.
-        steps_per_second, tokens_per_second: over all steps but the one under the memory tracker, which is slower;
-            tokens are real ones, padding left out. ``None`` before there is one.
+        steps_per_second, tokens_per_second: over all steps except the one under the memory tracker, which is slower;
+            tokens exclude padding. ``None`` before there is one.
         eta: seconds to the last training step at the speed of the latest ones; ``None`` when not training.
         progress: share of the steps while training, of the rows while evaluating.
-        evaluating: which model is being evaluated, ``tuned`` or ``base``.
+        evaluating: which model is being evaluated, ``tuned`` or ``base``; empty otherwise.
         before, after: held-out results of base and tuned model.
-        inference: what the tuned model's answers take beside the base's; ``{}`` unless the run was to measure it.
-        unrelated_before, unrelated_after: the same of the loss on unrelated text.
+        inference: the inference time of base and tuned model; ``{}`` unless the run was to measure it.
+        unrelated_before, unrelated_after: the loss on unrelated text, likewise.
         memory: ``peak_bytes`` and ``parts`` of one tracked step, ``process_peak_bytes`` of the whole process; on
             a GPU ``device_allocated_bytes`` and ``device_reserved_bytes``, its allocator's peaks over all steps.
-        ready: what the worker found: trainable, total, head, dtype, device, learning_rate.
+        ready: fields of that event: trainable, total, head, dtype, device, learning_rate.
         message: why it failed, stopped or was lost; while starting, what it is doing.
         started: when it was submitted; begun: when its process began, after it had waited for its turn; ended.
-        first_loss_after: seconds from being submitted to the first loss; ``None`` also where the clock was set back
+        first_loss_after: seconds from being submitted to the first loss; ``None`` also if the clock was set back
             between the two.
     """
 
@@ -124,16 +124,16 @@ class RunView:
 
     @property
     def took(self) -> float:
-        """Seconds from the start of its process to its end, or of training until now, and where the clock was set back
-        meanwhile."""
+        """Return the seconds from its process's start to its end; those of training alone before it has
+        ended, or if the clock was set back meanwhile."""
         return max(self.seconds, self.ended - self.begun) if self.ended and self.begun else self.seconds
 
 
 def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
-    """The figures of a run of ``steps`` steps from its events, complete or not; ``gone`` as in :func:`classify`.
+    """Return the figures of a run of ``steps`` steps from its events so far; ``gone`` as in :func:`classify`.
 
     Raises:
-        RunError: an event that is not what events are.
+        RunError: an event is malformed.
     """
     damage = event_fields.event_damage(events, ended=has_ended(events))
     if damage:
@@ -180,12 +180,12 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
 
 
 class Viewer:
-    """The view of one run, made anew only where something has happened."""
+    """Caches the view of one run; it is made again only if something has happened."""
 
     _made: tuple[Sequence[Event], int, str, RunView] | None = None
 
     def view(self, events: Sequence[Event], steps: int, gone: str) -> RunView:
-        """As :func:`view`, of which ``events`` have to be another object when they are others."""
+        """Return :func:`view`; changed ``events`` have to be another object."""
         made = self._made
         if made is None or made[0] is not events or made[1:3] != (steps, gone):
             made = self._made = (events, steps, gone, view(events, steps, gone))
@@ -250,11 +250,11 @@ class RunSummary:
     Attributes:
         status: a :class:`Status`, or ``damaged`` for a folder that cannot be read; ``problem`` says why.
         created: seconds since 1970.
-        before, after: headline metric of base and tuned model, a share; ``None`` where it was not evaluated.
-        metric: its name, ``metric_title`` as it is written over a figure.
+        before, after: headline metric of base and tuned model, a share; ``None`` if not evaluated.
+        metric: its name; ``metric_title``: its heading.
         peak_bytes: tensor memory of one training step; seconds: from the start of its process to the
             end, or of training until now.
-        kept: what was said of its seconds before it started, if anything was.
+        kept: the forecast of its duration, if one was made.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Whose run is next: owners take turns, and each owner's runs keep their order.
+"""Decide whose run is next: owners take turns, and each owner's runs keep their order.
 
-Everybody's first waiting run comes before anybody's second; of those, first the owner who was served longest ago. The
-order is read from the disk, so that all processes find the same. With one owner it is: first come, first served.
+Everybody's first waiting run comes before anybody's second; among those, the owner served longest ago goes first.
+The order is read from the disk, so all processes agree on it. With one owner it is first come, first served.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
 
 
 def in_fair_order(rows: Iterable[Waiting]) -> list[Run]:
-    """Unfinished runs in the order in which they train; those that train already stand before all others."""
+    """Return unfinished runs in the order in which they train; those that train already come first."""
     before: Counter[str] = Counter()
     served: dict[str, float] = {}
     keyed = []
@@ -45,8 +45,8 @@ def in_fair_order(rows: Iterable[Waiting]) -> list[Run]:
 
 
 def note_turn(run: Run) -> None:
-    """Keep that the owner of this run has their turn now. Where nobody has joined a class there is one owner, and
-    nothing to keep."""
+    """Record that this run's owner has their turn now. Without a class folder there is one owner, and nothing
+    is recorded."""
     if (places.shared() / places.FOLDER).is_dir():
         with suppress(OSError):
             (places.of(places.asker_of(run.folder).owner) / SERVED).touch()
@@ -60,7 +60,7 @@ def _served(owner: str) -> float:
 
 
 def has_begun(run: Run) -> bool:
-    """Whether it waits no more; not for one that cannot be read."""
+    """Return whether it no longer waits; false if it cannot be read."""
     try:
         return classify(run.events(), gone="") is not Status.QUEUED
     except RunError:
@@ -68,10 +68,10 @@ def has_begun(run: Run) -> bool:
 
 
 # ----------------------------------------
-# All runs on this disk that have not ended, whoever queued them: which go before another, and which are lost.
+# All unfinished runs on this disk, of any owner: which go before another, and which are lost.
 
 
-_ended: dict[Path, int] = {}  # folders of runs that have, unless they go on: then their stamp is another
+_ended: dict[Path, int] = {}  # folders of ended runs, with their stamp, which changes if they are resumed
 
 
 def _everyones() -> list[Run]:
@@ -82,8 +82,8 @@ def _everyones() -> list[Run]:
 
 
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
-    """Runs without a final event: when they were queued, their owner, and why it is gone. Those whose owner cannot be
-    read, and those that an engine such as Ray carries out, are left out: they hold up nobody here."""
+    """Return runs without a final event: when queued, the run, its owner, and why that is gone. Runs whose owner
+    cannot be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
     rows = [_open_run(run) for run in listed if _ended.get(run.folder) != run.stamp()]
     return [row for row in rows if row is not None]
 
@@ -93,7 +93,7 @@ def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
     try:
         seen = run.events()
     except RunError:
-        return None  # it will be read when it can be
+        return None  # tried again at the next call
     if has_ended(seen):
         _ended[run.folder] = stamp
         return None
@@ -103,18 +103,18 @@ def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
 
 
 def unfinished() -> list[tuple[float, Run]]:
-    """Runs on this machine that are held by a living process and have not ended, with the time they were queued."""
+    """Return the unfinished runs on this machine that living processes hold, with the times of queueing."""
     return _held(_everyones())
 
 
 def is_mine() -> list[tuple[float, Run]]:
-    """Those of :func:`unfinished` that belong to who asks. Nobody else's are looked at: pages ask at every turn."""
+    """Return those of :func:`unfinished` that are the current person's; reads no others, as pages ask often."""
     return _held(store.runs())
 
 
 def runs_going(listed: Sequence[Run]) -> list[Run]:
-    """Those of these runs that have not ended and are held by a living process, wherever it is: first those that have
-    begun, then in the order in which they were queued."""
+    """Return those of these runs that have not ended and are held by a living process on any machine: first
+    those that have begun, then in the order in which they were queued."""
     rows = [(queued, run) for queued, run, _, gone in _open_runs(listed) if not gone]
     rows.sort(key=lambda row: (not has_begun(row[1]), row[0], row[1].id))
     return [run for _, run in rows]
@@ -129,7 +129,7 @@ def _held(listed: Sequence[Run]) -> list[tuple[float, Run]]:
 
 
 def runs_before(run: Run) -> list[Run]:
-    """Unfinished runs on this machine, of processes that live, that train before this one; the next one first."""
+    """Return, in order, the unfinished runs of living processes on this machine that train before this one."""
     rows = unfinished()
     if all(other != run for _, other in rows):
         rows.append((time.time(), run))
@@ -138,10 +138,10 @@ def runs_before(run: Run) -> list[Run]:
 
 
 def mark_lost() -> list[str]:
-    """Give runs of this host whose app or command is gone their final event, where the disk takes it; their ids.
+    """Write a final event for this host's runs whose app or command is gone, as the disk allows; return their ids.
 
-    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it keeps what is known from depending on the process
-    table. Runs of other hosts are left alone, as silence may be the network's.
+    Nothing depends on it (:func:`~peft_lab.runs.view.classify`): it makes the status independent of the
+    process table. Runs of other hosts are left alone, as silence may be the network's.
     """
     lost = []
     for _, run, owner, gone in _open_runs(_everyones()):
@@ -155,21 +155,21 @@ def mark_lost() -> list[str]:
 
 
 # ----------------------------------------
-# What a queued run waits for: the runs before it, how far they are, and about when it starts.
+# What a queued run waits for: the runs before it, their progress, and an estimate of its start.
 #
-# An estimate is made only from what was measured: the steps of the run that trains now, and runs of the same model,
-# method, task and batch that have ended here. Where nothing like it was measured, there is none.
+# Estimates use measurements only: the steps of the run that trains now, and finished runs of the same model, method,
+# task and batch here. Without any, there is no estimate.
 
 
 @dataclass(frozen=True)
 class Before:
-    """One of the runs that go before another.
+    """A run that goes before another.
 
     Attributes:
-        id: of this run, to link to it; spec: what it trains. In a class another's run has neither.
-        status: ``queued`` too, or what it is busy with. step, steps: how far it is.
-        seconds_per_step: measured, of its own steps or of the latest run like it; ``None`` where there is neither.
-        seconds: about until it has ended; ``None`` where that cannot be told from measurements.
+        id: of this run, to link to it; spec: what it trains. Both are empty for another person's run in a class.
+        status: also ``queued``, or its current phase. step, steps: how far it is.
+        seconds_per_step: measured, of its own steps or of the latest run like it; ``None`` if there are neither.
+        seconds: estimate until it has ended; ``None`` if no measurements allow one.
     """
 
     id: str
@@ -182,9 +182,9 @@ class Before:
 
 
 def ahead(identity: str) -> list[Before]:
-    """The runs that go before a queued one on this machine, in their order: the first is under way, or about to be.
+    """Return, in order, the runs before a queued one on this machine: the first is under way, or about to be.
 
-    Empty when it is its turn, or it has had it. Reads only.
+    Empty if it is next, or has had its turn. Reads only.
 
     Raises:
         RunError: no such run.
@@ -202,7 +202,7 @@ def ahead(identity: str) -> list[Before]:
 
 
 def starts_in(before: list[Before]) -> float | None:
-    """Seconds until a run with these before it starts, about; ``None`` where one of them was never measured."""
+    """Return the estimated seconds until a run after these starts; ``None`` if one has no estimate."""
     seconds = [each.seconds for each in before]
     return None if None in seconds else sum(each for each in seconds if each is not None)
 
@@ -228,12 +228,12 @@ def _before(run: Run) -> Before:
 def _left(
     seen: RunView, per_step: float | None, like: _Measured | None, stepped: float | None
 ) -> float | None:
-    """Its remaining steps, and what a run like it took beside its steps (loading, evaluation)."""
+    """Return the seconds of its remaining steps, plus those a similar run took for loading and evaluation."""
     if per_step is None:
         return None
     training = (seen.steps - seen.step) * per_step
     if like is None:
-        # While its steps last, they are nearly all there is to wait for; afterwards nothing is known.
+        # While it has steps left, they are most of the wait; afterwards nothing is known.
         return training if training > 0 else None
     if training > 0 or stepped is None:
         return training + like.beside
@@ -242,14 +242,14 @@ def _left(
 
 @dataclass(frozen=True)
 class _Measured:
-    """Of a run that was done: seconds of a step, and of everything beside its steps."""
+    """Measured on a finished run: seconds per step, and of everything besides its steps."""
 
     per_step: float
     beside: float
 
 
 def _like(spec: RunSpec) -> _Measured | None:
-    """The latest finished run of the same model, method, task, batch and held-out rows."""
+    """Measure the latest finished run of the same model, method, task, batch, held-out rows and length."""
     for run in store.runs():
         try:
             other = run.spec
@@ -274,15 +274,15 @@ def _latest(events: Sequence[Event], kind: str) -> float | None:
 
 
 # ----------------------------------------
-# How many runs there are and how they stand, of all owners together: numbers for whoever watches over the server.
+# The number of runs by status, over all owners: for whoever operates the server.
 
 
 DAMAGED = "damaged"
-_ended_runs: dict[Path, tuple[int, str]] = {}  # a run's stamp and how it ended: most are looked at once
+_ended_runs: dict[Path, tuple[int, str]] = {}  # a run's stamp and final status, read once
 
 
 def standing() -> Counter[str]:
-    """Runs in this lab folder by status, every status named; ``damaged`` are those that cannot be read.
+    """Return the number of runs in this lab folder by status, zeros included; ``damaged`` are unreadable.
 
     Raises:
         RunError: the runs cannot be listed.

@@ -1,4 +1,4 @@
-"""The child process of one run: settles itself, trains, and says how it ended."""
+"""The child process of one run: set itself up, train, and write how it ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.workers import processes
 
-#: Exit code, plus the system's number of the fault, of a process that could not write its ending down.
+#: Exit code of a process that could not write its final event; the system's error number is added.
 STORAGE = 100
 
 
 def main(folder: str, home: str, turn: float, threads: int | None = None) -> None:
-    """Train the run in ``folder`` with the weights in ``home``, if it is still its ``turn``, as
-    :mod:`peft_lab.runs.hold` has it. Errors of this package become its message; any other is a bug, told in the log."""
+    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest (:mod:`peft_lab.runs.hold`).
+    Errors of this package become its final message; any other is a bug and goes to the log."""
     run = Run(Path(folder).name, Path(folder))
     training.listen_for_stop()
     try:
@@ -41,7 +41,7 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
 
 
 def _trained(run: Run) -> tuple[str, str]:
-    """How the training ended, and its message. A fault of the disk is told as that, whichever library met it."""
+    """Train; return the ending's type and message. Disk errors are reported as such, whatever raised them."""
     from peft_lab.runs import training
 
     try:
@@ -57,7 +57,7 @@ def _trained(run: Run) -> tuple[str, str]:
 
 
 def _end(run: Run, ending: str, message: str) -> None:
-    """Keep the record and tell of the ending. Where only the record finds no room, the events still tell."""
+    """Write the record and the final event; if the disk takes only the event, write that."""
     from peft_lab.runs import ending as last
 
     try:
@@ -67,7 +67,7 @@ def _end(run: Run, ending: str, message: str) -> None:
 
 
 def _print_to(path: Path) -> None:
-    """Send what this process and its libraries print to a file; the command line's stdout is for its result."""
+    """Redirect all output of this process to a file; stdout is for the command line's result."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()

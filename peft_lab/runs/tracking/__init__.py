@@ -1,1 +1,1 @@
-"""A run is also told to the trackers that people have: MLflow and trackio."""
+"""Send runs to experiment trackers: MLflow and trackio."""

@@ -1,4 +1,4 @@
-"""What every tracker is asked for, in the words that both have: parameters, metrics by step, a folder, an ending."""
+"""The interface of a tracker, in terms MLflow and trackio share: parameters, metrics, a folder, an ending."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Point:
 
     Attributes:
         name: such as ``loss`` or ``tuned/accuracy``.
-        step: after which it was found; 0 for what is of the base model.
-        time: seconds since 1970, as the run's event has it.
+        step: after which it was measured; 0 for the base model.
+        time: of the run's event, in seconds since 1970.
         since: seconds since the run was submitted.
     """
 
@@ -34,34 +34,34 @@ class Point:
 
 
 class Tracker(Protocol):
-    """One run in one tracker. What goes wrong is raised as whatever the tracker's library raises."""
+    """One run in one tracker. Raises whatever the tracker's library raises."""
 
     @property
     def address(self) -> str:
-        """Where the run stands, for people, without a password."""
+        """Return where people find the run, without a password."""
 
     @property
     def identity(self) -> str:
-        """The tracker's own name of the run, by which it goes on later."""
+        """Return the tracker's own id of the run, with which it can be resumed later."""
 
     def points(self, points: Sequence[Point]) -> None:
-        """Figures that it has not got yet, in order."""
+        """Send new figures, in order."""
 
     def folder(self, path: Path) -> None:
-        """The adapter, as an artifact."""
+        """Upload the adapter as an artifact."""
 
     def end(self, status: Status, message: str) -> None:
-        """The run has ended so."""
+        """Record how the run has ended."""
 
 
 class Opens(Protocol):
-    """Begins a run in a tracker, or goes on with that of an ``identity``; ``home`` is where it may keep a store."""
+    """Begins a run in a tracker, or resumes that of an ``identity``; ``home``: folder for a local store."""
 
     def __call__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> Tracker: ...
 
 
 # ----------------------------------------
-# What a tracker is told of a run: its spec as parameters, its events as figures by step. Pure functions.
+# What is sent to a tracker: a run's spec as parameters, its events as figures by step. Pure functions.
 
 
 _STEP = {
@@ -76,7 +76,7 @@ _READY = ("trainable", "head", "total", "dtype", "device")
 
 
 def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
-    """The spec by field, a method's knob as ``values.NAME``, and what the run found of model and device."""
+    """Return the spec's fields, each knob as ``values.NAME``, and what the run found of model and device."""
     told = spec.to_dict()
     values = told.pop("values")
     found: Mapping[str, Any] = next((e for e in reversed(events) if e["type"] == "ready"), {})
@@ -89,9 +89,9 @@ def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
 
 
 def run_points(events: Sequence[Event]) -> list[Point]:
-    """All figures so far, in the order of their events; no figure twice at one step.
+    """Return all figures so far, in the order of their events; no figure twice at one step.
 
-    Those of a run that went on are of the steps that its file has: it was cut back to where it went on from.
+    A resumed run has only the steps in its file, which was cut back to the step it resumed from.
     """
     made: dict[tuple[str, int], Point] = {}
     begun = events[0]["time"] if events else 0.0

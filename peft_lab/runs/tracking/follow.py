@@ -1,5 +1,5 @@
-"""Follows one run from its events, in a process of its own, until it has ended: nothing that a tracker does, takes or
-breaks reaches the training. Started by start.py as ``python -m peft_lab.runs.tracking FOLDER HOME TRACKER...``."""
+"""Follow one run's events in a separate process until it has ended, so that no tracker can delay or break the
+training. Started by start.py as ``python -m peft_lab.runs.tracking FOLDER HOME TRACKER...``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Read = TypeVar("Read")
 
 @dataclass
 class _Telling:
-    """One tracker and how far it is; ``tracker`` is ``None`` before there is something to tell, and after a failure."""
+    """One tracker and its progress; ``tracker`` is ``None`` before the first sending and after a failure."""
 
     told: Told
     tracker: Tracker | None = None
@@ -43,27 +43,27 @@ class _Telling:
 
 
 def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = False) -> None:
-    """Tell the trackers of the run until it has ended, or none of them listens any more. What ends this before stands
-    on the run, as the problem of each of its trackers, and is raised.
+    """Send the run to the trackers until it has ended, or all of them have failed. An error that ends this earlier is
+    stored with the run, as the problem of each of its trackers, and raised.
 
     Args:
-        home: where trackers may keep stores of their own.
-        as_it_stands: take a run for ended that is only silent, as whoever asks for it now sees it; else it is waited
-            for as long as the process lives that holds it, on a machine that slept, say.
+        home: folder for stores of the trackers.
+        as_it_stands: treat a run that is only silent as ended, as its status shows; otherwise wait as long as
+            the process that holds it lives, as on a machine that slept.
     """
     try:
         _followed(run, home, trackers, as_it_stands)
     except Exception as error:
-        with suppress(OSError):  # a run that is gone has nobody to tell
+        with suppress(OSError):  # the run may have been deleted
             for name in trackers:
                 if run.folder.is_dir() and not start.read_tracking(run.folder).get(name, Told(name)).complete:
                     start.failed_trackers(run.folder, name, _reason(run, error))
-        raise  # the log of this process has more to say
+        raise  # for the traceback in this process's log
 
 
 def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool) -> None:
     home.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder / LOCK):  # the process that followed a turn before may still be at its end
+    with FileLock(run.folder / LOCK):  # the follower of an earlier turn may not have ended yet
         known = start.read_tracking(run.folder)
         going = [
             _Telling(replace(known.get(name, Told(name)), complete=False, problem="")) for name in trackers
@@ -72,7 +72,7 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
             events = run.events()
             gone = run.gone(events)
             if gone and not as_it_stands and not has_ended(events) and owners.lives(run.owner(events)):
-                gone = ""  # silent, and heard again perhaps
+                gone = ""  # only silent: it may come back
             status = classify(events, gone)
             if status.final or any(event["type"] == "ready" for event in events):
                 for each in going:
@@ -85,7 +85,7 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
 
 
 def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status: Status, gone: str) -> None:
-    """Tell one tracker what it has not got; where that fails, keep why."""
+    """Send one tracker what it has not got; if that fails, record why."""
     try:
         if each.tracker is None:
             parameters = _read(run, lambda: base.run_parameters(run.spec, events))
@@ -111,7 +111,7 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
 
 
 def _read(run: Run, of: Callable[[], Read]) -> Read:
-    """What is to be told of a run. Raises RunError, with the run's name, where its files do not hold it."""
+    """Return what ``of`` reads from a run. Raises RunError, with the run's name, if its files are damaged."""
     try:
         return of()
     except PeftLabError:
@@ -123,7 +123,7 @@ def _read(run: Run, of: Callable[[], Read]) -> Read:
 
 
 def _reason(run: Run, error: Exception) -> str:
-    """Why a run cannot be told of: in its own words, or else with its name."""
+    """Return why a run cannot be followed: this package's own message, else one with the run's name."""
     if isinstance(error, PeftLabError):
         return str(error)
     code = disk.number(error)

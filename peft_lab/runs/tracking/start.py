@@ -1,4 +1,4 @@
-"""Starts the process that tells trackers of a run; for whoever watches over the run's own process."""
+"""Start the process that sends a run to its trackers; called by whoever watches the run's own process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from peft_lab.models.assets import store as assets
 from peft_lab.runs.store import Run, write_json
 
 # ----------------------------------------
-# What a run's folder says of its trackers (``tracking.json``): where it stands in each, how far, and what went
-# wrong.
+# The state of a run in its trackers (``tracking.json`` in its folder): address, progress, problem.
 #
-# Written by the one process that follows the run (follow.py); read by pages and commands.
+# Written by the process that follows the run (follow.py), and before it starts; read by pages and commands.
 
 
 TRACKING_FILE = "tracking.json"
@@ -34,14 +33,14 @@ TITLES = {"mlflow": "MLflow", "trackio": "trackio"}
 
 @dataclass(frozen=True)
 class Told:
-    """How a run stands in one tracker.
+    """The state of a run in one tracker.
 
     Attributes:
         tracker: ``mlflow`` or ``trackio``.
-        address: where it stands, for people. identity: the tracker's own name of the run.
-        sent: the last step of each figure that it has.
-        complete: it has all, the ending too.
-        problem: why it has not, in one sentence.
+        address: where people find it. identity: the tracker's own id of the run.
+        sent: the last step sent of each figure.
+        complete: whether everything was sent, the ending included.
+        problem: why it was not, in one sentence.
     """
 
     tracker: str
@@ -52,7 +51,7 @@ class Told:
     problem: str = ""
 
     def sentence(self) -> str:
-        """For the run's page and the command line."""
+        """Return the state as one sentence, for the run's page and the command line."""
         title = TITLES.get(self.tracker, self.tracker)
         if self.problem:
             return f"{title} was not told all of this run: {self.problem}"
@@ -61,7 +60,7 @@ class Told:
 
 
 def read_tracking(folder: Path) -> dict[str, Told]:
-    """By tracker; ``{}`` for a run that goes to none, or whose note cannot be read: then it is told anew."""
+    """Return the states by tracker; ``{}`` without any, or if damaged: then all is sent again."""
     try:
         found = json.loads((folder / TRACKING_FILE).read_text("utf-8"))
         return {each["tracker"]: Told(**kinds.read(Told, each, "A tracker's note")) for each in found}
@@ -70,7 +69,7 @@ def read_tracking(folder: Path) -> dict[str, Told]:
 
 
 def write_tracking(folder: Path, told: Told) -> None:
-    """Keep one of them beside the others. Raises OSError."""
+    """Write one tracker's state to the file, beside those of the others. Raises OSError."""
     rows: list[dict[str, Any]] = [
         asdict(each) for each in {**read_tracking(folder), told.tracker: told}.values()
     ]
@@ -78,29 +77,29 @@ def write_tracking(folder: Path, told: Told) -> None:
 
 
 def failed_trackers(folder: Path, tracker: str, problem: str) -> None:
-    """Keep why a tracker was not told. Raises OSError."""
+    """Record why a run could not be sent to a tracker. Raises OSError."""
     write_tracking(
         folder, replace(read_tracking(folder).get(tracker, Told(tracker)), complete=False, problem=problem)
     )
 
 
 # ----------------------------------------
-# Which trackers runs go to: ``PEFT_LAB_TRACK=mlflow,trackio``, or ``--track`` of a command, which sets it.
+# Which trackers runs are sent to: ``PEFT_LAB_TRACK=mlflow,trackio``, or ``--track`` of a command, which sets it.
 #
-# Only who has the machine may say so. In a class learners' runs go to none, whatever is set: a tracker's store lies
-# outside their folders, is seen by all who can open it, and would keep what the class deletes.
+# Only the machine's operator decides. In a class learners' runs are sent to none: a tracker's store lies outside
+# their folders, can be read by all who can open it, and would keep what the class deletes.
 
 
 TRACK_VARIABLE = "PEFT_LAB_TRACK"
-#: What has to be there to import, and how it gets there.
+#: The modules that each tracker needs.
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "trackio": ("trackio",)}
 
 
 def tracker_names(text: str | None = None) -> tuple[str, ...]:
-    """The trackers that ``text`` names, without it the environment.
+    """Return the trackers that ``text`` names, by default the environment variable.
 
     Raises:
-        BadInput: one that there is not, or whose library is not installed.
+        BadInput: an unknown tracker, or one whose library is not installed.
     """
     said = os.environ.get(TRACK_VARIABLE, "") if text is None else text
     found = tuple(dict.fromkeys(name.strip().lower() for name in said.split(",") if name.strip()))
@@ -116,39 +115,39 @@ def tracker_names(text: str | None = None) -> tuple[str, ...]:
 
 
 def require_trackers() -> None:
-    """Let who asks submit a run. Raises BadInput as :func:`tracker_names`; a learner's run goes to no tracker."""
+    """Check the trackers, except for learners, who have none. Raises BadInput as :func:`tracker_names`."""
     who = asker()
     if who is None or who.owner == OPERATOR:
         tracker_names()
 
 
 def trackers_of(run: Run) -> tuple[str, ...]:
-    """The trackers that a run goes to now. Raises BadInput as :func:`tracker_names`."""
+    """Return the trackers that a run is sent to now. Raises BadInput as :func:`tracker_names`."""
     return tracker_names() if places.asker_of(run.folder).owner == OPERATOR else ()
 
 
 def switch_on(trackers: Iterable[str]) -> None:
-    """For this process and what it starts. Raises BadInput as :func:`tracker_names`."""
+    """Set the trackers for this process and its children. Raises BadInput as :func:`tracker_names`."""
     text = ",".join(trackers)
     if text:
         tracker_names(text)
         os.environ[TRACK_VARIABLE] = text
 
 
-AS_IT_STANDS = "--as-it-stands"  # told once, whatever is still to come
-STORES = "trackers"  # in the lab folder: what MLflow and trackio keep where they have no other place
+AS_IT_STANDS = "--as-it-stands"  # send the run once, without waiting for a silent one
+STORES = "trackers"  # folder in the lab folder: the default place for stores of MLflow and trackio
 LOG = "tracking.log"
 PATIENCE = 120.0  # seconds that a command waits for trackers after a run: an adapter may have to be uploaded
 _ROOT = Path(__file__).resolve().parents[3]
-_going: list[subprocess.Popen[bytes]] = []  # processes of runs that have begun; those that ended are let go
+_going: list[subprocess.Popen[bytes]] = []  # the followers of runs; ended ones are removed
 
 
 def begin(run: Run) -> None:
-    """Follow a run that begins, where it is to go to a tracker. Never raises: the run trains all the same."""
+    """Start following a run that begins, if it has trackers. Never raises: the run trains all the same."""
     try:
         trackers = trackers_of(run)
         for name in trackers:
-            # of a run that goes on: what it has been told stays, that this was all does not
+            # a resumed run keeps what was sent, but is no longer complete
             told = read_tracking(run.folder).get(name, Told(name))
             write_tracking(run.folder, replace(told, complete=False, problem=""))
         if trackers:
@@ -159,10 +158,10 @@ def begin(run: Run) -> None:
 
 
 def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
-    """Tell trackers of a run that has ended, of which they may have a part; returns when they have it.
+    """Send an ended run to trackers, which may have a part of it already; return when they have it all.
 
     Raises:
-        BadInput: it has not ended. RunError: no process can be started, or it ended without a word.
+        BadInput: it has not ended. RunError: no process can be started, or it ended without a result.
     """
     if not run.status().final:
         raise BadInput(
@@ -182,7 +181,7 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
 
 
 def wait(run: Run, trackers: tuple[str, ...], seconds: float = PATIENCE) -> list[Told]:
-    """How an ended run stands in its trackers, once they have it all; after ``seconds`` as it stands then."""
+    """Return an ended run's state in its trackers, once complete or failed, at most ``seconds`` later."""
     deadline = time.monotonic() + seconds
     while True:
         found = read_tracking(run.folder)
@@ -202,7 +201,7 @@ def _started(run: Run, trackers: tuple[str, ...], *options: str) -> subprocess.P
     what = (*options, str(run.folder), str(home / STORES), *trackers)
     command = [sys.executable, "-m", "peft_lab.runs.tracking", *what]
     with (run.folder / LOG).open("ab") as log:
-        # of a session of its own: Ctrl-C in a terminal ends the run, and the tracker is to hear of that
+        # its own session: Ctrl-C in a terminal ends the run, and the tracker must still be told
         return subprocess.Popen(
             command, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -213,30 +212,30 @@ def _say(run: Run, problem: str) -> None:
         for name in os.environ.get(TRACK_VARIABLE, "").split(","):
             failed_trackers(run.folder, name.strip().lower(), problem)
     except OSError:
-        return  # the disk takes nothing: the run will say so itself
+        return  # the disk takes nothing: the run itself will fail with that
 
 
 # ----------------------------------------
-# What became of several runs in their trackers, in a sentence for each tracker: of a comparison or a sweep.
+# The state of several runs, as of a comparison or a sweep, in their trackers: one sentence per tracker.
 
 
 @dataclass(frozen=True)
 class Summed:
-    """Runs that go to one tracker.
+    """The state of several runs in one tracker.
 
     Attributes:
-        told: how each of them stands there, one at least.
+        told: of each of them, at least one.
     """
 
     told: tuple[Told, ...]
 
     @property
     def failed(self) -> tuple[Told, ...]:
-        """Those of which it was not told all."""
+        """Return those that were not sent completely because of a problem."""
         return tuple(each for each in self.told if each.problem)
 
     def sentence(self) -> str:
-        """For the page and the command line."""
+        """Return the state as one sentence, for the page and the command line."""
         one, total = self.told[0], len(self.told)
         if total == 1:
             return one.sentence()
@@ -255,7 +254,7 @@ class Summed:
 
 
 def trackers_summed(runs: Sequence[Run]) -> list[Summed]:
-    """How runs stand now, one entry for each tracker that any of them goes to."""
+    """Return the runs' current state, one entry for each tracker that any of them is sent to."""
     found: dict[str, list[Told]] = {}
     for run in runs:
         for name, told in read_tracking(run.folder).items():
@@ -264,7 +263,7 @@ def trackers_summed(runs: Sequence[Run]) -> list[Summed]:
 
 
 def trackers_waited_for(runs: Sequence[Run], seconds: float) -> list[Summed]:
-    """The same of ended runs, once their trackers have all of them; after ``seconds`` as they stand then."""
+    """Return :func:`trackers_summed` of ended runs once all is sent, or after ``seconds`` as it is then."""
     deadline = time.monotonic() + seconds
     for run in runs:
         wait(run, tuple(read_tracking(run.folder)), max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""A run in MLflow: at ``MLFLOW_TRACKING_URI``, else in a SQLite file of the lab folder, for which no server is needed.
+"""Send a run to MLflow: at ``MLFLOW_TRACKING_URI``, else in a SQLite file of the lab folder, without a server.
 
 ``mlflow-skinny`` with SQLAlchemy and alembic is enough to write and read it; MLflow's own pages need all of ``mlflow``.
 """
@@ -17,21 +17,21 @@ from filelock import FileLock
 from peft_lab.runs.tracking.base import PROJECT, Point
 from peft_lab.runs.view import Status
 
-MOST = 1000  # metrics that MLflow takes in one request
-LONGEST = 6000  # characters of a parameter
+MOST = 1000  # most metrics in one request to MLflow
+LONGEST = 6000  # most characters of a parameter
 _ENDS = {Status.DONE: "FINISHED", Status.STOPPED: "KILLED"}
 
 
 class ToMlflow:
-    """As :class:`peft_lab.runs.tracking.base.Tracker`."""
+    """Implements :class:`peft_lab.runs.tracking.base.Tracker`."""
 
     def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
-        # What MLflow tells its makers of how it is used is not for us to send.
+        # Send no usage telemetry to MLflow's makers.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._entities: Any = importlib.import_module("mlflow.entities")
         uri = os.environ.get("MLFLOW_TRACKING_URI") or own_store(home)
         self._uri = uri
-        # the first of several runs that begin at once makes the store's tables and the experiment
+        # the first of several runs that begin at once creates the store's tables and the experiment
         with FileLock(home / ".mlflow.lock"):
             self._client: Any = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
             experiment = self._experiment(home)
@@ -71,16 +71,16 @@ class ToMlflow:
         found = self._client.get_experiment_by_name(PROJECT)
         if found is not None:
             return str(found.experiment_id)
-        # a store of one's own keeps artifacts beside it; a server knows better where its own lie
+        # a local store keeps artifacts beside it; a server decides itself
         beside = (home / "mlflow-artifacts").as_uri() if self._uri == own_store(home) else None
         return str(self._client.create_experiment(PROJECT, artifact_location=beside))
 
 
 def own_store(home: Path) -> str:
-    """The address of the store in the lab folder."""
+    """Return the address of the store in the lab folder."""
     return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def without_password(uri: str) -> str:
-    """An address as people may read it on a page."""
+    """Return an address without user and password, as it may be shown on a page."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri)

@@ -1,5 +1,5 @@
-"""A run in trackio: in ``TRACKIO_DIR``, else in the lab folder, a SQLite file a project; or where trackio's own
-``TRACKIO_SERVER_URL`` and ``TRACKIO_SPACE_ID`` point."""
+"""Send a run to trackio: in ``TRACKIO_DIR``, else in the lab folder, one SQLite file per project; or where
+trackio's own ``TRACKIO_SERVER_URL`` and ``TRACKIO_SPACE_ID`` point."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 
 
 class ToTrackio:
-    """As :class:`peft_lab.runs.tracking.base.Tracker`. trackio knows a run by its name, which is ours."""
+    """Implements :class:`peft_lab.runs.tracking.base.Tracker`. trackio's name of a run is the run's id."""
 
     def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
         os.environ.setdefault("TRACKIO_DIR", str(own_store(home)))
-        # trackio turns what goes wrong into warnings, in threads of its own too; a run that was not told has to say so
+        # trackio reports errors as warnings, also from its own threads; collect them to raise them as an error
         self._warned: list[str] = []
         warnings.showwarning = lambda message, *rest, **more: self._warned.append(str(message))
         warnings.filterwarnings("always", message=r"trackio\b.*")
@@ -45,7 +45,7 @@ class ToTrackio:
     def points(self, points: Sequence[Point]) -> None:
         for step, together in groupby(points, key=lambda point: point.step):
             rows = list(together)
-            # trackio stamps a row when it gets it: how long the run took until then goes along
+            # trackio stamps a row on arrival, so the run's elapsed seconds are sent along
             self._told.log({**{each.name: each.value for each in rows}, "elapsed": rows[-1].since}, step=step)
         self._require_told()
 
@@ -67,5 +67,5 @@ class ToTrackio:
 
 
 def own_store(home: Path) -> Path:
-    """The folder of the store in the lab folder."""
+    """Return the folder of the store in the lab folder."""
     return home / "trackio"
