@@ -12,16 +12,16 @@ from peft_lab.engine.kernels import cublas_workspace
 from peft_lab.engine.tracker import EMPTY_CACHE, Trace
 
 # ----------------------------------------
-# What PyTorch's CUDA caching allocator reserves for a stream of allocations and frees.
+# A model of what PyTorch's CUDA caching allocator reserves for a stream of allocations and frees.
 #
 # The rules are those of ``c10/cuda/CUDACachingAllocator.cpp`` (class ``DeviceCachingAllocator``) with its default
-# settings; the constants are named in ``c10/core/AllocatorConfig.h``, which the torch wheel ships. Nothing in here
-# was adjusted to measured figures.
+# settings; the constants are named in ``c10/core/AllocatorConfig.h``, which the torch wheel ships. Nothing here was
+# fitted to measured figures.
 #
-# What is modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free neighbours,
-# pools of their own for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, and the
-# release of cached segments when the device is full. What is not: expandable segments (off by default), and blocks
-# that wait for other streams' events before they are free (``record_stream``, which FSDP2 does without).
+# Modelled: size rounding, the two pools, segment sizes, best fit, splitting, merging of free neighbours, separate
+# pools for each stream (``BlockComparatorSize`` sorts by stream first), ``empty_cache``, and the release of cached
+# segments when the device is full. Not modelled: expandable segments (off by default), and blocks that wait for other
+# streams' events before they are free (``record_stream``, which FSDP2 does not use).
 
 
 MIN_BLOCK = 512  # kMinBlockSize: every size is rounded up to a multiple of it (round_size)
@@ -43,7 +43,7 @@ class DeviceFull(Exception):
 
 
 def round_size(nbytes: int) -> int:
-    """Bytes of the block that serves a request of ``nbytes`` (round_size).
+    """Return the bytes of the block that serves a request of ``nbytes`` (round_size).
 
     >>> round_size(1), round_size(513)
     (512, 1024)
@@ -52,7 +52,7 @@ def round_size(nbytes: int) -> int:
 
 
 def segment_size(rounded: int) -> int:
-    """Bytes asked of cudaMalloc when no cached block fits a request (get_allocation_size).
+    """Return the bytes requested from cudaMalloc when no cached block fits a request (get_allocation_size).
 
     >>> [segment_size(size) // 2**20 for size in (512, 2 * 2**20, 11 * 2**20)]
     [2, 20, 12]
@@ -187,7 +187,7 @@ class CachingAllocator:
         del self._blocks[block.address]
 
 
-#: What memory is for, in the order in which it is stacked.
+#: The parts of memory by purpose, in the order in which charts stack them.
 PARTS = (
     "weights",
     "quantisation",
@@ -218,11 +218,11 @@ class Point:
 
 
 def parts_of(trace: Trace) -> list[str]:
-    """The part of each storage.
+    """Return the part of each storage: as recorded, else ``logits`` if it is marked so, else by its life.
 
-    What is not known from the start follows from a storage's life: made in a forward pass and still there afterwards is
-    an activation (saved for the backward pass), made by the optimizer and kept is optimizer state, all else is
-    temporary. Keys and values of a generation are said to be activations by the step itself.
+    What is allocated in a forward pass and alive after it is an activation (saved for the backward pass), what the
+    optimizer allocates and keeps is optimizer state, all else is temporary. Keys and values of a generation are
+    labelled activations by the step itself.
     """
     ends: dict[int, str] = {}
     births: dict[int, str] = {}
@@ -243,7 +243,7 @@ def _by_life(born: str, end: str) -> str:
 
 
 def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
-    """Every event with its phase and layer. Of a finished trace: what was found once is kept with it."""
+    """Return every event with its phase and layer, cached with a finished trace."""
     if len(trace.walked) == len(trace.events):
         return trace.walked
     out: list[tuple[int, str, int | None]] = []
@@ -259,9 +259,9 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
 
 
 def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[Point]:
-    """One point for each stretch (a phase, or a layer within one), in order; host memory is not part of it.
+    """Return one point for each stretch (a phase, or a layer within one), in order, without host memory.
 
-    ``names``: of all parts that there are.
+    ``names``: the names of all parts.
     """
     parts = parts_of(trace)
     sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]

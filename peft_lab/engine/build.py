@@ -1,4 +1,4 @@
-"""A model of any size without values, with a method applied, ready to be stepped."""
+"""Build a model of any size without values, with a method applied, ready for a training step."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from peft_lab.methods.base import Formula
     from peft_lab.models.shapes import ModelShape
 
-#: Fields of PEFT configs that name modules, and what a layer's number looks like in them: a digit, or a class of
-#: digits, that is no part of a word (``c_attn2`` and ``wi_0`` are names).
+#: Fields of PEFT configs that name modules, and the pattern of a layer number in them: a digit, or a class of digits,
+#: that is not part of a word (``c_attn2`` and ``wi_0`` are names).
 _NAMING = re.compile(r"target_modules|exclude_modules|modules_to_save|target_parameters|\w+_pattern")
 _LAYER_NUMBER = re.compile(r"(?<!\w)\d|\\d(?![+*])")
 
 #: Applies a method to a meta model of the given depth and returns the model to train.
 Method = Callable[["torch.nn.Module", int], "torch.nn.Module"]
-#: Puts a model, whose repeated layers it is told, on several devices; returns what is stepped.
+#: Places a model, given its repeated layers, on several devices and returns the model to step.
 Split = Callable[["torch.nn.Module", Sequence["torch.nn.Module"]], "torch.nn.Module"]
 
 
 def as_it_is(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
-    """Leaves the model on one device."""
+    """Return the model unchanged, on one device."""
     return model
 
 
 @dataclass(frozen=True)
 class Quantise:
-    """How the base is stored: 4 bits (``kind`` nf4 or fp4, ``double``: constants quantised too) or 8.
+    """How the base is stored: in 4 bits (``kind`` nf4 or fp4; ``double``: quantise the constants too) or in 8.
 
-    ``compute``: what 4-bit maps compute in, None for the base's own precision.
+    ``compute``: the dtype in which 4-bit layers compute; None for the base's own precision.
     """
 
     bits: int
@@ -59,14 +59,14 @@ class Quantise:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that is needed to build the model to train, at its own depth or a smaller one.
+    """Everything needed to build the model to train, at its own depth or a smaller one.
 
     Attributes:
         method: a PEFT config, a callable that applies a method, or None for full fine-tuning.
-        kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder``: what reads text and has a classification head.
+        kind: ``causal-lm``, ``seq2seq``, ``vision``, or ``encoder`` (reads text and has a classification head).
         num_labels: classes of that head.
-        alike: every layer is known to get the same, so that a few of them show all there is (see :func:`layers_alike`).
-        source: a text that is equal where equal models are built; empty where that is not known.
+        alike: whether all layers are known to get the same adapter, so a few represent all (:func:`layers_alike`).
+        source: a string that is equal for equal models; empty if unknown.
     """
 
     config: PretrainedConfig
@@ -81,10 +81,10 @@ class Blueprint:
 
     @property
     def depth(self) -> int:
-        """Number of repeated layers (of the decoder where there are two stacks).
+        """Return the number of repeated layers (of the decoder if there are two stacks).
 
         Raises:
-            SimulationError: a config that names no number of layers.
+            SimulationError: the config does not give a number of layers.
         """
         text = self.config.get_text_config()
         for name in DEPTH_FIELDS:
@@ -96,7 +96,7 @@ class Blueprint:
 
     @property
     def period(self) -> int:
-        """How many layers make one repetition: 2 where two kinds alternate, and so on; 1 where all are alike."""
+        """Return how many layers make one repetition: 2 if two kinds alternate, and so on; 1 if all are alike."""
         types = getattr(self.config.get_text_config(), "layer_types", None)
         if not types or len(types) != self.depth:
             return 1
@@ -110,7 +110,7 @@ class Blueprint:
         )
 
     def key(self) -> str | None:
-        """What is built, as a text; None where a callable applies the method."""
+        """Return a string that identifies what is built; None if a callable applies the method."""
         if callable(self.method):
             return None
         method = None if self.method is None else self.method.to_dict()
@@ -118,22 +118,22 @@ class Blueprint:
         return json.dumps(parts, sort_keys=True, default=str)
 
     def at_depth(self, depth: int) -> PretrainedConfig:
-        """The config with ``depth`` layers and everything else as it was."""
+        """Return a copy of the config with ``depth`` layers and everything else unchanged."""
         config = copy.deepcopy(self.config)
         text = config.get_text_config()
         own = self.depth
-        if depth == own:  # some do not let it be set
+        if depth == own:  # some configs do not let it be set
             return config
         for name in DEPTH_FIELDS:
             if getattr(text, name, None) == own:
                 setattr(text, name, depth)
         types = getattr(text, "layer_types", None)
-        if types is not None and len(types) == own and "layer_types" in vars(text):  # Mamba-2's is worked out
+        if types is not None and len(types) == own and "layer_types" in vars(text):  # Mamba-2 computes it
             text.layer_types = types[:depth]
         return config
 
     def build(self, depth: int | None = None) -> torch.nn.Module:
-        """The model to train on the meta device (PEFT's host tensors on the CPU)."""
+        """Build the model to train on the meta device (PEFT's host tensors on the CPU)."""
         import torch
         import transformers
 
@@ -141,7 +141,7 @@ class Blueprint:
         config = self.at_depth(depth)
         if self.kind in CLASSIFIERS:
             config.num_labels = self.num_labels
-        # A decoder's head reads the last token that is no padding, and asks which one is.
+        # A decoder's classification head reads the last token that is not padding, so it needs a padding token.
         if self.kind == "encoder" and config.get_text_config().pad_token_id is None:
             config.get_text_config().pad_token_id = 0
         factory: Any = {
@@ -155,7 +155,7 @@ class Blueprint:
             how = self.quantise
             quantised.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
         if self.checkpointing:
-            # As the usual recipes do: the frozen embedding's output must need a gradient for anything to flow.
+            # As in the usual recipes: gradients flow only if the frozen embedding's output requires one.
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             model.enable_input_require_grads()
         if self.method is None:
@@ -165,10 +165,10 @@ class Blueprint:
         return _apply_config(model, self.method, depth)
 
     def counted(self) -> torch.nn.Module:
-        """The model at its own depth as it is counted: all of it on the meta device, without values.
+        """Build the model for counting its parameters: at its own depth, all on the meta device, without values.
 
         Raises:
-            BadInput: the method is no PEFT config, or one that PEFT cannot apply here.
+            BadInput: the method is not a PEFT config, or PEFT cannot apply it to this model.
         """
         from peft import PeftConfig
 
@@ -181,9 +181,9 @@ class Blueprint:
 
 
 def layers_alike(shape: ModelShape, formula: Callable[[ModelShape], Formula]) -> bool:
-    """Whether a model's layers all have the same modules, and a method adds the same to each of them and nothing that
-    layers share, virtual tokens before the first of them apart. The formulas are held equal to PEFT's own count by
-    tests; nothing has to be built to ask them."""
+    """Return whether all layers have the same modules and the method adds the same to each, and nothing that layers
+    share except virtual tokens before the first layer. This reads the method's formula, which tests compare with
+    PEFT's own count, and builds no model."""
     every = tuple(range(shape.num_layers))
     outside = tuple(group.path for group in shape.groups if not group.layers)
     terms = formula(shape).terms
@@ -197,7 +197,7 @@ def layers_alike(shape: ModelShape, formula: Callable[[ModelShape], Formula]) ->
 
 
 def names_layers(method: PeftConfig | Method | None) -> bool:
-    """Whether a PEFT config says which layers it is for, so that a model of fewer layers is another thing to it."""
+    """Return whether a PEFT config selects layers by number, so that it means something else on a shallower model."""
     if method is None or callable(method):
         return False
     if any(getattr(method, name, None) is not None for name in ("layers_to_transform", "layer_replication")):
@@ -207,7 +207,7 @@ def names_layers(method: PeftConfig | Method | None) -> bool:
 
 
 def _texts(value: Any) -> list[str]:
-    """A pattern, the names in a list, or the keys of a mapping."""
+    """Return a pattern, the names in a list, or the keys of a mapping as a list of strings."""
     found = [value] if isinstance(value, str) else list(value or ())
     return [text for text in found if isinstance(text, str)]
 
@@ -221,7 +221,7 @@ def _apply_config(model: torch.nn.Module, given: PeftConfig, depth: int) -> torc
 def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.Module:
     from peft import get_peft_model
 
-    # Stored prompt configs note the depth of the model they were made for.
+    # Stored prompt configs contain the depth of the model they were made for.
     if getattr(config, "num_layers", None) is not None:
         config.num_layers = depth  # type: ignore[attr-defined]
     make_ready(model, config)
@@ -236,14 +236,14 @@ def _apply(model: torch.nn.Module, config: PeftConfig, depth: int) -> torch.nn.M
 
 
 def adapted_modules(modules: Iterable[torch.nn.Module]) -> int:
-    """How many maps PEFT has put an adapter on."""
+    """Return how many modules PEFT has put an adapter on."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return sum(isinstance(inner, BaseTunerLayer) for module in modules for inner in module.modules())
 
 
 def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Module]:
-    """The list of repeated blocks; empty when there is none of that length, or more than one stack."""
+    """Return the list of repeated blocks; empty if no stack has that length, or more than one."""
     import torch
 
     found = [
@@ -258,7 +258,7 @@ def stacked_layers(model: torch.nn.Module, depth: int) -> Sequence[torch.nn.Modu
 
 
 def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
-    """The map from hidden states to the vocabulary."""
+    """Return the layer that maps hidden states to the vocabulary; None for a classifier or a model without one."""
     if kind in CLASSIFIERS:
         return None
     base: Any = model
@@ -274,7 +274,7 @@ def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
 def make_subject(
     model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int, split: Split = as_it_is
 ) -> Subject:
-    """Note the model's tensors as present, on a fake device. ``split``: puts it on several devices first."""
+    """Register the model's tensors with the recorder, on a fake device. ``split``: puts it on several devices first."""
     constants = quantised.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
     head = output_head(model, blueprint.kind)
@@ -298,7 +298,7 @@ def make_subject(
 
 
 def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters, buffers and tensor attributes, each storage once and in order. They keep their shapes."""
+    """Return parameters, buffers and tensor attributes, each storage once, in order, with their shapes unchanged."""
     seen: set[int] = set()
     found: list[torch.Tensor] = []
     for submodule in module.modules():
@@ -315,19 +315,18 @@ def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
 
 
 # ----------------------------------------
-# Models that simulations of the same question with other rows start from: built once, and copied for each.
+# A cache of built models: simulations that differ only in batch or length copy one instead of building it again.
 #
-# Building one costs a simulation a fifth of its time, most of it PEFT's look at every module; a copy a sixth of
-# that.
+# Building takes a fifth of a simulation, mostly because PEFT visits every module; a copy takes a sixth of that.
 
 
 _KEPT = 4
-#: By what was built and how deep; ``None`` for a model whose copy is not like it.
+#: Keyed by the blueprint's ``source`` and depth; ``None`` for a model whose copy differs from it.
 _prototypes: OrderedDict[tuple[str, int], torch.nn.Module | None] = OrderedDict()
 
 
 def fresh_copy(blueprint: Blueprint, depth: int) -> torch.nn.Module:
-    """A model that nobody has stepped yet, as :meth:`Blueprint.build` makes it."""
+    """Return a model that has not been stepped yet, as :meth:`Blueprint.build` makes it."""
     if not blueprint.source:
         return blueprint.build(depth)
     key = (blueprint.source, depth)
@@ -344,7 +343,7 @@ def fresh_copy(blueprint: Blueprint, depth: int) -> torch.nn.Module:
 
 
 def _copy(model: torch.nn.Module) -> torch.nn.Module:
-    """All of it, with what is noted on its parameters, which torch leaves behind."""
+    """Copy the whole model, including attributes set on its parameters, which torch leaves behind."""
     memo: dict[int, Any] = {}
     copied = copy.deepcopy(model, memo)
     for parameter in model.parameters():
@@ -353,7 +352,7 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _storages(model: torch.nn.Module) -> list[tuple[int, str, bool]]:
-    """What tells whether a copy shares what its model shares."""
+    """Return bytes, dtype and ``requires_grad`` of every storage, which differ if a copy no longer shares tensors."""
     return [
         (tensor.untyped_storage().nbytes(), str(tensor.dtype), tensor.requires_grad)
         for tensor in tensors_of(model)

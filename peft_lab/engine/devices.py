@@ -1,8 +1,8 @@
-"""Devices to ask about: real GPUs with the memory that their driver reports, and this machine's own.
+"""The devices to plan for: real GPUs with the memory that their driver reports, and this machine's own.
 
-Cards are sold by GiB, written as GB: a card of 24 GB holds 25.8 billion bytes. Everything else here counts a GB as a
-billion bytes, so a card is named as it is sold in lists only (:attr:`Device.title`); beside other figures it stands
-with what it holds (:attr:`Device.holding`).
+Cards are sold by GiB, written as GB: a card of 24 GB holds 25.8 billion bytes. Everywhere else a GB is a billion
+bytes, so lists give a card's name as it is sold (:attr:`Device.title`); beside other figures it is given with the
+memory that it holds in those units (:attr:`Device.holding`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from peft_lab.core import machine, units
 from peft_lab.core.errors import UnknownName
 
 GIB, MIB = 2**30, 2**20
-#: Of a GPU's memory as nvidia-smi totals it, what PyTorch never has: 0.35 to 0.6 GiB that the driver keeps ("total
-#: capacity" in PyTorch's messages from T4, L40, RTX 4090 and RTX 5090; GitHub issues CatVTON 133, Qwen3-VL 2097, VGen
-#: 104, Wan2.1 465), and some hundred MB of CUDA's context. Taken as 1 GiB, on the safe side.
+#: The part of nvidia-smi's total that PyTorch cannot use: 0.35 to 0.6 GiB reserved by the driver ("total capacity" in
+#: PyTorch's messages from T4, L40, RTX 4090 and RTX 5090; GitHub issues CatVTON 133, Qwen3-VL 2097, VGen 104, Wan2.1
+#: 465), and a few hundred MB of CUDA's context. Taken as 1 GiB, on the safe side.
 TAKEN = GIB
-#: The part of it that PyTorch's own figure for a GPU still holds: the context.
+#: The share of :data:`TAKEN` that PyTorch's own figure for a GPU still includes: the CUDA context.
 CONTEXT = GIB // 2
-#: Said once where a card's memory is shown.
+#: The note shown once wherever a card's memory appears.
 SOLD = f"Cards are sold by GiB, written as GB: 24 GB on the box are {units.size(24 * GIB)}."
 
 
@@ -30,10 +30,10 @@ class Device:
     """One device.
 
     Attributes:
-        title: as it is sold. memory: bytes that a training can have there. total: bytes that it holds.
-        kind: ``cuda`` or ``cpu``: whose kernels and allocator are simulated.
-        capability: compute capability of a GPU, on which the size of workspaces depends.
-        source: where the memory is from, as a sentence would have it.
+        title: the name it is sold under. memory: bytes available to training. total: bytes of memory it has.
+        kind: ``cuda`` or ``cpu``, which selects the kernels and allocator to simulate.
+        capability: compute capability of a GPU, which decides the size of workspaces.
+        source: where the memory figure comes from, as part of a sentence.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Device:
 
     @property
     def holding(self) -> str:
-        """With what it holds, in the same unit as other figures: 'GeForce RTX 4090 with 25.8 GB'."""
+        """Return the name with the memory it holds, in the unit of other figures: 'GeForce RTX 4090 with 25.8 GB'."""
         name, _, sold = self.title.partition(", ")
         return f"{name} with {units.size(self.total)}" if sold.endswith("GB") else self.title
 
     @property
     def called(self) -> str:
-        """Without what it holds: 'GeForce RTX 4090'."""
+        """Return the name without its memory: 'GeForce RTX 4090'."""
         return re.split(r", | \(", self.title)[0]
 
 
 # name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
 # L4 and L40S), compute capability. Sources: GitHub, modal-labs/modal-client 2797 for the data-centre cards up to
-# H100; nvidia-smi outputs in issues for the GeForce cards. For RTX 6000 Ada and H200 none was found to cite: theirs are
-# the totals as they are commonly printed. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
+# H100; nvidia-smi outputs in issues for the GeForce cards. For RTX 6000 Ada and H200 no source was found to cite; they
+# have the commonly printed totals. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
 _GPUS = (
     ("t4", "T4, 16 GB", 15_360, (7, 5)),
     ("rtx-3060", "GeForce RTX 3060, 12 GB", 12_288, (8, 6)),
@@ -79,7 +79,7 @@ THIS, THIS_GPU = "this-machine", "this-gpu"
 
 @cache
 def devices() -> dict[str, Device]:
-    """All by name: this machine's processor, its GPU where it has one, then the others by memory."""
+    """Return all devices by name: this machine's processor, its GPU if it has one, then the others by memory."""
     others = [
         Device(
             name,
@@ -97,7 +97,7 @@ def devices() -> dict[str, Device]:
 
 
 def _processor() -> Device:
-    """This machine's main memory, or what the container this runs in may have of it."""
+    """Return this machine's processor with its main memory, or with the limit of the container this runs in."""
     memory = machine.installed_memory()
     limit = machine.memory_limit() or memory
     source = "installed here" if memory <= limit else "what this container may have"
@@ -106,7 +106,7 @@ def _processor() -> Device:
 
 
 def this_gpu() -> Device | None:
-    """This machine's first GPU, asked of torch in another process; ``None`` where there is no driver of one."""
+    """Return this machine's first GPU, as torch describes it in another process; ``None`` without a driver or a GPU."""
     if not machine.may_have_gpu():
         return None
     from peft_lab.workers import inspector
@@ -127,7 +127,7 @@ def this_gpu() -> Device | None:
 
 
 def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
-    """Name, memory in bytes and compute capability of the first GPU; ``None`` where torch finds none. Imports torch."""
+    """Return name, memory in bytes and compute capability of the first GPU; ``None`` without one. Imports torch."""
     gpu = machine.CUDA
     if not gpu.available():
         return None
@@ -136,9 +136,9 @@ def gpu_facts() -> tuple[str, int, tuple[int, int]] | None:
 
 
 def sold_as(text: str, gigabytes: float) -> Device:
-    """A card of no name, by the size under which it is sold. ``text``: what it is called in addresses.
+    """Return an unnamed card of the size it is sold as. ``text``: its name in URLs.
 
-    Not all of a card is left for tensors:
+    Not all of a card's memory is left for tensors:
 
     >>> sold_as("24GB", 24).memory < 24 * 2**30
     True
@@ -150,7 +150,7 @@ def sold_as(text: str, gigabytes: float) -> Device:
 
 
 def card_size(needed: int) -> str:
-    """A GPU that leaves so many bytes to a training: under which size it is sold, and what that is in bytes.
+    """Return the size, as cards are sold, of a GPU that leaves ``needed`` bytes to training, and that size in GB.
 
     >>> card_size(20 * 2**30)
     '21 GB (22.5 GB)'
@@ -160,7 +160,7 @@ def card_size(needed: int) -> str:
 
 
 def get_device(name: str) -> Device:
-    """By its name in any spelling. Raises :class:`UnknownName` with the nearest name."""
+    """Return the device of this name, in any spelling. Raises :class:`UnknownName` with the nearest name."""
     known = spelt(name)
     if known is None:
         raise UnknownName("device", name, devices(), "device")
@@ -168,7 +168,7 @@ def get_device(name: str) -> Device:
 
 
 def spelt(text: str) -> str | None:
-    """The name of the device that is meant by a spelling of its name or title, such as ``A100-80GB`` or ``cpu``.
+    """Return the name of the device that a text spells, such as ``A100-80GB`` or ``cpu``; None if there is none.
 
     >>> spelt("RTX 4090"), spelt("H100 80GB"), spelt("abacus")
     ('rtx-4090', 'h100', None)

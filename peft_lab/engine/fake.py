@@ -1,9 +1,9 @@
-"""Tensors that have shapes and no values (torch's meta device), believed to be on a device, and its kernels.
+"""Run a step on tensors that have shapes but no values (torch's meta device), with the kernels of a real device.
 
-A simulated step runs on them. Whatever is made without saying where is on the device; a tensor with values beside a
-model without (what PEFT left on the CPU when it moved the adapter to the base's device) is on the host, costs the
-device nothing, and has to be copied over before use, as on the real machine. torch's FakeTensorMode does the same with
-more checks in Python: a step takes three to five times as long in it.
+A tensor created without a device is on the simulated one. A tensor with values beside a model without them (what PEFT
+left on the CPU when it moved the adapter to the base's device) is on the host: it takes no device memory and has to be
+copied before use, as on the real machine. torch's FakeTensorMode does the same with more checks in Python: a step takes
+three to five times as long in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peft_lab.models.meta import untrained_adapter
 if TYPE_CHECKING:
     import torch
 
-#: Where tensors with values are.
+#: The device type of tensors with values.
 HOST = "cpu"
 _CONTAINERS = (dict, list, tuple)
 MASK_READING = Replacement(
@@ -58,14 +58,14 @@ FOLDED_STACK = Replacement(
 
 
 def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
-    """What the library's own does: the stack, of shape (experts, out, in) as it is stored, with its correction."""
+    """Return the stack, of shape (experts, out, in) as it is stored, with its correction, as the original does."""
     import torch
 
     return torch.baddbmm(stack, self.lhs, self.rhs, alpha=self.scaling)
 
 
 def _grouped_product() -> Callable[..., Any]:
-    """The library's own, and in float32 the output as the library lays it out once its checks are passed."""
+    """Return the original with support for float32, whose output is laid out as the library does after its checks."""
     import torch
 
     own = GROUPED_PRODUCT.original()
@@ -84,10 +84,10 @@ def _grouped_product() -> Callable[..., Any]:
 def fake_device(
     device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None, packed: bool = False
 ) -> Iterator[Callable[[], Any]]:
-    """Tensors without values, whose operations take the kernels of ``device``; the function given starts recording.
+    """Create tensors without values and run operations as on ``device``; yield a context that records them.
 
-    ``watched``: as :func:`peft_lab.engine.tracker.recording` has it. ``packed``: whether rows are packed, as
-    transformers takes all to be whose positions have no values.
+    ``watched``: as in :func:`peft_lab.engine.tracker.recording`. ``packed``: whether rows are packed, as transformers
+    takes all rows to be whose positions have no values.
     """
     import torch
 
@@ -124,7 +124,7 @@ def fake_device(
 
 
 def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
-    """A tensor itself, or those in plain containers. Of any shape."""
+    """Yield the tensor itself, or those inside plain containers, of any shape."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -135,41 +135,41 @@ def tensors_held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
 
 
 # ----------------------------------------
-# What CPT reads off a text, answered for one that is known: every token of it is learned.
+# Answers to CPT's questions about values, for a text whose tokens are all labels.
 #
-# CPT sorts tokens by their kinds (template, input, label), so its loss takes as many of them as there are labels.
-# Tensors without values cannot say how many that are, but of a batch whose every token is a label the number is
-# known, and with it every shape: those of a text of the same length without padding.
+# CPT sorts tokens by kind (template, input, label), so the number of tokens in its loss depends on values. Tensors
+# without values cannot tell that number, but if every token is a label it is known, and with it every shape: those of
+# a text of the same length without padding.
 
 
-_KINDS = 4  # kinds of a token, which CPT counts on by example: 1 to 4, 5 to 8 ...
+_KINDS = 4  # token kinds, which CPT numbers per example: 1 to 4, 5 to 8 ...
 
 
 def is_cpt(config: Any) -> bool:
-    """Whether a PEFT config (or a callable, or None) is CPT's."""
+    """Return whether a PEFT config (or a callable, or None) is CPT's."""
     kind = getattr(config, "peft_type", None)
     return str(getattr(kind, "value", kind)) == "CPT"
 
 
 def true_entries(kinds: list[int], length: int) -> Mapping[tuple[int, int], int]:
-    """How many entries of CPT's masks are true, in a row, by the mask's dimensions and the length of its rows.
+    """Return how many entries per row of CPT's masks are true, by the mask's dimensions and row length.
 
     Args:
-        kinds: of the prompt's tokens, as ``cpt_tokens_type_mask`` has them. length: tokens of a row of text.
+        kinds: of the prompt's tokens, from ``cpt_tokens_type_mask``. length: tokens in a row of text.
 
     >>> true_entries([1, 2, 3, 4], 8)
     {(2, 8): 8, (2, 11): 9, (1, 11): 9, (1, 4): 3}
     """
     virtual = len(kinds)
     labels = length + sum(kind > 0 and kind % _KINDS == 0 for kind in kinds[1:])
-    whole = virtual + length - 1  # the loss is of each token but the first
+    whole = virtual + length - 1  # the loss is over every token but the first
     moved = sum(kind > 0 and kind % _KINDS != 0 for kind in kinds)
     return {(2, length): length, (2, whole): labels, (1, whole): labels, (1, virtual): moved}
 
 
 @contextmanager
 def known_text(config: Any, length: int) -> Iterator[None]:
-    """For as long as steps of CPT are simulated on rows of ``length`` tokens; nothing for another method.
+    """Answer CPT's questions about values while steps on rows of ``length`` tokens run; do nothing for other methods.
 
     Raises:
         NotImplementedError: inside it, a mask that CPT does not make of such rows.
@@ -187,7 +187,7 @@ def known_text(config: Any, length: int) -> Iterator[None]:
     puts = (aten.index_put_.default, aten._index_put_impl_.default)
 
     def places(mask: torch.Tensor) -> list[torch.Tensor]:
-        """Where a mask is true, a tensor of (true entries) for each of its dimensions, as ``nonzero`` finds it."""
+        """Return where a mask is true, as ``nonzero`` does: for each dimension a tensor of shape (true entries,)."""
         each = known.get((mask.dim(), mask.shape[-1]))
         if each is None:
             raise NotImplementedError(f"CPT asks which entries of a mask of {tuple(mask.shape)} are true")
@@ -200,7 +200,7 @@ def known_text(config: Any, length: int) -> Iterator[None]:
     class Known(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is aten._local_scalar_dense.default and without_values(args[0]):
-                return True  # whether any token has moved: after the first step
+                return True  # asks whether any token has moved, as it has after the first step
             if func is aten._unique2.default and args[0].is_meta:
                 made = args[0].new_empty(numbers)
                 return made, made.new_empty(0, dtype=torch.long), made.new_empty(0, dtype=torch.long)
@@ -218,26 +218,26 @@ def known_text(config: Any, length: int) -> Iterator[None]:
 
 
 # ----------------------------------------
-# Where a method reads values that a model without weights does not have.
+# Stand-ins for methods that read values, which a model without weights does not have.
 #
-# Most PEFT methods build on the meta device and step on fake tensors as they are. The few that look at values get
-# the smallest stand-in that leaves every shape and every allocation of the training step what it is; each is listed
-# here with what it replaces. Building an adapter is not simulated, training it is.
+# Most PEFT methods build on the meta device and step on fake tensors unchanged. The few that read values get the
+# smallest stand-in that leaves every shape and allocation of the training step unchanged; each is listed here with
+# what it replaces. Training an adapter is simulated, building it is not.
 
 
-#: Methods whose adapter is built of real (small) tensors beside the base without values: they place indices and
-#: permutations by value, and the meta device would lose those.
+#: Methods whose (small) adapter is built with real values beside the base without values: they place indices and
+#: permutations by value, which the meta device would lose.
 REAL_ADAPTER = frozenset({"ADAMSS", "BOFT", "FROD", "SHIRA", "UNILORA"})
 
 
 def needs_real_adapter(config: Any) -> bool:
-    """Whether a PEFT config (or a callable, or None) belongs to :data:`REAL_ADAPTER`."""
+    """Return whether a PEFT config (or a callable, or None) belongs to :data:`REAL_ADAPTER`."""
     peft_type = getattr(config, "peft_type", None)
     return str(getattr(peft_type, "value", peft_type)) in REAL_ADAPTER
 
 
 def refusal(config: Any, checkpointing: bool) -> str | None:
-    """Why a step with a PEFT config (or a callable, or None) cannot be simulated, where no stand-in would do."""
+    """Explain why a step with a PEFT config (or a callable, or None) cannot be simulated; None if it can."""
     peft_type = getattr(config, "peft_type", None)
     kind = str(getattr(peft_type, "value", peft_type))
     if getattr(config, "alora_invocation_tokens", None):
@@ -252,7 +252,7 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
 
 @contextmanager
 def standins_while_building(config: Any) -> Iterator[None]:
-    """Stand-ins while PEFT injects the adapter of ``config`` (which may be changed)."""
+    """Use the stand-ins while PEFT injects the adapter of ``config``, whose ``mask_fn`` is replaced for SHiRA."""
     import torch
 
     peft_type = str(getattr(config.peft_type, "value", config.peft_type))
@@ -269,7 +269,7 @@ def standins_while_building(config: Any) -> Iterator[None]:
 
 
 def _copies_stay() -> Any:
-    """A mode in which a tensor without values can be 'copied' to the CPU: the copy has no values either."""
+    """Return a mode in which copying a tensor without values to the CPU gives another tensor without values."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -288,8 +288,8 @@ def _copies_stay() -> Any:
 
 
 def _even_clusters(rows: torch.Tensor, num_subspaces: int, iterations: int) -> tuple[torch.Tensor, int]:
-    """For k-means over singular vectors: clusters of equal size. Real clusters differ in size by a few rows,
-    which moves rows of B between subspaces but not their number."""
+    """Replace AdaMSS's k-means over singular vectors by clusters of equal size. Real clusters differ by a few rows,
+    which moves rows of B between subspaces but keeps their number."""
     import torch
 
     count = min(num_subspaces, rows.shape[0])
@@ -297,7 +297,7 @@ def _even_clusters(rows: torch.Tensor, num_subspaces: int, iterations: int) -> t
 
 
 def _shared_basis(matrices: list[torch.Tensor], regularization_alpha: float) -> torch.Tensor:
-    """For FRoD's joint decomposition on the CPU: its result's shape, inputs by inputs."""
+    """Replace FRoD's joint decomposition on the CPU by an empty tensor of its result's shape (inputs, inputs)."""
     import torch
 
     width = matrices[0].shape[1]
@@ -307,14 +307,14 @@ def _shared_basis(matrices: list[torch.Tensor], regularization_alpha: float) -> 
 def _basis_coordinates(
     self: Any, basis: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """For FRoD's solve against that basis: directions (out by in) and their lengths."""
+    """Replace FRoD's solve against that basis by empty directions of shape (out, in) and lengths of shape (in,)."""
     import torch
 
     return torch.empty(weight.shape), torch.empty(weight.shape[1])
 
 
 def _first_positions(base_layer: torch.nn.Module, r: int, **_: Any) -> torch.Tensor:
-    """For SHiRA's random mask: as many positions, the first ones instead of drawn ones."""
+    """Replace SHiRA's random mask by the first positions, as many as would be drawn."""
     import torch
     from peft.tuners.tuners_utils import _get_in_out_features
 

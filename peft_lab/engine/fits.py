@@ -1,4 +1,4 @@
-"""What is the largest that fits: answered by searching with the simulation, not by a rule of thumb."""
+"""Find the largest batch, row length or model that fits a device by searching with the simulation."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ LARGEST = {"batch": 4096, "seq": 131_072}
 
 
 class Needing(Protocol):
-    """What is found about a step, on one device or on one of several."""
+    """The memory of a simulated step, on one device or on one of several."""
 
     @property
     def peak_bytes(self) -> int:
-        """Tensors alive at once, at most."""
+        """Return the most bytes of tensors alive at once."""
 
     @property
     def reserved_bytes(self) -> int | None:
-        """What the device's allocator holds for them; None where there is no such allocator."""
+        """Return the bytes that the device's allocator holds for them; None without such an allocator."""
 
 
 def needed(simulation: Needing) -> int:
-    """Bytes a device must have: what the allocator holds, or the tensors alive where there is no such allocator."""
+    """Return the bytes a device must have: what its allocator holds, or the live tensors without such an allocator."""
     return simulation.reserved_bytes or simulation.peak_bytes
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest size from 1 to ``most`` that fits, 0 when not even 1 does. ``fits`` must be monotone.
+    """Return the largest size from 1 to ``most`` that fits, 0 if not even 1 does. ``fits`` must be monotone.
 
-    Doubles until it does not fit, then bisects to within 1 in 32: about ten questions.
+    Doubles until it does not fit, then bisects to within 1 in 32: about ten calls.
     """
     if not fits(1):
         return 0
@@ -51,7 +51,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 def largest_that_fits(
     what: Literal["batch", "seq"], device: Device, request: StepRequest, most: int | None = None
 ) -> int:
-    """The largest ``batch`` or ``seq`` of a training step on ``device``, everything else as asked.
+    """Return the largest ``batch`` or ``seq`` that fits on ``device``, with the rest of the request unchanged.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
@@ -65,7 +65,7 @@ def largest_that_fits(
 
 @dataclass(frozen=True)
 class ModelFit:
-    """A model of the catalogue on a device: bytes that a step needs there, or why there is no such step."""
+    """A model of the catalogue on a device: the bytes that a step needs there, or why there is no such step."""
 
     model: str
     title: str
@@ -78,10 +78,9 @@ class ModelFit:
 def models_that_fit(
     device: Device, request: StepRequest, names: Iterable[str] | None = None
 ) -> tuple[ModelFit, ...]:
-    """Every model of the catalogue that reads text in place of the request's, or those named, from small to large, each
-    with its own simulation.
+    """Simulate the request with each text model of the catalogue, or each of ``names``, from small to large.
 
-    Rows are cut to the positions that a model has; of the knobs only those that are not at their defaults are given.
+    Rows are shortened to a model's positions. ``request.values`` should hold only knobs that are not at their defaults.
     """
     from peft_lab.models.catalogue import readers_of_text
 
@@ -100,7 +99,7 @@ def models_that_fit(
 
 
 def longest_row(request: StepRequest) -> int:
-    """The request's row, or what a model has positions for beside the method's own and those to generate.
+    """Return the request's row length, cut to a model's positions less the method's virtual and the generated tokens.
 
     Raises:
         BadInput: the method does not run on the model.

@@ -1,9 +1,9 @@
-"""What a device would run where the tensors are on none: attention kernels, their scratch, workspaces.
+"""Run the kernels of a given device on tensors that are on no device: attention, its scratch memory, workspaces.
 
-A simulation runs on tensors of torch's meta device, so an operation that picks its kernel by device would pick a
-general one. :func:`attention` makes ``scaled_dot_product_attention`` take the path of
-``aten/src/ATen/native/transformers/attention.cpp`` for the device in question instead, with the same kernels (which
-have fake implementations), and :func:`scratch` states the buffers that they take from the allocator.
+A simulation runs on tensors of torch's meta device, for which an operation that picks its kernel by device would pick a
+generic one. :func:`attention` makes ``scaled_dot_product_attention`` take the path of
+``aten/src/ATen/native/transformers/attention.cpp`` for the simulated device instead, with the same kernels (which
+have fake implementations), and :func:`scratch` gives the buffers that they take from the allocator.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from peft_lab.engine.work import Op
 
-#: mem-efficient attention wants the mask's rows aligned to this many elements (preprocess_mask, mem_eff_alignment)
+#: mem-efficient attention needs the mask's rows aligned to this many elements (preprocess_mask, mem_eff_alignment)
 _MASK_ALIGNMENT = 8
 #: flash attention pads the head to a multiple of this (pad_last_dim in the flash branch)
 _HEAD_ALIGNMENT = 8
-#: flash and mem-efficient attention take 16-bit types only / 16 and 32 bit (sdp_utils.cpp, check_dtypes)
+#: the widest head that flash attention takes; it takes 16-bit types only, mem-efficient 16 and 32 bits (sdp_utils.cpp)
 _FLASH_MAX_HEAD = 256
 #: both backwards accumulate dQ in float32 over query rows rounded up to a block of this many
 _QUERY_BLOCK = 128
@@ -40,7 +40,7 @@ ATTENTION = Replacement(
 
 
 def cublas_workspace(capability: tuple[int, int]) -> int:
-    """Bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
+    """Return the bytes of one cuBLAS workspace (one per thread and stream; cuBLASLt shares it).
 
     ``parseChosenWorkspaceSize`` in ``aten/src/ATen/cuda/CublasHandlePool.cpp``: ``:4096:2:16:8`` KiB, and 32 MiB
     on Hopper; since torch 2.7 ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` is on by default.
@@ -54,7 +54,7 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
 
 
 def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
-    """The compute capability whose steps take the same memory: nothing but the workspace is told by it.
+    """Return the capability that represents all with the same memory: it decides the size of workspaces only.
 
     >>> stands_for((7, 5)), stands_for((9, 0))
     ((8, 9), (9, 0))
@@ -63,10 +63,10 @@ def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
 
 
 def attention(device: str) -> AbstractContextManager[None]:
-    """A context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
+    """Return a context in which attention runs the kernel that ``cuda`` or ``cpu`` would choose.
 
-    The function is replaced for everyone in this process: a torch function mode would be off while a checkpoint
-    recomputes a layer inside backward. Simulations run in a process of their own.
+    The function is replaced for the whole process: a torch function mode would be off while a checkpoint recomputes a
+    layer inside backward. Simulations run in a process of their own.
     """
     return ATTENTION.by(_cuda_attention if device == "cuda" else _cpu_attention)
 
@@ -81,7 +81,7 @@ def _cuda_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Flash without a mask, mem-efficient with one, the plain formula where neither takes the inputs.
+    """Run flash without a mask, mem-efficient with one, the plain formula if neither takes the inputs.
 
     The order is that of ``priority_order`` in ``aten/src/ATen/native/transformers/cuda/sdp_utils.cpp``.
     """
@@ -120,7 +120,7 @@ def _cpu_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """What this processor's torch chooses, asked with small tensors that have values."""
+    """Run the kernel that this processor's torch chooses for small tensors with values."""
     import torch
 
     _check_types(query, key, value)
@@ -138,7 +138,7 @@ def _cpu_attention(
 
 
 def _check_types(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-    """Raises RuntimeError as attention.cpp does (``validate_sdpa_input``): the fake kernels take anything."""
+    """Raise RuntimeError for mixed types as attention.cpp does (``validate_sdpa_input``): fake kernels accept them."""
     if not query.dtype == key.dtype == value.dtype:
         types = " and ".join(str(x.dtype).removeprefix("torch.") for x in (query, key, value))
         raise RuntimeError(f"attention takes query, key and value of one type and was given {types}")
@@ -153,7 +153,7 @@ def _cpu_is_flash(
     causal: bool,
     grouped: bool,
 ) -> bool:
-    """``torch._fused_sdp_choice`` on the CPU: it looks at which sizes are equal, not at how large they are."""
+    """Return whether ``torch._fused_sdp_choice`` picks flash on the CPU; it depends on which sizes are equal only."""
     import torch
     from torch.nn.attention import SDPBackend
 
@@ -182,7 +182,7 @@ def _pad_head(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """preprocess_mask: additive, rows aligned, expanded over the heads."""
+    """Return the mask as ``preprocess_mask`` makes it: additive, rows aligned, expanded over the heads."""
     import torch
 
     mask = _additive(mask, query)
@@ -194,7 +194,7 @@ def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.T
 
 
 def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """convert_boolean_attn_mask"""
+    """Return the mask as additive, as ``convert_boolean_attn_mask`` does."""
     import torch
 
     if mask.dtype != torch.bool:
@@ -203,7 +203,7 @@ def _additive(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 
 
 def scratch() -> dict[Any, Any]:
-    """Bytes that CUDA's attention backwards take from the allocator while they run.
+    """Return, by operation, functions for the bytes that CUDA's attention backwards take while they run.
 
     mem-efficient: ``Params::workspace_size`` in ``mem_eff_attention/kernel_backward.h`` (dQ accumulates in float32
     since keys are split) and ``delta`` in ``attention_backward.cu``. flash: ``dq_accum`` and ``softmax_d`` in
@@ -233,19 +233,19 @@ def scratch() -> dict[Any, Any]:
 
 
 # ----------------------------------------
-# What an operation returned for inputs of the same shapes before, so that it need not be worked out again.
+# A cache of what operations return, by the shapes of their inputs.
 #
 # On the meta device many operations run in Python, and a step repeats most of them layer after layer. Only
-# operations that neither change nor return one of their inputs are kept, and what they return is made anew each
-# time. A simulation takes half the time (bench/RESULTS.md). What such an operation does
-# (:mod:`peft_lab.engine.work`) follows from the same shapes, and is kept beside it.
+# operations that neither change nor return one of their inputs are cached, and their results are created anew each
+# time. This halves the time of a simulation (bench/RESULTS.md). The work of an operation
+# (:mod:`peft_lab.engine.work`) follows from the same shapes and is cached beside it.
 
 
-_KEPT = 50_000  # operations; all are dropped when there are more
+_KEPT = 50_000  # operations; the cache is cleared when it is full
 
 
 class Known:
-    """An operation that was carried out before. ``make``: makes what it returns. ``op``: what it does, once noted."""
+    """A cached operation. ``make``: creates its result. ``op``: its work, once noted."""
 
     __slots__ = ("make", "op")
 
@@ -258,11 +258,11 @@ _known_shapes: dict[Any, Known | None] = {}
 
 
 class _Unknown(Exception):
-    """Inputs that cannot be told by their shapes."""
+    """Raised for inputs that their shapes do not identify."""
 
 
 def carry_out_known(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
-    """``func(*args, **kwargs)``, from what is known where that is the same; and what is known of it, if it is kept."""
+    """Return ``func(*args, **kwargs)``, from the cache if possible, and its cache entry (None if it is not cached)."""
     if not _is_pure(func):
         if not _changes_lists(func):
             return func(*args, **kwargs), None
@@ -276,7 +276,7 @@ def carry_out_known(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if known is not None:
         return known.make(), known
     result = func(*args, **kwargs)
-    # Some return an input although their schema says otherwise (_unsafe_view); for the same shapes they always do.
+    # Some return an input although their schema denies it (_unsafe_view); for the same shapes they always do.
     make = None if _places(result) & _places((args, tuple(kwargs.values()))) else _maker(result)
     if make is None:
         return result, None
@@ -287,8 +287,8 @@ def carry_out_known(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A kernel over lists that changes what it is given: of the same shapes it does nothing where there are no values,
-    whatever the numbers beside them are."""
+    """Run a kernel that changes lists of tensors in place, once for each set of shapes: without values it has no effect
+    but its checks, whatever the numbers among its arguments."""
     try:
         key = (func, _key(args, numbers=False), _key(tuple(kwargs.items()), numbers=False))
         known = key in _known_shapes
@@ -304,14 +304,14 @@ def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 @cache
 def _changes_lists(func: Any) -> bool:
-    """Whether an operation changes tensors of lists and returns nothing."""
+    """Return whether an operation changes tensors in lists and returns nothing."""
     name = func.__name__.partition(".")[0]
     return name.startswith("_foreach_") and name.endswith("_") and not func._schema.returns
 
 
 @cache
 def _is_pure(func: Any) -> bool:
-    """Whether an operation reads its inputs and returns something new, by its schema."""
+    """Return whether an operation, by its schema, only reads its inputs and returns something new."""
     schema = func._schema
     return bool(schema.returns) and not any(
         each.alias_info is not None for each in (*schema.arguments, *schema.returns)
@@ -319,8 +319,8 @@ def _is_pure(func: Any) -> bool:
 
 
 def _key(value: Any, numbers: bool = True) -> Any:
-    """A value, with tensors by their shape, strides and type. Equal numbers of different types differ. ``numbers``:
-    whether other numbers of a type are another value."""
+    """Return a cache key of a value: tensors by shape, strides, type and offset, all else by type and value.
+    ``numbers``: False keys numbers by their type alone. Raises _Unknown for other kinds of tensors."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -333,7 +333,7 @@ def _key(value: Any, numbers: bool = True) -> Any:
 
 
 def _maker(result: Any) -> Callable[[], Any] | None:
-    """What makes the same result anew; ``None`` where that is not known to be the same."""
+    """Return a function that creates the same result anew; ``None`` if that is not certain to be the same."""
     import torch
 
     if isinstance(result, torch.Tensor):
@@ -355,7 +355,7 @@ def _maker(result: Any) -> Callable[[], Any] | None:
 
 
 def _places(value: Any) -> set[int]:
-    """The storages of all tensors in a value."""
+    """Return the identifiers of the storages of all tensors in a value."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -366,10 +366,10 @@ def _places(value: Any) -> set[int]:
 
 
 # ----------------------------------------
-# Sparse matrices in a simulation: fake tensors have none, so dense operations of the same memory stand in.
+# Sparse matrices in a simulation: fake tensors have none, so dense operations that take the same memory replace them.
 #
 # A coordinate matrix holds its indices in 64 bits and its values; adding it to a dense matrix or making it dense
-# costs one dense result, and the gradient of its values is gathered from the dense gradient, as in
+# allocates one dense result, and the gradient of its values is gathered from the dense gradient, as in
 # ``aten/src/ATen/native/sparse/cuda/SparseCUDATensorMath.cu`` and ``sparse_constructor_values_backward``.
 
 
@@ -385,7 +385,7 @@ SPARSE_PRODUCT = Replacement(
 
 
 class Coordinates:
-    """What code asks of ``torch.sparse_coo_tensor``'s result in SHiRA and FRoD."""
+    """Stand-in for the result of ``torch.sparse_coo_tensor``, with what SHiRA and FRoD use of it."""
 
     def __init__(self, indices: torch.Tensor, values: torch.Tensor, size: Sequence[int]) -> None:
         import torch
@@ -398,11 +398,11 @@ class Coordinates:
         return self.values.shape[0]
 
     def coalesce(self) -> Coordinates:
-        """A copy of indices (dimensions, entries) and values (entries)."""
+        """Return a copy of the indices (dimensions, entries) and the values (entries)."""
         return Coordinates(self.indices.clone(), self.values.clone(), self.shape)
 
     def to_dense(self) -> torch.Tensor:
-        """The whole tensor, of the shape that was asked for, with zeros elsewhere."""
+        """Return the whole tensor, of the shape given at the start, with zeros elsewhere."""
         import torch
 
         return torch.zeros(self.shape, dtype=self.values.dtype) + self
@@ -415,7 +415,7 @@ class Coordinates:
 
 @contextmanager
 def sparse_as_dense() -> Iterator[None]:
-    """``torch.sparse_coo_tensor`` and ``torch.sparse.mm`` by their stand-ins."""
+    """Replace ``torch.sparse_coo_tensor`` and ``torch.sparse.mm`` by their stand-ins."""
     import torch
 
     def build(indices: Any, values: Any, size: Any, **_: Any) -> Coordinates:
@@ -432,9 +432,8 @@ def sparse_as_dense() -> Iterator[None]:
 # ----------------------------------------
 # torch's cross entropy in chunks (:mod:`peft_lab.training.losses`), made visible to a simulation.
 #
-# torch hides its loop in one operation, whose implementation without values makes the results and none of the
-# buffers in between. Here the loop itself is run, with the buffers and kernels that the device in question would
-# use.
+# torch hides its loop in one operation, whose implementation without values creates the results but no intermediate
+# buffers. Here the loop itself runs, with the buffers and kernels that the simulated device would use.
 
 
 _MODULE = "torch.nn.modules.linear_cross_entropy"
@@ -459,13 +458,13 @@ SIZES = Replacement(
 
 
 class _Named(str):
-    """Where tensors without values are made, called by the name of the device that they stand for."""
+    """The device on which tensors without values are created, under the name of the device that it represents."""
 
     type: str
 
 
 class _Described:
-    """What is asked of an input before the loop begins."""
+    """The properties of an input that are read before the loop begins."""
 
     def __init__(self, tensor: Any, device: str) -> None:
         self.shape, self.dtype = tensor.shape, tensor.dtype
@@ -475,7 +474,7 @@ class _Described:
 
 @contextmanager
 def chunks_visible(device: str) -> Iterator[None]:
-    """For as long as steps are simulated on ``device``, ``cuda`` or ``cpu``.
+    """Run the chunked loss as a loop while steps are simulated on ``device``, ``cuda`` or ``cpu``.
 
     Raises:
         PeftLabError: the installed torch has no such loss.

@@ -1,7 +1,8 @@
-"""The lab's own training step on this machine, simulated: what a run's tracked step will measure.
+"""Simulate the lab's own training step on this machine: what a run's tracked step will measure.
 
-The step is the run's own (:func:`peft_lab.training.step.train_step`), with all that the method added in the base's
-precision, float32 masters and a fused AdamW. What a loss picks depends on values, so the batch says how much it picks.
+The step is the run's own (:func:`peft_lab.training.step.train_step`), with all parameters that the method added in the
+base's precision, float32 masters and a fused AdamW. The positions that a loss picks depend on values, so the batch
+gives their number.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabBatch(Setting):
-    """A batch of a run.
+    """The sizes of one batch of a run.
 
     Attributes:
         padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
         apart: whether those positions are a decoder's own, beside an encoder's ``seq``.
-        attention: which of transformers' implementations computes it; ``None``: its own choice.
+        attention: the attention implementation of transformers; ``None``: its default.
     """
 
     padded: bool = True
@@ -42,14 +43,14 @@ class LabBatch(Setting):
 
     @classmethod
     def of(cls, size: Mapping[str, Any], device: str, attention: str | None = None) -> LabBatch:
-        """From the size as a run's events have it (:func:`peft_lab.training.batches.size_of`)."""
+        """Return the batch whose size a run's events recorded (:func:`peft_lab.training.batches.size_of`)."""
         picked = {name: size[name] for name in ("padded", "kept", "predicted")}
-        apart = bool(size.get("apart", False))  # runs before there were such models do not say it
-        length = 1 if "image" in size else size["length"]  # of images the model says how long they are
+        apart = bool(size.get("apart", False))  # absent from runs made before there were such models
+        length = 1 if "image" in size else size["length"]  # the model decides the length of images
         return cls(size["rows"], length, device=device, attention=attention, apart=apart, **picked)
 
     def check(self) -> None:
-        """Raises BadInput for sizes that cannot be meant, and numbers that contradict each other."""
+        """Check the sizes. Raises BadInput if one is out of range or they contradict each other."""
         super().check()
         if self.kept < 0 or (self.kept > self.seq and not self.apart):
             raise BadInput(f"{self.kept:,} positions cannot be kept of a row of {self.seq:,}.", "kept")
@@ -60,7 +61,7 @@ class LabBatch(Setting):
 
 
 def simulate_lab(request: StepRequest) -> Simulation:
-    """The tracked step of a run on this machine; the request's setting is a :class:`LabBatch`.
+    """Simulate the tracked step of a run on this machine; the request's setting is a :class:`LabBatch`.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
@@ -116,7 +117,7 @@ def simulate_lab(request: StepRequest) -> Simulation:
 
 
 class _FusedAdam:
-    """torch's fused AdamW: moments and a counter for each parameter, updated in place without temporaries."""
+    """torch's fused AdamW: two moments and a step counter for each parameter, updated in place without temporaries."""
 
     def __init__(self, parameters: list[Any]) -> None:
         self.parameters = parameters
@@ -140,7 +141,7 @@ class _FusedAdam:
 def _inputs(
     batch: LabBatch, image: tuple[int, int, int] | None
 ) -> tuple[dict[str, torch.Tensor], Picked | None]:
-    """The batch's tensors, and what its labels would pick. ``image``: channels, height and width where it is images."""
+    """Return the batch's tensors, and the positions its loss picks. ``image``: channels, height, width of images."""
     import torch
 
     from peft_lab.training.batches import Picked

@@ -1,12 +1,12 @@
-"""How the published peaks were taken (the PEFT library's method comparison, MetaMathQA), as a schedule to simulate.
+"""Simulate the schedule by which the published peaks were measured (the PEFT library's method comparison, MetaMathQA).
 
-One process on an L40S: the model is loaded, the loss on unrelated text is taken on 4 rows of 768 tokens, then
+One process on an L40S: the model is loaded, the loss on unrelated text is computed on 4 rows of 768 tokens, then
 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
-The reserve is fullest at the longest batch, right after the cache was emptied; it follows a short batch, whose
-outputs are still alive. After every 250th step, before the cache is emptied, answers are generated (50 rows of at most
-300 new tokens). That is left out unless it is asked for: which batches came before was not published. Right after the
-longest one, where it is an upper bound, it decides prefix tuning alone of the 22 rows it was tried on, which goes
-from 4.8% below the published peak to 5.6% above it: its long caches find no room among what the step left.
+The reserve peaks at the longest batch, right after the cache was emptied; it follows a short batch, whose outputs are
+still alive. After every 250th step, before the cache is emptied, answers are generated (50 rows of at most 300 new
+tokens). That is left out by default: which batches came before was not published. Right after the longest one, where
+it is an upper bound, it changes only prefix tuning among the 22 rows it was tried on, from 4.8% below the published
+peak to 5.6% above it: its long caches do not fit into what the step left free.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from peft_lab.engine.running import Stage
 from peft_lab.methods.counting import adapter_configs
 from peft_lab.models.catalogue import ModelEntry, resolve
 
-#: Tokens of the longest training batch: the one number here that is inferred from the published peaks, because the
-#: lengths were not published. Below the limit of 768, since texts are cut at 1,300 characters first, and since at 768
-#: the tensors alone exceed most rows' published reserve. At 682 plain LoRA (rank 32) falls 0.6% short of its published
-#: peak, at 684 it is 0.9% over. It is one length for all rows and belongs to the data; the allocator's model and the
-#: step have no such number.
+#: Tokens of the longest training batch: the only number here that is inferred from the published peaks, because the
+#: lengths were not published. It is below the limit of 768, because texts are cut at 1,300 characters first, and at 768
+#: the tensors alone exceed most rows' published reserve. At 682 plain LoRA (rank 32) is 0.6% below its published peak,
+#: at 684 it is 0.9% above. It is one length for all rows and describes the data; the models of the allocator and of the
+#: step have no fitted number.
 LONGEST = 684
-#: A batch from the short end of a bucket. It leaves the optimizer's states and its outputs behind; its length
-#: hardly matters.
+#: Tokens of a short batch. It leaves the optimizer's states and its outputs behind; its length hardly matters.
 SHORT = 250
 #: The loss on unrelated text.
 EVALUATION_ROWS, EVALUATION_TOKENS = 4, 768
-#: Tokens of the questions that are answered; not published. Tried on prefix tuning, which they decide (60 to 300), and
-#: on TinyLoRA (190 to 300): neither depends on it.
+#: Tokens of a question before its answer; not published. Tried on prefix tuning (60 to 300), whose peak the answers
+#: decide, and on TinyLoRA (190 to 300): neither peak depends on it.
 PROMPT = 190
 #: Four rows, padded to the longest; the L40S is of compute capability 8.9.
 SETTING = Setting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
@@ -44,13 +43,13 @@ _DECODERS = "The published runs are of decoders that learn to write text;"
 
 
 def check(entry: ModelEntry) -> None:
-    """Raises BadInput for a model that is no decoder."""
+    """Check that a model is a decoder. Raises BadInput otherwise."""
     if entry.kind != "causal-lm":
         raise BadInput(f"{_DECODERS} {entry.title} is none.", "protocol")
 
 
 def training(stage: Stage) -> None:
-    """Loss on unrelated text, a short step, the cache emptied, the longest step, and answers if they are asked for."""
+    """Run the loss on unrelated text, a short step, an emptied cache, the longest step, and answers if requested."""
     model = stage.subject.model
     model.eval()
     step.evaluate(stage.subject, stage.recorder, EVALUATION_ROWS, EVALUATION_TOKENS)

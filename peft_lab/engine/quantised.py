@@ -1,7 +1,7 @@
-"""4-bit and 8-bit bases in a simulation: the packed sizes, and bitsandbytes' own forward and backward.
+"""4-bit and 8-bit base models in a simulation: the packed sizes, and bitsandbytes' own forward and backward.
 
-bitsandbytes' parameter class refuses tensors without values, so a linear map gets a plain packed parameter and a
-quantisation state of such tensors; the operations that run are the library's (they have fake implementations).
+bitsandbytes' parameter class rejects tensors without values, so a linear layer gets a plain packed parameter and a
+quantisation state of such tensors; the operations are the library's (they have fake implementations).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CODE_4BIT = 16
 _CODE_8BIT = 256
 #: Output heads stay in 16 bits (transformers' get_keys_to_not_convert)
 _KEPT = ("lm_head", "score", "classifier", "embed_out")
-#: Rows up to which the fused 4-bit kernel always runs on large matrices; above, the matrix is rebuilt first
+#: Rows up to which the fused 4-bit kernel always runs on large matrices; above, the matrix is dequantised first
 #: (_gemm_4bit_use_custom_cuda in bitsandbytes/backends/cuda/ops.py).
 _FUSED_ROWS = 512
 
@@ -33,12 +33,11 @@ def quantise_meta(
     double: bool = True,
     compute: torch.dtype | None = None,
 ) -> None:
-    """Replace the linear maps of a meta model by quantised ones, packed sizes and all.
+    """Replace the linear layers of a meta model by quantised ones, with packed sizes.
 
-    4-bit maps compute in ``compute`` (None: the precision that their weights had).
-
-    Output heads stay, and what an architecture needs whole. A model on whose config PEFT reads ``is_loaded_in_4bit``
-    or ``is_loaded_in_8bit`` gets that mark.
+    4-bit layers compute in ``compute`` (None: the precision of their weights). Output heads stay whole, and so do
+    the layers that an architecture needs whole. The model is marked ``is_loaded_in_4bit`` or ``is_loaded_in_8bit``,
+    which PEFT reads.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -62,7 +61,7 @@ def _quantised(
 ) -> torch.nn.Module:
     import torch
 
-    # GPT-2's Conv1D stores its matrix the other way round.
+    # GPT-2's Conv1D stores its matrix transposed.
     sizes = (
         tuple(linear.weight.shape)
         if isinstance(linear, torch.nn.Linear)
@@ -96,16 +95,16 @@ def _quantised(
     if bias:
         new.bias = linear.bias
         if bits == 4 and compute is not None:
-            # The first forward pass casts it for good.
+            # The first forward pass casts it permanently.
             new.bias.data = new.bias.data.to(compute)
     new.sim_dtype = dtype
     return new
 
 
 def make_states(model: torch.nn.Module) -> set[int]:
-    """Give each quantised map its constants; to be called on a fake device.
+    """Give each quantised layer its constants; call this on a fake device.
 
-    Returns the storages (``_cdata``) of the constants; each map lists its own in ``sim_constants``.
+    Returns the storages (``_cdata``) of the constants; each layer lists its own in ``sim_constants``.
     """
     import torch
     from bitsandbytes.functional import QuantState
@@ -159,7 +158,7 @@ def make_states(model: torch.nn.Module) -> set[int]:
 
 
 def scratch() -> dict[Any, Any]:
-    """The matrix that 4-bit multiplication rebuilds on CUDA for many rows (gemm_4bit in its CUDA backend)."""
+    """Return the bytes of the matrix that 4-bit multiplication rebuilds on CUDA for many rows (its gemm_4bit)."""
     import torch
 
     def gemm(inputs: torch.Tensor, packed: torch.Tensor, shape: Any, *_: Any, **__: Any) -> int:
@@ -170,7 +169,7 @@ def scratch() -> dict[Any, Any]:
     return {torch.ops.bitsandbytes.gemm_4bit.default: gemm}
 
 
-@cache  # a class for each map would be looked up anew by everything that asks what it is
+@cache  # one class for all layers, so that lookups by class are cached
 def _four_bit_class() -> Any:
     from bitsandbytes.autograd._functions import MatMul4Bit
     from bitsandbytes.nn.modules import Linear4bit
@@ -192,7 +191,7 @@ def _eight_bit_class() -> Any:
     from bitsandbytes.autograd._functions import MatMul8bitLt
     from bitsandbytes.nn.modules import Linear8bitLt
 
-    # It says at every multiplication that it works in float16.
+    # It logs at every multiplication that it works in float16.
     _functions.logger.setLevel("ERROR")
 
     class SimulatedLinear8bitLt(Linear8bitLt):

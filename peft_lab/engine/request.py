@@ -1,4 +1,4 @@
-"""The question that the simulation answers: which model, adapted how, and how its step is made."""
+"""The input and the result of a simulation: which model, adapted how, how it is stepped, and the memory that takes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# How a step is simulated: its sizes, its optimizer, whose kernels.
+# How a step is simulated: its sizes, its optimizer, its device.
 
 
-#: Larger requests are taken for slips of the keyboard.
+#: Larger requests are treated as typing errors.
 _MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
-#: Of all rows together: far above any step. At eight times as many torch cannot count an attention matrix.
+#: Most tokens in all rows together, far above any step. At eight times as many torch cannot index an attention matrix.
 _MOST_IN_A_STEP = 2**27
-#: Every token of a generation is a pass of its own: so many are simulated in a minute or two.
+#: Most new tokens of a generation. Each is a pass of its own; simulating this many takes a minute or two.
 _MOST_NEW = 4096
 PRECISIONS = ("bfloat16", "float16", "float32")
-#: How the cross entropy is taken: from all logits at once, or a few rows of them at a time (training/losses.py).
+#: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/losses.py).
 LOSSES = ("whole", "chunked")
 
 
@@ -36,16 +36,16 @@ class Setting:
     """How the model is trained.
 
     Attributes:
-        batch: rows. seq: tokens a row.
-        padded: rows of unequal length, so that attention gets a mask; else all rows are full and it gets none.
-        optimizer: one of :data:`optimizers.OPTIMIZERS`.
+        batch: rows. seq: tokens per row.
+        padded: rows differ in length, so attention gets a mask; if False all rows are full and it gets none.
+        optimizer: one of :data:`peft_lab.engine.step.OPTIMIZERS`.
         generate: rows and new tokens of a generation after the step.
-        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer goes through its tensors.
-        capability: compute capability of the GPU (8, 9 for the L40S), for the size of workspaces.
+        device: ``cuda`` or ``cpu``: which kernels run and how the optimizer iterates over its tensors.
+        capability: compute capability of the GPU ((8, 9) for the L40S), for the size of workspaces.
         capacity: device memory in bytes, None for no limit.
         loss: one of :data:`LOSSES`.
-        packed: several rows lie end to end in each of ``seq`` tokens, and attention is told where they end.
-        offload: what the backward pass needs waits in main memory (training/optimizers.py).
+        packed: several rows are concatenated in each of ``seq`` tokens, and attention is told where they end.
+        offload: tensors saved for the backward pass wait in main memory (training/optimizers.py).
     """
 
     batch: int
@@ -61,7 +61,7 @@ class Setting:
     offload: bool = False
 
     def check(self) -> None:
-        """Raises BadInput for sizes that cannot be meant."""
+        """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
         sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
         if self.generate is not None:
             sizes += [
@@ -97,7 +97,7 @@ class Setting:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Raises BadInput for a name that is no precision a model is trained in."""
+    """Return the torch dtype of a training precision. Raises BadInput for other names."""
     import torch
 
     if name not in PRECISIONS:
@@ -107,19 +107,19 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
-    """The same setting with another batch or length."""
+    """Return the setting with another batch or length."""
     return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
 
 
 @dataclass(frozen=True)
 class StepRequest:
-    """One training step of one of the lab's methods. Hashable, and passed whole, to other processes too.
+    """One training step of one of the lab's methods. Hashable; passed as a whole, also to other processes.
 
     Attributes:
-        model: of the catalogue, a Hugging Face id or a local path.
-        values: the method's knobs; missing ones are at their defaults.
-        dtype: of the base, or what its linear maps are packed in (:data:`peft_lab.engine.simulate.PACKED`).
-        checkpointing: keep only the layers' inputs and compute the rest again in the backward pass.
+        model: a name in the catalogue, a Hugging Face id or a local path.
+        values: the method's knobs; missing ones have their defaults.
+        dtype: of the base, or the format its linear layers are packed in (:data:`peft_lab.engine.simulate.PACKED`).
+        checkpointing: keep only the layers' inputs and recompute the rest in the backward pass.
     """
 
     model: str
@@ -130,7 +130,7 @@ class StepRequest:
     checkpointing: bool = False
 
     def at(self, **changes: Any) -> StepRequest:
-        """The same step with other fields of its setting.
+        """Return the same step with other fields of its setting.
 
         >>> StepRequest("gpt2", "lora", {}, Setting(batch=4, seq=64)).at(batch=1).setting.batch
         1
@@ -138,13 +138,13 @@ class StepRequest:
         return replace(self, setting=replace(self.setting, **changes))
 
     def on(self, device: Device) -> StepRequest:
-        """The same step with the kernels of ``device``, whose memory is no limit."""
+        """Return the same step with the kernels of ``device``; its memory is not set as a limit."""
         return self.at(device=device.kind, capability=device.capability)
 
 
 @dataclass(frozen=True)
 class ConfigRequest:
-    """One training step of any PEFT adapter config (None: full fine-tuning); all else as in :class:`StepRequest`."""
+    """One training step of any PEFT adapter config (None: full fine-tuning); the rest as in :class:`StepRequest`."""
 
     model: str
     adapter_config: Mapping[str, Any] | None = field(hash=False)
@@ -154,27 +154,27 @@ class ConfigRequest:
 
 
 # ----------------------------------------
-# What a simulation says, as plain data.
+# The result of a simulation, as plain data.
 
 
-#: The command line's names of the parts; the rest is ``other``.
+#: The parts that the command line names; the rest is ``other``.
 OWN_NAMES = ("weights", "adapter", "gradients", "optimizer", "activations")
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A training step's memory, found without weights.
+    """A training step's memory, simulated without weights.
 
     Attributes:
-        peak_bytes: tensors alive at once on the device, at most.
-        reserved_bytes: what PyTorch's CUDA allocator would hold for them at most, workspaces and gaps included; what
-            ``nvidia-smi`` shows is this and the driver's own context. None for a device without that allocator.
-        parts: ``peak_bytes`` by what it is for (:data:`PARTS`), all keys present.
+        peak_bytes: the most bytes of tensors alive at once on the device.
+        reserved_bytes: the most that PyTorch's CUDA allocator would hold for them, workspaces and gaps included;
+            ``nvidia-smi`` shows this and the driver's own context. None for a device without that allocator.
+        parts: ``peak_bytes`` by purpose (:data:`PARTS`), all keys present.
         points: the last step, stretch by stretch.
-        host_bytes: in main memory: optimizer states that are paged, and what waits there for the backward pass.
-        unrolled: whether the layers were found alike and five of them stood for all.
-        seconds: that it took, without imports.
-        work: what each of the steps did, the last one last.
+        host_bytes: bytes in main memory: paged optimizer states, and what waits there for the backward pass.
+        unrolled: whether the layers were alike, so that five of them represented all.
+        seconds: the simulation's duration, without imports.
+        work: the work of each step, the last one last.
     """
 
     model: str
@@ -190,7 +190,7 @@ class Simulation:
     work: tuple[Work, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON: five parts and ``other``, and the finer parts beside them."""
+        """Return the command line's JSON: five parts and ``other``, and the finer parts under ``detail``."""
         coarse = {name: self.parts[name] for name in OWN_NAMES}
         coarse["other"] = self.peak_bytes - sum(coarse.values())
         return {
@@ -211,16 +211,16 @@ class Simulation:
 
 
 def largest(points: list[Point]) -> Point:
-    """The fullest stretch."""
+    """Return the point with the most bytes."""
     return max(points, key=lambda point: point.nbytes)
 
 
 def from_dict(data: dict[str, Any]) -> Simulation:
-    """A simulation from :func:`dataclasses.asdict`'s form."""
+    """Return a simulation from the dictionary that :func:`dataclasses.asdict` makes."""
     points = tuple(Point(**point) for point in data["points"])
     return Simulation(**{**data, "points": points})
 
 
 def plain(simulation: Simulation) -> dict[str, Any]:
-    """For sending between processes."""
+    """Return the fields as a dictionary, to send between processes."""
     return asdict(simulation)

@@ -1,6 +1,6 @@
-"""A training step at a model's full depth: of a few layers where they show what all of them do, else of all.
+"""Run a training step at a model's full depth: on a few layers if they represent all, else on all of them.
 
-What is run is a schedule on a stage; how the trace of a few layers is repeated is :mod:`peft_lab.engine.unroll`'s.
+A schedule is run on a stage; :mod:`peft_lab.engine.unroll` repeats the trace of a few layers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Stage:
-    """What a schedule works with: the model on its device, the recorder, and the setting."""
+    """What a schedule runs on: the model on its device, the recorder, the optimizer, and the setting."""
 
     subject: step.Subject
     recorder: Recorder
@@ -40,11 +40,11 @@ class Stage:
 
     @property
     def phase(self) -> Phase:
-        """What hears of a step's phases."""
+        """Return the callback that reports a step's phases to the recorder."""
         return step.phases(self.subject, self.recorder)
 
     def train(self, length: int | None = None, batch: int | None = None) -> None:
-        """One optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
+        """Run one optimizer step on ``batch`` rows of ``length`` tokens (the setting's by default)."""
         setting = self.setting
         inputs = step.training_batch(
             self.subject, batch or setting.batch, length or setting.seq, setting.padded, setting.packed
@@ -52,17 +52,17 @@ class Stage:
         step.train(self.subject, self.recorder, self.optimizer, inputs, setting.device == "cuda")
 
     def accumulate(self) -> None:
-        """A pass on the setting's batch without a step of the optimizer."""
+        """Run a forward and backward pass on the setting's batch without an optimizer step."""
         setting = self.setting
         inputs = step.training_batch(self.subject, setting.batch, setting.seq, setting.padded, setting.packed)
         step.accumulate(self.subject, self.recorder, inputs)
 
     def settle(self) -> None:
-        """The optimizer's states as the first step leaves them, without its passes: of gradients from nowhere."""
+        """Create the optimizer's states as the first step leaves them, from empty gradients and without a pass."""
         step.settle(self.subject, self.recorder, self.optimizer)
 
     def generate(self, prompt: int) -> None:
-        """The setting's rows and new tokens after prompts of ``prompt`` tokens; what the step put out is gone then."""
+        """Generate the setting's rows and new tokens after prompts of ``prompt`` tokens, without the step's outputs."""
         if self.setting.generate is None:
             raise ValueError("the setting has no generation")
         self.subject.outputs = None
@@ -71,36 +71,36 @@ class Stage:
 
 
 class Devices:
-    """The devices that a step runs on: here one that has everything. Several are peft_lab.engine.sharding's."""
+    """The devices that a step runs on; here one that holds everything. For several see peft_lab.engine.sharding."""
 
-    #: Whether layers that are alike have alike things on this device.
+    #: Whether equal layers hold equal tensors on this device, so that a trace of a few can be unrolled.
     alike = True
 
     def __init__(self, works: bool = True) -> None:
         self.watched: Watched | None = None
-        #: whether what operations do is noted, beside what they keep
+        #: whether to record the work of operations, beside their memory
         self.works = works
 
     @contextmanager
     def around(self, recorder: Recorder) -> Iterator[None]:
-        """For as long as a model is put on them and stepped."""
+        """Set the devices up for as long as a model is placed on them and stepped."""
         yield
 
     def split(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
-        """Puts the model, whose repeated layers are told, on them; returns what is stepped."""
+        """Place the model, given its repeated layers, on the devices; return the model to step."""
         return model
 
     def optimizer(self, name: str, model: torch.nn.Module, foreach: bool) -> Any:
-        """As :func:`optimizers.make` does."""
+        """Return the optimizer, as :func:`peft_lab.engine.step.make_optimizer` does."""
         return step.make_optimizer(name, model, foreach)
 
 
-#: What is run: a list of phases on a stage.
+#: The phases to run, as a function of a stage.
 Schedule = Callable[[Stage], None]
 
 
 def two_steps(stage: Stage) -> None:
-    """Two optimizer steps (the second has the optimizer's states from the start), then generation if asked for."""
+    """Run two optimizer steps (the second starts with the optimizer's states), then a generation if requested."""
     stage.subject.model.train()
     stage.train()
     stage.train()
@@ -109,7 +109,7 @@ def two_steps(stage: Stage) -> None:
 
 
 def settled(stage: Stage) -> None:
-    """One optimizer step that has the optimizer's states from the start. What operations do is noted of it alone."""
+    """Run one optimizer step that begins with the optimizer's states. Only its work is recorded."""
     recorder = stage.recorder
     stage.subject.model.train()
     works, recorder.works = recorder.works, False
@@ -121,11 +121,11 @@ def settled(stage: Stage) -> None:
 def run(
     blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps, devices: Devices | None = None
 ) -> tuple[Trace, int, bool]:
-    """The trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
+    """Return the trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
 
     Raises:
-        SimulationError: the method needs values, or does something that has no fake implementation; with the reason.
-        Unsupported: what a packed base makes impossible.
+        SimulationError: the method needs values, or an operation that has no fake implementation; with the reason.
+        Unsupported: a packed base makes the step impossible.
     """
     reason = refusal(blueprint.method, blueprint.checkpointing)
     if reason is not None:
@@ -147,7 +147,7 @@ def _run(
 ) -> tuple[Trace, int, bool]:
     depth = blueprint.depth
     if devices.alike and depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
-        # What does not suit a few layers may suit all of them, and what suits neither says so at full depth.
+        # What fails on a few layers may work on all of them; if it does not, it fails again at full depth.
         with suppress(PeftLabError, *REFUSALS):
             found = _unrolled(blueprint, setting, schedule, devices)
             if found is not None:
@@ -159,7 +159,7 @@ def _run(
 def _unrolled(
     blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
 ) -> tuple[Trace, int] | None:
-    """The trace and the bytes on the host from a few layers; None where those do not show what all of them do."""
+    """Return the trace and the host bytes from a few layers; None if those do not represent all of them."""
     period = blueprint.period
     trace, stage = _run_at(blueprint, setting, schedule, DEPTH * period, devices)
     layers = stage.subject.layers
@@ -179,11 +179,11 @@ def _unrolled(
 
 
 def _agrees(trace: Trace, adapted: int, blueprint: Blueprint) -> bool:
-    """Whether an unrolled model has the adapter of the real one: some methods share matrices between distant layers.
+    """Return whether an unrolled model has the real one's storages: some methods share matrices between far layers.
 
-    Read off the deep model on the meta device. Where an adapter is built of real tensors layer by layer
-    (standins.REAL_ADAPTER), which would take long, it is compared with the adapter that is counted; and since what all
-    layers share does not say in how many of them it is used, so are the modules that are adapted.
+    The real model is built on the meta device. If its adapter would be built of real tensors (fake.REAL_ADAPTER), which
+    takes long, the counted adapter is compared instead, and the number of adapted modules with it, because shared
+    matrices do not reveal how many layers use them.
     """
     real = needs_real_adapter(blueprint.method)
     parts = ("adapter",) if real else ("weights", "adapter")
@@ -196,8 +196,8 @@ _KEPT = 64
 
 
 def _facts(blueprint: Blueprint) -> tuple[int, ...]:
-    """Of the model at its own depth: bytes of every storage; or the number of adapted modules and bytes of the trained
-    storages (see :func:`_agrees`). Kept, because they do not change with batch or length."""
+    """Return, for the model at its own depth, the bytes of every storage; or the number of adapted modules and the
+    bytes of trained storages (see :func:`_agrees`). Cached, because batch and length do not change them."""
     key = blueprint.key()
     found = None if key is None else _known_facts.get(key)
     if found is None:
@@ -217,13 +217,13 @@ def _facts(blueprint: Blueprint) -> tuple[int, ...]:
 
 
 def _host_bytes(stage: Stage, parameters: Sequence[Any] | None = None) -> int:
-    """Paged states, which no trace of device memory shows: of all parameters, or of some."""
+    """Return the bytes of paged optimizer states, which no device trace shows, of all parameters or of some."""
     paged = getattr(stage.optimizer, "paged_bytes", None)
     return 0 if paged is None else int(paged(parameters))
 
 
 def _chunk_the_loss(model: Any) -> None:
-    """Raises Unsupported for a model that cannot take its loss in chunks; some say so when they take it first."""
+    """Make the model compute its loss in chunks. Raises Unsupported if it cannot; some models only when they run."""
 
     @contextmanager
     def refusing() -> Iterator[None]:
@@ -239,17 +239,17 @@ def _chunk_the_loss(model: Any) -> None:
 
 
 def away(stage: Stage) -> AbstractContextManager[Any]:
-    """For as long as what is saved for a backward pass waits in main memory, where the setting has it wait there.
+    """Keep what is saved for a backward pass in main memory, if the setting asks for it.
 
     Raises:
-        Unsupported: weights that are split over devices.
+        Unsupported: the weights are split over devices.
     """
     import torch
 
     recorder = stage.recorder
 
     def leave(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:
-        # A layer's input leaves before the layer begins where transformers checkpoints its whole call (5.20).
+        # A layer's input is copied before the layer begins if transformers checkpoints its whole call (5.20).
         recorder.did(Op("offload", 0, tensor.nbytes), tensor)
         return tensor.shape, tensor.dtype, tensor.nbytes
 

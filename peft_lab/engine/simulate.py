@@ -1,4 +1,4 @@
-"""Simulate: build the model without weights, run the real step on tensors without values, add up.
+"""Simulate a training step: build the model without weights, run the real step on it, add up the memory.
 
 Imports torch inside; pages and commands call this in the inspector process.
 """
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from peft_lab.models.catalogue import ModelEntry
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
-#: What a base can be stored in beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.
+#: Formats for the base beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.
 PACKED = {"nf4": Quantise(4, "nf4"), "fp4": Quantise(4, "fp4"), "int8": Quantise(8, "int8", double=False)}
 
 
 def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
-    """The precision that a name stands for, and how the linear maps are packed. Raises BadInput for other names."""
+    """Return the precision of a storage format and how linear layers are packed. Raises BadInput for other names."""
     if dtype in PACKED:
         return torch_dtype("bfloat16"), PACKED[dtype]
     if dtype not in PRECISIONS:
@@ -60,11 +60,11 @@ def simulate_blueprint(
     schedule: Schedule = two_steps,
     works: bool = True,
 ) -> Simulation:
-    """Simulate a blueprint under a setting. ``works``: whether the step's work is wanted beside its memory.
+    """Simulate a blueprint under a setting. ``works``: whether to trace the step's work beside its memory.
 
     Raises:
-        BadInput: sizes that cannot be meant. SimulationError: as :func:`run`.
-        DeviceFull: beyond the setting's capacity.
+        BadInput: sizes out of range. SimulationError: as :func:`run`.
+        DeviceFull: the step needs more than the setting's capacity.
     """
     start = time.perf_counter()
     setting.check()
@@ -90,7 +90,7 @@ def simulate_blueprint(
 
 
 def _reserved(trace: Trace, setting: Setting) -> int | None:
-    """Bytes that the device's allocator holds at most; ``None`` where there is no such allocator."""
+    """Return the most bytes that the device's allocator holds; ``None`` without such an allocator."""
     if setting.device != "cuda":
         return None
     weights = sum(s.nbytes for s in trace.storages if s.part in ("weights", "quantisation"))
@@ -98,20 +98,21 @@ def _reserved(trace: Trace, setting: Setting) -> int | None:
 
 
 def bytes_needed(request: StepRequest) -> int:
-    """Bytes that a device must have for a step: :func:`peft_lab.engine.fits.needed` of its :func:`simulate`, without
-    what else that says. Raises as that does."""
+    """Return the bytes a device must have for a step, as :func:`peft_lab.engine.fits.needed` of :func:`simulate` does,
+    without the rest of the simulation. Raises the same errors.
+    """
     trace = _traced(request, two_steps, works=False)
     return _reserved(trace, request.setting) or largest(account.timeline(trace)).nbytes
 
 
 def work_of(request: StepRequest) -> Work:
-    """What the step of :func:`simulate` does, without the rest of its answer. Raises as that does."""
+    """Return the work of the step of :func:`simulate`, without the rest of the simulation. Raises the same errors."""
     schedule = two_steps if request.setting.offload or request.setting.generate else settled
     return steps_of(_traced(request, schedule, works=True).work)[-1]
 
 
 def _traced(request: StepRequest, schedule: Schedule, works: bool) -> Trace:
-    """What a step leaves: the whole of a simulation that takes time."""
+    """Trace a step: the part of a simulation that takes time."""
     entry, spec = check(request)
     blueprint = blueprint_of(request)
     request.setting.check()
@@ -123,7 +124,7 @@ def simulate(request: StepRequest, works: bool = True) -> Simulation:
     """Simulate a step of one of the lab's methods. ``works``: as in :func:`simulate_blueprint`.
 
     Raises:
-        BadInput: unknown names or values out of range. SimulationError: what cannot be simulated, with the reason.
+        BadInput: unknown names or values out of range. SimulationError: the step cannot be simulated, with the reason.
     """
     entry, spec = check(request)
     blueprint = blueprint_of(request)
@@ -132,12 +133,12 @@ def simulate(request: StepRequest, works: bool = True) -> Simulation:
 
 
 def memory_of(request: StepRequest) -> Simulation:
-    """What the step of :func:`simulate` keeps; what it does only where it offloads. Raises as that does."""
+    """Simulate a step's memory; its work only if it offloads. Raises the errors of :func:`simulate`."""
     return simulate(request, works=False)
 
 
 def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
-    """The model and the method of a step that can be meant.
+    """Check a step's names and values; return its model and method.
 
     Raises:
         BadInput: unknown names or values out of range.
@@ -153,10 +154,10 @@ def check(request: StepRequest) -> tuple[ModelEntry, MethodSpec]:
 
 @contextmanager
 def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
-    """For as long as libraries may refuse.
+    """Turn the errors that libraries raise meanwhile into SimulationError.
 
     Raises:
-        SimulationError: one did, with its reason.
+        SimulationError: a library refused, with its reason.
     """
     try:
         yield
@@ -168,9 +169,9 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
 
 
 def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
-    """Raises BadInput for rows longer than the model has positions for, and for text asked of what writes none.
+    """Raise BadInput for rows longer than the model's positions, and for a generation by a model that writes no text.
 
-    ``kind``: of what is trained, ``encoder`` for a classifier of text.
+    ``kind``: of the trained model, ``encoder`` for a text classifier.
     """
     if setting.generate and kind != "causal-lm":
         what = {
@@ -196,11 +197,11 @@ def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) 
 
 
 def blueprint_of(request: StepRequest) -> Blueprint:
-    """What to build for one of the lab's methods.
+    """Return the blueprint of a step of one of the lab's methods.
 
     Raises:
         BadInput: unknown names or values out of range.
-        Unsupported: a prompt in the cache with gradient checkpointing.
+        Unsupported: the method does not go with gradient checkpointing or with the base's storage format.
     """
     from peft_lab.methods import get_method
     from peft_lab.methods.base import classifying_task, plain_task
@@ -219,7 +220,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
         try:
             return spec.apply(base, shape, full, task)
         except Unsupported as error:
-            # PEFT looks at the base's setting while it applies a method.
+            # PEFT reads the base's checkpointing setting while it applies a method.
             if not (request.checkpointing and "checkpointing" in str(error)):
                 raise
             raise Unsupported(
@@ -251,7 +252,7 @@ def blueprint_of(request: StepRequest) -> Blueprint:
 
 
 def _check_trainable(method: str, packed: Quantise | None, dora: bool = False) -> None:
-    """Raises Unsupported for training weights that are stored in few bits, and for reading them."""
+    """Raise Unsupported if packed weights would have to be trained, or (for DoRA in 4 bits) read."""
     if dora and packed is not None and packed.bits == 4:
         raise Unsupported(
             "DoRA starts from the norms of the base's weights, which have no values here once they are packed into 4 "
@@ -274,7 +275,8 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     """Simulate steps with any PEFT adapter config on a model.
 
     Raises:
-        BadInput: not a PEFT config, or one that PEFT cannot apply here. SimulationError: what cannot be simulated.
+        BadInput: not a PEFT config, or one that PEFT cannot apply here.
+        SimulationError: the step cannot be simulated, with the reason.
     """
     from peft_lab.methods.counting import adapter_configs
     from peft_lab.models import meta
@@ -284,7 +286,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
     config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
     kind: str = entry.kind
     if config is not None and adapter_config is not None:
-        # As it is counted: a start that reads values leaves every shape what it is.
+        # As in counting: an initialisation that reads values changes no shape, so it is dropped.
         adapter_configs.drop_values(config)
         _check_task(adapter_config)
         if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
@@ -315,7 +317,7 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
 
 
 def _check_task(adapter_config: Mapping[str, Any]) -> None:
-    """Raises BadInput for a task whose head and loss are not simulated."""
+    """Raise BadInput for a task whose head and loss are not simulated."""
     task = adapter_config.get("task_type")
     if task not in _TASKS:
         raise BadInput(

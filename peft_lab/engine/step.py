@@ -1,7 +1,7 @@
-"""What a fine-tune does, phase by phase, reported to a recorder: training steps, evaluation, generation.
+"""Run the phases of a fine-tune and report them to a recorder: training steps, evaluation, generation.
 
-The same functions run on fake tensors (a simulation) and on real ones (a measurement). What stays alive between two
-steps is what stays alive in the usual loop: the model's last outputs live until the next ones replace them.
+The same functions run on fake tensors (a simulation) and on real ones (a measurement). Between two steps the same
+tensors stay alive as in the usual loop: the model's last outputs live until the next ones replace them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from peft_lab.training.step import InPlace, Phase, add_gradients, train_step
 if TYPE_CHECKING:
     import torch
 
-#: What the benchmark and most recipes clip the gradient's norm to; its value does not matter for memory.
+#: The gradient norm at which the benchmark and most recipes clip; its value does not affect memory.
 MAX_NORM = 1.0
 
 
 @dataclass
 class Subject:
-    """A model that can be stepped, and where its parts are.
+    """A model that can be stepped, with the places of its parts.
 
     Attributes:
-        layers: the repeated blocks, in order; empty when there are none to tell apart.
-        period: how many blocks make one repetition (2 where sliding and full attention alternate); what is called a
-            layer elsewhere in this package is one repetition.
-        head: the output head, None when the loss is not over a vocabulary.
+        layers: the repeated blocks, in order; empty if none can be told apart.
+        period: how many blocks make one repetition (2 if sliding and full attention alternate); elsewhere in this
+            package a "layer" is one repetition.
+        head: the output head, None if the loss is not over a vocabulary.
         kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
     """
 
@@ -46,7 +46,7 @@ class Subject:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """All parameters of the model, trained or frozen."""
+        """Return all parameters of the model, trained or frozen."""
         return list(self.model.parameters())
 
 
@@ -73,7 +73,7 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Reco
 
     def before(module: Any, args: Any, kwargs: Any) -> None:
         outer.append(recorder.layer)
-        recorder.logits = False  # those of a pass before that had no backward
+        recorder.logits = False  # an earlier pass without backward may have left it True
         hidden = args[0] if args else kwargs.get("hidden_states")
         if first and isinstance(hidden, torch.Tensor) and hidden.requires_grad:
             hidden.register_hook(lambda _: recorder.enter(layer=None))
@@ -81,14 +81,14 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Reco
 
     def returned(module: Any, args: Any, output: Any) -> None:
         first = output[0] if isinstance(output, (tuple, list)) else output
-        # Without gradient there is nothing to hook; within a checkpoint's replay the hook of the first pass serves.
+        # Without a gradient there is nothing to hook; in a checkpoint's replay the first pass's hook still applies.
         if isinstance(first, torch.Tensor) and first.requires_grad and recorder.phase != "backward":
             first.register_hook(lambda _: recorder.enter(layer=index))
 
     def after(module: Any, args: Any, output: Any) -> None:
         recorder.enter(layer=outer.pop())
 
-    # First and last of all hooks: what fetches a layer's parameters and lets them go belongs to the layer.
+    # First and last of all hooks, so that hooks which gather and free a layer's parameters count as the layer's.
     return [
         layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
         layer.register_forward_hook(returned, prepend=True),
@@ -107,7 +107,7 @@ def _head_starts(recorder: Recorder) -> Callable[..., None]:
 
 
 def phases(subject: Subject, recorder: Recorder) -> Phase:
-    """What tells the recorder of a training step's phases, and whose the gradients are once they are there."""
+    """Return a callback that reports a training step's phases to the recorder, and labels gradients once they exist."""
 
     def enter(phase: str) -> None:
         if phase == "optimizer":
@@ -119,12 +119,12 @@ def phases(subject: Subject, recorder: Recorder) -> Phase:
 
 
 def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
-    """Note the parameters' gradients as such, each in its parameter's layer."""
+    """Label the parameters' gradients as such, each with its parameter's layer."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             recorder.replaced(parameter)
         number = None if parameter.grad is None else recorder.number(parameter.grad)
-        # Some lie in a buffer that is sent.
+        # Some lie in a communication buffer.
         if number is not None and number >= 0 and recorder.trace.storages[number].part != "buffers":
             recorder.trace.storages[number].part = "gradients"
             recorder.trace.storages[number].layer = recorder.layer_of(parameter)
@@ -137,7 +137,7 @@ def _loss(subject: Subject, batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
-    """One optimizer step as the usual loop makes it: the model takes the loss, and what it returned lives on."""
+    """Run one optimizer step as the usual loop does: the model computes the loss, and its outputs stay alive."""
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
     train_step(
@@ -154,7 +154,7 @@ def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str,
 
 
 def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
-    """An update by gradients that no pass has made: it leaves the optimizer's states as a step does."""
+    """Update with empty gradients, without a pass, which creates the optimizer's states as a step does."""
     import torch
 
     enter = phases(subject, recorder)
@@ -167,20 +167,20 @@ def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
 
 
 def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
-    """A pass whose gradients are added up for a later step."""
+    """Run a forward and backward pass whose gradients are added up for a later step."""
     add_gradients(subject.model, batch, lambda _, batch: _loss(subject, batch), phases(subject, recorder))
     label_gradients(subject.model, recorder)
 
 
 def _wants_task_ids(model: torch.nn.Module) -> bool:
-    """Methods that route by task (Poly, multitask prompts) need to be told the task of each row."""
+    """Return whether the method routes by task (Poly, multitask prompts) and needs each row's task."""
     config: Any = getattr(model, "active_peft_config", None)
     kind = getattr(config, "peft_type", None)
     return str(getattr(kind, "value", kind)) in ("POLY", "MULTITASK_PROMPT_TUNING")
 
 
 def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
-    """The task of each of ``size`` rows, for methods that ask for it."""
+    """Return the task of each of ``size`` rows, for methods that need it; else nothing."""
     import torch
 
     return {"task_ids": torch.zeros(size, dtype=torch.long)} if _wants_task_ids(model) else {}
@@ -189,12 +189,11 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
 def training_batch(
     subject: Subject, size: int, length: int, padded: bool, packed: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Token ids with labels; ``padded`` adds a mask, as a batch of unequal lengths has, ``packed`` the position of each
-    token in its row (as :func:`peft_lab.training.packing.collate_packed` does). For a reader of images the
-    pictures that it takes instead, which have no length.
+    """Return token ids with labels; ``padded`` adds an attention mask, ``packed`` the position of each token in its row
+    (as :func:`peft_lab.training.packing.collate_packed` does). An image model gets pictures instead.
 
-    Ids and mask have the shape (``size``, ``length``), and so have the labels of a model that writes; a classifier's
-    have (``size``). Pictures: (``size``, channels, height, width), in 32 bits as they come.
+    Ids, mask and positions have the shape (``size``, ``length``), and so have a language model's labels; a
+    classifier's have (``size``,). Pictures: (``size``, channels, height, width) in 32 bits.
     """
     import torch
 
@@ -217,7 +216,7 @@ def training_batch(
 
 
 def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> None:
-    """Loss on a batch without gradients, example by example, as the benchmark takes it before and after training."""
+    """Compute the loss on a batch without gradients, row by row, as the benchmark does before and after training."""
     import torch
 
     recorder.enter("evaluation")
@@ -231,21 +230,18 @@ def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> No
 
 
 def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Every parameter and buffer of the layers, with the layer's index.
-
-    Each of the shape that it has in its layer.
-    """
+    """Yield every parameter and buffer of the layers, each of its own shape, with the layer's index."""
     for index, module in enumerate(modules):
         for tensor in (*module.parameters(), *module.buffers()):
             yield index, tensor
 
 
 def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: int) -> None:
-    """Greedy generation with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
+    """Generate greedily with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
 
-    The loop is transformers' ``_sample`` as far as it takes memory: a growing mask, a float32 copy of the last logits.
-    It is written out because PEFT's own ``generate`` for prompt methods asks transformers for a cache by its
-    old name and then computes the whole text again at every token.
+    The loop allocates what transformers' ``_sample`` does: a growing mask, a float32 copy of the last logits. It is
+    written out because PEFT's own ``generate`` for prompt methods requests transformers' cache by its old name and then
+    recomputes the whole text at every token.
     """
     import torch
 
@@ -259,7 +255,7 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
         _keep(recorder, _cache_of(outputs))
         decoder = inner_model(model)
         if decoder is not model:
-            tasks = {}  # what asked for them is in the cache by now
+            tasks = {}  # the prompt that depends on them is already in the cache
         virtual = _cached_tokens(outputs) - prompt
         if virtual:
             mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
@@ -270,7 +266,7 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
             mask = torch.cat([mask, mask.new_ones(size, 1)], dim=-1)
             held = {"cache": _cache_of(outputs)}
             del logits
-            outputs = None  # only its cache lives on
+            outputs = None  # only its cache stays alive
             step = {
                 "input_ids": token[:, None],
                 "attention_mask": mask,
@@ -283,8 +279,7 @@ def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: 
 
 
 def inner_model(model: torch.nn.Module) -> torch.nn.Module:
-    """The transformers model inside a PEFT model (with its injected modules), without what prompt methods put
-    in front."""
+    """Return the transformers model inside a prompt-learning PEFT model; any other model itself."""
     config: Any = getattr(model, "active_peft_config", None)
     return model.base_model if config is not None and config.is_prompt_learning else model  # type: ignore[return-value]
 
@@ -294,7 +289,7 @@ def _cache_of(outputs: Any) -> Any:
 
 
 def _keep(recorder: Recorder, cache: Any) -> None:
-    """Keys and values outlive the pass that made them, as activations do, although longer ones replace them."""
+    """Label keys and values as activations: they outlive the pass that made them, although longer ones replace them."""
     for layer in getattr(cache, "layers", ()):
         for tensor in tensors_held(vars(layer)):
             number = recorder.number(tensor)
@@ -307,10 +302,10 @@ def _cached_tokens(outputs: Any) -> int:
 
 
 # ----------------------------------------
-# The optimizers of a simulated step, as they run on the device in question.
+# The optimizers of a simulated step, as they run on the simulated device.
 
 
-#: How each is written on a page, in the order in which to offer them.
+#: Titles for pages, in the order in which to offer them.
 OPTIMIZER_TITLES: dict[str, str] = {
     "adamw": "AdamW",
     "adamw8bit": "AdamW, 8-bit",
@@ -331,13 +326,13 @@ _QMAP = 256  # entries of each of the two dynamic maps, one pair for all paramet
 
 
 def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
-    """The optimizer over a model's parameters that need gradients.
+    """Return the optimizer over a model's parameters that need gradients.
 
-    ``foreach``: whether torch's AdamW and SGD work on lists of tensors, which is their default on CUDA and makes
-    temporaries of the size of all moments at once. Adafactor and Muon take one parameter after the other there too.
+    ``foreach``: whether AdamW (Muon's too) and SGD update lists of tensors at once, torch's default on CUDA, which
+    takes temporaries as large as all moments. Adafactor and Muon itself update one parameter after another.
 
     Raises:
-        BadInput: an unknown name. Unsupported: LoRA-FA's on a model without LoRA's pairs.
+        BadInput: an unknown name. Unsupported: LoRA-FA's optimizer on a model without LoRA.
     """
     import torch
 
@@ -360,7 +355,7 @@ def make_optimizer(name: str, model: torch.nn.Module, foreach: bool) -> Any:
 
 
 def _lora_fa(model: Any) -> Any:
-    """PEFT's, which freezes every A and turns B's gradient by a pseudo-inverse of A's products."""
+    """Return PEFT's LoRA-FA optimizer, which freezes every A and preconditions B's gradient by a pseudo-inverse."""
     config = getattr(model, "active_peft_config", None)
     kind = getattr(config, "peft_type", None)
     if config is None or str(getattr(kind, "value", kind)) != "LORA":
@@ -373,18 +368,18 @@ def _lora_fa(model: Any) -> Any:
 
 
 class _CountingOnHost:
-    """An optimizer of torch's kind that makes what it counts with (a step's number) in main memory, as it does beside
-    parameters on a device: what is made without saying where is on the simulated device otherwise."""
+    """A torch optimizer that keeps its step counters in main memory, as it does for parameters on a real device; here
+    tensors created without a device would be on the simulated one."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
 
     def zero_grad(self) -> None:
-        """Lets all gradients go."""
+        """Drop all gradients."""
         self._optimizer.zero_grad()
 
     def step(self) -> None:
-        """An update."""
+        """Update the parameters."""
         import torch
 
         with torch.device("cpu"):
@@ -392,20 +387,20 @@ class _CountingOnHost:
 
 
 class Nothing:
-    """Updates nothing, as nothing is trained."""
+    """An optimizer for a model with nothing to train."""
 
     def zero_grad(self) -> None:
-        """There are no gradients."""
+        """Do nothing: there are no gradients."""
 
     def step(self) -> None:
-        """There are no states."""
+        """Do nothing: there are no parameters to update."""
 
 
 class BlockwiseAdam:
-    """bitsandbytes' AdamW: its states, made in its order; its kernels work in place and take nothing more.
+    """bitsandbytes' AdamW: its states, created in its order; its kernels work in place and allocate nothing.
 
-    Paged states live in memory that the host and the device share and count for the host (``paged_bytes``): the driver
-    moves pages to the device while there is room.
+    Paged states live in memory shared by host and device and count as host memory (``paged_bytes``): the driver moves
+    pages to the device while there is room.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], bits: int, paged: bool) -> None:
@@ -416,7 +411,7 @@ class BlockwiseAdam:
         self._qmaps: list[torch.Tensor] = []
 
     def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
-        """Bytes of paged states once every parameter (or each of these) has had a gradient."""
+        """Return the bytes of paged states once every parameter (or each of these) has had a gradient."""
         size = 8 if self.bits == 32 else 2
         return sum(
             p.numel() * (size if p.numel() >= _MIN_8BIT else 8)
@@ -425,12 +420,12 @@ class BlockwiseAdam:
         )
 
     def zero_grad(self) -> None:
-        """Lets all gradients go."""
+        """Drop all gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def step(self) -> None:
-        """Makes the states of the parameters that have a gradient and no states yet."""
+        """Create the states of parameters that have a gradient and no states yet."""
         import torch
 
         for index, parameter in enumerate(self.parameters):

@@ -1,9 +1,9 @@
-"""Every tensor storage of a run, from its birth to its death.
+"""Record every tensor storage of a run, from its allocation to its release.
 
-A :class:`Tracker` sees each operation below autograd, notes every storage that was not there before, and
-learns of its end through a weak reference; it never holds a tensor. The same code serves tensors without values (a
-simulation) and real ones (a measurement). Its result is a :class:`Trace`; peaks, parts, the timeline and what
-an allocator would reserve are all computed from that afterwards.
+A :class:`Recorder` sees each operation below autograd (:func:`recording`), notes every new storage, and learns of its
+end through a weak reference; it never holds a tensor. The same code serves tensors without values (a simulation) and
+real ones (a measurement). Its result is a :class:`Trace`, from which peaks, parts, the timeline and the allocator's
+reserve are computed afterwards.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# What a run did to memory, as plain data: see tracker.py, which records it.
+# What a run did to memory, as plain data.
 
 
-#: An event that is neither birth nor end: torch.cuda.empty_cache(). Far below any ``~i``.
+#: The event of torch.cuda.empty_cache(), neither a birth nor an end. Far below any ``~i``.
 EMPTY_CACHE = -(2**62)
 
 
@@ -37,16 +37,16 @@ class Storage:
 
     Attributes:
         nbytes: size as requested; an allocator rounds it up.
-        part: ``weights``, ``quantisation``, ``adapter`` or ``gradients`` where that is known from what it is;
-            empty where it follows from when it lives (see parts.py).
-        layer: index of the repeated layer in whose forward or backward it was made, or whose parameter it
-            belongs to; None outside the layers.
-        logits: made between the output head's input and the end of its backward.
-        joined: how many tensors, one for each trained parameter, were stacked into it; 0 for all else. Its size
-            grows with depth.
-        stream: 0 for the stream that computes; the others are those that devices talk to each other on, and each has
-            memory of its own in an allocator.
-        module: whose tensor it is or in whose forward pass it was made, where that is known.
+        part: what it is for, if known when it is recorded (``weights``, ``quantisation``, ``adapter``, ``gradients``
+            ...); else empty, and its lifetime tells (:func:`peft_lab.engine.account.parts_of`).
+        layer: index of the repeated layer whose forward or backward allocated it, or whose parameter it belongs to;
+            None outside the layers.
+        logits: allocated between the output head's input and the end of its backward.
+        joined: how many tensors, one per trained parameter, were joined into it in the optimizer's phase; 0 for all
+            others. Its size grows with depth.
+        stream: 0 for the computing stream; the others are for communication, and an allocator gives each memory of
+            its own.
+        module: the module that owns it or whose forward pass allocated it, if known.
     """
 
     nbytes: int
@@ -60,7 +60,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """From event number ``at`` on: the phase, and the layer being computed (None outside the layers)."""
+    """The phase, and the layer being computed (None outside the layers), from event number ``at`` on."""
 
     at: int
     phase: str
@@ -69,12 +69,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What devices exchange in one operation: all of the tensor that is put together, summed up or handed out.
+    """An exchange between devices in one operation.
 
     Attributes:
         kind: ``all-gather``, ``reduce-scatter``, ``all-reduce``, ``broadcast`` ...
-        nbytes: of the whole tensor, not of a device's share.
-        layer: that computed in the run; of those that were unrolled it is in one alone.
+        nbytes: of the whole tensor, not of one device's share.
+        layer: the layer computed then; an unrolled trace has it for the layers that ran only.
         turn: how many forward passes had begun.
     """
 
@@ -89,8 +89,8 @@ class Sent:
 class Trace:
     """Events in order: ``i`` is the birth of ``storages[i]``, ``~i`` its end, EMPTY_CACHE the cache's release.
 
-    ``sent``: what devices exchange meanwhile. ``work``: what each does, stretch by stretch. ``aside``: bytes of the
-    model that lie in main memory, by part and layer.
+    ``sent``: exchanges between devices. ``work``: each stretch's operations. ``aside``: bytes of the model in main
+    memory, by part and layer. ``walked``: a cache of :func:`peft_lab.engine.account.walk`.
     """
 
     storages: list[Storage] = field(default_factory=list)
@@ -103,13 +103,13 @@ class Trace:
 
 
 # ----------------------------------------
-# What a traced operation did, and whose it was; found once for inputs of the same shapes.
+# The work of a traced operation and the tensor it belongs to; computed once for inputs of the same shapes.
 
 
 def noted(
     known: Known | None, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
 ) -> Iterable[tuple[Op, Any]]:
-    """As :func:`peft_lab.engine.work.operations`, from what is known of the operation."""
+    """Return what :func:`peft_lab.engine.work.operations` yields, from the operation's cache entry if it has one."""
     if is_over_lists(func, args):
         return operations(func, args, kwargs, result)
     if known is None:
@@ -120,7 +120,7 @@ def noted(
 
 
 def tensors_in(result: Any) -> Iterator[torch.Tensor]:
-    """The tensors an operation returned: itself, or those in a tuple or list of outputs. Of any shape."""
+    """Yield the tensors an operation returned, of any shape: the result itself, or those in a tuple or list."""
     import torch
 
     if isinstance(result, torch.Tensor):
@@ -131,26 +131,23 @@ def tensors_in(result: Any) -> Iterator[torch.Tensor]:
 
 
 def first_tensor(args: Any, result: Any) -> torch.Tensor | None:
-    """The first tensor that an operation was given, or else returned. Of any shape."""
+    """Return the first tensor, of any shape, that an operation was given, or else returned; None without one."""
     return next(chain(tensors_in(args), tensors_in(result)), None)
 
 
 # ----------------------------------------
-# What an operation gets where it reads a value of a tensor that has none: the answer that needs most memory.
+# The values that code reads from tensors without values: those that need the most memory.
 
 
-#: Mark on a tensor without values that says where values are infinite or no number.
+#: Attribute that marks a tensor without values as a mask of infinite or NaN values.
 BROKEN = "_says_broken"
 
 
 def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
-    """What code reads when it asks a tensor without values for one: yes, one, the first of a list; no, when it
-    asks whether a value is broken.
+    """Return what code reads from a tensor without values: by its type True (False for a BROKEN mask), 1.0 or 0.
 
-    ``tensor`` holds one number, whatever its shape.
-
-    PEFT asks in order to decide whether a module dropout spares this step (``rand(1) > p``), whether a norm is
-    finite or a logit infinite: the answers that compute, and so need memory, are given.
+    ``tensor`` holds one number, whatever its shape. PEFT reads values to decide whether a module dropout skips this
+    step (``rand(1) > p``), whether a norm is finite or a logit infinite: these answers compute, so they need memory.
     """
     import torch
 
@@ -160,10 +157,10 @@ def scalar_standin(tensor: torch.Tensor) -> bool | int | float:
 
 
 def without_masks(see: Callable[[torch.Tensor], object], indices: Any) -> list[Any]:
-    """Indices with every mask replaced by positions, which is what the device does first.
+    """Return the indices with every mask replaced by positions, which is what the device does first.
 
-    A mask is taken to pick everything: how much it picks depends on values.
-    ``see`` is told of each tensor of positions, of shape (elements of the mask,).
+    A mask is taken to select everything, because how much it selects depends on values. ``see`` is called with
+    each tensor of positions, of shape (elements of the mask,).
     """
     import torch
 
@@ -179,22 +176,22 @@ def without_masks(see: Callable[[torch.Tensor], object], indices: Any) -> list[A
     return found
 
 
-#: Operations that make one tensor of a list.
+#: Operations that join a list of tensors into one.
 _JOINS = frozenset({"stack.default", "cat.default"})
-#: What is waited for after it was sent: with values the tensor itself, without them torch would make another.
+#: Operations that return their input itself; torch's implementation without values would return a new tensor.
 _IN_PLACE = frozenset({"wait_tensor.default", "_wrap_tensor_autograd.default"})
 
-#: Bytes that a kernel takes and gives back inside one operation, by operation (see kernels.py).
+#: Functions for the bytes that a kernel allocates and frees inside one operation, by operation (see kernels.py).
 Scratch = Mapping[Any, Callable[..., int]]
-#: What else to call after an operation, with its result and its arguments.
+#: Functions to call after an operation, with its result and its arguments, by operation.
 Watched = Mapping[Any, Callable[..., None]]
 
 
 class Recorder:
-    """Builds a trace. ``phase``, ``layer``, ``logits``, ``part``, ``stream`` and ``module`` are set by whoever drives
-    the run; the last three go into what is made meanwhile.
+    """Build a trace. The caller sets phase and layer by :meth:`enter`, and the attributes ``logits``, ``part``,
+    ``stream`` and ``module``, which new storages get.
 
-    ``host``: the type of device whose tensors take no memory of the device that is recorded (see fake.py).
+    ``host``: the device type whose tensors take no memory of the recorded device (see fake.py).
     """
 
     def __init__(self, host: str | None = None) -> None:
@@ -208,23 +205,23 @@ class Recorder:
         self._last_layer: int | None = None
         self._turns = 0
         self.part, self.stream, self.module = "", 0, ""
-        #: whether to note what operations do beside what they keep
+        #: whether to record the work of operations beside their memory
         self.works = True
         #: the first and the last layer
         self.edges: frozenset[int] = frozenset()
 
     @property
     def phase(self) -> str:
-        """The phase of the step that it is in."""
+        """Return the current phase of the step."""
         return self._phase
 
     @property
     def layer(self) -> int | None:
-        """The layer that computes, or ``None`` outside all layers."""
+        """Return the layer being computed; ``None`` outside all layers."""
         return self._layer
 
     def enter(self, phase: str | None = None, layer: int | None = None) -> None:
-        """The run is now in ``phase`` (unchanged when None) and in ``layer``."""
+        """Set the current phase (unchanged if None) and layer (None: outside the layers)."""
         self._phase = self._phase if phase is None else phase
         self._turns += phase == "forward"
         self._layer = layer
@@ -232,14 +229,14 @@ class Recorder:
         self.trace.marks.append(Mark(len(self.trace.events), self._phase, layer))
 
     def did(self, op: Op, owner: Any = None) -> None:
-        """Note an operation; ``owner``: the tensor to whose layer it belongs outside the layers."""
+        """Record an operation. ``owner``: the tensor whose layer it belongs to when it runs outside the layers."""
         layer = self._layer
         if layer is None and owner is not None:
             layer = self.layer_of(owner)
             if layer in self.edges and self._phase != "optimizer":
                 layer = None
         work = self.trace.work
-        if self._phase == "optimizer":  # in no order of layers
+        if self._phase == "optimizer":  # layers come in no order, so look back for the layer's stretch
             for stretch in reversed(work):
                 if stretch.phase != "optimizer":
                     break
@@ -251,14 +248,13 @@ class Recorder:
         work[-1].ops[op] += 1
 
     def empty_cache(self) -> None:
-        """Note that the allocator gives its unused segments back."""
+        """Record that the allocator releases its unused segments."""
         self.trace.events.append(EMPTY_CACHE)
 
     def see(self, tensor: torch.Tensor, part: str = "", layer: int | None = None) -> int:
-        """Note the tensor's storage unless it is known; returns its number in the trace, -1 when it takes no
-        device memory.
+        """Record the storage of a tensor of any shape unless it is known.
 
-        ``tensor`` of any shape.
+        Returns its number in the trace, -1 if it takes no device memory.
         """
         tensor = own_part(tensor)
         storage = tensor.untyped_storage()
@@ -267,7 +263,7 @@ class Recorder:
         if known is not None:
             return known
         if self._elsewhere(tensor):
-            if part:  # of the model, not what is computed with there
+            if part:  # it belongs to the model and is no intermediate result there
                 self.trace.aside[part, layer] += storage.nbytes()
             return -1
         if not storage.nbytes():
@@ -280,7 +276,7 @@ class Recorder:
         return index
 
     def _elsewhere(self, tensor: torch.Tensor) -> bool:
-        """Whether it lies in main memory."""
+        """Return whether the tensor is in main memory."""
         return self._host is not None and own_part(tensor).device.type == self._host
 
     def _gone(self, key: int, _: Any) -> None:
@@ -289,13 +285,13 @@ class Recorder:
             self._end(key)
 
     def emptied(self, tensor: torch.Tensor) -> None:
-        """The tensor's storage gave its memory back and lives on without any. ``tensor`` of any shape."""
+        """Record that the storage of a tensor of any shape gave its memory back and lives on without any."""
         key = tensor.untyped_storage()._cdata
         if key in self._known:
             self._end(key)
 
     def refilled(self, tensor: torch.Tensor, part: str, module: str) -> None:
-        """A storage that was emptied has its memory again. ``tensor`` of any shape."""
+        """Record that an emptied storage, of a tensor of any shape, has its memory again."""
         storage = tensor.untyped_storage()
         if not self._elsewhere(tensor):
             index = self._birth(storage.nbytes(), part, self._layer)
@@ -303,16 +299,16 @@ class Recorder:
             self._known[storage._cdata] = index
 
     def sends(self, kind: str, nbytes: int) -> None:
-        """Note an exchange with other devices."""
+        """Record an exchange with other devices."""
         self.trace.sent.append(Sent(kind, nbytes, self._phase, self._layer, self._turns))
 
     def see_results(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
-        """Note what an operation returned.
+        """Record the tensors that an operation returned.
 
-        Outside the layers (optimizer, clipping, an extra loss over adapters) a result belongs to the layer of what it
-        was made from: a moment to its parameter's layer, the i-th of a list of norms to the i-th gradient's. Scalars,
-        and what an optimizer copies over from main memory, go with what came before them. What the loss makes of the
-        last layer's output belongs to none.
+        Outside the layers (optimizer, clipping, an extra loss over adapters) a result gets the layer of its source: a
+        moment its parameter's, the i-th of a list of norms that of the i-th gradient. Scalars, and what an optimizer
+        copies from main memory, get the layer of the result before. What the loss computes from the last layer's output
+        gets none.
         """
         for position, tensor in enumerate(tensors_in(result)):
             if self._layer is not None:
@@ -340,23 +336,23 @@ class Recorder:
         return None if layer in self.edges and self._phase != "optimizer" else layer
 
     def layer_of(self, tensor: Any) -> int | None:
-        """The layer of a tensor's storage; None outside the layers, or when it was never seen."""
+        """Return the layer of a tensor's storage; None outside the layers, or if it was never seen."""
         import torch
 
         number = self.number(tensor) if isinstance(tensor, torch.Tensor) else None
         return None if number is None else self.trace.storages[number].layer
 
     def scratch(self, nbytes: int) -> None:
-        """Memory that lives only inside the operation that is about to return."""
+        """Record memory that lives only inside the operation that just ran."""
         self.trace.events.append(~self._birth(nbytes, "", self._layer))
 
     def number(self, tensor: torch.Tensor) -> int | None:
-        """The number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
+        """Return the number of the tensor's storage, None if it was never seen. ``tensor`` of any shape."""
         return self._known.get(own_part(tensor).untyped_storage()._cdata)
 
     def replaced(self, tensor: torch.Tensor) -> None:
-        """Note that a trained tensor, of any shape, may have another storage by now: CPT gives its parameter a new one
-        in every pass. The part goes over from the one that has ended, so that as many storages have it as before."""
+        """Move the ``adapter`` part to the new storage of a trained tensor, of any shape, from the one that has ended:
+        CPT gives its parameter a new storage in every pass."""
         number, storages = self.number(tensor), self.trace.storages
         if number is None or number < 0 or storages[number].part not in ("", "activations"):
             return
@@ -377,7 +373,7 @@ class Recorder:
         self.trace.events.append(~self._known.pop(key))
 
     def stop(self) -> Trace:
-        """The trace, complete: what ends later is no longer noted."""
+        """Return the complete trace and stop recording: later releases are not noted."""
         self._watch.clear()
         self._known.clear()
         return self.trace
@@ -391,19 +387,19 @@ def _whole() -> frozenset[type]:
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """Of a tensor that is split over devices (torch's DTensor) this device's share, of one that is still being sent
-    (AsyncCollectiveTensor) what it will be; any other, of any shape, itself."""
-    if type(tensor) in _whole():  # nearly all; to look for what a tensor lacks takes longer
+    """Return this device's share of a DTensor, the tensor inside an AsyncCollectiveTensor, and any other tensor, of any
+    shape, itself."""
+    if type(tensor) in _whole():  # nearly all; looking up a missing attribute takes longer
         return tensor
     found: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
     return getattr(found, "elem", found)
 
 
 def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
-    """A dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
+    """Return a dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
 
-    ``watched``: by operation. Where it is given, tensors that are split over devices (DTensor) may occur; what is noted
-    is what this device does with its share.
+    ``watched``: if given, tensors split over devices (DTensor) may occur, and operations on this device's share are
+    recorded.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -425,7 +421,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
     class Recording(TorchDispatchMode):
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
-            return False  # nothing compiles here, and to say so around every operation takes as long as some of them
+            return False  # nothing compiles here, and the check around every operation takes as long as some of them
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -438,7 +434,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             if func is to_copy and split and args[0].is_meta and _to_host(kwargs):
                 return torch.empty_like(args[0], device="cpu")
             if func is copy and split and args[1].is_meta and not args[0].is_meta:
-                return args[0]  # what the first process hands out to all it has on its host already
+                return args[0]  # the first process's broadcast, which this process already has on its host
             if split and func.__name__ in _IN_PLACE and args[0].is_meta:
                 return torch.ops.aten.alias.default(args[0])
             if func in indexing and args[0].is_meta:
@@ -447,7 +443,7 @@ def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watch
             if func in says_broken and (func in broken or hasattr(args[0], BROKEN)):
                 setattr(result, BROKEN, True)
             recorder.see_results(func, args, result)
-            if recorder.works:  # whose it is is asked outside the layers alone
+            if recorder.works:  # the owner matters outside the layers only
                 first = None if recorder.layer is not None else first_tensor(args, result)
                 for op, owner in noted(known, func, args, kwargs, result):
                     recorder.did(op, first if owner is None else owner)
@@ -467,7 +463,7 @@ def _to_host(kwargs: Mapping[str, Any]) -> bool:
 
 
 def _split_types() -> frozenset[type]:
-    """Those that stand for what devices share, and come apart into what this one does."""
+    """Return the tensor types that represent shared tensors and are unwrapped into this device's operations."""
     from torch.distributed._functional_collectives import AsyncCollectiveTensor
     from torch.distributed.tensor import DTensor
 

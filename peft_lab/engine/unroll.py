@@ -38,7 +38,7 @@ class _Run:
 
 
 def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
-    """The trace that ``depth`` layers would leave, from one of DEPTH layers.
+    """Return the trace that ``depth`` layers would leave, from one of DEPTH layers.
 
     Args:
         trained_per_layer: trained parameters of one layer, by which lists over all of them grow.
@@ -74,10 +74,10 @@ def unroll(trace: Trace, depth: int, trained_per_layer: int) -> Trace | None:
 
 
 def _copies(before: _Run, run: _Run, after: _Run, names: list[_Name], extra: int) -> list[int | None]:
-    """The layers that a stretch of the template stands for, in the order of the run; none where it stands alone."""
+    """Return the layers that a stretch of the template represents, in the order of the run; none if only itself."""
     rising = [*range(TEMPLATE, TEMPLATE + extra + 1)]
     places = {(1, 3): rising, (3, 1): rising[::-1]}.get((before.layer or 0, after.layer or 0), [])
-    # Where what runs between the layers is nobody's, as ShadowPEFT's own small model, no order is told by them.
+    # What runs between the layers and belongs to none, as ShadowPEFT's own small model, tells no order.
     if not places:
         return []
     # What all layers share ends with the last one that needs it, which may be the twin on one side.
@@ -99,7 +99,7 @@ def _names(trace: Trace) -> tuple[list[_Name], dict[int | None, list[int]]]:
 
 
 def _alike(trace: Trace, members: dict[int | None, list[int]]) -> bool:
-    """Whether the three middle layers make the same storages in the same order."""
+    """Return whether the three middle layers make the same storages in the same order."""
 
     def facts(layer: int) -> list[tuple[int, str, bool]]:
         storages = [trace.storages[index] for index in members.get(layer, [])]
@@ -154,7 +154,7 @@ def _runs(trace: Trace) -> list[_Run]:
 
 
 def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
-    """Whether two middle layers' runs do the same, each seen from its own place.
+    """Return whether two middle layers' runs do the same, each seen from its own place.
 
     A reference to the first or the last layer is compared by its distance only: those layers may number theirs
     otherwise.
@@ -228,9 +228,9 @@ class _Unrolled:
 
 
 def without_scalars(trace: Trace) -> Trace:
-    """The trace without single numbers kept outside the layers, one per layer (the fill level of a sliding cache).
+    """Return the trace without single numbers kept outside the layers, one per layer (a sliding cache's fill level).
 
-    They are 512 bytes each to an allocator, and the only thing that keeps some models from being unrolled.
+    An allocator gives each 512 bytes, and they alone keep some models from being unrolled.
     """
     gone = {
         i for i, s in enumerate(trace.storages) if s.layer is None and 0 < s.nbytes <= _NUMBER and not s.part

@@ -1,8 +1,8 @@
-"""What each operation of a traced step does: which kind of kernel, how much arithmetic, how many bytes.
+"""Describe the work of each operation of a traced step: the kind of kernel, its arithmetic, its bytes.
 
-The other half of a trace: storages say what a step needs (:mod:`peft_lab.engine.account`), this says what it does. How
-long that takes on which device is :mod:`peft_lab.engine.timing`'s. Operations of a kind and size are counted, stretch
-by stretch, so that a step is some hundred numbers whatever its depth.
+A trace's storages give the memory of a step (:mod:`peft_lab.engine.account`), this its work; how long that takes on a
+device is computed by :mod:`peft_lab.engine.timing`. Operations of equal kind and size are counted, stretch by stretch,
+so that a step is a few hundred numbers whatever its depth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-#: Kinds of operations, and what each of them is.
+#: Kinds of operations, each with its description.
 KINDS = {
     "matmul16": "a product of matrices in 16 bits",
     "matmul32": "a product of matrices in 32 bits",
@@ -40,10 +40,10 @@ class Op:
 
     Attributes:
         kind: of :data:`KINDS`.
-        flops: multiplications and additions of products, attention, decompositions and transforms.
-        nbytes: read and written, each operand once.
-        size: of a product: batch, rows, columns, inner; of a decomposition: batch and columns that come one after
-            the other. Empty for others.
+        flops: multiplications and additions in products, attention, decompositions and transforms.
+        nbytes: bytes read and written, each operand once.
+        size: of a product: batch, rows, columns, inner; of a decomposition: batch and columns processed one after
+            another. Empty for others.
     """
 
     kind: str
@@ -52,13 +52,13 @@ class Op:
     size: tuple[int, ...] = ()
 
 
-#: No kernel at all.
+#: An operation that runs no kernel.
 NOTHING = Op("view", 0, 0)
 
 
 @dataclass
 class Stretch:
-    """Operations that follow each other in one phase and one layer (None: outside the layers), ``times`` in a row."""
+    """Consecutive operations of one phase and one layer (None: outside the layers), repeated ``times`` in a row."""
 
     phase: str
     layer: int | None
@@ -66,7 +66,7 @@ class Stretch:
     times: int = 1
 
 
-#: Phases of a training step that do something.
+#: Phases of a training step that do work.
 _OF_A_STEP = frozenset(["forward", "backward", "optimizer"])
 _NO_KERNEL = frozenset(
     [
@@ -115,7 +115,7 @@ _FACTORS = (
     "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
     "_linalg_slogdet", "cholesky", "linalg_pinv", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
 )  # fmt: skip
-#: Jacobi's method goes over all columns so often ("six to ten": Golub and Van Loan, Matrix Computations).
+#: Sweeps of Jacobi's method over all columns ("six to ten": Golub and Van Loan, Matrix Computations).
 _SWEEPS = 8
 _COPIES = frozenset(["_to_copy", "copy_"])
 _WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])
@@ -124,9 +124,9 @@ _WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "u
 def operations(
     func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
 ) -> Iterable[tuple[Op, Any]]:
-    """What an operation did, and the tensor to whose layer each part belongs (None: where the run is).
+    """Yield an operation's work and the tensor whose layer each part belongs to (None: the current layer).
 
-    One kernel over a list of tensors is one ``view`` (what it costs to ask for) and ``each`` of them.
+    A kernel over a list of tensors is one ``view`` (the cost of launching it) and an ``each`` for every tensor.
     """
     if is_over_lists(func, args):
         yield NOTHING, None
@@ -136,12 +136,12 @@ def operations(
 
 
 def is_over_lists(func: Any, args: Sequence[Any]) -> bool:
-    """Whether an operation is one kernel over lists of tensors."""
+    """Return whether an operation is one kernel over lists of tensors."""
     return bool(args) and isinstance(args[0], (list, tuple)) and _name(func).startswith("_f")
 
 
 def operation(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Op:
-    """What an operation did that is not over lists."""
+    """Return the work of an operation that is not over lists."""
     name = _name(func)
     return NOTHING if _is_view(func) else _single(func, name, args, kwargs, result)
 
@@ -158,7 +158,7 @@ def _is_view(func: Any) -> bool:
 
 
 def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
-    """The parts of a kernel over lists: what is at the same place of every list, read; and written, once or anew."""
+    """Yield the parts of a kernel over lists: per place, the bytes read in all lists and the bytes written."""
     lists = [a for a in (*args, *kwargs.values()) if isinstance(a, (list, tuple)) and a and _is_tensor(a[0])]
     made = result if isinstance(result, (list, tuple)) else []
     for place, tensor in enumerate(lists[0]):
@@ -179,7 +179,7 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         left, right = (args[1], args[2]) if name in ("addmm", "baddbmm") else (args[0], args[1])
         batch = left.shape[0] if left.dim() == 3 else 1
         size = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
-        # A bias is a vector spread over the rows.
+        # A bias is a vector broadcast over the rows; _nbytes counts it once.
         return Op("matmul16" if left.element_size() <= 2 else "matmul32", 2 * prod(size), moved, size)
     if name == "_grouped_mm":
         return _grouped(args[0], args[1], read, written)
@@ -217,9 +217,8 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def _grouped(left: Any, right: Any, read: list[torch.Tensor], written: list[torch.Tensor]) -> Op:
-    """The experts' products as one kernel, each expert's rows by its own matrix: of as many rows as the router sent,
-    which are those of the experts that are used. An expert without rows is not read; without values rows are taken to
-    reach as many experts as they can."""
+    """Return the work of the experts' products as one kernel, each expert's rows by its own matrix. Experts without
+    rows are not read; because routing depends on values, rows are taken to reach as many experts as they can."""
     rows, inner, out = left.shape[-2], left.shape[-1], right.shape[-1]
     batch = left.shape[0] if left.dim() == 3 else 1
     stack = right if right.dim() == 3 else written[0]  # rows come together in the gradient of a stack
@@ -230,7 +229,7 @@ def _grouped(left: Any, right: Any, read: list[torch.Tensor], written: list[torc
 
 
 def _attention(name: str, args: Sequence[Any], moved: int) -> Op:
-    """Two products forward, five backward (one is computed again), over all pairs of positions."""
+    """Return the work of attention over all pairs: two products forward, five backward (one is recomputed)."""
     query, key = (args[1], args[2]) if "backward" in name else (args[0], args[1])
     batch, heads, length, width = query.shape
     products = 5 if "backward" in name else 2
@@ -247,7 +246,7 @@ def _bitsandbytes(name: str, read: list[torch.Tensor], written: list[torch.Tenso
 
 
 def _crosses(read: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
-    """Whether a tensor with values becomes one without (see :mod:`peft_lab.engine.fake`): it comes from the host."""
+    """Return whether a tensor with values becomes one without, so comes from the host (:mod:`peft_lab.engine.fake`)."""
     on = {tensor.is_meta for tensor in (*read, *written) if tensor.numel() > 1}
     return len(on) > 1
 
@@ -265,26 +264,26 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 
 
 def _nbytes(tensor: torch.Tensor) -> int:
-    """What is read of a tensor: what is spread over a dimension stands in memory once."""
+    """Return the bytes that a tensor occupies in memory; broadcast dimensions count once."""
     stored = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
     return stored * tensor.element_size()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a finished step as plain data: ``ops`` and how often each was done, ``times`` such in a row."""
+    """A stretch of a finished step as plain data: operations and their counts, repeated ``times`` in a row."""
 
     phase: str
     times: int
     ops: tuple[tuple[Op, int], ...]
 
 
-#: What a step does, in order.
+#: The work of a step, in order.
 Work = tuple[Piece, ...]
 
 
 def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
-    """What each step of a trace did. What is done before the first forward pass (an evaluation) belongs to none."""
+    """Return the work of each step of a trace. Work before the first forward pass (an evaluation) belongs to none."""
     steps: list[list[Piece]] = []
     before = ""
     for stretch in stretches:
@@ -297,14 +296,14 @@ def steps_of(stretches: Iterable[Stretch]) -> list[Work]:
 
 
 def copied(work: Work) -> int:
-    """Bytes that a step copies to pinned main memory and back, both ways together."""
+    """Return the bytes that a step copies to pinned main memory and back, both directions together."""
     return sum(
         op.nbytes * count * piece.times for piece in work for op, count in piece.ops if op.kind == "offload"
     )
 
 
 def left(work: Work) -> int:
-    """Bytes that a step leaves in main memory for its backward pass, all of them there when the forward ends."""
+    """Return the bytes that a step stores in main memory for its backward pass, all present when the forward ends."""
     return sum(
         op.nbytes * count * piece.times
         for piece in work

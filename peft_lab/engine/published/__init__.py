@@ -1,12 +1,11 @@
-"""Published peaks of real trainings, and the same trainings simulated: how far the simulation can be trusted.
+"""Published peaks of real training runs beside simulations of the same runs: how far the simulation can be trusted.
 
-The rows are those of the PEFT library's method comparison (:mod:`peft_lab.engine.published.rows`); how those of
-MetaMathQA were taken, and so how they are simulated, is told in :mod:`peft_lab.engine.protocol`. ``simulated.json``
-keeps what
-:func:`simulate` says, so that a page shows all rows at once.
+The rows come from the PEFT library's method comparison (:mod:`peft_lab.engine.published.rows`);
+:mod:`peft_lab.engine.protocol` describes how those of MetaMathQA were measured and are simulated. ``simulated.json``
+stores the results of :func:`simulate`, so that a page shows all rows at once.
 
 The comparison's own "train_time" is the time of the steps and of the test after them together: methods that answer
-slowly look slow to train. Here the two are apart.
+slowly appear slow to train. Here the two are separate.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ __all__ = ["BENCHMARKS", "IMAGE", "METAMATH", "Moved", "PublishedRow", "moved", 
 MODEL = "llama-3.2-3b"
 RESULTS = "simulated.json"
 SOURCE, ADDRESS = BENCHMARKS[METAMATH].source, BENCHMARKS[METAMATH].address
-#: Rows that the PEFT of today would not run as they were run, and why. They were simulated with the layer of then, by
-#: ``tools.simulate_superseded``; that outcome is kept.
+#: Rows that today's PEFT would run differently, and why. ``tools.simulate_superseded`` simulated them with the layer as
+#: it was then; that outcome is stored.
 SUPERSEDED = {
     "osf--llama-3.2-3B-rank128": "It was run with a PEFT before 0.21, whose OSF kept and multiplied both halves of "
     "every matrix; PEFT now multiplies the low half alone."
@@ -41,7 +40,7 @@ SUPERSEDED = {
 
 @dataclass(frozen=True)
 class PublishedOutcome:
-    """What the simulation says of a row: bytes, or why it could not be simulated. ``note``: what else was done."""
+    """The simulation's result for a row: bytes, or why it could not be simulated. ``note``: how it was simulated."""
 
     reserved: int | None
     tensors: int | None
@@ -50,13 +49,13 @@ class PublishedOutcome:
 
     @classmethod
     def of(cls, simulation: Simulation) -> PublishedOutcome:
-        """Return the outcome of a simulation that went through, in bytes."""
+        """Return the outcome of a successful simulation, in bytes."""
         return cls(simulation.reserved_bytes, simulation.peak_bytes)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far simulated and published are apart, in percent of the published figure, over ``ran`` of ``rows`` rows."""
+    """How far simulated and published figures differ, in percent of the latter, over ``ran`` of ``rows`` rows."""
 
     rows: int
     ran: int
@@ -66,22 +65,22 @@ class Agreement:
 
 @cache
 def simulated() -> dict[str, PublishedOutcome]:
-    """The kept outcome of each row, by experiment."""
+    """Return the stored outcome of each row, by experiment."""
     kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
     return {experiment: PublishedOutcome(**outcome) for experiment, outcome in kept["rows"].items()}
 
 
 @cache
 def simulated_with() -> dict[str, str]:
-    """Versions of the libraries that the kept outcomes were made with."""
+    """Return the versions of the libraries that made the stored outcomes."""
     kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
     return dict(kept["packages"])
 
 
 def simulate(experiment: str, superseded: bool = False) -> Simulation:
-    """Simulate one row under its protocol. Imports torch; pages ask this of another process.
+    """Simulate one row under its protocol. Imports torch; pages call this in another process.
 
-    ``superseded``: although the PEFT of today would run it in another way.
+    ``superseded``: simulate the row even if today's PEFT would run it differently.
 
     Raises:
         UnknownName: no such row. SimulationError: it cannot be simulated, with the reason.
@@ -95,7 +94,7 @@ def simulate(experiment: str, superseded: bool = False) -> Simulation:
 
 
 def count(experiment: str) -> CountReport:
-    """Count what one row trained, without weights. Imports torch; pages ask this of another process.
+    """Count what one row trained, without weights. Imports torch; pages call this in another process.
 
     LoRA-FA is an optimizer that freezes A, which the adapter config does not say.
 
@@ -119,12 +118,12 @@ def _known(experiment: str) -> PublishedRow:
 
 
 def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:
-    """Simulated against published in percent, positive where the simulation says more."""
+    """Return the simulated figure against the published one in percent, positive if the simulation is higher."""
     return None if outcome.reserved is None else 100 * (outcome.reserved / row.reserved - 1)
 
 
 def agreement(errors: Iterable[float | None]) -> Agreement:
-    """Over all rows. Raises ValueError when none of them ran."""
+    """Return the agreement over all rows. Raises ValueError if none of them ran."""
     given = list(errors)
     sizes = [abs(one) for one in given if one is not None]
     return Agreement(len(given), len(sizes), statistics.median(sizes), max(sizes))

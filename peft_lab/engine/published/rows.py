@@ -1,8 +1,8 @@
-"""The rows of the PEFT library's method comparison: two benchmarks, one run a row, and what re-runs of a row moved.
+"""The rows of the PEFT library's method comparison: two benchmarks, one run per row, and how far re-runs differed.
 
-Some figures in the result files are none. A stored size of 99,999,999 bytes is the benchmark's stand-in for a failed
-saving (its ``get_file_size``), and the drift of a run without an adapter is "not a number": both are absent here. The
-size of a fully fine-tuned model is the benchmark's estimate, parameters times bytes.
+Some figures in the result files are invalid. A stored size of 99,999,999 bytes is the benchmark's placeholder for a
+failed save (its ``get_file_size``), and the drift of a run without an adapter is "not a number": both are absent here.
+The size of a fully fine-tuned model is the benchmark's estimate, parameters times bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Benchmark:
     """One of the comparison's two tasks.
 
     Attributes:
-        folder: of its checkout. file: the rows as they ship.
-        model: as it is called on pages; ``prefix``: what experiments' names repeat.
-        interval: steps between evaluations. measure: the test's figure. kept: what was forgotten, and its unit.
+        folder: in the comparison's repository. file: the shipped rows.
+        title: its name on pages. prefix: the part that all names of experiments share.
+        interval: steps between evaluations. measure: the test metric. kept: the measure of forgetting, and its unit.
         columns: short names of the two.
-        trained_on: what the runs had in common, as a sentence.
+        trained_on: the setup that all runs share, as text.
     """
 
     name: str
@@ -83,22 +83,22 @@ class PublishedRow:
     """One published experiment.
 
     Attributes:
-        experiment: as its result file is called.
+        experiment: the name of its result file.
         reserved: the most that PyTorch's allocator held, in bytes.
-        batch: rows of a training step. steps: that it trained.
+        batch: rows per training step. steps: number of training steps.
         config: the PEFT config it was run with; ``None`` for full fine-tuning.
-        trainable: parameters. accuracy: on the test set, 0 to 1 (of pictures: their similarity).
-        intervals: seconds of the training steps by interval; the steps after the last whole one are in no figure.
-        testing: what the published "train_time" adds to them, in seconds: the answers generated for the final test,
-            and what little lies between the steps.
-        evaluating: seconds of the evaluations during the training, which no published time contains.
-        total: parameters of the adapted model. stored: bytes of the saved adapter, ``None`` where it was not saved.
-        tokens_per_second: the median over the intervals; pictures have none.
-        forgetting: the rise of the loss on unrelated text in nats a token, or the drift of unrelated pictures.
+        trainable: number of trained parameters. accuracy: on the test set, 0 to 1 (for pictures: their similarity).
+        intervals: seconds of the training steps by interval; steps after the last whole interval are in no figure.
+        testing: seconds that the published "train_time" adds to them: generating the answers of the final test, and
+            the little time between the steps.
+        evaluating: seconds of the evaluations during training, which no published time contains.
+        total: parameters of the adapted model. stored: bytes of the saved adapter, ``None`` if it was not saved.
+        tokens_per_second: the median over the intervals; ``None`` for pictures.
+        forgetting: the rise of the loss on unrelated text in nats per token, or the drift of unrelated pictures.
         created: the day it was run. versions: of PEFT, PyTorch and transformers.
-        start_text: whose keys and values the prefix started from, where it did.
+        start_text: the text whose keys and values the prefix started from, if it did.
         reruns: the accuracies of other published runs of the same experiment, made with other versions;
-            ``forgetting_again``: what they forgot, where it was measured.
+            ``forgetting_again``: their forgetting, if it was measured.
     """
 
     experiment: str
@@ -130,20 +130,19 @@ class PublishedRow:
 
     @property
     def seconds(self) -> float:
-        """Of all steps in whole intervals, added up; nothing else is in it."""
+        """Return the seconds of all steps in whole intervals, and nothing else."""
         return sum(self.intervals)
 
     @property
     def step_seconds(self) -> float:
-        """A step's mean."""
+        """Return the mean seconds of a step."""
         return self.seconds / (len(self.intervals) * BENCHMARKS[self.benchmark].interval)
 
 
 @dataclass(frozen=True)
 class PrintedFigure:
-    """A figure as a paper prints it: ``paper`` is its name in :mod:`peft_lab.core.references`, ``version`` that of
-    the text
-    in which it was last looked up, on the day ``checked``."""
+    """A figure as a paper prints it. ``paper``: its name in :mod:`peft_lab.core.references`; ``version``: that of
+    the text in which the figure was last looked up, on the day ``checked``."""
 
     name: str
     value: float
@@ -157,7 +156,7 @@ class PrintedFigure:
 
 @dataclass(frozen=True)
 class Moved:
-    """How far re-runs were from the rows shown: ``runs`` of ``rows`` rows, in accuracy from 0 to 1."""
+    """How far re-runs differ from the rows shown: ``runs`` of ``rows`` rows, in accuracy from 0 to 1."""
 
     rows: int
     runs: int
@@ -168,7 +167,7 @@ class Moved:
 
 @cache
 def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
-    """All published rows of a benchmark by experiment.
+    """Return all published rows of a benchmark by experiment.
 
     Raises:
         UnknownName: no such benchmark.
@@ -180,7 +179,7 @@ def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
 
 
 def lines(file: str) -> list[dict[str, Any]]:
-    """The objects of one of the shipped files."""
+    """Return the JSON objects of one of the shipped files."""
     return [
         json.loads(line) for line in (resources.files(__package__) / file).read_text("utf-8").splitlines()
     ]
@@ -222,12 +221,12 @@ def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:
 
 @cache
 def literature() -> dict[str, PrintedFigure]:
-    """The figures of papers that the lab's texts and decisions name, by name."""
+    """Return the papers' figures that the lab's texts and decisions use, by name."""
     return {row["name"]: PrintedFigure(**row) for row in lines(LITERATURE)}
 
 
 def _again(experiment: str, figure: str) -> tuple[float, ...]:
-    """A figure of an experiment's other runs, where they have it."""
+    """Return a figure of an experiment's other runs, where they have it."""
     return tuple(
         row[figure] for row in _reruns() if row["experiment"] == experiment and row[figure] is not None
     )
@@ -239,7 +238,7 @@ def _reruns() -> list[dict[str, Any]]:
 
 
 def moved(benchmark: str = METAMATH) -> Moved | None:
-    """What re-runs moved; ``None`` where fewer than two rows have any, which shows no usual size."""
+    """Return how far re-runs differ; ``None`` if fewer than two rows have any, too few to show a typical size."""
     again = [(row.accuracy, other) for row in rows(benchmark).values() for other in row.reruns]
     sizes = [abs(shown - other) for shown, other in again]
     with_any = sum(bool(row.reruns) for row in rows(benchmark).values())
@@ -254,7 +253,7 @@ def moved(benchmark: str = METAMATH) -> Moved | None:
 
 
 def right(variant: str) -> str:
-    """Right answers as a share.
+    """Return a row's share of correct answers.
 
     >>> right("prompt_tuning-default"), right("lora-rank32")
     ('5.7%', '47.8%')
@@ -263,7 +262,7 @@ def right(variant: str) -> str:
 
 
 def slower(variant: str, other: str) -> str:
-    """How much longer a step took than the other's, as a share of that.
+    """Return how much longer a step took than the other row's, in percent of that.
 
     >>> slower("lora-rank32-dora", "lora-rank32")
     '20.7%'
@@ -273,7 +272,7 @@ def slower(variant: str, other: str) -> str:
 
 
 def reserved(variant: str) -> str:
-    """The most that the allocator held."""
+    """Return the most memory that the allocator held in a row's run, with its unit."""
     return units.size(rows()[_name(variant)].reserved)
 
 

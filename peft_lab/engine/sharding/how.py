@@ -1,4 +1,4 @@
-"""How a step is put on several devices."""
+"""How a step is split over several devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from peft_lab.core.errors import BadInput
 
-#: Every kind with what it splits, in the order in which to offer them.
+#: Titles of the kinds, with what each splits, in the order in which to offer them.
 TITLES: dict[str, str] = {
     "none": "one device",
     "ddp": "DDP: every device has all, gradients are averaged",
@@ -17,7 +17,7 @@ TITLES: dict[str, str] = {
     "tp": "tensor parallelism: every matrix split, all devices read the same rows",
 }
 KINDS = tuple(TITLES)
-#: What is run for a kind that has a name of DeepSpeed's: what it splits is the same, how DeepSpeed lays it out is not.
+#: What runs for a kind named after DeepSpeed's: it splits the same tensors, but DeepSpeed lays them out differently.
 STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2"}
 _MOST_DEVICES = 4096
 _MOST_BUCKET = 4096
@@ -25,22 +25,22 @@ _MOST_BUCKET = 4096
 
 @dataclass(frozen=True)
 class Sharding:
-    """A number of devices and what each of them holds. Hashable, and passed whole to other processes.
+    """A number of devices and how a step is split over them. Hashable; passed as a whole to other processes.
 
     Attributes:
         kind: one of :data:`KINDS`.
-        devices: all of them together.
-        reshard: let a layer's gathered weights go after its forward pass and gather them again for its backward one
+        devices: their total number.
+        reshard: free a layer's gathered weights after its forward pass and gather them again for its backward pass
             (``reshard_after_forward``; ``zero3`` always does, ``zero2`` never).
-        offload: what is split lives in main memory, where the optimizer runs too (``CPUOffloadPolicy``).
+        offload: keep sharded tensors in main memory, where the optimizer runs too (``CPUOffloadPolicy``).
         compute: precision in which layers are gathered and computed (``MixedPrecisionPolicy.param_dtype``); ``None``:
-            as the weights are remembered.
-        reduce: precision in which gradients are summed up; ``None``: as they are computed.
-        accumulate: passes before each step of the optimizer.
-        sync_each: split the gradients after each pass; else they stay whole until the last one (``no_sync``).
-        apart: embeddings and head in groups of their own, as torchtitan has them; else together in the root's.
-        bucket_mb: DDP's ``bucket_cap_mb``; ``None``: a first one of 1 MiB, then 25.
-        bucket_view: DDP's ``gradient_as_bucket_view``: gradients lie in the buckets instead of beside them.
+            that of the stored weights.
+        reduce: precision in which gradients are summed; ``None``: that in which they are computed.
+        accumulate: forward and backward passes per optimizer step.
+        sync_each: reduce the gradients after each pass; if False they stay whole until the last one (``no_sync``).
+        apart: shard embeddings and head in groups of their own, as torchtitan does; if False in the root's group.
+        bucket_mb: DDP's ``bucket_cap_mb``; ``None``: a first bucket of 1 MiB, then 25.
+        bucket_view: DDP's ``gradient_as_bucket_view``: gradients are views of the buckets instead of separate tensors.
     """
 
     kind: str = "none"
@@ -57,21 +57,21 @@ class Sharding:
 
     @property
     def runs(self) -> str:
-        """What of torch is run: ``none``, ``ddp``, ``fsdp2`` or ``tp``."""
+        """Return which of torch's wrappers runs: ``none``, ``ddp``, ``fsdp2`` or ``tp``."""
         return "none" if self.devices == 1 else STANDS_FOR.get(self.kind, self.kind)
 
     @property
     def readers(self) -> int:
-        """How many devices read rows of their own: under tensor parallelism all read the same."""
+        """Return how many devices read rows of their own: with tensor parallelism all read the same."""
         return 1 if self.kind == "tp" else self.devices
 
     @property
     def reshards(self) -> bool:
-        """Whether layers are gathered anew for the backward pass."""
+        """Return whether layers are gathered again for the backward pass."""
         return {"zero2": False, "zero3": True}.get(self.kind, self.reshard)
 
     def check(self) -> None:
-        """Raises BadInput for what cannot be meant."""
+        """Check the settings. Raises BadInput if one is unknown or out of range, or they contradict each other."""
         if self.kind not in KINDS:
             raise BadInput(
                 f"There is no way to split a step called '{self.kind}'. Known: {', '.join(KINDS)}.",
@@ -95,7 +95,7 @@ class Sharding:
 
 
 def notes(how: Sharding) -> tuple[str, ...]:
-    """What is not in the figures of a step that is put on devices so."""
+    """Return what the figures of such a step leave out, as sentences."""
     if how.runs == "none":
         return ()
     found = [

@@ -1,7 +1,7 @@
-"""Memory of each device that others published of steps on several, with settings and place.
+"""Published memory of steps on several devices, per device, with settings and sources.
 
-``published.jsonl``: ``published`` is a range in bytes, ``measure`` what was read off (``allocated`` or ``reserved`` of
-PyTorch's allocator; ``driver``: all that the card held). Nothing is fitted to them.
+``published.jsonl``: ``published`` is a range in bytes, ``measure`` the kind of figure (``allocated`` or ``reserved`` by
+PyTorch's allocator; ``driver``: all memory in use on the card). Nothing is fitted to them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ FILE = "published.jsonl"
 
 @cache
 def published() -> tuple[dict[str, Any], ...]:
-    """All figures."""
+    """Return all figures."""
     text = (resources.files(__package__) / FILE).read_text("utf-8")
     return tuple(json.loads(line) for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""What the simulation of a step on several devices says, as plain data."""
+"""The result of simulating a step on several devices, as plain data."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from peft_lab.engine.tracker import EMPTY_CACHE, Trace
 from peft_lab.engine.unroll import DEPTH, TEMPLATE
 from peft_lab.engine.work import Work
 
-#: Beside the parts that a step on one device has: weights gathered from all devices, gradients not yet summed up and
-#: split, and buffers for what is sent.
+#: The parts of a step on one device, and also weights gathered from all devices, gradients not yet reduced and sharded,
+#: and communication buffers.
 SHARDED_PARTS = (*PARTS, "gathered", "unreduced", "buffers")
 
 
 @dataclass(frozen=True)
 class Held:
-    """What is there at the peak, of one part and module.
+    """The tensors of one part and module that are alive at the peak.
 
     Attributes:
-        module: its path in the model with ``*`` for the layer's number; empty where it is not known (what the backward
-            pass makes).
-        count: how many tensors.
+        module: its path in the model with ``*`` for the layer's number; empty if unknown (tensors that the backward
+            pass creates).
+        count: number of tensors.
     """
 
     module: str
@@ -37,7 +37,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Of one kind, in one step: how often, and the bytes of the whole tensors, on each device."""
+    """The exchanges of one kind in one step: their number, and the bytes of the whole tensors, on each device."""
 
     kind: str
     count: int
@@ -46,20 +46,20 @@ class Exchange:
 
 @dataclass(frozen=True)
 class ShardedResult:
-    """One device's memory in a step on several; all devices have the same, but for what does not divide evenly.
+    """One device's memory in a step on several. All devices have the same, except where sizes do not divide evenly.
 
     Attributes:
-        peak_bytes: tensors alive at once, at most. reserved_bytes: what PyTorch's CUDA allocator would hold for them
-            (streams that devices talk on have pools of their own); ``None`` without that allocator.
-        parts: ``peak_bytes`` by what it is for (:data:`SHARDED_PARTS`), all keys present.
+        peak_bytes: the most bytes of tensors alive at once. reserved_bytes: what PyTorch's CUDA allocator would hold
+            for them (communication streams have pools of their own); ``None`` without that allocator.
+        parts: ``peak_bytes`` by purpose (:data:`SHARDED_PARTS`), all keys present.
         peak: the same by module, largest first.
         points: the last step, stretch by stretch. exchanges: what is sent in it.
-        host_bytes: in main memory, for each device.
-        notes: what is not in the figures.
-        unrolled: whether five layers stood for all. seconds: that it took, without imports.
-        work: what one device does in the last pass and the step after it, where that is not what one device alone would
-            do (under tensor parallelism); else empty.
-        aside: phase by phase, what waits in main memory and is copied; empty where nothing does.
+        host_bytes: bytes in main memory, for each device.
+        notes: what the figures leave out.
+        unrolled: whether five layers represented all. seconds: the simulation's duration, without imports.
+        work: one device's work in the last pass and the step after it, if that differs from the work of a single device
+            (with tensor parallelism); else empty.
+        aside: phase by phase, what waits in main memory and is copied; empty if nothing does.
     """
 
     model: str
@@ -81,22 +81,22 @@ class ShardedResult:
 
     @property
     def sent_bytes(self) -> float:
-        """What one device sends in a pass. On a ring of w devices each sends (w - 1)/w of what is gathered or
-        scattered, and twice that of what is summed up (Thakur et al. 2005)."""
+        """Return the bytes one device sends in a step. On a ring of w devices each sends (w - 1)/w of what is gathered
+        or scattered, and twice that of what is all-reduced (Thakur et al. 2005)."""
         share = (self.sharding.devices - 1) / self.sharding.devices
         return sum(one.nbytes * share * (2 if one.kind == "all-reduce" else 1) for one in self.exchanges)
 
     @property
     def copied_bytes(self) -> float:
-        """What one device copies in a pass where parts wait in main memory: its own part of all that is gathered, and
-        back that of all that is scattered."""
+        """Return the bytes one device copies in a step if shards wait in main memory: its shard of all that is
+        gathered, to the device, and of all that is scattered, back."""
         if not self.sharding.offload:
             return 0.0
         own = (one.nbytes for one in self.exchanges if one.kind in ("all-gather", "reduce-scatter"))
         return sum(own) / self.sharding.devices
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON: as of a step on one device, and what is sent, held at the peak and left out."""
+        """Return the command line's JSON: that of one device, and what is sent, held at the peak and left out."""
         coarse = {name: self.parts[name] for name in OWN_NAMES}
         coarse["other"] = self.peak_bytes - sum(coarse.values())
         return {
@@ -121,11 +121,11 @@ class ShardedResult:
 
 
 # ----------------------------------------
-# From a trace on several devices: what is there at the peak by module, and what was sent.
+# From a trace on several devices: the tensors at the peak by module, and the exchanges.
 
 
 def held_at_peak(trace: Trace) -> tuple[Held, ...]:
-    """What is alive at the fullest moment, by module and part, largest first."""
+    """Return the tensors alive at the peak, by module and part, largest first."""
     sizes = [round_size(storage.nbytes) if storage.nbytes else 0 for storage in trace.storages]
     total = best = at = 0
     for position, event in enumerate(trace.events):
@@ -152,9 +152,9 @@ def held_at_peak(trace: Trace) -> tuple[Held, ...]:
 
 
 def exchanged(trace: Trace, depth: int | None, passes: int = 1) -> tuple[Exchange, ...]:
-    """What is sent in the last step, of so many passes: of the two last ones the first stands for all but the last.
+    """Return the exchanges of the last step. Of its ``passes`` the trace's second-to-last represents all but the last.
 
-    ``depth``: how many layers five stand for, if they do.
+    ``depth``: the number of layers that five represent; None if all ran.
     """
     last = max((sent.turn for sent in trace.sent), default=0)
     count: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A step on several devices, simulated as the fullest of them sees it. Imports torch inside; ask it in the inspector's
+"""Simulate a step on several devices as the fullest of them sees it. Imports torch inside; call it in the inspector
 process (:mod:`peft_lab.workers.inspector`)."""
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# Devices that are not there: a process group that reaches nobody, and what torch asks of a device that has streams.
+# Stand-ins for the other devices: a process group without other members, and streams for the meta device.
 #
 # torch's distributed code asks a module named after the device (``torch.cuda``) for streams and events. Tensors
-# without values are on the device ``meta``, which has no such module: :class:`Streams` is it for a while. It also
-# tells the recorder which stream memory is taken in, as an allocator serves each from its own pool.
+# without values are on the device ``meta``, which has no such module: :class:`Streams` replaces it meanwhile. It also
+# sets the recorder's stream, because an allocator serves each stream from a pool of its own.
 
 
 META_PARAMETERS = Replacement(
@@ -45,7 +45,7 @@ META_PARAMETERS = Replacement(
 
 
 class _Event:
-    """Nothing is waited for: tensors without values are ready at once."""
+    """An event that never waits: tensors without values are ready at once."""
 
     def record(self, *_: Any) -> None:
         pass
@@ -67,7 +67,7 @@ class _Stream:
 
 
 class Streams:
-    """What ``torch.cuda`` is to a CUDA device."""
+    """Stand-in for ``torch.cuda`` on the meta device."""
 
     Event = _Event
 
@@ -76,13 +76,13 @@ class Streams:
         self._streams = [_Stream(0)]
 
     def Stream(self, **_: Any) -> _Stream:
-        """A new stream."""
+        """Create a stream."""
         self._streams.append(_Stream(len(self._streams)))
         return self._streams[-1]
 
     @contextmanager
     def stream(self, stream: _Stream) -> Iterator[None]:
-        """What is made meanwhile is made in this stream."""
+        """Make this stream the current one inside the context, for what is allocated there."""
         before, self._recorder.stream = self._recorder.stream, stream.number
         try:
             yield
@@ -90,21 +90,21 @@ class Streams:
             self._recorder.stream = before
 
     def current_stream(self, *_: Any) -> _Stream:
-        """The one in which things are made now."""
+        """Return the current stream."""
         return self._streams[self._recorder.stream]
 
     def current_device(self) -> int:
-        """This one."""
+        """Return 0, this device."""
         return 0
 
     def device_count(self) -> int:
-        """In one machine, as torch guesses what an exchange costs."""
+        """Return 8, the devices in one machine, from which torch estimates the cost of an exchange."""
         return 8
 
 
 @contextmanager
 def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
-    """A group of so many processes of which this is the one of this rank, and whose others are nobody; gives its mesh.
+    """Join a group of so many processes as the one of this rank, where the others do not exist; yield its mesh.
 
     Raises:
         ValueError: this process is in a group already.
@@ -115,7 +115,7 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     def forget() -> None:
-        """torch remembers the shapes of a process's parts, and takes itself for the same process for ever."""
+        """Clear torch's cache of shard shapes, which assumes that a process never changes its rank."""
         if rank:
             _clear_sharding_prop_cache()
 
@@ -130,7 +130,7 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
 
 @contextmanager
 def meta_streams(recorder: Recorder) -> Iterator[None]:
-    """The device without values has streams, and FSDP2 takes it for one."""
+    """Give the meta device streams, and let FSDP2 accept its parameters."""
     import torch
 
     torch.meta = Streams(recorder)  # type: ignore[attr-defined]
@@ -142,12 +142,12 @@ def meta_streams(recorder: Recorder) -> Iterator[None]:
 
 
 class _Several(Devices):
-    """As many as ``how`` says, of which all but one, of this rank, are not there."""
+    """The devices of ``how``, of which only the one of this rank exists."""
 
     def __init__(self, how: Sharding, rank: int = 0) -> None:
         super().__init__()
         self.how, self.rank = how, rank
-        # Whole parameters' states are handed out one by one, so that a device has some layers' and not others'.
+        # ZeRO-1 assigns states parameter by parameter, so a device has those of some layers and not of others.
         self.alike = how.kind != "zero1"
         self._recorder: Recorder | None = None
         self._mesh: Any = None
@@ -157,7 +157,7 @@ class _Several(Devices):
     def around(self, recorder: Recorder) -> Iterator[None]:
         self._recorder = recorder
         if self.how.kind == "zero1":
-            # It compiles functions when it is imported, which it cannot while others stand in torch's place.
+            # It compiles functions when it is imported, which fails once the stand-ins have replaced torch's functions.
             import_module("torch.distributed.optim")
         with ExitStack() as stack:
             self._mesh = stack.enter_context(process_group(self.how.devices, self.rank))
@@ -189,7 +189,7 @@ class _Several(Devices):
 
 
 def schedule(how: Sharding) -> Schedule:
-    """Two optimizer steps. Of several passes before each two are made: the others are like the first of them."""
+    """Return a schedule of two optimizer steps. Of several passes per step two run: the first represents the rest."""
 
     def steps(stage: Stage) -> None:
         model, optimizer = stage.subject.model, stage.optimizer
@@ -208,19 +208,19 @@ def schedule(how: Sharding) -> Schedule:
 
 
 class _Adding:
-    """An optimizer that keeps the gradients that are there at the beginning of a step."""
+    """An optimizer that keeps the gradients present at the beginning of a step."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
 
     def zero_grad(self) -> None:
-        """They are added to."""
+        """Do nothing: the next pass adds to the gradients."""
 
     def step(self) -> None:
         self._optimizer.step()
 
     def paged_bytes(self, parameters: Any = None) -> int:
-        """As the optimizer has them."""
+        """Return the wrapped optimizer's paged bytes, 0 if it has none."""
         found = getattr(self._optimizer, "paged_bytes", None)
         return 0 if found is None else int(found(parameters))
 
@@ -231,7 +231,7 @@ def simulate_blueprint(
     """Simulate a blueprint under a setting, on several devices.
 
     Raises:
-        BadInput: what cannot be meant. SimulationError: what cannot be simulated.
+        BadInput: settings out of range. SimulationError: the step cannot be simulated.
     """
     start = time.perf_counter()
     setting.check()
@@ -279,8 +279,8 @@ def simulate_blueprint(
 
 
 def _unlike(blueprint: Blueprint, how: Sharding) -> tuple[int, ...]:
-    """Ranks of which each may be the fullest: the first has the larger parts. Where a vocabulary is split unevenly, the
-    last, whose part is smaller, makes a larger copy of its logits before all are put together."""
+    """Return the ranks that may be the fullest: the first, which has the larger parts, and if a vocabulary is split
+    unevenly the last, whose smaller part needs a larger copy of its logits before all are gathered."""
     vocabulary = getattr(blueprint.config.get_text_config(), "vocab_size", 0) if how.runs == "tp" else 0
     return (0, how.devices - 1) if vocabulary % how.devices else (0,)
 
@@ -289,8 +289,8 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
     """Simulate a step of one of the lab's methods on several devices; the request's batch is that of one device.
 
     Raises:
-        BadInput: unknown names or values out of range. Unsupported, SimulationError: what does not work together or
-            cannot be simulated, with the reason.
+        BadInput: unknown names or values out of range. Unsupported, SimulationError: the settings do not work together
+            or the step cannot be simulated, with the reason.
     """
     how.check()
     entry, spec = check(request)
@@ -302,7 +302,7 @@ def simulate_sharded(request: StepRequest, how: Sharding) -> ShardedResult:
 
 
 def _check_matrices(request: StepRequest, how: Sharding) -> None:
-    """Raises Unsupported for what tensor parallelism does not split."""
+    """Raise Unsupported if tensor parallelism cannot split the step."""
     entry, spec = check(request)
     if reason := tensor.why_not(entry.shape, spec, spec.require(entry.shape, request.values), how.devices):
         raise Unsupported(reason, "sharding")

@@ -1,10 +1,10 @@
-"""Tensor parallelism: every matrix of a layer split over the devices, which all read the same rows. The same for
-tensors with values and without, and written scripts hold these functions as their source.
+"""Tensor parallelism: every matrix of a layer is split over the devices, which all read the same rows. This works for
+tensors with values and without, and written scripts contain these functions as their source.
 
-Which matrix is split how is the model's own plan in transformers (``tp_plan``; of a Llama as in Megatron-LM, Shoeybi
+transformers' own plan of a model (``tp_plan``) says how each matrix is split (for a Llama as in Megatron-LM, Shoeybi
 et al. 2019, arXiv 1909.08053: queries, keys, values, gate and up by columns, so that each device has some
 heads, output and down by rows, embeddings and head by the vocabulary). torch's ``parallelize_module`` carries it out.
-The logits are put together again on every device, as that plan says.
+Every device gathers the full logits, as that plan says.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from peft_lab.methods.base import MethodSpec
     from peft_lab.models.shapes import ModelShape
 
-#: Devices of one node: what is summed up in every layer needs the links within one.
+#: Devices of one node: the sums in every layer need the fast links within one.
 NODE = 8
-#: Tried on two processes with values, losses beside one process's.
+#: Methods and optimizers tested on two processes with values, by comparing losses with those of one process.
 METHODS = ("full", "lora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit")
 OPTIMIZERS = ("adamw", "sgd")
 
 
 def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devices: int) -> str:
-    """Why a method on a model is not split by matrices over so many devices; empty where it is."""
+    """Explain why a method on a model cannot be split by matrices over so many devices; empty if it can."""
     if spec.slug not in METHODS:
         return (
             f"{spec.title}'s matrices are packed into few bits, in which torch finds no rows and columns: LoRA "
@@ -58,22 +58,22 @@ def why_not(shape: ModelShape, spec: MethodSpec, values: Mapping[str, Any], devi
 
 
 def why_no_optimizer(name: str) -> str:
-    """Why an optimizer does not update what is split by matrices; empty where it does."""
+    """Explain why an optimizer does not update matrices that tensor parallelism splits; empty if it does."""
     if name in OPTIMIZERS:
         return ""
     return f"{OPTIMIZER_TITLES[name]} is not tried on matrices that tensor parallelism splits: AdamW and SGD are."
 
 
 def split_styles(model: Any, devices: int) -> dict[str, str]:
-    """How each module of a transformers model, or of one inside LoRA, is split over so many devices: its name and the
-    style of transformers' plan, or ``whole``.
+    """Return how each module of a transformers model (or one inside PEFT) is split over so many devices, by name: a
+    style of transformers' plan, or one of the adapter's.
 
-    LoRA beside columns has its B by columns and its A whole; beside rows its A by rows and its B whole. Then what a
-    device adds is the correction of what it has. IA³'s factors are split as what they multiply: those of a map's output
-    beside columns, those of its input beside rows. What is trained and in no plan is whole on each device.
+    LoRA on a column-split layer has B split by columns and A whole; on a row-split one A by rows and B whole, so each
+    device adds the correction of its part. IA³'s factors are split like the output (column-split layers) or input
+    (row-split ones) that they multiply. Trained modules in no plan are whole on each device.
 
     Raises:
-        ValueError: what cannot be split so, with the reason.
+        ValueError: the model cannot be split so, with the reason.
     """
     import re
 
@@ -123,13 +123,13 @@ def split_styles(model: Any, devices: int) -> dict[str, str]:
 
 
 def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
-    """The model with each matrix split over the devices of a mesh of one dimension; what is whole is on each.
+    """Split each matrix over the devices of a one-dimensional mesh; return the model. The rest is on every device.
 
-    All devices must have the same model, and read the same rows. The model may be in main memory: each device gets
-    what is its own.
+    All devices must have the same model, and read the same rows. The model may be in main memory: each device takes
+    its own part.
 
     Raises:
-        ValueError: as :func:`split_styles`, or heads that cannot be shared out evenly.
+        ValueError: as :func:`split_styles`, or heads that do not divide evenly.
     """
     from functools import partial
 
@@ -143,7 +143,7 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     )
 
     class Whole(ParallelStyle):
-        """On each device, and known to torch as such, so that norms of gradients are taken over all of them."""
+        """Keep a module whole on each device, as a replicated DTensor, so that gradient norms include all devices."""
 
         def _apply(self, module: Any, device_mesh: Any) -> Any:
             def enters(module: Any, inputs: Any, mesh: Any) -> Any:
@@ -157,13 +157,13 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
             return distribute_module(module, device_mesh, None, enters, leaves)
 
     class Read(torch.nn.ParameterDict):
-        """Whoever reads a parameter gets what this device has of it."""
+        """A parameter dictionary whose items are this device's part."""
 
         def __getitem__(self, key: str) -> Any:
             return super().__getitem__(key).to_local()
 
     class Factors(ParallelStyle):
-        """Factors that multiply what a device has of a map's output or input."""
+        """Split factors like the part of a layer's output or input that they multiply."""
 
         def __init__(self, placement: Any) -> None:
             self.placement = placement
@@ -194,10 +194,10 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     }
     ends = inner.get_input_embeddings(), inner.get_output_embeddings()
     shared = ends[1] is not None and ends[0].weight is ends[1].weight
-    # Every device has the same to begin with, so each takes its part of its own, and nothing is sent.
+    # Every device starts with the same model, so each takes its part of its own copy, and nothing is sent.
     for name, how in plan.items():
         module = inner.get_submodule(name)
-        # What hangs on a map is not split with it, and what was hooked onto it reads what it put out before: its sum.
+        # Submodules are not split with the layer, and hooks that it already had run last, to read the summed output.
         inside, hooked = dict(module._modules), list(module._forward_hooks)
         module._modules.clear()
         parallelize_module(module, mesh, styles[how], src_data_rank=None)
@@ -209,13 +209,13 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
             parallelize_module(module, mesh, styles["whole"], src_data_rank=None)
 
     def waits(module: Any, inputs: Any, output: Any) -> None:
-        # torch waits where a sum is first used. A pass that is made again for its gradients ends before that, and what
-        # nobody waits for is never let go.
+        # torch waits where a sum is first used. A recomputed pass ends before that, and a sum that nothing waits for is
+        # never freed.
         if hasattr(output, "trigger_wait"):
             output.trigger_wait()
 
     def own_heads(made: Any, *args: Any, **kwargs: Any) -> Any:
-        """A prefix's keys and values, each of shape (rows, heads, tokens, width): those of this device's heads."""
+        """Return a prefix's keys and values, of shape (rows, heads, tokens, width), for this device's heads."""
         cache = made(*args, **kwargs)
         for layer in getattr(cache, "layers", ()):
             for name in ("keys", "values"):
@@ -226,7 +226,7 @@ def split_matrices(model: Any, mesh: Any, device: Any) -> Any:
     if hasattr(model, "prompt_encoder"):
         model.get_prompt = partial(own_heads, model.get_prompt)
     for name in plan:
-        inner.get_submodule(name).register_forward_hook(waits)  # what holds factors alone is never called
+        inner.get_submodule(name).register_forward_hook(waits)  # a module of factors only is never called
     if shared:  # both are split by the vocabulary
         ends[1].weight = ends[0].weight
     for tensor in (*model.parameters(), *model.buffers()):

@@ -1,5 +1,5 @@
-"""What a recorder has to be told of a step on several devices, with values or without: what is sent, which storages are
-emptied and filled in place, and whose a tensor is."""
+"""Report to a recorder what a step on several devices does, with values or without: what is sent, which storages are
+emptied and filled in place, and which module a tensor belongs to."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ PLANS = Replacement(
     "The first time torch tries an operation out on whole tensors without values, which no device holds.",
 )
 _NUMBER = re.compile(r"\.\d+(?=\.)")
-#: What PEFT and DDP put around a model.
+#: The prefixes of PEFT's and DDP's wrappers.
 _AROUND = re.compile(r"^(module\.)?(base_model\.model\.)?")
 
 
 def short(path: str) -> str:
-    """A module's path without what is wrapped around the model, and with ``*`` for numbers of layers.
+    """Return a module's path without the wrappers around the model, and with ``*`` for layer numbers.
 
     >>> short("base_model.model.model.layers.3.mlp.up_proj")
     'model.layers.*.mlp.up_proj'
@@ -52,7 +52,7 @@ def short(path: str) -> str:
 
 @contextmanager
 def following(recorder: Recorder) -> Iterator[None]:
-    """The recorder hears of storages that FSDP2 empties and fills in place, and not of what torch only tries out."""
+    """Report storages that FSDP2 empties and fills in place to the recorder; hide operations that torch only tries."""
     from torch.utils._python_dispatch import _disable_current_modes
 
     free, fill, plan = FREES.original(), FILLS.original(), PLANS.original()
@@ -86,7 +86,7 @@ def following(recorder: Recorder) -> Iterator[None]:
 
 
 def watched(recorder: Recorder) -> Watched:
-    """Which operations the recorder hears of, and how."""
+    """Return, by operation, the functions that report exchanges and unreduced gradients to the recorder."""
     import torch
     import torch.distributed._tools.fake_collectives
     from torch.distributed.fsdp import fully_shard  # defines the operations of its own
@@ -95,7 +95,7 @@ def watched(recorder: Recorder) -> Watched:
     direct, functional = torch.ops.c10d, torch.ops._c10d_functional
 
     def sent(kind: str, which: int) -> Callable[..., None]:
-        """``which``: the argument that is the whole tensor, or -1 for the result."""
+        """Return a function that reports an exchange. ``which``: the argument with the whole tensor; -1: the result."""
 
         def note(result: Any, *args: Any, **_: Any) -> None:
             recorder.sends(kind, _bytes(result if which < 0 else args[which]))
@@ -127,7 +127,7 @@ def _bytes(value: Any) -> int:
 
 @contextmanager
 def naming(model: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
-    """What a module makes in its forward pass has its name."""
+    """Label tensors created in a module's forward pass with its name."""
     handles: list[Any] = []
 
     def hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -154,7 +154,7 @@ def naming(model: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
 
 
 def own(model: torch.nn.Module, recorder: Recorder) -> None:
-    """Parameters and buffers have the names of their modules."""
+    """Label parameters and buffers with the names of their modules."""
     for path, module in model.named_modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             number = recorder.number(tensor)
@@ -165,18 +165,18 @@ def own(model: torch.nn.Module, recorder: Recorder) -> None:
 # ----------------------------------------
 # DDP's buckets at a model's own depth, in a trace that was unrolled from a few layers.
 #
-# A bucket holds gradients of several layers, so it is no layer's and is not unrolled with them. How DDP fills its
-# buckets is asked of DDP itself, for all trained parameters of the deep model.
+# A bucket holds gradients of several layers, so it belongs to none and is not unrolled with them. DDP's own function
+# assigns all trained parameters of the deep model to buckets.
 
 
 _MIB, _USUAL = 2**20, 25
 
 
 def bucket_sizes(trained: Sequence[torch.nn.Parameter], how: Sharding) -> list[int]:
-    """Bytes of each bucket from the second step on, for parameters in the order of the model."""
+    """Return the bytes of each bucket from the second step on, for parameters in the order of the model."""
     import torch.distributed as dist
 
-    torch_dist: Any = dist  # DDP's own functions, which it exports to nobody
+    torch_dist: Any = dist  # DDP's own functions, which are not public
     came = list(trained)[::-1]
     usual = [torch_dist._DEFAULT_FIRST_BUCKET_BYTES, _USUAL * _MIB]
     limits = usual if how.bucket_mb is None else [int(how.bucket_mb * _MIB)] * 2
@@ -185,7 +185,7 @@ def bucket_sizes(trained: Sequence[torch.nn.Parameter], how: Sharding) -> list[i
 
 
 def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -> Trace:
-    """The trace with the buckets of a model with these trained parameters in place of those of fewer layers."""
+    """Return the trace, without its work, with the buckets that DDP makes for these parameters instead of its own."""
     first = _in_one(trained)
     later = bucket_sizes(trained, how)
     made = [i for i, storage in enumerate(trace.storages) if storage.part == "buffers"]
@@ -219,7 +219,7 @@ def deepen(trace: Trace, trained: Sequence[torch.nn.Parameter], how: Sharding) -
 
 
 def _in_one(trained: Sequence[torch.nn.Parameter]) -> list[int]:
-    """Before the first step there is one bucket of each precision: in which order gradients come is not known yet."""
+    """Return the bytes of the buckets before the first step, one per precision: gradients have no order yet."""
     sizes: dict[str, int] = {}
     for parameter in trained:
         name = str(parameter.dtype)
@@ -228,7 +228,7 @@ def _in_one(trained: Sequence[torch.nn.Parameter]) -> list[int]:
 
 
 def _adding_up(trace: Trace, made: list[int], total: int) -> list[int]:
-    """Of what DDP made before a forward pass, the buckets: together they hold what the first ones held."""
+    """Return the gradient buckets DDP built before a forward pass: those of ``made`` that sum to ``total`` bytes."""
     for first in range(len(made)):
         held = 0
         for last in range(first, len(made)):
@@ -239,20 +239,20 @@ def _adding_up(trace: Trace, made: list[int], total: int) -> list[int]:
 
 
 # ----------------------------------------
-# What of a step on several devices is not on them: what waits in main memory, and what is copied there and back.
+# The part of a step that is not on its devices: what waits in main memory, and what is copied there and back.
 
 
 @dataclass(frozen=True)
 class Aside:
-    """One phase of the last step, as one device has it.
+    """The main memory of one phase of the last step, for one device.
 
     Attributes:
         phase: ``zero_grad``, ``forward``, ``backward`` or ``optimizer``.
-        held: bytes in main memory at most, by part: ``weights``, ``adapter``, ``gradients``, ``optimizer``,
+        held: the most bytes in main memory, by part: ``weights``, ``adapter``, ``gradients``, ``optimizer``,
             ``activations``.
-        brought: bytes that are copied to the device. taken: that are copied to main memory.
-        layers: of activations that are copied, those of the repeated layers; the rest is of what stands around them.
-        here: bytes on the device by part, of a phase in which nothing is made or let go there; else empty.
+        brought: bytes copied to the device. taken: bytes copied to main memory.
+        layers: the copied activations' bytes that belong to the repeated layers.
+        here: bytes on the device by part, for a phase in which nothing is allocated or freed there; else empty.
     """
 
     phase: str
@@ -264,15 +264,15 @@ class Aside:
 
 
 def aside(trace: Trace, how: Sharding, trained: str, moments: int, depth: int | None) -> tuple[Aside, ...]:
-    """Phase by phase; empty where nothing is kept in main memory and something is done in every phase.
+    """Return the main memory of each phase; empty if nothing is kept there and every phase allocates or frees tensors.
 
-    Parameters that FSDP2 offloads are noted where the model is put on its device, their gradients and moments are as
-    large. What is copied is read off the operations that did it, but for gradients: each device takes its own part of
-    what was summed up (:attr:`peft_lab.engine.sharding.result.ShardedResult.copied_bytes`).
+    FSDP2's offloaded parameters are recorded when the model is placed on its device; their gradients and each moment
+    are as large. Copies are read from the traced operations, except for gradients: each device takes its own shard of
+    what was reduced (:attr:`peft_lab.engine.sharding.result.ShardedResult.copied_bytes`).
 
     Args:
-        trained: the part that learns, ``weights`` or ``adapter``. moments: how many numbers the optimizer keeps for
-            each. depth: how many layers five stand for, if they do.
+        trained: the part that learns, ``weights`` or ``adapter``. moments: numbers that the optimizer keeps for each
+            trained one. depth: the number of layers that five represent; None if all ran.
     """
     step, quiet = _last(trace.work), _quiet(trace)
     if how.offload:
@@ -285,10 +285,10 @@ def aside(trace: Trace, how: Sharding, trained: str, moments: int, depth: int | 
 
 
 def _activations(step: list[Stretch]) -> tuple[Aside, ...]:
-    """Where what the backward pass needs waits there, if it does."""
+    """Return the phases if what the backward pass needs waits in main memory, or nothing does."""
     away = _copied(step, "forward", "offload")
     held = {"activations": away} if away else {}
-    # As they come back: each layer's own asks for them. With transformers 5.20 they leave before their layer begins.
+    # Counted as they come back, inside their layer. With transformers 5.20 they leave before their layer begins.
     layers = _copied(step, "backward", "offload", inside=True)
     return (
         Aside("zero_grad", {}),
@@ -301,7 +301,7 @@ def _activations(step: list[Stretch]) -> tuple[Aside, ...]:
 def _split(
     trace: Trace, step: list[Stretch], how: Sharding, trained: str, moments: int, depth: int | None
 ) -> tuple[Aside, ...]:
-    """Where each device's share waits there."""
+    """Return the phases if each device's shards wait in main memory."""
     model = dict[str, int]()
     for (part, _), nbytes in trace.aside.items():
         model[part] = model.get(part, 0) + nbytes
@@ -324,7 +324,7 @@ def _split(
 
 
 def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
-    """What is on the device in phases of the last step in which nothing is made or let go there, by part."""
+    """Return the bytes on the device by part, for phases of the last step in which nothing is allocated or freed."""
     phases = [phase for _, phase, _ in walk(trace)]
     end = len(phases)
     while end and phases[end - 1] != "backward":
@@ -345,7 +345,7 @@ def _quiet(trace: Trace) -> dict[str, dict[str, int]]:
 
 
 def _alive(trace: Trace, until: int) -> dict[str, int]:
-    """Bytes by part, after so many events."""
+    """Return the bytes alive by part, after so many events."""
     parts, found = account.parts_of(trace), dict[str, int]()
     for event in trace.events[:until]:
         if event == EMPTY_CACHE:
@@ -358,7 +358,7 @@ def _alive(trace: Trace, until: int) -> dict[str, int]:
 
 
 def _last(work: Iterable[Stretch]) -> list[Stretch]:
-    """The stretches of the last step."""
+    """Return the stretches of the last step."""
     step: list[Stretch] = []
     before = ""
     for stretch in work:
@@ -370,7 +370,7 @@ def _last(work: Iterable[Stretch]) -> list[Stretch]:
 
 
 def _copied(step: Iterable[Stretch], phase: str, kind: str, inside: bool = False) -> int:
-    """Bytes of one phase's copies. ``inside``: of the layers alone."""
+    """Return the bytes of one phase's copies. ``inside``: of the layers only."""
     return sum(
         op.nbytes * count * stretch.times
         for stretch in step

@@ -1,4 +1,4 @@
-"""A model put on several devices with torch's own wrappers. The same for tensors with values and without."""
+"""Place a model on several devices with torch's own wrappers. This works for tensors with values and without."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def blocks_of(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
-    """What is split as one: the layers, or where there are several stacks what transformers calls its blocks
-    (``_no_split_modules``, which accelerate goes by)."""
+    """Return the modules to shard as units: the layers, or if there is no single stack the blocks that transformers
+    names (``_no_split_modules``, which accelerate uses)."""
     if layers:
         return list(layers)
     names = {name for each in model.modules() for name in getattr(each, "_no_split_modules", None) or ()}
@@ -29,7 +29,7 @@ def blocks_of(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> list
 def shard(
     model: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Any, how: Sharding, recorder: Recorder
 ) -> torch.nn.Module:
-    """FSDP2: each block, then what is left in one group at the root."""
+    """Apply FSDP2 to each block, to embeddings and head if ``how.apart``, then to the rest as one group at the root."""
     from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(
@@ -56,7 +56,7 @@ def shard(
 
 
 def host(model: torch.nn.Module) -> None:
-    """What is split goes to main memory, buffers stay. Memory that nobody writes to is never really taken."""
+    """Move sharded tensors to main memory; buffers stay. Memory that is never written takes no physical pages."""
     buffers = {
         (module, name): buffer
         for module in model.modules()
@@ -69,7 +69,7 @@ def host(model: torch.nn.Module) -> None:
 
 @contextmanager
 def apart(model: Any, how: Sharding) -> Iterator[None]:
-    """For a pass before the last one of a step: gradients stay whole and at home, if ``how`` says so."""
+    """Keep gradients whole and unsynchronised in a pass before the last one of a step, if ``how`` says so."""
     if how.sync_each or how.runs in ("none", "tp"):
         yield
     elif how.runs == "ddp":
@@ -82,7 +82,7 @@ def apart(model: Any, how: Sharding) -> Iterator[None]:
 
 
 def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Embeddings and head, where they do not share their matrix."""
+    """Return embeddings and head; empty if they share their matrix."""
     base: Any = model
     while not hasattr(base, "get_output_embeddings"):
         base = base.base_model
@@ -93,8 +93,8 @@ def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
-    """FSDP2's default exchanges, whose buffers are called so. ``gloo``: it splits a copy of its own, as NCCL does not:
-    what is inside is not counted."""
+    """Return FSDP2's default collectives with their buffers labelled as such. ``gloo``: do not record the copy that it,
+    unlike NCCL, makes inside a reduce-scatter."""
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather, DefaultReduceScatter
     from torch.utils._python_dispatch import _disable_current_modes
 
@@ -120,14 +120,14 @@ def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
 def replicate(
     model: torch.nn.Module, how: Sharding, recorder: Recorder, real: bool = False
 ) -> torch.nn.Module:
-    """DDP, of processes that start with equal weights (it does not send them around first). ``real``: there are others
-    to talk to."""
+    """Wrap a model in DDP, for processes that start with equal weights (they are not broadcast). ``real``: whether the
+    other processes exist."""
     import torch
     from torch.nn.parallel import DistributedDataParallel
 
     class Replicated(DistributedDataParallel):
         def _pre_forward(self, *inputs: Any, **kwargs: Any) -> Any:
-            # The first time after a backward pass it makes its buckets anew, in the order in which gradients came.
+            # After the first backward pass it rebuilds its buckets, in the order in which gradients came.
             before, recorder.part = recorder.part, "buffers"
             try:
                 return super()._pre_forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
@@ -146,7 +146,7 @@ def replicate(
     finally:
         recorder.part = ""
     if not real:
-        # DDP reads the types that a hook declares, and takes none but its own.
+        # DDP checks the types that a hook declares, and accepts only its own.
         def summed(_, bucket):  # type: ignore[no-untyped-def]
             recorder.sends("all-reduce", bucket.buffer().numel() * bucket.buffer().element_size())
             done: Any = torch.futures.Future()
@@ -158,10 +158,10 @@ def replicate(
 
 
 # ----------------------------------------
-# Optimizers of a step on several devices that one device does not have.
+# Optimizers for steps on several devices.
 
 
-#: Moments that an optimizer keeps, in numbers as wide as a parameter's.
+#: Moments that an optimizer keeps for each parameter, in the parameter's precision.
 _MOMENTS = {"adamw": 2, "sgd": 0}
 
 
@@ -170,7 +170,7 @@ def _refuse(name: str, where: str) -> Unsupported:
     return Unsupported(f"{OPTIMIZER_TITLES[name]} is not simulated {where}: {known} are.", "optimizer")
 
 
-#: Why an optimizer of torch's or PEFT's does not work on what FSDP2 splits. Tried on two processes with torch 2.13.
+#: Why optimizers of torch and PEFT do not work on what FSDP2 shards. Tested on two processes with torch 2.13.
 _WHOLE = {
     "adafactor": "torch's Adafactor stops at parameters that FSDP2 has split: it squares a norm in place of which each "
     "device has a part.",
@@ -180,17 +180,17 @@ _WHOLE = {
 }
 
 
-#: Nor with DDP: it counts on a gradient of every parameter that needed one when it was made.
+#: Why LoRA-FA does not work with DDP, which expects a gradient of every parameter that required one when wrapped.
 _BEFORE_DDP = (
     "PEFT's LoRA-FA optimizer freezes every A when it is made, whose gradients DDP waits for by then."
 )
 
 
 def why_not(name: str, runs: str) -> str:
-    """Why an optimizer does not work where a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty where it does.
+    """Explain why an optimizer does not work if a step ``runs`` as ``fsdp2``, ``tp`` or ``ddp``; empty if it does.
 
-    Tried with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor", "does not
-    have a sharding strategy registered").
+    Tested with bitsandbytes 0.50.2: its operations raise for a DTensor ("got mixed torch.Tensor and DTensor",
+    "does not have a sharding strategy registered").
     """
     if runs == "ddp" and name == "lorafa":
         return _BEFORE_DDP
@@ -203,18 +203,18 @@ def why_not(name: str, runs: str) -> str:
 
 
 def check_optimizer(name: str, runs: str) -> None:
-    """Raises Unsupported for an optimizer that does not work where a step runs so, with the reason."""
+    """Check that an optimizer works with the wrapper that runs. Raises Unsupported with the reason if it does not."""
     if reason := why_not(name, runs):
         raise Unsupported(reason, "optimizer")
 
 
 def moments_held(name: str) -> int:
-    """Numbers that an optimizer keeps for each that it trains; 0 of those that take no part in offloading."""
+    """Return the moments an optimizer keeps per trained number; 0 for optimizers that cannot be offloaded."""
     return _MOMENTS.get(name, 0)
 
 
 class Hosted:
-    """An optimizer whose parameters, gradients and states are in main memory: there it works, here it takes nothing."""
+    """An optimizer with parameters, gradients and states in main memory: it runs there and takes no device memory."""
 
     def __init__(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> None:
         if name not in _MOMENTS:
@@ -223,7 +223,7 @@ class Hosted:
         self._parameters = list(parameters)
 
     def paged_bytes(self, parameters: Sequence[torch.nn.Parameter] | None = None) -> int:
-        """Bytes in main memory of all parameters or of these: themselves, and if trained gradients and states."""
+        """Return the bytes in main memory of all parameters or of these, with gradients and states of trained ones."""
         total = 0
         for parameter in self._parameters if parameters is None else parameters:
             share = own_part(parameter)
@@ -232,19 +232,17 @@ class Hosted:
         return total
 
     def zero_grad(self) -> None:
-        """Lets all gradients go."""
+        """Drop all gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     def step(self) -> None:
-        """Nothing of it happens on the device."""
+        """Do nothing: the update takes no memory of the device."""
 
 
 def divided_moments(name: str, parameters: Sequence[torch.nn.Parameter], foreach: bool) -> Any:
-    """torch's ZeroRedundancyOptimizer: each device keeps the states of some parameters, updates them, and sends them
-    to the others.
-
-    Raises Unsupported for optimizers that it is not simulated with.
+    """Return torch's ZeroRedundancyOptimizer: each device keeps the states of some parameters, updates them, and sends
+    them to the others. Raises Unsupported for optimizers that it is not simulated with.
     """
     import torch
     from torch.distributed.optim import ZeroRedundancyOptimizer

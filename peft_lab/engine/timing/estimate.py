@@ -1,4 +1,4 @@
-"""A step's seconds on a GPU: a value, the band that earlier errors give it, and what they are spent on."""
+"""Estimate a step's seconds on a GPU: a value, the band that earlier errors give it, and how the time is spent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.workers import inspector
 
 # ----------------------------------------
-# The work of a step, traced in the process that simulates memory: one trace, two readers.
+# The work of a step, traced in the process that simulates memory.
 
 
 def traced(request: StepRequest) -> Work:
-    """What the last of the simulated steps does. Imports torch.
+    """Return the work of the last simulated step. Imports torch.
 
     Raises:
         BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
@@ -31,7 +31,7 @@ def traced(request: StepRequest) -> Work:
 
 
 def traced_work(request: StepRequest) -> Work:
-    """The same from the process that answers questions about memory, which keeps its answers."""
+    """Return the same from the inspector process for memory, which caches its answers."""
     return inspector.get_inspector(inspector.Worker.MEMORY).ask(traced, request)
 
 
@@ -45,14 +45,14 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one step.
+    """The seconds of one step.
 
     Attributes:
         low, high: the band. value: the estimate.
         bottleneck: ``compute``, ``memory``, ``launch`` (the device waits for the host), ``host`` (copies from main
             memory) or ``link``.
-        parts: seconds by part: those of :data:`PARTS`, ``launch`` (what the device waits) and ``link`` (what of the
-            communication is not hidden). They add up to the value.
+        parts: seconds by part: those of :data:`PARTS`, ``launch`` (waiting for the host) and ``link`` (communication
+            that is not hidden). They add up to the value.
     """
 
     low: float
@@ -63,7 +63,7 @@ class Seconds:
 
     @property
     def span(self) -> str:
-        """Both ends, as a table has them.
+        """Return both ends of the band, as a table shows them.
 
         >>> Seconds(0.094, 0.1, 0.114, "compute", {}).span
         '94 to 114 ms'
@@ -71,7 +71,7 @@ class Seconds:
         return units.span(self.low, self.high)
 
     def times(self, steps: float) -> Seconds:
-        """So many steps one after the other."""
+        """Return the seconds of so many steps one after another."""
         parts = {name: seconds * steps for name, seconds in self.parts.items()}
         return Seconds(self.low * steps, self.value * steps, self.high * steps, self.bottleneck, parts)
 
@@ -89,24 +89,24 @@ def seconds(
     waits: bool = False,
     copied: float = 0.0,
 ) -> Seconds:
-    """One step of this work on each of ``devices`` of this kind.
+    """Estimate one step of this work on each of ``devices`` of this kind.
 
     Args:
         sent: bytes that each device sends in the step, all collectives together. waits: whether nothing is computed
-            meanwhile. copied: bytes of what is sent that each device first brings from main memory, or takes back.
+            meanwhile. copied: bytes that each device copies from main memory before sending, or back after it.
 
     Raises:
-        UnknownName: a GPU or link of which no speed is known.
+        UnknownName: a GPU or link whose speed is not known.
     """
     speed, band = speed_named(gpu, devices)
     return with_speed(work, speed, band, link if devices > 1 else "", sent, waits, copied)
 
 
 def speed_named(gpu: str, devices: int = 1) -> tuple[Speed, tuple[float, float]]:
-    """What a device reaches, and the factors around an estimate for it.
+    """Return the speed of a device, and the factors around an estimate for it.
 
     Raises:
-        UnknownName: no such GPU. BadInput: this machine, as long as it was not calibrated.
+        UnknownName: no such GPU. BadInput: this machine, if it was not calibrated yet.
     """
     if gpu == THIS:
         return here.speed(), here.BAND
@@ -122,14 +122,14 @@ def with_speed(
     waits: bool = False,
     copied: float = 0.0,
 ) -> Seconds:
-    """The same at a known speed. ``band``: factors below and above the value."""
+    """Estimate one step at a known speed, as :func:`seconds`. ``band``: factors below and above the value."""
     table = Table(work)
     computing, each = step(table, speed), table.on_device(speed)
     parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
     parts["launch"] = max(computing - sum(parts.values()), 0.0)
     sending = kernels.link_seconds(sent, link) if link else 0.0
-    # A layer is gathered after its parts have come, over the same lanes where cards have no link of their own. Both are
-    # asked for ahead, so they hide behind the same computing.
+    # A layer is gathered after its shards are copied, over the same lanes if cards have no link of their own. Both are
+    # prefetched, so they hide behind the same computation.
     copying = copied / PINNED
     visible = kernels.exposed_seconds(sending + copying, computing, waits)
     ours = copying / (sending + copying) if copying else 0.0
@@ -143,7 +143,7 @@ def with_speed(
 def step_seconds(
     request: StepRequest, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0
 ) -> Seconds:
-    """:func:`seconds` of a step that is traced for it.
+    """Trace a step and estimate it by :func:`seconds`.
 
     Raises:
         UnknownName: as :func:`seconds`. BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
@@ -152,24 +152,24 @@ def step_seconds(
 
 
 # ----------------------------------------
-# A step's work from a model's shape alone, where there is no time to trace it: its products are counted, the rest is
-# taken as the traced step of a Llama has it.
+# A step's work from a model's shape alone, when there is no time to trace it: its products are counted, the rest is
+# scaled from the traced step of a Llama.
 #
 # On the seven traced steps of tests/engine/timing/test_counted.py the traced work takes 0.97 to 1.41 times as long.
 
 
-#: Of one layer, forward and backward: operations that go through activations, and their bytes for each token and each
-#: number of its width; views; and bytes for each logit. Counted on Llama 3.2 3B with one bias trained.
+#: One layer's elementwise operations, forward and backward; their bytes per token and hidden dimension; its views; and
+#: bytes per logit. Counted on Llama 3.2 3B with one bias trained.
 STREAMS, STREAMED, VIEWS, LOGIT = 97, 436, 100, 57
-#: The same of each map with an adapter: casts, scaling and sums. Counted on that model with LoRA.
+#: Operations and bytes that an adapter adds to its layer: casts, scaling and sums. Counted on that model with LoRA.
 ADAPTED, ADAPTED_BYTES = 8, 38
-#: An encoder's layers do less beside their products: fused norms, no gate, no rotation of positions.
+#: Share of those operations in an encoder's layer: fused norms, no gate, no rotary positions.
 ENCODER = 0.5
-#: Share of that in the forward pass, which checkpointing does again.
+#: Share of those operations in the forward pass, which checkpointing repeats.
 FORWARD = 0.4
-#: Times that AdamW's kernels over lists and the clipping go through a parameter, its gradient or a moment.
+#: How often AdamW's kernels over lists and the clipping read or write a parameter, its gradient or a moment.
 PASSES = 24
-#: Bytes of a packed number, which is read, and of the 16-bit one that is written.
+#: Bytes of a packed number that is read, and of the 16-bit one that is written.
 PACKED, HALF = 0.5, 2
 
 
@@ -186,13 +186,13 @@ def counted_work(
     passes: int = 1,
     chunked: bool = False,
 ) -> Work:
-    """What a step of ``batch`` rows of ``length`` tokens does.
+    """Return the work of a step of ``batch`` rows of ``length`` tokens.
 
     Args:
-        trainable: parameters. adapted: maps that have two products in 32 bits beside their own.
-        full: whether the model's own weights are trained, so that its products have a third one, to the weights.
-        packed: in 4 bits, rebuilt for every product. bus: bytes that come from main memory.
-        passes: that make an update. One of them is counted, with its share of the optimizer's work.
+        trainable: number of parameters. adapted: layers that have two products in 32 bits beside their own.
+        full: whether the model's own weights are trained, which adds a third product, for their gradients.
+        packed: the base is in 4 bits, rebuilt for every product. bus: bytes copied from main memory.
+        passes: passes per update. One of them is counted, with its share of the optimizer's work.
         chunked: whether the loss is taken a few rows of logits at a time, each of which reads the whole head.
     """
     tokens, again = batch * length, FORWARD if checkpointing else 0.0
@@ -245,5 +245,5 @@ def chunk_rows(tokens: int, shape: ModelShape) -> int:
 
 
 def adapted_maps(formula: Formula) -> float:
-    """Maps that have a pair of matrices, of a method's count: half of what repeats from layer to layer."""
+    """Return how many layers have a pair of adapter matrices: half of what repeats from layer to layer in the count."""
     return sum(term.count for term in formula.terms if "{}" in term.module) / 2

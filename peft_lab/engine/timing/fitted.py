@@ -1,4 +1,4 @@
-"""What of a data sheet trainings reach: fitted to the published steps of 63 trainings on an L40S, and carried over.
+"""Which share of a data sheet training reaches: fitted to the published steps of 63 runs on an L40S, and transferred.
 
 How they are fitted and how far they can be trusted: ``python -m bench.step_time`` and bench/RESULTS.md. ``fitted.json``
 is written by ``python -m bench.step_time --write``.
@@ -26,9 +26,9 @@ FILE = "fitted.json"
 #: The GPU whose published steps were fitted.
 FITTED_ON = "l40s"
 _SHEET = sheet(FITTED_ON)
-#: What is expected before any step is looked at: half of the arithmetic of tensor cores and of the others, four fifths
-#: of the memory's rate, half of the cache, three times the memory's rate from it; copies from memory that is not pinned
-#: at a third of PCIe 4.0; kernels of some microseconds, asked for by Python in ten.
+#: The prior, before any step is seen: half of the arithmetic of tensor cores and of the others, four fifths of the
+#: memory's rate, half of the cache at three times that memory rate; copies from memory that is not pinned at a third of
+#: PCIe 4.0; kernels of a few microseconds, launched by Python in ten.
 EXPECTED = Speed(
     matmul16=0.5 * _SHEET.matmul16,
     matmul32=0.5 * _SHEET.matmul32,
@@ -41,17 +41,17 @@ EXPECTED = Speed(
     ask=10e-6,
     view=5e-6,
 )
-#: How sure that is, as a factor of e; of the memory's rate, which copies come near on every card, the surest.
+#: The uncertainty of the prior, on a log scale; smallest for the memory's rate, which copies approach on every card.
 DOUBT = {
     "matmul16": 0.3, "matmul32": 0.4, "memory": 0.1, "cache": 0.4, "held": 0.4, "bus": 0.3, "start": 0.4,
     "column": 0.7, "ask": 0.4, "view": 0.2,
 }  # fmt: skip
-#: What no constant may exceed: the data sheet, and PCIe 4.0.
+#: Upper bounds of constants: the data sheet, and PCIe 4.0.
 MOST = {
     "matmul16": _SHEET.matmul16, "matmul32": _SHEET.matmul32, "memory": _SHEET.memory, "held": _SHEET.cache,
     "bus": 32e9,
 }  # fmt: skip
-#: What each constant is, as a table says it.
+#: The meaning of each constant, for a table.
 MEANINGS = {
     "matmul16": "operations a second of products in 16 bits",
     "matmul32": "operations a second of products in 32 bits",
@@ -66,7 +66,7 @@ MEANINGS = {
 }
 
 
-#: Of the best product's rate, what those of a training reach: their sizes are as they come. Assumed.
+#: Share of the best product's rate that training reaches with sizes that are not tuned. Assumed.
 _SHAPED = 0.9
 
 
@@ -76,13 +76,13 @@ def _kept() -> dict[str, Any]:
 
 
 def constants() -> Speed:
-    """What was found on the GPU that was fitted."""
+    """Return the constants fitted on :data:`FITTED_ON`."""
     return Speed(**_kept()["constants"])
 
 
 @cache
 def speed_of(gpu: str) -> Speed:
-    """The same shares of another data sheet. What the host takes stays: it is the host's.
+    """Return the speed of a GPU: the fitted shares of its data sheet, and the host's times unchanged.
 
     Raises :class:`UnknownName` for a GPU whose sheet is not here.
     """
@@ -90,8 +90,8 @@ def speed_of(gpu: str) -> Speed:
 
 
 def carried(found: Speed, to: Sheet) -> Speed:
-    """Constants found on one GPU for another: bytes go by its memory, the cache by its size and its rate by what the
-    multiprocessors ask of it (their number times their clock), products by :func:`_products`."""
+    """Transfer constants fitted on one GPU to another: rates of memory scale with its memory's, the cache with its size
+    and its rate with the multiprocessors (number times clock), 16-bit products by :func:`_products`."""
     memory = found.memory * to.memory / _SHEET.memory
     cores = to.units * to.clock / (_SHEET.units * _SHEET.clock)
     return Speed(**{
@@ -105,30 +105,30 @@ def carried(found: Speed, to: Sheet) -> Speed:
 
 
 def _products(found: Speed, to: Sheet) -> float:
-    """16-bit products. A sheet's figure is that of its highest clock, which only some cards hold under such a load:
-    where the best product was measured, trainings are taken to come near it; else it is the sheet's figure or what its
-    power allows at the energy that an operation took on the card that was fitted, whichever is less."""
+    """Return the rate of 16-bit products. A sheet's figure is at the highest clock, which only some cards hold under
+    load. So it is a share of the best measured product, if any; else the lower of that share of the sheet's figure and
+    of what its power allows at the fitted card's energy per operation."""
     if to.best16:
         return _SHAPED * to.best16
     return min(_SHAPED * to.matmul16, found.matmul16 * to.power / _SHEET.power)
 
 
 def band(gpu: str, devices: int = 1) -> tuple[float, float]:
-    """Factors below and above an estimate within which nine of ten measured steps were: on the GPU that was fitted,
-    steps of types held out; elsewhere, and split, figures that others published."""
+    """Return the factors below and above an estimate that contain nine of ten measured steps: on the fitted GPU those
+    of held-out method types; on others, or several devices, figures that others published."""
     bands = _kept()["bands"]
     low, high = bands["fitted" if gpu == FITTED_ON and devices == 1 else "carried"]
     return low, high
 
 
 # ----------------------------------------
-# Constants from measured steps: the least squares of relative errors, held near what is physically expected.
+# Constants from measured steps: least squares of relative errors, with a prior of what is physically expected.
 #
 # Levenberg and Marquardt's method on the logarithms of the constants (which keeps them positive), with Huber's
-# weights (1964, doi 10.1214/aoms/1177703732): a row that is far off counts by its distance, not by its square.
+# weights (1964, doi 10.1214/aoms/1177703732): an outlier counts by its distance, not by its square.
 
 
-#: Relative errors up to here count by their square.
+#: Relative errors up to this count by their square.
 _HUBER = 0.05
 _ROUNDS, _SMALL = 30, 1e-3
 _NUDGE = 1e-3
@@ -136,27 +136,27 @@ _NUDGE = 1e-3
 
 @dataclass(frozen=True)
 class Measured:
-    """A step that was measured: what was done at several lengths, how often each comes, and the mean seconds."""
+    """A measured step: its work at several lengths, how often each occurs, and the mean seconds."""
 
     tables: tuple[Table, ...]
     weights: tuple[float, ...]
     seconds: float
 
     def predicted(self, speed: Speed) -> float:
-        """Mean seconds at this speed."""
+        """Return the mean seconds at this speed."""
         return sum(w * step(table, speed) for w, table in zip(self.weights, self.tables, strict=True))
 
 
 def fit(
     rows: Sequence[Measured], expected: Speed, doubt: Mapping[str, float], most: Mapping[str, float]
 ) -> Speed:
-    """The constants that explain these rows best.
+    """Return the constants that fit these rows best.
 
     Args:
-        expected: where the search starts, and what a constant stays at that no row says anything about.
-        doubt: how far each may be from that: to leave it by so much of a factor of e costs what a row's error of
-            _HUBER costs.
-        most: upper bounds of constants (what a data sheet says); lower ones are at a twentieth of what is expected.
+        expected: the prior, where the search starts and where a constant stays that no row depends on.
+        doubt: the prior's uncertainty: a constant whose logarithm moves by this costs as much as a row's relative
+            error of _HUBER.
+        most: upper bounds of constants (from a data sheet); lower bounds are a twentieth of the prior.
     """
     start = np.log([getattr(expected, name) for name in CONSTANTS])
     upper = np.array([np.log(most.get(name, np.inf)) for name in CONSTANTS])
@@ -199,12 +199,12 @@ def fit(
 
 
 def plain(speed: Speed) -> dict[str, float]:
-    """For a file."""
+    """Return the constants as a dictionary, for a file."""
     return asdict(speed)
 
 
 # ----------------------------------------
-# Step times that others published, each with its settings and its place: what an estimate for other GPUs is held to.
+# Step times that others published, with settings and sources, to check estimates for other GPUs against.
 #
 # ``others.jsonl``: ``seconds`` are those of ``steps`` steps. Nothing is fitted to them.
 
@@ -214,34 +214,34 @@ OTHERS_FILE = "others.jsonl"
 
 @cache
 def others() -> tuple[dict[str, Any], ...]:
-    """All figures."""
+    """Return all figures."""
     text = (resources.files(__package__) / OTHERS_FILE).read_text("utf-8")
     return tuple(json.loads(line) for line in text.splitlines())
 
 
 # ----------------------------------------
-# How the published steps were timed (the PEFT library's method comparison, MetaMathQA), as steps to trace.
+# The published steps as they were timed (the PEFT library's method comparison, MetaMathQA), as steps to trace.
 #
 # 5,000 steps of 4 rows on an L40S; rows are sorted by length within every 20 batches and padded to the longest of
-# their batch, so a batch is hardly padded (``run.py`` and ``utils.py`` of the comparison). How long each batch was
-# is not published. Three facts are: the rows' mean of 209.9 tokens, that texts were cut at 1,300 characters, and
-# that 93.8% were shorter. With lengths that are spread log-normally, by one half as the cut suggests, the padded
-# length of a batch has a mean of 217 and a deviation of 90 tokens; its first five moments are those of three lengths
-# (Gauss's quadrature), which are traced.
+# their batch, so a batch is hardly padded (``run.py`` and ``utils.py`` of the comparison). The lengths of batches
+# are not published. Three facts are: the rows' mean of 209.9 tokens, that texts were cut at 1,300 characters, and
+# that 93.8% were shorter. If lengths are log-normal, with a spread of one half as the cut suggests, the padded
+# length of a batch has a mean of 217 and a deviation of 90 tokens. Three lengths have the same first five moments
+# (Gaussian quadrature); these are traced.
 
 
-#: Tokens of a padded batch's rows, and how often each comes.
+#: Tokens of a padded batch's rows, and how often each occurs.
 LENGTHS, WEIGHTS = (120, 239, 397), (0.367, 0.495, 0.138)
-#: A step before, in which the optimizer makes its states.
+#: Tokens in the rows of a first step, in which the optimizer creates its states.
 FIRST = 100
-#: What the comparison's own row of LoRA-FA is trained with.
+#: The optimizer of the comparison's LoRA-FA row.
 LORA_FA = "lora-fa"
 
 
 def trace(
     model: str, config: Mapping[str, Any] | None, batch: int, optimizer: str = "AdamW"
 ) -> tuple[Work, ...]:
-    """What a step of one row of the comparison does, at each of :data:`LENGTHS`. Imports torch.
+    """Return the work of a step of one row of the comparison, at each of :data:`LENGTHS`. Imports torch.
 
     Args:
         config: of the adapter; ``None`` for full fine-tuning. optimizer: ``lora-fa``, or any other for AdamW.
@@ -265,7 +265,7 @@ def trace(
 
 
 def traced_protocol(experiment: str) -> tuple[Work, ...]:
-    """The same for a published row. Raises UnknownName where there is no such row."""
+    """Return the same for a published row. Raises UnknownName if there is no such row."""
     rows = published.rows()
     if experiment not in rows:
         raise UnknownName("published row", experiment, rows, "experiment")
@@ -280,8 +280,8 @@ def _lora_fa(model: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _allocate(stage: Stage) -> None:
-    """AdaLoRA notes after every step how much each parameter matters; its ranks are left as they are, since which to
-    cut depends on values."""
+    """Update AdaLoRA's importance scores, as it does after every step; its ranks stay, since which to cut depends on
+    values. Other methods do nothing."""
     base: Any = getattr(stage.subject.model, "base_model", None)
     allocator = getattr(base, "rankallocator", None)
     if allocator is None:

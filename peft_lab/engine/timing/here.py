@@ -1,6 +1,6 @@
-"""What this machine's processor reaches: measured once, in seconds, and kept in the home (``doctor --calibrate``).
+"""Measure the speed of this machine's processor once, in seconds, and store it in the home (``doctor --calibrate``).
 
-A processor does what it is asked for at once, so that nothing is hidden: asking is part of every operation.
+A processor runs each operation at once, so launching hides behind nothing: its time is part of every operation.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue
 
 FILE = "speed.json"
-#: Factors around an estimate for this machine: other programs share it. Assumed; the errors of runs are shown beside.
+#: Factors around an estimate for this machine, which other programs share. Assumed; pages show the errors of runs too.
 BAND = (0.75, 1.5)
-#: Rows, columns and inner size of the products that are timed: those of a small model's step.
+#: Rows, columns and inner size of the timed matrix products: those of a small model's step.
 _PRODUCT = (320, 1536, 576)
 #: Bytes of a weight in 16 bits.
 HALF = 2
@@ -34,12 +34,12 @@ _LOADS = {"models": dict[str, list[float]], "pack": float}
 
 
 def place() -> Path:
-    """Where the measurement is kept."""
+    """Return the path of the stored measurement."""
     return assets.home() / FILE
 
 
 def known() -> dict[str, Any] | None:
-    """What was measured and when; ``None`` before that, or where it cannot be read."""
+    """Return the stored measurement; ``None`` if there is none, or it cannot be read."""
     try:
         kept = json.loads(place().read_text("utf-8"))
         Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
@@ -49,7 +49,7 @@ def known() -> dict[str, Any] | None:
 
 
 def speed() -> Speed:
-    """Raises BadInput before it was measured."""
+    """Return the measured speed. Raises BadInput before it was measured."""
     kept = known()
     if kept is None:
         raise BadInput(
@@ -59,19 +59,19 @@ def speed() -> Speed:
 
 
 def keep(found: Mapping[str, Any]) -> None:
-    """Write down what :func:`measure` found. Raises OSError."""
+    """Store a result of :func:`measure`. Raises OSError."""
     place().parent.mkdir(parents=True, exist_ok=True)
     place().write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def loading(name: str, nbytes: int, packed: bool = False) -> float:
-    """Seconds in which a model is read and built, as measured; one that was not measured takes as long by its bytes.
+    """Return the seconds to read and build a model, as measured; for one not measured, scaled by its bytes.
 
     Args:
-        nbytes: of its weights. packed: whether its maps are then stored in few bits.
+        nbytes: of its weights. packed: whether its layers are then quantised to few bits.
 
     Raises:
-        BadInput: before it was measured, or with no model here to measure it on.
+        BadInput: nothing was measured yet, or no model was here to measure.
     """
     loads = _known_loads()
     if loads is None:
@@ -85,7 +85,7 @@ def loading(name: str, nbytes: int, packed: bool = False) -> float:
 
 
 def complete() -> bool:
-    """Whether all was measured that a whole run takes; an older measurement has no loading."""
+    """Return whether everything a whole run needs was measured; older measurements have no loading times."""
     return known() is not None and _known_loads() is not None
 
 
@@ -97,7 +97,7 @@ def _known_loads() -> dict[str, Any] | None:
 
 
 def measure() -> dict[str, Any]:
-    """What :func:`known` gives once it is kept. Takes some seconds and imports torch."""
+    """Measure this machine; return what :func:`known` does once it is stored. Takes some seconds; imports torch."""
     import torch
 
     start = time.perf_counter()
@@ -116,7 +116,7 @@ def measure() -> dict[str, Any]:
         found["held"] = float(4 * few.nbytes)
         matrix = torch.eye(64) * 2
         found["column"] = _each(lambda: torch.linalg.inv(matrix)) / len(matrix)
-    # What asking takes is in every operation's least time.
+    # The time of launching is part of every operation's minimum time, ``start``.
     found["ask"] = found["view"] = 0.0
     return {
         "constants": {name: found[name] for name in CONSTANTS},
@@ -129,7 +129,7 @@ def measure() -> dict[str, Any]:
 
 
 def _loads() -> dict[str, list[float]]:
-    """Seconds in which each model whose weights are here is checked, read and built, and its bytes."""
+    """Return the seconds to check, read and build each model whose weights are here, and its bytes."""
     from peft_lab.models import loading as models
 
     found, here = {}, {asset.name for asset in assets.status() if asset.present}
@@ -149,7 +149,7 @@ def _loads() -> dict[str, list[float]]:
 
 
 def _pack() -> float:
-    """Bytes of 16-bit weights a second that bitsandbytes packs into 4 bits."""
+    """Return how many bytes of 16-bit weights bitsandbytes packs into 4 bits per second."""
     import torch
     from bitsandbytes.functional import quantize_4bit
 
@@ -159,7 +159,7 @@ def _pack() -> float:
 
 
 def _each(work: Callable[[], Any]) -> float:
-    """Seconds of one call: of several batches of them the fastest, which other programs disturbed least."""
+    """Return the seconds of one call, from the fastest of several batches: other programs disturbed it least."""
     work()
     begun = time.perf_counter()
     work()

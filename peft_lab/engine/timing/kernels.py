@@ -1,12 +1,12 @@
-"""How long operations take on a device: a roofline for every kind of kernel, and a queue between host and device.
+"""How long operations take on a device: a roofline for each kind of kernel, and a queue between host and device.
 
     kernel   t = start + max(operations / rate of its arithmetic, bytes / rate of its memory)
-    memory   what the cache holds moves at the cache's rate, what is beyond it at the memory's
-    queue    the host asks for one operation after the other, the device does them in that order: what takes longer
+    memory   bytes that fit the cache move at the cache's rate, the rest at the memory's
+    queue    the host launches one operation after another, the device runs them in that order: whichever is slower
              hides the other
 
 Roofline: Williams, Waterman and Patterson 2009 (doi 10.1145/1498765.1498785). No torch here: an estimate is arithmetic
-on the numbers that a trace left (:mod:`peft_lab.engine.work`).
+on the numbers of a trace (:mod:`peft_lab.engine.work`).
 """
 
 from __future__ import annotations
@@ -22,57 +22,57 @@ from peft_lab.core.errors import UnknownName
 from peft_lab.engine.work import KINDS, Work
 
 # ----------------------------------------
-# What connects devices, and how much of it a collective operation reaches.
+# Links between devices, and how much of their bandwidth a collective operation reaches.
 
 
 #: Bytes a second that a device sends in one direction. NVLink: A100 600 GB/s and H100 900 GB/s both ways (their data
 #: sheets); PCIe 4.0 with 16 lanes 32 GB/s, PCIe 5.0 64 GB/s, each one way (PCI-SIG).
 LINKS = {"pcie": 32e9, "pcie5": 64e9, "nvlink": 300e9, "nvlink4": 450e9}
-#: Share of it that all-gather and reduce-scatter reach: assumed, as is the next; the band of an estimate says how far
-#: published figures lie from what follows.
+#: Share of a link's rate that all-gather and reduce-scatter reach. Assumed, like the next constant; the band of an
+#: estimate shows how far published figures are from the result.
 REACHED = 0.7
-#: Share of the step's computing behind which communication hides: prefetching gathers a layer while another computes.
+#: Share of a step's computation that can hide communication: prefetching gathers a layer while another computes.
 OVERLAPPED = 0.8
 
 
 def check_link(link: str) -> None:
-    """Raises UnknownName for a link of which no speed is known."""
+    """Check a link's name. Raises UnknownName if its speed is not known."""
     if link not in LINKS:
         raise UnknownName("link", link, LINKS, "link")
 
 
 def link_seconds(sent: float, link: str) -> float:
-    """Of sending so many bytes. Raises UnknownName for other links."""
+    """Return the seconds to send so many bytes. Raises UnknownName for other links."""
     check_link(link)
     return sent / (LINKS[link] * REACHED)
 
 
 def exposed_seconds(taken: float, computing: float, waits: bool = False) -> float:
-    """What of so many seconds of communication stays visible beside ``computing`` seconds: all of them where the next
-    operation ``waits`` for what is sent, as under tensor parallelism."""
+    """Return how many of the seconds of communication (``taken``) ``computing`` seconds do not hide: all of them if the
+    next operation ``waits`` for what is sent, as with tensor parallelism."""
     if waits:
         return taken
     return max(taken - OVERLAPPED * computing, (1 - OVERLAPPED) * taken)
 
 
 Numbers = NDArray[np.float64]
-#: Bytes a second between a device and pinned main memory: PCIe 4.0, as much of it as other links reach. Assumed.
+#: Bytes a second between a device and pinned main memory: PCIe 4.0 at the share that other links reach. Assumed.
 PINNED = LINKS["pcie"] * REACHED
 _NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a device and its host reach.
+    """The speeds that a device and its host reach.
 
     Attributes:
-        matmul16, matmul32: floating-point operations a second of products, in 16 and in 32 bits.
-        memory: bytes a second from and to the device's memory. cache: to and from its last cache, for as many bytes of
-            an operation as ``held``.
-        bus: bytes a second between the device and main memory.
-        start: seconds that any kernel takes at least. column: seconds for each column of a decomposition, which come
-            one after the other.
-        ask: seconds in which the host asks for a kernel. view: in which it makes another look at a tensor.
+        matmul16, matmul32: floating-point operations per second of matrix products, in 16 and in 32 bits.
+        memory: bytes per second from and to the device's memory. cache: bytes per second to and from its last-level
+            cache, for the first ``held`` bytes of an operation.
+        bus: bytes per second between the device and main memory.
+        start: minimum seconds of any kernel. column: seconds per column of a decomposition, whose columns are processed
+            one after another.
+        ask: seconds in which the host launches a kernel. view: seconds in which it creates a view of a tensor.
     """
 
     matmul16: float
@@ -91,7 +91,7 @@ CONSTANTS = tuple(field.name for field in fields(Speed))
 
 
 class Table:
-    """The operations of a step as columns: of each its piece, kind, count, arithmetic, bytes and columns."""
+    """The operations of a step as columns: the piece, kind, count, arithmetic, bytes and columns of each."""
 
     def __init__(self, work: Work) -> None:
         rows = [
@@ -108,7 +108,7 @@ class Table:
         self.times = [piece.times for piece in work]
 
     def of(self, *kinds: str) -> Any:
-        """Which operations are of these kinds."""
+        """Return a boolean mask of the operations of these kinds."""
         return np.isin(self.kind, [_NUMBER[kind] for kind in kinds])
 
     @cached_property
@@ -119,11 +119,11 @@ class Table:
         }  # fmt: skip
 
     def on_device(self, speed: Speed) -> Numbers:
-        """Seconds of each operation on the device, once."""
+        """Return the seconds of each operation on the device, run once."""
         masks = self._masks
         moving = np.minimum(self.nbytes, speed.held) / speed.cache
         moving += np.maximum(self.nbytes - speed.held, 0) / speed.memory
-        # A list of tensors is gone through as a whole, which no cache holds.
+        # A kernel over a list reads all of its tensors, more than a cache holds.
         moving = np.where(masks["each"], self.nbytes / speed.memory, moving)
         moving = np.where(masks["bus"], self.nbytes / speed.bus, moving)
         moving = np.where(masks["pinned"], self.nbytes / PINNED, moving)
@@ -133,34 +133,34 @@ class Table:
         return np.asarray(busy + launched)
 
     def on_host(self, speed: Speed) -> Numbers:
-        """Seconds in which the host asks for each operation, once. Tensors of a list are asked for with it."""
+        """Return the seconds to launch each operation once. A list's tensors are launched together, as one view."""
         masks = self._masks
         return np.where(masks["view"], speed.view, np.where(masks["each"], 0.0, speed.ask))
 
     def pieces(self, each: Numbers) -> Numbers:
-        """Seconds of each operation, added up over the operations of each piece."""
+        """Return each piece's seconds: the seconds of its operations times their counts, added up."""
         return np.bincount(self.piece, each * self.count, len(self.times)).astype(np.float64)
 
     def total(self, each: Numbers, *kinds: str) -> float:
-        """Seconds of each operation, added up over the whole step; of these kinds, or all."""
+        """Return the seconds of all operations of the step, or of those of these kinds, added up."""
         times = np.asarray(self.times, dtype=np.float64)[self.piece]
         return float((each * self.count * times)[self.of(*kinds) if kinds else slice(None)].sum())
 
 
 def step(table: Table, speed: Speed) -> float:
-    """Seconds of one step, from nothing asked to everything done."""
+    """Return the seconds of one step, from an empty queue until everything is done."""
     asked = done = 0.0
     device, host = table.pieces(table.on_device(speed)), table.pieces(table.on_host(speed))
     for number, times in enumerate(table.times):
         for _ in range(times):
-            # The first operation of a piece can start once it is asked for, the last one ends after it was.
+            # A piece starts once its first operation is launched and ends after its last one is.
             done = max(max(done, asked) + device[number], asked + host[number])
             asked += host[number]
     return float(done)
 
 
 # ----------------------------------------
-# What data sheets say of GPUs: the most that they do and move in a second.
+# Data sheets of GPUs: their peak arithmetic and memory rates.
 
 
 TERA, GIGA, MIB = 1e12, 1e9, 2**20
@@ -171,12 +171,12 @@ class Sheet:
     """A GPU's data sheet.
 
     Attributes:
-        matmul16: dense 16-bit products summed in 32 bits, operations a second. matmul32: 32 bits, no tensor cores.
-        memory: bytes a second. cache: bytes of the last cache. units: multiprocessors. clock: of the cores at most, in
-            hertz. power: watts, its limit.
-        source: where it is printed. Of these the L40S's sheet was read, and A100's and H100's rates in Bekman's table;
-            the others still have to be held against the document.
-        best16: what the best product of 16-bit matrices reached where somebody measured it (:data:`MEASURED`), else 0.
+        matmul16: dense 16-bit products summed in 32 bits, operations per second. matmul32: 32 bits, no tensor cores.
+        memory: bytes per second. cache: bytes of the last-level cache. units: multiprocessors. clock: highest of the
+            cores, in hertz. power: its limit in watts.
+        source: where it is printed. The L40S's sheet was read, and A100's and H100's rates in Bekman's table; the
+            others still have to be checked against the document.
+        best16: the rate of the best product of 16-bit matrices if somebody measured it (:data:`MEASURED`), else 0.
     """
 
     matmul16: float
@@ -194,13 +194,13 @@ def _sheet(
     half: float, single: float, memory: float, cache: float, units: int, clock: float, power: float, source: str,
     best: float = 0.0,
 ) -> Sheet:  # fmt: skip
-    """From teraflops, gigabytes a second, MiB, multiprocessors, megahertz and watts, as sheets print them."""
+    """Return a sheet from teraflops, gigabytes per second, MiB, multiprocessors, megahertz and watts, as printed."""
     return Sheet(
         half * TERA, single * TERA, memory * GIGA, cache * MIB, units, clock * 1e6, power, source, best * TERA
     )
 
 
-#: Who measured the best products: A100 and H100 in Bekman's Machine Learning Engineering, table of maximum achievable
+#: Sources of the best products: A100 and H100 in Bekman's Machine Learning Engineering, table of maximum achievable
 #: matmul FLOPS (github.com/stas00/ml-engineering, compute/accelerator); RTX 4090 in github.com/xytpai/gpuk.
 MEASURED = "stas00/ml-engineering, compute/accelerator; xytpai/gpuk"
 _TURING = "NVIDIA T4 data sheet; Turing architecture whitepaper"
@@ -228,7 +228,7 @@ SHEETS: dict[str, Sheet] = {
 
 
 def sheet(name: str) -> Sheet:
-    """Raises :class:`UnknownName` for a GPU whose sheet is not here."""
+    """Return a GPU's data sheet. Raises :class:`UnknownName` if it is not here."""
     try:
         return SHEETS[name]
     except KeyError:
