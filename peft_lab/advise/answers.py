@@ -1,4 +1,4 @@
-"""The answers to the tree's questions in a situation, each with the figure behind it."""
+"""Answers to the tree's questions in a situation, each with the figure behind it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from peft_lab.engine.request import LOSSES
 from peft_lab.methods import get_method
 
 # ----------------------------------------
-# What the smallest step of a method needs, in words: the figure itself, or a bound of it that settles the matter.
+# What the smallest step of a method needs, as text: the figure, or a bound that already decides whether it fits.
 #
-# A sentence says that a step does not fit, or that it does; where simulations of shorter and longer rows show that,
-# it says what the step needs at least or at most, and spares its own simulations.
+# If simulations of shorter or longer rows decide it, the text says "at least" or "at most", and the step itself
+# is not simulated.
 
 
 def between(room: Room, method: str) -> tuple[float, float]:
-    """Bytes that :meth:`Room.least` lies between, without asking the simulation; twice the same where it is known."""
+    """Return bounds in bytes on :meth:`Room.least`, without asking the simulation; equal if it is known."""
     values, states = room.usual(method), list(room.states(method))
     found = []
     for loss in LOSSES:
@@ -34,7 +34,7 @@ def between(room: Room, method: str) -> tuple[float, float]:
 
 
 def least(room: Room, method: str) -> str:
-    """What one row needs, as a sentence has it.
+    """Return as text what one row needs.
 
     Raises:
         BadInput, SimulationError: as the simulation.
@@ -48,13 +48,13 @@ def least(room: Room, method: str) -> str:
     return units.size(room.least(method))
 
 
-GIVEN = "told"  # how an answer was had that the person gave
+GIVEN = "told"  # ``how`` of an answer that the user gave
 ASKED = tuple(key for key, question in QUESTIONS.items() if question.by == "you")
-OWN_LIMIT = "a limit that this lab chose"  # no paper gives it, so it has no badge
+OWN_LIMIT = "a limit that this lab chose"  # from no paper, so it has no badge
 
 
 def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
-    """A question's answer in this situation, and the figure behind it.
+    """Return the answer to a question in this situation, and the figure behind it.
 
     Raises:
         UnknownName: no question of the tree has this key.
@@ -73,14 +73,14 @@ def answer(key: str, situation: Situation, room: Room) -> tuple[str, str]:
 
 
 def value(key: str, situation: Situation, room: Room) -> str:
-    """The answer of :func:`answer` alone: its figure may take simulations of its own. Raises as there."""
+    """Return the answer of :func:`answer` alone: its figure may need more simulations. Raises as there."""
     if key == "base":
         return room.base()
     return room.full() if key == "full" else answer(key, situation, room)[0]
 
 
 def found_answer(key: str, situation: Situation) -> tuple[str, str]:
-    """As :func:`answer`, for the questions that only the person can answer.
+    """Return the same as :func:`answer`, for the questions that only the user can answer.
 
     Raises:
         UnknownName: none of those questions has this key.
@@ -127,7 +127,7 @@ def found_answer(key: str, situation: Situation) -> tuple[str, str]:
 
 
 def held(situation: Situation) -> int:
-    """Parameters of LoRA of a large rank on every linear map: what there is to learn with."""
+    """Return the parameters of large-rank LoRA on every linear map: the capacity to learn with."""
     from peft_lab.advise.leaves import ADVICE
 
     spec = get_method("lora")
@@ -136,7 +136,7 @@ def held(situation: Situation) -> int:
 
 
 def amount(situation: Situation) -> tuple[str, str]:
-    """Whether there is more to learn than LoRA holds, and the figures behind it."""
+    """Return whether there is more to learn than LoRA can hold, and the figures behind it."""
     tokens, parameters = situation.tokens, held(situation)
     more = BITS_A_TOKEN.value * tokens > BITS_A_PARAMETER.value * parameters
     return (
@@ -151,7 +151,7 @@ def _base(situation: Situation, room: Room) -> tuple[str, str]:
 
 
 def _step_said(situation: Situation, room: Room, method: str) -> str:
-    """What a step of a method needs, against what may be used."""
+    """Return as text what a step of a method needs, compared with the usable memory."""
     step = room.smallest(method, room.usual(method))
     title = get_method(method).title
     if step is None:

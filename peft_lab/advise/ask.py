@@ -1,4 +1,4 @@
-"""Recommendations as questions to another process: JSON-able arguments in, plain data out."""
+"""Recommendations as questions to another process: arguments that JSON can hold, plain data as answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peft_lab.advise.recommend import Recommendation
 
 
 def recommendation(fields: Mapping[str, Any]) -> Recommendation:
-    """:func:`peft_lab.advise.recommend.recommend` for the fields of a situation, asked of the real simulation.
+    """Return :func:`peft_lab.advise.recommend.recommend` for the fields of a situation, with the real simulation.
 
     Raises:
         BadInput, SimulationError: as there.
@@ -24,7 +24,7 @@ def recommendation(fields: Mapping[str, Any]) -> Recommendation:
 
 
 def flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
-    """:func:`peft_lab.advise.flips.flips` for the fields of a situation. Raises as :func:`recommendation`."""
+    """Return :func:`peft_lab.advise.flips.flips` for a situation's fields. Raises as :func:`recommendation`."""
     from peft_lab.advise.flips import flips as find
     from peft_lab.advise.room import room_of
     from peft_lab.advise.situation import Situation

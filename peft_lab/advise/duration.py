@@ -1,6 +1,6 @@
-"""How long a training takes: its steps' work at the speed of the device, as :mod:`peft_lab.engine.timing` has it.
+"""How long a training takes: its steps' work at the device's speed, as :mod:`peft_lab.engine.timing` has it.
 
-The work is counted from the model's shape, not traced, so that it is there at once; Plan and ``memory --gpu`` trace it.
+The work is counted from the model's shape, which is instant; Plan and ``memory --gpu`` trace it instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from peft_lab.engine.timing.kernels import SHEETS
 from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 
-#: Traced steps take so many times the counted ones, at least and at most (tests/engine/timing/test_counted.py).
+#: Lower and upper ratio of traced to counted step times (tests/engine/timing/test_counted.py).
 COUNTED = (0.97, 1.45)
 
 
@@ -31,8 +31,8 @@ def training_seconds(
     tokens: float,
     link: str = "",
 ) -> tuple[float, float] | None:
-    """Seconds for so many tokens, at least and at most; ``None`` for a device of which no speed is known, and for a
-    mixture of experts, whose products are not counted.
+    """Return lower and upper seconds for so many tokens; ``None`` if the device's speed is unknown, and for
+    mixtures of experts, whose products are not counted.
 
     ``length``: tokens of a row. ``link``: what connects the devices; empty: PCIe.
     """
@@ -40,14 +40,14 @@ def training_seconds(
         return None
     if device == THIS and here.known() is None:
         return None
-    if shape.mixtures:  # what a router sends where is not counted, and Plan traces it
+    if shape.mixtures:  # a router's choices are not counted; Plan traces them
         return None
     spec = get_method(method)
     formula = spec.formula(shape, spec.complete(shape, values))
     trainable, full = formula.trainable, method == "full"
     others = (devices - 1) / devices
     once = 2 * others * trainable * states.BYTES_OF_DTYPE[step.dtype if full else "float32"]
-    # whole models average gradients once an update; what is split is gathered in each pass
+    # whole models average gradients once per update; split ones are gathered in each pass
     gathered = 2 * shape.total if full else states.weight_bytes(shape, method, _run(step))
     sent = others * 2 * gathered + once / 2 if step.split else once / step.accumulate
     work = estimate.counted_work(

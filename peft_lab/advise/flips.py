@@ -1,4 +1,4 @@
-"""What would flip the choice: one answer changed at a time, everything else as it is, and the tree walked again."""
+"""What would flip the choice: change one answer at a time, keep all others, and walk the tree again."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import GIB, card_size
 
-#: Rows of this share of those asked for are the shortest that are looked at.
+#: The shortest rows that are tried are the requested length divided by this.
 SHORTER = 16
 MODEL_QUESTIONS = ("kind", "biases", "scale")
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One change that leads elsewhere.
+    """One change that leads to another choice.
 
     Attributes:
-        question, value: the answer that changes. text: the change in words, with the figure at which it happens.
-        method, title: what is then recommended.
-        changes: fields of the situation that make the change; empty for another model, which is no single answer.
+        question, value: the answer that changes. text: the change as text, with the figure at which it happens.
+        method, title: what is recommended then.
+        changes: fields of the situation that make the change; empty for another model or amount of memory.
     """
 
     question: str
@@ -43,7 +43,7 @@ class Flip:
 
 
 def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip, ...]:
-    """Every single change that leads to another method, or to the same in another form. Raises as :func:`recommend`."""
+    """Return every single change that leads to another method or form of it. Raises as :func:`recommend`."""
     found_flips = (
         *_of_what_was_given(situation, room, found),
         *_storage(situation, room, found),
@@ -56,7 +56,7 @@ def flips(situation: Situation, room: Room, found: Recommendation) -> tuple[Flip
 
 
 def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
-    """Answers of the person: each of the others that there are."""
+    """Yield the flips by the user's own answers: each of the other values."""
     few, many = FEW_ROWS, int(MANY_ROWS.value)
     changes: tuple[tuple[str, str, str, Any, str], ...] = (
         ("prompting", "yes", "prompting", "yes", "A prompt reaches the target"),
@@ -81,16 +81,16 @@ def _of_what_was_given(situation: Situation, room: Room, found: Recommendation) 
             continue
         try:
             then = decide(replace(situation, **{name: setting}), room, quick=True).advice
-        except BadInput:  # this answer contradicts the others, such as text from an encoder
+        except BadInput:  # contradicts the other answers, such as text from an encoder
             continue
         title = then.short if then.method == found.method else then.title
         yield Flip(question, value, text, then.method, title, {name: setting})
 
 
 def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
-    """The room for a task with which another method comes out: the nearest below and above the room there is.
+    """Yield the storage limits per task at which the method changes: the nearest below and above the present one.
 
-    What can be stored changes the advice only where something that could be advised just fits, or just does not.
+    A limit changes the advice only where something that could be advised just fits, or just does not.
     """
     sizes = sorted({lora_bytes(situation.shape), *words.stored_sizes(situation.shape)})
     allowed = situation.storage
@@ -104,7 +104,7 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
             other = replace(situation, storage=size + step)
             then = decide(other, room, quick=True).advice
             if then.method != found.method:
-                told = units.said(size, up=step == 0)  # what is said is so, whatever rounding leaves out
+                told = units.said(size, up=step == 0)  # the displayed figure must be true despite rounding
                 same = (
                     decide(replace(situation, storage=told + step), room, quick=True).advice.method
                     == then.method
@@ -118,11 +118,11 @@ def _storage(situation: Situation, room: Room, found: Recommendation) -> Iterato
 
 
 def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
-    """Devices with so much more or less memory that the tree turns: the figure is what the simulated step needs."""
+    """Yield the memory sizes at which the method changes: the figure is what the simulated step needs."""
     asked = {step.question: step.value for step in found.path}
     base = asked.get("base")
     edges: list[tuple[str, str, int, bool]] = []
-    if situation.devices > 1:  # with several, how they are linked and split decides as well
+    if situation.devices > 1:  # with several, the link and the split matter too
         return
     if base == "sixteen":
         edges.append(("base", "four", room.least("lora"), False))
@@ -138,7 +138,7 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
         other = room.with_memory(least if more else least - 1)
         then = decide(situation, other, quick=True).advice
         card = situation.hardware.kind == "cuda"
-        hundredth = -(-GIB // 100)  # sizes of cards are said to that, rounded up
+        hundredth = -(-GIB // 100)  # card sizes are shown to this precision, rounded up
         size = card_size(least - (not more) * hundredth) if card else units.size(units.said(least, up=more))
         what = "A card sold as" if card else "A machine with"
         text = f"{what} {size} or more" if more else f"{what} less than {size}"
@@ -148,7 +148,7 @@ def _memory(situation: Situation, room: Room, found: Recommendation) -> Iterator
 
 
 def _length(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
-    """Shorter rows with which a step fits, where none does."""
+    """Yield the flip by shorter rows with which a step fits, if none does."""
     if found.advice != "nothing" or situation.devices > 1:
         return
     tokens = longest(situation, room)
@@ -161,8 +161,8 @@ def _length(situation: Situation, room: Room, found: Recommendation) -> Iterator
 
 
 def longest(situation: Situation, room: Room) -> int | None:
-    """Tokens of a row with which a QLoRA step fits, within a sixteenth of the most; ``None`` where a
-    :data:`SHORTER`-th of those asked for is too much."""
+    """Return a row length in tokens, close to the longest, with which a QLoRA step fits; ``None`` if a
+    :data:`SHORTER`-th of the requested length is too much."""
     long, short = situation.seq, max(1, situation.seq // SHORTER)
     above = room.least_of_all("qlora")
     below = room.for_model(replace(situation, seq=short)).least_of_all("qlora")
@@ -170,7 +170,7 @@ def longest(situation: Situation, room: Room) -> int | None:
         return None
     fitting = short
     tokens = short + (room.usable - below) * (long - short) // max(1, above - below)
-    for _ in range(4):  # needs bend a little over rows, and the allocator rounds
+    for _ in range(4):  # memory is not quite linear in tokens, and the allocator rounds
         tokens = max(fitting, tokens - tokens % max(1, tokens // 32))
         if tokens == fitting:
             break
@@ -181,7 +181,7 @@ def longest(situation: Situation, room: Room) -> int | None:
 
 
 def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
-    """Another kind of model, all else equal: where the tree would lead, not checked on a device."""
+    """Yield the flips by another kind of model, all else equal: as the tree leads, not checked on a device."""
     texts = {
         "encoder": "If the model were an encoder",
         "causal-lm": "If the model were a decoder",
@@ -200,14 +200,14 @@ def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[
             _, leaf = walk(situation, room, {step.question: value})
             if (
                 lengthens(situation, leaf) or _too_large(situation, leaf) or unserved(situation, leaf)
-            ):  # overruled there as it is here
+            ):  # would be overruled
                 continue
             text = texts.get(value) or texts[f"{step.question}.{value}"]
             yield Flip(step.question, value, text, leaf.method, ADVICE[leaf.id].title, {})
 
 
 def _too_large(situation: Situation, leaf: Advice) -> bool:
-    """Whether advice stores more than is allowed, or may: that can only be told where it runs on the model there is."""
+    """Return whether advice stores more than is allowed, or may if this model cannot take it."""
     if situation.storage is None or leaf.method in UNTRAINED:
         return False
     with suppress(BadInput):

@@ -1,4 +1,4 @@
-"""The leaves of the tree, and what stands in for them: a method with its settings and the reasons for it."""
+"""The leaves of the tree and their fallbacks: a method with its settings and the reasons for it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from peft_lab.methods.shared import targets
 from peft_lab.models.shapes import ModelShape
 
 # ----------------------------------------
-# What a leaf is: a method with its configuration, the reasons for it, and what comes next when it cannot be.
+# A leaf: a method with its configuration, the reasons for it, and the fallbacks if it does not work.
 #
-# Texts are templates; ``{name}`` is filled by :mod:`peft_lab.advise.words` with figures of the situation, each
-# computed or cited there. Reasons carry what they rest on.
+# Texts are templates; :mod:`peft_lab.advise.words` fills ``{name}`` with a figure of the situation, computed or
+# cited there. Each reason carries its source.
 
 
 PROMPTING, RETRIEVAL, NOTHING = (
     "prompting",
     "retrieval",
     "none",
-)  # outcomes that are no method of the registry
+)  # outcomes that are not methods of the registry
 UNTRAINED = (PROMPTING, RETRIEVAL, NOTHING)
 ALL = ("all-linear",)
-# These stand for the architecture's own names, see :meth:`Advice.knobs`.
+# Placeholders for the architecture's own names, see :meth:`Advice.knobs`.
 QUERY_VALUE = ("query-value",)
 KEYS, VALUE = ("keys",), ("value",)
-#: Roles of the block whose map has the keys, or the values, in it.
+#: Roles of a block whose linear map computes the keys, or the values.
 _ROLES = {KEYS: ("k", "qkv"), VALUE: ("v", "qkv")}
 _TITLES = {
     PROMPTING: "Prompting, no training", RETRIEVAL: "Retrieval, no training", NOTHING: "Another model or device",
@@ -42,12 +42,12 @@ _SHORT = {PROMPTING: "Prompting", RETRIEVAL: "Retrieval", NOTHING: "Too large", 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why: a text, where it comes from, and which kind of source that is.
+    """A reason: its text, where it comes from, and which kind of source that is.
 
     Attributes:
-        kind: ``None`` for what follows from a definition: there is nothing to count or to cite.
-        when: a question and the answer with which alone this is a reason; ``None`` for a reason that always is one.
-            Advice is also what others fall back on, so not every reason holds wherever the advice is given.
+        kind: ``None`` if the text follows from a definition: there is nothing to count or to cite.
+        when: a question and the answer under which this is a reason; ``None`` if it always is. Advice also serves
+            as a fallback, so not every reason holds wherever the advice is given.
     """
 
     text: str
@@ -64,9 +64,9 @@ class Advice:
         method: slug, or one of :data:`UNTRAINED`.
         values: knobs that differ from the method's defaults.
         reasons: why it is right where the tree leads to it.
-        others: advice to fall back on, best first; the first that can be is also the runner-up.
-        instead: when it is better than what was chosen, as the runner-up's text.
-        named: as it stands in the drawing, where the method's name says too little.
+        others: fallback advice, best first; the first that works is also the runner-up.
+        instead: as the runner-up: when it is better than what was chosen.
+        named: its name in the drawing, if the method's name says too little.
     """
 
     id: str
@@ -79,20 +79,20 @@ class Advice:
 
     @property
     def title(self) -> str:
-        """The method's name, or what to do when no method is advised."""
+        """Return the method's name, or what to do if no method is advised."""
         return _TITLES.get(self.method) or get_method(self.method).title
 
     @property
     def short(self) -> str:
-        """As it stands in the drawing."""
+        """Return its name in the drawing."""
         return self.named or _SHORT.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """The values for a model: ``query-value`` is what LoRA adapts there by default, ``keys`` its map of keys; every
-        linear map of a mixture of experts is each but its router, and the experts' stacks.
+        """Return the knobs for a model. ``query-value`` becomes LoRA's default targets, ``keys`` and ``value``
+        the map of these; all linear maps of a mixture of experts: each but the router, and the experts' stacks.
 
         Raises:
-            BadInput: a model without such a map, where the advice names it.
+            BadInput: the advice names a map that the model does not have.
         """
         values = dict(self.values)
         named = values.get("target_modules")
@@ -113,9 +113,9 @@ class Advice:
 
 
 ONE, MANY = ("tasks", "one"), ("tasks", "many")
-#: What is tried, best first, where hardly anything may be stored.
+#: Fallbacks, best first, if hardly anything may be stored.
 SMALL = ("lora-small", "lora-tiny", "lora-one-map", "ia3-small", "ia3-least", "prompt", "prompt-short")
-#: The same settings on a 4-bit base, where 16 bits do not fit.
+#: The same settings on a 4-bit base, if 16 bits do not fit.
 FOUR = ("qlora", "qlora-small", "qlora-least", "qlora-one-map")
 
 _COUNT = "the method's formula, checked against a count on the model"
@@ -352,14 +352,14 @@ ADVICE: Mapping[str, Advice] = {advice.id: advice for advice in _ADVICE}
 
 
 # ----------------------------------------
-# Answers that are read off a model's shape.
+# Answers that follow from a model's shape.
 
 
 _KINDS = {"encoder": "an encoder", "causal-lm": "a decoder", "seq2seq": "an encoder-decoder"}
 
 
 def counted_answers(shape: ModelShape) -> dict[str, str]:
-    """Question -> answer, for what is counted."""
+    """Return the answers that are counted on the model, by question."""
     return {
         "kind": shape.kind,
         "biases": "yes" if biased(shape) == len(_inside(shape)) else "no",
@@ -368,7 +368,7 @@ def counted_answers(shape: ModelShape) -> dict[str, str]:
 
 
 def phrase(key: str, shape: ModelShape) -> str:
-    """The count behind an answer, as a sentence without its full stop."""
+    """Return the count behind an answer, as a sentence without its full stop."""
     if key == "kind":
         return f"{shape.title} is {_KINDS[shape.kind]}"
     if key == "biases":
@@ -381,5 +381,5 @@ def _inside(shape: ModelShape) -> list[bool]:
 
 
 def biased(shape: ModelShape) -> int:
-    """Linear maps of a layer that have a bias."""
+    """Return the number of linear maps in a layer that have a bias."""
     return sum(_inside(shape))

@@ -1,4 +1,4 @@
-"""A plan: every setting with its value, the band that sources allow, and where it comes from."""
+"""A plan: every setting with its value, the range that sources allow, and its source."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ SEEDS = (3, 5)
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The ready configuration: knobs, how a step is run, what it takes, and every setting with its source.
+    """The complete configuration: knobs, how a step is run, what it needs, and every setting with its source.
 
     Attributes:
-        batch: rows on each device at once. accumulate: steps whose gradients are added up for one update.
+        batch: rows on each device at once. accumulate: passes whose gradients are summed for one update.
         needed_bytes, memory_bytes: on each device.
-        seconds: of the whole training, at least and at most; ``None`` where nothing is known of the device, or matrices
-            are split, for which there is no estimate by counting.
-        packed: whether rows of the data share each row of a step. offload: whether what the backward pass needs waits
-            in main memory.
+        seconds: lower and upper estimate for the whole training; ``None`` if the device's speed is unknown. Split
+            matrices and mixtures of experts are not estimated by counting either.
+        packed: whether several data rows share each row of a step. offload: whether what the backward pass needs
+            waits in main memory.
     """
 
     values: Mapping[str, Any]
@@ -65,27 +65,27 @@ class StepPlan:
 
     @property
     def headroom(self) -> float:
-        """Share of a device's memory that stays free."""
+        """Return the share of a device's memory that stays free."""
         return 1 - self.needed_bytes / self.memory_bytes
 
     @property
     def split(self) -> bool:
-        """Whether each device has a share of the model alone."""
+        """Return whether each device holds only a share of the model."""
         return self.sharding.startswith((SPLIT, TENSOR))
 
     @property
     def group(self) -> int:
-        """Answers to a prompt that are trained on; 1 where a row has its own."""
+        """Return the number of answers per prompt that are trained on; 1 where a row has its own."""
         return answers(self.settings)
 
     @property
     def readers(self) -> int:
-        """Devices that read rows of their own."""
+        """Return the number of devices that read rows of their own."""
         return readers(self.sharding, self.devices)
 
 
 def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPlan:
-    """The plan for advice whose step fits. Raises BadInput where the method cannot be applied so."""
+    """Return the plan for advice whose step fits. Raises BadInput if the method cannot be applied."""
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.require(shape, advice.knobs(shape))
     half = "float16" if _no_bfloat16(situation) else "bfloat16"
@@ -157,7 +157,7 @@ def _settled(
     accumulate: int,
     read: int,
 ) -> dict[str, Setting]:
-    """The recipe's settings with what the room and the plan decide in their place, and the knobs that it leaves out.
+    """Return the recipe's settings, with those that memory and the plan decide replaced and the rest added.
 
     ``read``: rows of the data in an update.
     """
@@ -211,7 +211,7 @@ def _settled(
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
 
 
-#: torch's own rates, where a rate of AdamW's means another thing.
+#: torch's default rates of optimizers for which AdamW's rates have another meaning.
 _TORCHS = {
     "adafactor": (1e-2, "torch's default. Adafactor multiplies it by each parameter's own size"),
     "sgd": (1e-3, "torch's default. SGD's updates are as large as its gradients"),
@@ -219,7 +219,7 @@ _TORCHS = {
 
 
 def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
-    """The optimizer that was asked for, and its own rate where AdamW's is not for it."""
+    """Return the requested optimizer as a setting, with its learning rate or a remark on AdamW's."""
     found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
     rate = settings["learning_rate"]
     own = rate_for(asked, ADAFACTOR) if name == "adafactor" else None
@@ -236,7 +236,7 @@ def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> d
 
 
 def _optimizer(step: Step, said: Setting, how: str) -> Setting:
-    """The one that the step was simulated with, and that scripts have."""
+    """Return the optimizer that the step was simulated with, which scripts use too."""
     if step.optimizer != "adamw":
         return _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}.")
     if said.value == PAGED:
@@ -246,7 +246,7 @@ def _optimizer(step: Step, said: Setting, how: str) -> Setting:
 
 
 def _own(name: str, value: Any, why: str) -> Setting:
-    """A setting that the room decides."""
+    """Return a setting that the available memory decides."""
     return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
 
 
@@ -278,7 +278,7 @@ def _shared(step: Step, devices: int) -> str:
 
 
 # ----------------------------------------
-# What a plan does not know: what was not said, what was estimated, and what only a run on the data can tell.
+# What a plan does not know: what was not given, what was estimated, and what only a run can show.
 
 
 _FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|h|min)\b")
@@ -286,7 +286,7 @@ _FIGURE = re.compile(r"\d[\d.,]* (?:[kMGT]?B|days|hours|h|min)\b")
 
 @dataclass(frozen=True)
 class Unknown:
-    """One thing that is not known. ``kind``: the source of the figure in it, empty where there is none."""
+    """One thing that is not known. ``kind``: the source of the figure in it; empty if it has none."""
 
     text: str
     kind: str = ""
@@ -296,7 +296,7 @@ class Unknown:
 
 
 def unknown(situation: Situation, advice: Advice, plan: StepPlan | None) -> tuple[Unknown, ...]:
-    """What is not known, the gravest first."""
+    """Return what is not known, most serious first."""
     if plan is None:
         return tuple(Unknown(text) for text in _untrained(advice))
     counted, cited = str(Source.COUNTED), str(Source.CITED)
@@ -351,7 +351,7 @@ def _time(situation: Situation, plan: StepPlan) -> Iterator[str]:
     if plan.seconds is None:
         yield f"How long it takes: no speed of {situation.hardware.title} is known here. Time a few steps."
         return
-    tasks = situation.tasks  # one after the other, on the devices there are
+    tasks = situation.tasks  # trained one after the other on the same devices
     low, high = (end * tasks for end in plan.seconds)
     span = units.span(low, high)
     yield "How long it takes within that range: no step of it was timed."
@@ -390,11 +390,11 @@ def _quality(situation: Situation, advice: Advice, plan: StepPlan) -> Iterator[s
 
 
 # ----------------------------------------
-# Whose value a setting of a plan is, said in a cell.
+# Who recommends a setting's value, for a table cell.
 
 
 def short(reference: str) -> str:
-    """A reference's title without authors and address.
+    """Return a reference's title without authors and address.
 
     >>> short(src.QLORA), short(src.BENCH)
     ('QLoRA', 'PEFT library')
@@ -404,7 +404,7 @@ def short(reference: str) -> str:
 
 
 def told_by(setting: Setting) -> str:
-    """Whose value it is, in a cell."""
+    """Return who recommends a setting's value, for a table cell."""
     names = list(dict.fromkeys(short(reference) for reference in setting.agreeing))
     if setting.kind != Source.CITED or not names:
         return setting.why

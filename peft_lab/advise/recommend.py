@@ -1,8 +1,7 @@
-"""Walk the tree for a situation, check what it advises, and say why.
+"""Walk the tree for a situation, check its advice, and give the reasons.
 
-A piece of advice has to apply to the model, to fit on the device (simulated) and into the room for a task (counted),
-and to leave requests as long as they are where they may take no longer. What does not is overruled by the next that
-does, and the trace says so.
+Advice must apply to the model, fit on the device (simulated) and into the storage per task (counted), and not
+lengthen requests beyond the limit. Advice that fails is overruled by the next that passes; the trace says so.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 
-#: What is named for its smaller base has to save as much of a step at least: the lab's own line.
+#: QLoRA is a runner-up only if its base saves at least this share of a step: the lab's own limit.
 SAVES = 0.1
-#: What servers such as vLLM apply beside a base; what is merged into it is a plain model to them.
+#: Methods that servers such as vLLM apply; once merged, every method is a plain model to them.
 _SERVED = ("lora", "qlora", "full")
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One question of the path. ``how`` is ``told`` or a source; ``because`` the figure behind the answer."""
+    """One question of the path. ``how``: ``told`` or a kind of source. ``because``: the figure behind it."""
 
     node: str
     question: str
@@ -48,7 +47,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Why:
-    """One reason. ``kind`` is its source's, empty where the text follows from a definition."""
+    """One reason. ``kind``: the kind of its source; empty if the text follows from a definition."""
 
     text: str
     source: str
@@ -57,7 +56,7 @@ class Why:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the tree says and what can be. ``others``: what could stand in after that, not tried yet."""
+    """The path through the tree and the advice that works. ``others``: further fallbacks, not tried yet."""
 
     path: tuple[Answered, ...]
     advice: Advice
@@ -68,10 +67,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do. ``plan`` is ``None`` where nothing is trained; ``runner_up`` where nothing comes second.
+    """What to do. ``plan`` is ``None`` if nothing is trained, ``runner_up`` if nothing comes second.
 
     Attributes:
-        unknown: what could not be known, a sentence each. nearest: what would do where nothing can be done.
+        unknown: what is not known, one sentence each. nearest: ways out if nothing can be done.
     """
 
     method: str
@@ -88,13 +87,13 @@ class Recommendation:
 
 
 def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None = None) -> Recommendation:
-    """The recommendation for a situation.
+    """Return the recommendation for a situation.
 
     Args:
-        claims: answers that were given to questions the lab answers itself; they have to be what it finds.
+        claims: answers given to questions that the lab answers itself; they must be what it finds.
 
     Raises:
-        BadInput: the situation or a claim cannot be. SimulationError: a step that cannot be simulated.
+        BadInput: the situation or a claim cannot be. SimulationError: a step cannot be simulated.
     """
     situation.check()
     _check_claims(situation, room, claims or {})
@@ -106,7 +105,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     if chosen.method in UNTRAINED and chosen.method != NOTHING:
         trained = decide(replace(situation, prompting="no"), room).advice
         named = trained.method, f"If that is not enough after all: {trained.title}."
-    elif chosen.id == "no-way":  # a smaller model is no way out where the room for a task is too small
+    elif chosen.id == "no-way":  # a smaller model does not help if the storage per task is too small
         named = None
     elif chosen.method == NOTHING:
         named = _on_a_smaller_model(situation, room, "qlora")
@@ -122,9 +121,9 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
 
 
 def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
-    """The advice alone, without reasons and runner-up. Raises as :func:`recommend`.
+    """Return the advice alone, without reasons and runner-up. Raises as :func:`recommend`.
 
-    ``quick``: whether anything fits is enough, its step is the smallest.
+    ``quick``: only check whether advice fits; its step is then the smallest.
     """
     situation.check()
     path, leaf = walk(situation, room)
@@ -145,7 +144,7 @@ def _quickly(situation: Situation, room: Room) -> Advice:
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:
-    """The next of another method that can be, were it row by row, and that has something for it."""
+    """Return the next fallback of another method that fits, be it row by row, and has an advantage."""
     others = (advice for advice in decided.others if advice.method != decided.advice.method)
     return next(
         (
@@ -159,10 +158,10 @@ def _second(situation: Situation, room: Room, decided: Decision) -> Advice | Non
 
 
 def _memory_is_short(situation: Situation, step: Step | None) -> bool:
-    """Whether a base in 4 bits buys anything: all it has is memory, at the price of time.
+    """Return whether a base in 4 bits is worth it: it saves memory alone, at the price of time.
 
-    So the step in 16 bits has had to shrink, and what is packed is a good part of what it needs. On a processor, main
-    memory is what packed weights are unpacked into.
+    That is so on a GPU whose 16-bit step had to shrink, if packing saves at least :data:`SAVES` of its memory. A
+    processor unpacks the weights into the same main memory.
     """
     if step is None or situation.hardware.kind != "cuda":
         return False
@@ -176,7 +175,7 @@ def _memory_is_short(situation: Situation, step: Step | None) -> bool:
 def walk(
     situation: Situation, room: Room, given: Mapping[str, str] | None = None
 ) -> tuple[tuple[Answered, ...], Advice]:
-    """The way through the tree and where it ends. ``given`` answers questions otherwise than the situation does."""
+    """Return the path through the tree and the advice at its end. ``given``: answers that take precedence."""
     path: list[Answered] = []
     at = ROOT
     while at in NODES:
@@ -203,13 +202,13 @@ def _check_claims(situation: Situation, room: Room, claims: Mapping[str, str]) -
 
 
 def _on_a_smaller_model(situation: Situation, room: Room, method: str) -> tuple[str, str] | None:
-    """What to do on this device with less of a model."""
+    """Return what to do on this device with a smaller model; ``None`` if no such model fits."""
     title = words.smaller_model(situation, room, method)
     return (method, f"{get_method(method).title} on {title}, which fits this device.") if title else None
 
 
 def _named(advice: Advice) -> str:
-    """The method with the settings that tell this advice from others of it."""
+    """Return the method's title with the settings that tell this advice from others of the method."""
     said = ", ".join(f"{name} {_plain(value)}" for name, value in advice.values.items())
     return f"{advice.title} ({said or 'defaults'})"
 
@@ -224,7 +223,7 @@ def _step(
     advice: Advice,
     fitting: Callable[[str, Mapping[str, Any]], Step | None] | None = None,
 ) -> Step | Why:
-    """A step that fits, or why there is none. ``fitting``: how to look for it, by default what costs least."""
+    """Return a step that fits, or why there is none. ``fitting``: how to find it; by default the cheapest."""
     shape, spec = situation.shape, get_method(advice.method)
     try:
         values = advice.knobs(shape)
@@ -254,7 +253,7 @@ def _step(
 
 
 def lengthens(situation: Situation, advice: Advice) -> Why | None:
-    """The reason against what makes requests longer and cannot be merged, where they may take no longer."""
+    """Return the objection to advice that lengthens requests beyond the limit; ``None`` if it does not."""
     if answers.found_answer("latency", situation)[0] == "relaxed" or situation.latency is None:
         return None
     allowed = f"at most {units.percent(situation.latency)} more time is allowed."
@@ -273,7 +272,7 @@ def _against(text: str) -> Why:
 
 
 def unserved(situation: Situation, advice: Advice) -> Why | None:
-    """The reason against what the server does not apply, where it cannot be merged for the one task either."""
+    """Return the objection to a method that the server can apply neither as it is nor merged, else ``None``."""
     spec = get_method(advice.method)
     merged = situation.tasks == 1 and (spec.mergeable or advice.method == "bitfit")
     if situation.serving != "vllm" or advice.method in _SERVED or merged:
@@ -282,7 +281,7 @@ def unserved(situation: Situation, advice: Advice) -> Why | None:
 
 
 def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
-    """Whether a reason holds in this situation."""
+    """Return whether a reason holds in this situation."""
     if reason.when is None:
         return True
     question, wanted = reason.when
@@ -319,15 +318,15 @@ def _found_how(how: str) -> str:
 
 
 # ----------------------------------------
-# From a place in the tree back to a situation: what has to be answered to get there, and nothing else changed.
+# From a place in the tree back to a situation: change the answers needed to get there, and nothing else.
 
 
 USUAL = Situation()
-TWICE = 2  # as many tokens as LoRA holds, to be beyond the line
+TWICE = 2  # times the tokens that LoRA holds: clearly beyond the threshold
 
 
 def find_place(name: str) -> Place:
-    """A place by its id. Raises UnknownName."""
+    """Return a place of the tree by its id. Raises UnknownName if there is none."""
     from peft_lab.advise.tree import places
 
     known = {place.id: place for place in places()}
@@ -337,13 +336,13 @@ def find_place(name: str) -> Place:
 
 
 def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situation:
-    """The situation that leads to ``place``.
+    """Return the situation that leads to ``place``.
 
     Args:
-        known: what the simulation found for this situation, by question; only these answers count as given.
+        known: the simulation's answers for this situation, by question; only these count as given.
 
-    Where an answer is one that the lab finds itself and it is not so here, an example model on an example device is
-    taken. Where no example is like that either, the nearest is, and the path shows where it leads.
+    If the lab would answer one of its own questions otherwise here, an example model on an example device is used
+    instead. Raises BadInput if no example has the answers.
     """
     wanted = {NODES[node].question: values for node, values in place.way}
     facts = {key: values for key, values in wanted.items() if key in FOUND}
@@ -365,7 +364,7 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
 
 
 def _given(key: str, situation: Situation) -> str:
-    """What the situation answers; none of these questions needs the simulation."""
+    """Return the situation's answer; none of these questions needs the simulation."""
     return amount(situation)[0] if key == "amount" else found_answer(key, situation)[0]
 
 

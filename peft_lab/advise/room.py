@@ -1,10 +1,9 @@
-"""What fits on the devices: answers come from simulating the training step, none from a rule of thumb.
+"""What fits on the devices: found by simulating the training step, never by a rule of thumb.
 
-In each way to run a step (:mod:`peft_lab.advise.ways`) it is the one with the most rows that fit, up to a device's
-share of an update, its states made smaller in the order of what that costs: an 8-bit optimizer, a loss in chunks,
-weights remembered in 16 bits. A base in 4 bits is another method and stands in the tree. A step that is split is
-simulated as such (:mod:`peft_lab.engine.sharding`), unless its states alone are too much. Choose and Plan both ask
-here.
+In each way to run a step (:mod:`peft_lab.advise.ways`), the step with the most rows that fit is taken, up to a
+device's share of an update. Its states are made smaller, cheapest change first: an 8-bit optimizer, a loss in
+chunks, 16-bit weights. A 4-bit base is another method, with its own place in the tree. A split step is simulated
+as such (:mod:`peft_lab.engine.sharding`), unless its states alone are too much. Choose and Plan both ask here.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ from peft_lab.engine.request import LOSSES
 from peft_lab.models.catalogue import resolve
 from peft_lab.training.losses import altered
 
-BFLOAT16 = (8, 0)  # compute capability from which a GPU multiplies it
-#: Kept free: more than the simulation was off at any published peak, and twice as much where a step is split: NCCL's
-#: buffers are in none of its figures.
+BFLOAT16 = (8, 0)  # lowest compute capability that multiplies in bfloat16
+#: Share of memory kept free: more than the simulation's largest error at a published peak; twice that for a split
+#: step, as NCCL's buffers are in none of the figures.
 HEADROOM, HEADROOM_SPLIT = 0.05, 0.10
-#: Of one logit at most: itself in 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
+#: Maximum bytes of one logit: 16 bits; in 32 its copy, its logarithm and their gradients (bench/RESULTS.md).
 LOGIT_BYTES = 2 + 4 + 4 + 4 + 4
-#: How a model says that it cannot take its loss so.
+#: The exceptions by which a model refuses a loss.
 _NO_CHUNKS: Mapping[str, tuple[type[Exception], ...]] = {"whole": (), "chunked": (Unsupported,)}
 
 
 class Room:
-    """Asks whether steps fit.
+    """Answers whether steps fit.
 
-    ``ask`` is the simulation, or in tests something that stands for it; ``recall``: what was simulated already;
-    ``optimizer``: empty for AdamW, in 8 bits where it must be. ``packed``: rows of a step that all fill; 0: each is.
+    ``ask``: the simulation, or a substitute in tests. ``recall``: earlier results. ``optimizer``: empty for AdamW,
+    in 8 bits where necessary. ``packed``: rows of a step that all data rows fill; 0: each data row is one.
     """
 
     def __init__(
@@ -66,46 +65,46 @@ class Room:
 
     @property
     def usable(self) -> int:
-        """Bytes of a device's memory that a plan may take."""
+        """Return the bytes of a device's memory that a plan may use."""
         return int(self.memory * (1 - HEADROOM))
 
     @property
     def usable_split(self) -> int:
-        """Of a step that is split."""
+        """Return the bytes of a device's memory that a split step may use."""
         return int(self.memory * (1 - HEADROOM_SPLIT))
 
     @staticmethod
     def memory_for(needed: int) -> int:
-        """The least memory of a device on which so many bytes may be taken."""
+        """Return the least memory of a device on which so many bytes may be used."""
         return ceil(needed / (1 - HEADROOM))
 
     def with_memory(self, memory: int) -> Room:
-        """The same questions for a device that differs in its memory alone."""
+        """Return the room for a device that differs only in its memory."""
         return Room(self._situation, self._ask, memory, self._recall, self.optimizer, self.packed)
 
     def for_model(self, situation: Situation) -> Room:
-        """The same device for a situation with another model, or with other rows."""
+        """Return the room on the same device for another situation: another model, or other rows."""
         return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
 
     def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
-        """Bytes on one device. A preference is two sequences a row."""
+        """Return the bytes on one device. A preference has two sequences per row."""
         asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
         return self._needed(method, values, asked) + self._copies(method, run)
 
     def _copies(self, method: str, run: Run) -> int:
-        """What the simulation of one device leaves out, or of its part of each matrix; that of FSDP2 has it."""
+        """Return the bytes of autocast's copies, which the simulation of one device omits; FSDP2's has them."""
         kind = run.sharding.partition(OFFLOAD)[0]
         part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
         return int(part * states.copies(self._situation.shape, method, run.dtype))
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
-        """Bytes on one device at least and at most, without asking the simulation."""
+        """Return bounds on the bytes on one device, without asking the simulation."""
         ran = replace(run, packed=bool(self.packed))
         known = self._recall(self._situation, method, values, ran) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
         if not known:
             return float(0 if run.split else states.weight_bytes(shape, method, run)), inf
-        # a split step's peak is in the passes or in the optimizer's step: no line over rows, but it only grows
+        # a split step peaks in the passes or the optimizer's step: not linear in rows, but never falling
         if run.split:
             share = self.share(method, values, run)
             each = [bounds({size: needed}, share, rows, seq) for size, needed in known.items()]
@@ -115,13 +114,13 @@ class Room:
         return low + copies, high + copies
 
     def share(self, method: str, values: Mapping[str, Any], run: Run) -> int:
-        """Bytes of weights, gradients and moments that each device has of a split step at least."""
+        """Return the bytes of weights, gradients and moments that a device of a split step holds at least."""
         if run.offloads:
             return 0
         return states.states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: Run, limit: int) -> bool:
-        """Whether a loss in chunks can make one row fit where a whole one did not: it saves the logits alone."""
+        """Return whether one row may fit with this loss: chunks save only logits; a whole one always may."""
         if run.loss == "whole":
             return True
         tokens = self._situation.pairs * self._situation.seq
@@ -172,17 +171,17 @@ class Room:
     def fit(
         self, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool, most: int = 0
     ) -> tuple[Step | None, int]:
-        """Return the step with the most rows that fit in one way, and the bytes that one row needs where none does.
+        """Return the step with the most rows that fit in one way, and its bytes, or the least that one row needs.
 
-        Its states are the first that fit, of :meth:`states`. What the backward pass needs goes to main memory where a
-        checkpointed step of the whole model fits in no other way.
+        Its states are the first of :meth:`states` that fit. What the backward pass needs goes to main memory only
+        if a checkpointed step on whole models does not fit otherwise.
 
         Args:
-            most: rows of each device at most; 0 for its share of an update.
+            most: maximum rows per device; 0 for its share of an update.
 
         Raises:
-            Unsupported: an optimizer that does not run so. BadInput, SimulationError: a method that cannot be applied
-            or simulated so.
+            Unsupported: the optimizer cannot run so. BadInput, SimulationError: the method cannot be applied or
+            simulated so.
         """
         if reason := refused(self.optimizer, sharding):
             raise Unsupported(reason, "optimizer")
@@ -195,7 +194,7 @@ class Room:
         return (step, least) if away is None else (away, less)
 
     def _fit(self, method: str, values: Mapping[str, Any], way: Run, most: int) -> tuple[Step | None, int]:
-        """As :meth:`fit`, for one place of what the backward pass needs."""
+        """As :meth:`fit`, for one place of what the backward pass needs: the device or main memory."""
         least, shape = 0, self._situation.shape
         for kept in self.states(method, way.sharding):
             run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)
@@ -223,7 +222,7 @@ class Room:
             except Unsupported:
                 if run.loss == "whole":
                     raise
-                continue  # no loss in chunks
+                continue  # the model has no chunked loss
             rows, needed = found
             there = replace(run, batch=rows, in_main_memory=True)
             host = self.needs(method, values, there) if run.offload or run.offloads else 0
@@ -234,9 +233,9 @@ class Room:
         return None, least
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        """Whether anything fits: one row on each device, checkpointed, each with all of the model; else in other ways.
+        """Return the smallest step that fits, or ``None``: a checkpointed row per device, on whole models if possible.
 
-        Where a larger step that was simulated fits, it needs no simulation of its own (``bound``).
+        If the simulation of a larger step shows that it fits, it is not simulated itself (``bound``).
         """
         if (found := self._smallest_alone(method, values)) is not None:
             return found
@@ -276,13 +275,13 @@ class Room:
         return None
 
     def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
-        """Bytes of what gradients are averaged in where each of several devices has all of the model."""
+        """Return the bytes of gradient buckets if each of several devices holds the whole model, else 0."""
         return states.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
 
     def base(self) -> str:
-        """The tree's question ``base``.
+        """Return the answer to the tree's question ``base``.
 
-        Where 4 bits fit on one device, that is less trouble than to split 16 bits over a slow link.
+        If 4 bits fit on one device, that is preferred to splitting 16 bits over a slow link.
         """
         values = self.usual("lora")
         if self._smallest_alone("lora", values) is not None:
@@ -296,12 +295,12 @@ class Room:
         return "none" if self.smallest("lora", values) is None else "sixteen"
 
     def full(self) -> str:
-        """The tree's question ``full``."""
+        """Return the answer to the tree's question ``full``."""
         return "yes" if self.smallest("full", {}) is not None else "no"
 
     def states(self, method: str, sharding: str = "none") -> Iterator[Run]:
-        """How weights and moments are kept, what costs least first. What is split is kept with AdamW or the optimizer
-        that was asked for: bitsandbytes' do not work on split parameters."""
+        """Yield the ways to keep weights and moments, cheapest first. Split steps use AdamW or the requested
+        optimizer: those of bitsandbytes do not work on split parameters."""
         entry = resolve(self._situation.model)
         chunks = entry.kind == "causal-lm" and not altered(entry.config.get("text_config") or entry.config)
         losses = LOSSES if chunks else LOSSES[:1]
@@ -325,12 +324,12 @@ class Room:
             yield from (Run(1, False, loss=loss) for loss in losses)
 
     def usual(self, method: str) -> Mapping[str, Any]:
-        """The values of a method where none are given: LoRA's are those of the usual advice."""
+        """Return a method's knobs if none are given: LoRA's are those of the usual advice."""
         from peft_lab.advise.leaves import ADVICE
 
         return ADVICE["lora"].knobs(self._situation.shape) if method == "lora" else {}
 
 
 def room_of(situation: Situation, optimizer: str = "", packed: int = 0) -> Room:
-    """Rows as long as the situation says, on its device. Each simulation is run once per process."""
+    """Return the room for a situation, with its rows on its device. Each simulation runs once per process."""
     return Room(situation, simulating, recall=recalling, optimizer=optimizer, packed=packed)

@@ -1,4 +1,4 @@
-"""The simulation of a step as Choose and Plan ask it: once per process, and what ships is not run at all."""
+"""Simulate steps for Choose and Plan: each once per process, and none whose result ships with the lab."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.simulate import bytes_needed, simulate
 
 # ----------------------------------------
-# What a step needs at least and at most, told by simulations of the same step with other rows and other lengths.
+# Bounds on what a step needs, from simulations of the same step with other rows and other lengths.
 #
 # With ``b`` rows of ``s`` tokens a step needs c₀ + c₁·b·s + c₂·b·s², no coefficient negative: weights and states,
 # what is kept of every token, and the scores of attention where they are stored. So
 #
 # - a step with more rows, or with longer ones, needs no less;
-# - between two numbers of rows of one length it is a line, and on that line, counted in tokens, longer rows need no
+# - for one length it is linear in the rows, and on that line, counted in tokens, longer rows need no
 # less;
-# - all beside the weights grows no faster than the faster of b·s and b·s².
+# - everything but the weights grows no faster than the faster of b·s and b·s².
 #
 # The allocator rounds, and its segments do not always find the same gaps: a bound decides only where it is
-# :data:`MARGIN` away from the limit, and what is near is simulated (``tests/advise/test_bounds.py`` sets bounds
+# :data:`MARGIN` away from the limit, and closer cases are simulated (``tests/advise/test_bounds.py`` sets bounds
 # against simulations).
 
 
 MARGIN = 1.05
-#: How much of a line's slope counts past its second point: what the allocator rounded there grows with the distance.
+#: Share of a line's slope that counts past its second point: the allocator's rounding there grows with distance.
 TRUSTED = 0.9
 
-#: rows, tokens of a row -> bytes, as simulated
+#: (rows, tokens of a row) -> simulated bytes
 Known = Mapping[tuple[int, int], int]
-#: rows -> bytes at least and at most
+#: rows -> lower and upper bound in bytes
 Between = Callable[[int], tuple[float, float]]
 
 
 def bounds(known: Known, weights: int, rows: int, seq: int) -> tuple[float, float]:
-    """Bytes that ``rows`` of ``seq`` tokens need at least and at most; twice the same where that was simulated.
+    """Return a lower and an upper bound on the bytes of ``rows`` rows of ``seq`` tokens; equal if simulated.
 
     ``weights``: bytes that every step needs.
 
@@ -72,17 +72,17 @@ def bounds(known: Known, weights: int, rows: int, seq: int) -> tuple[float, floa
             slope = max(0, by_rows[many] - by_rows[few]) / (many - few)
             beyond = max(0.0, tokens - many)
             low = max(low, by_rows[few] + slope * (tokens - beyond - few + TRUSTED * beyond))
-    # The allocator rounds, so that they may cross; the same twice would say that it was simulated.
+    # The allocator's rounding may make them cross; equal bounds would mean that the step was simulated.
     return min(low, high), max(low, high, min(low, high) + 1)
 
 
 def anything(rows: int) -> tuple[float, float]:
-    """Nothing is known."""
+    """Return the bounds when nothing is known."""
     return 0.0, inf
 
 
 def decided(between: tuple[float, float], limit: float) -> bool | None:
-    """Whether a step is within a limit for certain; ``None``: it has to be simulated."""
+    """Return whether a step is certain to be within a limit, or certain not to; ``None``: simulate it."""
     low, high = between
     if low == high:
         return low <= limit
@@ -94,9 +94,9 @@ def decided(between: tuple[float, float], limit: float) -> bool | None:
 def largest_rows(
     needs: Callable[[int], int], most: int, limit: int, tight: bool = False, between: Between = anything
 ) -> tuple[int, int] | None:
-    """The most rows that fit, up to ``most``, and what they need: in one pass, or in equal ones, as few as will do.
+    """Return the most rows that fit, and what they need: all ``most``, or as many as make few equal passes.
 
-    ``tight``: one row is asked for first, as it may well be too much already. ``between``: what spares asking.
+    ``tight``: try one row first, as it may be too much already. ``between``: bounds that save simulations.
     """
 
     def fits(rows: int) -> bool:
@@ -127,12 +127,12 @@ def largest_rows(
 
 
 # ----------------------------------------
-# A training step as it is asked for, and as it was found to fit.
+# A training step as requested, and as found to fit.
 
 
 DTYPE = "bfloat16"
 SPLIT, OFFLOAD = "fsdp2", "+offload"
-#: Every matrix split, and all devices read the same rows.
+#: Every matrix is split, and all devices read the same rows.
 TENSOR = "tp"
 
 
@@ -141,11 +141,11 @@ class Run:
     """How a step is run on each device.
 
     Attributes:
-        dtype: of the weights as they are remembered. loss: whole or chunked.
-        sharding: ``none``, where a device has all of the model; ``fsdp2``, ``fsdp2+offload`` or ``tp``, where it has a
+        dtype: in which weights are kept between steps. loss: ``whole`` or ``chunked``.
+        sharding: ``none`` if a device holds the whole model; ``fsdp2``, ``fsdp2+offload`` or ``tp`` if it holds a
             share.
-        in_main_memory: whether bytes there are asked for, not those on the device.
-        packed: whether rows of the data share each row of the step.
+        in_main_memory: ask for the bytes in main memory, not those on the device.
+        packed: whether several data rows share each row of the step.
         offload: whether what the backward pass needs waits in main memory.
     """
 
@@ -161,20 +161,20 @@ class Run:
 
     @property
     def split(self) -> bool:
-        """Whether a device has a share of the model alone."""
+        """Return whether a device holds only a share of the model."""
         return self.sharding.startswith((SPLIT, TENSOR))
 
     @property
     def offloads(self) -> bool:
-        """Whether its share waits in main memory."""
+        """Return whether a device's share waits in main memory."""
         return self.sharding.endswith(OFFLOAD)
 
 
-#: method, values, how it is run -> bytes that the device must have
+#: (method, knobs, run) -> bytes that the device must have
 Needed = Callable[[str, Mapping[str, Any], Run], int]
-#: What is needed on the situation's device, as a function of the rest.
+#: situation -> what a step needs on its device, as a function of the rest
 Ask = Callable[[Situation], Needed]
-#: What is known of a step on the situation's device with other rows and lengths.
+#: Known results of a step on the situation's device with other rows and lengths.
 Recall = Callable[[Situation, str, Mapping[str, Any], Run], Known]
 
 
@@ -183,12 +183,12 @@ class Step:
     """A training step that fits.
 
     Attributes:
-        batch: rows on each device. needed: bytes on each. accumulate: so many make the batch that was asked for.
+        batch: rows on each device. needed: bytes on each. accumulate: passes that make up the requested batch.
         sharding: ``none``, ``ddp``, ``tp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for
             each device.
-        bound: whether ``needed`` is what it needs at most, by the simulation of a larger step.
-        packed: whether rows of the data share each of its rows.
-        offload: whether what the backward pass needs waits in main memory, where ``host`` bytes are its.
+        bound: whether ``needed`` is only an upper bound, from the simulation of a larger step.
+        packed: whether several data rows share each of its rows.
+        offload: whether what the backward pass needs waits in main memory, where it takes ``host`` bytes.
     """
 
     batch: int
@@ -205,7 +205,7 @@ class Step:
     offload: bool = False
 
     def run(self, batch: int) -> Run:
-        """Return how it is run, with other rows."""
+        """Return how the step is run, with another number of rows."""
         return Run(
             batch, self.checkpointing, self.optimizer, self.dtype, self.loss, self.sharding, packed=self.packed,
             offload=self.offload,
@@ -213,7 +213,7 @@ class Step:
 
     @property
     def split(self) -> bool:
-        """Whether each device has a share of the model alone."""
+        """Return whether a device holds only a share of the model."""
         return self.sharding.startswith((SPLIT, TENSOR))
 
 
@@ -231,7 +231,7 @@ _SIZE = re.compile(r"(?<=\]) (\d+)x(\d+) ")
 
 
 def simulation_key(request: StepRequest, how: Sharding | None = None, in_main_memory: bool = False) -> str:
-    """A simulation's settings as a line of text. ``in_main_memory``: for what lies there, not on the device."""
+    """Return a simulation's settings as one line. ``in_main_memory``: for the bytes there."""
     knobs = ",".join(
         f"{name}={'+'.join(map(str, value)) if isinstance(value, tuple | list) else value}"
         for name, value in sorted(request.values.items())
@@ -251,7 +251,7 @@ def simulation_key(request: StepRequest, how: Sharding | None = None, in_main_me
 
 @cache
 def shipped_simulations() -> Mapping[str, int]:
-    """Bytes that a device must have, by settings."""
+    """Return the bytes that a device must have, by settings, of the simulations that ship."""
     file = resources.files(__package__) / SHIPPED_SIMULATIONS
     if not file.is_file():
         return {}
@@ -260,18 +260,18 @@ def shipped_simulations() -> Mapping[str, int]:
 
 
 def family(request: StepRequest, how: Sharding | None = None) -> Mapping[tuple[int, int], int]:
-    """Bytes of the same step by its rows and the tokens of each: of those that ship and of those run here."""
+    """Return the bytes of the same step by (rows, tokens of a row), as shipped or simulated here."""
     same = _same(simulation_key(request, how))
     return {**_families().get(same, {}), **_run.get(same, {})}
 
 
 def _same(settings: str) -> str:
-    """The settings without rows and tokens."""
+    """Return the settings without rows and tokens."""
     return _SIZE.sub(" ", settings, count=1)
 
 
 def _families() -> Mapping[str, dict[tuple[int, int], int]]:
-    """Those of what ships, worked out once; tests put other simulations in their place."""
+    """Return the shipped families, computed once; tests replace the simulations."""
     kept = shipped_simulations()
     if not _shipped or _shipped[0] is not kept:
         found: dict[str, dict[tuple[int, int], int]] = {}
@@ -288,7 +288,7 @@ def _add(families: dict[str, dict[tuple[int, int], int]], settings: str, needed:
 
 
 def note_simulation(settings: str, needed: int) -> None:
-    """Tell those who watch that a simulation was asked for, and remember it for its :func:`family`."""
+    """Report a simulation to all watchers, and remember it for its :func:`family`."""
     _add(_run, settings, needed)
     for watched in _notes:
         watched[settings] = needed
@@ -296,7 +296,7 @@ def note_simulation(settings: str, needed: int) -> None:
 
 @contextmanager
 def watching() -> Iterator[dict[str, int]]:
-    """Every simulation that is asked for meanwhile."""
+    """Yield a dictionary that collects every simulation asked for inside the block."""
     asked: dict[str, int] = {}
     _notes.append(asked)
     try:
@@ -306,7 +306,7 @@ def watching() -> Iterator[dict[str, int]]:
 
 
 def simulating(situation: Situation) -> Needed:
-    """The simulation as a function of what changes."""
+    """Return the simulation for a situation, as a function of method, knobs and run."""
 
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
         asked, how = request(situation, method, values, run), sharding(situation, run)
@@ -318,13 +318,13 @@ def simulating(situation: Situation) -> Needed:
 
 
 def recalling(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> Known:
-    """What ships, and what this process simulated, of a step with other rows and lengths."""
+    """Return the known bytes of a step with other rows and lengths, as shipped or simulated here."""
     return family(request(situation, method, values, run), sharding(situation, run))
 
 
 def request(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> StepRequest:
-    """One device's step, the same for all devices on which it takes the same. ``run.batch``: sequences that go through
-    at once."""
+    """Return one device's step, the same for all devices on which it needs the same. ``run.batch``: sequences that
+    go through at once."""
     setting = Setting(
         run.batch,
         situation.seq,
@@ -339,7 +339,7 @@ def request(situation: Situation, method: str, values: Mapping[str, Any], run: R
 
 
 def sharding(situation: Situation, run: Run) -> Sharding | None:
-    """How a step is split over devices; ``None`` where each has all of it. Weights in float32 compute in 16 bits."""
+    """Return how a step is split; ``None`` if it is not. Weights in float32 compute in 16 bits."""
     if not run.split:
         return None
     if run.sharding == TENSOR:
@@ -363,7 +363,7 @@ def _simulated(request: StepRequest) -> int:
 
 @lru_cache(maxsize=512)
 def _waiting(request: StepRequest) -> int:
-    """Bytes in main memory."""
+    """Return the bytes in main memory."""
     key = simulation_key(request, in_main_memory=True)
     known = shipped_simulations().get(key)
     if known is None:
@@ -374,7 +374,7 @@ def _waiting(request: StepRequest) -> int:
 
 @lru_cache(maxsize=512)
 def _split(request: StepRequest, how: Sharding) -> tuple[int, int]:
-    """Bytes on each device, and in main memory for each."""
+    """Return the bytes on each device, and those in main memory for each."""
     keys = [simulation_key(request, how)]
     if how.offload:
         keys.append(simulation_key(request, how, in_main_memory=True))
@@ -389,6 +389,6 @@ def _split(request: StepRequest, how: Sharding) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def split(request: StepRequest, how: Sharding) -> ShardedResult:
-    """All that the simulation of a split step says. Raises as
+    """Return the whole simulation of a split step. Raises as
     :func:`peft_lab.engine.sharding.simulate.simulate_sharded`."""
     return simulate_sharded(request, how)

@@ -1,4 +1,4 @@
-"""What a recommendation is asked for: a model, devices, and what only the person knows."""
+"""The input of a recommendation: a model, devices, and what only the user knows."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class Situation:
     """Everything a recommendation depends on.
 
     Attributes:
-        prompting: whether a prompt reaches the target already, or ``retrieval`` does.
+        prompting: whether a prompt alone reaches the target, or ``retrieval`` does.
         device: a name from the list of devices, or a size such as ``24GB``. devices: how many of it.
-        link: what connects them, of :data:`LINKS`; empty where it is not known.
-        batch: rows of one update over all devices, at least; ``None``: as many as the sources use. How many of them go
+        link: what connects them, of :data:`LINKS`; empty if unknown.
+        batch: minimum rows of one update over all devices; ``None``: as many as the sources use. How many go
             through the model at once is searched. seq: tokens of a row there.
-        rows, row_tokens: training data, and the tokens of a row on average; ``None``: as many as ``seq``.
-        output: ``classification`` or ``generation``; empty for what suits the model.
-        objective: what is trained, by the tree's question; empty for what suits the model and ``output``.
+        rows, row_tokens: training rows, and their average length in tokens; ``None``: as many as ``seq``.
+        output: ``classification`` or ``generation``; empty: what suits the model.
+        objective: the training goal, of the tree's question; empty: what suits the model and ``output``.
         latency: percent that a request may take longer than on the base; ``None`` without a limit.
         storage: bytes that one task may store; ``None`` without a limit.
-        serving: ``vllm`` for servers of that kind, ``plain`` for code of one's own.
-        forgetting: whether it matters what the model could do before.
-        deadline_hours: how long the training may take; ``None`` without a limit.
+        serving: ``vllm`` for servers of that kind, ``plain`` for one's own code.
+        forgetting: ``matters`` if what the base model can do must not get worse, else ``ok``.
+        deadline_hours: maximum training time in hours; ``None`` without a limit.
     """
 
     prompting: str = "no"
@@ -70,36 +70,36 @@ class Situation:
 
     @property
     def shape(self) -> ModelShape:
-        """The model's shape."""
+        """Return the model's shape."""
         return resolve(self.model).shape
 
     @property
     def hardware(self) -> Device:
-        """The device, as the simulation knows it."""
+        """Return the device, as the simulation knows it."""
         return device_of(self.device)
 
     @property
     def comes_out(self) -> str:
-        """What the model puts out: as said, or what its kind is used for."""
+        """Return the model's output: as given, or what models of its kind are used for."""
         return self.output or ("classification" if self.shape.kind == "encoder" else "generation")
 
     @property
     def purpose(self) -> str:
-        """What is trained: as said, or what suits the model and its output."""
+        """Return the training objective: as given, or what suits the model and its output."""
         return self.objective or ("classification" if self.comes_out == "classification" else "sft")
 
     @property
     def tokens(self) -> int:
-        """Of the training data, each counted once."""
+        """Return the tokens of the training data, each counted once."""
         return self.rows * (self.row_tokens or self.seq)
 
     @property
     def pairs(self) -> int:
-        """Sequences that one row is: a preference compares two."""
+        """Return the number of sequences per row: two for a preference, else one."""
         return 2 if self.purpose == "preference" else 1
 
     def check(self) -> Situation:
-        """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
+        """Return the situation. Raises BadInput if it contradicts itself, UnknownName if a name is unknown."""
         self.hardware  # noqa: B018 (raises for an unknown name)
         shape = self.shape
         images.require_text(shape, "Choose")
@@ -124,7 +124,7 @@ class Situation:
         return self
 
 
-#: What a word stands for. ``tight`` depends on the model and is worked out when it is known.
+#: Values that words stand for. ``tight`` depends on the model and is computed once that is known.
 WORDS: Mapping[str, Mapping[str, Any]] = {
     "prompting": {"yes": "yes", "no": "no", "retrieval": "retrieval"},
     "tasks": {"one": 1, "many": 20},
@@ -138,15 +138,15 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     "link": {name: name for name in LINKS},
 }
 KEYS = tuple(field.name for field in fields(Situation))
-#: What the lab finds itself about a model on a device; how much there is to learn follows from the rows.
+#: Questions that the lab answers from model and device; how much there is to learn follows from the rows.
 FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
 
 
 def device_of(text: str) -> Device:
-    """A device by name, or one that only has a size.
+    """Return a device by its name, or an unnamed device by its memory size.
 
     Raises:
-        UnknownName: no device and no size. BadInput: another unit, or a size with no room for a step.
+        UnknownName: neither a device nor a size. BadInput: an unknown unit, or a size too large or too small.
 
     >>> device_of("24MB")
     Traceback (most recent call last):
@@ -176,31 +176,31 @@ def device_of(text: str) -> Device:
 
 
 def lora_bytes(shape: ModelShape) -> int:
-    """What LoRA at its defaults stores on a model: the line between tight and roomy."""
+    """Return the bytes that LoRA at its defaults stores on a model: the threshold between tight and roomy."""
     return stored_bytes(shape, "lora", {})
 
 
 def stored_bytes(shape: ModelShape, method: str, values: Mapping[str, Any]) -> int:
-    """Bytes of one task's parameters by the method's formula, without the file's header.
+    """Return the bytes of one task's parameters by the method's formula, without the file's header.
 
     Raises:
-        BadInput: the method cannot be applied so.
+        BadInput: the method cannot be applied to this model with these values.
     """
     spec = get_method(method)
     return spec.formula(shape, spec.require(shape, values)).stored * BYTES
 
 
 # ----------------------------------------
-# A situation from text: words, numbers and sizes, as they stand in an address or behind ``--answer``.
+# Read a situation from text: words, numbers and sizes, as in an address or after ``--answer``.
 
 
-SHARE_OF_LORA = 4  # ``tight`` stands for this part of what LoRA stores at its defaults
+SHARE_OF_LORA = 4  # ``tight``: what LoRA stores at its defaults, divided by this
 ALIASES = {
     "gpu": "device", "memory": "device", "gpus": "devices", "prompt": "prompting", "size": "storage",
     "deadline": "deadline_hours", "tokens_per_row": "row_tokens",
 }  # fmt: skip
 WORD_ONLY = ("prompting", "output", "objective", "serving", "forgetting", "link")
-#: Names that are used for an objective.
+#: Other names for a field's values.
 MEANT = {
     "objective": {
         "instruction": "sft", "instructions": "sft", "summarisation": "sft", "summarization": "sft",
@@ -210,7 +210,7 @@ MEANT = {
     },
     "forgetting": {"yes": "matters", "no": "ok"},
 }  # fmt: skip
-#: So short that none is infinite.
+#: Limited in length, so that no number overflows to infinity.
 _SIGNED = re.compile(r"-[0-9][0-9_,.]{0,40}")
 _DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
 _TIMES = re.compile(r"([0-9]{1,4})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
@@ -218,13 +218,13 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
-    """The situation that ``key=value`` answers describe, and what they claim the lab would find.
+    """Return the situation that ``key=value`` answers describe, and the answers that the lab would find itself.
 
-    An answer to a question that the lab answers itself, such as ``biases=no``, chooses an example model or device
-    where none is named, and is checked against the named one elsewhere.
+    An answer to a question that the lab answers itself, such as ``biases=no``, selects an example model or device
+    if none is named. Counted answers are checked against a named model here, simulated ones by the caller.
 
     Raises:
-        BadInput, UnknownName: a key or value that is none, twice the same key, or answers that contradict each other.
+        BadInput, UnknownName: an unknown key or value, a repeated key, or answers that contradict each other.
     """
     told: dict[str, str] = {}
     for key, value in pairs:
@@ -260,14 +260,14 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
 
 
 def _holding(situation: Situation) -> int:
-    """Tokens of a training row in which the data's rows have room: the power of two above, as far as the model goes."""
+    """Return the tokens that hold an average row: the next power of two, within the model's limit."""
     assert situation.row_tokens is not None
     room = 1 << (situation.row_tokens - 1).bit_length()
     return min(room, situation.shape.max_positions or MOST["seq"], MOST["seq"])
 
 
 def read(start: Situation, told: Mapping[str, str]) -> Situation:
-    """``start`` with fields as their texts say. Raises BadInput for a text that cannot be read."""
+    """Return ``start`` with the fields that the texts give. Raises BadInput if a text cannot be read."""
     values = {
         name: read_value(name, text) for name, text in told.items() if (name, text) != ("storage", "tight")
     }
@@ -278,12 +278,12 @@ def read(start: Situation, told: Mapping[str, str]) -> Situation:
 
 
 def tight(shape: ModelShape) -> int:
-    """A storage limit that stands for ``tight`` on this model."""
+    """Return the storage limit in bytes that ``tight`` means for this model."""
     return lora_bytes(shape) // SHARE_OF_LORA
 
 
 def read_value(name: str, text: str) -> Any:
-    """A field's value from its text: a word, a number, a size. Raises BadInput, UnknownName."""
+    """Return a field's value from its text: a word, a number, a size. Raises BadInput, UnknownName."""
     if name == "model":
         if not looks_external(text):
             resolve(text)

@@ -1,4 +1,4 @@
-"""What weights, gradients and moments take, by counting: to leave out what cannot fit before it is simulated."""
+"""Memory of weights, gradients and moments, by counting: rules out what cannot fit before it is simulated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from peft_lab.advise.simulating import Run
 
 BYTES_OF_DTYPE = {"bfloat16": 2, "float16": 2, "float32": 4}
-ADAPTER = 8  # weight and gradient in float32, for each number of an adapter
-#: Numbers as wide as the weight that an optimizer keeps of each on the device, at least; AdamW two.
+ADAPTER = 8  # bytes per adapter parameter: weight and gradient in float32
+#: Moments per weight that an optimizer keeps on the device at least, as wide as the weight. AdamW keeps two.
 _KEPT: Mapping[str, float] = {
     "paged_adamw": 0, "paged_adamw8bit": 0, "adafactor": 0, "muon": 1, "lorafa": 0, "sgd": 0,
 }  # fmt: skip
@@ -21,7 +21,7 @@ PACKED = 4.127 / 8  # bytes of a weight in NF4 with double quantisation (Dettmer
 
 
 def weight_bytes(shape: ModelShape, method: str, run: Run) -> int:
-    """Bytes of the weights alone, and in full fine-tuning of their gradients and moments: a step takes more."""
+    """Return the bytes of the weights, in full fine-tuning with gradients and moments. A step needs more."""
     if method == "full":
         return states(shape, method, {}, run)
     if method == "qlora":
@@ -30,7 +30,7 @@ def weight_bytes(shape: ModelShape, method: str, run: Run) -> int:
 
 
 def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: Run) -> int:
-    """Bytes of weights, gradients and moments."""
+    """Return the bytes of weights, gradients and moments."""
     if method == "full":
         each = BYTES_OF_DTYPE[run.dtype]
         return int(shape.total * (2 * each + _moments(run.optimizer, each)))
@@ -40,17 +40,17 @@ def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: Run) 
 
 
 def _moments(optimizer: str, width: int) -> float:
-    """Bytes for each weight of so many bytes: two of 8 bits, or numbers as wide as itself."""
+    """Return the bytes of moments per weight of ``width`` bytes: two 8-bit moments, or some as wide as it."""
     return 2 if optimizer == "adamw8bit" else width * _KEPT.get(optimizer, 2)
 
 
 def copies(shape: ModelShape, method: str, dtype: str) -> int:
-    """Bytes of the 16-bit copies with which autocast multiplies, beside weights in float32."""
+    """Return the bytes of the 16-bit weight copies that autocast multiplies with, beside weights in float32."""
     return 2 * shape.total if method == "full" and dtype == "float32" else 0
 
 
 def buckets(shape: ModelShape, method: str, values: Mapping[str, Any], dtype: str) -> int:
-    """Bytes of the buffers in which gradients are averaged over devices: one more copy of them."""
+    """Return the bytes of the buffers in which devices average gradients: one more copy of the gradients."""
     spec = get_method(method)
     trained = spec.formula(shape, spec.complete(shape, values)).trainable
     return trained * (BYTES_OF_DTYPE[dtype] if method == "full" else 4)

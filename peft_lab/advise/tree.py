@@ -1,7 +1,7 @@
-"""The decision tree as data: what is asked in which order, and where each answer leads.
+"""The decision tree as data: the questions in their order, and where each answer leads.
 
-What an expert asks comes first: is training needed at all, how many tasks share one base, what kind of model is it.
-Whether a step fits is asked after that, and the objective, the data and what may be forgotten decide the rest.
+The most fundamental questions come first: whether training is needed, how many tasks share one base, what kind of
+model it is. Then whether a step fits; the objective, the data and what may be forgotten decide the rest.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from peft_lab.core.errors import BadInput
 from peft_lab.models.catalogue import get_model, resolve
 
 ROOT = "prompting"
-#: Below so many rows results depend on seeds more than on settings. The line is the lab's own: the paper on few-sample
-#: tuning has up to a thousand rows, the one on IA³ dozens, and neither says where that ends.
+#: Below this many rows, results depend on seeds more than on settings. The lab's own limit: the paper on
+#: few-sample tuning has up to a thousand rows, the one on IA³ dozens, and neither names a limit.
 FEW_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to know.
+    """A question of the tree.
 
     Attributes:
-        short: as it stands in the drawing. full: as it is asked.
-        help: how to find out, and why it matters.
-        answers: value -> words.
-        by: ``you`` for what only the person knows, ``counted`` or ``simulated`` for what the lab finds itself.
-        line: where the line between the answers comes from; empty where none is drawn.
-        own: answers that end at a line which the lab drew itself.
+        short: its text in the drawing. full: its full text.
+        help: how to find the answer, and why it matters.
+        answers: the text of each value.
+        by: ``you`` if only the user knows the answer, ``counted`` or ``simulated`` if the lab finds it.
+        line: the source of the threshold between the answers; empty if there is none.
+        own: answers whose threshold the lab chose itself.
     """
 
     key: str
@@ -44,13 +44,13 @@ class Question:
     own: tuple[str, ...] = ()
 
     def drawn(self, value: str) -> str:
-        """Which source drew the line that an answer ends at; empty where there is none, or where the lab drew it."""
+        """Return the source of the threshold that an answer ends at; empty if there is none or it is ours."""
         return "" if value in self.own else self.line
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Where answers lead: ``to`` is a node or a piece of advice. ``label`` names them together."""
+    """Answers that lead to ``to``, a node or a piece of advice. ``label``: their common name, if any."""
 
     values: tuple[str, ...]
     to: str
@@ -199,25 +199,25 @@ NODES: Mapping[str, Node] = {node.id: node for node in _NODES}
 
 
 def label(branch: Branch, question: Question) -> str:
-    """What stands on a branch."""
+    """Return the text on a branch."""
     return branch.label or " or ".join(question.answers[value] for value in branch.values)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A node or a leaf with the way to it: ``(node, value)`` pairs from the root. One for each place of the drawing."""
+    """A node or leaf of the drawing, with the path to it: ``(node, answers)`` pairs from the root."""
 
     target: str
     way: tuple[tuple[str, tuple[str, ...]], ...]
 
     @property
     def leaf(self) -> bool:
-        """Whether it gives an advice and asks nothing more."""
+        """Return whether it gives advice and asks nothing more."""
         return self.target in ADVICE
 
     @property
     def id(self) -> str:
-        """Unique: the node's own name, or the parent's with the answer for a leaf."""
+        """Return its unique id: the node's own name, or for a leaf the parent's name with the first answer."""
         if not self.leaf:
             return self.target
         parent, values = self.way[-1]
@@ -225,13 +225,13 @@ class Place:
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """The answers on the way, by question."""
+        """Return the answers on the path, by question."""
         return {NODES[node].question: values for node, values in self.way}
 
 
 @cache
 def places() -> tuple[Place, ...]:
-    """Every place of the tree, depth first, the root first."""
+    """Return all places of the tree, depth first, starting with the root."""
     return tuple(_below(ROOT, ()))
 
 
@@ -243,14 +243,14 @@ def _below(target: str, way: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterato
 
 
 # ----------------------------------------
-# Models and devices that stand for an answer which the lab finds itself: clicking on *encoder* takes one.
+# Example models and devices for answers that the lab finds itself: clicking on *encoder* picks one.
 #
-# What the simulation says about each is noted here so that a click is answered at once; a test asks the simulation.
+# The simulation's answers are stored with them, so that a click responds at once; a test checks them.
 
 
 @dataclass(frozen=True)
 class Example:
-    """A model on a device, with the simulation's answers at the situation's usual batch and length."""
+    """A model on a device, with the simulation's answers at the usual batch and length."""
 
     model: str
     device: str
@@ -260,7 +260,7 @@ class Example:
     link: str = ""
 
     def agrees(self, wanted: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether the lab would find these answers."""
+        """Return whether the lab would find these answers."""
         shape = get_model(self.model).shape
         found = {**leaves.counted_answers(shape), "base": self.base, "full": self.full}
         return all(found[key] in values for key, values in wanted.items())
@@ -284,12 +284,12 @@ EXAMPLES = (
 def find_example(
     wanted: Mapping[str, tuple[str, ...]], model: str | None = None, device: str | None = None
 ) -> Example:
-    """The first example for which the lab finds these answers; with ``model`` or ``device``, one that has them.
+    """Return the first example with these answers and, where they are named, this ``model`` and ``device``.
 
-    A named model that no example has is checked by what is counted on it; what is simulated is left to the simulation.
+    Without an example of that name one is made: its model is checked by counting, the rest left to simulation.
 
     Raises:
-        BadInput: no such example, or answers that contradict the named model.
+        BadInput: there is no such example and nothing is named, or the answers contradict the named model.
     """
     if model is not None:
         shape = resolve(model).shape

@@ -1,4 +1,4 @@
-"""How many rows an update reads, and the most of them that one device takes at once."""
+"""How many rows an update reads, and the maximum that one device takes at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from peft_lab.advise.recipes.recipe import Setting, recipe
 from peft_lab.advise.simulating import TENSOR
 from peft_lab.advise.situation import Situation
 
-#: Updates that an epoch has at least, where there are rows enough: the lab's own choice.
+#: Minimum updates per epoch if there are enough rows: the lab's own choice.
 UPDATES = 10
 
 
 def readers(sharding: str, devices: int) -> int:
-    """Return how many of so many devices read rows of their own: where matrices are split all read the same."""
+    """Return how many of the devices read rows of their own: all, or one where matrices are split."""
     return 1 if sharding == TENSOR else devices
 
 
 def job_of(situation: Situation, method: str, values: Mapping[str, Any], **step: Any) -> Job:
-    """Return what the recipe is asked for. All knobs are settled, as the step is simulated with them.
+    """Return the job to look up a recipe for. All knobs are fixed, as the step is simulated with them.
 
-    ``step``: precision and checkpointing, where there is a step.
+    ``step``: precision and checkpointing, if there is a step.
     """
     shape, objective = situation.shape, situation.purpose
     if (shape.kind == "encoder" and objective not in OF_ENCODERS) or objective not in OBJECTIVES:
@@ -36,20 +36,20 @@ def job_of(situation: Situation, method: str, values: Mapping[str, Any], **step:
 
 
 def answers(settings: Mapping[str, Setting]) -> int:
-    """Return how many answers to a prompt are trained on, as a recipe has them; 1 where a row has its own."""
+    """Return the number of answers per prompt that a recipe trains on; 1 where a row has its own."""
     return int(settings["group"].value) if "group" in settings else 1
 
 
 def most_rows(
     situation: Situation, method: str, values: Mapping[str, Any], sharding: str, packed: int = 0
 ) -> int:
-    """Return the most rows of a step that a device takes at once: its share of an update, and fewer where an epoch
-    would have hardly an update. An update reads as many as the sources use, or more where that is asked.
+    """Return the maximum rows of a step on a device at once: its share of an update, or fewer if an epoch would
+    hardly have an update. An update reads as many rows as the sources use, or more if the situation asks for more.
 
-    ``packed``: rows of the step that all rows of the data fill together; 0: each is one.
+    ``packed``: rows of the step that all data rows fill together; 0: each data row is one.
 
     Raises:
-        BadInput: a method that cannot be applied so.
+        BadInput: the method cannot be applied to the model with these values.
     """
     reading = readers(sharding, situation.devices)
     found = recipe(job_of(replace(situation, devices=reading), method, values))

@@ -1,4 +1,4 @@
-"""The ways in which a step can be run on the devices there are, and which of those that fit comes first."""
+"""The ways to run a step on the given devices, and which of those that fit comes first."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from peft_lab.advise.situation import Situation
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.methods import get_method
 
-#: Sharding, and whether activations are checkpointed.
+#: The sharding, and whether activations are checkpointed.
 Way = tuple[str, bool]
 
 
 def ways(
     situation: Situation, method: str, values: Mapping[str, Any], optimizer: str
 ) -> Iterator[tuple[Way, ...]]:
-    """Yield groups of ways: where something in one fits, the next is not looked at.
+    """Yield groups of ways: if anything in one fits, the next is not tried.
 
-    First everything is on the devices; then what is split waits in main memory, where the optimizer of full fine-tuning
-    would crawl; last every matrix is split, which takes the time of many sums and is estimated by tracing alone.
+    First everything stays on the devices; then what is split waits in main memory, except in full fine-tuning,
+    whose optimizer would crawl; last every matrix is split, which takes many sums and is timed only by tracing.
     """
     whole = ("none",) if situation.devices == 1 else ("ddp", SPLIT)
     yield tuple((kind, again) for kind in whole if not refused(optimizer, kind) for again in (False, True))
@@ -35,27 +35,27 @@ def ways(
 
 
 def refused(optimizer: str, sharding: str) -> str:
-    """Return why an optimizer does not run in a way; empty where it does."""
+    """Return why an optimizer cannot run in a way; empty if it can."""
     kind = SPLIT if sharding.startswith(SPLIT) else sharding
     return wrap.why_not(optimizer or "adamw", kind)
 
 
 def leaves_nothing(method: str, step: Step, most: int) -> bool:
-    """Return whether no other way is worth a look: all rows go through at once, in the widest state, on whole devices,
-    and nothing is done twice."""
+    """Return whether no other way is worth a look: all rows go through at once, small updates are kept, each
+    device holds the whole model, and nothing is computed twice."""
     return step.batch >= most and not (step.checkpointing or step.split or rounds(method, step))
 
 
 def rounds(method: str, step: Step) -> bool:
-    """Return whether small updates are lost: all weights learn, and are kept in the 16 bits in which they compute."""
+    """Return whether small updates are lost: all weights learn, kept in the 16 bits they compute in."""
     return method == "full" and step.dtype != "float32"
 
 
 def order(situation: Situation, method: str, values: Mapping[str, Any], step: Step) -> tuple[float, ...]:
-    """Return where a step stands among those that fit, least first: what keeps small updates, then the least time by
-    the estimate from counted products.
+    """Return a step's sort key among those that fit, best first: ways that keep small updates, then the most
+    in-batch negatives, then the least time by the estimate from counted products.
 
-    An embedding is told apart from the others of its pass alone, so that there more rows at once come before less time.
+    Only for embeddings are there negatives: each row is told apart from the others of its pass.
     """
     seconds = duration.training_seconds(
         situation.shape, method, values, step, situation.seq, situation.device, situation.devices,
@@ -65,5 +65,5 @@ def order(situation: Situation, method: str, values: Mapping[str, Any], step: St
 
 
 def negatives(situation: Situation, rows: int) -> int:
-    """Return the in-batch negatives of each row where ``rows`` go through a device at once: none but for embeddings."""
+    """Return each row's in-batch negatives if ``rows`` go through a device at once; 0 except for embeddings."""
     return rows - 1 if situation.purpose == "embedding" else 0

@@ -1,4 +1,4 @@
-"""The figures that reasons name, each worked out when a text asks for it."""
+"""Figures for the templates of reasons, each computed when a template names it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from peft_lab.advise.room import Room
     from peft_lab.advise.situation import Situation
 
-#: Which published row shows a method.
+#: The published row that stands for each method.
 PUBLISHED = {
     "full": "full-finetuning--llama-3.2-3B-lr_0.00001",
     "lora": "lora--llama-3.2-3B-rank32",
@@ -36,8 +36,8 @@ PUBLISHED = {
 }
 
 
-#: What full fine-tuning in 16 bits alone gives up.
-_STEPS = 2**8  # numbers of bfloat16 between a power of two and the next, and half of one is rounded away
+#: What full fine-tuning loses when everything is kept in 16 bits.
+_STEPS = 2**8  # bfloat16 has 2**7 numbers per power of two; an update below half a step is rounded away
 LOST = (
     f"All of it is kept in bfloat16: an update smaller than a {_STEPS}th of a weight is rounded away, which at usual "
     "rates is most of them. Stochastic rounding or a float32 copy of the weights, for which there is no room here, "
@@ -46,7 +46,7 @@ LOST = (
 
 
 class Words(dict[str, str]):
-    """Fills a template: ``text.format_map(Words(...))``. A name that is no method below is a bug and a KeyError."""
+    """Values for a template: ``text.format_map(Words(...))``. A name without a method is a KeyError: a bug."""
 
     def __init__(self, situation: Situation, room: Room, advice: Advice, plan: StepPlan | None) -> None:
         super().__init__()
@@ -92,17 +92,17 @@ class Words(dict[str, str]):
         return least(self._room, "full")
 
     def _too_much(self) -> str:
-        """What the smallest QLoRA step needs, and by how much that is beyond what may be used."""
+        """Return what the smallest QLoRA step needs, and by how much that exceeds the usable memory."""
         needs = self._room.least_of_all("qlora")
         more = needs - self._room.usable
-        # of several devices each has buckets beside it, so that less may be too much
+        # several devices also hold gradient buckets, so a step within ``usable`` may still not fit
         beyond = (
             f"{units.size(more)} too much" if more > 0 else "and beside it what gradients are averaged in"
         )
         return f"{units.size(needs)}, {beyond}"
 
     def _smaller(self) -> str:
-        """The largest smaller model that fits here, and the smallest device on which this one fits."""
+        """Return sentences naming the largest smaller model that fits here and a device that fits this one."""
         fitting = smaller_model(self._situation, self._room, "qlora")
         parts = [
             f"{fitting} with QLoRA would fit here."
@@ -198,13 +198,13 @@ def _bits(count: float) -> str:
 
 
 def accuracy(method: str) -> str:
-    """Share of right answers in the published comparison."""
+    """Return a method's share of right answers in the published comparison, as text in percent."""
     return units.percent(100 * published.rows()[PUBLISHED[method]].accuracy)
 
 
 def smaller_model(situation: Situation, room: Room, method: str) -> str | None:
-    """The largest catalogue model of the same kind, smaller than this one, on which a step of ``method`` at its
-    defaults fits the device, and what it stores the room for a task."""
+    """Return the title of the largest smaller catalogue model of this kind that ``method`` at its defaults can
+    train on the device within the storage per task; ``None`` if there is none."""
     return next((entry.title for entry in _smaller_models(situation, room, method)), None)
 
 
@@ -225,7 +225,7 @@ def _smaller_models(situation: Situation, room: Room, method: str) -> Iterator[M
 
 
 def larger_device(situation: Situation, room: Room) -> Device | None:
-    """The smallest GPU of the list on which one has room for a QLoRA step."""
+    """Return the first listed GPU with room for a QLoRA step: this machine's, else the smallest."""
     return next(_larger_devices(situation, room), None)
 
 
@@ -240,14 +240,14 @@ def _larger_devices(situation: Situation, room: Room) -> Iterator[Device]:
 
 
 def _asking(room: Room, here: Situation, there: Situation) -> Room:
-    """The same questions for another situation, where its device is another one with that one's memory."""
+    """Return the room for another situation; if its device is another one, with that one's memory."""
     moved = room.for_model(there)
     return moved if there.device == here.device else moved.with_memory(there.hardware.memory)
 
 
 @dataclass(frozen=True)
 class Near:
-    """What would do where nothing can be done: the fields of the situation that change, and that in words."""
+    """A way out when nothing can be done: the fields of the situation to change, and a text that says so."""
 
     text: str
     changes: Mapping[str, Any]
@@ -256,11 +256,11 @@ class Near:
 def nearest(
     situation: Situation, room: Room, decided: Callable[[Situation, Room], Advice]
 ) -> dict[str, Near]:
-    """What would do where nothing can be done here: another device, another model, more room for a task.
+    """Return ways out when nothing can be done here: another device, another model, more storage per task.
 
     Args:
-        decided: what the tree says in a situation. Each way is asked about before it is named, so that whoever goes it
-            gets there.
+        decided: returns the tree's decision for a situation. Under a storage limit, a device or a larger limit is
+            named only if this decision finds something to do with it.
     """
 
     def advised(there: Situation) -> Advice | None:
@@ -270,7 +270,7 @@ def nearest(
         return None
 
     def roomier(there: Situation) -> int | None:
-        """Bytes for each task with which something can be done, as they are said."""
+        """Return the smallest storage per task, rounded up as displayed, with which something can be done."""
         if there.storage is None:
             return None
         sizes = sorted(
@@ -300,7 +300,7 @@ def nearest(
 
 
 def stored_sizes(shape: ModelShape) -> Iterator[int]:
-    """What each piece of advice stores on a model, as far as it runs there."""
+    """Yield the bytes that each piece of advice stores on a model, skipping what cannot be applied to it."""
     for advice in ADVICE.values():
         if advice.method not in UNTRAINED:
             with suppress(BadInput):
@@ -308,5 +308,5 @@ def stored_sizes(shape: ModelShape) -> Iterator[int]:
 
 
 def sentence(text: str) -> str:
-    """Upper case first, a full stop last."""
+    """Return the text with a capital first letter and a full stop."""
     return f"{text[:1].upper()}{text[1:]}."

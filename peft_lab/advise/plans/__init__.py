@@ -1,8 +1,7 @@
-"""A training on one or many GPUs, planned: what fits, how long it takes, what it costs, and the files that do it.
+"""Plans for training on one or more GPUs: what fits, how long it takes, what it costs, and the files that run it.
 
-``wanted`` is what is asked, ``lengths`` reads the rows' lengths from a file, ``ranking`` makes and ranks the plans,
-``verdict`` names what a step waits for; ``files`` writes a plan down, with the functions of ``spread``, which scripts
-hold as their source.
+``wanted``: the request. ``lengths``: row lengths from a file. ``ranking``: makes and ranks plans. ``steps``:
+times them. ``configs`` and ``script``: write a plan's files, with the functions of ``loop``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was asked, with what of it is no value, and the question that is meant by it."""
+"""A request as typed: what of it can be read, what cannot, and the request that was probably meant."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from peft_lab.core.errors import BadInput
 
 NUMBERS = ("rows", "row_tokens", "seq", "devices")
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
-_LARGEST = 1e15  # that a browser tells from its neighbours
-_LETTERS = 80  # of a name that is kept
-_ROUNDS = 6  # what is meant by one field may be no answer to another
+_LARGEST = 1e15  # below this, a browser tells numbers from their neighbours
+_LETTERS = 80  # of a name that are kept
+_ROUNDS = 6  # one field's correction may contradict another field
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A field's text that no value can be read from, and why."""
+    """A field's text that cannot be read as a value, and why."""
 
     text: str
     error: BadInput
@@ -29,44 +29,44 @@ class Unread:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question. ``wanted``: with the usual in place of what is ``unread``, which is by field."""
+    """A request. ``wanted`` has defaults in place of the ``unread`` fields."""
 
     wanted: Wanted
     unread: Mapping[str, Unread] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """A field's, as it was given."""
+        """Return a field's text as given."""
         return self.unread[name].text if name in self.unread else str(getattr(self.wanted, name, ""))
 
     def problems(self) -> tuple[BadInput, ...]:
-        """What cannot be read, contradicts itself, or is no name: at most one for each field."""
+        """Return what cannot be read, contradicts itself, or is an unknown name: at most one per field."""
         found: dict[str | None, BadInput] = {name: one.error for name, one in self.unread.items()}
         for problem in self._settled().problems():
             found.setdefault(problem.field, problem)
         return tuple(found.values())
 
     def _settled(self) -> Wanted:
-        """With limits that were not read as they suit what was."""
+        """Return the request, with an unread row limit raised to hold the rows."""
         wanted = self.wanted
         if "seq" in self.unread and wanted.row_tokens > wanted.seq:
             wanted = replace(wanted, seq=room(wanted))
         return wanted
 
     def put(self, changes: Mapping[str, Any]) -> Asked:
-        """With other values, and what was unread of these fields forgotten."""
+        """Return the request with other values; these fields are no longer unread."""
         left = {name: one for name, one in self.unread.items() if name not in changes}
         return Asked(replace(self.wanted, **changes), left)
 
 
 def ask(told: Mapping[str, str]) -> Asked:
-    """From texts, as :func:`peft_lab.advise.plans.wanted.look`."""
+    """Return the request that texts give, as :func:`peft_lab.advise.plans.wanted.look`."""
     wanted, wrong = values(told)
     return Asked(wanted, {name: Unread(told[name], error) for name, error in wrong.items()})
 
 
 def as_typed(name: str, text: str) -> Any:
-    """A text as the field's control would have it if it were typed there, whether it can be meant or not; ``None`` for
-    one that the control cannot hold."""
+    """Return a text as its field's control would hold it if it were typed there, sensible or not; ``None`` if the
+    control cannot hold it."""
     text = text.strip()
     if name in NUMBERS:
         bare = text.replace(",", "").replace("_", "")
@@ -82,11 +82,11 @@ def as_typed(name: str, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Mended:
-    """What is meant.
+    """What was probably meant.
 
     Attributes:
-        each: every problem with what mends it; ``None`` where nothing does.
-        several: what was changed; ``None`` where no question came of it. asked: with it.
+        each: every problem with its correction; ``None`` where there is none.
+        several: all corrections; ``None`` if they do not make a valid request. asked: the corrected request.
     """
 
     each: Sequence[tuple[BadInput, Meant | None]]
@@ -95,7 +95,7 @@ class Mended:
 
 
 def mend(asked: Asked) -> Mended:
-    """Find what is meant by a question that cannot be."""
+    """Return what was probably meant by an invalid request."""
 
     def of(now: Asked, error: BadInput) -> Meant | None:
         found = meant(error.field, now.text(error.field or ""), now.wanted)

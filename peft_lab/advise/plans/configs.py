@@ -1,6 +1,6 @@
-"""A plan in the words of other tools: accelerate, SkyPilot, Axolotl, LLaMA-Factory.
+"""A plan as config files of other tools: accelerate, SkyPilot, Axolotl, LLaMA-Factory.
 
-Every key was read in the sources of the version named beside its writer; tests hold accelerate's against the library.
+Every key was read in the sources of the version named here; tests check accelerate's against the library.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.takeaway.snippet import hub_id
 
-#: Versions whose sources the keys were read in.
+#: Versions in whose sources the keys were read.
 ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
-#: SkyPilot's names of accelerators (``sky show-gpus``); others are written by their memory.
+#: SkyPilot's names of accelerators (``sky show-gpus``); others are named by their memory.
 _SKY = {
     "t4": "T4", "a10": "A10", "l4": "L4", "l40s": "L40S", "a100-40": "A100", "a100-80": "A100-80GB", "h100": "H100",
     "h200": "H200", "rtx-3060": "RTX3060", "rtx-4090": "RTX4090", "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada",
 }  # fmt: skip
-#: Of packing, whatever the recipe says.
+#: A note on padding, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
-#: Of rows that are answers, where the other tool puts nothing round them.
+#: A note on rows with answers, if the other tool adds no chat format.
 BARE = "Prompts go in as they are; the script gives them the chat format of a tokenizer that has one."
 PACKED_BY_AXOLOTL = (
     "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
@@ -46,8 +46,8 @@ PACKED_BY_FACTORY = "Its packed rows have room for one token less."
 NOT_PACKED_ALIKE = (
     "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
 )
-#: What Axolotl keeps otherwise than a plan whose weights all learn (its ``resolve_dtype``; accelerate's
-#: ``fsdp2_prepare_model``), by whether they are split.
+#: How Axolotl's precision differs from a full fine-tuning plan's (its ``resolve_dtype``; accelerate's
+#: ``fsdp2_prepare_model``): for whole weights, and for split ones.
 NARROW = (
     "Axolotl loads weights in the half precision in which it computes, and updates them there; this plan remembers "
     "them in full precision."
@@ -56,9 +56,9 @@ WIDE = (
     "Where FSDP2 splits weights that learn, Axolotl has accelerate widen them to full precision; this plan keeps them "
     "in half precision."
 )
-#: Its ``check_fsdp2_base_model_quant_rl``.
+#: Axolotl's ``check_fsdp2_base_model_quant_rl``.
 UNJUDGED = "Axolotl refuses preferences where FSDP2 splits a base in 4 bits."
-#: Columns of a row that says which of two answers is better.
+#: Columns of a row that names the better of two answers.
 _JUDGED = ("prompt", "chosen", "rejected")
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
@@ -70,14 +70,14 @@ def _text(about: str, content: dict[str, Any]) -> str:
     return f"# {about}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
-#: How LLaMA-Factory is started by another launcher.
+#: The command by which another launcher starts LLaMA-Factory.
 _LAUNCHED = "-m llamafactory.launcher llama_factory.yaml"
 
 
 def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
-    """For ``accelerate launch --config_file``.
+    """Return the config for ``accelerate launch --config_file``.
 
-    ``layer``: the class of the model's layers. ``scripted``: whether there is a script to launch, or LLaMA-Factory.
+    ``layer``: the class of the model's layers. ``scripted``: whether it launches the script, or LLaMA-Factory.
     """
     plan, what = facts.plan, f"{NAME} {ROWS}" if scripted else _LAUNCHED
     content: dict[str, Any] = {
@@ -104,7 +104,7 @@ def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
 
 
 def skypilot(facts: Facts, gpu: str) -> str:
-    """For ``sky launch``. The script and its rows lie beside this file."""
+    """Return the config for ``sky launch``. The script and its rows must lie beside this file."""
     plan = facts.plan
     named = (
         _SKY.get(gpu)
@@ -125,13 +125,13 @@ def skypilot(facts: Facts, gpu: str) -> str:
 
 
 def _lora(facts: Facts) -> tuple[Any, bool]:
-    """The targets, and whether they are all linear maps."""
+    """Return LoRA's targets, and whether they are all linear maps."""
     targets = tuple(facts.values.get("target_modules", ()))
     return list(targets), targets == (ALL_LINEAR,) or set(targets) >= set(facts.entry.shape.target_names)
 
 
 def axolotl_refusal(facts: Facts) -> str:
-    """Why no Axolotl config does this plan; empty where one does."""
+    """Return why no Axolotl config can run this plan; empty if one can."""
     if reason := _refusal(facts):
         return reason
     if facts.method.slug == "full" and facts.sharded != (facts.plan.remembered == "float32"):
@@ -140,7 +140,7 @@ def axolotl_refusal(facts: Facts) -> str:
 
 
 def _refusal(facts: Facts) -> str:
-    """Why neither Axolotl nor LLaMA-Factory has a config for this plan."""
+    """Return why neither Axolotl nor LLaMA-Factory can run this plan; empty if they can."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
     if facts.objective in ("rl", "embedding"):
@@ -168,12 +168,12 @@ def _refusal(facts: Facts) -> str:
 
 
 def factory_refusal(facts: Facts) -> str:
-    """The same of LLaMA-Factory's."""
+    """Return why no LLaMA-Factory config can run this plan; empty if one can."""
     return _refusal(facts) or (NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else "")
 
 
 def axolotl(facts: Facts, layer: str) -> str:
-    """For ``axolotl train``."""
+    """Return the config for ``axolotl train``."""
     plan = facts.plan
     content: dict[str, Any] = {"base_model": hub_id(facts.entry)}
     if facts.objective == "preference":
@@ -187,7 +187,7 @@ def axolotl(facts: Facts, layer: str) -> str:
         fields = {"field_instruction": "prompt", "field_output": "completion", "format": "{instruction}"}
         content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": fields}], "train_on_inputs": False}
     content |= {"sequence_len": plan.seq, "sample_packing": plan.packed, "pad_to_sequence_len": False}
-    if plan.packed:  # else it is free to take an attention that does not look where rows end
+    if plan.packed:  # else it may choose an attention that ignores where rows end
         content |= {"attn_implementation": "sdpa"}
     if facts.method.slug != "full":
         names, every = _lora(facts)
@@ -214,11 +214,11 @@ def axolotl(facts: Facts, layer: str) -> str:
         "val_set_size": HELD,
         "eval_batch_size": plan.batch,
         **dict.fromkeys(("eval_steps", "save_steps"), 1 / PARTS),  # of all updates
-        "load_best_model_at_end": False,  # it would where it looks as often as it saves
+        "load_best_model_at_end": False,  # the default is true if it evaluates as often as it saves
         "seed": 0,
         "output_dir": "out",
     }
-    if plan.packed:  # held-out rows are few: as in the script, each stands for itself
+    if plan.packed:  # held-out rows are few: not packed, as in the script
         content["eval_sample_packing"] = False
     if plan.offload:  # layers' inputs, as in the script
         content["activation_offloading"] = "hidden_states"
@@ -247,15 +247,15 @@ def axolotl(facts: Facts, layer: str) -> str:
 
 
 def _template(facts: Facts) -> dict[str, str]:
-    """What LLaMA-Factory puts round a row: a chat model's own template, which it finds where none is named; else
-    nothing before it, and an end token after it. Its ``default`` writes "Human:" and "Assistant:" round every row, its
-    ``empty`` leaves the end token out."""
+    """Return LLaMA-Factory's template for a row: unset for a chat model, whose own it finds; else one that only
+    adds an end token after the row. Its ``default`` writes "Human:" and "Assistant:" around every row, its
+    ``empty`` omits the end token."""
     words = re.split(r"[-_/]", hub_id(facts.entry).lower())
     return {} if {"instruct", "chat", "it"} & set(words) else {"template": "fewshot"}
 
 
 def llama_factory(facts: Facts) -> str:
-    """For ``llamafactory-cli train``; its data set is named in ``dataset_info.json``."""
+    """Return the config for ``llamafactory-cli train``; ``dataset_info.json`` names its data set."""
     plan = facts.plan
     pure = facts.method.slug == "full" and plan.remembered == "bfloat16"
     stage = {"preference": "dpo", "cpt": "pt"}.get(facts.objective, "sft")
@@ -307,7 +307,7 @@ def llama_factory(facts: Facts) -> str:
         "seed": 0,
         "output_dir": "out",
     }
-    if plan.offload:  # it brings that function along
+    if plan.offload:  # the tool has that function
         content["use_unsloth_gc"] = True
     if plan.loss == "chunked":  # Liger's is of the same kind as the script's
         content["enable_liger_kernel"] = True
@@ -323,7 +323,7 @@ def llama_factory(facts: Facts) -> str:
 
 
 # ----------------------------------------
-# Everything that carries a plan out, as files by name; what cannot be written says why.
+# All files that run a plan, by name; for those that cannot be written, the reason.
 
 
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -340,21 +340,21 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Written:
-    """Texts by file name, and by file name why one is missing."""
+    """The files' texts by name, and the reasons for missing files by name."""
 
     files: Mapping[str, str]
     missing: Mapping[str, str]
 
     @property
     def reasons(self) -> dict[str, tuple[str, ...]]:
-        """The files that are missing, by why: what two tools lack for one reason is said once."""
+        """Return the missing files by reason, so that a shared reason is given once."""
         found: dict[str, tuple[str, ...]] = {}
         for name, reason in self.missing.items():
             found[reason] = (*found.get(reason, ()), name)
         return found
 
     def zipped(self) -> bytes:
-        """All files in one; equal plans make equal bytes."""
+        """Return all files as one zip archive; equal plans make equal bytes."""
         made = io.BytesIO()
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in self.files.items():
@@ -363,7 +363,7 @@ class Written:
 
 
 def write(fields: Mapping[str, Any], planned: Planned) -> Written:
-    """The files of a plan that fits. Imports torch; pages ask it in another process.
+    """Return the files of a plan that fits. Imports torch; pages call it in another process.
 
     Raises:
         BadInput: settings that cannot be written.
@@ -393,16 +393,16 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
     else:
         files["llama_factory.yaml"] = llama_factory(facts)
         files["dataset_info.json"] = _dataset(facts.objective)
-        if facts.sharded and NAME in missing:  # it is started with that
+        if facts.sharded and NAME in missing:  # LLaMA-Factory is launched with it
             files["accelerate.yaml"] = accelerate(facts, layer, scripted=False)
     return Written(files, missing)
 
 
 def layer_class(entry: ModelEntry) -> str:
-    """What transformers calls the class of a model's layers. Builds the model without values; imports torch.
+    """Return transformers' class names of a model's layers. Builds the model without values; imports torch.
 
     Raises:
-        BadInput: a model whose layers have no such name.
+        BadInput: transformers does not name them.
     """
     import torch
     from transformers import AutoModel

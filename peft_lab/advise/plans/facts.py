@@ -1,4 +1,4 @@
-"""What a plan's files are written from, and why some are not."""
+"""What a plan's files are written from, and why some cannot be written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from peft_lab.takeaway.calls import TASK_TYPES, PeftCall, peft_call
 
 NAME = "train.py"
 ROWS = "rows.jsonl"
-#: What every script of a plan needs, as pip is told.
+#: Requirements of every script, as arguments for pip.
 NEEDED = ("'torch>=2.7'", "'transformers>=5'", "accelerate")
-#: Objectives whose loss is the next token's, or a class's: what the step makes.
+#: Objectives whose loss is that of the next token or of a class, as in the script's step.
 WRITTEN = (*ANSWERS, "cpt")
 
 
 def loads_alone(method: MethodSpec, plan: StepPlan) -> bool:
-    """Whether a script's first rank loads what is split and sends the others theirs: not what is packed, which is more
-    than tensors, nor where matrices are split, whose parts each rank takes from a model of its own."""
+    """Return whether only a script's first rank loads a split model and sends the others their shares. Not a 4-bit
+    base, which is more than tensors, nor split matrices: each rank takes their parts from its own copy."""
     return plan.sharding.startswith(SPLIT) and method.quantization(plan.values) is None
 
 
@@ -42,7 +42,7 @@ class Facts:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """All knobs."""
+        """Return all knobs."""
         return self.plan.values
 
     @property
@@ -52,17 +52,17 @@ class Facts:
 
     @property
     def classifies(self) -> bool:
-        """Whether rows have a class: models that write answer with words instead."""
+        """Return whether rows have a class; models that write give the class as text."""
         return self.entry.kind == "encoder"
 
     @property
     def sharded(self) -> bool:
-        """Whether weights are split over the ranks."""
+        """Return whether FSDP2 splits the weights over the ranks."""
         return self.plan.sharding.startswith("fsdp2")
 
     @property
     def by_matrices(self) -> bool:
-        """Whether every matrix is split, and all ranks read the same rows."""
+        """Return whether every matrix is split and all ranks read the same rows."""
         return self.plan.sharding == TENSOR
 
     @property
@@ -71,22 +71,22 @@ class Facts:
         return self.method.quantization(self.values) is not None
 
     def said(self, name: str) -> Any:
-        """A setting of the recipe."""
+        """Return the value of a recipe's setting."""
         return self.plan.settings[name].value
 
 
 def gather(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Facts:
-    """The facts of a plan. Raises as :func:`peft_lab.takeaway.calls.peft_call`."""
+    """Return the facts of a plan. Raises as :func:`peft_lab.takeaway.calls.peft_call`."""
     spec = get_method(method)
     call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
     return Facts(entry, spec, plan, objective, call)
 
 
 def needed(facts: Facts) -> tuple[str, ...]:
-    """What pip installs for this plan, its method's own libraries apart."""
+    """Return what pip has to install for this plan, apart from the method's own libraries."""
     torch = NEEDED[0]
     if facts.plan.optimizer == "muon":
-        torch = "'torch>=2.9'"  # which brought it
+        torch = "'torch>=2.9'"  # the first with Muon
     if facts.plan.loss == "chunked":
         torch = "'torch>=2.13'"  # the oldest whose documentation has linear_cross_entropy
     packed = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
@@ -94,7 +94,7 @@ def needed(facts: Facts) -> tuple[str, ...]:
 
 
 def refusal(facts: Facts) -> str:
-    """Why no script does this plan; empty where one does."""
+    """Return why no script can run this plan; empty if one can."""
     plan = facts.plan
     if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
         what = OBJECTIVES[facts.objective]

@@ -1,4 +1,4 @@
-"""How long rows are, from a file with the tokens of each."""
+"""Row lengths, from a file with the number of tokens of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from peft_lab.models.catalogue import ModelEntry
 from peft_lab.training.packing import TYPES, fill
 
 # ----------------------------------------
-# Packing in a plan: for whom, and what it comes to; the packing itself is :mod:`peft_lab.training.packing`.
+# Packing in a plan: when it works and how many rows it makes; :mod:`peft_lab.training.packing` does it.
 
 
 def rows_of(tokens: Sequence[int], seq: int) -> int:
-    """Rows of ``seq`` tokens that rows with so many ``tokens`` fill; longer ones are cut.
+    """Return how many rows of ``seq`` tokens the rows fill when packed; longer rows are cut.
 
     >>> rows_of([300, 200, 100, 900], seq=512)
     3
@@ -28,7 +28,7 @@ def rows_of(tokens: Sequence[int], seq: int) -> int:
 
 
 def why_not(entry: ModelEntry, objective: str) -> str:
-    """Why rows are not packed for this model and objective; empty where they are."""
+    """Return why rows cannot be packed for this model and objective; empty if they can."""
     kind = entry.config.get("text_config", entry.config).get("model_type", "")
     if entry.kind != "causal-lm" or objective not in WRITTEN:
         return "Only decoders that learn the next token have packed rows here: leave packing out."
@@ -43,7 +43,7 @@ def why_not(entry: ModelEntry, objective: str) -> str:
 def check_packing(
     entry: ModelEntry, objective: str, packed: int, rows: int, row_tokens: int, seq: int
 ) -> None:
-    """Raises BadInput for rows that are not packed, or not into so many."""
+    """Check that rows can be packed into so many. Raises BadInput otherwise."""
     if reason := why_not(entry, objective):
         raise BadInput(reason, "packed")
     if packed > rows or (row_tokens - 0.5) * rows > packed * seq:
@@ -64,7 +64,7 @@ _BINS = 12
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of every row, sorted."""
+    """The sorted lengths of all rows, in tokens."""
 
     tokens: tuple[int, ...]
 
@@ -74,7 +74,7 @@ class Lengths:
         return sum(self.tokens) / len(self.tokens)
 
     def fields(self) -> dict[str, str]:
-        """What it says of a plan: rows, their mean, and the length that none is longer than."""
+        """Return the fields of a request that they determine: rows, their mean length, and the greatest length."""
         return {
             "rows": str(len(self.tokens)),
             "row_tokens": str(max(1, round(self.mean))),
@@ -82,7 +82,7 @@ class Lengths:
         }
 
     def histogram(self) -> list[tuple[int, int]]:
-        """The upper end of each of a dozen equal stretches, and how many rows are in it.
+        """Return the upper end of each of about a dozen equal intervals, and its number of rows.
 
         >>> Lengths((1, 2, 12)).histogram()[:2]
         [(1, 1), (2, 1)]
@@ -95,10 +95,10 @@ class Lengths:
 
 
 def read_lengths(text: str) -> Lengths:
-    """Lengths from lines that are each a number, or a JSON object with the number as ``tokens`` or ``length``.
+    """Return the lengths from lines that are each a number, or a JSON object with it as ``tokens`` or ``length``.
 
     Raises:
-        BadInput: a line that says no length, none at all, or too many.
+        BadInput: a line has no length, or there are no rows or too many.
     """
     found = [
         _length(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()

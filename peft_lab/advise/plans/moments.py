@@ -1,4 +1,4 @@
-"""Who holds what when: a split step's fullest moment in each phase, for the drawing of its ranks."""
+"""What each rank stores in each phase of a split step, for the drawing of its ranks."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from peft_lab.engine.sharding.result import ShardedResult
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.methods import get_method
 
-#: Ways to share a step that are drawn.
+#: The drawn ways to share a step.
 MOMENT_KINDS = {
     "ddp": "DDP", "ddp+away": "DDP, activations in main memory", "zero1": "ZeRO-1", "zero2": "ZeRO-2",
     "zero3": "ZeRO-3", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", "tp": "tensor parallelism",
 }  # fmt: skip
-#: Parts that are drawn, from the ground up, and what each of them is called.
+#: The drawn parts from the bottom up, with their names.
 PARTS = {
     "weights": "weights", "adapter": "adapter", "optimizer": "moments", "gradients": "gradients",
     "activations": "activations", "gathered": "gathered layers", "rest": "all else",
 }  # fmt: skip
-#: Phases of a step, with what the ranks do in each.
+#: Phases of a step, with their names.
 PHASES = {
     "zero_grad": "Between steps", "forward": "Forward", "backward": "Backward", "optimizer": "Update",
 }  # fmt: skip
 _INTO = {"quantisation": "weights", "unreduced": "gradients", "logits": "activations"}
 
 
-#: Kinds of which something waits in main memory: parameters, or what the backward pass needs.
+#: Kinds with something in main memory: parameters, or what the backward pass needs.
 OFFLOADED, AWAY = "fsdp2+offload", "ddp+away"
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One phase's fullest moment on each rank.
+    """A phase's fullest moment on each rank; between steps, the emptiest.
 
     Attributes:
-        parts: bytes, all of :data:`PARTS`. host: of what waits in main memory meanwhile, at most.
-        brought: bytes that are copied to the rank in this phase. taken: that are copied to main memory. layers: of
-            activations that are copied, those of the layers.
+        parts: bytes of each of :data:`PARTS`. host: maximum bytes of each part in main memory.
+        brought: bytes copied to the rank in this phase. taken: bytes copied to main memory. layers: bytes of the
+            copied activations that belong to layers.
     """
 
     phase: str
@@ -60,17 +60,17 @@ class Moment:
 
     @property
     def waiting(self) -> int:
-        """Bytes in main memory."""
+        """Return the bytes in main memory."""
         return sum(self.host.values())
 
 
-#: In which weights are kept, whichever way they are shared, so that ways can be compared.
+#: The dtype of weights in every kind, so that kinds can be compared.
 KEPT = "bfloat16"
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A step as its ranks share it. ``depth``: how many layers it goes through."""
+    """A step as its ranks share it. ``depth``: the number of its layers."""
 
     kind: str
     method: str
@@ -81,12 +81,12 @@ class Drawn:
 
     @property
     def waits(self) -> bool:
-        """Whether anything of it waits in main memory."""
+        """Return whether anything of it waits in main memory."""
         return any(moment.waiting for moment in self.moments)
 
 
 def kind_of(planned: Planned | None) -> str:
-    """The kind to draw first: the one of a plan that offloads or splits matrices, else FSDP2."""
+    """Return the kind to draw first: that of a plan that offloads or splits matrices, else FSDP2."""
     if planned is None or planned.plan is None:
         return "fsdp2"
     if planned.plan.offload:
@@ -95,12 +95,12 @@ def kind_of(planned: Planned | None) -> str:
 
 
 def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bool = False) -> Drawn:
-    """The step of a method at its recipe's knobs, one row of a rank at once. Imports torch.
+    """Return the drawn step of a method at its recipe's knobs, one row per rank. Imports torch.
 
-    What waits in main memory for the backward pass is that of a checkpointed step, as plans have it.
+    If the backward pass's data wait in main memory, the step is checkpointed, as in plans.
 
     Raises:
-        BadInput, SimulationError: what cannot be, or cannot be simulated.
+        BadInput, SimulationError: the request is invalid, or the step cannot be simulated.
     """
     wanted = Wanted(**fields)
     wanted = replace(wanted, devices=max(2, wanted.devices)).check()
@@ -133,7 +133,7 @@ def _moment(result: ShardedResult, phase: str) -> Moment:
 
 
 def _parts(sizes: Mapping[str, int]) -> dict[str, int]:
-    """As they are drawn."""
+    """Return the sizes of the parts that are drawn."""
     parts = dict.fromkeys(PARTS, 0)
     for name, size in sizes.items():
         at = _INTO.get(name, name)

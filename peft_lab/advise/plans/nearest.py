@@ -1,4 +1,4 @@
-"""What is planned in place of an input that cannot be: the nearest GPU by its name, the fewest rows that make sense."""
+"""Replacements for invalid input, such as the nearest GPU by name, and the nearest plans that work."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
 
-#: The fewest rows of which a training is known to have made a model that answers.
+#: The fewest rows known to have trained a model to answer.
 LEAST_ROWS = 1_000
-_NEAR, _ALIKE = 3, 0.5  # how many names are said, and how much they have in common at least
-_LONGEST = 40  # letters of a name that are looked at
+_NEAR, _ALIKE = 3, 0.5  # maximum names in a hint, and their minimum similarity
+_LONGEST = 40  # letters of a name that are compared
 _IN_WORDS = re.compile(r"([0-9][0-9,_ ]*(?:\.[0-9]+)?)\s*([km](?![a-z]))?")
 _COMMA = re.compile(r"[0-9],[0-9]{1,2}(?![0-9,])")
 
 
 @dataclass(frozen=True)
 class Meant:
-    """What is planned instead.
+    """A replacement for invalid input.
 
     Attributes:
-        changes: fields of :class:`Wanted`, with what they are then. said: that, in a sentence. short: on a button.
-        hint: a sentence to add to what is said of the input; empty for none.
+        changes: the new values by field of :class:`Wanted`. said: the same as text. short: the text for a button.
+        hint: a sentence to add to the error message; may be empty.
     """
 
     changes: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Meant:
 
 
 def said_of(error: BadInput, instead: Meant | None) -> str:
-    """What is wrong, and the names that are near: all of them, in place of the one that the error has."""
+    """Return the error's message with the replacement's hint, whose near names replace the error's one."""
     wrong = str(error)
     if instead is None:
         return wrong
@@ -60,16 +60,16 @@ def said_of(error: BadInput, instead: Meant | None) -> str:
 
 
 def meant(name: str | None, text: str, wanted: Wanted | None = None) -> Meant | None:
-    """In place of a field's text; ``None`` for what is no field.
+    """Return the replacement for a field's text; ``None`` if there is no such field.
 
-    ``wanted``: the rest of the question, which decides how long rows may be and what the model can be trained for.
+    ``wanted``: the rest of the request, which limits the rows' length and the objectives of the model.
     """
     found = _MEANT.get(name or "")
     return None if found is None else found(text, wanted or Wanted())
 
 
 def together(several: Sequence[Meant]) -> Meant:
-    """All of them at once, in their order."""
+    """Return all replacements as one, in their order."""
     changes = {name: value for one in several for name, value in one.changes.items()}
     return Meant(changes, "; ".join(one.said for one in several), "; ".join(one.short for one in several))
 
@@ -114,13 +114,13 @@ def _seq(text: str, wanted: Wanted) -> Meant:
 def _devices(text: str, _: Wanted) -> Meant:
     many, most = _number(text), MOST["devices"]
     count = 1 if many is None or many < 1 else min(round(many), most)
-    if count == 1 or text.strip() == str(count):  # what can be read is too many for this device
+    if count == 1 or text.strip() == str(count):  # a readable number is too many for this device
         return Meant({"devices": 1}, "one GPU", "one GPU")
     return Meant({"devices": count}, f"{count:,} GPUs", f"{count:,} GPUs")
 
 
 def _price(text: str, _: Wanted) -> Meant:
-    comma = _COMMA.search(text)  # of a decimal, not of thousands
+    comma = _COMMA.search(text)  # a decimal comma, not a thousands separator
     found = _number(text if comma is None else text.replace(",", "."))
     try:
         if found is not None:
@@ -165,23 +165,23 @@ def _packed(_: str, __: Wanted) -> Meant:
 
 
 def _model(text: str, _: Wanted) -> Meant:
-    """The one whose name, or title, is nearest, else the usual one."""
+    """Return the model whose name or title is nearest, else the default."""
     known = {name: name for name in readers_of_text()}
     known |= {catalogue()[name].title.lower(): name for name in known}
-    near = "" if text in catalogue() else _nearest(text.rpartition("/")[2], known)  # or else it reads no text
+    near = "" if text in catalogue() else _nearest(text.rpartition("/")[2], known)  # or it reads no text
     name = known[near] if near else Wanted().model
     title = catalogue()[name].title
     return Meant({"model": name}, title, title)
 
 
 def _nearest(text: str, known: Iterable[str]) -> str:
-    """Of these names, the one that has most in common with a text; empty where none has much."""
+    """Return the known name most similar to a text; empty if none is similar enough."""
     found = difflib.get_close_matches(text.strip().lower()[:_LONGEST], list(known), 1, _ALIKE)
     return found[0] if found else ""
 
 
 def _number(text: str) -> float | None:
-    """The number in a text such as ``10k``, ``500 rows`` or ``$2``; ``None`` for none and for what is below 0."""
+    """Return the number in a text such as ``10k``, ``500 rows`` or ``$2``; ``None`` if missing or negative."""
     text = text.strip().lower()[:_LONGEST]
     try:
         value = float(text)
@@ -195,14 +195,14 @@ def _number(text: str) -> float | None:
 
 
 def _card(text: str, _: Wanted) -> Meant:
-    """The GPU whose name has most in common with the text, else the usual one."""
+    """Return the GPU whose name is most similar to the text, else the default."""
     cards = {name: card for name, card in all_devices().items() if card.kind == "cuda"}
     typed = difflib.SequenceMatcher(b=text.strip().lower().replace(" ", "-")[:_LONGEST])
     alike = dict[str, float]()
     for name in cards:
         typed.set_seq1(name)
         alike[name] = typed.ratio()
-    # of two that are as near the one with less memory: what fits there fits on either
+    # of two equally near, the one with less memory: what fits there fits on either
     order = sorted(cards, key=lambda name: (-alike[name], cards[name].memory))
     near = [name for name in order if alike[name] >= _ALIKE][:_NEAR]
     name = near[0] if near else Wanted().gpu
@@ -220,15 +220,15 @@ _MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
 
 
 # ----------------------------------------
-# What to say of what cannot be planned as it was asked, and the nearest plans that work.
+# Explain why a request has no feasible plan, and find the nearest plans that work.
 
 
-#: Tries a candidate.
+#: Evaluates a candidate.
 Ask = Callable[[Wanted, Candidate], Planned]
-#: How a base in 4 bits is split, and what to say of it beside.
+#: Ways to split a 4-bit base, with the text that each adds.
 _WAYS = {"fsdp2": "", "fsdp2+offload": ", offloaded to {} of main memory for each"}
 _COUNTS = (2, 4, 8, 16, 32)
-_TRIES = 8  # numbers of rows that are tried until one meets a deadline
+_TRIES = 8  # maximum numbers of rows tried to meet a deadline
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Way:
     """A plan that works.
 
     Attributes:
-        text: as a sentence has it. short: as a button has it.
+        text: for a sentence. short: for a button.
         changes: the fields of :class:`Wanted` that lead to it.
     """
 
@@ -246,12 +246,12 @@ class Way:
 
     @property
     def options(self) -> str:
-        """As they are given to the command."""
+        """Return the changes as command-line options."""
         return options_of(self.changes)
 
 
 def options_of(changes: Mapping[str, Any]) -> str:
-    """Return fields of :class:`Wanted` as they are given to the command."""
+    """Return fields of :class:`Wanted` as command-line options."""
     names = {name: f"--{name.replace('_', '-')}" for name in changes}
     return " ".join(
         f"no {names[name]}" if value in ("", None) else f"{names[name]} {value}"
@@ -261,7 +261,7 @@ def options_of(changes: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Nearest:
-    """One sentence for what does not work as asked, and what does."""
+    """A request that does not work, and the nearest plans that do."""
 
     problem: str
     ways: tuple[Way, ...] = ()
@@ -270,18 +270,18 @@ class Nearest:
         return self.said(lambda way: way.text)
 
     def told(self) -> str:
-        """With the command's options for each way."""
+        """Return it as a sentence with the command-line options of each way."""
         return self.said(lambda way: f"{way.text} ({way.options})" if way.changes else way.text)
 
     def said(self, of: Callable[[Way], str]) -> str:
-        """With each way as ``of`` has it."""
+        """Return it as a sentence, with ``of`` giving the text of each way."""
         if not self.ways:
             return f"{self.problem} Nothing that we know works."
         return f"{self.problem} The nearest that works: {'; or '.join(map(of, self.ways))}."
 
 
 def nearest(wanted: Wanted, ask: Ask) -> Nearest:
-    """For a model that fits nowhere."""
+    """Return the nearest plans that work for a model that does not fit in any way."""
     situation = wanted.situation()
     start = f"{situation.shape.title} fits in no way on {_cards(wanted)}."
     for devices in _COUNTS:
@@ -298,12 +298,12 @@ def nearest(wanted: Wanted, ask: Ask) -> Nearest:
 
 
 def _fits(wanted: Wanted, ask: Ask) -> bool:
-    """Whether QLoRA does on one device, where that is a question at all: not every model packs rows."""
+    """Return whether QLoRA fits on one device; False if the request is invalid, as not every model packs rows."""
     return not wanted.problems() and ask(wanted, Candidate("qlora", "none", True)).plan is not None
 
 
 def _others(wanted: Wanted) -> Iterator[Way]:
-    """Another device, and a smaller model, on which QLoRA's step has room."""
+    """Yield another device, and a smaller model, with which a QLoRA step has room."""
     situation, room = wanted.situation(), ranking.room_for(wanted)
     device = larger_device(situation, room)
     if device is not None:
@@ -323,7 +323,7 @@ def _cards(wanted: Wanted) -> str:
 
 
 def quickest(ranked: Sequence[Planned]) -> Planned | None:
-    """That is sure to end first; ``None`` where no speed is known."""
+    """Return the plan with the earliest certain end; ``None`` if no speed is known."""
     timed = [(one.hours[1], number) for number, one in enumerate(ranked) if one.hours is not None]
     return ranked[min(timed)[1]] if timed else None
 
@@ -334,8 +334,8 @@ def _takes(one: Planned) -> str:
 
 
 def too_late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
-    """What to say where no plan is sure to meet the deadline: how long the quickest takes. Empty where one is, or where
-    no speed is known."""
+    """Return a sentence that no plan is sure to meet the deadline, with the time of the quickest; empty if one is
+    sure to, there is no deadline, or no speed is known."""
     left, best = wanted.hours(), quickest(ranked)
     if left is None or best is None or best.hours is None or best.hours[1] <= left:
         return ""
@@ -344,17 +344,17 @@ def too_late(wanted: Wanted, ranked: Sequence[Planned]) -> str:
 
 
 def meeting(wanted: Wanted, best: Planned, ask: Ask) -> tuple[Way, ...]:
-    """What ends in time where ``best``, the quickest, does not: more cards, a part of the rows, or a later deadline."""
+    """Return ways to end in time if ``best``, the quickest, does not: more cards, fewer rows, a later deadline."""
     left = wanted.hours()
     assert left is not None and best.hours is not None
     found = [_more_cards(wanted, best, left, ask), _fewer_rows(wanted, best, left, ask)]
     last = until_deadline(best)
-    last = replace(last, text=last.short)  # how long the quickest takes is said before
+    last = replace(last, text=last.short)  # the quickest's time was given before
     return (*(way for way in found if way is not None), last)
 
 
 def _more_cards(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
-    """The fewest on which the same method ends in time."""
+    """Return the fewest cards on which the same method ends in time."""
     if wanted.situation().hardware.kind != "cuda":
         return None
     several = "ddp" if best.candidate.sharding == "none" else best.candidate.sharding
@@ -369,7 +369,7 @@ def _more_cards(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | N
 
 
 def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | None:
-    """About as many as there is time for. Few rows are read more often, so that they are tried and not divided."""
+    """Return about as many rows as there is time for. Fewer rows are read more often, so numbers are tried."""
     made, rows = best, wanted.rows
     for _ in range(_TRIES if not wanted.packed else 0):
         assert made.hours is not None
@@ -386,13 +386,13 @@ def _fewer_rows(wanted: Wanted, best: Planned, left: float, ask: Ask) -> Way | N
 
 
 def _rounded(rows: float) -> int:
-    """Down to two digits."""
+    """Return the number rounded down to two digits."""
     grain = 10 ** max(0, len(str(int(rows))) - 2)
     return int(rows) // grain * grain
 
 
 def until_deadline(best: Planned) -> Way:
-    """The deadline that the quickest meets, in hours."""
+    """Return the deadline in hours that the quickest plan meets."""
     assert best.hours is not None
     scale = 10 if best.hours[1] < 10 else 1
     hours = f"{math.ceil(best.hours[1] * scale) / scale:.1f}".removesuffix(".0")
@@ -402,7 +402,7 @@ def until_deadline(best: Planned) -> Way:
 
 
 # ----------------------------------------
-# What would have to be bought: the memory that a card needs, by method and number of cards.
+# What to buy: the memory that a card needs, by method and number of cards.
 
 
 COUNTS = (1, 2, 4, 8)
@@ -410,7 +410,7 @@ COUNTS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Need:
-    """Of one row, checkpointed. ``card``: the smallest known one that has as much; empty where none has."""
+    """The memory for one checkpointed row. ``card``: the smallest known card that has it; empty if none has."""
 
     method: str
     cards: int
@@ -419,10 +419,10 @@ class Need:
 
 
 def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
-    """What each of so many cards must have. Imports torch.
+    """Return the memory that each of so many cards must have. Imports torch.
 
     Raises:
-        BadInput, SimulationError: what cannot be, or cannot be simulated.
+        BadInput, SimulationError: the request is invalid, or the step cannot be simulated.
     """
     wanted = replace(Wanted(**fields), devices=cards).check()
     situation = wanted.situation()
@@ -435,7 +435,7 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
 
 
 def _kept_free(cards: int) -> float:
-    """Share of a card's memory that a step on so many of them leaves."""
+    """Return the share of a card's memory that a step on so many cards leaves free."""
     return HEADROOM if cards == 1 else HEADROOM_SPLIT
 
 

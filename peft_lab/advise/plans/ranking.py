@@ -1,4 +1,4 @@
-"""Plans that fit, ranked: what each needs, takes and costs, what it waits for, and what is known of its quality."""
+"""Feasible plans, ranked: what each needs, takes and costs, its bottleneck, and what is known of its quality."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.methods import get_method
 
 # ----------------------------------------
-# What is known of how good a plan's training gets: from published trainings alone.
+# What is known of a trained model's quality: from published runs only.
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of how good it gets. ``accuracy`` is ``None`` where nothing is."""
+    """What is known of a trained model's quality. ``accuracy`` is ``None`` if nothing is."""
 
     accuracy: float | None
     text: str
@@ -43,7 +43,7 @@ UNKNOWN = Quality(None, "")
 
 
 def quality(wanted: Wanted, method: str) -> Quality:
-    """From published trainings of the same model for the same kind of task; nothing is carried over to others."""
+    """Return the quality from published runs of the same model and kind of task; others are not extrapolated."""
     same = wanted.model == published.MODEL and wanted.situation().purpose == "sft"
     if not same or method not in PUBLISHED:
         return Quality(
@@ -55,7 +55,7 @@ def quality(wanted: Wanted, method: str) -> Quality:
     )
 
 
-#: What is planned, the most capable first: what trainings of several GPUs are published with.
+#: The planned methods, most capable first: those with published runs on several GPUs.
 METHODS = ("full", "lora", "qlora")
 SHARDINGS = {
     "none": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", TENSOR: "tensor parallel",
@@ -64,7 +64,7 @@ SHARDINGS = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried."""
+    """A combination of method, sharding and checkpointing to try."""
 
     method: str
     sharding: str
@@ -79,15 +79,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Planned:
-    """A candidate and what came of it.
+    """A candidate and its result.
 
     Attributes:
-        plan: settings and memory; ``None`` where even one row does not fit, or nothing can be run (``reason``).
-        least: bytes that one row needs on each device.
+        plan: settings and memory; ``None`` if even one row does not fit or it cannot run, with the ``reason``.
+        least: bytes on each device: of the plan's step, or the least that one row needs if none fits.
         course: updates and rows of the whole training.
-        update: seconds of an update. looking: of all passes over held-out rows. Both ``None`` where no speed is known.
-        saved: share of the time that padded rows would take, as many at once, which packed ones do not.
-        change: the cheapest thing that moves the bottleneck.
+        update: time of an update. looking: of all passes over held-out rows. Both ``None`` if no speed is known.
+        saved: share of the time of padded rows that packing saves, with as many rows of the step at once.
+        change: the cheapest change that relieves the bottleneck.
         advised: whether Choose recommends its method in this situation. negatives: a row's in-batch negatives.
     """
 
@@ -107,50 +107,50 @@ class Planned:
 
     @property
     def title(self) -> str:
-        """The candidate's, and what it takes to fit."""
+        """Return the candidate's title, with what it takes to fit."""
         away = self.plan is not None and self.plan.offload
         more = [", weights in bfloat16"] * self.rounds + [", activations in main memory"] * away
         return self.candidate.title + "".join(more)
 
     @property
     def rounds(self) -> bool:
-        """Whether small updates are lost: all weights learn and are kept in the 16 bits in which they compute."""
+        """Return whether small updates are lost: all weights learn, kept in the 16 bits they compute in."""
         return self.candidate.method == "full" and self.plan is not None and self.plan.remembered != "float32"
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Bytes of each device, at least and at most: as far off as the simulation was at published peaks, and twice
-        that for a split step."""
+        """Return bounds on the bytes of each device, from the share of memory that plans keep free: twice as wide
+        for a split step."""
         assert self.plan is not None
         off = HEADROOM_SPLIT if self.plan.split else HEADROOM
         return int(self.plan.needed_bytes * (1 - off)), int(self.plan.needed_bytes * (1 + off))
 
     @property
     def updates(self) -> int:
-        """Optimizer steps of the whole training."""
+        """Return the optimizer steps of the whole training."""
         return self.course.updates if self.course else 0
 
     @property
     def seconds(self) -> Seconds | None:
-        """The whole training, with its looks at held-out rows."""
+        """Return the time of the whole training, evaluations included; ``None`` if no speed is known."""
         if self.update is None or self.looking is None:
             return None
         return steps.added([self.update.times(self.updates), self.looking])
 
     @property
     def hours(self) -> tuple[float, float] | None:
-        """Of the whole training."""
+        """Return lower and upper hours of the whole training."""
         return None if self.seconds is None else (self.seconds.low / HOUR, self.seconds.high / HOUR)
 
     @property
     def cost(self) -> tuple[float, float] | None:
-        """Of all devices, in the price's currency."""
+        """Return the lower and upper cost of all devices, in the price's currency."""
         if self.hours is None or self.price is None or self.plan is None:
             return None
         return tuple(each * self.price * self.plan.devices for each in self.hours)  # type: ignore[return-value]
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON, without its files."""
+        """Return the plan as the command line's JSON, without its files."""
         plan = self.plan
         assert plan is not None
 
@@ -189,12 +189,12 @@ class Planned:
 
 
 def methods(wanted: Wanted) -> tuple[str, ...]:
-    """What is planned for: the usual, and what is asked for beside."""
+    """Return the methods to plan: the usual ones and the requested others."""
     return (*METHODS, *wanted.further)
 
 
 def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
-    """What is worth trying, the quickest to answer first. Whether it fits is found by simulating it."""
+    """Return the candidates worth trying, quickest to simulate first. Simulation shows whether they fit."""
     ways = ("none",) if wanted.devices == 1 else ("ddp", "fsdp2")
     refused = get_refusals(wanted)
     asked = [method for method in methods(wanted) if method not in refused]
@@ -211,7 +211,7 @@ def candidates(wanted: Wanted) -> tuple[Candidate, ...]:
 
 
 def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
-    """What tensor parallelism is tried with: once where it cannot be, to say why."""
+    """Return the candidates for tensor parallelism; one only if it does not work, to give the reason."""
     shape = wanted.situation().shape
     found = []
     for method in asked:
@@ -221,7 +221,7 @@ def _by_matrices(wanted: Wanted, asked: Sequence[str]) -> list[Candidate]:
 
 
 def get_refusals(wanted: Wanted) -> dict[str, str]:
-    """Methods that cannot run on the model, with the reason."""
+    """Return the reasons why methods cannot run on the model, by method."""
     shape = wanted.situation().shape
     problems = {slug: get_method(slug).problems(shape, {}) for slug in methods(wanted)}
     refused = {
@@ -238,10 +238,10 @@ def get_refusals(wanted: Wanted) -> dict[str, str]:
 
 
 def evaluate(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> Planned:
-    """One candidate. Imports torch; pages and commands ask it in another process.
+    """Return the plan of one candidate. Imports torch; pages and commands call it in another process.
 
     Raises:
-        BadInput: a question that cannot be.
+        BadInput: the request is invalid.
     """
     wanted, candidate = Wanted(**fields).check(), Candidate(**asked)
     situation = wanted.situation()
@@ -271,7 +271,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
 
     pace = pace_of(step, plan.accumulate)
     saved: float | None = None
-    if pace is not None and step.packed:  # an update of as many rows, each of its own
+    if pace is not None and step.packed:  # the same update with rows padded instead
         passes = plan.accumulate * wanted.rows / wanted.packed
         padded = pace_of(replace(step, packed=False), max(1, round(passes)))
         if padded is not None:
@@ -286,7 +286,7 @@ def _planned(wanted: Wanted, candidate: Candidate, situation: Situation, room: R
 
 
 def room_for(wanted: Wanted) -> Room:
-    """What fits on the devices, with rows as they are wanted."""
+    """Return the room on the requested devices, with rows as requested."""
     return room_of(wanted.situation(), wanted.optimizer, wanted.packed)
 
 
@@ -300,8 +300,8 @@ def advice_for(situation: Situation, room: Room, method: str) -> Advice:
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:
-    """Those that no other beats in hours, memory head room and cost at once. Quality counts where both have one; what
-    loses small updates beats nothing that keeps them."""
+    """Return the plans that no other beats on hours, free memory and cost at once, losing no more small updates
+    and with no fewer negatives. Methods compete only if the accuracy of both is known; it must be as good too."""
 
     def figures(one: Planned) -> tuple[float, ...]:
         assert one.plan is not None
@@ -315,7 +315,7 @@ def front(found: Sequence[Planned]) -> list[Planned]:
         other = [float(by.rounds), -float(by.negatives), *figures(by)]
         if one.candidate.method != by.candidate.method:
             if first is None or second is None:
-                return False  # which of two methods learns more is not known, so neither beats the other
+                return False  # which method learns more is unknown: neither beats the other
             mine.append(-first)
             other.append(-second)
         return all(b <= a for a, b in zip(mine, other, strict=True)) and other != mine
@@ -341,11 +341,11 @@ def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
 
 
 def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
-    """Not with a change that was tried and has no room. ``full``: what does not fit."""
+    """Skip a change that was already tried and does not fit. ``full``: the candidates that do not fit."""
     tried = replace(one.candidate, checkpointing=False) in full
     return replace(one, change=None) if tried and one.change and one.change.text == UNCHECKED else one
 
 
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
-    """What was tried and does not work, with the reason."""
+    """Return the candidates that do not work, with the reasons."""
     return [(one.candidate.title, one.reason) for one in found if one.plan is None]

@@ -1,4 +1,4 @@
-"""A plan as one script for torchrun: plain libraries, and the very functions that the lab trains and shards with."""
+"""A plan as one script for torchrun: plain libraries, and the functions that the lab trains and shards with."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from peft_lab.takeaway.snippet import hub_id
 from peft_lab.training import batches, chats, losses, optimizers, packing
 
 SEED = 0
-#: As the step is simulated.
+#: As in the simulated step.
 CLIP = 1.0
 
 
 def script(facts: Facts) -> str:
-    """The file. Raises Unsupported where :func:`refusal` has a reason."""
+    """Return the script's text. Raises Unsupported if :func:`refusal` has a reason."""
     reason = refusal(facts)
     if reason:
         raise Unsupported(reason, "method")
@@ -118,7 +118,7 @@ def _settings(facts: Facts) -> Section:
     return Section("Settings", "Those of the plan.", f"{functions}\n\n" + "\n".join(lines), imports)
 
 
-#: Rows are shared out, or read by all ranks.
+#: The script's check that an update's rows can be shared out; none where all ranks read the same rows.
 _SHARED = {
     False: (
         "if UPDATE % WORLD:",
@@ -185,7 +185,7 @@ def _base(facts: Facts, how: Applied) -> Section:
     auto = f"AutoModelFor{kind}"
     imports = [f"transformers:{auto}", *how.imports]
     kept = "torch.float32" if facts.plan.remembered == "float32" else "DTYPE"
-    options = f"dtype={kept}"  # and the attention that the model has: the simulation's too
+    options = f"dtype={kept}"  # with the model's own attention, as in the simulation
     labels = ", num_labels=len(LABELS)" if facts.classifies else ""
     prose, before = "", ""
     quantised = facts.method.quantization(facts.values)
@@ -297,19 +297,19 @@ def _saving(facts: Facts, how: Applied) -> Section:
 
 
 # ----------------------------------------
-# How many updates a plan's script makes, of which rows, and how often it reads the rows that it holds out.
+# How many updates a plan's script makes, on which rows, and how often it evaluates on held-out rows.
 #
 # The same arithmetic as the script's (:mod:`peft_lab.advise.plans.loop`); a test runs both.
 
 
 @dataclass(frozen=True)
 class Course:
-    """Of a whole training.
+    """The counts of a whole training.
 
     Attributes:
-        learned, held: rows that are trained on, and rows that are held out.
-        packed: rows of the step that ``learned`` fill: one for each, or for each answer to it, where none share one.
-        updates: optimizer steps. looks: how often the held-out rows are read, in ``passes`` passes of a device each.
+        learned, held: rows that are trained on, and held-out rows.
+        packed: rows of the step that ``learned`` fill; without packing, one per row, or per answer to it.
+        updates: optimizer steps. looks: evaluations on the held-out rows, each of ``passes`` passes per device.
     """
 
     learned: int
@@ -323,7 +323,7 @@ class Course:
 def course(
     rows: int, epochs: float, batch: int, devices: int, accumulate: int, packed: int = 0, group: int = 1
 ) -> Course:
-    """Of ``rows`` rows, ``batch`` of a device at once and ``accumulate`` passes before an update.
+    """Return the counts for ``rows`` rows, ``batch`` on a device at once and ``accumulate`` passes per update.
 
     Args:
         devices: those that read rows of their own. packed: rows of the step that all rows fill; 0: each is one.
@@ -341,7 +341,7 @@ def course(
 
 
 def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
-    """The plan with its steps counted as they are made, and packing as it is done."""
+    """Return the plan with the number of steps and the packing that its script really has."""
     steps, asked = plan.settings["steps"], plan.settings.get("packing")
     rows = told_rows(made.learned, plan.group)
     if packs:

@@ -31,7 +31,7 @@ from peft_lab.models.shapes import ModelShape
 def split_step(
     situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = SPLIT
 ) -> ShardedResult:
-    """The split step with all that its simulation says. Raises as
+    """Return the whole simulation of the split step. Raises as
     :func:`peft_lab.engine.sharding.simulate.simulate_sharded`."""
     run = replace(run, batch=run.batch * situation.pairs, sharding=sharding)
     how = simulating.sharding(situation, run)
@@ -41,11 +41,11 @@ def split_step(
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a plan goes.
+    """How fast a plan runs.
 
     Attributes:
-        update: seconds of one update, all of its passes. passes: how many. sent: bytes that a device sends in it.
-        look: seconds of a pass over held-out rows, forward alone.
+        update: seconds of one update with all its passes. passes: their number. sent: bytes a device sends in it.
+        look: seconds of a forward pass over held-out rows.
     """
 
     update: Seconds
@@ -60,13 +60,13 @@ def _work(request: StepRequest) -> Work:
 
 
 def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seconds:
-    """One step on each device, from the work of the step on one: where parameters are split, so is the optimizer's.
+    """Return one step's time on each device, from the work on one. Split parameters split the optimizer's work.
 
     Raises:
-        UnknownName: a GPU or link of which no speed is known.
+        UnknownName: the speed of the GPU or link is unknown.
     """
     devices = split.sharding.devices
-    if split.work:  # all that one of them does, matrices split
+    if split.work:  # matrices are split: this is one device's whole work
         return estimate.seconds(split.work, gpu, devices, link, split.sent_bytes, waits=True)
     passing, ending = parted(work)
     own = 1 / devices if split.sharding.runs == "fsdp2" else 1.0
@@ -80,7 +80,7 @@ def split_seconds(work: Work, split: ShardedResult, gpu: str, link: str) -> Seco
 
 
 def parted(work: Work) -> tuple[Work, Work]:
-    """The passes, and the optimizer's step after them."""
+    """Return the work of the passes, and that of the optimizer after them."""
     passing = tuple(piece for piece in work if piece.phase != "optimizer")
     return passing, tuple(piece for piece in work if piece.phase == "optimizer")
 
@@ -88,7 +88,7 @@ def parted(work: Work) -> tuple[Work, Work]:
 def step_pace(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int, trainable: int
 ) -> Pace | None:
-    """Seconds of one update on rows of average length; ``None`` for a device of which no speed is known.
+    """Return the pace of one update on rows of average length; ``None`` if the device's speed is unknown.
 
     Raises:
         SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
@@ -104,7 +104,7 @@ def step_pace(
         one = split_step(situation, method, values, step.run(1), step.sharding)
         each, copied = one.sent_bytes, one.copied_bytes
         own = 1 / situation.devices  # each runs the optimizer on its own part
-        # a layer is gathered twice in a pass, and once where there is no way back
+        # a layer is gathered twice in a pass, but once without a backward pass
         ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
     elif situation.devices > 1:
         once = 2 * share * states.BYTES_OF_DTYPE[step.dtype if method == "full" else "float32"] * trainable
@@ -124,7 +124,7 @@ def step_pace(
 
 
 def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: Step) -> Work:
-    """What a step does on rows of average length, or on packed ones, which are full."""
+    """Return the work of a step on rows of average length, or on packed rows, which are full."""
     tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
     setting = Setting(
@@ -138,7 +138,7 @@ def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: 
 def _by_matrices(
     situation: Situation, method: str, values: Mapping[str, Any], step: Step, accumulate: int
 ) -> Pace | None:
-    """As :func:`step_pace` where every matrix is split: what one device does of a step, and sums that are waited
+    """Return :func:`step_pace` if every matrix is split: one device's work of a step, and the sums that it waits
     for."""
     run = replace(step, dtype="bfloat16", packed=False).run(step.batch)
     average = replace(situation, seq=min(situation.seq, situation.row_tokens or situation.seq))
@@ -146,7 +146,7 @@ def _by_matrices(
     one = split_step(situation, method, values, replace(run, packed=True), TENSOR) if step.packed else apart
     passing, ending = parted(one.work)
     looking = tuple(piece for piece in apart.work if piece.phase == "forward")
-    # as much is summed up on the way back as forward, and again where a layer is made again for it
+    # the backward pass sums as much as the forward pass, and checkpointing repeats the forward pass
     ahead = apart.sent_bytes / (3 if step.checkpointing else 2)
     device, devices, link = situation.device, situation.devices, link_of(situation)
     try:
@@ -159,13 +159,13 @@ def _by_matrices(
 
 
 def link_of(situation: Situation) -> str:
-    """What connects the devices, by its generation: Hopper's NVLink is the fourth."""
+    """Return what connects the devices, with its generation: Hopper's NVLink is the fourth."""
     newer = situation.device in ("h100", "h200")
     return "nvlink4" if situation.link == "nvlink" and newer else situation.link or "pcie"
 
 
 def added(parts: list[Seconds]) -> Seconds:
-    """One after the other. What takes most of all of them is the bottleneck."""
+    """Return the time of all parts in sequence. The bottleneck is what takes most time over all of them."""
     sums: dict[str, float] = {}
     for part in parts:
         for name, seconds in part.parts.items():
@@ -175,10 +175,10 @@ def added(parts: list[Seconds]) -> Seconds:
 
 
 # ----------------------------------------
-# What a step waits for, and the cheapest thing that moves it.
+# What a step waits for, and the cheapest change that relieves it.
 
 
-#: How plans stand, for their reader.
+#: How plans are ordered, as the user reads it.
 ORDER = (
     "Plans that meet the deadline come first, and of them those with the method that Choose recommends: which method "
     "learns more is no matter of time. Then come plans that no other plan of the same method beats in time, room and "
@@ -193,23 +193,23 @@ MEANS: Mapping[str, str] = {
     "host": "The GPU waits for copies from main memory.",
     "link": "The GPUs wait for each other: what they exchange takes longer than what it hides behind.",
 }
-#: Also a way that is tried for itself.
+#: This change is also a candidate of its own.
 UNCHECKED = "No gradient checkpointing, if there is room"
-#: A change that saves less is not worth the words.
+#: A change that saves a smaller share is not mentioned.
 _LEAST = 0.03
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to change. ``factor``: of the time that is left, as estimated; ``text`` says what."""
+    """One thing to change. ``text``: what. ``factor``: estimated new time over the present one."""
 
     text: str
     factor: float
 
 
 def short(room: Room, situation: Situation, method: str, sharding: str, least: int) -> str:
-    """Why nothing fits where one row needs ``least`` bytes on each device: how much there is, and in full fine-tuning
-    how wide the weights are kept, as that differs where they are split."""
+    """Return why nothing fits if one row needs ``least`` bytes on each device: the memory there is and, in full
+    fine-tuning, how the weights are kept, which differs when they are split."""
     split = sharding.startswith((SPLIT, TENSOR))
     run = list(room.states(method, sharding))[-1]
     wide = (
@@ -222,7 +222,7 @@ def short(room: Room, situation: Situation, method: str, sharding: str, least: i
 
 
 def unmeasured(shape: ModelShape) -> str:
-    """What of a model's seconds no published step stands behind; empty where they are as sure as any."""
+    """Return a caveat if no published step backs the estimated time of this model; else empty."""
     if not shape.mixtures:
         return ""
     return (
@@ -233,8 +233,8 @@ def unmeasured(shape: ModelShape) -> str:
 
 
 def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
-    """Bytes of main memory that a process takes that loads what is split: the whole model, as scripts of plans load it;
-    0 where nothing is split."""
+    """Return the bytes of main memory that a process takes to load the whole model of a split plan, as its script
+    does; 0 if nothing is split."""
     if not plan.split:
         return 0
     if method == "full":
@@ -242,16 +242,16 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
     return states.weight_bytes(shape, method, Run(1, plan.checkpointing))
 
 
-#: safetensors maps files, and a tensor that is not cast stays a part of the file, which the system keeps once.
+#: safetensors maps files: a tensor that is not cast stays part of the file, which the system keeps once.
 _MAPPED = " Less where its file is in that precision: it is mapped then, not copied."
 
 
 def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
-    """That, in a sentence; empty where nothing is split."""
+    """Return the main memory that loading takes, as a sentence; empty if nothing is split."""
     each = loading(shape, method, plan)
     if not each:
         return ""
-    mapped = "" if method == "qlora" else _MAPPED  # packing copies
+    mapped = "" if method == "qlora" else _MAPPED  # quantising copies
     if loads_alone(get_method(method), plan):
         return (
             f"While the script loads, the first of the {plan.devices:,} processes holds the whole model in main "
@@ -263,8 +263,8 @@ def told_loading(shape: ModelShape, method: str, plan: StepPlan) -> str:
     )
 
 
-#: What a training does beside the steps that are simulated and timed, by what is trained. A reference's forward pass is
-#: two products for each weight and token where a step has four to eight.
+#: Work beside the simulated and timed steps, by objective. A reference's forward pass is two products per weight
+#: and token; a step has four to eight.
 _BESIDE: Mapping[str, str] = {
     "preference": "Time and memory are of the passes with gradients, over both answers of a row. The reference's pass "
     "over them is in neither: a quarter to a half more multiplying. Where all weights learn, the reference is a second "
@@ -275,7 +275,7 @@ _BESIDE: Mapping[str, str] = {
 
 
 def uncounted(situation: Situation) -> str:
-    """What of a training is in no figure of its plans; empty where all is."""
+    """Return which work of a training its plans' figures omit; empty if none."""
     said = _BESIDE.get(situation.purpose, "")
     if situation.purpose != "rl":
         return said
@@ -283,8 +283,8 @@ def uncounted(situation: Situation) -> str:
 
 
 def change(situation: Situation, method: str, plan: StepPlan, step: Step, pace: Pace) -> Change | None:
-    """What saves most of the changes that cost nothing, or else little; ``None`` where nothing that we can estimate
-    saves any."""
+    """Return the change that saves most time; ``None`` if none saves enough. More cards are tried only if nothing
+    cheaper applies."""
     tried: list[Change] = []
 
     def again(text: str, other: Situation, changed: Step, accumulate: int) -> None:

@@ -1,4 +1,4 @@
-"""What a plan is asked for: a model, data, devices, and what may be spent."""
+"""The request for plans: a model, data, devices, and what may be spent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from peft_lab.models.catalogue import resolve
 
 HOUR = 3600.0
 _MOST_PRICE = 10_000.0
-#: Methods that are ranked where it is asked for: those for which the decision tree has settings with sources.
+#: Methods that are ranked on request: those for which the decision tree has settings with sources.
 FURTHER = ("ia3", "bitfit", "adapters", "prompt")
 
 
@@ -28,14 +28,14 @@ class Wanted:
     """Everything that plans depend on.
 
     Attributes:
-        model: of the catalogue, a Hugging Face id, a folder or a config.json.
-        objective: what it is trained for; empty for what suits the model.
-        rows, row_tokens: training data, and the tokens of a row on average. seq: tokens at which a row is cut.
+        model: a catalogue name, a Hugging Face id, a folder or a config.json.
+        objective: the training goal; empty: what suits the model.
+        rows, row_tokens: training rows, and their average length in tokens. seq: tokens at which a row is cut.
         gpu: a name from the list of devices, or a size such as ``24GB``. devices: how many. link: what connects them.
-        price: for one GPU and hour, in any currency; ``None`` where it does not matter.
+        price: per GPU-hour, in any currency; ``None`` if it does not matter.
         deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
-        also: methods that are ranked beside the usual ones, of :data:`FURTHER`, with commas between.
-        optimizer: of :data:`peft_lab.engine.step.OPTIMIZERS`; empty for AdamW, in 8 bits where it must be.
+        also: methods to rank beside the usual ones, of :data:`FURTHER`, separated by commas.
+        optimizer: of :data:`peft_lab.engine.step.OPTIMIZERS`; empty for AdamW, in 8 bits where necessary.
         packed: rows of ``seq`` tokens that all rows fill together, by their lengths; 0: rows are padded.
     """
 
@@ -55,11 +55,11 @@ class Wanted:
 
     @property
     def further(self) -> tuple[str, ...]:
-        """Those of ``also``, each once."""
+        """Return the methods in ``also``, each once."""
         return tuple(dict.fromkeys(filter(None, (name.strip() for name in self.also.split(",")))))
 
     def hours(self, now: datetime | None = None) -> float | None:
-        """Until the deadline; ``None`` without one. Raises BadInput for one that is past, or none that can be read."""
+        """Return the hours left; ``None`` without a deadline. Raises BadInput if it is invalid or past."""
         if not self.deadline:
             return None
         try:
@@ -88,20 +88,20 @@ class Wanted:
         return left
 
     def situation(self) -> Situation:
-        """The same as Choose's question, which simulates, recommends and writes recipes."""
+        """Return Choose's situation for this request, which simulates, recommends and looks up recipes."""
         return Situation(
             model=self.model, device=self.gpu, seq=self.seq, rows=self.rows, devices=self.devices,
             link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
         )  # fmt: skip
 
     def check(self) -> Wanted:
-        """Itself. Raises BadInput for what contradicts itself, UnknownName for names that are none."""
+        """Return the request. Raises BadInput if it contradicts itself, UnknownName if a name is unknown."""
         for error in self.problems():
             raise error
         return self
 
     def problems(self) -> tuple[BadInput, ...]:
-        """What contradicts itself and names that are none, at most one for each field."""
+        """Return the contradictions and unknown names, at most one per field."""
         found: dict[str | None, BadInput] = {}
 
         def works(look: Callable[[], object]) -> bool:
@@ -127,7 +127,7 @@ class Wanted:
         works(self.hours)
         situation = self.situation()
         if not works(self._check_gpu):
-            situation = replace(situation, device=Wanted.gpu)  # what else cannot be is said as well
+            situation = replace(situation, device=Wanted.gpu)  # so that other problems are reported too
         if known:
             if not works(self._check_objective):
                 situation = replace(situation, objective="")
@@ -171,13 +171,13 @@ class Wanted:
 
 
 def _in(what: str, name: str, known: Collection[str], field: str = "") -> None:
-    """Raises UnknownName for a name that is not among those known."""
+    """Raise UnknownName if a name is not among those known."""
     if name not in known:
         raise UnknownName(what, name, known, field or what)
 
 
 def checked_price(price: float) -> float:
-    """Itself. Raises BadInput for one that cannot be meant."""
+    """Return the price. Raises BadInput if it is out of range."""
     if not 0 < price <= _MOST_PRICE:
         raise BadInput(
             f"A price is above 0 and at most {_MOST_PRICE:,.0f} an hour; {price:g} is not.", "price"
@@ -190,7 +190,7 @@ KEYS = tuple(field.name for field in fields(Wanted))
 
 
 def read_field(name: str, text: str) -> Any:
-    """A field's value from its text. Raises BadInput, UnknownName."""
+    """Return a field's value from its text. Raises BadInput, UnknownName."""
     if name == "deadline":
         Wanted(deadline=text.strip()).hours()
         return text.strip()
@@ -221,10 +221,10 @@ def read_field(name: str, text: str) -> Any:
 
 
 def read(told: Mapping[str, str]) -> Wanted:
-    """What is asked, from texts; what is not said is as usual. A row's length alone says where rows are cut.
+    """Return the request that texts give, with defaults for missing fields. ``row_tokens`` alone sets ``seq``.
 
     Raises:
-        BadInput, UnknownName: what cannot be read, or contradicts itself.
+        BadInput, UnknownName: a text cannot be read, or the request contradicts itself.
     """
     wanted, wrong = look(told)
     for error in wrong:
@@ -233,8 +233,8 @@ def read(told: Mapping[str, str]) -> Wanted:
 
 
 def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
-    """What is asked, from texts, as :func:`read` has it, and what cannot be: at most one error for each field, and the
-    usual in place of what cannot be read."""
+    """Return the request that texts give, as :func:`read`, and its problems: at most one per field. A field that
+    cannot be read gets its default."""
     wanted, unread = values(told)
     wrong = dict[str | None, BadInput](unread.items())
     for problem in wanted.problems():
@@ -243,7 +243,7 @@ def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
 
 
 def values(told: Mapping[str, str]) -> tuple[Wanted, dict[str, BadInput]]:
-    """What can be read of the texts, with the usual in place of the rest, and why that cannot, by field."""
+    """Return the request from the texts that can be read, defaults for the rest, and errors by field."""
     read_, wrong = dict[str, Any](), dict[str, BadInput]()
     for name, text in told.items():
         try:
@@ -257,12 +257,12 @@ def values(told: Mapping[str, str]) -> tuple[Wanted, dict[str, BadInput]]:
 
 
 def room(wanted: Wanted) -> int:
-    """Tokens in which rows of average length have room, as far as the model goes: a power of two."""
+    """Return the tokens that hold a row of average length: a power of two, or the most that the model takes."""
     return min(1 << max(wanted.row_tokens - 1, 0).bit_length(), most_tokens(wanted.model))
 
 
 def most_tokens(model: str) -> int:
-    """That a row may have; also of a model that is none, which is said elsewhere."""
+    """Return the maximum tokens per row. Unknown models get the lab's limit; ``check`` reports them."""
     try:
         limit = resolve(model).shape.max_positions
     except BadInput:
@@ -271,13 +271,13 @@ def most_tokens(model: str) -> int:
 
 
 def plain(wanted: Wanted) -> dict[str, Any]:
-    """For sending between processes."""
+    """Return the request as plain data, to send it between processes."""
     return asdict(wanted)
 
 
 @dataclass(frozen=True)
 class Typical:
-    """A question that is asked often, with what it sets."""
+    """A frequent request. ``wanted``: what it sets."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What a recipe is asked for."""
+"""The job that a recipe is for, and the rules by which sources speak of its settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape
 
-#: What a model can be trained for, in words.
+#: What a model can be trained for, by key.
 OBJECTIVES: Mapping[str, str] = {
     "sft": "instruction following",
     "cpt": "continued pretraining",
@@ -24,9 +24,9 @@ OBJECTIVES: Mapping[str, str] = {
     "rl": "reinforcement learning",
     "style": "style",
 }
-#: For a model that writes these are one loss on answers of different length: what holds for one is used for all.
+#: For a model that writes, all these are one loss on answers of some length: sources on one serve for all.
 ANSWERS = ("sft", "extraction", "style", "classification")
-#: What encoders, which write nothing, are trained for.
+#: Objectives of encoders, which write no text.
 OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
 BILLION = 1_000_000_000
 _USUAL_BATCH = 16
@@ -37,12 +37,12 @@ class Job:
     """A method on a model for an objective.
 
     Attributes:
-        values: the method's knobs, all of them.
-        rows: of training data. row_tokens: tokens of a row, answer included.
-        group: answers that are written to a row's prompt and compared; 1 where a row has its own.
-        batch: rows of one optimizer step over all devices, where that is settled; ``None`` asks for advice.
-        dtype, checkpointing: of a simulated step, where there is one.
-        fixed: knobs that are settled already. They are kept, and what the sources say is put beside them.
+        values: all knobs of the method.
+        rows: of training data. row_tokens: average tokens of a row, answer included.
+        group: answers that are sampled for a row's prompt and compared; 1 where a row has its own.
+        batch: rows of one optimizer step over all devices, if fixed; ``None`` asks for advice.
+        dtype, checkpointing: of a simulated step, if there is one.
+        fixed: knobs that are fixed already. They are kept, with what the sources say beside them.
     """
 
     method: str
@@ -60,46 +60,46 @@ class Job:
 
     @property
     def kind(self) -> ModelKind:
-        """Of the model."""
+        """Return the kind of the model."""
         return self.shape.kind
 
     @property
     def parameters(self) -> int:
-        """Of the base model."""
+        """Return the parameters of the base model."""
         return self.shape.total
 
     @property
     def tokens(self) -> int:
-        """Tokens of training data, each counted once."""
+        """Return the tokens of the training data, each counted once."""
         return self.rows * self.row_tokens
 
     @property
     def low_rank(self) -> bool:
-        """Whether the method trains LoRA's matrices."""
+        """Return whether the method trains LoRA's matrices."""
         return get_method(self.method).low_rank
 
     @property
     def live(self) -> bool:
-        """Whether the model is one of the small ones that this lab trains."""
+        """Return whether the model is one of the small ones that this lab trains."""
         entry = catalogue().get(self.shape.name)
         return entry is not None and entry.live
 
     @property
     def sequences(self) -> int:
-        """What is trained on in an epoch: rows, or every answer to a row's prompt."""
+        """Return the sequences trained on in an epoch: rows, or all answers to the rows' prompts."""
         return self.rows * self.group
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps over the data once."""
+        """Return the optimizer steps of one epoch."""
         return math.ceil(self.sequences / (self.batch or _USUAL_BATCH))
 
     def value(self, knob: str) -> Any:
-        """A knob's value, or ``None`` where the method has no such knob."""
+        """Return a knob's value; ``None`` if the method has no such knob."""
         return self.values.get(knob)
 
     def answers(self) -> bool:
-        """Whether a model that writes learns answers to prompts."""
+        """Return whether a model that writes is trained on answers to prompts."""
         return self.kind != "encoder" and self.objective in ANSWERS
 
 
@@ -116,10 +116,10 @@ def job(
     checkpointing: bool | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Job:
-    """A job, checked. ``values`` are settled knobs; the others are at the method's defaults.
+    """Return a checked job. ``values``: fixed knobs; the others get the method's defaults.
 
     Raises:
-        UnknownName: a method or an objective that is none. BadInput: a job that cannot be.
+        UnknownName: the method or objective is unknown. BadInput: the model refuses it, or a number is below 1.
     """
     spec = get_method(method)
     if objective not in OBJECTIVES:
@@ -147,13 +147,13 @@ def job(
 
 
 # ----------------------------------------
-# How one source speaks of one setting: a function of the job, with its citation and its range of validity.
+# One source on one setting: a function of the job, with its citation and its range of validity.
 
 
-#: A source that gives a single figure is read as half to twice that figure: sweeps move in steps of two to three, and
-#: between two such steps a source has not looked. (LoRA's best rate moved by less than two between rank 4 and 512.)
+#: A source's single figure is read as half to twice that figure: sweeps move in steps of two to three, and no
+#: source looked between two steps. (LoRA's best rate moved by less than two between rank 4 and 512.)
 GRAIN = 2.0
-#: Optimizers that rates were measured with. A rate is handed to its own alone, as each scales gradients otherwise.
+#: Optimizers that rates were measured with. Each rate is for its own only: each scales gradients differently.
 #: AdamW stands for Adam too, which differs in decay, and for 8-bit and paged moments, which replace 32-bit ones without
 #: a change of hyperparameters (8-bit Optimizers, abstract).
 ADAMW, ADAFACTOR = "AdamW", "Adafactor"
@@ -161,7 +161,7 @@ ADAMW, ADAFACTOR = "AdamW", "Adafactor"
 
 @dataclass(frozen=True)
 class Said:
-    """What a source says for one job: the figure or word that it used, and the range where it gives one."""
+    """What a source says for one job: the value that it used, and the range if it gives one."""
 
     value: Any
     low: float | None = None
@@ -169,7 +169,7 @@ class Said:
 
     @property
     def band(self) -> tuple[float, float] | None:
-        """The range it allows; ``None`` for what is no number."""
+        """Return the range that it allows; ``None`` if the value is no number."""
         if isinstance(self.value, bool | str) or not isinstance(self.value, int | float):
             return None
         least = 1 if isinstance(self.value, int) else 0  # there is no half epoch and no half row
@@ -178,7 +178,7 @@ class Said:
         return float(f"{low:.6g}"), float(f"{high:.6g}")
 
     def allows(self, value: Any) -> bool:
-        """Whether a value agrees with it."""
+        """Return whether a value agrees with it."""
         band = self.band
         if band is None or isinstance(value, bool | str) or not isinstance(value, int | float):
             return bool(value == self.value)
@@ -191,10 +191,10 @@ class Rule:
 
     Attributes:
         field: the setting.
-        source: reference. place: where in it. measured: on what it was found.
-        says: what it says for a job, or ``None`` outside its range.
-        optimizer: with which a learning rate was measured; of the other settings it says nothing.
-        untestable: why this lab's small models cannot show it; empty where a sweep on them can.
+        source: the reference. place: where in it. measured: on which models and data.
+        says: returns what it says for a job, or ``None`` outside its range.
+        optimizer: with which a learning rate was measured; without meaning for other settings.
+        untestable: why this lab's small models cannot test it; empty if a sweep on them can.
     """
 
     id: str
@@ -208,7 +208,7 @@ class Rule:
 
     @property
     def citation(self) -> str:
-        """Reference and place."""
+        """Return the reference and the place in it."""
         return f"{self.source}, {self.place}" if self.place else self.source
 
 
@@ -219,7 +219,7 @@ RULES: list[Rule] = []
 def rule(
     field: str, source: str, place: str, measured: str, untestable: str = "", optimizer: str = ADAMW
 ) -> Callable[[SAYS], SAYS]:
-    """Enter a function into the list of rules, in the order in which they are written: what comes first wins a tie."""
+    """Return a decorator that adds a function to the list of rules. Order matters: the first one wins a tie."""
 
     def enter(says: SAYS) -> SAYS:
         name = says.__name__.strip("_").replace("_", "-")
@@ -230,7 +230,7 @@ def rule(
 
 
 def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
-    """The first rule's figure or word if a second reference allows it, else what most references allow."""
+    """Return the first rule's value if a second reference allows it, else what most references allow."""
     found = list(found)
     first = found[0][1].value
     if len(allowing(found, first)) > 1:
@@ -239,12 +239,12 @@ def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
 
 
 def allowing(found: Iterable[tuple[Rule, Said]], value: Any) -> tuple[str, ...]:
-    """The references that allow a value."""
+    """Return the references that allow a value."""
     return tuple(dict.fromkeys(rule.source for rule, said in found if said.allows(value)))
 
 
 def spanned(found: Iterable[tuple[Rule, Said]]) -> tuple[float, float] | None:
-    """All that any of them allows; ``None`` for what is no number."""
+    """Return the range of all that any rule allows; ``None`` if no value is a number."""
     bands = [said.band for _, said in found if said.band is not None]
     return (min(low for low, _ in bands), max(high for _, high in bands)) if bands else None
 
@@ -254,6 +254,6 @@ OTHER_TASK = "this lab trains no such task"
 
 
 def best_published(kind: str) -> Said | None:
-    """The rate of a kind's best row in the published comparison: no other of its rows was better at another rate."""
+    """Return the rate of the best row of a kind in the published comparison; ``None`` if it has none."""
     rows = [row for name, row in published.rows().items() if name.startswith(f"{kind}--")]
     return Said(max(rows, key=lambda row: row.accuracy).learning_rate) if rows else None

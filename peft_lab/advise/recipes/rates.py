@@ -1,8 +1,8 @@
-"""Learning rates of full fine-tuning and of LoRA.
+"""Learning rates of full fine-tuning, LoRA and the methods that train few parameters.
 
-Each function quotes what its source says; where it ends is where the source looked, or where the lab says how it goes
-further. All rates are the peak of their schedule, and AdamW's. Learns Less trained with LionW throughout (appendix A):
-its rates stand here only where no source has AdamW's for all weights, converted.
+Each function quotes its source; its range ends where the source stopped, or the lab says how it extrapolates. All
+rates are the peak of their schedule, for AdamW or the optimizer named. Learns Less trained with LionW throughout
+(appendix A): its rates are used, converted, only if no source has AdamW's for all weights.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from peft_lab.core import references as src
 
 RATE = "learning_rate"
 SHORT_RUN = (
-    100  # optimizer steps: up to about so many LoRA takes a higher rate (LoRA Without Regret, footnote)
+    100  # optimizer steps: in runs up to about this LoRA takes a higher rate (LoRA Without Regret, footnote)
 )
-#: LoRA's best rate over that of all weights, and the same in so short a run (there, Optimal learning rates).
+#: LoRA's best rate over full fine-tuning's, and the same in a short run (there, Optimal learning rates).
 TIMES_FULL, TIMES_FULL_SHORT = 10, 15
 #: AdamW's rate over Lion's: "a suitable learning rate for Lion is typically 3-10x smaller than that for AdamW".
 OVER_LION = (3, 10)
@@ -174,7 +174,7 @@ def ten_times_full(job: Job) -> Said | None:
     """ "The optimal LR for LoRA is consistently 10x the one used for FullFT"; about 15x under some 100 steps."""
     if not (job.low_rank and job.kind == "causal-lm") or job.objective in ("cpt", "embedding"):
         return None
-    if job.value("use_rslora"):  # the scale is another one, and with it the rate
+    if job.value("use_rslora"):  # its scale differs, and so does the rate
         return None
     found = [said for said in (says(_as_full(job)) for says in _FULL) if said is not None and said.band]
     if not found:
@@ -271,7 +271,7 @@ def unsloth_pretraining(job: Job) -> Said | None:
     return Said(5e-5) if job.low_rank and job.objective == "cpt" and job.kind == "causal-lm" else None
 
 
-#: What is published about all weights themselves, not derived from LoRA; what :func:`ten_times_full` multiplies.
+#: Rates published for full fine-tuning itself, not derived from LoRA; :func:`ten_times_full` multiplies them.
 _FULL = (
     bench_full, tulu_full, llama_full, trl_full, prefix_paper_full, tulu_preference, handbook_preference,
     grpo_full, trl_preference,
@@ -283,7 +283,7 @@ def _as_full(job: Job) -> Job:
 
 
 def _tinker(job: Job) -> float:
-    """The table's rate for a family, up to the largest of it that has the higher one; Llama's for families it lacks."""
+    """Return the table's rate for a model family by size; families that the table lacks get Llama's."""
     family = job.shape.model_type
     if family.startswith("gpt_oss"):
         return 1e-4 if job.parameters <= 60 * BILLION else 3e-4
@@ -296,7 +296,7 @@ def _tinker(job: Job) -> float:
 # ----------------------------------------
 # Learning rates of the methods that train few parameters: prompts, prefixes, adapters, IA³, BitFit.
 #
-# They take rates ten to ten thousand times those of all weights, and by optimizer and start more than by model size.
+# Their rates are ten to ten thousand times full fine-tuning's, by optimizer and start more than by model size.
 
 
 def _of(job: Job, method: str, *kinds: str) -> bool:
@@ -304,20 +304,20 @@ def _of(job: Job, method: str, *kinds: str) -> bool:
 
 
 def _on_bench(job: Job, method: str) -> bool:
-    """Within reach of the published comparison: Llama 3.2 3B on mathematics."""
+    """Return whether a job is near the published comparison: Llama 3.2 3B on mathematics."""
     near = BILLION <= job.parameters <= 8.5 * BILLION
     return _of(job, method, "causal-lm") and job.answers() and near
 
 
 def _deep(job: Job) -> bool:
-    """Trained keys and values in every layer without a network before them: P-Tuning v2, and prefixes as PEFT's."""
+    """Return whether keys and values of every layer are trained directly: P-Tuning v2, and PEFT's prefixes."""
     if job.method == "ptuning":
         return bool(job.value("version") == "v2")
     return job.method == "prefix" and not job.value("prefix_projection")
 
 
 # -- Prompt Tuning -----------------------------------------------------------------------------------------------------
-# Lester et al. trained T5's at 0.3 with Adafactor, "parameter scaling off", which no optimizer here is.
+# Lester et al. trained T5 at 0.3 with Adafactor, "parameter scaling off"; no optimizer here does that.
 
 
 @rule(

@@ -1,8 +1,8 @@
-"""A recipe: every setting with its value, its band, who says so, and what to try next.
+"""A recipe: every setting with its value, its range, its sources, and what to try next.
 
-Rules are entered in order, what was measured nearest to a job first. The first figure is taken that a second source
-allows too; where there is none, the figure that most of them allow. The band is all that any of them allows: where they
-disagree, both stand.
+Rules are listed in order, those measured nearest to a job first. The first rule's value is taken if a second
+source allows it, else the value that most sources allow. The range is all that any source allows, so where they
+disagree it covers both.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import STEPS
 
-_ENTERED = (rates, rates, sizes, runs, runs)  # their functions enter themselves into RULES
+_ENTERED = (rates, rates, sizes, runs, runs)  # importing these registers their functions in RULES
 RATE = rates.RATE
-#: What the lab chose itself, and what the person said.
+#: Kinds of value: chosen by the lab, or given by the user.
 LAB, TOLD = "lab", "told"
 _KNOBS = (
     "r", "use_rslora", "lora_alpha", "target_modules", "lora_dropout", "loraplus_lr_ratio", "num_virtual_tokens",
     "bottleneck",
 )  # fmt: skip
 _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
-_LEAST_STEPS = 10  # of an epoch: with fewer, hardly anything is learnt from few rows
+_LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learnt from few rows
 _USUAL = "No source that we know says it for such a job; this is a usual value."
 _OUTSIDE = "The plan's own: chosen for the room or the data there are, outside what the sources used."
 _KINDS = {"encoder": "encoders", "causal-lm": "decoders", "seq2seq": "encoder-decoders"}
-#: Where to look when no source speaks of an objective, nearest first.
+#: Objectives to look at if no source covers one, nearest first.
 _NEAR = {
     "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
     "cpt": ("sft", "classification"), "preference": ("sft",), "rl": ("preference", "sft"),
     "sft": (), "classification": ("sft",),
 }  # fmt: skip
-_LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources speak of, for those that none does
-_LOW = ("preference", "rl")  # trained at lower rates than answers are, with every method that has both
+_LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources cover, as stand-ins
+_LOW = ("preference", "rl")  # lower rates than for answers, in every method with both
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Evidence:
 
     @property
     def text(self) -> str:
-        """Citation and figure."""
+        """Return the citation and the value."""
         return f"{self.citation}: {written_figure(self.value)}"
 
 
@@ -78,11 +78,11 @@ class Setting:
     """One setting of a recipe.
 
     Attributes:
-        band: what at least one source allows; ``None`` for what is no number.
-        said: every source that speaks of it. agreeing: the references of those that allow the value.
-        kind: whose value it is: ``cited``, ``simulated``, ``counted``, or ``lab`` and ``told``.
-        why: where fewer than two sources allow the value, or where it is no source's.
-        next: what to try when it does not do.
+        band: the range that at least one source allows; ``None`` if the value is no number.
+        said: every source that gives a value. agreeing: the references of those that allow this value.
+        kind: of its source: ``cited``, ``simulated``, ``counted``; ``lab`` for ours, ``told`` for the user's.
+        why: the reason if fewer than two sources allow the value, or if it comes from no source.
+        next: what to try if it does not work.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Setting:
 
     @property
     def source(self) -> str:
-        """All citations with their figures, or the sentence that stands in their place."""
+        """Return all citations with their values, or the reason if there are none."""
         return "; ".join(evidence.text for evidence in self.said) or self.why
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Recipe:
 
 
 def recipe(job: Job) -> Recipe:
-    """The recipe for a job. Settled knobs and a settled batch are kept; all else is as the sources say."""
+    """Return the recipe for a job. Fixed knobs and a fixed batch are kept; the sources decide the rest."""
     settings: dict[str, Setting] = {}
     for name in _KNOBS:
         if name not in job.values:
@@ -169,12 +169,12 @@ def recipe(job: Job) -> Recipe:
 
 
 def all_rules() -> tuple[Rule, ...]:
-    """Every rule, in order."""
+    """Return every rule, in order."""
     return tuple(RULES)
 
 
 def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
-    """Every rule that speaks of a field for a job, with what it says; of learning rates those for the optimizer."""
+    """Return every rule that covers a field for a job, and what it says; of rates, this optimizer's."""
     rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
     asked = ((rule, rule.says(job)) for rule in rules)
     return [(rule, said) for rule, said in asked if said is not None]
@@ -195,7 +195,7 @@ def _setting(
 
 
 def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
-    """Why fewer than two sources stand behind a value."""
+    """Return why fewer than two sources support a value."""
     if len(agreeing) >= 2:
         return ""
     if not agreeing:
@@ -231,7 +231,7 @@ def _knob(job: Job, name: str) -> Setting | None:
 
 
 def _step(job: Job, name: str, value: Any) -> Setting:
-    """Precision or checkpointing, of the simulated step where there is one."""
+    """Return precision or checkpointing, from the simulated step if there is one."""
     if value is None:
         return _said(job, name)
     found = evidence(job, name)
@@ -247,7 +247,7 @@ def _step(job: Job, name: str, value: Any) -> Setting:
 
 
 def _targets(job: Job, names: tuple[str, ...]) -> str:
-    """A list of targets in the sources' words."""
+    """Return a list of targets in the sources' terms."""
     if tuple(names) == (sizes.ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
         return sizes.ALL_LINEAR
     if job.shape.mixtures and tuple(names) == targets.every_map(job.shape)["target_modules"]:
@@ -263,7 +263,7 @@ def _batch(job: Job) -> Setting:
         why = "As you set it." if agree else "As you set it; the sources used other batches."
         return _setting("batch", job.batch, found, TOLD, why)
     setting = _said(job, "batch")
-    most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # no group is parted
+    most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole
     if setting.value > most:
         steps = several(math.ceil(job.sequences / most), "step")
         why = f"Smaller than the sources', so that {told_rows(job.rows, job.group)} make {steps}."
@@ -279,13 +279,13 @@ def _derived(name: str, value: Any, why: str) -> Setting:
 
 
 def rate_for(job: Job, optimizer: str) -> Setting | None:
-    """The rate that sources used for a job with an optimizer; ``None`` where none has it."""
+    """Return the rate that sources used for a job with an optimizer; ``None`` if none gives one."""
     found = evidence(job, RATE, optimizer)
     return _setting(RATE, choose(found), found, str(Source.CITED), "") if found else None
 
 
 def _rate(job: Job, steps: int) -> Setting:
-    """The sources'. Of this lab's own runs only where the job is no longer than they are, on a model that they had."""
+    """Return the sources' rate, or the lab's own for a live model and a job as short as the lab's runs."""
     found = evidence(job, RATE)
     if job.live and steps <= STEPS:
         return _own_rate(job, found)
@@ -315,7 +315,7 @@ def _own_rate(job: Job, found: list[tuple[Rule, Said]]) -> Setting:
 
 
 def _nearest(job: Job) -> tuple[list[tuple[Rule, Said]], Job]:
-    """What the sources say of the nearest job that they speak of."""
+    """Return the evidence for the nearest job that has any, and that job."""
     objectives = (job.objective, *_NEAR[job.objective], *OBJECTIVES)
     shapes = (job.shape, *(get_model(name).shape for name in _LIKE))
     for shape in sorted(shapes, key=lambda one: one.kind != job.kind):

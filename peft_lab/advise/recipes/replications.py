@@ -1,9 +1,8 @@
 """Whether this lab's small models show what a rule says: seen here, not seen here, or not testable here.
 
-All is worked out from the shipped sweep (:mod:`peft_lab.studies.shipped_sweep`): a figure with its interval, and
-beside it what the rule expects. Seen where the interval lies within that, not seen where it lies outside; an interval
-that reaches over
-the edge says neither.
+All figures come from the shipped sweep (:mod:`peft_lab.studies.shipped_sweep`), each with its interval and the
+range that the rule expects. Seen if the interval lies inside that range, not seen if outside; an interval across
+an end leaves it open.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from peft_lab.studies.shipped_sweep import (
 )
 
 # ----------------------------------------
-# What of a rule can be tried on the lab's small models: each function picks pairs of trainings out of a sweep that
-# differ in one thing, and says what the rule expects of them.
+# Tests of rules on the lab's small models: each function picks pairs of runs from a sweep that differ in one
+# setting, and states what the rule expects of them.
 #
-# All differences are of logarithms: of best learning rates, or of the lowest held-out losses over all rates, so that
-# each side of a pair has its own best rate. A group is what shares model, batch and seed
+# Differences are between logarithms of best learning rates, or of the lowest held-out losses over all rates, so
+# that each side of a pair has its own best rate. A group shares model, batch and seed
 # (:mod:`peft_lab.studies.shipped_sweep`).
 
 
@@ -53,14 +52,14 @@ Group = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Tried:
-    """What a sweep has on a rule.
+    """What a sweep shows about a rule.
 
     Attributes:
-        what: the figure, as a heading. note: how it was taken.
-        unit: ``times`` a ratio, ``%`` a difference in percent, ``rate`` a learning rate.
-        expected: what the rule says it lies in.
+        what: the figure's heading. note: how it was measured.
+        unit: ``times`` for a ratio, ``%`` for a difference in percent, ``rate`` for a learning rate.
+        expected: the range in which the rule expects it.
         differences: logarithms, each with its group.
-        runs: trainings behind them.
+        runs: number of training runs behind them.
     """
 
     what: str
@@ -71,7 +70,7 @@ class Tried:
     runs: int
 
     def figure(self, logarithm: float) -> float:
-        """In the unit."""
+        """Return a logarithm as a figure in the unit."""
         return 100 * math.expm1(logarithm) if self.unit == PERCENT else math.exp(logarithm)
 
 
@@ -80,7 +79,7 @@ TRIALS: dict[str, Trial] = {}
 
 
 def trial(of: Callable[[Job], Any]) -> Callable[[Trial], Trial]:
-    """Enter a function as what tries the rule of that function."""
+    """Return a decorator that registers a function as the test of the rule that ``of`` defines."""
 
     def enter(does: Trial) -> Trial:
         TRIALS[of.__name__.strip("_").replace("_", "-")] = does
@@ -90,7 +89,7 @@ def trial(of: Callable[[Job], Any]) -> Callable[[Trial], Trial]:
 
 
 def job_of(point: Point) -> Job:
-    """The job that a training does, as the rules are asked of it."""
+    """Return a training run's job, as rules take it."""
     shape = get_model(point.model).shape
     objective = "classification" if shape.kind == "encoder" else "extraction"
     values = {"r": point.rank} if point.method == LORA else {}
@@ -102,7 +101,7 @@ def _group(curve: Curve) -> Group:
 
 
 def _known(sweep: Sweep) -> dict[tuple[str, str, int, str, int, int], Curve]:
-    """Whole curves by model, method, rank, targets, batch and seed."""
+    """Return the whole curves by model, method, rank, targets, batch and seed."""
     return {
         (at.model, at.method, at.rank, at.targets, at.batch, at.seed): curve
         for curve in curves(sweep)
@@ -111,7 +110,7 @@ def _known(sweep: Sweep) -> dict[tuple[str, str, int, str, int, int], Curve]:
 
 
 def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[Curve, Curve]]:
-    """Every LoRA curve with the one that differs from it in ``other`` alone, where both are there."""
+    """Yield every LoRA curve with the one that differs only in ``other``, if both exist."""
     found = _known(sweep)
     for key, curve in found.items():
         if key[1] != LORA:
@@ -127,7 +126,7 @@ def _tried(
     what: str, note: str, unit: str, expected: tuple[float, float],
     pairs: Sequence[tuple[Group, float | None, tuple[Curve, ...]]],
 ) -> Tried:  # fmt: skip
-    """Pairs without a difference, whose best rate lies at an end of the sweep, are left out and counted."""
+    """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted."""
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
     used = {point.name for _, _, each in kept for curve in each for point in curve.points}
@@ -138,12 +137,12 @@ def _tried(
 
 
 def _apart(one: Curve, other: Curve) -> float | None:
-    """Logarithm of the best rate of one over that of the other."""
+    """Return the logarithm of the ratio of the first's best rate to the second's."""
     return None if one.rate is None or other.rate is None else math.log(one.rate / other.rate)
 
 
 def _worse(one: Curve, other: Curve) -> float | None:
-    """Logarithm of the lowest loss of one over that of the other."""
+    """Return the logarithm of the ratio of the first's lowest loss to the second's."""
     if one.best is None or other.best is None or not one.best.loss or not other.best.loss:
         return None
     return math.log(one.best.loss / other.best.loss)
@@ -260,7 +259,7 @@ def _rank_beyond(sweep: Sweep) -> Tried:
 
 
 def _moved_by_seed(sweep: Sweep) -> float:
-    """By how many percent the lowest loss of a configuration differs between two seeds, in the median."""
+    """Return the median percentage by which a configuration's lowest loss differs between two seeds."""
     found = _known(sweep)
     seeds = sorted({point.seed for point in sweep.points})
     moved = [
@@ -273,7 +272,7 @@ def _moved_by_seed(sweep: Sweep) -> float:
 
 
 def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
-    """The best rate of the trainings that a rule gives a rate for; ``None`` where it speaks of none."""
+    """Return the best rates of the runs that a rule gives a rate for; ``None`` if it covers none."""
     pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
     bands, steps = [], set()
     for curve in curves(sweep):
@@ -311,15 +310,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Replication:
-    """One rule under the sweep.
+    """One rule tested on the sweep.
 
     Attributes:
-        what: the figure, as a heading. note: how it was taken; for what is not testable, why.
-        runs: trainings behind it. groups: independent witnesses among them.
+        what: the figure's heading. note: how it was measured, or why the rule is not testable.
+        runs: training runs behind it. groups: independent groups among them.
         value, low, high: the figure with its interval, in ``unit``
         (:class:`~peft_lab.advise.recipes.replications.Tried`).
-        expected: what the rule says the figure lies in; an end may be infinite.
-        models: the figure of each model alone.
+        expected: the range in which the rule expects the figure; an end may be infinite.
+        models: the figure for each model alone.
     """
 
     rule: str
@@ -351,21 +350,21 @@ class Replication:
 
     @property
     def text(self) -> str:
-        """Verdict, figure and what was expected, or the reason."""
+        """Return the verdict with the figure and the expected range, or with the reason."""
         if self.verdict is Verdict.NOT_TESTABLE:
             return f"{self.verdict}: {self.note}"
         return f"{self.verdict}: {self.measured}; expected {self.limits}; {self.runs:,} short trainings"
 
     @property
     def measured(self) -> str:
-        """The figure with its interval."""
+        """Return the figure with its interval."""
         if self.value is None:
             return ""
         return measured(Interval(self.value, self.low, self.high, self.groups, self.groups), self.unit)
 
     @property
     def limits(self) -> str:
-        """What the rule expects."""
+        """Return the range that the rule expects."""
         if self.expected is None:
             return ""
         low, high = self.expected
@@ -376,7 +375,7 @@ class Replication:
         return f"{_bare(low, self.unit)} to {written(high, self.unit)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which knows no infinity: an open end is ``None``."""
+        """Return it for JSON, which has no infinity: an open end is ``None``."""
         ends = None if self.expected is None else [None if math.isinf(end) else end for end in self.expected]
         return {
             "verdict": str(self.verdict).partition(":")[0],
@@ -393,7 +392,7 @@ class Replication:
 
 
 def written(value: float, unit: str) -> str:
-    """A figure in its unit.
+    """Return a figure in its unit.
 
     >>> written(12.345, "times"), written(-1.25, "%"), written(0.000213, "rate")
     ('12 times', '-1.2%', '2.1e-4')
@@ -409,7 +408,7 @@ def _bare(value: float, unit: str) -> str:
 
 
 def measured(found: Interval, unit: str) -> str:
-    """A figure with its interval, where it has one.
+    """Return a figure with its interval, if it has one.
 
     >>> measured(Interval(12.3, 7.5, 16.2, groups=4, pairs=40), "times")
     '12 times (7.5 to 16)'
@@ -421,7 +420,7 @@ def measured(found: Interval, unit: str) -> str:
 
 
 def replicate(sweep: Sweep, only: str = "") -> dict[str, Replication]:
-    """What a sweep says of every rule, by rule; or of one."""
+    """Return what a sweep shows about every rule, by rule, or about ``only`` one."""
     return {rule.id: _replication(rule, sweep) for rule in all_rules() if only in ("", rule.id)}
 
 
@@ -445,7 +444,7 @@ def _replication(rule: Rule, sweep: Sweep) -> Replication:
 
 
 def _beyond(rule: Rule, found: Tried, sweep: Sweep) -> str:
-    """Models of which the source says nothing, so that what is seen on them is no test of what it says."""
+    """Return a note on models that the source does not cover, so that they do not test it."""
     used = {group[0] for group, _ in found.differences}
     outside = [
         model for model in sweep.models
@@ -475,7 +474,7 @@ def _by_model(found: Tried, sweep: Sweep) -> tuple[tuple[str, Interval], ...]:
 
 
 def _reason(rule: Rule, sweep: Sweep) -> str:
-    """Why a sweep of these trainings has nothing on a rule."""
+    """Return why a sweep of such runs shows nothing about a rule."""
     if not any(rule.says(job_of(point)) for model in sweep.models for point in _one_of_each(sweep.on(model))):
         return (
             "the sweep trains LoRA and all weights, and none of its trainings is what this source speaks of"
@@ -487,10 +486,10 @@ def _reason(rule: Rule, sweep: Sweep) -> str:
 
 @cache
 def replications() -> Mapping[str, Replication]:
-    """What the shipped sweep says, by rule."""
+    """Return what the shipped sweep shows, by rule."""
     return replicate(shipped_points())
 
 
 def replicated(rule: str) -> str:
-    """A rule's verdict in a cell, with its figure or the reason."""
+    """Return a rule's verdict for a table cell, with its figure or the reason."""
     return replications()[rule].text

@@ -14,12 +14,12 @@ def _instructions(job: Job) -> bool:
     return job.kind == "causal-lm" and job.answers()
 
 
-#: Rows up to which a set of GLUE is one of the smaller ones; the lab's own line, above the largest of them.
+#: Maximum rows of a smaller GLUE set: the lab's own limit, above the largest of them.
 SMALLER_SETS = 10_000
 
 
 def _few(job: Job) -> bool:
-    """As little data as LIMA's: few rows, and no more in them than its rows could have."""
+    """Return whether there is as little data as LIMA's: few rows, and no more tokens than those could have."""
     return job.rows <= FEW and job.tokens <= FEW * LIMA_ROW
 
 

@@ -1,4 +1,4 @@
-"""How much a method trains: rank, alpha, targets, dropout, virtual tokens, width of an adapter."""
+"""How much a method trains: rank, alpha, targets, dropout, virtual tokens, adapter width."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from peft_lab.core import references as src
 
 ALL_LINEAR = "all-linear"
 LEAST_RANK, MOST_RANK = 8, 256
-LARGE_RANK = 64  # from here on the scale alpha/r shrinks what a rank adds
+LARGE_RANK = 64  # from this rank on, the scale alpha/r shrinks what each rank adds
 _EASY = ("classification", "extraction", "style")
 
 
 def per_rank(job: Job) -> int:
-    """Parameters that one rank on every linear map trains."""
+    """Return the parameters that one rank trains on all linear maps."""
     return sum((group.in_features + group.out_features) * group.count for group in job.shape.matrices)
 
 
 def _power(number: float) -> int:
-    """The power of two at or above a number, within the ranks that the sources used."""
+    """Return the next power of two from a number up, within the ranks that the sources used."""
     if number <= LEAST_RANK:
         return LEAST_RANK
     return int(min(2 ** math.ceil(math.log2(number)), MOST_RANK))
@@ -42,7 +42,7 @@ def rank_by_tokens(job: Job) -> Said | None:
         return None
     if job.objective == "rl":
         return Said(LEAST_RANK, 1, MOST_RANK)
-    if job.objective not in ("sft", "cpt"):  # what is learnt are labels, names, choices: not the rows' tokens
+    if job.objective not in ("sft", "cpt"):  # labels, names or choices are learnt, not the rows' tokens
         return None
     need = job.tokens / per_rank(job)
     return Said(max(16, _power(need)), _power(need / 2), MOST_RANK)
