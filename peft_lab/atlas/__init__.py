@@ -1,7 +1,7 @@
-"""Every type that PEFT knows as a short declaration; everything else about it is derived by what the methods use.
+"""Every PEFT type as a short declaration, from which everything else about it is derived as for the methods.
 
-To add a type: one ``AtlasType`` in a module of ``atlas/families``, found by name. It appears on the page, on
-the command line and in the tests by itself.
+To add a type, add one ``AtlasType`` to a module of ``atlas/families``. It then appears on the page, on the
+command line and in the tests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FAMILIES", "AtlasType", "all_types", "entries", "get_entry", "lineag
 
 @cache
 def entries() -> dict[str, AtlasType]:
-    """Types and variants by name, family by family, each variant after the types."""
+    """Return types and variants by name: all types family by family, then all variants."""
     found = [
         entry
         for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda each: each.name)
@@ -31,18 +31,18 @@ def entries() -> dict[str, AtlasType]:
 
 
 def all_types() -> dict[str, AtlasType]:
-    """PEFT's types by name, without variants."""
+    """Return PEFT's types by name, without variants."""
     return {name: entry for name, entry in entries().items() if not entry.variant}
 
 
 def variants(type_name: str) -> tuple[AtlasType, ...]:
-    """The variants of a type, by PEFT's name of it."""
+    """Return the variants of a type, by PEFT's name for it."""
     return tuple(entry for entry in entries().values() if entry.variant and entry.type == type_name)
 
 
 @cache
 def lineage() -> dict[str, tuple[AtlasType, ...]]:
-    """Who changes whom: by the name of an entry those that name it as their parent, under ``""`` those without one.
+    """Return the children of each entry by its name, and under ``""`` the entries without a parent.
 
     >>> [entry.title for entry in lineage()["oft"]]
     ['BOFT', 'HRA', 'PSOFT']
@@ -54,10 +54,10 @@ def lineage() -> dict[str, tuple[AtlasType, ...]]:
 
 
 def get_entry(name: str) -> AtlasType:
-    """A type or variant by name, whatever the case.
+    """Return a type or variant by name, ignoring case.
 
     Raises:
-        UnknownName: there is none; the nearest is named.
+        UnknownName: there is none; the message suggests the nearest.
     """
     known = entries()
     plain = name.strip().lower()

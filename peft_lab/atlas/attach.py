@@ -1,6 +1,6 @@
-"""A type put on a model with values, with what its start needs first: sample data, gradients, adapters to mix.
+"""Put a type on a model, after preparing what its start needs: sample data, gradients, adapters to mix.
 
-Torch and peft are imported inside; called from worker processes and tools.
+Imports torch and peft inside; called from worker processes and tools.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import torch
 
 Batch = Mapping[str, "torch.Tensor"]
-#: Names under which types want to be told a batch's tasks.
+#: Types that need each row's task.
 TASKED = ("POLY", "MULTITASK_PROMPT_TUNING")
 
 
 def inputs_for(entry: AtlasType, batch: Batch) -> dict[str, Any]:
-    """The batch with what this type reads besides: the number of each row's task, of shape (rows,); the kind of each
-    token, of shape (rows, tokens)."""
+    """Return the batch with what this type also reads: each row's task, of shape (rows,), or each token's kind, of
+    shape (rows, tokens)."""
     import torch
 
     made: dict[str, Any] = dict(batch)
@@ -39,11 +39,11 @@ def inputs_for(entry: AtlasType, batch: Batch) -> dict[str, Any]:
 def attach(
     model: Any, entry: AtlasType, shape: ModelShape, task: TaskType, batch: Batch, **changes: Any
 ) -> torch.nn.Module:
-    """The adapted model. Whatever PEFT raises comes out as it is.
+    """Return the adapted model. PEFT's exceptions pass through.
 
     Args:
         batch: rows with ``labels``, for starts that look at data.
-        changes: settings other than the declared ones.
+        changes: settings that replace the declared ones.
     """
     from peft import PeftConfig, get_peft_model
 
@@ -60,7 +60,7 @@ def attach(
 
 
 def start_of(entry: AtlasType) -> Callable[[Any, Any, ModelShape, Batch], Any] | None:
-    """What puts a type on a model that needs more than its config; ``None``: ``get_peft_model`` does."""
+    """Return the function that attaches a type which needs more than its config; ``None`` for other types."""
     return _STARTS.get(entry.name)
 
 
@@ -108,7 +108,7 @@ def _eva(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
 
 
 def _trained_loras(model: Any, shape: ModelShape, task: Any, folder: str) -> list[str]:
-    """Two LoRA adapters with random values, saved: stand-ins for adapters that were trained."""
+    """Save two LoRA adapters with random values, as stand-ins for trained ones; return their paths."""
     import torch
     from peft import LoraConfig, get_peft_model
 

@@ -1,7 +1,7 @@
-"""What a type of the atlas states about itself; all else is counted, simulated, probed or looked up.
+"""What a type of the atlas declares; everything else is counted, simulated, probed or looked up.
 
-A declaration says what no code can find out: the update as a formula, the paper, usual settings, and when one would
-take it. Where a closed form of the count exists it is part of it, and tests hold it equal to PEFT's own count.
+A declaration states what code cannot find out: the update as a formula, the paper, usual settings, and when to
+use it. A closed form of the count is part of it if there is one; tests compare it with PEFT's own count.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from peft_lab.models.shapes import ModelShape
 from peft_lab.models.structure import ModuleGroup, Role
 
 Settings = Mapping[str, Any]
-#: Parameters trained in one adapted module, and those that are there once for the whole model.
+#: Parameters trained in one adapted module, and those that exist once for the whole model.
 Each = Callable[[ModuleGroup, Settings], int]
 Once = Callable[[ModelShape, tuple[ModuleGroup, ...], Settings], int]
 
-#: Families by key, in the order in which they are shown: title, and what their members have in common.
+#: Families by key, in display order: title, and what their members have in common.
 FAMILIES: dict[str, tuple[str, str]] = {
     "inputs": ("Trained input, keys and values", "W stays as it is; the model reads trained vectors besides the text."),
     "scale": ("Select or scale", "A few numbers multiply or shift what is there, or a few rows of it are trained."),
@@ -35,10 +35,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a type comes from.
+    """The source of a type.
 
     Attributes:
-        arxiv: its number there; empty for a paper that is not on arXiv, or a type without one.
+        arxiv: its arXiv number; empty for a paper elsewhere, or for none.
         checked: where name, number and update form were looked up.
         url: of a paper that is not on arXiv.
     """
@@ -50,7 +50,7 @@ class Paper:
 
     @property
     def address(self) -> str:
-        """The paper's own page; empty where there is no paper."""
+        """Return the paper's own page; empty if there is no paper."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Usual:
-    """A field of the type's config: its usual values, the first of which the atlas counts with, and what it does."""
+    """A field of the type's config: its usual values, the first of which is the atlas's default, and its effect."""
 
     name: str
     values: tuple[Any, ...]
@@ -71,16 +71,16 @@ class AtlasType:
     """One type, or a variant of one.
 
     Attributes:
-        type: PEFT's name of it (``peft.PeftType``). variant: what a variant is called; empty for the type itself.
+        type: PEFT's name for it (``peft.PeftType``). variant: the variant's name; empty for the type itself.
         family: a key of :data:`FAMILIES`.
         parent: name of the type that it changes; empty for one that starts a line of its own.
         update: what the adapted map computes, as plain text.
-        differs: from its parent, as a sentence. when: one would take it, as a sentence.
-        settings: fields besides the usual ones; a callable is asked for the value on a model.
-        targets: roles of the adapted matrices; empty where the config names none.
+        differs: how it differs from its parent, as a sentence. when: when to use it, as a sentence.
+        settings: further fields; a callable returns the value for a model.
+        targets: roles of the adapted matrices; empty if the config names none.
         form: the closed form as text, with ``each`` and ``once`` to compute it; empty: counted only.
-        rate: learning rate of a short training. taught: slug of the method's own page, where it has one.
-        stand_in: a field that it is counted and simulated with, in place of files that somebody has to have.
+        rate: learning rate of a short training. taught: slug of the method's own page, if any.
+        stand_in: a field to count and simulate with, in place of files that must exist otherwise.
     """
 
     type: str
@@ -104,17 +104,17 @@ class AtlasType:
 
     @property
     def name(self) -> str:
-        """In addresses and on the command line: ``vera``, ``rslora``."""
+        """Return the name in addresses and on the command line: ``vera``, ``rslora``."""
         return (self.variant or self.type).lower()
 
     def chosen(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """The settings on one model: declared ones, usual ones, and what is changed of them."""
+        """Return the settings on one model: the usual and the declared ones, with ``changes``."""
         values = {knob.name: knob.values[0] for knob in self.knobs} | dict(self.settings)
         filled = {name: value(shape) if callable(value) else value for name, value in values.items()}
         return {**filled, **changes}
 
     def config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """The content of an ``adapter_config.json`` for one model.
+        """Return the content of an ``adapter_config.json`` for one model.
 
         Raises:
             BadInput: the model has none of the matrices that the type adapts.
@@ -127,12 +127,12 @@ class AtlasType:
         return {"peft_type": self.type, **chosen}
 
     def counted_config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """:meth:`config` with what stands in for files. Raises what that raises."""
+        """Return :meth:`config` with the stand-in for files. Raises what that raises."""
         config, held = self.config(shape, **changes), self.stand_in
         return config if held is None else {**config, held.name: held.values[0](shape)}
 
     def formula(self, shape: ModelShape, config: Settings) -> int | None:
-        """The closed form's count of trained parameters on one model; ``None`` where there is no closed form."""
+        """Return the closed form's count of trained parameters on one model; ``None`` without a closed form."""
         if self.each is None and self.once is None:
             return None
         named = config.get("target_modules")
@@ -144,7 +144,7 @@ class AtlasType:
 
 
 def target_names(shape: ModelShape, roles: tuple[Role, ...]) -> tuple[str, ...]:
-    """Names of the matrices with these roles; where queries, keys and values are one matrix, that one."""
+    """Return the names of the matrices with these roles; the fused one if it replaces queries, keys and values."""
     found = []
     for role in roles:
         group = shape.block.get(role) or (shape.block.get("qkv") if role in ("q", "k", "v") else None)

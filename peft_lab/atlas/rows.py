@@ -1,4 +1,4 @@
-"""All that is known of a type, as plain data: declared, counted, probed, simulated and published."""
+"""Collect all that is known of a type as plain data: declared, counted, probed, simulated and published."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from peft_lab.methods.counting.count import CountReport, count_config
 from peft_lab.models.catalogue import get_model, resolve
 
 # ----------------------------------------
-# A type counted on a model by PEFT, with its closed form beside it. Imports torch; pages ask another process.
+# PEFT's count of a type on a model, with its closed form. Imports torch; pages ask another process.
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What PEFT trains, and what the closed form says (``None``: counted only)."""
+    """PEFT's count, and that of the closed form (``None`` without one)."""
 
     report: CountReport
     formula: int | None
@@ -34,7 +34,7 @@ class Counted:
 
 
 def counted_type(name: str, model: str, **changes: Any) -> Counted:
-    """Count a type or variant at its usual settings, or with some of them changed.
+    """Count a type or variant at its usual settings, with optional changes.
 
     Raises:
         BadInput: PEFT cannot put it on this model, with the reason.
@@ -45,12 +45,12 @@ def counted_type(name: str, model: str, **changes: Any) -> Counted:
 
 
 # ----------------------------------------
-# What was found by asking PEFT: capabilities, what ΔW is, what a step needs. Written by ``tools/probe_atlas.py``.
+# Findings of probing PEFT: capabilities, the form of ΔW, the cost of a step. Written by ``tools/probe_atlas.py``.
 
 
 PROBES_FILE = Path(__file__).parent / "probed.json"
 
-#: What was asked, in the order in which it is shown: a short title, and what a yes means.
+#: The capabilities probed, in display order: a short title, and what a yes means.
 CAPABILITIES: dict[str, tuple[str, str]] = {
     "attaches": ("Attaches", "PEFT puts it on a small Llama with its usual settings, and something is trained."),
     "equal_at_start": ("Starts as the base", "Before any training the outputs are the base's."),
@@ -76,7 +76,7 @@ CAPABILITIES: dict[str, tuple[str, str]] = {
     "trains_encoder": ("Trains an encoder", "In 20 steps on two rows, MiniLM's loss falls, with its head frozen."),
     "trains_seq2seq": ("Trains a seq2seq", "In 20 steps on three rows, the loss of a tiny random T5 falls."),
 }  # fmt: skip
-#: Kinds of model that the last three are about, by what the command line calls them.
+#: The kinds of model of the last three, as the command line names them.
 TRAINS = {"trains_causal": "causal-lm", "trains_encoder": "encoder", "trains_seq2seq": "seq2seq"}
 
 
@@ -87,28 +87,28 @@ def _kept() -> dict[str, Any]:
 
 
 def probed_versions() -> dict[str, str]:
-    """Of the libraries that were asked."""
+    """Return the versions of the probed libraries."""
     return dict(_kept()["versions"])
 
 
 def probed(name: str) -> dict[str, dict[str, Any]]:
-    """Every answer about a type or variant, by question; empty for one that was not asked about."""
+    """Return every answer about a type or variant, by question; empty if it was not probed."""
     return dict(_kept()["found"].get(name, {}))
 
 
 def probed_value(name: str, capability: str) -> bool | None:
-    """Yes, no, or ``None``: could not be probed."""
+    """Return yes or no; ``None`` if it could not be probed."""
     answer: bool | None = probed(name).get(capability, {}).get("value")
     return answer
 
 
 def why_not(name: str, capability: str) -> str:
-    """Why not, or why it could not be probed; empty for a yes."""
+    """Return why not, or why it could not be probed; empty for a yes."""
     answer = probed(name).get(capability)
     return str(answer.get("why", "")) if answer else "It has not been asked yet."
 
 
-#: What others reported of the same, by type or variant and capability; each was read.
+#: Matching reports to PEFT, by type or variant and capability; each was read.
 _REPORTS = {
     ("rslora", "combines"): "huggingface/peft issue 3761",
     ("dora", "combines"): "huggingface/peft issue 3761",
@@ -118,23 +118,23 @@ _REPORTS = {
 
 
 def reported_by_probe(name: str, capability: str) -> str:
-    """Where the same was reported to PEFT, as a sentence; empty where nothing is known, or it works by now."""
+    """Return where the same problem was reported to PEFT, as a sentence; empty if unknown or if it works now."""
     where = _REPORTS.get((name, capability))
     return f"Reported as {where}." if where and probed_value(name, capability) is False else ""
 
 
 # ----------------------------------------
-# What a training step of a type needs and takes, as the probe stored it: one model and one GPU for all types.
+# The memory and time of a type's training step, as the probe stored them: one model and one GPU for all types.
 
 
 MODEL, DEVICE = "llama-3.2-3b", "l40s"
-#: 4 rows of 256 tokens in bfloat16, kernels as on that GPU.
+#: 4 rows of 256 tokens in bfloat16, with that GPU's kernels.
 SETTING = Setting(batch=4, seq=256, capability=(8, 9))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step: bytes of tensors at the peak, bytes that the allocator holds, seconds with their band."""
+    """The cost of one step: peak bytes of tensors, bytes reserved by the allocator, seconds with a range."""
 
     peak_bytes: int
     reserved_bytes: int | None
@@ -145,7 +145,7 @@ class Cost:
 
 
 def step_cost(name: str) -> Cost | None:
-    """The stored figures of a type or variant; ``None`` where there are none (:func:`cost_refusal`)."""
+    """Return the stored cost of a type or variant; ``None`` without one (:func:`cost_refusal`)."""
     kept = probed(name).get("costs", {})
     if "peak_bytes" not in kept:
         return None
@@ -161,20 +161,20 @@ def step_cost(name: str) -> Cost | None:
 
 
 def cost_request(name: str) -> bool:
-    """Whether figures, or the reason why there are none, are stored."""
+    """Return whether a cost, or the reason for its absence, is stored."""
     return "costs" in probed(name)
 
 
 def cost_refusal(name: str) -> str:
-    """Why there are no figures; empty where there are."""
+    """Return why there is no cost; empty if there is one."""
     return "" if step_cost(name) else why_not(name, "costs")
 
 
 def simulated_cost(name: str) -> Cost:
-    """The same found now, in a second or two. Imports torch.
+    """Simulate the cost now, in a second or two. Imports torch.
 
     Raises:
-        BadInput, SimulationError: why there are none.
+        BadInput, SimulationError: why there is none.
     """
     from peft_lab.engine.request import ConfigRequest
     from peft_lab.engine.simulate import simulate_config
@@ -186,12 +186,12 @@ def simulated_cost(name: str) -> Cost:
     return Cost(done.peak_bytes, done.reserved_bytes, step.value, step.low, step.high, step.bottleneck)
 
 
-#: An encoder and two decoders that every type is counted on, whichever model is asked about.
+#: An encoder and two decoders on which every type is counted, whatever model is chosen.
 MODELS = ("bert-base", "smollm2-135m", MODEL)
 
 
 def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
-    """The published experiments of a type, of both benchmarks; of a variant those that have its settings."""
+    """Return a type's published experiments in both benchmarks; for a variant, those with its settings."""
     found = []
     for benchmark in published.BENCHMARKS:
         for row in published.rows(benchmark).values():
@@ -205,14 +205,14 @@ def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
 
 
 def _has(config: Any, variant: AtlasType) -> bool:
-    """Whether a config has what makes the variant: the first of its settings."""
+    """Return whether a config is of the variant, by the first of its settings."""
     name, wanted = next(iter(variant.settings.items()))
     value = config.get(name)
     return bool(value) if isinstance(wanted, dict | list) else value == wanted
 
 
 def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]:
-    """The command line's JSON of a type. Counts in this process, so it imports torch."""
+    """Return a type's JSON for the command line. Counts in this process, so it imports torch."""
     capabilities = {name: probed_value(entry.name, name) for name in CAPABILITIES}
     reasons = {name: why_not(entry.name, name) for name, value in capabilities.items() if not value}
     cost, refusal = _cost(entry.name)
@@ -259,7 +259,7 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
 
 
 def _cost(name: str) -> tuple[Cost | None, str]:
-    """The stored cost of a step, or one that is simulated now where nothing is stored; and why there is none."""
+    """Return the stored cost of a step, or simulate it if none is stored; and why there is none."""
     if cost_request(name):
         return step_cost(name), cost_refusal(name)
     try:

@@ -1,4 +1,4 @@
-"""The page's short run as a file of its own: plain torch, transformers and PEFT, and the very functions that ran."""
+"""Write the page's short run as a file: plain torch, transformers and PEFT, and the functions that ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peft_lab.takeaway.layout import WIDTH, Section, as_script, printed
 from peft_lab.training.tasks import get_task
 
 KIND = "causal"
-#: Types that mix adapters, which somebody has to have trained.
+#: Types that mix adapters which must be trained first.
 MIXING = ("xlora", "arrow")
 
 _ROWS = """\
@@ -55,15 +55,15 @@ print(f"before {before:.4f}, after {after:.4f} nats")
 
 
 def refusal(entry: AtlasType) -> str:
-    """Why there is no script, as a sentence; empty where there is one."""
+    """Return why there is no script, as a sentence; empty if there is one."""
     if entry.name in MIXING:
         return f"{entry.title} mixes trained adapters. Here it mixes untrained ones, so there is no script."
     return ""
 
 
 def script(entry: AtlasType) -> str:
-    """The file, which prints the losses of the run on the live decoder. Raises Unsupported where :func:`refusal` has a
-    reason, BadInput where the decoder has none of the matrices that the type adapts."""
+    """Return the file, which prints the losses of the run on the live decoder. Raises Unsupported with the reason
+    of :func:`refusal`, BadInput if the decoder has none of the matrices that the type adapts."""
     reason = refusal(entry)
     if reason:
         raise Unsupported(reason, "type")

@@ -1,4 +1,2 @@
-"""The drawing of a block (``block``), how it moves in the browser (``living``, with its JavaScript in ``js``), and
-recorded
-trainings (:mod:`peft_lab.drawing.trajectory`). Start with ``block.draw_block``.
-"""
+"""Draw a block (``block``, start with ``block.draw_block``), animate it in the browser (``living``, with its
+JavaScript in ``js``), and record trainings to play in it (:mod:`peft_lab.drawing.trajectory`)."""

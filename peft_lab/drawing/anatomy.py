@@ -1,4 +1,4 @@
-"""Which parts a model's block is made of and in which order, read off its shape."""
+"""Derive from a model's shape which parts its block has, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peft_lab.methods.base import Part
 from peft_lab.models.shapes import MATRIX_TYPES, Mixture, ModelShape, ModuleGroup
 
 # ----------------------------------------
-# Which form of block is drawn where a model's blocks differ: dense layers first, experts in every other one.
+# Which form of block to draw if a model's blocks differ: dense layers first, experts in every other one.
 
 
 Others = tuple[tuple[int, str], ...]
@@ -20,13 +20,13 @@ Others = tuple[tuple[int, str], ...]
 def chosen_form(
     shape: ModelShape, groups: Sequence[ModuleGroup], parts: Sequence[Part]
 ) -> tuple[list[ModuleGroup], int, Others]:
-    """The groups of the form that most parts go into, among equals of the form that most blocks have.
+    """Return the groups of the form that most parts go into; on a tie, of the form that most blocks have.
 
-    Two blocks are of one form when they have the same matrices and norms: T5's first block alone has a table of
-    distances, and is like the others.
+    Two blocks have the same form if they have the same matrices and norms: T5's first block, which alone has a
+    table of distances, counts as equal to the others.
 
     Returns:
-        the groups; how many blocks have that form; and how many have each of the others, with what those consist of.
+        the groups, the number of blocks of that form, and the number and a description of each other form's blocks.
     """
     forms: dict[tuple[int, ...], list[int]] = {}
     for layer in sorted({layer for group in groups for layer in group.layers}):
@@ -60,7 +60,7 @@ def _tells(shape: ModelShape, group: ModuleGroup) -> bool:
 
 
 def _consists(shape: ModelShape, groups: Sequence[ModuleGroup]) -> str:
-    """``linear attention and a mixture of experts``."""
+    """Return a form in words: ``linear attention and a mixture of experts``."""
     if any(group.role in ("q", "qkv") for group in groups):
         first = "attention"
     elif any("linear_attn" in group.path for group in groups):
@@ -73,10 +73,10 @@ def _consists(shape: ModelShape, groups: Sequence[ModuleGroup]) -> str:
     return f"{first} and {'a plain feed-forward part' if plain else 'no feed-forward part'}"
 
 
-# These compute x + attention(norm(x)) + mlp(norm(x)); all others in the catalogue go through one after the other.
+# These compute x + attention(norm(x)) + mlp(norm(x)); all others in the catalogue apply the two in sequence.
 SIDE_BY_SIDE = ("gpt_neox", "gptj", "phi", "falcon", "codegen", "cohere")
 Kind = Literal["attention", "cross-attention", "linear attention", "state-space mixer", "feed-forward"]
-# Norms inside an attention or mixer, which belong to its box.
+# Norms inside an attention or mixer, which are part of its box.
 _INNER_NORMS = ("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm", "linear_attn.norm", "mixer.norm")
 
 
@@ -108,15 +108,15 @@ class Half:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is drawn of a model, bottom to top.
+    """The parts of a model to draw, bottom to top.
 
     Attributes:
         extra_embeddings: positions and token types, added to the word embeddings.
-        layers: how many blocks there are like the one that is drawn.
-        others: how many there are of other forms, each with what it consists of in words.
+        layers: number of blocks of the form that is drawn.
+        others: for each other form, the number of blocks and a description.
         head: matrices after the last block, in order.
         other_side: title and matrices of the half of an encoder-decoder model that is not drawn.
-        stack: what to call the block's half of an encoder-decoder model, else empty.
+        stack: title of the drawn half of an encoder-decoder model, else empty.
     """
 
     embedding: ModuleGroup | None
@@ -140,10 +140,10 @@ class Anatomy:
 
 
 def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
-    """The anatomy of a model. Of an encoder-decoder model the half that ``parts`` go into is taken; both: the encoder.
+    """Return a model's anatomy; for an encoder-decoder model, of the half with the ``parts``, the encoder if both.
 
     Raises:
-        Unsupported: no attention and no feed-forward matrices are known by name in its blocks.
+        Unsupported: its blocks have no attention or feed-forward matrices that are known by name.
     """
     stacks = _stacks(shape)
     if not stacks:
@@ -171,14 +171,14 @@ def read(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
         head=() if is_encoder else tuple(group for group in own if group.type in MATRIX_TYPES),
         stack=_side(prefix).rstrip(".") if others else "",
         other_side=(_side(others[0]).rstrip("."), tuple(stacks[others[0]])) if others else None,
-        # A norm between the halves says that one comes after the other (Falcon can be built either way).
+        # A norm between the halves means that one follows the other (Falcon can be built either way).
         side_by_side=shape.model_type in SIDE_BY_SIDE
         and not any("post_attention" in group.path for group in first if group.is_norm),
     )
 
 
 def _drawn_stack(stacks: Iterable[str], parts: Sequence[Part]) -> str:
-    """The last of the stacks that all parts inside blocks go into, else the first."""
+    """Return the last of the stacks that hold all parts inside blocks, else the first stack."""
     first, *_ = stacks
     inside = [part.at for part in parts if "{}" in part.at]
     holding = [name for name in stacks if inside and all(at.startswith(name) for at in inside)]
@@ -188,7 +188,7 @@ def _drawn_stack(stacks: Iterable[str], parts: Sequence[Part]) -> str:
 def _embeddings(
     groups: Sequence[ModuleGroup], vocab: int
 ) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
-    """That of the words, and those of positions and token types."""
+    """Return the embedding of the words, and those of positions and token types."""
     found = [group for group in groups if "Embedding" in group.type]
     found = [group for group in found if not group.tied] or found
     whole = [group for group in found if group.parameters["weight"][0] == vocab]
@@ -197,7 +197,7 @@ def _embeddings(
 
 
 def _patches(groups: Sequence[ModuleGroup]) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
-    """The map that makes a vector of a patch of the image, and nothing beside it."""
+    """Return the map from image patches to vectors, and no further embeddings."""
     return next((group for group in groups if group.type == "Conv2d"), None), ()
 
 
@@ -208,12 +208,12 @@ def _unknown(shape: ModelShape) -> Unsupported:
 
 
 def _side(prefix: str) -> str:
-    """``encoder.`` of ``encoder.block.``."""
+    """Return ``encoder.`` for ``encoder.block.``."""
     return prefix.split(".")[0] + "."
 
 
 def _stacks(shape: ModelShape) -> dict[str, list[ModuleGroup]]:
-    """Groups of each run of blocks, by what precedes the layer index; only runs with known matrices."""
+    """Return the groups of each stack of blocks with known matrices, by the path before the layer index."""
     found: dict[str, list[ModuleGroup]] = {}
     for group in shape.groups:
         if group.layers and "{}" in group.path:
@@ -248,7 +248,7 @@ def _half(kind: Kind, groups: Sequence[ModuleGroup]) -> Half | None:
 
 
 def _stateful(groups: Sequence[ModuleGroup]) -> Half | None:
-    """What stands in an attention's place and keeps a state: the maps beside the one that writes back."""
+    """Return a branch with a state in place of attention: the maps that share a module with the output map."""
     last = next((group for group in groups if group.role == "o"), None)
     if last is None:
         return None

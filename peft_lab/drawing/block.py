@@ -1,4 +1,4 @@
-"""The whole picture: token strip, embeddings, one block, head and legend, bottom to top along the residual stream."""
+"""Draw the picture: tokens, embeddings, one block, head and legend, bottom to top along the residual stream."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import Mixture, ModelShape, ModuleGroup
 
 FOOT = 9.0  # inside the frame, under the halves
-REMARK = 20.0  # line for a remark at the frame's foot
+REMARK = 20.0  # height of a remark at the frame's foot
 APART = 10.0  # between the halves
-BEHIND = 3.5  # offset of the frames behind, which stand for the other blocks
+BEHIND = 3.5  # offset of the frames behind it, which represent the other blocks
 EDGE = 3.0
 
 
 def compose(
     metrics: Metrics, placement: Placement, tokens: Sequence[str], selected: str | None, title: str
 ) -> tuple[str, float, float]:
-    """The SVG, its width and its height."""
+    """Return the SVG, its width and its height."""
     anatomy = placement.anatomy
     branches = [Branch(metrics, placement, half, len(tokens)) for half in anatomy.halves]
     margin = EDGE + 9 + 2 * BEHIND
@@ -73,7 +73,7 @@ def _lanes(
     start: float,
     looked_up: Sequence[pieces.Point],
 ) -> list[pieces.Lane]:
-    """All ways, measured from where the embeddings meet the stream: what is before that has a negative start."""
+    """Return all lanes, with distances from where the embeddings meet the stream; negative before it."""
     before = pieces.Lane("flow", tuple(looked_up))
     ways = [replace(before, start=-before.length)]
     y = start
@@ -118,7 +118,7 @@ def _stream(
     levels: Sequence[tuple[Branch, Levels]],
     bottom: float,
 ) -> None:
-    """The residual stream, from the bottom to the head, with the sums and the norms that stand on it."""
+    """Draw the residual stream from the bottom to the head, with its sums and norms."""
     y = bottom
     for branch, at in reversed(levels):
         canvas.arrow([(m.trunk, y), (m.trunk, at.back + PLUS)], "stream")
@@ -137,14 +137,14 @@ def _stream(
 
 
 # ----------------------------------------
-# The picture in words.
+# The picture's text alternative.
 
 
 _PLACES = {"tokens": "the input", "attention": "the attention", "ffn": "the feed-forward part"}
 
 
 def describe(placement: Placement) -> str:
-    """What is injected where, with shapes: the text alternative of the drawing."""
+    """Return the text alternative of the drawing: what is injected where, with shapes."""
     shape, anatomy = placement.shape, placement.anatomy
     stack = f" of the {anatomy.stack}" if anatomy.stack else ""
     count = f"One of {anatomy.layers} identical blocks"
@@ -189,7 +189,7 @@ def _mixture(mixture: Mixture, router: str | None, shared: Sequence[ModuleGroup]
 
 
 def _injected(placement: Placement) -> list[str]:
-    """One sentence for each kind of part, with all the modules it is in."""
+    """Return one sentence for each kind of part, with all its modules."""
     groups = {group.path: group for group in (*placement.shape.groups, *placement.shape.bare)}
     where: dict[str, list[str]] = {}
     for part in placement.parts:
@@ -224,33 +224,33 @@ def _place(placement: Placement, part: Part, groups: Mapping[str, ModuleGroup]) 
 # The text in the drawing's token strip.
 
 
-MOST = 12  # words that are handed to the strip, which shows as many as fit
+MOST = 12  # words handed to the strip, which shows as many as fit
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def strip_of(text: str) -> tuple[str, ...]:
-    """The first words and marks of an example, one a cell. Real tokenizers often cut words further."""
+    """Return the first words and marks of an example, one a cell. Real tokenizers often split words further."""
     return tuple(_WORD.findall(text)[:MOST])
 
 
 # ----------------------------------------
-# A drawing of one transformer block, from a model's real shapes, with what a method puts into it.
+# A drawing of one transformer block, from a model's real shapes, with what a method adds to it.
 #
-# :func:`draw_block` makes an SVG as a string. It needs neither torch nor Streamlit.
+# :func:`draw_block` returns an SVG as a string. It needs neither torch nor Streamlit.
 
 
-TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # where no task is chosen
-PATCHES = ("class", "patch 1", "patch 2", "patch 3", "…")  # of a model that reads images
+TOKENS = ("Any", "text", "goes", "in", "here", ",", "token", "by", "token")  # if no task is chosen
+PATCHES = ("class", "patch 1", "patch 2", "patch 3", "…")  # for a model that reads images
 _PLAIN_4BIT = Quantization(bits=4, kind="nf4", double=False, compute_dtype="bfloat16")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and the same in words.
+    """A picture and its text alternative.
 
     Attributes:
         svg: self-contained: styles inside, colours follow ``color-scheme``, no ids, no scripts.
-        width: natural width in CSS pixels; at it the smallest text is 11 px.
+        width: natural width in CSS pixels, at which the smallest text is 11 px.
     """
 
     svg: str
@@ -268,23 +268,23 @@ def draw_block(
     tokens: Sequence[str] = TOKENS,
     layout: Layout = "wide",
 ) -> Drawing:
-    """Draw one block of ``shape`` with ``parts`` in it. The same arguments give the same text.
+    """Draw one block of ``shape`` with ``parts`` in it. Equal arguments give equal text.
 
     Args:
-        quantized: how the frozen matrices are stored; ``True`` stands for NF4 without double quantisation.
-        selected: path of the module group (or place) that is outlined.
+        quantized: how the frozen matrices are stored; ``True`` means NF4 without double quantisation.
+        selected: path of the module group (or place) to outline.
         tokens: the text in the strip at the bottom.
-        layout: ``wide`` (530 and more) has every branch on one line, ``narrow`` (350) folds it in two.
+        layout: ``wide`` (530 and more) has every branch on one line, ``narrow`` (350) folds it into two.
 
     Raises:
-        Unsupported: the model's blocks have no attention and feed-forward maps that are known by name.
+        Unsupported: the model's blocks have no attention or feed-forward maps that are known by name.
     """
     quantization = _PLAIN_4BIT if quantized is True else (quantized or None)
     anatomy = read(shape, parts)
     placement = Placement(shape, anatomy, tuple(parts), quantization)
     metrics = NARROW if layout == "narrow" else WIDE
     title = f"One of {anatomy.layers} blocks of {shape.title}"
-    # Beside an encoder, a decoder reads what it wrote itself and not the text.
+    # The decoder beside an encoder reads its own output, not the text.
     read_here = () if anatomy.stack == "decoder" else tuple(tokens)
     if shape.kind == "vision":
         read_here = PATCHES

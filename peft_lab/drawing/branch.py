@@ -1,7 +1,7 @@
-"""One residual branch: it leaves the stream at the left, passes its pieces, and is added back further up.
+"""Draw one residual branch: it leaves the stream at the left, passes its pieces, and is added back further up.
 
-Wide: all pieces on one line, and a line over them back to the stream. Narrow (``fold``): the last matrix and what
-follows it stand on a second line, right to left.
+Wide: all pieces on one line, and a line above them back to the stream. Narrow (``fold``): the last matrix and what
+follows it are on a second line, right to left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from peft_lab.drawing.svg import LINE, Canvas, Metrics, shorten
 from peft_lab.methods.base import Part
 
 # ----------------------------------------
-# What stands between a branch's parallel matrices and its last one: attention, or the activation.
+# Between a branch's parallel matrices and its last one: attention, or the activation.
 
 
 CELL = 12.0
@@ -27,11 +27,11 @@ _ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "gelu_fast": "g
 
 
 class Attention:
-    """The attention box; with a prefix also the keys and values it looks at, the trained columns first.
+    """The attention box; with a prefix, also the keys and values that it reads, trained columns first.
 
     Args:
-        columns: the prefix: one part each on K and V, or one on both where they are made by a fused matrix.
-        texts: how many tokens the text has.
+        columns: the prefix: one part each for K and V, or one for both if a fused matrix makes them.
+        texts: number of tokens in the text.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Attention:
         self.w = metrics.core
         name, small, shape = metrics.name, metrics.small, placement.shape
         self.rows = [(line, name, "name") for line in half.kind.replace("-", "- ").split()]
-        heads = [f"{shape.heads} heads"] if shape.heads else []  # none in what carries a state (RWKV)
+        heads = [f"{shape.heads} heads"] if shape.heads else []  # none in a recurrent block (RWKV)
         if half.kind not in ("attention", "cross-attention"):
             heads = ["keeps a state"]
         elif shape.heads != shape.kv_heads:
@@ -58,14 +58,14 @@ class Attention:
 
     @property
     def least(self) -> float:
-        """Least height."""
+        """Return the minimum height."""
         return sum(size for _, size, _ in self.rows) * LINE + 14 + len(self.strips) * PITCH
 
     def _first_strip(self, cy: float) -> float:
         return cy - len(self.strips) * PITCH / 2 + sum(size for _, size, _ in self.rows) * LINE / 2 + 4
 
     def sources(self, x: float, cy: float) -> list[tuple[Part, list[tuple[float, float]]]]:
-        """By part, the way from its trained columns to the right edge of the box."""
+        """Return each part's path from its trained columns to the right edge of the box."""
         y, right = self._first_strip(cy) + CELL / 2, x + self.w
         rows = [(part, y + index * PITCH) for index, (_, part) in enumerate(self.strips)]
         return [(part, [(x + 18, row), (right - 4, row), (right - 4, cy)]) for part, row in rows]
@@ -89,7 +89,7 @@ class Attention:
 
 
 def cells(canvas: Canvas, x: float, y: float, w: float, h: float, count: int, cls: str) -> None:
-    """``count`` cells in a row; one bar where they would be too thin to tell apart."""
+    """Draw ``count`` cells in a row, or one bar if they would be too thin to distinguish."""
     pitch = w / count
     if pitch < 2.2:
         canvas.rect(x, y, w, h, cls, 1)
@@ -100,7 +100,7 @@ def cells(canvas: Canvas, x: float, y: float, w: float, h: float, count: int, cl
 
 
 class Activation:
-    """The nonlinearity between up and down; with a gate matrix also the product of both."""
+    """The nonlinearity between up and down; with a gate matrix, also the product of both."""
 
     w, h = 62.0, 24.0
 
@@ -110,7 +110,7 @@ class Activation:
         self.name = shorten(_ACTIVATIONS.get(raw, raw), self.w - 8, metrics.small)
 
     def draw(self, canvas: Canvas, x: float, cy: float, entries: Sequence[tuple[float, float]]) -> None:
-        """``entries``: where the lines come from, gate first."""
+        """Draw it. ``entries``: where the incoming lines begin, gate first."""
         if not self.gated:
             canvas.arrow([entries[0], (x, cy)])
             self._box(canvas, x, cy)
@@ -132,7 +132,7 @@ class Activation:
 
 
 def joint(canvas: Canvas, x: float, y: float, sign: str) -> None:
-    """A circle with a plus or a times in it, drawn with lines so that it is centred in every font."""
+    """Draw a circle with a plus or a times, made of lines so that it is centred in every font."""
     canvas.circle(x, y, PLUS, "joint")
     if sign == "+":
         canvas.segments([(x - 3.2, y, x + 3.2, y), (x, y - 3.2, x, y + 3.2)], "sign")
@@ -141,14 +141,14 @@ def joint(canvas: Canvas, x: float, y: float, sign: str) -> None:
 
 
 # ----------------------------------------
-# The lane under a mixture of experts: its router, how many it chooses, and the expert that every token passes.
+# The lane under a mixture of experts: its router, the number of experts chosen, and the shared expert.
 
 
 TOP = 4.0
 
 
 class Router:
-    """Stands under the row of the experts' matrices and is fed from the same line. Its ``height`` is known before."""
+    """The router, under the experts' matrices and fed from the same line. ``height`` is known before drawing."""
 
     def __init__(self, metrics: Metrics, placement: Placement, half: Half) -> None:
         assert half.mixture is not None
@@ -174,7 +174,7 @@ class Router:
         return TOP + max(own + self.m.below, len(self.rows) * self.m.small * 1.25 + 6)
 
     def draw(self, canvas: Canvas, top: float, feed: float) -> None:
-        """``feed``: y where the line to the last of the experts' matrices leaves the vertical one."""
+        """Draw it. ``feed``: y where the line to the last of the experts' matrices leaves the vertical one."""
         m = self.m
         cy = top + TOP + (self.height - TOP - m.below) / 2
         if self.matrix:
@@ -188,21 +188,21 @@ class Router:
 
 
 ROOM = 5.0  # between a strip and the matrix under it
-RETURN = 16.0  # between the line back and the row under it
+RETURN = 16.0  # between the returning line and the row under it
 LANE = Hourglass.h + 28  # height of the lane of a parallel adapter
 LIFT = (
     Hourglass.h + 24 + PLUS
-)  # from what stands on the line back to the second sum of an adapter on the first
+)  # from the top of the returning line's pieces to the second sum, of an adapter on the first
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Where a branch's lines are.
+    """The positions of a branch's lines.
 
     Attributes:
         back: y of the line back to the stream. row: y of the pieces' centre. leave: y where it leaves the stream.
         turn: x of the rightmost vertical line. core: x of the middle of the attention or activation.
-        again: y of a second sum on the stream, of an adapter that reads the first.
+        again: y of a second sum on the stream, for an adapter that reads the first.
     """
 
     back: float
@@ -214,7 +214,7 @@ class Levels:
 
 
 class Branch:
-    """Lays out and draws one half of a block. Its ``height`` and ``reach`` are known before drawing."""
+    """Lays out and draws one half of a block. ``height`` and ``reach`` are known before drawing."""
 
     def __init__(self, metrics: Metrics, placement: Placement, half: Half, texts: int) -> None:
         self.m, self.placement, self.half = metrics, placement, half
@@ -231,7 +231,7 @@ class Branch:
         self.beside = Hourglass(metrics, parallel) if parallel and feed else None
         on_sum = placement.on_sum(half.exit)
         self.again = Hourglass(metrics, on_sum) if on_sum else None
-        self.clock = 0.0  # distance from the stream to where the drawing has come
+        self.clock = 0.0  # distance from the stream to the current end of the drawing
         self.lanes = Lanes()  # filled while drawing; they begin where the branch leaves the stream
         self.choice = Router(metrics, placement, half) if half.mixture else None
         self.tail = self._tail(place)
@@ -261,7 +261,7 @@ class Branch:
 
     @property
     def above(self) -> float:
-        """From the top to the line back."""
+        """Return the height from the top to the returning line."""
         norm = self.m.norm[1] + 8 if self.half.on_stream else 0.0
         if self.again:
             return self.low + LIFT + PLUS + norm
@@ -269,12 +269,12 @@ class Branch:
 
     @property
     def low(self) -> float:
-        """What stands on the line back reaches so far above it."""
+        """Return how far the pieces on the returning line extend above it."""
         return max(PLUS, self.over) if self.m.fold else PLUS
 
     @property
     def between(self) -> float:
-        """From the line back to the top of the row."""
+        """Return the height from the returning line to the top of the row."""
         under = max((piece.h for piece in self.tail), default=0.0) / 2 + self.m.below + 10
         return (LANE if self.beside else 0.0) + (under if self.m.fold else RETURN)
 
@@ -285,7 +285,7 @@ class Branch:
 
     @property
     def reach(self) -> float:
-        """x up to which the row needs room; it turns there."""
+        """Return the x up to which the row needs room, where it turns."""
         x = self.m.column + self.m.matrix[0] + self.m.lane + self.m.gap + self.core.w
         if self.m.fold:
             return x + 12
@@ -295,13 +295,13 @@ class Branch:
         return x + 6
 
     def _step(self, piece: Piece) -> float:
-        """Room before a piece's body on a straight line: an arrow, and what stands before the body."""
+        """Return the room before a piece's body on a straight line: an arrow and the piece's left reach."""
         return self.m.gap + max(piece.reach[0], 10)
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
     def draw(self, canvas: Canvas, top: float, turn: float) -> Levels:
-        """Draw with the given top edge and turning point."""
+        """Draw the branch with this top edge and turning point; return the positions of its lines."""
         m, cross = self.m, self.half.kind == "cross-attention"
         back = top + self.above
         cy = back + self.between + self.row / 2
@@ -337,9 +337,9 @@ class Branch:
     def _entries(
         self, canvas: Canvas, cy: float, cross: bool, leave: float, lead: float
     ) -> list[tuple[float, float]]:
-        """The parallel matrices, fed from one vertical line. Returns where their outputs begin.
+        """Draw the parallel matrices, fed from one vertical line; return where their outputs begin.
 
-        In cross-attention only the queries come from the stream; keys and values are made of the encoder's output.
+        In cross-attention only the queries come from the stream; keys and values come from the encoder's output.
         """
         m, y = self.m, cy - self.stack / 2
         centres, ends = [], []
@@ -370,7 +370,7 @@ class Branch:
         return ends
 
     def _through_core(self, x: float, cy: float, ends: list[tuple[float, float]], outlet: float) -> None:
-        """Into the attention, or to the activation and the product; what comes out waits for the last of them."""
+        """Add the lanes into the attention, or to activation and product; the outlet waits for the last of them."""
         core = self.core
         start = self.clock
         for matrix, (end, y) in zip(self.entry, ends, strict=True):
@@ -391,7 +391,7 @@ class Branch:
         return x + self.core.w
 
     def _straight(self, canvas: Canvas, outlet: float, x: float, at: Levels) -> float:
-        """The tail on the same line, and the line back. Returns the x where a parallel adapter joins."""
+        """Draw the tail on the same line, and the line back; return the x where a parallel adapter joins."""
         join = at.turn
         for index, piece in enumerate(self.tail, start=1):
             x += self._step(piece)
@@ -417,7 +417,7 @@ class Branch:
         self.clock = piece.lanes(self.lanes, x, y, self.lanes.add("flow", way, self.clock))
 
     def _folded(self, canvas: Canvas, outlet: float, at: Levels) -> float:
-        """The tail on the line above, right to left, and on to the stream. Returns where a parallel adapter joins."""
+        """Draw the tail on the line above, right to left, to the stream; return where a parallel adapter joins."""
         points = [(outlet, at.row), (at.turn, at.row), (at.turn, at.back)]
         x, join = at.turn - 8, at.turn
         for index, piece in enumerate(self.tail, start=1):
@@ -442,7 +442,7 @@ class Branch:
         return join
 
     def _parallel(self, canvas: Canvas, glass: Hourglass, at: Levels, first: float, join: float) -> None:
-        """The parallel adapter in its own lane over the row: from the line that feeds the matrices to its sum."""
+        """Draw the parallel adapter in a lane above the row, from the line that feeds the matrices to its sum."""
         y = at.row - self.row / 2 - 22 - glass.h / 2
         x = self.m.bus + 14 if self.m.fold else (self.m.bus + join) / 2 - glass.w / 2
         past_norm = bool(glass.part.size.get("stream")) and self.half.before is not None
@@ -454,7 +454,7 @@ class Branch:
             way = [(out, y), (join, y), (join, at.row - PLUS)]
         elif join > out + 4:
             way = [(out, y), (join, y), (join, at.back + PLUS)]
-        else:  # with a norm after it the sum stands further left: around the adapter
+        else:  # with a norm after it the sum is further left: go around the adapter
             over = y - glass.h / 2 - 7
             way = [(out, y), (out + 8, y), (out + 8, over), (join, over), (join, at.back + PLUS)]
         canvas.arrow(way)
@@ -462,8 +462,8 @@ class Branch:
         self.lanes.add("flow", way, glass.lanes(self.lanes, x, y, feed))
 
     def _on_sum(self, canvas: Canvas, glass: Hourglass, at: Levels, again: float) -> None:
-        """The adapter over the line back: it reads the sum, through the norm that follows where one does, and is
-        added to the stream once more, before that norm."""
+        """Draw the adapter above the returning line: it reads the sum, through the following norm if there is one,
+        and is added to the stream again, before that norm."""
         m, y = self.m, again + PLUS + 6 + glass.h / 2
         points, x, start = [(m.trunk, y), (m.first, y)], m.first, at.leave - y
         if self.half.on_stream:

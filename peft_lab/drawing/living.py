@@ -1,4 +1,4 @@
-"""The component's one ES module, put together from the files in ``js``: nothing is built, nothing is fetched."""
+"""The component's single ES module, joined from the files in ``js`` without a build step or downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peft_lab.core import palette
 from peft_lab.drawing.trajectory.format import Part, Trajectory
 from peft_lab.methods import get_method
 
-#: In this order: a file uses what stands before it.
+#: In dependency order: a file uses those before it.
 MODULE_FILES = (
     "numbers.js", "recorded.js", "lanes.js", "motion.js", "marks.js", "player.js", "panels.js", "details.js",
     "handles.js", "block.js",
@@ -23,9 +23,9 @@ _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 @cache
 def living_module() -> str:
-    """All files as one module, whose default export mounts the component.
+    """Return all files as one module, whose default export mounts the component.
 
-    The files import each other by name, as browsers and editors read them; in one module those names are simply there.
+    The files import each other by name, for browsers and editors; within one module the names need no import.
     """
     folder = files(__package__) / "js"
     parts = [(folder / name).read_text(encoding="utf-8") for name in MODULE_FILES]
@@ -33,7 +33,7 @@ def living_module() -> str:
 
 
 # ----------------------------------------
-# The living block's HTML before anything is drawn in it; ``js/block.js`` fills it.
+# The living block's initial HTML; ``js/block.js`` fills it.
 
 
 TINTS = ("forward", "backward", "trained")
@@ -47,21 +47,21 @@ LIVING_HTML = (
 
 
 # ----------------------------------------
-# A recorded trajectory as the browser needs it: what is drawn, and no more.
+# A recorded trajectory reduced to what the browser draws.
 
 
 def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """A trajectory as plain data for ``js/recorded.js``.
+    """Return a trajectory as plain data for ``js/recorded.js``.
 
     Args:
-        live: steps after the trajectory's last, while its run goes on: ``{"step": 12, "loss": 0.4}`` each.
+        live: steps after the trajectory's last one while its run continues: ``{"step": 12, "loss": 0.4}`` each.
     """
     loss = list(trajectory.curve.loss)
     for event in sorted(live, key=lambda one: one["step"]):
         if event["step"] == len(loss) + 1:
             loss.append(event["loss"])
     example, merged = trajectory.example, _merge(trajectory)
-    # Answers are written beside the training and may come after its last step.
+    # Answers are written beside the training and may arrive after its last step.
     come = (len(trajectory.steps), len(loss), len(trajectory.answers), bool(merged), trajectory.ended)
     return {
         "id": ":".join(map(str, (trajectory.run, *come))),
@@ -86,7 +86,7 @@ _TOLD = {"r": "r = {}", "bottleneck": "m = {}", "num_virtual_tokens": "{} virtua
 
 
 def _setting(trajectory: Trajectory) -> str:
-    """``LoRA on SmolLM2-135M with r = 8``: the learner's knobs may stand elsewhere by now."""
+    """Return ``LoRA on SmolLM2-135M with r = 8``: the learner may have changed the knobs since."""
     spec, values = get_method(trajectory.method), trajectory.spec.get("values", {})
     told = [words.format(values[name]) for name, words in _TOLD.items() if name in values]
     return f"{spec.title} on {trajectory.model.title}{' with ' if told else ''}{', '.join(told)}"
@@ -121,7 +121,7 @@ _KINDS = {
 
 
 def _merge(trajectory: Trajectory) -> str:
-    """What merging costs, measured on the run's example; empty where it was not."""
+    """Return what merging costs, measured on the run's example; empty if it was not measured."""
     found = trajectory.notes.get("merge")
     if not isinstance(found, list):
         return ""
@@ -133,11 +133,11 @@ def _merge(trajectory: Trajectory) -> str:
 
 
 # ----------------------------------------
-# The living block's CSS. What belongs to the drawing itself is in ``peft_lab/drawing/svg.py``.
+# The living block's CSS. That of the drawing itself is in ``peft_lab/drawing/svg.py``.
 
 
-NARROW_BELOW = 450  # CSS pixels: under this the wide picture's text would be smaller than 9.5 px
-BESIDE_FROM = 620  # from this width the answers stand beside the curve
+NARROW_BELOW = 450  # CSS pixels: below this the wide picture's text would be smaller than 9.5 px
+BESIDE_FROM = 620  # from this width the answers are beside the curve
 
 _COLOURS = palette.variables(
     forward=palette.FORWARD, backward=palette.BACKWARD, trained=palette.TRAINED, trained_light=palette.TRAINED_LIGHT,

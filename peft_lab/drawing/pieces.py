@@ -1,4 +1,4 @@
-"""The pieces a branch is built of. A piece knows its size, draws itself around a centre line, and has two ports."""
+"""The pieces of a branch. A piece knows its size, draws itself around a centre line, and has two ports."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from peft_lab.methods.base import Part
 from peft_lab.models.shapes import PARAMETER, ModuleGroup
 
 # ----------------------------------------
-# Along which lines data passes, for a page that lets dots travel there: invisible paths with attributes.
+# Invisible paths along which data passes, for a page that moves dots along them.
 #
 # ``data-from`` is the distance in user units that a dot which entered the residual stream at the bottom has
-# travelled where the lane begins. Dots that all follow one clock then split and meet by themselves, and whoever
-# moves them needs to know nothing about how the lines are connected.
+# travelled where the lane begins. Dots on one common clock then split and meet correctly, without any knowledge of
+# how the lines are connected.
 
 
 Point = tuple[float, float]
-#: ``stream``: residual; ``flow``: any other line; ``frozen``: through a matrix. ``trained``: what a method adds.
+#: ``stream``: residual; ``flow``: any other line; ``frozen``: through a matrix; ``trained``: what a method adds.
 LaneKind = Literal["stream", "flow", "frozen", "trained"]
 
 
@@ -32,9 +32,9 @@ class Lane:
     """One line.
 
     Attributes:
-        of: path of the module or place whose part it passes, as in the drawing's ``data-path``; empty for none.
-        start: distance travelled where it begins; until :func:`placed_lanes` from where its branch leaves the stream.
-        half: number of the block's half it belongs to, from the bottom; -1 for what is in none.
+        of: path of the module or place whose part it passes, as in the drawing's ``data-path``; empty without one.
+        start: distance travelled at its start; before :func:`placed_lanes`, since its branch left the stream.
+        half: index of its half of the block, from the bottom; -1 outside the halves.
     """
 
     kind: LaneKind
@@ -53,25 +53,25 @@ class Lane:
 
 
 class Lanes:
-    """Collects the lanes of one branch, each beginning where the last one ended unless told otherwise."""
+    """Collects the lanes of one branch."""
 
     def __init__(self) -> None:
         self.found: list[Lane] = []
 
     def add(self, kind: LaneKind, points: Iterable[Point], start: float, of: str = "") -> float:
-        """Returns the distance at its end."""
+        """Add a lane that begins at distance ``start``; return the distance at its end."""
         lane = Lane(kind, tuple(points), of, start)
         self.found.append(lane)
         return lane.end
 
 
 def placed_lanes(lanes: Sequence[Lane], offset: float, half: int) -> list[Lane]:
-    """The lanes of a branch that leaves the stream after ``offset``."""
+    """Return the lanes of a branch that leaves the stream after the distance ``offset``."""
     return [replace(lane, start=lane.start + offset, half=half) for lane in lanes]
 
 
 def lanes_svg(lanes: Sequence[Lane]) -> str:
-    """As a group that is not seen."""
+    """Return the lanes as an invisible group."""
     return "\n".join(['<g class="lanes" aria-hidden="true">', *(_path(lane) for lane in lanes), "</g>"])
 
 
@@ -90,11 +90,11 @@ Side = Literal["left", "right", "top"]
 
 
 class Piece(Protocol):
-    """``x`` is the left edge of the piece's body.
+    """A piece of a branch; ``x`` is the left edge of its body.
 
     Attributes:
-        reach: what it needs beyond the body, left and right.
-        over: what it needs above its centre line.
+        reach: room needed beside the body, left and right.
+        over: room needed above its centre line.
     """
 
     w: float
@@ -107,16 +107,16 @@ class Piece(Protocol):
     def over(self) -> float: ...
 
     def ports(self, x: float) -> tuple[float, float]:
-        """Where lines end at its left and begin at its right."""
+        """Return the x where lines end at its left and begin at its right."""
 
     def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
-        """Add the ways through it; ``start`` is the distance at its inlet. Returns the distance at its outlet."""
+        """Add the lanes through it from distance ``start`` at its inlet; return the distance at its outlet."""
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None: ...
 
 
 class Norm:
-    """A normalisation layer: no matrix, so a small box. ``output``: the side at which its bias is drawn."""
+    """A normalisation layer, a small box as it has no matrix. ``output``: the side at which its bias is drawn."""
 
     reach = (0.0, 0.0)
 
@@ -146,13 +146,13 @@ class Norm:
 
 
 class Hourglass:
-    """A bottleneck adapter: down to a narrow waist and up again; one in series has its own residual line over it."""
+    """A bottleneck adapter: down to a narrow waist and up again; in series, with its own residual line above."""
 
     w, h = 46.0, 34.0
 
     def __init__(self, metrics: Metrics, part: Part, leftwards: bool = False) -> None:
         self.metrics, self.part, self.leftwards = metrics, part, leftwards
-        self.beside = is_parallel(part) or on_sum(part)  # what it is added to runs past it anyway
+        self.beside = is_parallel(part) or on_sum(part)  # what it is added to bypasses it already
         self.reach = (0.0, 0.0) if self.beside else (8.0, 8.0)
         self.over = self.h / 2 + (0 if self.beside else 6)
 
@@ -160,7 +160,7 @@ class Hourglass:
         return x, x + self.w
 
     def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
-        """Through the waist; one in series also over it, where what comes in goes on as it is."""
+        """Add the lane through the waist; in series also the one above it, on which the input passes unchanged."""
         right, over = x + self.w, cy - self.over
         through = [(x, cy), (right, cy)]
         around = [(x - 7, cy), (x - 7, over), (right + 7, over), (right + 7, cy)]
@@ -187,7 +187,7 @@ class Hourglass:
 
 
 class Box:
-    """A box with lines of text, (text, class) each."""
+    """A box with lines of text, given as (text, class)."""
 
     def __init__(
         self, metrics: Metrics, w: float, h: float, rows: tuple[tuple[str, str], ...], cls: str = "box plain"
@@ -204,7 +204,7 @@ class Box:
 
 
 def dots(canvas: Canvas, box: tuple[float, float, float, float], side: Side) -> None:
-    """Dots along one side of a box (x, y, w, h): a vector with one entry per output."""
+    """Draw dots along one side of a box (x, y, w, h), for a vector with one entry per output."""
     x, y, w, h = box
     length = w if side == "top" else h
     count = max(3, int(length / 6.5))
@@ -223,18 +223,18 @@ def dots(canvas: Canvas, box: tuple[float, float, float, float], side: Side) -> 
 GATE = 20.0
 CONSTANTS = 10.0  # room for the block constants at the left
 LETTER = 7.0
-CARDS, CARD = 2, 3.0  # behind a matrix that stands for those of all experts, and their offset
-SHORTEST, TALLEST = 0.6, 2.0  # of the height of hidden x hidden
+CARDS, CARD = 2, 3.0  # behind a matrix that represents those of all experts, and their offset
+SHORTEST, TALLEST = 0.6, 2.0  # relative to the height of hidden x hidden
 
 
 class Matrix:
-    """One matrix, out x in, or one of a stack of them.
+    """One matrix, out x in, or one of a stack.
 
-    Height and width follow the real ones (compressed, see :func:`measure.side`).
+    Height and width follow the real sizes (compressed, see :func:`peft_lab.drawing.svg.side`).
 
     Args:
-        leftwards: whether the data flows right to left here, so that the input is at the right.
-        flat: as high as hidden x hidden whatever it really is: embeddings and heads are too tall to scale.
+        leftwards: whether data flows right to left here, with the input at the right.
+        flat: whether to draw it as high as hidden x hidden: embeddings and heads are too tall to scale.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class Matrix:
 
     @property
     def beside(self) -> float:
-        """What is used of the lane at the right."""
+        """Return the used width of the lane at the right."""
         if self.low_rank:
             dora = 17 if self.low_rank.size.get("magnitude") else 0
             return 3 + self._thick(self.low_rank) + 2 + LETTER + 3 + dora
@@ -293,7 +293,7 @@ class Matrix:
         return thickness(part.size["rank"], full, self.metrics.strip)
 
     def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
-        """The way through W, and beside it the one through what is trained. Returns the distance at its outlet."""
+        """Add the lane through W, and one through the trained part beside it; return the distance at the outlet."""
         left, right = self.ports(x)
         forth = [(left, cy), (right, cy)]
         end = found.add("frozen", forth[::-1] if self.leftwards else forth, start, self.group.path)
@@ -303,7 +303,7 @@ class Matrix:
         return end
 
     def _bypass(self, x: float, cy: float, left: float, right: float) -> list[tuple[float, float]]:
-        """From the left to the right: along A and up B; through the gate; past the biases."""
+        """Return the trained part's path, left to right: along A and up B; through the gate; past the biases."""
         edge = x + self.w
         if self.low_rank:
             thick = self._thick(self.low_rank)
@@ -348,7 +348,7 @@ class Matrix:
         canvas.lines(x + self.w / 2, top + self.h / 2, rows)
 
     def _constants(self, canvas: Canvas, x: float, top: float) -> None:
-        """Small squares. With double quantisation they are hollow, and one full one stands for their own constants."""
+        """Draw small squares; with double quantisation hollow ones, and a full one for their own constants."""
         quantization = self.placement.quantization
         double = bool(quantization and quantization.double)
         count = int(self.h / 7.5)
@@ -357,7 +357,7 @@ class Matrix:
             canvas.rect(x, y, 5, 5, "constant hollow" if double and index else "constant", 0)
 
     def _strips(self, canvas: Canvas, part: Part, x: float, cy: float) -> None:
-        """B (out x r) stands at the side that counts the outputs, A (r x in) lies along the inputs."""
+        """Draw B (out x r) at the side of the outputs and A (r x in) along the inputs."""
         top, right, bottom = cy - self.h / 2, x + self.w, cy + self.h / 2
         thick, small = self._thick(part), self.metrics.small
         full = f"{min(self.group.in_features, self.group.out_features)} {number(self.metrics.strip)}"
@@ -371,7 +371,7 @@ class Matrix:
             canvas.text(reach + LETTER + 5 + 2 * DOT, cy, "m", small, "small accent strong", "start")
 
     def _gate(self, canvas: Canvas, part: Part, x: float, cy: float) -> None:
-        """A vector that multiplies is a diagonal matrix."""
+        """Draw a multiplying vector as a diagonal matrix."""
         canvas.rect(x, cy - GATE / 2, GATE, GATE, "gate", 2, mark="gate")
         for index in range(4):
             offset = GATE * (index + 0.5) / 4
@@ -382,7 +382,7 @@ class Matrix:
 
 
 def hatch(canvas: Canvas, box: tuple[float, float, float, float], step: float) -> None:
-    """Diagonals at 45 degrees, clipped to the box (x, y, w, h) by arithmetic: a pattern would need an id."""
+    """Draw diagonals at 45 degrees, clipped to the box (x, y, w, h) by arithmetic: a pattern would need an id."""
     inset = 1.0
     x, y, w, h = box[0] + inset, box[1] + inset, box[2] - 2 * inset, box[3] - 2 * inset
     lines = []

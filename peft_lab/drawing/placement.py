@@ -1,4 +1,4 @@
-"""Where each of a method's parts is drawn, and what it is called."""
+"""Find where each of a method's parts is drawn, and what it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peft_lab.models.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGr
 
 @dataclass(frozen=True)
 class Placement:
-    """Parts by where they are drawn.
+    """The parts by where they are drawn.
 
     Attributes:
         elsewhere: parts on modules that the picture does not show, such as those of a T5 decoder.
@@ -35,12 +35,12 @@ class Placement:
         return next((part for part in self.parts if part.at == place and part.kind == kind), None)
 
     def columns(self, entry: Sequence[ModuleGroup]) -> tuple[Part, ...]:
-        """The prefix of an attention: on its k and v, or on the attention as a whole."""
+        """Return an attention's prefix: on its k and v, or on the attention as a whole."""
         paths = {group.path for group in entry} | {"attention"}
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 
     def bottleneck(self, place: str, last: ModuleGroup | None) -> Part | None:
-        """The adapter after the sub-layer: named by its place, the matrix it follows or its mixture of experts."""
+        """Return the adapter after the sub-layer, named by its place, the matrix it follows or its mixture."""
         at = {place, last.path if last else place}
         if last and (mixture := self.shape.mixture_of(last)):
             at.add(mixture.path)
@@ -54,7 +54,7 @@ class Placement:
         )
 
     def on_sum(self, last: ModuleGroup | None) -> Part | None:
-        """The adapter that reads the stream after the sub-layer was added to it."""
+        """Return the adapter that reads the stream after the sub-layer was added."""
         return next((part for part in self.parts if last and part.at == last.path and on_sum(part)), None)
 
     def parallel(self, place: str) -> Part | None:
@@ -63,7 +63,7 @@ class Placement:
         )
 
     def quantised(self, group: ModuleGroup) -> bool:
-        """As its parts say; without such parts every matrix of the blocks, as bitsandbytes does."""
+        """Return whether a module is quantised, by its parts; without such parts, every matrix of the blocks is."""
         if self.quantization is None:
             return False
         if any(part.kind == "quantised" for part in self.parts):
@@ -80,18 +80,18 @@ class Placement:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Names of modules with parts that are neither drawn nor in the other half of an encoder-decoder model."""
+        """Return the names of modules with parts that are neither drawn nor in an encoder-decoder's other half."""
         other = self.anatomy.other_side
         groups = {group.path: group for group in (*self.shape.groups, *self.shape.bare)}
         inside = [part.at for part in self.elsewhere if not (other and part.at.startswith(other[0] + "."))]
-        # A module whose parameters are all another one's (tied embeddings) is seen there.
+        # A module whose parameters all belong to another one (tied embeddings) is shown there.
         own = [at for at in inside if at not in groups or groups[at].each]
         return tuple(dict.fromkeys(self.name(groups[at]) if at in groups else at for at in own))
 
     # -- words -----------------------------------------------------------------------------------------------------
 
     def name(self, group: ModuleGroup) -> str:
-        """The module's name, as short as it is unmistakable in its block."""
+        """Return the module's shortest name that is unambiguous in its block."""
         if group.is_matrix and self.shape.mixture_of(group):  # a shared expert's, named like a dense layer's
             return ".".join(group.path.split(".")[-2:])
         if group.role:
@@ -107,7 +107,7 @@ class Placement:
         return "frozen, quantised" if self.quantised(group) else "frozen"
 
     def label(self, group: ModuleGroup) -> str:
-        """What a screen reader says: ``q_proj, 576×576, frozen, LoRA rank 8``."""
+        """Return the screen reader's label: ``q_proj, 576×576, frozen, LoRA rank 8``."""
         notes = [
             part_words(part) for part in self.on(group, "low_rank", "gate", "bias", "columns", "bottleneck")
         ]
@@ -115,7 +115,7 @@ class Placement:
 
 
 def holder(group: ModuleGroup) -> str:
-    """The module that a bare parameter belongs to; a module is its own."""
+    """Return the module that a bare parameter belongs to; the path of a module itself."""
     return group.path.rpartition(".")[0] if group.type == PARAMETER else group.path
 
 
@@ -128,7 +128,7 @@ def on_sum(part: Part) -> bool:
 
 
 def dims(group: ModuleGroup) -> str:
-    """``out×in`` of a matrix, rows×width of an embedding, the length of a norm."""
+    """Return ``out×in`` for a matrix, rows×width for an embedding, the length for a norm."""
     if "weight" not in group.parameters:
         return "×".join(str(n) for shape in group.parameters.values() for n in shape)
     weight = group.parameters["weight"]
@@ -138,7 +138,7 @@ def dims(group: ModuleGroup) -> str:
 
 
 def part_words(part: Part) -> str:
-    """What a part is, without where it is."""
+    """Return a part's description, without its place."""
     size = part.size
     if part.kind == "low_rank":
         least = size.get("least", size["rank"])

@@ -1,4 +1,4 @@
-"""Under the block: the token strip, the embeddings, and the encoders that make virtual tokens."""
+"""Draw what is below the block: the token strip, the embeddings, and the encoders that make virtual tokens."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from peft_lab.models.quantise import Quantization
 
 STRIP = 26.0  # height of the token strip
 LEFT = 8.0
-BRACKET = 4.0  # over the text's tokens: all of them are looked up
+BRACKET = 4.0  # over the text's tokens, which are all looked up
 ENCODER = 34.0
 
 
 def draw_embedding(
     canvas: Canvas, m: Metrics, placement: Placement, top: float
 ) -> tuple[float, list[tuple[float, float]], float]:
-    """The embedding matrix, left of it its norm. Returns the y where it meets the stream, the way from the tokens
-    to there, and the bottom of the row."""
+    """Draw the embedding matrix with its norm at the left; return the y where it meets the stream, the path there
+    from the tokens, and the bottom of the row."""
     anatomy = placement.anatomy
     if anatomy.embedding is None:
         return top, [(m.trunk, top + 10), (m.trunk, top)], top + 10
     matrix = Matrix(m, placement, anatomy.embedding, leftwards=True, flat=True)
     cy, bottom = top + matrix.h / 2, top + matrix.h + m.below + 10
     virtual = placement.at("tokens", "cells") is not None
-    # Virtual tokens are vectors already and go past the table, which moves out of their way.
+    # Virtual tokens are vectors already and bypass the table, which is moved aside.
     x = max(m.column, LEFT + _cells_room(m) + 24) if virtual else m.column
     points = [(x, cy)]
     if anatomy.embedding_norm:
@@ -45,7 +45,7 @@ def draw_embedding(
 
 
 def _extras(canvas: Canvas, m: Metrics, placement: Placement, x: float, cy: float) -> None:
-    """What is added to the word embeddings, without its size where that does not fit."""
+    """Draw what is added to the word embeddings, without its size if that does not fit."""
     rows = []
     for group in placement.anatomy.extra_embeddings:
         name = f"+ {placement.name(group).replace('_embeddings', '')}"
@@ -58,14 +58,14 @@ def _extras(canvas: Canvas, m: Metrics, placement: Placement, x: float, cy: floa
 
 
 def _cells_room(m: Metrics) -> float:
-    """Most that the virtual tokens take of the token strip."""
+    """Return the maximum width of the virtual tokens in the strip."""
     return m.width * 0.3
 
 
 def draw_tokens(
     canvas: Canvas, m: Metrics, placement: Placement, texts: Sequence[str], top: float
 ) -> tuple[float, float]:
-    """The strip: virtual tokens first, then the text. Returns its top and the bottom of what was drawn."""
+    """Draw the strip, virtual tokens first, then the text; return its top and the bottom of what was drawn."""
     x = LEFT
     part, encoder = placement.at("tokens", "cells"), placement.at("tokens", "encoder")
     virtual = 0.0
@@ -85,7 +85,7 @@ def draw_tokens(
 
 
 def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: float) -> None:
-    """As many tokens as are readable, the rest as an ellipsis."""
+    """Draw as many tokens as are readable, the rest as an ellipsis."""
     room = m.width - LEFT - x
     ends = (x, m.width - LEFT)
     canvas.path(
@@ -103,7 +103,7 @@ def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: floa
 
 
 def _encoder_boxes(m: Metrics, part: Part, encoder: Part) -> tuple[Box, Box]:
-    """The network and the table it reads."""
+    """Return the boxes of the network and of the table that it reads."""
     layers, width = encoder.size["layers"], encoder.size["width"]
     what = f"{encoder.label}, {layers} layer{'s' if layers > 1 else ''}"
     rows = ((what, "name on-trained"), (f"width {width}", "small on-trained"))
@@ -117,7 +117,7 @@ def _encoder_boxes(m: Metrics, part: Part, encoder: Part) -> tuple[Box, Box]:
 def _token_encoder(
     canvas: Canvas, m: Metrics, part: Part, encoder: Part, top: float, virtual: float
 ) -> float:
-    """Under the strip: a trained table, right to left through the encoder, up into the virtual tokens."""
+    """Draw a trained table under the strip, through the encoder, up to the virtual tokens; return the bottom."""
     made, table = _encoder_boxes(m, part, encoder)
     cy, second = top + 18 + ENCODER / 2, LEFT + made.w + 18
     up = LEFT + min(virtual, made.w) / 2
@@ -134,7 +134,7 @@ def _token_encoder(
 def draw_prefix_encoder(
     canvas: Canvas, m: Metrics, placement: Placement, top: float, middle: float, up_to: float
 ) -> float:
-    """Between embeddings and block: a trained table, through the encoder, up to the prefix columns of every layer."""
+    """Draw, between embeddings and block, a trained table, through the encoder to every layer's prefix columns."""
     encoder = placement.at("attention", "encoder")
     part = next(part for part in placement.parts if part.kind == "columns")
     assert encoder is not None
@@ -152,11 +152,11 @@ def draw_prefix_encoder(
 
 
 # ----------------------------------------
-# Over the block: the last norm, the output matrix, and what comes out.
+# Above the block: the last norm, the output matrix, and the output.
 
 
 def draw_head(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> tuple[float, float]:
-    """Draw the row, from the stream to the right. Returns its centre line and its bottom."""
+    """Draw the row, from the stream to the right; return its centre line and its bottom."""
     anatomy = placement.anatomy
     matrices = [Matrix(m, placement, group, flat=True) for group in anatomy.head]
     row = max([m.matrix[1], *(matrix.h for matrix in matrices)])
@@ -201,7 +201,7 @@ def _outcome(placement: Placement) -> list[tuple[str, str]]:
 
 
 def _other_side(m: Metrics, placement: Placement) -> Box:
-    """The decoder behind a T5 encoder, and in how many of its modules there are parts as well."""
+    """Return the box of the decoder after a T5 encoder, with the number of its modules that have parts."""
     assert placement.anatomy.other_side is not None
     title, groups = placement.anatomy.other_side
     touched = {part.at for part in placement.elsewhere if part.at.startswith(title)}
@@ -218,7 +218,7 @@ def _other_side(m: Metrics, placement: Placement) -> Box:
 
 
 # ----------------------------------------
-# The legend: only what occurs in the picture.
+# The legend: only marks that occur in the picture.
 
 
 SWATCH, ROW = 12.0, 18.0
@@ -232,7 +232,7 @@ _PLAIN = {
 
 
 def entries(placement: Placement) -> list[tuple[str, str]]:
-    """(swatch, text) for each mark that is used."""
+    """Return (swatch, text) for each mark that is used."""
     drawn = [part for part in placement.parts if part not in placement.elsewhere]
     kinds = {part.kind for part in drawn}
     groups = placement.anatomy.drawn
@@ -293,7 +293,7 @@ def draw_legend(canvas: Canvas, metrics: Metrics, placement: Placement, top: flo
             canvas.text(x + SWATCH + 6, cy, text, metrics.small, "note", "start")
 
 
-# Of a swatch, from its upper left corner: rectangles (x, y, width, height, style, corner) and dots (x, y, radius).
+# A swatch, from its upper left corner: rectangles (x, y, width, height, style, corner) and dots (x, y, radius).
 _BOXES: Mapping[str, Sequence[tuple[float, float, float, float, str, float]]] = {
     "constant": [(3.5, 3.5, 5, 5, "constant", 0)],
     "hollow": [(3.5, 3.5, 5, 5, "constant hollow", 0)],

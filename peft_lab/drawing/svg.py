@@ -1,4 +1,4 @@
-"""A small SVG writer: shapes with classes, no colours (those are in the style) and no ids."""
+"""Write SVG: shapes with classes, without colours (which are in the style) and without ids."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Literal
 from peft_lab.core import palette
 
 # ----------------------------------------
-# How large things are drawn: text widths, labels broken into lines, matrix sides and strip thicknesses.
+# Sizes in the drawing: text widths, labels broken into lines, matrix sides and strip thicknesses.
 #
 # All lengths are SVG user units; at its natural width one unit is one CSS pixel.
 
 
-# Widths of a character in em: those of Source Code Pro, and on the safe side of Source Sans, which Streamlit ships.
+# Width of a character in em: of Source Code Pro, and a safe bound for Source Sans, which Streamlit ships.
 MONO, SANS = 0.605, 0.56
 LINE = 1.18
 ELLIPSIS = "…"
-# Sides grow with the cube root of the real size: 1/8 and 8 times the hidden size both stay readable and distinct.
+# Sides grow with the cube root of the real size: 1/8 and 8 times the hidden size stay readable and distinct.
 EXPONENT = 1 / 3
 
 
@@ -31,7 +31,7 @@ def text_width(text: str, size: float, mono: bool = True) -> float:
 
 
 def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
-    """``text``, or its beginning and an ellipsis, so that it is at most ``room`` wide."""
+    """Return ``text``, or its beginning and an ellipsis, at most ``room`` wide."""
     if text_width(text, size, mono) <= room:
         return text
     keep = max(1, int(room / (size * (MONO if mono else SANS))) - 1)
@@ -39,7 +39,7 @@ def shorten(text: str, room: float, size: float, mono: bool = True) -> str:
 
 
 def break_name(name: str, room: float, size: float) -> tuple[str, ...]:
-    """A module name in as few lines as fit into ``room``, broken after underscores and after or before dots."""
+    """Return a module name on as few lines of width ``room`` as possible, broken at underscores and dots."""
     after, before = (
         _fill(re.findall(pieces, name), room, size)
         for pieces in (r"[^._]*[._]|[^._]+", r"\.?[^._]*_|\.?[^._]+")
@@ -60,12 +60,12 @@ def _fill(pieces: Iterable[str], room: float, size: float) -> list[str]:
 
 
 def side(real: int, hidden: int, base: float, low: float, high: float) -> float:
-    """Drawn side of a matrix: ``base`` for the hidden size, compressed, and clamped to [low, high] times ``base``."""
+    """Return a matrix's drawn side: ``base`` for the hidden size, compressed, within [low, high] times ``base``."""
     return base * min(max((real / hidden) ** EXPONENT, low), high)
 
 
 def thickness(rank: int, full: int, most: float) -> float:
-    """Drawn thickness of a strip of ``rank`` beside a matrix of rank up to ``full``: logarithmic, never invisible."""
+    """Return a strip's thickness for ``rank`` out of ``full``: logarithmic, from more than 2 to ``most``."""
     share = min(1.0, math.log1p(rank) / math.log1p(max(full, 1)))
     return 2 + (most - 2) * share
 
@@ -87,8 +87,8 @@ class Canvas:
     def rect(
         self, x: float, y: float, w: float, h: float, cls: str, r: float = 3, mark: str = "", full: str = ""
     ) -> None:
-        """``mark`` names what a page may fill or let glow as a run goes on: A, B, W, gate;
-        ``full`` what its thickness grows with: the full rank and the thickness at it."""
+        """Draw a rectangle. ``mark`` names what a page may fill or highlight during a run: A, B, W, gate;
+        ``full`` is the full rank and the thickness at it."""
         corners = f' rx="{number(r)}"' if r else ""
         corners += f' data-mark="{mark}"' if mark else ""
         corners += f' data-full="{full}"' if full else ""
@@ -107,13 +107,13 @@ class Canvas:
         self._out.append(f'<path class="{cls}"{named} d="M{steps}{"Z" if closed else ""}"/>')
 
     def segments(self, pairs: Sequence[tuple[float, float, float, float]], cls: str) -> None:
-        """Many straight lines in one element."""
+        """Draw many straight lines in one element."""
         if pairs:
             steps = "".join(f"M{number(a)} {number(b)}L{number(c)} {number(d)}" for a, b, c, d in pairs)
             self._out.append(f'<path class="{cls}" d="{steps}"/>')
 
     def arrow(self, points: Sequence[tuple[float, float]], cls: str = "flow", head: bool = True) -> None:
-        """A line through the points, ending in an arrowhead."""
+        """Draw a line through the points, with an arrowhead at the end if ``head``."""
         if not head:
             self.path(points, cls)
             return
@@ -127,14 +127,14 @@ class Canvas:
         )
 
     def text(self, x: float, y: float, text: str, size: float, cls: str, anchor: str = "middle") -> None:
-        """``y`` is the middle of the line, not its base."""
+        """Draw text; ``y`` is the middle of the line, not its base."""
         place = "" if anchor == "start" else f' text-anchor="{anchor}"'
         base = y + 0.35 * size
         at = f'x="{number(x)}" y="{number(base)}" font-size="{number(size)}"{place}'
         self._out.append(f'<text class="{cls}" {at}>{escape(text)}</text>')
 
     def symbol(self, x: float, y: float, symbol: str, size: float, cls: str) -> None:
-        """A letter with a subscript, written ``l_k``."""
+        """Draw a letter with a subscript, written ``l_k``."""
         letter, _, below = symbol.partition("_")
         sub = f'<tspan dy="3">{escape(below)}</tspan>' if below else ""
         self._out.append(
@@ -145,7 +145,7 @@ class Canvas:
     def lines(
         self, x: float, cy: float, rows: Sequence[tuple[str, float, str]], anchor: str = "middle"
     ) -> None:
-        """Lines of text (text, size, class), centred as a block on ``cy``."""
+        """Draw lines of text (text, size, class), centred as a block on ``cy``."""
         y = cy - sum(size for _, size, _ in rows) * LINE / 2
         for text, size, cls in rows:
             self.text(x, y + size * LINE / 2, text, size, cls, anchor)
@@ -153,7 +153,7 @@ class Canvas:
 
     @contextmanager
     def choice(self, path: str, label: str, box: tuple[float, float, float, float]) -> Iterator[None]:
-        """A group that can be chosen by pointer and keyboard; ``box`` (x, y, w, h) is what the outline goes around."""
+        """Open a group that can be chosen by pointer and keyboard, outlined around ``box`` (x, y, w, h)."""
         chosen = path == self.selected
         self._out.append(
             f'<g class="choice{" chosen" if chosen else ""}" tabindex="0" role="button" '
@@ -222,7 +222,7 @@ STYLE = (
 
 
 # ----------------------------------------
-# The two layouts' fixed measures. Both are drawn by the same code.
+# The fixed measures of the two layouts, which share their code.
 
 
 Layout = Literal["wide", "narrow"]
@@ -233,15 +233,15 @@ class Metrics:
     """Lengths in user units; at the layout's natural width one unit is one CSS pixel.
 
     Attributes:
-        width: of the picture; the wide one grows when its pieces need more.
+        width: of the picture; the wide one grows if its pieces need more.
         trunk: x of the residual stream.
         norm: size of a norm's box.
         matrix: width and height of a matrix of hidden x hidden.
-        widest: most that a matrix may be wider than that.
-        lane: room to the right of every matrix for what is trained beside it, kept also when there is nothing, so that
-            choosing a target moves no box.
-        strip: thickness of a full-rank strip. below: room under a matrix for it.
-        fold: whether a branch comes back to the stream on a second line, right to left.
+        widest: maximum width of a matrix, relative to that.
+        lane: room to the right of every matrix for trained parts, reserved even if empty, so that choosing a target
+            moves no box.
+        strip: thickness of a full-rank strip. below: room for it under a matrix.
+        fold: whether a branch returns to the stream on a second line, right to left.
     """
 
     layout: Layout
@@ -261,22 +261,22 @@ class Metrics:
 
     @property
     def header(self) -> float:
-        """Room at the frame's top for its title; on a line of matrices more of it than under a mere line."""
+        """Return the room for the title at the frame's top; more above a row of matrices than above a line."""
         return 26 if self.fold else 21
 
     @property
     def first(self) -> float:
-        """x of what comes first on a line, right of the stream: a norm."""
+        """Return the x of the first piece on a line, right of the stream: a norm."""
         return self.trunk + 18
 
     @property
     def bus(self) -> float:
-        """x of the vertical line that feeds the parallel matrices."""
+        """Return the x of the vertical line that feeds the parallel matrices."""
         return self.first + self.norm[0] + (5 if self.fold else 6)
 
     @property
     def column(self) -> float:
-        """x where the parallel matrices stand."""
+        """Return the x of the parallel matrices."""
         return self.bus + (18 if self.fold else 20)
 
 

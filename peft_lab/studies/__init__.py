@@ -1,4 +1,2 @@
-"""Many runs together: comparisons (:mod:`peft_lab.studies.compare`), sweeps (:mod:`peft_lab.studies.sweeps`), a
-method's
-experiments (:mod:`peft_lab.studies.experiments`), and what is measured of finished runs (serving, blending, merging).
-"""
+"""Studies of many runs: comparisons (:mod:`peft_lab.studies.compare`), sweeps (:mod:`peft_lab.studies.sweeps`), the
+methods' experiments (:mod:`peft_lab.studies.experiments`), and serving, blending and merging of finished runs."""

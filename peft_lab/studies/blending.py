@@ -1,6 +1,7 @@
-"""Two LoRA adapters of one base at once, weighted: PEFT's ``add_weighted_adapter``, on runs that have ended.
+"""Blend two LoRA adapters of one base with weights, by PEFT's ``add_weighted_adapter``, from two finished runs.
 
-Combined as ``cat``: A's stacked and B's side by side, so that the new correction is exactly w1·ΔW1 + w2·ΔW2.
+The combination type is ``cat``: the A are stacked and the B put side by side, so that the new correction is exactly
+w1·ΔW1 + w2·ΔW2.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
     from peft_lab.training.evaluation import Examiner
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has the rest
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second adapter; the first has one minus this
 ROWS = 24  # held-out rows of each task
 
 
 def problem(first: RunSpec, second: RunSpec) -> str:
-    """Why two runs cannot be combined; empty when they can."""
+    """Return why two runs cannot be blended; empty if they can."""
     if first.model != second.model:
         return (
             f"They have different bases, {first.model} and {second.model}: a correction fits one base alone."
@@ -50,10 +51,10 @@ def problem(first: RunSpec, second: RunSpec) -> str:
 
 
 def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
-    """:func:`blend`, carried out in the inspector process.
+    """Run :func:`blend` in the inspector process.
 
     Raises:
-        BadInput: a text that is empty or too long, or runs that do not combine. RunError: no such run.
+        BadInput: the text is empty or too long, or the runs cannot be blended. RunError: there is no such run.
     """
     from peft_lab.workers import inspector
 
@@ -66,14 +67,14 @@ def ask(first: str, second: str, text: str) -> list[dict[str, Any]]:
 
 @in_person
 def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
-    """What the base says with both adapters, for each weight.
+    """Evaluate and query the base with both adapters, at each weight.
 
     Returns:
-        rows of ``weight`` (of the second adapter), ``losses`` (held-out, on the first run's task and on the second's),
-        ``answer`` and ``scores`` to the text.
+        rows of ``weight`` (of the second adapter), ``losses`` (held-out, on the first run's task and the second's),
+        ``answer`` and ``scores`` for the text.
 
     Raises:
-        BadInput: runs that do not combine, with the reason. RunError: no such run, or one without an adapter.
+        BadInput: why the runs cannot be blended. RunError: there is no such run, or it has no adapter.
     """
     runs = [store.get(identity) for identity in (first, second)]
     reason = problem(runs[0].spec, runs[1].spec)
@@ -91,7 +92,7 @@ def blend(first: str, second: str, text: str) -> list[dict[str, Any]]:
 
 
 def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
-    """The base with both adapters in float32, and each run's heads, taken out of the model."""
+    """Return an examiner, the base with both adapters in float32, and each head's wrapper with both its weights."""
     from peft import PeftModel
 
     from peft_lab.runs.course import fresh_base
@@ -107,7 +108,7 @@ def _loaded(runs: Sequence[store.Run]) -> tuple[Examiner, Any, list[Any]]:
     for wrapper in _wrappers(model):
         saved = wrapper.modules_to_save
         heads.append((wrapper, {name: _copied(saved[name]) for name in ("first", "second")}))
-        # PEFT refuses adapters that each bring a module of their own; the heads are mixed by hand.
+        # PEFT refuses to combine adapters that each bring a module of their own, so the heads are mixed here.
         del saved["second"]
     examiner = Examiner(task, base.tokenizer, spec.max_length, base.device)
     return examiner, model.eval(), heads
@@ -124,7 +125,7 @@ def _copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _set(model: Any, heads: Sequence[Any], weight: float) -> None:
-    """Make the adapter ``mix`` with this weight of the second the active one. A linear head mixes as its logits do."""
+    """Activate the adapter ``mix``, with this weight of the second. Mixing linear heads mixes their logits."""
     if "mix" in model.peft_config:
         model.set_adapter("first")
         model.delete_adapter("mix")

@@ -1,5 +1,4 @@
-"""What is removed when it is old, after the class's days: ended runs, sweeps, comparisons, uploads, and learners who
-have not come."""
+"""Remove what is older than the class keeps it: ended runs, sweeps, comparisons, uploads and inactive learners."""
 
 from __future__ import annotations
 
@@ -21,14 +20,14 @@ from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.training.tasks import kept_files
 
-EVERY = 3600.0  # seconds between looks
+EVERY = 3600.0  # seconds between clearings
 _DAY = 24 * 3600.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Removed:
-    """How much was; ``asked``: sweeps and comparisons."""
+    """How many of each were removed; ``asked`` counts sweeps and comparisons."""
 
     learners: int = 0
     runs: int = 0
@@ -37,7 +36,7 @@ class Removed:
 
 
 def clear(now: float | None = None) -> Removed:
-    """Remove what is older than the class keeps it. What cannot be removed is left for the next time."""
+    """Remove what is older than the class keeps it; return the counts. Failed removals are retried next time."""
     at = time.time() if now is None else now
     before, removed = at - limits().days * _DAY, Removed()
     for left in (places.shared() / places.FOLDER).glob(".gone-*"):
@@ -66,27 +65,27 @@ def _going(run: Run) -> bool:
     try:
         return not run.status().final
     except PeftLabError:
-        return False  # damaged: nobody trains it
+        return False  # damaged: no process is training it
 
 
 def _changed(run: Run) -> float:
-    """When it last wrote anything."""
+    """Return when the run last wrote anything, in seconds since 1970."""
     return max((file.stat().st_mtime for file in (run.folder, run.log.path) if file.exists()), default=0.0)
 
 
 def _touched(folder: Path) -> float:
-    """When a sweep or comparison was last asked for or carried out: both write into its folder."""
+    """Return when a sweep or comparison last wrote into its folder: on each request and while it runs."""
     return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
 
 
 def start() -> None:
-    """Clear now and every hour, in a thread that ends with the process."""
+    """Clear now and every hour, in a daemon thread."""
 
     def work() -> None:
         while True:
             try:
                 clear()
-            except Exception:  # noqa: BLE001  a full disk today is none tomorrow
+            except Exception:  # noqa: BLE001  a disk that is full now may have room in an hour
                 _log.exception("what is old in the class could not be removed")
             time.sleep(EVERY)
 

@@ -1,6 +1,6 @@
-"""Singular vectors of W + ΔW against W's for every adapted matrix of a finished run, from its saved adapter.
+"""Compare the singular vectors of W + ΔW with W's, for every adapted matrix of a finished run's saved adapter.
 
-The tuned matrix is the merged one, so that DoRA's rescaled rows and PiSSA's other base are in it as they are used.
+The tuned matrix is the merged one, so it includes DoRA's rescaled rows and PiSSA's changed base.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from peft_lab.runs.kept import kept_adapter
 
 
 def ask(identity: str) -> Future[list[dict[str, Any]]]:
-    """:func:`look` as a future, carried out in the inspector process."""
+    """Submit :func:`look` to the inspector process and return its future."""
     from peft_lab.workers import inspector
 
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(look, identity)
@@ -25,14 +25,14 @@ def ask(identity: str) -> Future[list[dict[str, Any]]]:
 
 @in_person
 def look(identity: str) -> list[dict[str, Any]]:
-    """Every adapted matrix of a run.
+    """Compare every adapted matrix of a run before and after training.
 
     Returns:
-        rows of ``module``, ``shape`` (d_out, d_in), and the fields of
-        :class:`peft_lab.methods.recording.intruders.Intruders` with ``found``, the numbers of its intruders.
+        one row a matrix: ``module``, ``shape`` (d_out, d_in), and the fields of
+        :class:`peft_lab.methods.recording.intruders.Intruders` with ``found``, the indices of its intruders.
 
     Raises:
-        RunError: no such run, or one without an adapter.
+        RunError: there is no such run, or it has no adapter.
     """
     import torch
 
@@ -51,7 +51,7 @@ def look(identity: str) -> list[dict[str, Any]]:
         for path, module in layers(model):
             module.merge()
             weight, tuned = before[path], module.get_base_layer().weight.float()
-            if module.fan_in_fan_out:  # GPT-2's maps are stored the other way round
+            if module.fan_in_fan_out:  # GPT-2's matrices are stored transposed
                 weight, tuned = weight.T, tuned.T
             seen = compare(weight, tuned - weight)
             rows.append({"module": path, "shape": list(weight.shape), **asdict(seen), "found": seen.found})
@@ -59,7 +59,7 @@ def look(identity: str) -> list[dict[str, Any]]:
 
 
 def _adapted(folder: Path) -> set[str]:
-    """Paths in the bare model of the matrices that an adapter's file holds factors of."""
+    """Return the paths, in the bare model, of the matrices for which an adapter's file holds factors."""
     from safetensors import safe_open
 
     from peft_lab.models.module_tree import clean_path

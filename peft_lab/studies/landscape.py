@@ -1,4 +1,4 @@
-"""What a picture of the sweep shows: a figure over the learning rate, a line for each rank, or targets, or batch."""
+"""Curves of a sweep: a figure over the learning rate, one line for each rank, choice of targets or batch size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from peft_lab.studies.shipped_sweep import ALL, FULL, LORA, MLP, MLP_AND_MORE, Point, Sweep
 
-#: What lines can differ in, and how it is called.
+#: What distinguishes the lines, with its title.
 BY: Mapping[str, str] = {"rank": "Rank", "targets": "Targets", "batch": "Batch size", "method": "Method"}
-#: What can be drawn. Of a loss less is better, of a share more.
+#: The figures that can be drawn. A lower loss and a higher metric are better.
 LOSS, METRIC = "loss", "metric"
 _TARGETS = {MLP: "feed-forward", MLP_AND_MORE: "feed-forward"}
 _TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
@@ -19,8 +19,7 @@ _TITLES = {LORA: "LoRA", FULL: "Full fine-tuning"}
 
 @dataclass(frozen=True)
 class Spot:
-    """A line at one rate, or whatever else is varied along it: the mean over seeds, the lowest and the highest of them,
-    and how many there are."""
+    """One point of a line: the mean, lowest and highest figure over ``seeds`` seeds at one value of the x axis."""
 
     rate: float
     mean: float
@@ -34,9 +33,9 @@ class Line:
     """One configuration over all its rates.
 
     Attributes:
-        label: what it differs in. method: ``lora`` or ``full``; full fine-tuning stands beside every choice.
-        points: the trainings, of the seeds that have all rates. spots: by rate. diverged: trainings without a score.
-        best: the spot that is best, of those at which no seed diverged, where there are any.
+        label: what distinguishes it. method: ``lora`` or ``full``; full fine-tuning is drawn beside every choice.
+        points: the trainings, of the seeds that cover all rates. spots: by rate.
+        best: the best spot among those with the most seeds that have a score; ``None`` without any.
     """
 
     label: str
@@ -51,20 +50,20 @@ class Line:
         return sum(point.diverged for point in self.points)
 
     def at(self, rate: float, figure: str) -> Spot | None:
-        """The line at a rate, in another figure."""
+        """Return the spot at a rate for another figure; ``None`` without a score."""
         return _spot([point for point in self.points if point.rate == rate], figure)
 
     def first(self, rate: float) -> Point:
-        """The training at a rate with the lowest seed."""
+        """Return the training at a rate with the lowest seed."""
         return min((point for point in self.points if point.rate == rate), key=lambda point: point.seed)
 
 
 def lines(sweep: Sweep, model: str, by: str, figure: str, fixed: Mapping[str, Any]) -> list[Line]:
-    """The lines of a picture, full fine-tuning last.
+    """Return the lines of a picture, full fine-tuning last.
 
     Args:
         by: one of :data:`BY`. figure: ``loss`` or ``metric``.
-        fixed: what the other ones are: ``rank``, ``targets`` and ``batch``.
+        fixed: the values of ``rank``, ``targets`` and ``batch`` where the lines do not vary them.
     """
     found = []
     for label, wanted in _configurations(sweep, model, by, fixed):
@@ -96,7 +95,7 @@ def _configurations(
 
 
 def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
-    """A value in a legend or a list."""
+    """Return a value as it is written in a legend or a list."""
     if by != "targets":
         return f"{BY[by].lower()} {value}"
     if value == ALL:
@@ -114,14 +113,14 @@ def _line(label: str, given: Sequence[Point], figure: str) -> Line:
 
 
 def best_spot(spots: Sequence[Spot], figure: str) -> Spot | None:
-    """The best one, of those with the most seeds."""
+    """Return the best spot among those with the most seeds; ``None`` if there are none."""
     most = max((spot.seeds for spot in spots), default=0)
     sure = [spot for spot in spots if spot.seeds == most]
     return min(sure, key=lambda spot: worth(spot, figure), default=None)
 
 
 def _whole(points: Sequence[Point]) -> list[Point]:
-    """Those of the seeds that have the most rates: means over other seeds at other rates could not be compared."""
+    """Return the points of the seeds with the most rates, as means over different seeds could not be compared."""
     rates: dict[int, int] = {}
     for point in points:
         rates[point.seed] = rates.get(point.seed, 0) + 1
@@ -129,7 +128,7 @@ def _whole(points: Sequence[Point]) -> list[Point]:
 
 
 def told(value: float, figure: str) -> str:
-    """A figure as it is written.
+    """Return a figure as text.
 
     >>> told(0.80512, METRIC), told(0.80512, LOSS)
     ('80.5%', '0.805')
@@ -138,12 +137,12 @@ def told(value: float, figure: str) -> str:
 
 
 def worth(spot: Spot, figure: str) -> float:
-    """Small where a spot is good, whatever the figure."""
+    """Return a number that is lower the better a spot is, whatever the figure."""
     return spot.mean if figure == LOSS else -spot.mean
 
 
 def best_of(found: Sequence[Line], figure: str) -> tuple[Line, Spot] | None:
-    """The best spot of a picture with its line, of those with the most seeds; ``None`` where nothing has a score."""
+    """Return the best spot and its line, among spots with the most seeds; ``None`` without any score."""
     pairs = [(line, line.best) for line in found if line.best is not None]
     most = max((spot.seeds for _, spot in pairs), default=0)
     return min(
@@ -161,11 +160,11 @@ def _spot(points: Sequence[Point], figure: str) -> Spot | None:
 
 
 def models(sweep: Sweep) -> list[str]:
-    """Those of which there is something to draw: LoRA's trainings come after those of full fine-tuning."""
+    """Return the models that have LoRA trainings; in an unfinished sweep they follow full fine-tuning's."""
     return [model for model in sweep.models if sweep.values(model, "rank")]
 
 
 def usual(sweep: Sweep, model: str) -> dict[str, Any]:
-    """What is shown first of ``rank``, ``targets`` and ``batch``: a middle rank on all maps, the smallest batch."""
+    """Return the initial choices: the middle ``rank``, the widest ``targets``, the smallest ``batch``."""
     ranks, targets, batches = (sweep.values(model, name) for name in ("rank", "targets", "batch"))
     return {"rank": ranks[len(ranks) // 2], "targets": targets[-1], "batch": batches[0]}

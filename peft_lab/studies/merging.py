@@ -1,4 +1,4 @@
-"""What every way of merging a QLoRA does to its score: a short training, then each merged model is examined."""
+"""Measure what each way of merging a QLoRA costs in score: train briefly, merge, evaluate every merged model."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from peft_lab.training.step import Masters
 if TYPE_CHECKING:
     import torch
 
-#: The training: long enough to learn, on the smallest model; the other knobs are at their defaults.
+#: The training: long enough to learn, on the smallest model; other knobs have their defaults.
 REQUEST = RunRequest(
     model="minilm-l6", method="qlora", task="sentiment", values={"r": 8}, steps=40, eval_rows=500
 )
 UNMERGED = "unmerged"
-#: The ways of merging that are scored, by :func:`peft_lab.methods.qlora.insight.ways`.
+#: The ways of merging that are scored; :func:`peft_lab.methods.qlora.insight.ways` defines them.
 WAYS = ("expanded", "fresh", "rounded again")
 
 
 @dataclass(frozen=True)
 class MergeScores:
-    """What was found.
+    """The scores of merged models, and how far training and rounding moved the weights.
 
     Attributes:
-        scores: share of right answers on ``rows`` held-out rows, by way; ``base`` is the rounded base without adapter.
-        correction: norm of all learnt corrections over that of the adapted weights; ``rounding``: of what rounding the
-            base did to these, over the same.
-        lost, shift: of the model's first matrix, as :func:`peft_lab.studies.tiny.four_bit_moves` says.
+        scores: share of right answers on ``rows`` held-out rows, by way; ``base``: the quantised base alone.
+        correction: norm of all learnt corrections over that of the adapted weights. rounding: the norm of the
+            quantisation error of these weights, over the same.
+        lost, shift: for the model's first matrix, as :func:`peft_lab.studies.tiny.four_bit_moves` returns them.
     """
 
     scores: dict[str, float]
@@ -43,10 +43,10 @@ class MergeScores:
 
 
 def merge_scores() -> MergeScores:
-    """Train, merge every way, examine. Imports torch; takes a minute on a quiet machine.
+    """Train, merge in every way and evaluate. Takes about a minute on an idle machine.
 
     Raises:
-        AssetError: weights or sentences that have to be fetched first.
+        AssetError: weights or data must be downloaded first.
     """
     spec = REQUEST.complete()
     ready = course.prepare(spec)

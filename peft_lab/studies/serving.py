@@ -1,7 +1,7 @@
-"""Three domains served from one base: who answers what how well, how fast one switches, and mixed batches.
+"""Serve three domains from one base: accuracy of each adapter, cost of switching, and mixed batches.
 
-The same for bottleneck adapters (ours: a name for each row of the batch) and for LoRA (PEFT's ``adapter_names``). What
-needs torch, :func:`peft_lab.studies.serving.measure_serving`, is asked through the inspector ``answers``.
+The same for this package's bottleneck adapters (one name for each row) and for LoRA (PEFT's ``adapter_names``).
+:func:`measure_serving` needs torch and runs in the inspector process ``answers``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SCORED = 300  # held-out rows of each domain
 
 
 def specs(method: str) -> dict[str, RunSpec]:
-    """The three runs of a method, by domain. Raises what :meth:`RunRequest.complete` raises."""
+    """Return the three runs of a method, by domain. Raises what :meth:`RunRequest.complete` raises."""
     return {
         domain: RunRequest(MODEL, method, task, steps=STEPS, eval_rows=SCORED).complete()
         for domain, task in DOMAINS.items()
@@ -48,12 +48,12 @@ def specs(method: str) -> dict[str, RunSpec]:
 
 
 def keep(runs: Runs, found: Mapping[str, Any]) -> None:
-    """Keep what was measured on these runs: it takes a while, and the next visit wants it at once."""
+    """Store the measurements of these runs for the next visit."""
     store.write_json(_file(), {"runs": runs, "found": found})
 
 
 def kept(runs: Runs) -> dict[str, Any] | None:
-    """What was measured on just these runs, if it was."""
+    """Return the stored measurements of exactly these runs; ``None`` if there are none."""
     try:
         content = json.loads(_file().read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -63,7 +63,7 @@ def kept(runs: Runs) -> dict[str, Any] | None:
 
 
 def forget() -> None:
-    """Drop what is kept, to measure again."""
+    """Delete the stored measurements."""
     _file().unlink(missing_ok=True)
 
 
@@ -72,7 +72,7 @@ def _file() -> Path:
 
 
 # ----------------------------------------
-# One base with an adapter for each domain: bottleneck adapters and LoRA behind the same few calls.
+# One base with an adapter for each domain: one interface for bottleneck adapters and LoRA.
 
 
 Batch = dict[str, "torch.Tensor"]
@@ -94,7 +94,7 @@ class Served(ABC):
 
     @abstractmethod
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
-        """Load every run's adapter into the base under the name of its domain and return the model."""
+        """Load every run's adapter into the base under the name of its domain; return the model."""
 
     @abstractmethod
     def use(self, name: str) -> None:
@@ -188,7 +188,7 @@ class ServedLora(Served):
         return logits
 
     def merge_and_unmerge(self) -> None:
-        """Fold the active adapter into the weights and take it out again: what a switch costs when they are merged."""
+        """Merge the active adapter into the weights and unmerge it: what switching costs with merged adapters."""
         self.model.merge_adapter()
         self.model.unmerge_adapter()
 
@@ -200,27 +200,27 @@ def _adapters() -> Adapters:
 
 
 # ----------------------------------------
-# What serving three domains from one base costs and gives, measured on finished runs. Torch is imported inside.
+# What serving three domains from one base costs and gives, measured on finished runs.
 
 
 REQUESTS = 8  # of each domain in the mixed batch
-SHOWN = 2  # of them on screen
+SHOWN = 2  # of each domain, shown as examples
 REPEATS = 9
 SWITCHES = 200
-AT_ONCE = 64  # rows of one forward pass when scoring
+AT_ONCE = 64  # rows in a forward pass when scoring
 
 
 @in_person
 def measure_serving(runs: Runs) -> dict[str, Any]:
-    """Everything that is shown of the finished runs, kept for the next visit.
+    """Measure accuracy, speed and size on the finished runs, and store the result.
 
     Returns:
-        ``methods``: for each its ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a
-        row's logits from those it gets in a batch of its own kind), ``seconds`` of a batch and of a switch, and
-        ``stored_bytes``. ``examples``: the first rows of the mixed batch.
+        ``methods``: each method's ``accuracy`` by adapter and domain, ``mixed_difference`` (largest difference of a
+        logit from that of the batch through its row's adapter alone), ``max_logit``, ``seconds`` by kind of work,
+        and ``stored_bytes``. ``examples``: the first rows of the mixed batch.
 
     Raises:
-        RunError: a run that is gone.
+        RunError: a run no longer exists.
     """
     import torch
 
@@ -270,7 +270,7 @@ def _answered(served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequ
 def _times(
     served: Mapping[str, Served], lora: ServedLora, batch: Batch, asked: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Medians in seconds. All kinds of work take turns, so that whatever else the machine does meets all alike."""
+    """Return median seconds. The kinds of work alternate, so that other load on the machine affects all alike."""
     work: dict[tuple[str, str], Callable[[], Any]] = {}
     for name, each in served.items():
         work |= {
@@ -286,7 +286,7 @@ def _times(
         for key, task in work.items():
             start = time.perf_counter()
             task()
-            if turn:  # the first does not count
+            if turn:  # the first is a warm-up
                 times[key].append(time.perf_counter() - start)
     found: dict[str, dict[str, float]] = {
         name: {"switch": _switch_seconds(each)} for name, each in served.items()
@@ -297,13 +297,13 @@ def _times(
 
 
 def _one(served: Served, batch: Batch) -> None:
-    """The same rows, all through one adapter."""
+    """Run the whole batch through one adapter."""
     served.use(next(iter(served.runs)))
     served.answer(batch)
 
 
 def _apart(served: Served, batch: Batch, asked: Sequence[str]) -> None:
-    """The same requests as a batch for each adapter, with a switch between them."""
+    """Answer the same requests as one batch for each adapter, with a switch between them."""
     for name in served.runs:
         mine = [row for row, wanted in enumerate(asked) if wanted == name]
         served.use(name)
@@ -321,7 +321,7 @@ def _switch_seconds(served: Served) -> float:
 
 
 def _rows(base: Base) -> dict[str, Any]:
-    """Held-out rows of every domain, each with its tokens."""
+    """Return the held-out rows of every domain, each with its tokens."""
     from peft_lab.training import batches, tasks
 
     found = {}
@@ -353,7 +353,7 @@ def _accuracy(served: Served, name: str, pairs: Sequence[Any]) -> float:
 
 
 def _mixed_batch(base: Base, rows: Mapping[str, Any]) -> tuple[Batch, list[str]]:
-    """REQUESTS of each domain in turn, as they might arrive, and the adapter that each asks for."""
+    """Return a batch of ``REQUESTS`` rows of each domain, interleaved, and the adapter of each row."""
     order = [(domain, turn) for turn in range(REQUESTS) for domain in rows]
     batch, _ = _collate(base, [rows[domain][turn][1] for domain, turn in order])
     return batch, [domain for domain, _ in order]

@@ -1,8 +1,8 @@
-"""A sweep of short trainings on the two live models, made by ``tools/sweep.py`` and shipped: what a learning rate, a
-rank, targets and a batch do, measured here.
+"""A shipped sweep of short trainings on the two live models, made by ``tools/sweep.py``: the measured effects of
+learning rate, rank, targets and batch size.
 
-``points`` reads it, ``curves`` puts the trainings that differ in their rate together and finds each one's best rate,
-``groups`` says how sure a figure over seeds is, ``landscape`` picks what a picture shows.
+:func:`curves` groups the trainings that differ only in their rate and finds the best rate of each group,
+:func:`interval` gives a confidence interval over seeds, :mod:`.landscape` selects what a picture shows.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
 
 # ----------------------------------------
-# The shipped trainings and what they have in common: ``rows.jsonl``, a training a line as ``tools/sweep.py`` writes
-# them, and ``about.json``, both put here by ``python -m tools.ship_sweep``.
+# The shipped trainings, ``rows.jsonl`` (one a line, as ``tools/sweep.py`` writes them), and what they share,
+# ``about.json``; ``python -m tools.ship_sweep`` writes both.
 
 
 ROWS_FILE, ABOUT_FILE = "rows.jsonl", "about.json"
 FULL, LORA = "full", "lora"
 ATTENTION, MLP, ALL = "attention", "mlp", "all"
-#: The feed-forward maps and one of the attention's, whose path ends alike.
+#: The feed-forward maps, and the attention map whose path has the same ending.
 MLP_AND_MORE = "mlp-and-more"
 
 
@@ -40,11 +40,11 @@ class Point:
 
     Attributes:
         rate: peak learning rate. rank: 0 for full fine-tuning, whose targets are "all".
-        batch: rows of a step. trainable: parameters, the head included.
-        curve: training losses, means of neighbouring steps, in nats.
-        diverged: a loss was no number; there are no scores then.
-        loss: on held-out rows, in nats of a row that is classified, of a token that is written. metric: share of them.
-        seconds: that it took, loading and scoring included.
+        batch: rows in a step. trainable: parameters, including the head.
+        curve: training losses in nats, averaged over neighbouring steps.
+        diverged: a loss was not finite; then there are no scores.
+        loss: on held-out rows, in nats per classified row or generated token. metric: a share of these rows.
+        seconds: total time, including loading and scoring.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Point:
 
     @property
     def name(self) -> tuple[str, str, float, int, str, int, int]:
-        """What is varied: no two trainings share it."""
+        """Return the varied settings, which identify the training."""
         return (self.model, self.method, self.rate, self.rank, self.targets, self.batch, self.seed)
 
 
@@ -74,8 +74,8 @@ class Setting:
     """What the trainings on one model have in common.
 
     Attributes:
-        rows: training rows that each saw. eval_rows: held-out rows it was scored on. metric: the share's name.
-        targets: by the name that a point gives them, the matrices. specs: by method, the run as it was asked for.
+        rows: training rows that each saw. eval_rows: held-out rows it was scored on. metric: name of the metric.
+        targets: module names by the name of the targets in a point. specs: the run's request, by method.
     """
 
     task: str
@@ -91,9 +91,9 @@ class Sweep:
     """All trainings.
 
     Attributes:
-        total: how many the whole grid has. created: when it was put together. note: how it was measured.
-        machine: processor, cores, system and more. device, dtype: what computed, and in which precision.
-        packages: versions. again: how many trainings were repeated then and gave equal figures.
+        total: size of the whole grid. created: date of assembly. note: how it was measured.
+        machine: processor, cores, system and more. device, dtype: where it was computed, and in which precision.
+        packages: versions. again: how many trainings were repeated and gave equal figures.
         settings: by model.
     """
 
@@ -111,10 +111,10 @@ class Sweep:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> Self:
-        """A sweep from its rows and what is known of them.
+        """Return a sweep from its rows and what is known of them.
 
         Raises:
-            BadInput: a row that cannot be, that is there twice, or on a model that nothing is known of.
+            BadInput: a row is invalid or a duplicate, or its model and task are not in the settings.
         """
         known_of = dict(about or {})
         settings = {
@@ -135,22 +135,22 @@ class Sweep:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that were trained, in their order."""
+        """Return the trained models, in order of first appearance."""
         return tuple(dict.fromkeys(point.model for point in self.points))
 
     def on(self, model: str) -> tuple[Point, ...]:
-        """The trainings on one model."""
+        """Return the trainings on one model."""
         return tuple(point for point in self.points if point.model == model)
 
     def values(self, model: str, name: str) -> tuple[Any, ...]:
-        """What a field of LoRA's trainings on a model was: ``rank``, ``targets``, ``batch``, ``rate`` or ``seed``."""
+        """Return the values that a :class:`Point` field, such as ``rank``, has in LoRA's trainings on a model."""
         return tuple(
             sorted({getattr(point, name) for point in self.on(model) if point.method == LORA}, key=_order)
         )
 
     def maps(self, model: str, targets: str) -> tuple[str, ...]:
-        """The paths that PEFT adapts for a name of targets, without the model's prefix, in reading order; empty where
-        nothing is known of it. PEFT compares endings: BERT's ``output.dense`` also hits the attention's output."""
+        """Return the paths that PEFT adapts for a name of targets, without the model's prefix; empty if unknown.
+        PEFT compares endings: BERT's ``output.dense`` also matches the attention's output."""
         known = self.settings.get(model)
         if known is None or targets not in known.targets:
             return ()
@@ -158,13 +158,13 @@ class Sweep:
         return tuple(group.path.split("{}.")[-1] for group in groups)
 
     def shared(self, model: str, targets: str = MLP) -> tuple[str, ...]:
-        """Maps that are adapted for a name of targets although they are the attention's."""
+        """Return the attention's maps among those that a name of targets adapts."""
         attention = self.maps(model, ATTENTION)
         return tuple(path for path in self.maps(model, targets) if path in attention)
 
 
 def _order(value: Any) -> tuple[Any, ...]:
-    """Numbers by size; names with the widest last."""
+    """Return a sort key: numbers by size, names alphabetically with ``all`` last."""
     return (value == ALL, value) if isinstance(value, str) else (value,)
 
 
@@ -184,38 +184,38 @@ def _require_sense(point: Point) -> None:
 
 
 def read_points(rows: str, about: str) -> Sweep:
-    """A sweep from its two files' texts. Raises as :meth:`Sweep.of`."""
+    """Return a sweep from the texts of its two files. Raises what :meth:`Sweep.of` raises."""
     return Sweep.of((json.loads(line) for line in rows.splitlines()), json.loads(about))
 
 
 @cache
 def shipped_points() -> Sweep:
-    """The sweep that comes with the app."""
+    """Return the sweep that comes with the app."""
     folder = resources.files(__package__) / "shipped_sweep"
     return read_points((folder / ROWS_FILE).read_text("utf-8"), (folder / ABOUT_FILE).read_text("utf-8"))
 
 
 # ----------------------------------------
-# How sure a figure of a sweep is.
+# Confidence intervals of a sweep's figures.
 #
 # Trainings that share model, batch and seed share the order of the rows, the start of the head and, in differences,
-# the run of full fine-tuning that they are held against: they are no independent witnesses. So each such group is
-# one witness: the mean of its paired differences. The interval is that of Student's t over the groups, which keeps
-# what it promises although groups vary unequally, with two of them on (Ibragimov & Müller 2010, t-Statistic Based
-# Correlation and Heterogeneity Robust Inference). It is about other seeds: all trainings on a model are scored on
-# the same rows, and what other rows would say is not in it.
+# the run of full fine-tuning that they are compared with, so they are not independent. Each such group counts as
+# one observation: the mean of its paired differences. The interval is Student's t over the groups; it keeps its
+# coverage from two groups on, even if they vary unequally (Ibragimov & Müller 2010, t-Statistic Based Correlation
+# and Heterogeneity Robust Inference). It covers the choice of seeds only: all trainings on a model are scored on
+# the same rows, so the variation between rows is not included.
 
 
-SURE = 0.95  # of intervals, with which they hold the true figure
+SURE = 0.95  # confidence level of the intervals
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over groups. Without a second group there is no interval.
+    """A mean over groups, with its confidence interval if there are at least two groups.
 
     Attributes:
         value, low, high: in the unit of the differences.
-        groups: independent witnesses. pairs: differences in them.
+        groups: number of independent groups. pairs: number of differences.
     """
 
     value: float
@@ -226,10 +226,10 @@ class Interval:
 
 
 def interval(differences: Iterable[tuple[Hashable, float]]) -> Interval | None:
-    """Mean of the groups' means with its interval; ``None`` of nothing.
+    """Return the mean of the groups' means with its interval; ``None`` for no differences.
 
     Args:
-        differences: each with the group that it is of.
+        differences: pairs of a group and a difference.
     """
     table: dict[Hashable, list[float]] = {}
     for group, difference in differences:
@@ -245,7 +245,7 @@ def interval(differences: Iterable[tuple[Hashable, float]]) -> Interval | None:
 
 
 def quantile(freedom: int) -> float:
-    """How many standard errors an interval reaches to either side.
+    """Return how many standard errors an interval extends to either side, for the degrees of freedom.
 
     >>> round(quantile(1), 2), round(quantile(5), 2)
     (12.71, 2.57)
@@ -256,35 +256,31 @@ def quantile(freedom: int) -> float:
 
 
 # ----------------------------------------
-# Trainings that differ in their learning rate alone, and the best rate of each such curve.
+# Trainings that differ only in their learning rate, and the best rate of each such curve.
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss against rate of one configuration with one seed.
-
-    Attributes:
-        points: by rate, lowest first. A diverged one is as bad as can be.
-    """
+    """The trainings of one configuration and seed, by ascending learning rate; diverged ones count as worst."""
 
     points: tuple[Point, ...]
 
     @property
     def at(self) -> Point:
-        """Any of the trainings: all but rate and outcome is common."""
+        """Return one of the trainings: they share all but rate and outcome."""
         return self.points[0]
 
     @property
     def best(self) -> Point | None:
-        """The training with the lowest held-out loss; ``None`` where all diverged."""
+        """Return the training with the lowest held-out loss; ``None`` if all diverged."""
         scored = [point for point in self.points if point.loss is not None]
         return min(scored, key=lambda point: (point.loss, point.rate)) if scored else None
 
     @property
     def rate(self) -> float | None:
-        """The best learning rate, between the sweep's own: the lowest point of the parabola through the best training
-        and its neighbours, loss over the logarithm of the rate. ``None`` where the best is at an end: it may lie
-        beyond."""
+        """Return the best learning rate: the minimum of the parabola, loss over log rate, through the best training
+        and its neighbours; the best training's own rate if a neighbour diverged; ``None`` if all diverged or the
+        best is at an end of the sweep, as the optimum may lie beyond."""
         best = self.best
         if best is None:
             return None
@@ -299,7 +295,7 @@ class Curve:
 
 
 def _lowest(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Where the parabola through three points is lowest, of which the middle one is not above the others."""
+    """Return the minimum's x of the parabola through three points; the middle one must not be above the others."""
     left, right = xs[1] - xs[0], xs[2] - xs[1]
     down, up = ys[0] - ys[1], ys[2] - ys[1]
     bend = down * right + up * left
@@ -307,7 +303,7 @@ def _lowest(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def curves(sweep: Sweep, points: Iterable[Point] | None = None) -> list[Curve]:
-    """Every configuration and seed of which all rates are there, those that its model and method has anywhere."""
+    """Return a curve for each configuration and seed that was trained at all its model's and method's rates."""
     given = sweep.points if points is None else tuple(points)
     rates: dict[tuple[str, str], set[float]] = {}
     for point in sweep.points:
@@ -321,19 +317,18 @@ def curves(sweep: Sweep, points: Iterable[Point] | None = None) -> list[Curve]:
 
 
 # ----------------------------------------
-# The best learning rate of every method, batch and rank, with what seeds and targets moved it.
+# The best learning rate of every method, batch and rank, with its spread over seeds and targets.
 
 
 @dataclass(frozen=True)
 class Best:
-    """Curves of one model, method, batch and rank: one of each seed and choice of targets.
+    """The curves of one model, method, batch and rank: one for each seed and choice of targets.
 
     Attributes:
-        rate: geometric mean of their best rates, with the lowest and the highest; ``None`` where none lies between the
-            ends of the sweep.
-        loss: mean of their lowest held-out losses, with the lowest and the highest. metric: the same of the shares at
-            those rates.
-        curves: how many. seeds: how many of them differ.
+        rate: geometric mean, lowest and highest of their best rates; ``None`` if all of these are at an end of the
+            sweep.
+        loss: mean, lowest and highest of their lowest held-out losses. metric: the same for these trainings.
+        curves: number of curves. seeds: number of distinct seeds.
     """
 
     model: str
@@ -348,7 +343,7 @@ class Best:
 
 
 def best_rate(sweep: Sweep) -> list[Best]:
-    """By model, full fine-tuning first, then by batch and rank; whole curves only."""
+    """Return the best rates by model, full fine-tuning first, then by batch and rank; complete curves only."""
     table: dict[tuple[str, bool, int, int], list[Curve]] = {}
     for curve in curves(sweep):
         at = curve.at
@@ -378,7 +373,7 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def rate_table(sweep: Sweep) -> str:
-    """The same as a table in Markdown."""
+    """Return :func:`best_rate` as a table in Markdown."""
     lines = [
         "| model | method | batch | rank | best rate (lowest to highest) | loss there | metric there | curves, seeds |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -399,11 +394,11 @@ def _span(values: tuple[float, float, float], form: str) -> str:
 
 
 # ----------------------------------------
-# A training of the sweep as the run that repeats it.
+# The run that repeats a training of the sweep.
 
 
 def request_again(sweep: Sweep, point: Point) -> RunRequest:
-    """The run that repeats a training."""
+    """Return the request of the run that repeats a training."""
     setting = sweep.settings[point.model]
     return RunRequest(
         model=point.model,
@@ -419,7 +414,7 @@ def request_again(sweep: Sweep, point: Point) -> RunRequest:
 
 
 def knobs(sweep: Sweep, point: Point) -> dict[str, Any]:
-    """What a training sets of its method's knobs; the others are at their defaults."""
+    """Return the knobs that a training sets; the others have their defaults."""
     if point.method != LORA:
         return {}
     setting = sweep.settings[point.model]
@@ -428,7 +423,7 @@ def knobs(sweep: Sweep, point: Point) -> dict[str, Any]:
 
 
 def command_of(sweep: Sweep, point: Point) -> str:
-    """The same as a command line."""
+    """Return the command line that repeats a training."""
     asked = request_again(sweep, point)
     parts = ["python", "-m", "peft_lab", "train", "--model", asked.model, "--method", asked.method]
     parts += ["--task", asked.task, "--steps", str(asked.steps), "--batch", str(asked.batch)]

@@ -1,6 +1,4 @@
-"""A Llama of four small layers with random weights from a fixed seed, and a smaller BERT, for experiments: made in a
-moment, without a download, with the same figures every time.
-"""
+"""A Llama of four small layers and a smaller BERT for experiments: random weights from a fixed seed."""
 
 from __future__ import annotations
 
@@ -85,7 +83,7 @@ def first(model: Any, part: str) -> str:
 
 
 def trainable(model: Any) -> int:
-    """Return how many numbers of the model are trained."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -107,7 +105,7 @@ def gradient_norm(model: Any, part: str) -> float:
 
 
 def saved_bytes(model: Any) -> int:
-    """Bytes of the distinct storages that autograd keeps for the backward pass, parameters left out."""
+    """Return the bytes of the distinct storages that autograd keeps for the backward pass, without parameters."""
     import torch
 
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -127,18 +125,18 @@ def saved_bytes(model: Any) -> int:
 
 
 # ----------------------------------------
-# Small experiments that settle a prediction, for the inspector process: plain values in, figures out.
+# Small experiments that test a prediction, for the inspector process: plain values in, figures out.
 
 
 def counted_after_wrapping(contenders: Sequence[Sequence[Any]], quantity: str) -> list[float]:
-    """Count each of (model, method, knobs) and read ``quantity`` off the report: ``trainable``, ``percent`` ..."""
+    """Count each of (model, method, knobs) and return ``quantity`` of its report: ``trainable``, ``percent`` ..."""
     from peft_lab.methods.counting.count import count
 
     return [float(getattr(count(model, method, values), quantity)) for model, method, values in contenders]
 
 
 def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[float]:
-    """Simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
+    """Return the simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
     setting = Setting(batch, seq)
     return [
         float(simulate(StepRequest(model, method, values, setting, checkpointing=checkpointing)).peak_bytes)
@@ -147,20 +145,20 @@ def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[flo
 
 
 def peak_growth(model: str, method: str, small: int, large: int, seq: int) -> list[float]:
-    """Simulated peak with ``large`` rows over that with ``small`` rows, the method at its defaults."""
+    """Return the ratio of the simulated peaks with ``large`` and ``small`` rows, the method at its defaults."""
     few, many = (peaks([[model, method, {}, False]], batch, seq)[0] for batch in (small, large))
     return [many / few]
 
 
 def first_gradients() -> list[float]:
-    """Norms of the gradients of all A and of all B in LoRA's first step."""
+    """Return the norms of the gradients of all A and of all B in LoRA's first step."""
     model = lora(tiny())
     loss(model).backward()
     return [gradient_norm(model, "lora_A"), gradient_norm(model, "lora_B")]
 
 
 def trained_from_zero(steps: int) -> list[float]:
-    """How far the loss falls with B = 0 alone, and with A = B = 0."""
+    """Return how far the loss falls with B = 0 alone, and with A = B = 0."""
     import torch
 
     falls = []
@@ -181,9 +179,9 @@ def trained_from_zero(steps: int) -> list[float]:
 
 
 def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[float]]:
-    """How far the loss falls at the best of some learning rates, by seed: with B = 0, and with A = 0 instead.
+    """Return how far the loss falls at the best of some learning rates, for each seed: with B = 0, and with A = 0.
 
-    What is not zero is drawn as PEFT draws A.
+    The other matrix is initialised as PEFT initialises A.
     """
     import torch
 
@@ -216,7 +214,7 @@ def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[floa
 
 
 def doubled_alpha() -> list[float]:
-    """Norm of the correction at twice the α over that at α, A and B the same."""
+    """Return the ratio of the norms of the correction at 2α and at α, with the same A and B."""
     import torch
 
     model = lora(tiny())
@@ -229,7 +227,7 @@ def doubled_alpha() -> list[float]:
 
 
 def merge_differences() -> list[float]:
-    """Difference of the logits after merging in percent of their norm, in float32 and in bfloat16."""
+    """Return the change of the logits after merging, in percent of their norm, in float32 and in bfloat16."""
     import torch
 
     found = []
@@ -245,8 +243,8 @@ def merge_differences() -> list[float]:
 
 
 def merge_costs() -> list[float]:
-    """What merging leaves and costs: parameters beyond the base's; difference of the logits in float32; their error in
-    bfloat16 against the same weights in float32, unmerged and merged. All but the first in percent of their norm."""
+    """Return what merging costs: parameters beyond the base's; change of the logits in float32; their error in
+    bfloat16 against the same weights in float32, unmerged and merged. All but the first in percent of the norm."""
     import torch
 
     def logits(stored: torch.dtype, merged: bool = False, exact: bool = False) -> tuple[torch.Tensor, int]:
@@ -270,7 +268,7 @@ def merge_costs() -> list[float]:
 
 
 def merged_into_four_bits() -> list[float]:
-    """Error of rounding W + ΔW to NF4 again, as a share of ΔW's norm, where ΔW is one percent of W and W normal."""
+    """Return the error of rounding W + ΔW to NF4 again, over ΔW's norm, with normal W and ΔW one percent of it."""
     import torch
 
     seed()
@@ -278,11 +276,11 @@ def merged_into_four_bits() -> list[float]:
 
 
 def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
-    """What two ways of merging do to a weight matrix (outputs, inputs), where ΔW, of rank 8, is one percent of it.
+    """Measure what two ways of merging do to a weight matrix (outputs, inputs); ΔW has rank 8 and 1% of its norm.
 
     Returns:
-        the error of rounding the sum to NF4 once more, and the distance from the rounded base to the weight as it was
-        before it was rounded; both in norms of ΔW.
+        the error of rounding the sum to NF4 again, and the distance from the quantised base to the original weight;
+        both relative to the norm of ΔW.
     """
     import torch
     from bitsandbytes import functional
@@ -297,7 +295,7 @@ def four_bit_moves(weight: torch.Tensor) -> tuple[float, float]:
 
 
 def four_bit_errors() -> list[float]:
-    """Error of normal numbers in percent of their norm: NF4, FP4, evenly spaced 4-bit integers; blocks of 64."""
+    """Return the error of NF4, FP4 and evenly spaced 4-bit integers on normal numbers, in percent; blocks of 64."""
     import torch
     from bitsandbytes import functional
 
@@ -315,13 +313,13 @@ def four_bit_errors() -> list[float]:
 
 
 def saved_share() -> list[float]:
-    """Bytes that autograd keeps for LoRA on q and v, in percent of what it keeps for full fine-tuning."""
+    """Return the bytes that autograd keeps for LoRA on q and v, in percent of those for full fine-tuning."""
     full = tiny()
     return [100 * saved_bytes(lora(tiny())) / saved_bytes(full)]
 
 
 def bias_gradients() -> list[float]:
-    """Largest gradient entry of the query's, key's and value's biases of a BERT, in float64."""
+    """Return the largest gradient entry of the query's, key's and value's biases of a BERT, in float64."""
     from transformers import BertConfig, BertModel
 
     seed()

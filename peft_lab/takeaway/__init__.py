@@ -1,4 +1,4 @@
-"""Taking a run away: a script or notebook that repeats it with the plain libraries, and the adapter with its papers."""
+"""Export a run: a script or notebook that repeats it with the plain libraries, and the adapter with its papers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ __all__ = ["adapter_zip", "config_code", "library_zip", "living_html", "model_ca
 
 
 def script(run: Run) -> str:
-    """A Python file that repeats a run that has ended, its rows included, without this package.
+    """Return a Python file that repeats an ended run, including its rows, without this package.
 
     Raises:
-        BadInput: a run without a result, or something about it that the plain libraries cannot repeat, with the reason.
-        RunError: a folder that cannot be read. AssetError: sentences that have to be fetched again.
+        BadInput: the run has no result, or the plain libraries cannot repeat it, with the reason.
+        RunError: a folder cannot be read. AssetError: data must be downloaded again.
     """
     return files.script(gather(run))
 
 
 def notebook(run: Run) -> str:
-    """The same as the JSON text of a Jupyter notebook. Raises what :func:`script` raises."""
+    """Return the same as the JSON text of a Jupyter notebook. Raises what :func:`script` raises."""
     return files.notebook(gather(run))
 
 
 def model_card(run: Run) -> str:
-    """The README.md of the run's adapter folder, as Hugging Face reads it.
+    """Return the README.md of the run's adapter folder, in Hugging Face's format.
 
     Raises:
-        BadInput: settings that are not what they were. RunError: a folder that cannot be read.
+        BadInput: settings are no longer valid. RunError: a folder cannot be read.
     """
     return card.model_card(outcome(run))
 
 
 def adapter_zip(run: Run) -> bytes:
-    """The adapter folder with its model card and licences, as a zip file. Raises what :func:`script` raises."""
+    """Return the adapter folder with model card and licences as a zip file. Raises what :func:`script` raises."""
     return bundle.adapter_zip(gather(run))

@@ -1,4 +1,4 @@
-"""The first sections of an exported file: settings, rows, and the base model."""
+"""Write the first sections of an exported file: settings, rows and the base model."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def load_base():
 
 
 def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
-    """Where the weights come from: in words, and as code that sets MODEL."""
+    """Return where the weights come from, as text and as code that sets MODEL."""
     asset = facts.asset
     if asset is None:
         named = f"MODEL = {literal(facts.spec.model)}"
@@ -145,7 +145,7 @@ def _where(facts: Facts, imports: list[str]) -> tuple[str, str]:
 
 
 def asset_place(asset: Asset, imports: list[str]) -> tuple[str, str]:
-    """Where the weights of a live model come from: in words, and as code that sets MODEL; ``imports`` gets its own."""
+    """Return where a live model's weights come from, as text and as code that sets MODEL; add to ``imports``."""
     imports.append("os")
     home = (
         f'HOME = Path(os.environ.get("PEFT_LAB_HOME") or Path.home() / {literal(default_home())})\n'
@@ -174,7 +174,7 @@ def _start(facts: Facts) -> str:
 
 
 def _loaded(facts: Facts) -> str:
-    """The function that loads from MODEL, and says what to do where there is nothing."""
+    """Return the function that loads from MODEL, or explains what to do if that fails."""
     if facts.unnamed:
         message = "MODEL is not on this machine: set it to the folder of your copy."
     else:
@@ -186,14 +186,14 @@ def _loaded(facts: Facts) -> str:
 
 
 def default_home() -> str:
-    """The default of PEFT_LAB_HOME below the user's own folder, so that no name of a person gets into the file."""
+    """Return the default of PEFT_LAB_HOME relative to the home folder, so that the file contains no user name."""
     from platformdirs import user_data_path
 
     path = user_data_path("peft-lab", appauthor=False)
     return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
 
 
-#: What converts the weights of an asset, the last function first called.
+#: The functions that convert an asset's weights, by converter; the last one is the entry point.
 _PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "dequantise": (dequantise.dequantise,),
     "onnx_weights": onnx_weights.PARTS,
@@ -257,7 +257,7 @@ def _fetch_code(asset: Asset) -> str:
 
 
 # ----------------------------------------
-# What an exported file needs for a run that trained on from an adapter of the adapters library.
+# Code for a run that trained on from an adapter of the adapters library.
 
 
 _FIELD = "start"
@@ -268,8 +268,8 @@ class Started:
     """Code around the method's own.
 
     Attributes:
-        find: sets ADAPTER, and looks whether it is the run's. notebook_find: the same without a command line.
-        define: the functions that ``put`` calls, once the method is on ``model``.
+        find: sets ADAPTER and checks that it is the run's. notebook_find: the same without a command line.
+        define: the functions that ``put`` calls. put: code that follows once the method is on ``model``.
     """
 
     find: str
@@ -280,10 +280,10 @@ class Started:
 
 
 def start_code(facts: Facts) -> Started | None:
-    """The code that puts the adapter that a run started from; ``None`` for a run that started from none.
+    """Return the code that puts a run's start adapter into the model; ``None`` for a run without one.
 
     Raises:
-        BadInput: the run's copy of it is gone, or is another than the one that was trained on.
+        BadInput: the run's copy is missing, or differs from the one that was trained on.
     """
     if facts.spec.start is None:
         return None
@@ -308,7 +308,7 @@ def start_code(facts: Facts) -> Started | None:
 
 
 def _reading(held: frozenset[str], names: tuple[str, str]) -> tuple[str, tuple[str, ...]]:
-    """The expression that reads the tensors of the first of two files that is there, and what it imports."""
+    """Return the expression that reads the first existing file of two, and its imports."""
     safe, pickled = names
     if safe in held:
         return f"load(packed.read({literal(safe)}))", ("safetensors.torch:load",)

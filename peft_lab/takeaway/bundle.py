@@ -1,4 +1,4 @@
-"""What makes an adapter's folder fit to be given away: its model card, its licences, and a base that has a name."""
+"""Prepare an adapter's folder for sharing: its model card, its licences, and the public name of its base."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from peft_lab.runs.store import Run
 from peft_lab.takeaway.card import licences, model_card
 from peft_lab.takeaway.facts import Facts, RunOutcome, outcome
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip files know: equal runs make equal files
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip file: equal runs make equal files
 _PATHS = ("base_model_name_or_path", "tokenizer_name_or_path")
 
 
 def write_papers(run: Run) -> None:
-    """Put model card and licences into the folder of a run's adapter, and the public name of the base into its config.
+    """Write model card and licences into a run's adapter folder, and the base's public name into its config.
 
-    For the process that trained: it has the model's shape at hand, and torch. Does nothing for a run without adapter.
-
+    Called by the process that trained, which has the model's shape and torch. Skips a run without adapter.
     Raises what :func:`~peft_lab.takeaway.facts.outcome` raises.
     """
     if _has_adapter(run):
@@ -39,10 +38,10 @@ def write_papers(run: Run) -> None:
 
 
 def adapter_zip(facts: Facts) -> bytes:
-    """The folder, named after the run, with its papers; a run of an older version gets them here.
+    """Return the folder as a zip file, named after the run, with its papers, also for a run of an older version.
 
     Raises:
-        BadInput: the run kept no adapter. RunError: it is damaged.
+        BadInput: the run saved no adapter. RunError: the adapter is damaged.
     """
     folder = facts.run.adapter
     if not _has_adapter(facts.run):
@@ -54,11 +53,11 @@ def adapter_zip(facts: Facts) -> bytes:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
             if name not in texts:
-                # Weights are random digits to a compressor.
+                # Weights do not compress.
                 _add(archive, f"{facts.run.id}/{name}", path.read_bytes(), zipfile.ZIP_STORED)
         for name, text in texts.items():
             _add(archive, f"{facts.run.id}/{name}", text.encode(), zipfile.ZIP_DEFLATED)
-        if facts.spec.start is not None:  # what the run's script starts from
+        if facts.spec.start is not None:  # from which the run's script starts
             _add(archive, f"{facts.run.id}/{START}", Path(facts.spec.start).read_bytes(), zipfile.ZIP_STORED)
     return made.getvalue()
 
@@ -68,7 +67,7 @@ def _has_adapter(run: Run) -> bool:
 
 
 def _papers(known: RunOutcome) -> Mapping[str, str]:
-    """Names and texts of the files that go with the weights."""
+    """Return the names and texts of the files that go with the weights."""
     return {
         "README.md": model_card(known),
         "LICENSES.md": f"# Licences\n\n{licences(known)}",
@@ -77,7 +76,7 @@ def _papers(known: RunOutcome) -> Mapping[str, str]:
 
 
 def _config(folder: Path, hub_id: str) -> str:
-    """The adapter's config with the base by its public name: a folder of this machine says nothing elsewhere."""
+    """Return the adapter's config with the base's public name: a local folder means nothing elsewhere."""
     config = read_any_config(folder)
     for name in _PATHS:
         if config.get(name):
@@ -100,10 +99,10 @@ FILE = "adapters-library.zip"
 
 
 def require_adapters_library(run: Run) -> RunOutcome:
-    """What is known of a run whose adapter the library can have; reads no tensors.
+    """Return the facts of a run whose adapter the library supports; reads no tensors.
 
     Raises:
-        BadInput: it has no adapter, one of another method, or one at a place that the library has not got.
+        BadInput: it has no adapter, or one of a method or at a place that the library does not support.
     """
     known = outcome(run)
     if known.method.slug != "adapters":
@@ -129,7 +128,7 @@ def write_library_folder(run: Run, folder: Path) -> None:
 
 @in_person
 def zipped_library_folder(identity: str) -> str:
-    """Make the folder as a zip beside the run's own adapter, once; its path. For a worker: it needs torch.
+    """Make the folder as a zip file in the run's folder, once; return its path. For a worker: it needs torch.
 
     Raises what :func:`write_library_folder` raises.
     """
@@ -147,7 +146,7 @@ def zipped_library_folder(identity: str) -> str:
 
 
 def library_zip(run: Run) -> bytes:
-    """The folder as a zip file, made in a worker. Raises what :func:`write_library_folder` raises."""
+    """Return the folder as a zip file, made in a worker. Raises what :func:`write_library_folder` raises."""
     from peft_lab.workers import inspector
 
     require_adapters_library(run)

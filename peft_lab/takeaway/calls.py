@@ -1,8 +1,7 @@
-"""A PEFT config as the Python text that makes it.
+"""Write a PEFT config as the Python text that makes it.
 
-The text is read off the config object that the method itself makes, field by field against PEFT's defaults, so that
-what is shown is what was done, for every method and for those to come. Making the object imports peft: that happens in
-the inspector process.
+The text is derived from the config object that the method itself makes, compared field by field with PEFT's
+defaults, so it shows what was done, for every method. Making the object imports peft, in the inspector process.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class PeftCall:
     virtual_tokens: bool
 
     def source(self, tokenizer: str) -> str:
-        """The call, an argument a line. ``tokenizer`` is the Python text that stands for the tokenizer's path."""
+        """Return the call, one argument a line. ``tokenizer`` is the Python expression of the tokenizer's path."""
         lines = [
             f"    {name}={tokenizer if name == TOKENIZER else literal(value)},\n"
             for name, value in self.arguments
@@ -70,10 +69,10 @@ class PeftCall:
 def peft_call(
     entry: ModelEntry, method: MethodSpec, values: Mapping[str, Any], task_type: TaskType
 ) -> PeftCall | None:
-    """The config of complete values; ``None`` for a method that PEFT does not have.
+    """Return the config of complete values; ``None`` for a method that PEFT does not have.
 
     Raises:
-        BadInput: a knob away from its default that neither the config nor the quantisation of the base holds, so that
+        BadInput: a knob that is not at its default is neither in the config nor in the quantisation of the base, so
             the plain libraries would do something else.
     """
     if type(method).config is MethodSpec.config:
@@ -84,7 +83,7 @@ def peft_call(
     held = fields | set(_bitsandbytes(method.quantization(values)))
     for knob in method.knobs:
         if knob.of != "method":
-            continue  # written where the optimizer is made, or where the method is applied
+            continue  # written with the optimizer, or where the method is applied
         if knob.name not in held and values[knob.name] != method.defaults(entry.shape)[knob.name]:
             raise BadInput(
                 f"'{knob.label}' is not part of PEFT's {call.name}, so the plain libraries alone cannot repeat it.",
@@ -96,7 +95,7 @@ def peft_call(
 def _read(
     model: str, slug: str, values: Mapping[str, Any], task_type: TaskType
 ) -> tuple[PeftCall | None, frozenset[str]]:
-    """The call and all field names of its class; carried out in the inspector process."""
+    """Return the call and all field names of its class. Runs in the inspector process."""
     from dataclasses import MISSING, fields
 
     from peft.config import PromptLearningConfig
@@ -120,7 +119,7 @@ def _read(
 
 
 def _plain(value: Any, order: Any) -> Any:
-    """Enumerations by value, sets as lists: PEFT keeps target names as sets, whose order changes from run to run."""
+    """Return enumerations by value, sets as sorted lists: PEFT keeps target names as sets, whose order varies."""
     if isinstance(value, set | frozenset):
         known = list(order)
         return sorted(value, key=lambda name: (known.index(name) if name in known else len(known), str(name)))
@@ -130,14 +129,14 @@ def _plain(value: Any, order: Any) -> Any:
 
 
 def quantisation_source(how: Quantization) -> str:
-    """The construction of transformers' ``BitsAndBytesConfig`` for a base stored like this."""
+    """Return the construction of transformers' ``BitsAndBytesConfig`` for a base stored like this."""
     lines = [f"    {name}={text},\n" for name, text in _bitsandbytes(how).items()]
     lines.append(f"    llm_int8_skip_modules={literal(KEPT_WHOLE)},\n")
     return f"BitsAndBytesConfig(\n{''.join(lines)})"
 
 
 def after_loading(how: Quantization) -> tuple[str, tuple[str, ...]]:
-    """What has to follow once ``model`` is loaded in few bits, as lines, and what they import."""
+    """Return the lines that have to follow once a quantised ``model`` is loaded, and their imports."""
     return (_UNTOLD, ("logging:getLogger",)) if how.bits == 8 else (_UNPACKED, ())
 
 
@@ -155,10 +154,10 @@ def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
 
 
 def literal(value: Any) -> str:
-    """A plain value as Python text, strings in double quotes.
+    """Return a plain value as Python text, strings in double quotes.
 
     Raises:
-        TypeError: a value that has no such text.
+        TypeError: the value has no such text.
     """
     if value is None or isinstance(value, bool | int | float):
         return repr(value)

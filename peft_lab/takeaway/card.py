@@ -1,4 +1,4 @@
-"""The model card of an adapter: README.md with the front matter that Hugging Face reads, every figure from the run."""
+"""Write an adapter's model card: README.md with Hugging Face's front matter, every figure from the run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from peft_lab.takeaway.layout import import_lines
 from peft_lab.takeaway.method_code import DEEP_IMPORTS, adapters_code, bridge_code, deep_define
 
 # ----------------------------------------
-# The code of a model card: it loads an adapter with the plain libraries and is carried out in the adapter's folder.
+# The code of a model card: it loads an adapter with the plain libraries and runs in the adapter's folder.
 
 
 @dataclass(frozen=True)
 class _Attached:
-    """How the saved tensors get into ``model``: lines, what they import, and functions and classes that they use."""
+    """Code that loads the saved tensors into ``model``, its imports, and the definitions that it uses."""
 
     code: str
     imports: tuple[str, ...]
@@ -34,12 +34,12 @@ class _Attached:
 
 
 def is_peft(known: RunOutcome) -> bool:
-    """Whether PEFT itself reads the adapter. Raises BadInput where there is none."""
+    """Return whether PEFT itself reads the adapter. Raises BadInput if there is none."""
     return isinstance(known.method, PeftMethod) and _saved_type(known) != DEEP_TYPE
 
 
 def loading_code(known: RunOutcome) -> str:
-    """Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
+    """Return Python text that leaves the tuned model in ``model``. Raises BadInput for a run without adapter."""
     kind = known.loader
     reader = "" if known.task.images else "tokenizer = AutoTokenizer.from_pretrained(BASE)\n"
     imports = ["torch", f"transformers:AutoModelFor{kind}"]
@@ -109,7 +109,7 @@ def model_card(known: RunOutcome) -> str:
 
 
 def _front(known: RunOutcome) -> str:
-    # The Hub takes no card whose base is a folder.
+    # The Hub accepts no card whose base is a folder.
     fields: dict[str, Any] = {} if known.unnamed else {"base_model": known.hub_id}
     fields |= {
         "library_name": "peft" if is_peft(known) else "transformers",
@@ -243,7 +243,7 @@ def _licences(known: RunOutcome) -> str:
 
 
 def licences(known: RunOutcome) -> str:
-    """What the adapter was made from, and under which terms those are."""
+    """Return the sources of the adapter with their licences."""
     return (
         f"- Base model {known.entry.title}: {known.entry.license}. {_where(known)}.\n"
         f"- Data '{known.task.title}': {known.task.license}. {known.task.source}\n"

@@ -1,4 +1,4 @@
-"""Everything that is known of a run that has ended, checked for what an exported file relies on."""
+"""Collect what is known of an ended run, checked for what an exported file relies on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from peft_lab.runs.view import Status
 from peft_lab.takeaway.calls import PeftCall, peft_call
 from peft_lab.training.tasks.base import Row, Task
 
-# What the written training loop follows. A setting added later has to be written there before it may be used here.
-# "compared" asks a run for further measurements and changes nothing in what it learns.
+# The settings that the written training loop implements. A new setting must be written there before it is added
+# here. "compared" asks for further measurements and does not change the training.
 _FOLLOWED = frozenset(
     {
         "model", "method", "task", "values", "steps", "batch", "seed", "learning_rate", "head_learning_rate",
@@ -34,10 +34,10 @@ _FOLLOWED = frozenset(
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """One run and what came of it: what its adapter's model card tells.
+    """One run and its results, as its model card needs them.
 
     Attributes:
-        values: all knobs. record: the figures at the end (record.py of the runs).
+        values: all knobs. record: the final figures, of :mod:`peft_lab.runs.record`.
     """
 
     run: Run
@@ -62,12 +62,12 @@ class RunOutcome:
 
     @property
     def apart(self) -> bool:
-        """Whether an encoder reads the prompts and a decoder of its own writes."""
+        """Return whether the model is an encoder-decoder: one reads the prompt, the other writes."""
         return self.entry.kind == "seq2seq"
 
     @property
     def loader(self) -> str:
-        """The end of the transformers class that loads the base: ``AutoModelFor`` and this."""
+        """Return the end of the name of the transformers class that loads the base, after ``AutoModelFor``."""
         if self.task.images:
             return "ImageClassification"
         return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
@@ -78,45 +78,45 @@ class RunOutcome:
 
     @property
     def attention(self) -> str:
-        """The attention implementation that the run computed with."""
+        """Return the attention implementation that the run used."""
         return attention_for(str(self.record["device"]), self.spec.max_length, self.entry)
 
     @property
     def mixed(self) -> bool:
-        """Whether the model computes in 16 bits and the optimizer remembers in 32."""
+        """Return whether the model computes in 16 bits with the optimizer in 32."""
         return self.dtype != "float32"
 
     @property
     def made(self) -> int:
-        """Optimizer steps that were made: fewer than asked for when the run was stopped."""
+        """Return how many optimizer steps were made: fewer than requested if the run was stopped."""
         return len(self.record["loss"])
 
     @property
     def scored(self) -> bool:
-        """Whether both models were scored on held-out rows."""
+        """Return whether both base and tuned model were scored on held-out rows."""
         return all(self.record["evaluation"].values())
 
     @property
     def asset(self) -> Asset | None:
-        """The pinned file that the weights came from; ``None`` for a model of the learner's own."""
+        """Return the pinned file that the weights came from; ``None`` for the learner's own model."""
         return ASSETS.get(self.spec.model)
 
     @property
     def hub_id(self) -> str:
-        """Hugging Face id of the base, or the last part of a folder's path: the rest is this machine's alone."""
+        """Return the base's Hugging Face id, or only the last part of a folder's path, as the rest is private."""
         if self.asset and self.asset.hub_id:
             return self.asset.hub_id
         return Path(self.spec.model).resolve().name if self.unnamed else self.spec.model
 
     @property
     def unnamed(self) -> bool:
-        """Whether the base is a folder of the learner's, without a name that others could fetch it by."""
+        """Return whether the base is a learner's folder, without a public name."""
         return is_folder(self.spec.model)
 
 
 @dataclass(frozen=True)
 class Facts(RunOutcome):
-    """One run with what repeats it.
+    """One run with what is needed to repeat it.
 
     Attributes:
         call: the PEFT config; ``None`` for a method that PEFT does not have.
@@ -129,10 +129,10 @@ class Facts(RunOutcome):
 
 
 def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
-    """What is known of a run whose record is written. ``entry``: its model, where it is at hand.
+    """Return the facts of a run whose record is written. ``entry``: its model, if already resolved.
 
     Raises:
-        BadInput: settings that are not what they were. RunError: a folder that cannot be read.
+        BadInput: settings are no longer valid. RunError: a folder cannot be read.
     """
     spec = run.spec
     method, entry = get_method(spec.method), entry or entry_of(spec.model)
@@ -148,11 +148,11 @@ def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
 
 
 def gather(run: Run) -> Facts:
-    """The facts of a run that has ended.
+    """Return the facts of a run that has ended.
 
     Raises:
-        BadInput: a run that has not ended, failed or made no step; rows or settings that are not what they were.
-        RunError: a folder that cannot be read. AssetError: sentences that have to be fetched again.
+        BadInput: the run has not ended, failed or made no step, or its rows or settings have changed.
+        RunError: a folder cannot be read. AssetError: data must be downloaded again.
     """
     spec, record = run.spec, run.record()
     _require_ended(run, record)

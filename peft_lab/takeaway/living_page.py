@@ -1,4 +1,4 @@
-"""The living block with one run inside, as one HTML file that opens without a server and asks no one for anything."""
+"""Write the living block with one run as one HTML file that opens without a server and makes no requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
 
 _EXPORTED = "export default function"
-#: What Streamlit sets for its components; the fonts are those that every machine has.
+#: The variables that Streamlit sets for its components; the fonts are available on every machine.
 _THEME = palette.variables(
     st_text_color=palette.INK, st_background_color=palette.PAGE, st_secondary_background_color=palette.PANEL,
     st_border_color=palette.FRAME, st_primary_color=palette.ACCENT,
@@ -37,10 +37,10 @@ footer {{ margin-top: 1.5rem; font-size: 0.8rem; overflow-wrap: anywhere; }}
 
 
 def living_html(run: Run) -> str:
-    """The page of a run.
+    """Return the page of a run.
 
     Raises:
-        BadInput: a run that recorded nothing. RunError: a folder that cannot be read.
+        BadInput: the run has no recording. RunError: a folder cannot be read.
     """
     trajectory = run.trajectory()
     if trajectory is None:
@@ -52,7 +52,7 @@ def living_html(run: Run) -> str:
 
 
 def page(trajectory: Trajectory, shape: ModelShape) -> str:
-    """The page of any trajectory, on a model of this shape."""
+    """Return the page of any trajectory, on a model of this shape."""
     spec = get_method(trajectory.method)
     title = f"{spec.title} on {shape.title}"
     script = _script()
@@ -86,7 +86,7 @@ def page(trajectory: Trajectory, shape: ModelShape) -> str:
 
 
 def _script() -> str:
-    """The component's module, mounted on the page."""
+    """Return the component's module with code that mounts it on the page."""
     module = living.living_module()
     if _EXPORTED not in module or "</script" in module:
         raise AssertionError("the living block's module cannot stand in a page")
@@ -125,7 +125,7 @@ def _values(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _about(trajectory: Trajectory) -> str:
-    """What was trained, where and with what: all that is needed to repeat it."""
+    """Return the run, the machine, the versions and the settings: all that is needed to repeat it."""
     versions = ", ".join(f"{name} {version}" for name, version in trajectory.versions.items())
     spec = json.dumps(trajectory.spec, ensure_ascii=False)
     return f"Measured in run {trajectory.run}, {trajectory.label}, with {versions}. Its settings: {spec}"

@@ -1,4 +1,4 @@
-"""The sections that are the same for every method: precision, the order of rows, the loop, saving and comparing."""
+"""Write the sections common to all methods: precision, the order of rows, the loop, saving and comparing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peft_lab.takeaway.layout import WIDTH, Section, constants, printed
 from peft_lab.training import batches, step
 from peft_lab.training import loop as training_loop
 
-LORA_PLUS = "loraplus_lr_ratio"  # the one knob of a method that belongs to the optimizer
+LORA_PLUS = "loraplus_lr_ratio"  # the only knob of a method that concerns the optimizer
 
 
 def precision(facts: Facts) -> Section:
@@ -44,7 +44,7 @@ def order(facts: Facts) -> Section:
 
 
 def loop(facts: Facts) -> Section:
-    """The step, the loop around it, and the call."""
+    """Return the section with the step, the loop around it, and the call."""
     stop = "    if made.step + 1 == MADE:\n        break\n"
     call = (
         _LOOP.replace("<HEAD_RATE>", "HEAD_RATE" if facts.classifies else "None")
@@ -72,13 +72,13 @@ def loop(facts: Facts) -> Section:
 
 
 def _factor(facts: Facts) -> str:
-    """What a parameter's rate is multiplied by, by its name: the one knob of a method that belongs to the optimizer."""
+    """Return the argument that multiplies a parameter's rate by its name, for LoRA+; empty for any other run."""
     ratio = facts.values.get(LORA_PLUS, 1.0)
     return "" if ratio == 1.0 else f', lambda name: {ratio!r} if ".lora_B." in name else 1.0'
 
 
 def saving(facts: Facts, code: str, imports: Sequence[str]) -> Section:
-    """``code`` writes the model to OUT."""
+    """Return the section that saves the model; ``code`` writes it to OUT."""
     restore, back = "masters.restore()\n", "cast_added(model, DTYPE)\n"
     prose = "What was learned, in float32 rather than rounded." if facts.mixed else "What was learned."
     return Section(

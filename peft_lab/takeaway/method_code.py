@@ -1,7 +1,7 @@
-"""The section in which a method is applied, and the lines that save what it learned.
+"""Write the section that applies a method, and the lines that save what it learned.
 
-PEFT's methods are written as the config they were made with. Full fine-tuning, BitFit and bottleneck adapters are
-written out in plain torch. Any other method of our own is imported from this package, and the file says so.
+PEFT's methods are written as their config. Full fine-tuning, BitFit, bottleneck adapters and deep prompts on
+encoders are written out in plain torch. Any other method of ours is imported from this package; the file says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from peft_lab.takeaway.calls import PeftCall, literal
 from peft_lab.takeaway.layout import constants
 
 # ----------------------------------------
-# What prompt methods need beyond PEFT's config: a text to start from, and deep prompts on encoders in plain torch.
+# Additions of prompt methods to PEFT's config: a text to start from, and deep prompts on encoders in plain torch.
 
 
 DEEP_IMPORTS = ("collections.abc:Iterator", "collections.abc:Sequence", "typing:Any")
@@ -44,12 +44,12 @@ _SOURCES = (
 
 
 def is_deep_encoder(method: MethodSpec, call: PeftCall | None, values: Mapping[str, Any]) -> bool:
-    """Whether these settings are the deep prompts that PEFT does not have."""
+    """Return whether these settings are the deep prompts that PEFT does not have."""
     return call is None and isinstance(method, PTuning) and is_deep(values)
 
 
 def text_start(call: PeftCall, values: Mapping[str, Any]) -> str:
-    """The line that fills a prefix with a text, ``""`` for any other start. It reads ``model`` and ``tokenizer``."""
+    """Return the code that fills a prefix from a text; empty for any other start. Uses ``model``, ``tokenizer``."""
     if call.name != "PrefixTuningConfig" or values["init_weights"] != "text" or _projected(values):
         return ""
     tokens = values["num_virtual_tokens"]
@@ -62,7 +62,7 @@ def text_start(call: PeftCall, values: Mapping[str, Any]) -> str:
 
 
 def words_start(call: PeftCall, values: Mapping[str, Any]) -> str:
-    """The lines that let P-Tuning's encoder start as a text, ``""`` for any other start."""
+    """Return the lines that start P-Tuning's encoder from a text; empty for any other start."""
     if call.name != "PromptEncoderConfig" or values["init_weights"] != "text":
         return ""
     return f"{_ids(values)}start_as_words(model, ids)\n"
@@ -86,13 +86,13 @@ def _repeated(values: Mapping[str, Any]) -> str:
 
 
 def deep_define() -> str:
-    """The functions that put deep prompts into an encoder, word for word as they are used here."""
+    """Return the source of the functions that put deep prompts into an encoder."""
     names = constants(virtual_tokens, "NAME", "CHILD", "ATTENTION") + "\n"
     return names + "".join(f"\n\n{inspect.getsource(function)}" for function in _SOURCES)
 
 
 def deep_code(values: Mapping[str, Any]) -> str:
-    """Deep prompts put into ``model``; their names are left in ``trains``."""
+    """Return code that puts deep prompts into ``model`` and leaves their names in ``trains``."""
     tokens, start = values["num_virtual_tokens"], values["init_weights"]
     if start != "text":
         return f"trains = add_prompts(model, {tokens}, {literal(start)})\n"
@@ -100,11 +100,11 @@ def deep_code(values: Mapping[str, Any]) -> str:
 
 
 # ----------------------------------------
-# Bottleneck adapters in plain torch, as exported files and the settings' code write them.
+# Bottleneck adapters in plain torch, for exported files and the settings' code.
 
 
 def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]) -> tuple[str, str]:
-    """Definitions and use of bottleneck adapters in plain torch, in the same order of random numbers as here.
+    """Return definitions and use of bottleneck adapters in plain torch, drawing random numbers in the lab's order.
 
     The code reads ``model`` and ``DEVICE`` and leaves the new parameters' names in ``trains``.
     """
@@ -136,12 +136,12 @@ def adapters_code(method: Adapters, shape: ModelShape, values: Mapping[str, Any]
 
 
 def _reads(values: Mapping[str, Any]) -> bool:
-    """Whether an adapter reads the input of another module than its host."""
+    """Return whether an adapter reads the input of a module other than its host."""
     return values["placement"] in (*places.SCALED, *places.SUMMED)
 
 
 def _sum(shape: ModelShape, values: Mapping[str, Any], through_norm: bool) -> str:
-    """What a hook gives back. A mixture of experts may give back a tuple, and its output flattened."""
+    """Return the expression that a hook returns. A mixture of experts may return a tuple and a flattened output."""
     if values["placement"] in places.SUMMED:
         read = "norm(host.seen + {0})" if through_norm else "host.seen + {0}"
         added = f"{{0}} + host.bottleneck({read})"
@@ -158,12 +158,12 @@ def _sum(shape: ModelShape, values: Mapping[str, Any], through_norm: bool) -> st
 
 
 def _pattern(group: ModuleGroup) -> str:
-    """A regular expression for the end of a group's paths: a classifier holds the bare model under one more name."""
+    """Return a regular expression for the end of a group's paths: a classifier prefixes the bare model's paths."""
     return re.escape(group.path).replace(r"\{\}", r"\d+")
 
 
 def hosts_code(values: Mapping[str, Any]) -> str:
-    """The line of the config that says where each adapter sits and, of a parallel one, whose input it reads."""
+    """Return the config's line that says where each adapter sits and, for a parallel one, whose input it reads."""
     each = "[path, None] for hosts, _, _ in places for path in hosts"
     if _reads(values):
         each = "pair for hosts, _, _, *read in places for pair in zip(hosts, *read, strict=True)"
@@ -223,7 +223,7 @@ for hosts, inputs, outputs, entrances, norms in places:
 
 
 class Settings(Protocol):
-    """What decides how a method is written: that of a run (:class:`~peft_lab.takeaway.facts.Facts`) or of a page."""
+    """What determines how a method is written, for a run (:class:`~peft_lab.takeaway.facts.Facts`) or a page."""
 
     @property
     def method(self) -> MethodSpec: ...
@@ -258,15 +258,15 @@ class Beyond:
 
 @dataclass(frozen=True)
 class Applied:
-    """How one method is written.
+    """The code of one method.
 
     Attributes:
-        code: takes ``model``, the fresh base, and leaves in ``model`` what is trained.
+        code: takes ``model``, the fresh base, and leaves the model to train in ``model``.
         define: classes and functions that the code uses.
         save: writes ``model`` to ``OUT``.
-        libraries: packages it needs beside torch and transformers.
+        libraries: packages needed beside torch and transformers.
         ours: whether it imports this package.
-        reads: the names beside ``model`` that the code finds set: ``tokenizer``, ``DEVICE``.
+        reads: names that must be set beside ``model``: ``tokenizer``, ``DEVICE``.
     """
 
     code: str
@@ -280,7 +280,7 @@ class Applied:
 
 
 def applied(how: Settings) -> Applied:
-    """How to write a method. Raises BadInput for settings that cannot be written."""
+    """Return the code of a method. Raises BadInput for settings that cannot be written."""
     if how.call is not None:
         return _peft(how, how.call)
     head = how.task_type in CLASSIFYING
@@ -314,8 +314,8 @@ def _peft(how: Settings, call: PeftCall) -> Applied:
 
 
 def past_config(how: Settings, call: PeftCall) -> Beyond:
-    """What the configs of PEFT's prompt methods cannot say. ``without_dropout`` is defined, and called by whoever
-    writes the code: it may stand before or after the model that PEFT makes."""
+    """Return what PEFT's config cannot express for a prompt method. ``without_dropout`` is defined; the caller
+    writes the call, which may stand before or after the model that PEFT makes."""
     parts, imports = [still_define()], ["typing:Any"]
     start, words = text_start(call, how.values), words_start(call, how.values)
     if start:
@@ -333,7 +333,7 @@ def past_config(how: Settings, call: PeftCall) -> Beyond:
 def _plain(
     code: str, imports: tuple[str, ...], config: str, define: str = "", reads: tuple[str, ...] = ()
 ) -> Applied:
-    """A method in plain torch. ``config``: the lines of what PEFT Lab's own loader reads beside the tensors."""
+    """Return a method in plain torch. ``config``: the lines that PEFT Lab's own loader reads beside the tensors."""
     return Applied(
         code,
         imports,
@@ -346,7 +346,7 @@ def _plain(
 
 
 def _config(peft_type: str, **values: Any) -> str:
-    """The lines of a saved config."""
+    """Return the lines of a saved config."""
     config = {"peft_type": peft_type, **values}
     return "".join(f"    {literal(name)}: {literal(value)},\n" for name, value in config.items())
 
@@ -366,7 +366,7 @@ def _ours(how: Settings) -> Applied:
 
 
 def ours_code(method: MethodSpec, model: str, values: Mapping[str, Any], task_type: str) -> str:
-    """A method applied through this package."""
+    """Return code that applies a method through this package."""
     lines = "".join(f"    {literal(name)}: {literal(value)},\n" for name, value in values.items())
     return (
         f"values = {{\n{lines}}}\n"
@@ -376,18 +376,18 @@ def ours_code(method: MethodSpec, model: str, values: Mapping[str, Any], task_ty
 
 
 def still_define() -> str:
-    """The function that switches the dropout of a frozen base off."""
+    """Return the source of the function that switches off a frozen base's dropout."""
     return inspect.getsource(peft_backed.without_dropout)
 
 
 def bridge_code() -> str:
-    """The workaround for generation with PEFT's prompt methods, word for word as it is used here."""
+    """Return the source of the workaround for generation with PEFT's prompt methods."""
     why = "".join(f"# {line}".rstrip() + "\n" for line in str(generation.__doc__).strip().splitlines())
     return f"{why}{inspect.getsource(generation.CacheNames)}\n\n{inspect.getsource(generation.bridge_cache_names)}"
 
 
 def bitfit_code(shape: ModelShape, values: Mapping[str, Any], head: bool) -> str:
-    """BitFit in plain torch. ``head``: the model has a classification head, which is trained as well."""
+    """Return BitFit in plain torch. ``head``: the model has a classification head, which is trained as well."""
     code = 'trains = [name for name, _ in model.named_parameters() if name.endswith("bias")]\n'
     if values["subset"] != "all":
         paths = [group.path for group, _ in shape.biases if group.role in SUBSET_ROLES]
@@ -399,7 +399,7 @@ def bitfit_code(shape: ModelShape, values: Mapping[str, Any], head: bool) -> str
 
 
 def _train_only(head: bool) -> str:
-    """Freeze all but the parameters named in ``trains``."""
+    """Return code that freezes all parameters but those named in ``trains`` and, with ``head``, the head."""
     if not head:
         return (
             "for name, parameter in model.named_parameters():\n    parameter.requires_grad = name in trains\n"
@@ -419,7 +419,7 @@ _SAVE_PEFT = """\
 model.save_pretrained(OUT)
 (OUT / "README.md").unlink(missing_ok=True)  # PEFT's blank model card
 """
-#: What a method in plain torch saves, where one process has all of it.
+#: The state that a method in plain torch saves, if one process has all of it.
 TRAINED = (
     "state = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if "
     "parameter.requires_grad}\n"

@@ -1,4 +1,4 @@
-"""The settings of a page as code, before anything has run: what a press on Train would do to the model."""
+"""Write the settings of a page as code before anything has run: what Train would do to the model."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=<RATE>, lorap
 
 
 def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]) -> str:
-    """The Python text that loads the model and applies the method; every line of it runs.
+    """Return Python text that loads the model and applies the method; it can be run as it is.
 
-    It is what exported files do, with the same definitions: methods that PEFT does not have are plain torch, and what
-    PEFT's configs cannot say follows them. Seeds, precision and the training are left to the script of a run.
+    It uses the definitions of exported files: methods that PEFT does not have are plain torch, and what PEFT's
+    configs cannot express follows them. Seeds, precision and training are left to a run's script.
 
     Raises:
         BadInput: settings that cannot work, with the reason; ``field`` names the knob.
@@ -68,13 +68,13 @@ def config_code(method: MethodSpec, entry: ModelEntry, values: Mapping[str, Any]
         options += ", quantization_config=stored"
     loader = _CLASSES[entry.kind]
     imports.append(f"transformers:{loader}")
-    # on lines of their own: beside the call they would be wider than the page's box
+    # On lines of their own: beside the call they would be wider than the page's box.
     load = f"model = {loader}.from_pretrained(\n    {literal(hub_id(entry))}{options}\n)\n"
     return f"{import_lines(imports)}\n\n{prepare}{load}{settle}{body}"
 
 
 def hub_id(entry: ModelEntry) -> str:
-    """The Hugging Face id of a model, or the learner's own name for it."""
+    """Return the Hugging Face id of a model, or the learner's own name for it."""
     asset = ASSETS.get(entry.name)
     return asset.hub_id if asset and asset.hub_id else entry.source
 
@@ -95,7 +95,7 @@ class _Page:
 
 
 def _method(page: _Page) -> tuple[list[str], str]:
-    """The imports and lines of one method. What matters comes first, long definitions where they are needed."""
+    """Return the imports and lines of one method, long definitions just before they are needed."""
     if page.call is not None:
         return _peft(page, page.call)
     if isinstance(page.method, FullFineTuning):

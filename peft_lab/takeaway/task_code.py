@@ -1,4 +1,4 @@
-"""The sections that depend on the kind of task: tokens, batches, the loss, and scoring."""
+"""Write the sections that depend on the kind of task: tokens, batches, the loss and scoring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peft_lab.training.tasks.own import OwnTask
 
 
 def batches(facts: Facts) -> Section:
-    """Rows to tokens to batches to a loss, by the lab's own functions."""
+    """Return the section from rows to tokens to batches to a loss, with the lab's own functions."""
     if facts.task.images:
         return image_code.images_section(facts, default_home())
     prose = "The loss is the mean cross entropy over the rows of a batch."
@@ -77,7 +77,7 @@ def scoring(facts: Facts) -> Section:
 
 
 def _right(facts: Facts) -> tuple[str, tuple[str, ...]]:
-    """The function that says whether one generated answer counts, and its imports."""
+    """Return the function that judges one generated answer, and its imports. Raises BadInput for other tasks."""
     task = facts.task
     if isinstance(task, orders.Orders):
         return _RIGHT_JSON, ("json",)

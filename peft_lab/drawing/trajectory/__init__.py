@@ -1,1 +1,1 @@
-"""What a training went through, state by state, small enough to be played in a browser."""
+"""Recorded trainings, state by state, small enough to be played in a browser."""

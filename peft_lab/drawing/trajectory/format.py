@@ -1,4 +1,4 @@
-"""A trajectory: what a run recorded of its model at some of its states. One JSON object, for Python and the page.
+"""A trajectory: a run's record of its model at some of its states. One JSON object, for Python and the page.
 
 State ``s`` of a run is its model after ``s`` updates: state 0 is untrained, the last one is what was saved. ``steps``
 names the states that were recorded, rising, 0 first. Whatever is called a *series* holds one value for each of them, in
@@ -112,7 +112,7 @@ class Part:
     tensors: dict[str, list[Any]] = field(default_factory=dict)
 
     def tensor(self, name: str, state: int) -> Tensor | None:
-        """A picture at a recorded state, by its number in ``steps``; ``None`` without one. It says its shape."""
+        """Return a picture, with its shape, at a state's index in ``steps``; ``None`` without one."""
         found = self.tensors[name][state]
         return None if found is None else Tensor(**kinds.read(Tensor, found, "A tensor"))
 
@@ -141,7 +141,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Model:
-    """The facts of the model that a drawing needs; ``trainable`` without a task's head, which is ``head``."""
+    """The facts of the model that a drawing needs; ``trainable`` excludes a task's head, which is ``head``."""
 
     name: str
     title: str
@@ -164,8 +164,8 @@ class Example:
     """The held-out row that the states were measured on.
 
     Attributes:
-        text: what the model reads. tokens: the same with its template, as the model reads it; spaces visible.
-        expected: the right answer. metric: of the task, which scores an answer between 0 and 1.
+        text: what the model reads. tokens: the same with its template, as tokens; spaces visible.
+        expected: the right answer. metric: of the task; scores an answer between 0 and 1.
     """
 
     text: str
@@ -176,7 +176,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to the example at a state. ``score``: by the task's metric, 1 is right."""
+    """The model's answer to the example at a state. ``score``: by the task's metric, 1 is right."""
 
     step: int
     text: str
@@ -185,14 +185,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a run recorded; the module says how to read it.
+    """The record of a run; the module's docstring defines its figures.
 
     Attributes:
-        run: the run's id. recorded: when it began, as ISO 8601. ended: whether it is all there is, or the run goes on.
+        run: the run's id. recorded: when it began, as ISO 8601. ended: whether the record is complete.
         spec: as :class:`peft_lab.runs.spec.RunSpec` stores it. machine: processor, cores, device. versions: packages.
-        attention: of prefixes and virtual tokens, by state the share of every layer's attention that lands on them.
-        seconds: what recording cost. training_seconds: of the run's steps until then, recording left out.
-        notes: what only some methods have: ``merge``, ``blocks``.
+        attention: for prefixes and virtual tokens, by state the share of each layer's attention that they receive.
+        seconds: the cost of recording. training_seconds: of the run's steps until then, without recording.
+        notes: only for some methods: ``merge``, ``blocks``.
     """
 
     method: str
@@ -216,7 +216,7 @@ class Trajectory:
     format: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it. Its series are those of the trajectory, not copies."""
+        """Return the trajectory for JSON. Its series are those of the trajectory, not copies."""
         one = ("model", "example", "curve", "stream")
         found = {name: getattr(self, name) for name in one}
         return {
@@ -228,7 +228,7 @@ class Trajectory:
 
     @property
     def label(self) -> str:
-        """When and where it was recorded, in one line."""
+        """Return when and where it was recorded, in one line."""
         where = ", ".join(
             str(self.machine[name]) for name in ("processor", "device") if self.machine.get(name)
         )
@@ -236,10 +236,10 @@ class Trajectory:
 
 
 def from_dict(data: Any) -> Trajectory:
-    """The inverse of :meth:`Trajectory.to_dict`, also after JSON.
+    """Invert :meth:`Trajectory.to_dict`, also after JSON.
 
     Raises:
-        BadInput: what is no trajectory of this version, or one whose series are not as long as its ``steps``.
+        BadInput: this is no trajectory of this version, or its series are not as long as its ``steps``.
     """
     if isinstance(data, Mapping) and data.get("format") != VERSION:
         raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
@@ -329,15 +329,15 @@ def _check_lengths(found: Trajectory) -> None:
 # Which states of a run are recorded, and what recording may cost.
 
 
-SHARE = 0.04  # of the run's time until now that recording may have taken
+SHARE = 0.04  # of the run's time so far that recording may take
 FREE_STATES = 1.0  # seconds that it may take in any case, so that a short run is recorded too
-MEASURING = 0.6  # of the budget: what measuring states may use up, and has to itself; the rest is for answers
+MEASURING = 0.6  # share of the budget reserved for measuring states, and their limit; the rest is for answers
 BEND = 1.6  # more states at the beginning, where more happens
 
 
 def recorded_states(steps: int, most: int = STATES) -> list[int]:
-    """The states of a run of ``steps`` steps that are recorded when time allows: the first, the last, and others that
-    lie closer at the beginning.
+    """Return the states of a run of ``steps`` steps to record if time allows: the first, the last, and others,
+    denser at the beginning.
 
     >>> recorded_states(6), recorded_states(60, 8)
     ([0, 1, 2, 3, 4, 5, 6], [0, 1, 8, 15, 25, 35, 47, 60])
@@ -351,12 +351,12 @@ def recorded_states(steps: int, most: int = STATES) -> list[int]:
 
 @dataclass
 class Budget:
-    """Time that recording has taken, against that of the run.
+    """The time that recording has taken, compared with that of the run.
 
     Attributes:
-        share: that it may take; ``None``: as much as it likes.
-        spent: seconds in all. measured: those of them that measuring took. An answer may take far longer than was
-            guessed; what it takes too much is not taken from the states, or the drawing would stand still for long.
+        share: that it may take; ``None`` for no limit.
+        spent: seconds in total. measured: seconds spent on measuring. An answer may take far longer than estimated;
+            its excess does not count against the states, or the drawing would stand still for long.
     """
 
     share: float | None = SHARE
@@ -368,11 +368,11 @@ class Budget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run's first step began, recording included."""
+        """Return seconds since the run's first step began, including recording."""
         return time.perf_counter() - self._began
 
     def allows(self, seconds: float, measuring: bool = False) -> bool:
-        """Whether something that takes so long may be done now: an answer, or ``measuring`` a state."""
+        """Return whether an answer (or, with ``measuring``, a state) that takes so long is within the budget."""
         if self.share is None:
             return True
         most = FREE_STATES + self.share * self.elapsed
@@ -380,7 +380,7 @@ class Budget:
 
     @contextmanager
     def counted(self, measuring: bool = False) -> Iterator[None]:
-        """What is done inside is recording."""
+        """Count the time inside as recording."""
         start = time.perf_counter()
         try:
             yield
@@ -391,24 +391,24 @@ class Budget:
 
 
 # ----------------------------------------
-# The trajectories that come with the app, made by ``tools/record_trajectories.py``: one for each method on the model
-# that its page begins with, ``<slug>.json``, and some on another one, ``<slug>.<model>.json``.
+# The trajectories that come with the app, made by ``tools/record_trajectories.py``: one for each method on its
+# page's initial model, ``<slug>.json``, and some on another one, ``<slug>.<model>.json``.
 
 
 SHIPPED_DATA = Path(__file__).parent / "data"
 
 
 def shipped_names() -> list[str]:
-    """Those that there are: a method's slug, or slug and model with a dot between."""
+    """Return the existing names: a method's slug, or slug and model separated by a dot."""
     return sorted(path.stem for path in SHIPPED_DATA.glob("*.json"))
 
 
 @cache
 def shipped(name: str) -> Trajectory:
-    """The recorded training of a method.
+    """Return the recorded training of a method.
 
     Raises:
-        UnknownName: none was recorded. BadInput: the file is not what this version reads.
+        UnknownName: none was recorded. BadInput: this version cannot read the file.
     """
     if name not in shipped_names():
         raise UnknownName("recorded method", name, shipped_names())
@@ -420,10 +420,10 @@ def shipped(name: str) -> Trajectory:
 
 
 def shipped_on(slug: str, model: str) -> Trajectory | None:
-    """A method's recorded training on a model of the catalogue; ``None`` where none was recorded.
+    """Return a method's recorded training on a model of the catalogue; ``None`` if none was recorded.
 
     Raises:
-        BadInput: a file that is not what this version reads.
+        BadInput: this version cannot read the file.
     """
     for name in (f"{slug}.{model}", slug):
         if name in shipped_names():

@@ -1,4 +1,4 @@
-"""One example through the model as it is, and the batch's gradient through its stream. Torch is imported inside."""
+"""Pass one example through the current model, and measure the batch's gradient in its stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; afterwards every module is in the mode that it was in."""
+    """Put the model in evaluation mode without gradients; afterwards restore each module's mode."""
     import torch
 
     before = [(module, module.training) for module in model.modules()]
@@ -36,7 +36,7 @@ def example(
     parts: Sequence[Watched],
     layers: Sequence[torch.nn.Module],
 ) -> list[torch.Tensor]:
-    """Run one row through the model, so that every part notes its share.
+    """Run one row through the model, so that every part records its share.
 
     Args:
         inputs: ids and mask of shape (1, length), without padding.
@@ -49,7 +49,7 @@ def example(
     heard: dict[int, torch.Tensor] = {}
 
     def keep(number: int, hidden: torch.Tensor) -> None:
-        heard[number] = hidden[0, -length:].float()  # virtual tokens stand before the example's own
+        heard[number] = hidden[0, -length:].float()  # virtual tokens precede the example's own
 
     handles = [handle for part in parts for handle in part.listen()] + _listen(layers, keep)
     try:
@@ -62,9 +62,9 @@ def example(
 
 @contextmanager
 def gradients(layers: Sequence[torch.nn.Module]) -> Iterator[dict[int, float]]:
-    """Norms of the loss's gradient by the stream below the first layer (0) and after each, of a backward pass inside.
+    """Yield the norms of the loss's gradient by the stream below the first layer (0) and after each layer.
 
-    What no gradient reaches is left out.
+    A backward pass inside the context fills them; positions that no gradient reaches are left out.
     """
     norms: dict[int, float] = {}
     hooks: list[Any] = []
@@ -84,7 +84,7 @@ def gradients(layers: Sequence[torch.nn.Module]) -> Iterator[dict[int, float]]:
 
 
 def _listen(layers: Sequence[torch.nn.Module], hear: Callable[[int, torch.Tensor], None]) -> list[Any]:
-    """Have ``hear`` told of the stream by number, of shape (rows, length, hidden)."""
+    """Call ``hear`` with the number and the stream, of shape (rows, length, hidden), below and after the layers."""
     if not layers:
         return []
 
@@ -102,19 +102,19 @@ def _listen(layers: Sequence[torch.nn.Module], hear: Callable[[int, torch.Tensor
 
 
 # ----------------------------------------
-# What the model says to the example at its states. Writing an answer takes longer than a step, so it is put off: the
-# trained numbers of the state are kept, and put back for a moment when there is time for it.
+# The model's answers to the example. Writing one takes longer than a step, so it is put off: the state's trained
+# numbers are kept, and restored for a moment when there is time.
 
 
-GUESSED = 8  # times that writing an answer takes as long as reading, before one was written
-WAITING = 12  # states whose numbers are kept at most
-KEPT_NUMBERS = 16_000_000  # trained numbers at most for that; a larger model answers at once or not at all
+GUESSED = 8  # assumed ratio of the times of writing an answer and reading, before one was written
+WAITING = 12  # maximum number of states whose numbers are kept
+KEPT_NUMBERS = 16_000_000  # maximum of trained numbers for that; a larger model answers at once or not at all
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The example as the model reads it, ids and mask of shape (1, length), how it is asked and judged, and whether
-    its answer is written token by token."""
+    """The example as the model reads it, ids and mask of shape (1, length), how it is asked and scored, and
+    whether its answer is written token by token."""
 
     example: Example
     inputs: Mapping[str, torch.Tensor]
@@ -124,7 +124,7 @@ class Asked:
 
 
 class Answering:
-    """Asks one model for its answers, as far as the budget goes."""
+    """Asks one model for its answers, within the budget."""
 
     def __init__(self, model: torch.nn.Module, asked: Asked, budget: Budget) -> None:
         self.model, self.asked, self.budget = model, asked, budget
@@ -135,26 +135,26 @@ class Answering:
         self._cost = 0.0
 
     def answers(self) -> list[Answer]:
-        """Those that were given, by state."""
+        """Return the answers that were given, by state."""
         return [self._given[step] for step in sorted(self._given)]
 
     def wants(self, step: int) -> None:
-        """The model is at this state now."""
+        """Request an answer at the model's present state, ``step``."""
         if not self._holds:
             if step and self.budget.allows(self._cost):
                 self._ask(step)
             return
         self._waiting[step] = [parameter.detach().clone() for parameter in self._trained]
         if len(self._waiting) > WAITING:
-            del self._waiting[sorted(self._waiting)[1]]  # the first state is what all others stand against
+            del self._waiting[sorted(self._waiting)[1]]  # the first state is the reference of all others
 
     def catch_up(self, passing: float = 0.0, last: bool = False) -> None:
-        """Answer what is waiting, the first state, then the latest, while the budget allows; the very last state in
-        any case, since it is what was learned.
+        """Answer waiting states within the budget, the first one, then the latest; with ``last`` the latest one
+        in any case, as it is what was learned.
 
         Args:
-            passing: seconds that the model takes to read the example, from which the first answer's are guessed.
-            last: no step comes after this; what is left is given up.
+            passing: seconds that the model takes to read the example, from which the first answer's are estimated.
+            last: no step follows; the other waiting states are dropped.
         """
         self._cost = self._cost or passing * (GUESSED if self.asked.writes else 1)
         while self._waiting:

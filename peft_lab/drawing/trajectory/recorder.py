@@ -1,4 +1,4 @@
-"""Records a trajectory beside a training that is not changed by it: between two steps the model reads one example."""
+"""Record a trajectory beside a training without changing it: between two steps the model reads one example."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# A trajectory small enough for a page: which parts are pictured, and what is left out where it grows too large.
+# A trajectory small enough for a page: which parts have pictures, and what is left out if it grows too large.
 
 
 FEW = 2
-MANY = 100  # parts; of so many fewer are pictured, and fewer singular values kept
+MANY = 100  # parts; above that fewer have pictures, and fewer singular values are kept
 LEADING, LEADING_OF_MANY = 8, 3  # singular values
 
 
 def pictured(parts: Sequence[Watched]) -> list[bool]:
-    """Which parts have pictures: of the first and the last layer those in a block's first and last slot, and a part
-    outside the layers where it is one of few."""
+    """Return which parts have pictures: in the first and the last layer those in a block's first and last slot,
+    and a part outside the layers if it is one of few."""
     layers = sorted({part.layer for part in parts if part.layer is not None})
     slots = list(dict.fromkeys(part.slot for part in parts if part.layer is not None))
     outside = sum(part.layer is None for part in parts)
@@ -56,7 +56,7 @@ def pictured(parts: Sequence[Watched]) -> list[bool]:
 
 
 def part_of(part: Watched, rows: Mapping[str, Any]) -> Part:
-    """A part with its series, as the file has it."""
+    """Return a part with its series, as the file holds it."""
     names = list(dict.fromkeys(name for tensors in rows["tensors"] for name in tensors))
     return Part(
         path=part.path,
@@ -75,13 +75,13 @@ def part_of(part: Watched, rows: Mapping[str, Any]) -> Part:
 
 
 def compact_trajectory(data: Any) -> str:
-    """JSON without a space too many."""
+    """Return compact JSON."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def fitted_trajectory(found: Trajectory, most: int = FILE_BYTES) -> dict[str, Any]:
-    """The trajectory as an object of at most so many bytes: pictures are left out where it is larger, first those of
-    every second state, then of more."""
+    """Return the trajectory as an object of at most ``most`` bytes of JSON if possible: pictures are left out,
+    first those of every second state, then of more."""
     data = found.to_dict()
     data["parts"] = [{**part, "tensors": dict(part["tensors"])} for part in data["parts"]]
     leading = LEADING if len(found.parts) <= MANY else LEADING_OF_MANY
@@ -100,13 +100,13 @@ def fitted_trajectory(found: Trajectory, most: int = FILE_BYTES) -> dict[str, An
     return data
 
 
-WRITTEN_EVERY = 0.5  # seconds between two writings while the run goes on
-NOTES = ("merge", "merges", "rounding", "blocks")  # of what a method's picture is drawn from
+WRITTEN_EVERY = 0.5  # seconds between two writes during the run
+NOTES = ("merge", "merges", "rounding", "blocks")  # from which a method's picture is drawn
 
 
 @dataclass
 class _Rows:
-    """What was measured of one part, by state."""
+    """The measurements of one part, by state."""
 
     share: list[float | None] = field(default_factory=list)
     gradient: list[float | None] = field(default_factory=list)
@@ -116,7 +116,7 @@ class _Rows:
 
 
 def watching(slug: str, model: torch.nn.Module, shape: ModelShape, values: Mapping[str, Any]) -> Watching:
-    """The parts of a method on an adapted model: what its ``recording`` says, else every module that trains."""
+    """Return a method's parts on an adapted model: those of its ``recording``, else every module that trains."""
     say = getattr(methods_part_of(slug, "recording"), "watched", None)
     found: Watching | None = None if say is None else say(model, shape, values)
     return every_module(model, shape) if found is None else found
@@ -126,12 +126,12 @@ class TrajectoryRecorder:
     """Records the states of one run.
 
     Args:
-        about: the trajectory as it is before its first state.
-        layers: the model's blocks; empty where they are not one stack.
-        steps: of the run. skipped: a step whose memory is measured, which nothing may disturb.
+        about: the trajectory before its first state.
+        layers: the model's blocks; empty if they are not one stack.
+        steps: of the run. skipped: a step whose memory is measured, which must not be disturbed.
         asked: the example, ready to be read; ``None`` without held-out rows.
         path: the file. budget: what recording may cost.
-        earlier: what was recorded of a run that ended too early and goes on; see :meth:`go_on`.
+        earlier: the record of a run that ended too early and continues; see :meth:`go_on`.
     """
 
     def __init__(
@@ -162,8 +162,8 @@ class TrajectoryRecorder:
         self._answering = None if asked is None else Answering(model, asked, self.budget)
 
     def go_on(self, taken: int) -> None:
-        """Take up what was recorded before, up to ``taken`` steps; without it nothing is recorded. State 0 was recorded
-        anew: the stream's movement is measured against it."""
+        """Continue the earlier record, up to ``taken`` steps; without one nothing is recorded. State 0 was measured
+        again, as the reference of the stream's movement."""
         before = self._earlier
         self._earlier = None
         if before is None or len(before.parts) != len(self._rows) or len(before.curve.loss) < taken:
@@ -187,7 +187,7 @@ class TrajectoryRecorder:
     # -- while it trains -----------------------------------------------------------------------------------------
 
     def state(self, step: int, always: bool = False) -> None:
-        """Record the model after ``step`` updates, if that is wanted and there is time for it, or ``always``."""
+        """Record the model after ``step`` updates: first, last or ``always``, or if wanted and in budget."""
         first_or_last = step in (0, self._last)
         if self._lost or (self._steps and self._steps[-1] == step):
             return
@@ -210,7 +210,7 @@ class TrajectoryRecorder:
 
     @contextmanager
     def following(self, step: int) -> Iterator[None]:
-        """Hear the gradients of a step that starts from a recorded state."""
+        """Measure the gradients of a step that starts from a recorded state."""
         if not self._heard(step):
             yield
             return
@@ -218,7 +218,7 @@ class TrajectoryRecorder:
             yield
 
     def after_backward(self, step: int) -> None:
-        """Called after the backward pass of every step (from 0), gradients in place."""
+        """Record the gradients after the backward pass of a step (from 0)."""
         if not self._heard(step):
             return
         with self.budget.counted(measuring=True):
@@ -230,7 +230,7 @@ class TrajectoryRecorder:
                 ]
 
     def made(self, made: Made) -> None:
-        """A step was made: its figures, and the state after it."""
+        """Record a step's figures, and the state after it."""
         self._curve.loss.append(_short(made.loss, 5))
         self._curve.rate.append(_short(made.rate))
         self._curve.gradient.append(_short(made.norm))
@@ -238,7 +238,7 @@ class TrajectoryRecorder:
         self.state(made.step + 1)
 
     def close(self) -> None:
-        """After the last step, whichever it was: the last state is recorded in any case."""
+        """Record the last state in any case, its answer, and write the file."""
         if self._lost:
             return
         self.state(len(self._curve.loss), always=True)
@@ -247,7 +247,7 @@ class TrajectoryRecorder:
         self._write(ended=True)
 
     def note(self, found: Mapping[str, Any]) -> None:
-        """What the method's own picture found out about the trained model, such as its merging."""
+        """Add the findings of the method's own picture about the trained model, such as its merging."""
         self.about.notes.update({name: found[name] for name in NOTES if name in found})
         if not self._lost:
             self._write(ended=True)
@@ -283,7 +283,7 @@ class TrajectoryRecorder:
             rows.tensors.append(part.tensors() if drawn else {})
 
     def _shared_out(self, attention: list[float]) -> None:
-        """A layer's own tokens have its share, those before the first layer the mean."""
+        """Set the attention shares: that of its layer for a part in a layer, the mean before the first layer."""
         for part in self.watched.parts:
             if part.kind == "columns" and part.layer is not None and part.layer < len(attention):
                 part.share = attention[part.layer]
@@ -293,7 +293,7 @@ class TrajectoryRecorder:
     # -- the file ------------------------------------------------------------------------------------------------
 
     def trajectory(self, ended: bool = False) -> Trajectory:
-        """What there is by now."""
+        """Return the trajectory so far."""
         parts = [part_of(part, vars(rows)) for part, rows in zip(self.watched.parts, self._rows, strict=True)]
         return Trajectory(
             **{
@@ -311,7 +311,7 @@ class TrajectoryRecorder:
         )
 
     def write(self) -> None:
-        """Write down what there is by now, in the middle of a run. Raises OSError for a disk that takes no more."""
+        """Write the trajectory so far. Raises OSError if the disk is full."""
         if not self._lost:
             self._write()
 
@@ -331,12 +331,12 @@ class TrajectoryRecorder:
 
 
 def _moved(now: torch.Tensor, start: torch.Tensor) -> float:
-    """‖h − h₀‖/‖h₀‖; ‖h‖ where h₀ is 0, as of a model whose embeddings are."""
+    """Return ‖h − h₀‖/‖h₀‖, or ‖h‖ if h₀ is 0, as in a model with zero embeddings."""
     size = float(start.norm())
     return float((now - start).norm()) / (size or 1.0)
 
 
 def _short(value: Any, digits: int = 3) -> Any:
-    """A number with so many digits; ``None`` stays, and stands for what is no number: a share of a frozen path that
-    gives 0, say."""
+    """Return a number rounded to so many significant digits; ``None`` for None or a number that is not finite,
+    such as a share of a frozen path that gives 0."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,2 +1,2 @@
-"""Comparing methods: which runs it takes (plan), where they are (found, store), carrying them out (carrying), and what
-they say together (results, spread, pareto). Every run is an ordinary run of the run store."""
+"""Compare methods: which runs to make (plan), where they are (store), making them (carrying), their joint
+results (results, shipped). Every run is an ordinary run of the run store."""

@@ -1,4 +1,4 @@
-"""Carrying a comparison out: its runs one after another, those that are done left as they are."""
+"""Carry out a comparison: make its runs one after another, skipping those that are done."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ POLL = 0.2
 
 
 class Queue(Protocol):
-    """What is needed of :class:`~peft_lab.runs.queue.RunQueue`."""
+    """The part of :class:`~peft_lab.runs.queue.RunQueue` that is needed."""
 
     def submit(self, spec: RunSpec) -> str:
-        """Puts a run into the queue and gives its id."""
+        """Submit a run to the queue and return its id."""
 
     def stop(self, identity: str) -> None:
-        """Asks a run to stop."""
+        """Ask a run to stop."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The run that is being made: ``done`` of ``total`` are finished."""
+    """Progress of the run under way: ``done`` of ``total`` runs are finished."""
 
     cell: Cell
     run: Run
@@ -46,13 +46,13 @@ class Notice:
 def carry_out(
     comparison: Comparison, runner: Queue, notice: Callable[[Notice], None] = lambda _: None
 ) -> bool:
-    """Make every run that is not done yet, failed ones once more; ``False`` when asked to stop before the end.
+    """Make every run that is not done, failed ones once more; return ``False`` if asked to stop before the end.
 
-    A run that fails is left behind and the next one is made. ``notice`` is called as a run goes on; what it raises
-    ends the comparison and, by way of the queue, its run.
+    After a failed run the next one is made. ``notice`` is called as a run progresses; an exception from it stops
+    the run and ends the comparison.
 
     Raises:
-        RunError: the comparison is under way already. AssetError: weights or data are gone.
+        RunError: the comparison is already under way. AssetError: weights or data are missing.
     """
     plan = comparison.plan
     with comparison.claimed():
@@ -74,13 +74,13 @@ def _tell(
 
 
 def _under_way(spec: RunSpec) -> Run | None:
-    """A run of this very spec that another page or command of a living process has begun."""
+    """Return the unfinished run of this spec that another page or command has begun; ``None`` without one."""
     (run,) = runs_of_comparison([spec])
     return run if run is not None and not status_of_comparison(run).final else None
 
 
 def _see_through(comparison: Comparison, run: Run, runner: Queue, notice: Callable[[RunView], None]) -> bool:
-    """Wait for a run's end; ``False`` when the comparison was asked to stop meanwhile, which stops the run too."""
+    """Wait for a run to end; on a request to stop the comparison, stop the run and return ``False``."""
     latest: RunView | None = None
     asked = False
     try:
@@ -107,15 +107,15 @@ _threads: dict[Path, threading.Thread] = {}
 
 
 def at_work(comparison: Comparison) -> bool:
-    """Whether a thread of this process has it in hand; right after :func:`start` the disk does not say so yet."""
+    """Return whether a thread of this process carries it out; the disk shows that only a little later."""
     thread = _threads.get(comparison.folder)
     return thread is not None and thread.is_alive()
 
 
 def start(comparison: Comparison, runner: Queue) -> None:
-    """Carry it out in a thread of this process; does nothing when one already does.
+    """Carry it out in a thread of this process, unless one already does.
 
-    What ends it early is kept with the comparison (:attr:`Comparison.problem`).
+    An error that ends it early is kept with the comparison (:attr:`Comparison.problem`).
     """
     if at_work(comparison):
         return

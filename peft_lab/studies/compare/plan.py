@@ -1,4 +1,4 @@
-"""What is compared: methods by seeds on one model and task, as runs that differ in nothing else."""
+"""Plan a comparison: methods by seeds on one model and task, as runs that differ in nothing else."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MOST_SEEDS = 20
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What the learner asks for.
+    """The learner's request.
 
     Attributes:
-        methods: slugs in the order of the rows; none for all there are.
-        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's usual.
-        values: knobs by method; those left out are at their defaults.
+        methods: slugs in the order of the rows; empty for all methods.
+        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's default.
+        values: knobs by method; omitted ones have their defaults.
     """
 
     model: str
@@ -56,11 +56,11 @@ class ComparisonPlan:
     """A comparison that can be carried out.
 
     Attributes:
-        request: as asked, every setting that concerns all methods filled in.
+        request: as given, with the defaults of the settings common to all methods filled in.
         cells: the runs in the order in which they are made: every method with the first seed, then with the second,
-            so that a comparison under way already compares.
+            so that an unfinished comparison already compares.
         refused: why a method has no runs, by slug.
-        totals: parameters of the adapted model by slug, task head left out.
+        totals: parameters of the adapted model by slug, without the task head.
     """
 
     request: ComparisonRequest
@@ -70,14 +70,14 @@ class ComparisonPlan:
 
     @property
     def id(self) -> str:
-        """The same for equal plans, so that asking for the same comparison again finds it."""
+        """Return an id that is equal for equal plans, so that the same request finds the comparison again."""
         content = json.dumps(
             [[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True
         )
         return f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; :meth:`from_dict` reads it."""
+        """Return a JSON-serialisable dictionary; :meth:`from_dict` reads it."""
         return {
             "wish": asdict(self.request),
             "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],
@@ -87,20 +87,20 @@ class ComparisonPlan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ComparisonPlan:
-        """The inverse of :meth:`to_dict`, also after JSON. Raises BadInput, KeyError or TypeError for anything else."""
+        """Invert :meth:`to_dict`, also after JSON. Raises BadInput, KeyError or TypeError for anything else."""
         request = ComparisonRequest(**kinds.read(ComparisonRequest, data["wish"], "A comparison"))
         cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
         return cls(request, tuple(cells), dict(data["refused"]), dict(data["totals"]))
 
 
 def make_plan(request: ComparisonRequest) -> ComparisonPlan:
-    """The runs of a comparison, each checked as the run store would.
+    """Return the runs of a comparison, each checked as the run store would check it.
 
-    A method that the model cannot take is no error; its reason stands in ``refused``.
+    A method that does not apply to the model is no error; ``refused`` gives the reason.
 
     Raises:
-        BadInput: a name, number or knob that cannot work, or no method that applies. AssetError: weights or data that
-            have to be fetched first.
+        BadInput: a name, number or knob is invalid, or no method applies. AssetError: weights or data must be
+            downloaded first.
     """
     if request.task == own.NAME:
         raise BadInput(
@@ -117,7 +117,7 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
             f"None of these methods applies to {entry.title}: {next(iter(refused.values()))}", "methods"
         )
     first = [_spec(request, spec, seeds[0]).complete() for spec in kept]
-    # One length for all: a method that takes up positions must not see shorter rows than the others.
+    # One length for all: a method that takes up positions must not see shorter rows than the others do.
     length = min(spec.max_length for spec in first)
     first = [replace(spec, max_length=length) for spec in first]
     cells = tuple(
@@ -160,7 +160,7 @@ def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
-    """Why the method cannot run on this model at all, with whatever knobs; empty where it can."""
+    """Return why the method cannot run on this model at its defaults; empty if it can."""
     problems = spec.problems(entry.shape, {})
     return next((problem.message for problem in problems if problem.level == "error"), "")
 
@@ -180,7 +180,7 @@ def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunRequest
 
 
 def _safe(model: str) -> str:
-    """A model's name as part of a folder's."""
+    """Return a model's name as part of a folder name."""
     name = model.rstrip("/").rsplit("/", 1)[-1].lower()
     return "".join(char if char.isalnum() and char.isascii() else "-" for char in name).strip("-") or "model"
 
@@ -190,8 +190,7 @@ def _safe(model: str) -> str:
 
 
 def command_of(request: ComparisonRequest) -> str:
-    """The command line that repeats, or goes on with, a comparison; settings of knobs apply to every method that has
-    them, as they were given."""
+    """Return the command line that repeats or continues a comparison. Knobs apply to every method that has them."""
     parts = ["python", "-m", "peft_lab", "compare", "--model", request.model, "--task", request.task]
     parts += ["--methods", ",".join(request.methods)]
     parts += ["--steps", str(request.steps), "--batch", str(request.batch)]
@@ -208,8 +207,8 @@ def command_of(request: ComparisonRequest) -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """processor, cores (those this process may use), features, memory_bytes, system, python. Loads no torch; the
-    device and the packages are in the runs' records."""
+    """Return processor, cores (available to this process), features, memory_bytes, system and python. Loads no
+    torch; the runs' records hold the device and the packages."""
     return {
         "processor": machine.processor(),
         "cores": machine.cores(),

@@ -1,7 +1,7 @@
-"""What a comparison found, as one document that the page, the command line and the shipped file share.
+"""Results of a comparison, as one document that the page, the command line and the shipped file share.
 
-Bytes are integers, seconds floats, metrics shares. Figures over seeds are means with ``_std`` beside them, the sample
-standard deviation, ``None`` with fewer than two seeds. ``peak_bytes`` is the largest over seeds.
+Bytes are integers, seconds floats, metrics shares. Figures over seeds are means, with the sample standard deviation
+beside them as ``_std``, ``None`` for fewer than two seeds. ``peak_bytes`` is the largest over seeds.
 """
 
 from __future__ import annotations
@@ -27,21 +27,20 @@ from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.titles import each_of, task_title
 
 # ----------------------------------------
-# What seeds say: means, spreads, and which differences stand out of them.
+# Means and spreads over seeds, and which differences exceed noise.
 #
-# Two methods count as told apart when their means differ by more than twice the spread of a difference, 2 sqrt(s_a^2
-# + s_b^2) with the sample standard deviations over seeds, and by more than one held-out row. With three seeds each
-# and normal figures, equal methods pass that in about one of forty pairs (Welch's t above 2 sqrt(3), four degrees of
-# freedom). Nothing is corrected for the number of pairs.
+# Two methods count as different if their means differ by more than twice the standard deviation of a difference,
+# 2 sqrt(s_a^2 + s_b^2) with the sample standard deviations over seeds, and by more than one held-out row. With
+# three seeds and normal figures, equal methods exceed that in about one of forty pairs (Welch's t above 2 sqrt(3),
+# four degrees of freedom). There is no correction for the number of pairs.
 
 
-FACTOR = 2.0  # spreads of a difference that a difference of means has to exceed
+FACTOR = 2.0  # standard deviations of a difference that a difference of means has to exceed
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods, the better one first. ``apart``: whether the difference is more than noise; ``noise``: the
-    difference that would have to be exceeded."""
+    """Two methods, the better one first. ``apart``: whether ``difference`` exceeds ``noise``, the threshold."""
 
     better: str
     worse: str
@@ -51,12 +50,12 @@ class Pair:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Arithmetic mean in the unit of the values; ``None`` of nothing."""
+    """Return the arithmetic mean, in the unit of the values; ``None`` for no values."""
     return statistics.fmean(values) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Sample standard deviation; ``None`` with fewer than two values, of which no spread can be known.
+    """Return the sample standard deviation; ``None`` for fewer than two values.
 
     >>> round(deviation([0.80, 0.82, 0.84]), 4), deviation([0.80])
     (0.02, None)
@@ -65,10 +64,10 @@ def deviation(values: Sequence[float]) -> float | None:
 
 
 def seed_pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
-    """Every two methods with at least two seeds each, largest difference first.
+    """Compare every two methods that have at least two seeds each; largest difference first.
 
     Args:
-        scores: the metric by seed of each method, higher is better.
+        scores: the metric by seed for each method; higher is better.
         rows: held-out rows that the metric is a share of.
 
     >>> [pair.apart for pair in seed_pairs({"lora": [0.81, 0.83], "ia3": [0.80, 0.82]}, rows=100)]
@@ -81,14 +80,14 @@ def seed_pairs(scores: Mapping[str, Sequence[float]], rows: int) -> list[Pair]:
         difference = statistics.fmean(known[better]) - statistics.fmean(known[worse])
         noise = FACTOR * math.hypot(statistics.stdev(known[better]), statistics.stdev(known[worse]))
         noise = max(noise, 1 / rows if rows else 0.0)
-        # figures are shares of whole rows: equal ones may differ in their last binary digit
+        # Figures are shares of whole rows: equal differences may differ in the last binary digit.
         found.append(Pair(better, worse, difference, noise, difference > noise * (1 + 1e-9)))
     return sorted(found, key=lambda pair: -pair.difference)
 
 
 def sampling_error(share: float, rows: int) -> float:
-    """Standard error of a share counted on that many rows, had other rows been held out: binomial, with two rows of
-    either kind added, so that none or all of a few rows is not taken for certainty (Agresti & Coull 1998).
+    """Return the standard error of a share over the choice of held-out rows: binomial, with two rows of either kind
+    added, so that none or all of a few rows does not count as certain (Agresti & Coull 1998).
 
     >>> round(sampling_error(0.9, 100), 3), round(sampling_error(1.0, 10), 3)  # 1 is not certain
     (0.031, 0.094)
@@ -98,14 +97,14 @@ def sampling_error(share: float, rows: int) -> float:
 
 
 # ----------------------------------------
-# What a comparison can and cannot show, in plain sentences worked out from its figures.
+# What a comparison can and cannot show, as plain sentences derived from its figures.
 
 
-MOST_NAMED = 6  # pairs named in a sentence; the rest is counted
+MOST_NAMED = 6  # pairs named in a sentence; the others are counted
 
 
 def comparison_sentences(found: Mapping[str, Any], pairs: Sequence[Pair]) -> list[str]:
-    """Sentences, most important first; none while no run is done."""
+    """Return the conclusions as sentences, most important first; none while no run is done."""
     scored = [row for row in found["rows"] if row["metric_values"]]
     if not scored:
         return []
@@ -207,7 +206,7 @@ def _missing(found: Mapping[str, Any]) -> list[str]:
 
 
 # ----------------------------------------
-# Axes on which methods can be set against each other, and the front: those that no other beats on both.
+# Axes on which methods can be compared, and the Pareto front: the methods that no other dominates.
 
 
 @dataclass(frozen=True)
@@ -216,9 +215,9 @@ class Axis:
 
     Attributes:
         name: the row's field.
-        title: what stands at the axis; ``{metric}`` and ``{unit}`` are filled in.
+        title: the axis label; ``{metric}`` and ``{unit}`` are filled in.
         unit: as :func:`peft_lab.core.units.show` takes it.
-        better: which end is wanted.
+        better: which end is preferred.
         source: where the figure comes from.
     """
 
@@ -245,18 +244,18 @@ DEFAULT_AXES = ("trainable", "metric_mean")
 
 
 def get_axis(name: str) -> Axis:
-    """Raises UnknownName."""
+    """Return an axis by name. Raises UnknownName if there is none."""
     if name not in AXES:
         raise UnknownName("axis", name, AXES, "axes")
     return AXES[name]
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]], x: str | Axis, y: str | Axis) -> list[str]:
-    """Methods that no other equals on both axes and beats on one, in the order of ``x``. Rows that lack one of the
-    figures do not take part.
+    """Return the methods that no other equals on both axes and beats on one, in the order of ``x``.
+    Rows without one of the figures are ignored.
 
     Raises:
-        UnknownName: no such axis.
+        UnknownName: there is no such axis.
 
     >>> rows = [
     ...     {"method": "lora", "trainable": 100, "metric_mean": 0.9},
@@ -289,14 +288,14 @@ Record = Mapping[str, Any]
 def document(
     comparison: Comparison, standing: Standing | None = None, axes: tuple[str, str] = DEFAULT_AXES
 ) -> dict[str, Any]:
-    """Everything about a comparison, under way or finished.
+    """Return the document of a comparison, under way or finished.
 
-    Keys: id, status, command, created, plan, metric {name, title, rows}, inference_unit, machines, packages, device,
-    dtype, done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), pairs (:class:`spread.Pair`),
-    says.
+    Keys: id, status, command, created, plan, metric {name, title, rows}, inference_unit, machines, packages,
+    device, dtype, done, total, rows (:func:`_row`), pareto_axes, pareto (methods on the front), source, pairs
+    (:class:`Pair`), says.
 
     Raises:
-        RunError: a plan or record that cannot be read. UnknownName: an axis.
+        RunError: a plan or record cannot be read. UnknownName: there is no such axis.
     """
     plan = comparison.plan
     standing = standing or comparison.standing(plan)
@@ -331,8 +330,8 @@ def document(
 
 
 def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
-    """The document with what follows from its rows: ``pairs`` and ``says``. For a document from a file too: what it
-    shows is then worked out by this version's rules."""
+    """Return the document with conclusions from its rows, ``pairs`` and ``says``, by this version's rules also for
+    a document from a file."""
     scores = {row["method"]: row["metric_values"] for row in found["rows"]}
     pairs = seed_pairs(scores, found["metric"]["rows"])
     compared = [
@@ -361,12 +360,12 @@ def _record(run: Run) -> Record:
     try:
         found = run.record()
     except RunError:
-        found = {}  # its events, from which the file was made, still tell
-    return found or record.result(run)  # a run that was killed left no file
+        found = {}  # the events, from which the record was made, are still there
+    return found or record.result(run)  # a run that was killed has no record file
 
 
 def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:
-    """Versions of the packages that made the runs; more than one where a comparison went on after an update."""
+    """Return each package's versions in the runs; more than one if the comparison continued after an update."""
     found: dict[str, list[str]] = {}
     for each in records:
         for name, version in each["packages"].items():
@@ -378,7 +377,7 @@ def _versions(records: Sequence[Record] | Any) -> dict[str, list[str]]:
 def _row(
     plan: ComparisonPlan, slug: str, standing: Standing, records: Mapping[Cell, Record]
 ) -> dict[str, Any]:
-    """One method. Figures are ``None`` until a run has given them, ``why`` says why a row has none."""
+    """Return one method's row. Figures are ``None`` until a run provides them; ``why`` says why there are none."""
     spec = get_method(slug)
     cells = [cell for cell in plan.cells if cell.method == slug]
     mine = {cell: records[cell] for cell in cells if cell in records}
@@ -423,7 +422,7 @@ def _row(
 
 
 def merging(row: Mapping[str, Any]) -> str:
-    """Whether a row's method can be merged, in words; one that adds nothing to the model needs no merge."""
+    """Return whether a row's method can be merged, in words; one that adds nothing to the model needs no merge."""
     if not get_method(row["method"]).adds:
         return "needs none"
     return "yes" if row["mergeable"] else "no"
@@ -476,7 +475,7 @@ def _forgetting(found: Sequence[Record], ended: bool, kind: str) -> dict[str, An
 
 
 def _curve(losses: Sequence[Sequence[float]]) -> dict[str, list[float | None]]:
-    """Training loss by step, mean and spread over seeds."""
+    """Return the training loss by step, mean and standard deviation over seeds."""
     steps = list(zip(*losses, strict=False))
     return {
         "mean": [mean(step) for step in steps],

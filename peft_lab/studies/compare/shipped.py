@@ -1,5 +1,5 @@
 """Finished comparisons that come with the app, measured elsewhere: ``shipped/*.json``, made by
-``python -m tools.ship_comparison``. What follows from their figures is worked out when they are read."""
+``python -m tools.ship_comparison``. Conclusions are derived from the figures when they are read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ FOLDER = "shipped"
 
 @cache
 def all_shipped() -> dict[str, dict[str, Any]]:
-    """Documents of :mod:`peft_lab.studies.compare.results` by id, in the order of their files; none while none
-    ships."""
+    """Return the documents of :mod:`peft_lab.studies.compare.results` by id, in the order of their files."""
     folder = resources.files(__package__) / FOLDER
     if not folder.is_dir():
         return {}
@@ -33,13 +32,13 @@ def all_shipped() -> dict[str, dict[str, Any]]:
 
 
 def to_ship(found: dict[str, Any], note: str = "") -> dict[str, Any]:
-    """A document as it is shipped: conclusions left out, curves rounded, run ids kept as evidence.
+    """Return a document as it is shipped: without conclusions, curves rounded, run ids kept as evidence.
 
     Args:
-        note: what a reader should know of how it was measured, such as the machine being shared.
+        note: what a reader should know about the measurement, such as that the machine was shared.
 
     Raises:
-        ValueError: a comparison that is not finished.
+        ValueError: the comparison is not finished.
     """
     if found["status"] not in ("done", "incomplete") or not found["done"]:
         raise ValueError(f"'{found['id']}' is {found['status']}: only a finished comparison ships")
@@ -58,15 +57,15 @@ def _short(value: float | None) -> float | None:
 # ----------------------------------------
 # The published comparison as rows of figures: on axes, by method, and as settings of this lab.
 #
-# Two figures are not quite what ours of the same name are: a published peak is what the allocator reserved over the
-# whole run, an evaluation that generates included, where ours is the tensors of one training step; and each row is a
-# single run. Training time is that of the steps alone, as ours is; what else the runs took stands apart.
+# Two figures differ from ours of the same name: a published peak is what the allocator reserved over the whole
+# run, including an evaluation that generates, while ours is the tensors of one training step; and each published
+# row is a single run. Training time is that of the steps alone, as ours is.
 
 
 DEFAULT_BENCHMARK = ("trainable", "metric_mean")
-#: Share by which counts may differ and still are one budget.
+#: Relative difference up to which two counts are the same budget.
 EQUAL = 0.1
-#: Methods of this lab by the name that the comparison gives them.
+#: This lab's methods by their name in the published comparison.
 _PAGES = {
     "lora": "lora",
     "ia3": "ia3",
@@ -79,8 +78,8 @@ _STARTS = {True: "default", None: "random"}
 
 
 def published_axes(benchmark: str = METAMATH) -> dict[str, Axis]:
-    """What two of a benchmark's figures can be chosen from. Runs of pictures differ in steps, so a step's time stands
-    for the run's."""
+    """Return the axes offered for a benchmark. Runs on images differ in steps, so the time of a step replaces that
+    of the run."""
     about = BENCHMARKS[benchmark]
     kept, unit = about.kept
     time = (
@@ -100,9 +99,8 @@ def published_axes(benchmark: str = METAMATH) -> dict[str, Axis]:
 
 
 def published_points(benchmark: str = METAMATH) -> list[dict[str, Any]]:
-    """One row for each published experiment: method (the experiment), title, and the figures of
-    :func:`published_axes`. The
-    metric's spread is what re-runs moved in the median; a published row is one run and has none of its own."""
+    """Return one row for each published experiment: method (the experiment), title and the figures of
+    :func:`published_axes`. A published row is one run: the metric's spread is the median change by re-runs."""
     moved = published.moved(benchmark)
     return [
         {
@@ -124,7 +122,7 @@ def published_points(benchmark: str = METAMATH) -> list[dict[str, Any]]:
 
 
 def families(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
-    """The runs by method, each method's best first and the best method first."""
+    """Return the runs by method, each method's best first and the best method first."""
     best = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
     return {
         kind: [row for row in best if row.kind == kind] for kind in dict.fromkeys(row.kind for row in best)
@@ -132,7 +130,7 @@ def families(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
 
 
 def several_published(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]]:
-    """Methods of which more than one figure was published: settings, or the same ones run again."""
+    """Return the methods with more than one published figure, from other settings or re-runs."""
     return {
         kind: found
         for kind, found in families(benchmark).items()
@@ -141,7 +139,7 @@ def several_published(benchmark: str = METAMATH) -> dict[str, list[PublishedRow]
 
 
 def published_setting(row: PublishedRow, among: Sequence[PublishedRow]) -> str:
-    """What tells a row from others of its method: the fields in which they differ."""
+    """Return the fields in which a row differs from others of its method, as text."""
     names = sorted({name for other in among for name in other.config or {}})
     told = [_written(row, name) for name in names if len({_written(other, name) for other in among}) > 1]
     if len({other.optimizer for other in among}) > 1 and row.optimizer != "AdamW":
@@ -154,7 +152,7 @@ def published_setting(row: PublishedRow, among: Sequence[PublishedRow]) -> str:
 
 
 def _written(row: PublishedRow, name: str) -> str:
-    """A field of a row's config as it is read; empty where it is off."""
+    """Return a field of a row's config as text; empty if it is off."""
     value = (row.config or {}).get(name)
     if name in _TARGETS:
         if not isinstance(value, list) and row.kind in _PAGES:
@@ -166,7 +164,8 @@ def _written(row: PublishedRow, name: str) -> str:
 
 
 def budgets(found: Sequence[PublishedRow]) -> list[list[PublishedRow]]:
-    """Groups of at least two runs, each count within ``EQUAL`` of the next smaller one, by size; best first in each."""
+    """Group runs of nearly equal size: each count is within ``EQUAL`` of the next smaller one; best first in each
+    group, groups of at least two, by size."""
     groups: list[list[PublishedRow]] = []
     for row in sorted(found, key=lambda row: row.trainable):
         if groups and row.trainable <= (1 + EQUAL) * groups[-1][-1].trainable:
@@ -177,8 +176,8 @@ def budgets(found: Sequence[PublishedRow]) -> list[list[PublishedRow]]:
 
 
 def lab_page(row: PublishedRow) -> tuple[str, dict[str, Any]] | None:
-    """The method's page of this lab and the knobs that differ from its defaults, where the lab has these settings:
-    its own formula then gives the published count. ``None`` where it has not."""
+    """Return the row's method in this lab and the knobs that differ from its defaults; ``None`` if the lab lacks
+    these settings, or its own formula does not give the published count."""
     if row.kind not in _PAGES or row.benchmark != METAMATH:
         return None
     spec, shape = get_method(_PAGES[row.kind]), get_model(published.MODEL).shape

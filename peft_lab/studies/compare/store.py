@@ -2,7 +2,7 @@
 
 plan.json      what is compared               machines.json   where it ran, one entry for each different machine
 owner.json     the process that carries it out, or the last one that did
-stop           someone asked it to stop       problem.json    why it ended early, if it was not asked to
+stop           a request to stop              problem.json    the error that ended it early
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from peft_lab.studies.compare import plan
 from peft_lab.studies.compare.plan import Cell, ComparisonPlan
 
 # ----------------------------------------
-# A comparison's runs in the run store, found by what was trained: nothing but the spec ties them together.
+# A comparison's runs in the run store, found by their spec: nothing else links them.
 
 
 _specs: dict[Path, RunSpec] = {}  # a run's spec never changes
-_ended: dict[Path, tuple[int, Status]] = {}  # with its stamp: a run that ended too early may go on
+_ended: dict[Path, tuple[int, Status]] = {}  # with the run's stamp: a run that ended too early may go on
 
 
 def runs_of_comparison(specs: Sequence[RunSpec]) -> list[Run | None]:
-    """For each spec the run that speaks for it: the first one that was done, else the newest, else ``None``."""
+    """Return each spec's representative run: the earliest done one, else the newest, else ``None``."""
     chosen: list[Run | None] = [None] * len(specs)
     for run in store.runs():  # newest first
         spec = _spec(run)
@@ -50,7 +50,7 @@ def runs_of_comparison(specs: Sequence[RunSpec]) -> list[Run | None]:
 
 
 def status_of_comparison(run: Run) -> Status:
-    """As :meth:`Run.view` has it, read once for a run that has ended."""
+    """Return the status as :meth:`Run.view` has it, cached for a run that has ended."""
     stamp = run.stamp()
     if _ended.get(run.folder, (None,))[0] != stamp:
         events = run.events()
@@ -76,11 +76,11 @@ _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a comparison is.
+    """Progress of a comparison.
 
     Attributes:
-        runs: by cell; a cell without a run is left out.
-        pending: cells without a finished run; failed: those of them whose latest run failed.
+        runs: by cell; cells without a run are left out.
+        pending: cells without a finished run. failed: those of them whose representative run failed.
         running: whether a living process carries it out.
     """
 
@@ -92,7 +92,7 @@ class Standing:
 
     @property
     def status(self) -> str:
-        """``running``, ``done`` (every run is), ``incomplete`` (some failed, none is left) or ``interrupted``."""
+        """Return ``running``, ``done``, ``incomplete`` (all runs that are not done failed) or ``interrupted``."""
         if self.running:
             return "running"
         if not self.pending:
@@ -109,7 +109,7 @@ class Comparison:
 
     @property
     def plan(self) -> ComparisonPlan:
-        """Raises RunError when the file is missing or cannot be read."""
+        """Return the plan. Raises RunError if the file is missing or cannot be read."""
         try:
             return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
         except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -117,26 +117,26 @@ class Comparison:
 
     @property
     def created(self) -> float:
-        """Seconds since 1970."""
+        """Return when it was created, in seconds since 1970."""
         return (self.folder / "plan.json").stat().st_mtime
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """What is known of each different machine that it ran on, the first one first."""
+        """Return the descriptions of the different machines that it ran on, the first one first."""
         return [row for row in _read(self.folder / "machines.json", []) if isinstance(row, dict)]
 
     @property
     def problem(self) -> str:
-        """Why carrying it out ended early, if nobody asked for that."""
+        """Return the error that ended it early; empty without one."""
         return str(_read(self.folder / "problem.json", {}).get("message", ""))
 
     def note_problem(self, message: str) -> None:
-        """As far as the disk takes it."""
+        """Store the error that ended it early, if the disk can be written."""
         with suppress(OSError):
             write_json(self.folder / "problem.json", {"message": message})
 
     def standing(self, plan: ComparisonPlan | None = None) -> Standing:
-        """Read from the run store as it is now."""
+        """Return its progress, read from the run store now."""
         cells = (plan or self.plan).cells
         found = runs_of_comparison([cell.spec for cell in cells])
         runs = {cell: run for cell, run in zip(cells, found, strict=True) if run}
@@ -150,30 +150,29 @@ class Comparison:
 
     @property
     def running(self) -> bool:
-        """Whether a living process carries it out."""
+        """Return whether a living process carries it out."""
         content = _read(self.folder / "owner.json", {})
         owner = owners.read(content)
         if owner is None or not content.get("at_work"):
             return False
-        # Here the process table knows; only another host has to be listened to.
+        # On this host the process table tells; only a process on another host needs a heartbeat.
         heard = None if owners.here(owner) else owners.heard(self.folder / owners.BEAT)
         return not owners.gone(owner, heard)
 
     def beat(self) -> None:
-        """Say that this process still carries it out; to be called every few seconds while it does."""
+        """Update this process's heartbeat; to be called every few seconds while it carries the comparison out."""
         owners.touch(self.folder)
 
     @contextmanager
     def claimed(self, machines: Sequence[Mapping[str, Any]] = ()) -> Iterator[None]:
-        """While this lasts, this process carries the comparison out. A request to stop is answered with its end.
+        """Claim the comparison for this process within the context. Leaving it clears a request to stop.
 
         Args:
-            machines: those that train for it, as :func:`peft_lab.studies.compare.plan.describe_machine` has them;
-            this one by
-                default.
+            machines: those that train for it, as :func:`~peft_lab.studies.compare.plan.describe_machine` returns
+                them; this one by default.
 
         Raises:
-            RunError: another process, or another thread of this one, does.
+            RunError: another process, or another thread of this one, has claimed it, or the disk cannot be written.
         """
         lock = FileLock(self.folder / ".lock", thread_local=False)
         try:
@@ -196,7 +195,7 @@ class Comparison:
         finally:
             _asked_here.discard(self.folder)
             try:
-                # Where neither can be written, the end of this process ends its claim.
+                # If neither can be written, the claim ends with this process.
                 with suppress(OSError):
                     (self.folder / "stop").unlink(missing_ok=True)
                     write_json(self.folder / "owner.json", {**me, "at_work": False})
@@ -204,34 +203,32 @@ class Comparison:
                 lock.release()
 
     def begin_afresh(self) -> None:
-        """Forget what an earlier attempt left: a request to stop that a killed process never answered, its problem.
-        Before carrying out, by whoever wants it carried out: a request that comes later is meant."""
+        """Clear an earlier attempt's error and its request to stop, which a killed process never answered.
+        To be called before carrying out; a later request to stop counts."""
         _asked_here.discard(self.folder)
         with storage.writing(self.folder):
             for name in ("stop", "problem.json"):
                 (self.folder / name).unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
-        """Asks whoever works on it to stop."""
+        """Ask the process that carries it out to stop."""
         try:
             (self.folder / "stop").touch()
         except OSError:
-            _asked_here.add(
-                self.folder
-            )  # if it is this process that works on it, it need not be told by a file
+            _asked_here.add(self.folder)  # this process, if it carries the comparison out, needs no file
 
     def asked_to_stop(self) -> bool:
-        """Whether anyone asked that it stops."""
+        """Return whether anyone has asked it to stop."""
         return self.folder in _asked_here or (self.folder / "stop").exists()
 
 
 def root() -> Path:
-    """The folder of all comparisons of who asks."""
+    """Return the folder of the current person's comparisons."""
     return places.mine() / "comparisons"
 
 
 def keep(plan: ComparisonPlan) -> Comparison:
-    """The comparison of that plan, made if there is none yet. Raises RunError where nothing can be written."""
+    """Return the comparison of a plan, created if there is none. Raises RunError if the disk cannot be written."""
     folder = root() / plan.id
     with storage.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +238,7 @@ def keep(plan: ComparisonPlan) -> Comparison:
 
 
 def get(identity: str) -> Comparison:
-    """A comparison by its id. Raises RunError where there is none."""
+    """Return a comparison by its id. Raises RunError if there is none."""
     folder = root() / identity
     if not _ID.fullmatch(identity) or not (folder / "plan.json").is_file():
         raise RunError(f"There is no comparison called '{identity[:200]}'.")
@@ -249,7 +246,7 @@ def get(identity: str) -> Comparison:
 
 
 def comparisons() -> list[Comparison]:
-    """All of them, newest first."""
+    """Return all comparisons, newest first."""
     if not root().is_dir():
         return []
     found = [Comparison(path.parent.name, path.parent) for path in root().glob("*/plan.json")]
@@ -257,10 +254,10 @@ def comparisons() -> list[Comparison]:
 
 
 def delete(identity: str) -> None:
-    """Forget a comparison; its runs stay in the run store.
+    """Delete a comparison; its runs stay in the run store.
 
     Raises:
-        RunError: no such comparison, or one that is under way.
+        RunError: there is no such comparison, it is under way, or the disk cannot be written.
     """
     comparison = get(identity)
     if comparison.running:
@@ -270,7 +267,7 @@ def delete(identity: str) -> None:
 
 
 def _read(path: Path, absent: Any) -> Any:
-    """A small file that is not there yet, or that may hold anything: then it says as little as none."""
+    """Return a small JSON file's content; ``absent`` if it is missing, invalid or of another type."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

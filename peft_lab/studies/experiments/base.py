@@ -1,4 +1,4 @@
-"""What an experiment is: a question, a few short runs that differ in one thing, and what is expected of them."""
+"""Experiments: a question, a few short runs that differ in one thing, and their expected outcome."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from peft_lab.core.units import Source
 from peft_lab.runs.spec import RunRequest
 
 # ----------------------------------------
-# What an experiment can read off a run that has ended. A method's own file may define more.
+# The quantities that an experiment can read from a finished run. A method's own module may define more.
 
 
-LAST = 10  # training steps whose mean loss is taken as the loss at the end
-SURE = 2.0  # standard errors beyond which a difference is not put down to chance
+LAST = 10  # training steps over which the final loss is averaged
+SURE = 2.0  # standard errors above which a difference is not attributed to chance
 
 
 @dataclass(frozen=True)
 class ExperimentOutcome:
-    """A run that has ended.
+    """A finished run.
 
     Attributes:
-        record: as :func:`peft_lab.runs.record.record_of` makes it. insight: what the method noted, may be empty.
-        stored_bytes: of the saved adapter's tensors file; 0 when there is none.
+        record: as :func:`peft_lab.runs.record.record_of` makes it. insight: the method's own notes, may be empty.
+        stored_bytes: size of the saved adapter's tensors file; 0 if there is none.
     """
 
     record: Mapping[str, Any]
@@ -38,10 +38,10 @@ class Quantity:
     """One figure of a run.
 
     Attributes:
-        unit: ``share`` is written in percent; the others as :func:`peft_lab.core.units.show` writes them.
-        read: takes it from a run. Raises KeyError or TypeError where the run has no such figure.
-        chance: how far apart two runs may be by chance, from both; ``None``: every difference counts.
-        tab: where a method's page shows it for a run.
+        unit: ``share`` is written in percent; others as :func:`peft_lab.core.units.show` writes them.
+        read: returns the figure of a run. Raises KeyError or TypeError if the run has no such figure.
+        chance: returns how far apart two runs may be by chance; ``None``: every difference counts.
+        tab: the tab of a method's page that shows the figure for a run.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Quantity:
         return f"{100 * value:.1f}%" if self.unit == "share" else units.show(value, self.unit)
 
     def show_difference(self, value: float) -> str:
-        """A distance between two values: percentages differ by points."""
+        """Return a difference of two values as text; shares differ by percentage points."""
         return f"{100 * value:.1f} points" if self.unit == "share" else units.show(value, self.unit)
 
 
@@ -65,7 +65,7 @@ def _metric(outcome: ExperimentOutcome) -> float:
 
 
 def _sampling(first: ExperimentOutcome, second: ExperimentOutcome) -> float:
-    """Twice the standard error of the difference of two shares, as if they were of different rows (Wald)."""
+    """Return twice the standard error of the difference of two shares, as if of independent rows (Wald)."""
     variance = 0.0
     for outcome in (first, second):
         share, rows = _metric(outcome), outcome.record["metric"]["rows"]
@@ -116,13 +116,13 @@ Relation = Literal["above", "below", "near"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One run of an experiment. What is ``None`` is the experiment's own.
+    """One run of an experiment. Attributes that are ``None`` take the experiment's value.
 
     Attributes:
-        label: what sets it apart from the other arms, as it stands in a sentence: ``rank 1``.
+        label: what distinguishes the arm, as part of a sentence: ``rank 1``.
         values: the knobs that are not at their defaults.
-        method: a slug, where the arm is of another method (to compare with).
-        settings: any other setting of the run (``weight_decay`` ...), by its name in :class:`RunRequest`.
+        method: a slug, for an arm of another method.
+        settings: other settings of the run (``weight_decay`` ...), by their names in :class:`RunRequest`.
     """
 
     label: str
@@ -138,14 +138,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Expectation:
-    """How the first quantity of one arm should stand to that of another, said before anything runs.
+    """The expected relation between the first quantity of two arms, stated before anything runs.
 
     Attributes:
         first, second: labels of arms.
-        relation: ``above`` and ``below`` need a difference that is larger than ``margin`` and than chance; ``near``
-            expects one that is not.
-        margin: in the quantity's own unit, as :meth:`Quantity.read` gives it.
-        reseeded: pairs of arms that differ in nothing but the seed. A difference has to be larger than theirs.
+        relation: ``above`` and ``below`` need a difference larger than ``margin`` and than chance; ``near``
+            expects one that is not larger.
+        margin: in the quantity's own unit, as :meth:`Quantity.read` returns it.
+        reseeded: pairs of arms that differ only in the seed. A difference has to be larger than theirs.
     """
 
     first: str
@@ -162,9 +162,9 @@ class Experiment:
     Attributes:
         id: unique among all experiments; starts with the method's slug.
         method: slug of the method on whose page it is shown.
-        question: what the reader is to guess before running it.
-        why: two sentences on what lies behind it, shown afterwards; true whichever way it came out.
-        quantities: what is read off every run. The first is what the expectation is about and what is drawn.
+        question: what the reader is to predict before running it.
+        why: two sentences of explanation, shown afterwards; true whatever the outcome.
+        quantities: the figures read from every run. The expectation is about the first one, which is drawn.
         source: where the effect is described: a paper with its section, a benchmark.
         eval_rows: held-out rows. Few make chance large, many make it slow.
     """
@@ -189,7 +189,7 @@ class Experiment:
         return self.quantities[0]
 
     def requests(self) -> tuple[RunRequest, ...]:
-        """The runs in the order of the arms."""
+        """Return the requests of the runs, in the order of the arms."""
         return tuple(self._request(arm) for arm in self.arms)
 
     def _request(self, arm: Arm) -> RunRequest:

@@ -20,10 +20,10 @@ from peft_lab.studies.experiments.base import (
 
 _here = partial(Experiment, method="lora", model="minilm-l6", task="sentiment")
 _RANK, _ALPHA = 64, 16
-# α grows with r, so that BA is scaled alike and the arms differ in capacity alone.
+# α grows with r, so that the scale of BA stays the same and the arms differ in capacity alone.
 _RANKS = tuple(Arm(f"rank {rank}", {"r": rank, "lora_alpha": 2 * rank}) for rank in (1, 4, 16, 64))
 # Equal parameters: a rank of attention has (768 × 4) a layer, one of the feed-forward maps (1920 × 2). The name
-# output.dense alone would take attention's output too, so the six of the feed-forward part are named one by one.
+# output.dense alone would match attention's output too, so the six of the feed-forward part are named one by one.
 _ATTENTION = ("query", "key", "value", "attention.output.dense")
 _FEED_FORWARD = ("intermediate.dense", *(f"{layer}.output.dense" for layer in range(6)))
 

@@ -17,7 +17,7 @@ from peft_lab.studies.experiments.base import (
 )
 
 _encoder = partial(Experiment, method="qlora", model="minilm-l6", task="sentiment", steps=40)
-# Short: the step that is measured is the third, and the base is scored whatever was learnt.
+# Short: the third step is the one measured, and the base is scored whatever was learnt.
 _causal = partial(Experiment, method="qlora", model="smollm2-135m", task="json", steps=6, eval_rows=8)
 _PAIR = {"r": 8, "lora_alpha": 16, "target_modules": ("query", "value")}
 _RATE = 4e-3

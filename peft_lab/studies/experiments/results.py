@@ -1,4 +1,4 @@
-"""Experiments against the runs that there are: which run belongs to which arm, what it gave, and what that says."""
+"""Match experiments with existing runs: each arm's run, its figures, and the conclusion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WANTED = {"above": "higher", "below": "lower", "near": "about the same"}
 
 @dataclass(frozen=True)
 class Reading:
-    """What an arm's run gave: a value for each quantity, or why there is none."""
+    """The figures of an arm's run: a value for each quantity, or why there is none."""
 
     label: str
     values: tuple[float, ...] = ()
@@ -27,15 +27,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What was seen, in a sentence made of the figures. ``holds``: as expected or not; ``None`` when that is open."""
+    """The result as a sentence with its figures. ``holds``: whether it was as expected; ``None`` if unknown."""
 
     text: str
     holds: bool | None
 
 
 def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
-    """The run of a complete spec among all runs: a finished one before one that is going, and that before a failed
-    one; the first of several."""
+    """Return the run of a complete spec: a finished one before one under way, before a failed one; the first of
+    several. ``None`` if there is none."""
     fitting = [
         line for line in lines if line.status in _ORDER and line.spec and stands_for(line.spec, wanted)
     ]
@@ -43,13 +43,13 @@ def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
 
 
 def outcome_of(run: Run) -> ExperimentOutcome:
-    """A finished run's figures. Raises RunError when its folder cannot be read."""
+    """Return a finished run's figures. Raises RunError if its folder cannot be read."""
     file = run.adapter / "adapter_model.safetensors"
     return ExperimentOutcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
 
 
 def read(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> Reading:
-    """All quantities of one arm's finished run."""
+    """Return all quantities of one arm's finished run."""
     try:
         return Reading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
     except (KeyError, TypeError, IndexError, ZeroDivisionError):
@@ -59,10 +59,10 @@ def read(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> Read
 def conclude(
     experiment: Experiment, readings: Sequence[Reading], outcomes: Sequence[ExperimentOutcome | None]
 ) -> Conclusion:
-    """Compare the two arms that the expectation names, whichever way they came out.
+    """Compare the two arms that the expectation names, whatever the outcome.
 
     Args:
-        readings: by arm. outcomes: the finished runs by arm, ``None`` for one without; they say what chance allows.
+        readings: by arm. outcomes: the finished runs by arm, ``None`` if missing; they tell what chance can do.
     """
     expect, quantity = experiment.expect, experiment.quantity
     found = {reading.label: (reading, outcome) for reading, outcome in zip(readings, outcomes, strict=True)}
@@ -99,7 +99,7 @@ def conclude(
 
 
 def _between_seeds(expect: Expectation, readings: Mapping[str, Reading]) -> float | None:
-    """The largest difference that a seed alone made; ``None`` when one of those runs gave no figure."""
+    """Return the largest difference that a seed alone made; ``None`` if one of those runs has no figure."""
     pairs = [(readings[one], readings[other]) for one, other in expect.reseeded]
     if any(reading.problem for pair in pairs for reading in pair):
         return None

@@ -1,1 +1,1 @@
-"""Sweeps: many runs over knobs, learning rates and seeds, asked for in one file."""
+"""Sweeps: many runs over knobs, learning rates and seeds, requested in one file."""

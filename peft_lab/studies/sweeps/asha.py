@@ -1,10 +1,10 @@
-"""Early stopping: Ray Tune's asynchronous successive halving decides at rungs which runs go on, whoever trains them.
+"""Early stopping: Ray Tune's asynchronous successive halving decides at rungs which runs continue, on any executor.
 
-At the first rung (``grace`` steps), then at each ``factor`` times as many, a run is compared with those that came there
-before; it goes on when its loss is among the best one in ``factor`` of them. The loss is the training's, the mean of
-the last quarter of the steps up to the rung: on held-out rows a run is scored only once it has ended.
+At the first rung (``grace`` steps), then at each ``factor`` times as many, a run is compared with those that
+reached the rung before; it continues if its loss is in the best 1/``factor`` of them. The loss is the training
+loss, averaged over the last quarter of the steps up to the rung: held-out rows are scored after the run's end.
 
-What was decided stands in the runs' folders (:mod:`peft_lab.runs.checkpoints`), so that the next command keeps to it.
+The decisions are stored in the runs' folders (:mod:`peft_lab.runs.checkpoints`), so a later command keeps them.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from peft_lab.runs.view import Status
 from peft_lab.studies.compare.store import status_of_comparison
 
 NAME, LOSS = "asha", "loss"
-FACTOR = 4  # as Ray Tune has it
-WINDOW = 4  # the loss is a mean over this part of the steps up to a rung
+FACTOR = 4  # Ray Tune's default
+WINDOW = 4  # the loss is averaged over the last 1/WINDOW of the steps up to a rung
 _KEYS = ("by", "grace", "factor", "metric")
 _TRAINS = (Status.STARTING, Status.RUNNING)
 
 
 @dataclass(frozen=True)
 class Asha:
-    """What is asked for. ``grace``: steps of the first rung; ``steps``: those of a run that is never ended."""
+    """The requested settings. ``grace``: steps of the first rung; ``steps``: those of a complete run."""
 
     grace: int
     factor: int
     steps: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a sweep file holds them, with the name of the rule under ``by``."""
+        """Return the settings as a sweep file holds them, with the rule's name under ``by``."""
         return {"by": NAME, **asdict(self)}
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Steps after which is decided.
+        """Return the numbers of steps at which runs are compared.
 
         >>> Asha(5, 3, 60).rungs
         (5, 15, 45)
@@ -60,12 +60,12 @@ def asked(content: Any, steps: int) -> Asha:
     """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
 
     Args:
-        content: what the file holds under ``stop``.
+        content: the value under ``stop``.
         steps: training steps of each run; the grace period must be shorter.
 
     Raises:
-        BadInput: another way to stop, another metric, or a number out of range.
-        UnknownName: a setting that ``stop`` does not have.
+        BadInput: another rule or metric, or a number is out of range.
+        UnknownName: ``stop`` has no such setting.
     """
     given: Mapping[Any, Any] = {"by": content} if isinstance(content, str) else content
     if not isinstance(given, dict) or given.get("by") != NAME:
@@ -88,10 +88,10 @@ def asked(content: Any, steps: int) -> Asha:
 
 
 class Judge:
-    """Decides about the runs of one sweep."""
+    """Decides which runs of one sweep continue."""
 
     def __init__(self, wanted: Asha, sweep: str) -> None:
-        """Raises BadInput where Ray Tune is not installed."""
+        """Set the scheduler up. Raises BadInput if Ray Tune is not installed."""
         try:
             from ray.tune.schedulers import ASHAScheduler
         except ImportError as error:
@@ -108,15 +108,15 @@ class Judge:
             reduction_factor=wanted.factor,
         )
         self._known: dict[str, list[Rung]] = {}
-        self._over: dict[str, int] = {}  # runs that have ended and were looked at, with their stamps
+        self._over: dict[str, int] = {}  # runs that have ended and were examined, with their stamps
 
     def look(self, runs: Sequence[Run]) -> None:
-        """Decide about those that have come to a rung; what was decided before, by a command that is gone, holds."""
+        """Decide about the runs that have reached a rung; decisions of an earlier command are kept."""
         for run in runs:
             if run.id not in self._known:
                 self._meet(run)
         for run in runs:
-            with suppress(PeftLabError):  # of one that cannot be read the sweep's rows tell
+            with suppress(PeftLabError):  # a run that cannot be read is reported in the sweep's rows
                 self._judge(run)
 
     def _judge(self, run: Run) -> None:
@@ -131,7 +131,7 @@ class Judge:
             self._over[run.id] = stamp
 
     def ended(self, run: Run) -> bool:
-        """Whether this sweep has ended it early."""
+        """Return whether this sweep ended the run early."""
         verdicts = checkpoints.read_early(run)
         return verdicts is not None and verdicts.sweep == self._sweep and verdicts.ended_by is not None
 
@@ -140,12 +140,12 @@ class Judge:
         verdicts = checkpoints.read_early(run)
         kept = list(verdicts.rungs) if verdicts is not None and verdicts.sweep == self._sweep else []
         self._known[run.id] = kept
-        for rung in kept:  # a rung's cutoff depends on who has come there, not on their order
+        for rung in kept:  # a rung's cutoff depends on the runs that reached it, not on their order
             self._report(run, rung.step, rung.loss)
 
     def _decide(self, run: Run, step: int, loss: float) -> None:
         goes_on = self._report(run, step, loss)
-        # One that has taken all its steps is not ended in its evaluation.
+        # A run that has made all its steps is not ended during its evaluation.
         seen = run.view()
         goes_on = goes_on or seen.status not in _TRAINS or seen.step >= self._wanted.steps
         self._known[run.id].append(Rung(step, loss, goes_on))
@@ -153,14 +153,14 @@ class Judge:
             checkpoints.note_ending(run, Verdicts(self._sweep, tuple(self._known[run.id])))
 
     def _report(self, run: Run, step: int, loss: float) -> bool:
-        """Tell the scheduler; whether the run goes on."""
+        """Report a loss to the scheduler; return whether the run continues."""
         trial = SimpleNamespace(trial_id=run.id)
         action = self._scheduler.on_trial_result(None, trial, {"step": step, LOSS: loss})
         return str(action) == "CONTINUE"
 
 
 def judged_by(losses: Sequence[float], step: int) -> float:
-    """The mean of the last quarter of the losses up to a step.
+    """Return the mean of the last quarter of the losses up to a step.
 
     >>> judged_by([9.0, 3.0, 2.0, 1.0, 0.5], 4), judged_by([9.0], 1)
     (1.0, 9.0)

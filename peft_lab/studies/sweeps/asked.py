@@ -1,4 +1,4 @@
-"""A sweep file, read and checked: which runs it asks for, in their order.
+"""Read and check a sweep file: which runs it asks for, in order.
 
 YAML or JSON::
 
@@ -7,7 +7,7 @@ YAML or JSON::
     methods: [lora, ia3]
     steps: 60                        # batch, eval_rows: as for train
     seeds: [0, 1]
-    grid:                            # every combination; a knob goes to the methods that have it
+    grid:                            # every combination; a knob applies to the methods that have it
       r: [4, 8]
       learning_rate: [0.001, 0.003]
 
@@ -47,24 +47,23 @@ _KEYS = ("model", "task", "methods", "steps", "batch", "seeds", "eval_rows", "gr
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is asked for: the runs, each once, the first seed of every setting before the second; whether some are ended
-    early."""
+    """The requested runs, each once, the first seed of every setting before the second; the early stopping."""
 
     specs: tuple[RunSpec, ...]
     early: Asha | None = None
 
 
 def read(path: Path) -> Sweep:
-    """A sweep file as its runs.
+    """Read a sweep file.
 
     Raises:
-        BadInput: a file that cannot be read, or the first thing in it that cannot work. AssetError: weights or data
-            that have to be fetched first.
+        BadInput: the file cannot be read, or the first problem in it. AssetError: weights or data must be
+            downloaded first.
     """
     text = disk.take_text(path, _LARGEST, "file", "The sweep file ")
     try:
         content = yaml.safe_load(text)
-    # what is wrong under a tag such as !!bool or !!timestamp comes out of PyYAML's readers as it is
+    # PyYAML's constructors let errors under a tag such as !!bool or !!timestamp through unchanged.
     except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
         raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(error).split())}.", "file") from error
     if not isinstance(content, dict):
@@ -74,7 +73,7 @@ def read(path: Path) -> Sweep:
 
 
 def _require_plain(content: object, path: Path) -> None:
-    """Raises BadInput for what JSON could not hold, such as a date, and for more values than aliases should make."""
+    """Raise BadInput for a value that JSON cannot hold, such as a date, or too many values (aliases expanded)."""
     waiting, seen = [content], 0
     while waiting:
         value, seen = waiting.pop(), seen + 1
@@ -98,8 +97,8 @@ def of(content: Mapping[str, Any]) -> Sweep:
     """Return the runs that the content of a sweep file asks for, each once.
 
     Raises:
-        BadInput: a setting that is missing or cannot work, or more than :data:`MOST_RUNS` runs.
-        UnknownName: a key, method, model, task or knob that is in none of the lists.
+        BadInput: a setting is missing or invalid, or there are more than :data:`MOST_RUNS` runs.
+        UnknownName: a key, method, model, task or knob does not exist.
     """
     for key in content:
         if key not in _KEYS:
@@ -126,7 +125,7 @@ def of(content: Mapping[str, Any]) -> Sweep:
     ]
     if len(requests) > MOST_RUNS:
         raise BadInput(f"A sweep takes at most {MOST_RUNS:,} runs; these are {len(requests):,}.", key)
-    # Two settings that come to the same, one of them by a default, are one run.
+    # Two settings that are equal once defaults are filled in are one run.
     specs = {json.dumps(spec.to_dict(), sort_keys=True): spec for spec in (r.complete() for r in requests)}
     found = tuple(specs.values())
     early = None if content.get("stop") is None else asha.asked(content["stop"], found[0].steps)
@@ -172,7 +171,7 @@ def _has(method: MethodSpec, name: str) -> bool:
 
 
 def _parsed(method: MethodSpec, name: str, value: Any) -> Any:
-    """A value as the method takes it, whether it stands as a number, a text or a list."""
+    """Return a value as the method takes it, from a number, a text or a list."""
     if name == RATE:
         try:
             return float(value)
@@ -222,7 +221,7 @@ def _draw(name: str, values: Any, chance: random.Random) -> Any:
 
 
 # ----------------------------------------
-# A sweep to begin with: small enough for minutes on a laptop, with all that a sweep's page can show.
+# An example sweep: minutes on a laptop, with all that a sweep's page can show.
 
 
 NAME = "sweep.yaml"

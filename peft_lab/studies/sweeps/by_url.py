@@ -1,11 +1,11 @@
-"""Runs whose folder a node does not see: it gets them at an fsspec URL (``s3://bucket/lab``), and what it makes comes
-back the same way, while it trains. The run store of whoever asked stays the one place where a run is.
+"""Exchange runs with nodes that do not see the lab folder: a node gets a run at an fsspec URL, such as
+``s3://bucket/lab``, and returns its files there while it trains. The requester's run store stays authoritative.
 
 URL/<run>/<turn>/0/        the folder as it was handed over
-URL/<run>/<turn>/1/        as the node has it that carries it out; 2 is the node after that, where the first was lost
-URL/<run>/<turn>/asked/    stop and rungs.json, from whoever asked
+URL/<run>/<turn>/1/        the folder on the node that trains it; 2 is the next node if the first was lost
+URL/<run>/<turn>/asked/    stop and rungs.json, from the requester
 
-A node that was taken for lost and lives finds a number above its own, or the turn gone: it writes nothing more.
+A living node that was taken for lost finds a number above its own, or the turn gone, and writes nothing more.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from peft_lab.runs.store import Run
 
 EVENTS, SPEC = "events.jsonl", "spec.json"
 ASKED = "asked"
-EVERY = 1.0  # seconds between looks
-LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between tries to bring an end, of which a node has the only copy
-#: Told by whoever asked for the run; never brought back.
+EVERY = 1.0  # seconds between exchanges
+LAST = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds between attempts to deliver the end of a run, the only copy
+#: Files that only the requester writes; never copied back.
 FROM_DRIVER = (store.STOP, checkpoints.EARLY_FILE)
-# no hidden name, and none that leads out of the folder: a bucket may hold anything
+# No hidden name and no path out of the folder: a bucket may hold anything.
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere at a URL."""
+    """A folder at a URL."""
 
     files: Any
     path: str
 
     def below(self, *names: object) -> Place:
-        """Return the place at a path below this one, a part of the path for each name."""
+        """Return the place below this one, with each name as a part of the path."""
         return Place(self.files, "/".join((self.path, *map(str, names))))
 
     def names(self) -> list[str]:
-        """What lies here, by the last part of its name; nothing where there is none."""
+        """Return the names of the entries here, sorted; empty if there is no such place."""
         try:
             found = self.files.ls(self.path, detail=False)
         except FileNotFoundError:
@@ -57,16 +57,16 @@ class Place:
         return sorted({str(each).rstrip("/").rpartition("/")[2] for each in found})
 
     def read(self, name: str) -> bytes | None:
-        """``None`` where there is none."""
+        """Return a file's content; ``None`` if there is no such file."""
         try:
             return bytes(self.files.cat_file(f"{self.path}/{name}"))
         except FileNotFoundError:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file at this place, in full, and replace one of that name."""
+        """Write a whole file here, replacing one of that name."""
         target = f"{self.path}/{name}"
-        self.files.makedirs(target.rpartition("/")[0], exist_ok=True)  # object stores have none and need none
+        self.files.makedirs(target.rpartition("/")[0], exist_ok=True)  # object stores have and need none
         self.files.pipe_file(target, data)
 
     def remove(self) -> None:
@@ -76,10 +76,10 @@ class Place:
 
 
 def place(url: str) -> Place:
-    """A URL that can be written and read.
+    """Return the place at a URL, after writing and reading a test file there.
 
     Raises:
-        BadInput: it cannot, or the library for its kind is not installed.
+        BadInput: the URL cannot be written and read, or the library for its kind is not installed.
     """
     if "://" not in url:
         raise BadInput(f"'{url}' is no URL: --store takes one such as s3://bucket/lab.", "store")
@@ -104,13 +104,13 @@ def turn_of(at: Place, run: str, turn: float) -> Place:
 
 
 def attempts(turn: Place) -> list[int]:
-    """Who has had a turn: 0 for whoever handed it over, then the nodes. Empty once it is over."""
+    """Return the numbers of a turn's holders: 0 for the requester, then the nodes. Empty once it is over."""
     return sorted(int(name) for name in turn.names() if name.isdigit())
 
 
 @dataclass
 class Bringing:
-    """A folder brought to a place: at each call what has changed since the one before."""
+    """Copy a folder to a place: each call sends what has changed since the one before."""
 
     folder: Path
     to: Place
@@ -119,13 +119,13 @@ class Bringing:
     _events: bytes = b""
 
     def bring(self) -> None:
-        """The events last, and as they stood before the others: whoever reads of an end finds what it left."""
+        """Send what has changed; the events last, as read first: an ending arrives only after its files."""
         with suppress(FileNotFoundError):
             events = (self.folder / EVENTS).read_bytes()
             found = self._found()
             for name, stamp in found.items():
                 if self._sent.get(name) != stamp:
-                    with suppress(FileNotFoundError):  # replaced by another meanwhile
+                    with suppress(FileNotFoundError):  # replaced meanwhile
                         self.to.write(name, (self.folder / name).read_bytes())
                         self._sent[name] = stamp
             if events != self._events:
@@ -153,17 +153,17 @@ def _goes(name: str) -> bool:
 
 @dataclass
 class Fetching:
-    """What nodes make of a turn, fetched into the run's folder: at each call what has changed since."""
+    """Copy a turn's files from its nodes into the run's folder: each call fetches what has changed."""
 
     turn: Place
     folder: Path
-    answered: float = 0.0  # when the place last did, by time.monotonic()
+    answered: float = 0.0  # when the place last answered, by time.monotonic()
     _attempt: int = 0
     _got: dict[str, Any] = field(default_factory=dict)
     _told: dict[str, bytes] = field(default_factory=dict)
 
     def fetch(self) -> None:
-        """Raises what the library of the URL raises, and OSError."""
+        """Fetch what has changed. Raises OSError and what the library of the URL raises."""
         for attempt in reversed(attempts(self.turn)):
             source = self.turn.below(attempt)
             if attempt == 0 or (events := source.read(EVENTS)) is None:
@@ -179,7 +179,7 @@ class Fetching:
             return
 
     def tell(self) -> None:
-        """What was decided about the run meanwhile, for the node."""
+        """Send the node what was decided about the run meanwhile."""
         for name in FROM_DRIVER:
             with suppress(FileNotFoundError):
                 data = (self.folder / name).read_bytes()
@@ -189,10 +189,10 @@ class Fetching:
 
 
 def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = False) -> set[str]:
-    """Bring the files of a place into a folder, but for those that ``got`` names as they are; the names of all.
+    """Copy the changed files of a place into a folder; update ``got``, their stamps, and return all names there.
 
     Args:
-        first: the spec too, and what was told, which later only the folder itself says.
+        first: include the spec and the requester's files, which later only the folder itself determines.
     """
     names = set()
     for path, info in source.files.find(source.path, detail=True).items():
@@ -206,7 +206,7 @@ def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = Fals
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.fetched")
-        with suppress(FileNotFoundError):  # gone since it was listed
+        with suppress(FileNotFoundError):  # removed since it was listed
             source.files.get_file(path, str(scratch))
             scratch.replace(target)
             got[name] = stamp
@@ -214,7 +214,7 @@ def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = Fals
 
 
 def take_events(path: Path, events: bytes) -> None:
-    """Make a run's file of events these: added to where it has the first of them, else in its place in one step."""
+    """Set a run's events file to this content: append if it continues the present one, else replace atomically."""
     whole = events[: events.rfind(b"\n") + 1]
     have = path.read_bytes() if path.exists() else b""
     if whole == have:
@@ -229,11 +229,11 @@ def take_events(path: Path, events: bytes) -> None:
 
 
 def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
-    """Bring a run's folder there, for a node; what fetches it back. Raises RunError."""
+    """Copy a run's folder there for a node; return what fetches it back. Raises RunError if that fails."""
     to = turn_of(at, run.id, turn)
     try:
         Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
-        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: a turn with one is whole
+        to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: it marks the turn as complete
     except Exception as error:
         raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
     return Fetching(to, run.folder)
@@ -241,7 +241,7 @@ def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
 
 @dataclass
 class Carried:
-    """A turn as the node that carries it out has it."""
+    """A turn on the node that trains it."""
 
     turn: Place
     folder: Path
@@ -249,14 +249,14 @@ class Carried:
 
     @contextmanager
     def kept_up(self) -> Iterator[None]:
-        """While this lasts, what the folder holds is brought to the turn, and what is asked there is heard here.
-        Raises what the library of the URL raises, where it is away at the start, or for a minute at the end."""
+        """Exchange files for the duration of the context: send the folder's changes, receive the requester's files.
+        Raises what the library of the URL raises if it fails at the start, or for a minute at the end."""
         bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
         over = threading.Event()
 
         def work() -> None:
             while not over.wait(EVERY):
-                with suppress(Exception):  # a network that is away for a while: the next look brings it
+                with suppress(Exception):  # the network may be away for a while: the next exchange retries
                     self._look(bringing)
 
         thread = threading.Thread(target=work, name="bringing", daemon=True)
@@ -268,7 +268,7 @@ class Carried:
             over.set()
             thread.join()
         for pause in LAST:
-            with suppress(Exception):  # a network that is away, as above
+            with suppress(Exception):  # the network may be away, as above
                 self._look(bringing)
                 return
             time.sleep(pause)
@@ -277,7 +277,7 @@ class Carried:
     def _look(self, bringing: Bringing) -> None:
         there = attempts(self.turn)
         if not there or there[0] != 0 or there[-1] != self.number:
-            (self.folder / store.STOP).touch()  # another carries it out, or nobody wants it any more
+            (self.folder / store.STOP).touch()  # another node carries it out, or nobody wants it any more
             return
         bringing.bring()
         for name in FROM_DRIVER:
@@ -289,7 +289,7 @@ class Carried:
 
 
 def begun(turn: Place, folder: Path) -> Carried:
-    """Take a turn up on a node: its folder as the one before left it, under the next number.
+    """Take over a turn on a node: fetch its folder as the previous holder left it, under the next number.
 
     Raises:
         RunError: there is no such turn.
@@ -312,7 +312,7 @@ def begun(turn: Place, folder: Path) -> Carried:
 
 
 def _name_files_here(folder: Path) -> None:
-    """A run's own files, which its spec names where they lie for whoever asked for it."""
+    """Rewrite the paths of a run's own files in its spec, which are those of the requester's machine."""
     spec = json.loads((folder / SPEC).read_text("utf-8"))
     for setting in ("own_data", "start"):
         if spec.get(setting):
@@ -321,24 +321,24 @@ def _name_files_here(folder: Path) -> None:
 
 
 # ----------------------------------------
-# A driver's side of runs that go by a URL (:mod:`.by_url`): handed over, fetched while they train and at the end.
+# The driver's side: hand runs over, fetch them while they train and at the end.
 
 
-AT_ONCE = 16  # runs that are looked at together
-TRIES = 5  # times that the end of a run is fetched before it is given up, some seconds apart
-UNTOLD = 5.0  # seconds for which a store may be away without a word
+AT_ONCE = 16  # runs that are fetched at the same time
+TRIES = 5  # attempts to fetch the end of a run, some seconds apart
+UNTOLD = 5.0  # seconds that a store may be away without a message
 
 
 class Store:
-    """The runs of one driver at a URL. Raises BadInput where it cannot be written.
+    """The runs of one driver at a URL. Raises BadInput if it cannot be written.
 
-    ``tell`` gets a sentence when the URL is away for seconds, and one when it is back.
+    ``tell`` gets a sentence when the URL has been away for some seconds, and one when it is back.
     """
 
     def __init__(self, url: str, tell: Callable[[str], None] = lambda _: None) -> None:
         self.url = url
         self._tell = tell
-        self._away: float | None = None  # since when nothing can be fetched, in seconds since 1970
+        self._away: float | None = None  # since when fetching fails, in seconds since 1970
         self._told = False
         self._at = place(url)
         self._going: dict[Path, Fetching] = {}
@@ -347,7 +347,7 @@ class Store:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetching")
 
     def hand_over(self, run: Run, turn: float) -> None:
-        """Give a run to whichever node will carry it out. Raises RunError, and the run has failed, where it cannot."""
+        """Hand a run to a node. If that fails, end the run as failed; raises RunError."""
         try:
             self._going[run.folder] = handed_over(self._at, run, turn)
         except RunError as error:
@@ -356,13 +356,13 @@ class Store:
         self._known.add(run.folder)
 
     def look(self) -> None:
-        """Fetch what has come of the runs under way, once in a second. A store that is away is asked again."""
+        """Fetch the changes of all runs under way, at most once a second. A store that is away is retried."""
         if time.monotonic() - self._looked < EVERY:
             return
         begun, since, going = time.time(), time.monotonic(), list(self._going.values())
         asked = [self._pool.submit(_look, each) for each in going]
         late = wait(asked, timeout=UNTOLD).not_done
-        # One that answered is busy with a large file; one that has not begun waits for such.
+        # A fetch that answered since is busy with a large file; one that has not begun waits for such fetches.
         slow = any(
             one in late and one.running() and each.answered < since
             for each, one in zip(going, asked, strict=True)
@@ -377,7 +377,7 @@ class Store:
         self._looked = time.monotonic()
 
     def _note(self, begun: float, why: str) -> None:
-        """Nothing could be fetched in a look that was begun then: told once, when that has lasted for some seconds."""
+        """Note that an exchange begun at ``begun`` failed; report it once, after some seconds of failures."""
         if self._away is None:
             self._away = begun
         if not self._told and time.time() - self._away >= UNTOLD:
@@ -394,7 +394,7 @@ class Store:
         self._away, self._told = None, False
 
     def over(self, run: Run) -> str:
-        """Fetch the last of a run whose task has ended, and clear up; why it cannot be, in a sentence, or nothing."""
+        """Fetch the last files of a run whose task has ended, and clear up; return why that failed, or empty."""
         fetching = self._going.pop(run.folder)
         why = ""
         for each in range(TRIES):
@@ -406,17 +406,17 @@ class Store:
                 continue
             self.clear(run)
             return ""
-        self._known.discard(run.folder)  # it is there still, for when the run is begun again
+        self._known.discard(run.folder)  # its files remain there, for when the run is begun again
         return why
 
     def clear(self, run: Run) -> None:
-        """Remove what a run has there."""
-        with suppress(Exception):  # what stays there takes room, and is looked at by nobody
+        """Remove a run's files from the URL."""
+        with suppress(Exception):  # files that remain take up room only
             self._at.below(run.id).remove()
 
     def left(self, run: Run) -> None:
-        """Fetch what nodes made of a run for a driver that was killed meanwhile, unless it has gone on without this
-        place since: then its latest turn was never here, and what is here is older. Raises RunError."""
+        """Fetch what nodes made of a run for a driver that was killed, unless this one handed it over. If the run
+        has gone on without this URL, its latest turn was never here: nothing is fetched. Raises RunError."""
         if run.folder in self._known:
             return
         turn = turn_of(self._at, run.id, checkpoints.asked_to_go_on(run))
@@ -429,10 +429,10 @@ class Store:
 
 
 def _look(fetching: Fetching) -> Exception | None:
-    """What was in the way."""
+    """Exchange files once; return the error, if any."""
     try:
         fetching.tell()
         fetching.fetch()
-    except Exception as error:  # noqa: BLE001  whatever the library of the URL raises: it is asked again
+    except Exception as error:  # noqa: BLE001  whatever the library of the URL raises: it is retried
         return error
     return None

@@ -1,7 +1,7 @@
-"""A sweep carried out: every run once, whatever happened to whoever carried it out before.
+"""Carry out a sweep: make every run once, whatever happened to an earlier process that carried it out.
 
-Of how far it is nothing is written down but the runs themselves. A sweep's run is known by what it trains, as a
-comparison's is; so the same file again finds what is done, goes on with what was cut off, and begins what is missing.
+Progress is stored in the runs alone. A sweep's run is identified by its spec, as a comparison's is; so the same
+file finds the finished runs again, continues the interrupted ones and begins the missing ones.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from peft_lab.studies.sweeps.asha import Asha, Judge
 from peft_lab.studies.sweeps.on_ray import OnRay
 
 # ----------------------------------------
-# Who carries out a sweep's runs. They are folders of the run store, whoever does: that is how results come back.
+# Executors of a sweep's runs. Whatever the executor, runs are folders of the run store, which holds the results.
 
 
 class Executor(Protocol):
-    """Starts runs; where they stand is read from the run store."""
+    """Starts runs; their status is read from the run store."""
 
     @property
     def slots(self) -> int:
-        """How many may be under way at once."""
+        """Return how many runs may be under way at once."""
 
     def start(self, spec: RunSpec) -> str:
-        """Begin a new run; its id. Raises PeftLabError where it cannot be."""
+        """Begin a new run and return its id. Raises PeftLabError if it cannot begin."""
 
     def again(self, run: Run) -> None:
-        """Let a run that ended too early go on, or begin once more in its own folder. Raises PeftLabError."""
+        """Continue a run that ended too early, or restart it in its own folder. Raises PeftLabError."""
 
     def look(self) -> None:
-        """Called now and then: give runs whose process was lost for good their ending."""
+        """End runs whose process was lost for good; called every fraction of a second."""
 
     def close(self) -> None:
-        """No more runs come."""
+        """Shut down: no more runs come."""
 
 
 class Local:
-    """This machine's queue, where one run trains at a time. No other waits in it: a killed driver loses none."""
+    """This machine's queue, one run at a time. No further run waits in it, so a killed driver loses none."""
 
     slots = 1
 
@@ -62,7 +62,7 @@ class Local:
         return self._queue.submit(spec)
 
     def again(self, run: Run) -> None:
-        """Let a run that ended too early go on from its last checkpoint, or begin anew in its own folder.
+        """Continue a run that ended too early from its last checkpoint, or restart it in its own folder.
 
         Raises:
             PeftLabError: the run cannot go on.
@@ -70,21 +70,21 @@ class Local:
         self._queue.go_on(run.id, anew=True)
 
     def look(self) -> None:
-        """The queue ends its runs itself."""
+        """Do nothing: the queue ends its runs itself."""
 
     def close(self) -> None:
-        """The queue ends with its process."""
+        """Do nothing: the queue ends with its process."""
 
 
 POLL = 0.2  # seconds
-MOST_LOST = 3  # times that a run is begun again in one command
+MOST_LOST = 3  # times that one command begins a run
 
-#: Told how many runs are done, of how many, and those under way.
+#: Called with the number of runs that are done, the total, and the runs under way.
 Watch = Callable[[int, int, Sequence[Run]], None]
 
 
 class _Standing:
-    """One run of the sweep: what is asked for, the run that speaks for it, and what this command did about it."""
+    """One run of the sweep: its spec, its representative run, and what this command did about it."""
 
     def __init__(self, spec: RunSpec, run: Run | None) -> None:
         self.spec, self.run = spec, run
@@ -95,12 +95,12 @@ class _Standing:
         return None if self.run is None else status_of_comparison(self.run)
 
     def ending(self) -> bool:
-        """Whether a process of a command that was killed is still about to write the run's ending."""
+        """Return whether a process of a killed command is still about to write the run's ending."""
         status = self.status()
         return self.run is not None and status is not Status.DONE and hold.is_held(self.run)
 
     def settled(self, judge: Judge | None) -> bool:
-        """Whether there is nothing more to do about it now."""
+        """Return whether nothing more is to be done about it now."""
         status = self.status()
         if status is Status.DONE or self.problem:
             return True
@@ -108,7 +108,7 @@ class _Standing:
             return False
         if judge is not None and judge.ended(self.run):
             return True
-        # Nobody asked it to stop: its process ended with the command that had begun it.
+        # Without a request to stop, its process ended with the command that had begun it.
         cut_off = status is Status.LOST or (status is Status.STOPPED and not self.run.asked_to_stop())
         return self.begun >= (MOST_LOST if cut_off else 1)
 
@@ -120,14 +120,13 @@ def carry_out(
     stop: Callable[[], bool],
     ending_early: Asha | None = None,
 ) -> list[dict[str, Any]]:
-    """Make the runs that are missing; a row for each, in order.
+    """Make the missing runs; return a row for each run, in order.
 
     Args:
-        stop: whether to end: the runs under way end after their step, and go on when the sweep is carried out again.
+        stop: whether to end: runs under way end after their current step, and continue the next time.
 
     Raises:
-        RunError: another process carries out this sweep. BadInput: runs are to be ended early, and Ray Tune is not
-            there.
+        RunError: another process carries out this sweep. BadInput: early stopping needs Ray Tune, which is missing.
     """
     kept = keeping.keep(specs, ending_early)
     judge = None if ending_early is None else Judge(ending_early, kept.id)
@@ -142,7 +141,7 @@ def made(
     stop: Callable[[], bool],
     judge: Judge | None = None,
 ) -> list[dict[str, Any]]:
-    """The same for whoever has claimed these runs: as many at a time as the executor takes."""
+    """Make these runs, which the caller has claimed, as many at a time as the executor takes; return their rows."""
     rows = [_Standing(spec, run) for spec, run in zip(specs, runs_of_comparison(specs), strict=True)]
     while not stop():
         executor.look()
@@ -176,7 +175,7 @@ def _begin(row: _Standing, executor: Executor) -> None:
 
 
 def _end(runs: Sequence[Run], executor: Executor) -> None:
-    """Let what is still under way end after its step."""
+    """Ask the runs under way to end after their current step, and wait for them."""
     going = [run for run in runs if not status_of_comparison(run).final]
     for run in going:
         run.ask_to_stop()
@@ -186,7 +185,7 @@ def _end(runs: Sequence[Run], executor: Executor) -> None:
 
 
 def _row(row: _Standing, judge: Judge | None) -> dict[str, Any]:
-    """As ``sweep --json`` has it: bytes as integers, seconds as floats."""
+    """Return a run's row of ``sweep --json``: bytes as integers, seconds as floats."""
     spec = row.spec
     found: dict[str, Any] = {
         "method": spec.method,
@@ -221,7 +220,7 @@ def _row(row: _Standing, judge: Judge | None) -> dict[str, Any]:
 
 
 def _early(run: Run, judge: Judge | None, result: dict[str, Any]) -> dict[str, Any] | None:
-    """By which rung the sweep has ended a run, and after how many steps; ``None`` where it has not."""
+    """Return the rung at which the sweep ended a run, its loss and the steps made; ``None`` if it did not."""
     rung = checkpoints.ended_by(run) if judge is not None and judge.ended(run) else None
     if rung is None or result["status"] == Status.DONE:
         return None
@@ -229,17 +228,17 @@ def _early(run: Run, judge: Judge | None, result: dict[str, Any]) -> dict[str, A
 
 
 # ----------------------------------------
-# A comparison's runs carried out several at a time, by an executor that has room for them.
+# Carry out a comparison's runs several at a time, on an executor that has room for them.
 
 
 def carry_out_comparison(comparison: Comparison, executor: OnRay, watch: Watch) -> bool:
-    """Make every run that is not done yet, failed ones once more; ``False`` when asked to stop before the end.
+    """Make every run that is not done, failed ones once more; return ``False`` if asked to stop before the end.
 
-    Which methods run beside each other on a node depends on when each ends: their seconds are those of a shared machine
-    where a node takes more than one.
+    If a node takes more than one run, their seconds are those of a shared machine: which runs share it depends on
+    when each ends.
 
     Raises:
-        RunError: the comparison is under way already. BadInput: a node cannot say what it is.
+        RunError: the comparison is already under way. BadInput: a node cannot describe itself.
     """
     specs = [cell.spec for cell in comparison.plan.cells]
 

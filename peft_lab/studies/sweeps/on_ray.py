@@ -1,8 +1,8 @@
-"""A sweep's runs as Ray tasks: on every node of a cluster, whose nodes share the lab folder under the same path, or get
+"""Run a sweep as Ray tasks on every node of a cluster. Nodes share the lab folder under the same path, or get
 runs at a URL (:mod:`.by_url`).
 
-Ray places the tasks, waits for processors or GPUs, and starts a task again elsewhere when its node is lost. What a run
-is, it does not know: that stands in the run store, where the pages and the next command find it.
+Ray places the tasks, waits for processors or GPUs, and restarts a task elsewhere if its node is lost. The state
+of a run is in the run store alone, where the pages and the next command find it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from peft_lab.studies.compare import plan
 from peft_lab.studies.sweeps.by_url import Store
 
 # ----------------------------------------
-# What runs on a cluster's node: one run, in a process that trains nothing else.
+# The task on a cluster's node: one run, in a process that trains nothing else.
 
 
-FOLDER = "elsewhere"  # in the node's own lab folder: runs that came by a URL, while they are here
+FOLDER = "elsewhere"  # in the node's own lab folder: runs that came by a URL, while they train
 _LOCK = ".here.lock"
 
 
 def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
-    """A run whose folder the node sees; how it stands then. Raises RunError where it does not see it."""
+    """Train a run whose folder the node sees; return its status. Raises RunError if the node does not see it."""
     from peft_lab.runs import child
 
     if not Path(folder).is_dir():
@@ -49,10 +49,10 @@ def carry_on_node(folder: str, home: str, turn: float, threads: int) -> str:
 
 
 def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
-    """A run that was handed over at a URL, trained with the weights of the node's own lab folder; how it stands then.
+    """Train a run handed over at a URL, with the weights of the node's own lab folder; return its status.
 
     Raises:
-        RunError: there is no such run. BadInput: nothing can be read or written there.
+        RunError: there is no such run. BadInput: the URL cannot be read or written.
     """
     from peft_lab.runs import child
     from peft_lab.studies.sweeps import by_url
@@ -73,7 +73,7 @@ def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
 
 
 def _clear(top: Path) -> None:
-    """Remove what processes left that were killed."""
+    """Remove the folders of killed processes."""
     for folder in top.iterdir():
         with suppress(OSError, Timeout):
             lock = FileLock(folder / _LOCK)
@@ -84,10 +84,10 @@ def _clear(top: Path) -> None:
 
 
 CARRIER = "ray"
-PATIENCE = 10.0  # seconds to wait for a cluster's address to answer
-START_PATIENCE = 120.0  # seconds: a node starts a Python for its first task
-LAST_PATIENCE = 20.0  # seconds: for tasks whose runs have ended to end themselves
-RETRIES = 3  # times that Ray starts a task again whose node or process was lost
+PATIENCE = 10.0  # seconds to wait for an answer from a cluster's address
+START_PATIENCE = 120.0  # seconds; a node starts Python for its first task
+LAST_PATIENCE = 20.0  # seconds to wait for the tasks of ended runs to end
+RETRIES = 3  # times that Ray restarts a task whose node or process was lost
 
 
 class OnRay:
@@ -104,16 +104,16 @@ class OnRay:
         """Join a cluster, or start one on this machine.
 
         Args:
-            address: of the head node, such as ``10.0.0.1:6379``; ``None``: what RAY_ADDRESS names, else the one
-                that ``ray start`` began on this machine, else one of this machine alone, which ends with this process.
-            cpus, gpus: what one training takes; a GPU can be shared (0.5).
+            address: of the head node, such as ``10.0.0.1:6379``; ``None``: that in RAY_ADDRESS, else that of
+                ``ray start`` on this machine, else a new cluster on this machine, which ends with this process.
+            cpus, gpus: needed by one training; a GPU can be shared (0.5).
             store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
                 nodes see the lab folder under the same path.
-            tell: gets a sentence for the person who waits: that the URL is away, and that it is back.
+            tell: called with a sentence for the user when the URL is away, and when it is back.
 
         Raises:
-            BadInput: Ray is not installed, there is no cluster at that address, none of its nodes has so much, or the
-                URL cannot be written.
+            BadInput: Ray is not installed, there is no cluster at that address, no node is large enough, or the URL
+                cannot be written.
         """
         if cpus < 1:
             raise BadInput(f"A training takes at least one processor, not {cpus}.", "cpus")
@@ -145,21 +145,21 @@ class OnRay:
                 + f" (a node's processors and GPUs: {has or 'there is none'}): ask for fewer with --cpus and --gpus.",
                 "cpus",
             )
-        # A process trains one run: the next begins with nothing of this one in its memory.
+        # A process trains one run, so that the next starts with clean memory.
         self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES)(
             carry_on_node if self._store is None else carry_on_node_by_url
         )
 
     @property
     def slots(self) -> int:
-        """Trainings for which the nodes have room, now: a node may have come or gone."""
+        """Return how many trainings the nodes have room for now; nodes may come and go. At least 1."""
         return max(1, sum(self._fit(node) for node in self._nodes()))
 
     def start(self, spec: RunSpec) -> str:
         """Create a run, hand it to Ray and return its id.
 
         Raises:
-            PeftLabError: too little disk, or a tracker that is not installed.
+            PeftLabError: there is too little disk, or a tracker is not installed.
         """
         admission.require_disk(spec)
         start.require_trackers()
@@ -169,7 +169,7 @@ class OnRay:
         """Hand a run that ended too early to Ray again; only fetch its results if it has ended elsewhere.
 
         Raises:
-            PeftLabError: the run cannot go on, or there is too little disk.
+            PeftLabError: the run cannot continue, or there is too little disk.
         """
         if self._store is not None:
             self._store.left(run)
@@ -182,7 +182,7 @@ class OnRay:
         self._hand_over(run)
 
     def look(self) -> None:
-        """A run whose task Ray has given up gets its ending; one that has begun is told to its trackers, from here."""
+        """End the runs whose tasks Ray has given up; announce runs that have begun to their trackers, from here."""
         for run in [each for each in self._waiting if each.status() is not Status.QUEUED]:
             self._waiting.remove(run)
             start.begin(run)
@@ -194,14 +194,14 @@ class OnRay:
         for task in ended:
             run = self._tasks[task]
             if hold.is_held(run):
-                continue  # a process that Ray takes for lost still writes it: looked at again
+                continue  # a process that Ray takes for lost still writes the run: retried later
             del self._tasks[task]
             if run in self._tasks.values():
-                continue  # it was begun again before this task had returned: the end of that is for its own to tell
+                continue  # it was begun again before this task returned; the newer task will end it
             why = "Its Ray task ended without an ending of the run."
             try:
                 self._ray.get(task)
-            except Exception as error:  # noqa: BLE001  whatever it was on that node, it ends this one run
+            except Exception as error:  # noqa: BLE001  whatever failed on that node ends this one run
                 why = f"Ray gave up on it: {in_short(error)}"
             if self._store is not None:
                 why = self._store.over(run) or why
@@ -209,8 +209,8 @@ class OnRay:
                 run.log.end("lost", message=why)
 
     def machines(self) -> list[dict[str, Any]]:
-        """The nodes that can train, each different one once, as
-        :func:`peft_lab.studies.compare.plan.describe_machine` has them.
+        """Return the descriptions of the different nodes that can train, as
+        :func:`peft_lab.studies.compare.plan.describe_machine` gives them.
 
         Raises:
             BadInput: one of them does not answer, or has no PEFT Lab.
@@ -234,7 +234,7 @@ class OnRay:
         return [each for at, each in enumerate(answers) if each not in answers[:at]]
 
     def close(self) -> None:
-        """What the last runs have at the URL goes once their tasks have ended: a run's end is fetched before that."""
+        """Wait for the tasks of ended runs, so that their files at the URL are fetched and removed; leave Ray."""
         with suppress(Exception):
             ending = [task for task, run in self._tasks.items() if run.status().final]
             if ending and self._store is not None:
@@ -252,7 +252,7 @@ class OnRay:
             self._store.hand_over(run, turn)
             task = self._task.remote(self._store.url, run.id, turn, self._cpus)
         self._tasks[task] = run
-        owners.touch(run.folder)  # bringing it to a URL may have taken longer than owners.SILENT
+        owners.touch(run.folder)  # copying it to a URL may have taken longer than owners.SILENT
         self._waiting.append(run)
         self._heart.start()
         return run
@@ -261,13 +261,13 @@ class OnRay:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _fit(self, node: dict[str, float]) -> int:
-        """How many trainings a node has room for."""
+        """Return how many trainings a node has room for."""
         many = int(node.get("CPU", 0) // self._cpus)
         return min(many, int(node.get("GPU", 0) / self._gpus + 1e-9)) if self._gpus else many
 
 
 def _require_answer(address: str | None) -> None:
-    """Let an address pass at which something listens: Ray itself asks a dead one for minutes.
+    """Check that something listens at the address: for a dead one Ray itself would try for minutes.
 
     Raises:
         BadInput: nothing answers at ``host:port``; other forms are left to Ray.

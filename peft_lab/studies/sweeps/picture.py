@@ -1,4 +1,4 @@
-"""What a picture of a learner's own sweep shows: a figure over one thing that was varied, or over two."""
+"""Prepare the picture of a learner's own sweep: a figure over one varied setting, or over two."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from peft_lab.core.setting_words import written_figure
 from peft_lab.studies.landscape import Line, Spot, best_spot
 from peft_lab.studies.sweeps.store import METHOD, RATE, Setting, best_setting, kind_of
 
-WIDE = 8  # times the smallest value, from which an axis is logarithmic
-#: What a name is called where it is not a knob's own.
+WIDE = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
+#: Titles of the names that are not knobs.
 TITLES = {METHOD: "Method", RATE: "Learning rate"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A point of a picture over two axes: the best setting there, by its mean over ``seeds``."""
+    """A point of a picture over two axes: the best setting there, with its mean over ``seeds`` seeds."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Place:
 
 
 def values(settings: Sequence[Setting], name: str) -> list[Any]:
-    """All that a name was set to, each once: numbers in their order, anything else as it came."""
+    """Return the distinct values of a name: numbers sorted, anything else in order of appearance."""
     found = list(dict.fromkeys(each.values[name] for each in settings if each.values[name] is not None))
     return sorted(found) if all(_number(value) for value in found) else found
 
@@ -38,29 +38,29 @@ def _number(value: Any) -> bool:
 
 
 def axes(settings: Sequence[Setting], names: Sequence[str]) -> list[str]:
-    """Those of the names that can be an axis: numbers, and more than one."""
+    """Return the names that can be an axis: those with more than one value, all numbers."""
     found = {name: values(settings, name) for name in names}
     return [name for name, all_ in found.items() if len(all_) > 1 and all(_number(value) for value in all_)]
 
 
 def logarithmic(settings: Sequence[Setting], name: str) -> bool:
-    """Whether an axis is drawn so: rates, and what spans as much."""
+    """Return whether an axis is logarithmic: learning rates, and positive values that span a factor of ``WIDE``."""
     found = values(settings, name)
     return found[0] > 0 and (name == RATE or found[-1] >= WIDE * found[0])
 
 
 def crossed(settings: Sequence[Setting], name: str) -> bool:
-    """Whether values of this axis come with different others, as in a grid; drawn at random none comes twice."""
+    """Return whether values of this axis repeat with different others, as in a grid; random draws do not repeat."""
     return len(values(settings, name)) < sum(each.values[name] is not None for each in settings)
 
 
 def lines(
     settings: Sequence[Setting], across: str, by: str, figure: str, held: Mapping[str, Any]
 ) -> list[Line]:
-    """A line for each value of ``by`` over ``across``; one alone where ``by`` is empty.
+    """Return a line over ``across`` for each value of ``by``, or a single one if ``by`` is empty.
 
     Args:
-        held: what the others are; a setting whose method lacks one of them is drawn whatever it is held at.
+        held: values of the other names. A setting whose method lacks a name is drawn whatever its value.
     """
     fixed = {name: value for name, value in held.items() if name not in (across, by)}
     found = []
@@ -80,7 +80,7 @@ def lines(
 
 
 def label(name: str, value: Any) -> str:
-    """A value in a legend or a list; of nothing, what a lone line is called.
+    """Return a value as it is written in a legend or a list; the label of a single line if ``name`` is empty.
 
     >>> label("r", 8), label("learning_rate", 0.003), label("", None)
     ('r 8', 'learning rate 3e-3', 'all')
@@ -93,12 +93,12 @@ def label(name: str, value: Any) -> str:
 
 
 def title(name: str) -> str:
-    """Return the words for a figure or a setting in the drawing; its own name where it has no other."""
+    """Return the title of a setting: its own name if it has no other."""
     return TITLES.get(name, name)
 
 
 def told(values_: Mapping[str, Any]) -> str:
-    """A setting in a sentence: what it has of what was varied."""
+    """Return a setting as text: its values of what was varied."""
     return ", ".join(label(name, value) for name, value in values_.items() if value is not None) or "all runs"
 
 
@@ -111,7 +111,7 @@ def _spot(setting: Setting, across: str, figure: str) -> Spot | None:
 
 
 def places(settings: Sequence[Setting], x: str, y: str, figure: str) -> list[Place]:
-    """The settings over two axes; where several fall on one point, the best of them."""
+    """Return the settings over two axes; if several share a point, the best of them."""
     there: dict[tuple[float, float], list[Setting]] = {}
     for each in settings:
         if each.values[x] is not None and each.values[y] is not None:

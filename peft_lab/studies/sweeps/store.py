@@ -1,7 +1,6 @@
-"""Sweeps on disk: one folder each under ``PEFT_LAB_HOME/sweeps``. The runs themselves lie in the run store, where they
-are found by what they train.
+"""Sweeps on disk: one folder each under ``PEFT_LAB_HOME/sweeps``. The run store has the runs, found by spec.
 
-sweep.json     the runs that are asked for    owner.json     the process that carries it out, or the last one that did
+sweep.json     the requested runs    owner.json     the process that carries it out, or the last one that did
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ class KeptSweep:
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
-        """The runs that it asks for, in their order. Raises RunError when the file is missing or cannot be read."""
+        """Return the requested runs, in order. Raises RunError if the file is missing or cannot be read."""
         return _specs(self.folder)
 
     @property
     def created(self) -> float:
-        """Seconds since 1970; 0 once it is gone."""
+        """Return when it was created, in seconds since 1970; 0 if it is gone."""
         try:
             return (self.folder / _FILE).stat().st_mtime
         except OSError:
@@ -59,7 +58,7 @@ class KeptSweep:
 
     @property
     def running(self) -> bool:
-        """Whether a living process carries it out."""
+        """Return whether a living process carries it out."""
         try:
             content = json.loads((self.folder / _OWNER).read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -67,15 +66,15 @@ class KeptSweep:
         owner = owners.read(content)
         if owner is None or not content.get("at_work"):
             return False
-        # Here the process table knows; only another host has to be listened to.
+        # On this host the process table tells; only a process on another host needs a heartbeat.
         return not owners.gone(owner, None if owners.here(owner) else owners.heard(self.folder / owners.BEAT))
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """While this lasts, this process carries the sweep out.
+        """Claim the sweep for this process for the duration of the context.
 
         Raises:
-            RunError: another process does, or nothing can be written there.
+            RunError: another process has claimed it, or the disk cannot be written.
         """
         lock = FileLock(self.folder / ".lock", thread_local=False)
         try:
@@ -92,22 +91,21 @@ class KeptSweep:
             yield
         finally:
             at_work.clear()
-            # Where it cannot be written, the end of this process ends its claim.
+            # If it cannot be written, the claim ends with this process.
             with suppress(OSError):
                 write_json(self.folder / _OWNER, {**me, "at_work": False})
             lock.release()
 
 
 def root() -> Path:
-    """The folder of all sweeps of who asks."""
+    """Return the folder of the current person's sweeps."""
     return places.mine() / "sweeps"
 
 
 def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
-    """The sweep of these runs, made if there is none yet: the same runs are the same sweep, where they are ended early
-    in the same way.
+    """Return the sweep of these runs, created if there is none: equal runs with equal early stopping are one sweep.
 
-    Raises RunError where nothing can be written.
+    Raises RunError if the disk cannot be written.
     """
     content: dict[str, Any] = {"specs": [spec.to_dict() for spec in specs]}
     if early is not None:
@@ -127,7 +125,7 @@ def _named(first: RunSpec, content: Mapping[str, Any]) -> str:
 
 
 def get(identity: str) -> KeptSweep:
-    """A sweep by its id. Raises RunError where there is none."""
+    """Return a sweep by its id. Raises RunError if there is none."""
     folder = root() / identity
     if not _ID.fullmatch(identity) or not (folder / _FILE).is_file():
         raise RunError(f"There is no sweep called '{identity[:200]}'.")
@@ -135,12 +133,12 @@ def get(identity: str) -> KeptSweep:
 
 
 def sweeps() -> list[KeptSweep]:
-    """All of who asks, newest first."""
+    """Return the current person's sweeps, newest first."""
     found = [KeptSweep(path.parent.name, path.parent) for path in root().glob(f"*/{_FILE}")]
     return sorted((one for one in found if _ID.fullmatch(one.id)), key=lambda one: one.created, reverse=True)
 
 
-# A sweep's name tells its content: it never changes.
+# A sweep's name contains a hash of its content, which never changes.
 @lru_cache(maxsize=16)
 def _specs(folder: Path) -> tuple[RunSpec, ...]:
     try:
@@ -151,14 +149,14 @@ def _specs(folder: Path) -> tuple[RunSpec, ...]:
 
 
 # ----------------------------------------
-# How a sweep stands: its runs with their figures, and its settings, each with the runs of its seeds.
+# The state of a sweep: its runs with their figures, and its settings, each with the runs of its seeds.
 
 
 RATE, METHOD = "learning_rate", "method"
 TO_COME, EARLY = "to come", "ended early"
-#: The loss of the last step: of runs that are scored on no held-out rows.
+#: The loss of the last step, for runs that are not scored on held-out rows.
 TRAINING = "training"
-#: What a run can be judged by, in the order in which it is offered.
+#: The figures by which a run can be judged, in the order in which they are offered.
 FIGURES = (METRIC, LOSS, TRAINING)
 
 
@@ -167,10 +165,10 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-        run: its id; empty while nothing was begun.
+        run: its id; empty before it has begun.
         status: a :class:`Status`, ``to come``, ``ended early`` (by a sweep) or ``damaged``.
-        message: why it failed or stopped. step: how many it has made. seconds: of training.
-        figures: by :data:`FIGURES`; what was not measured is left out. Only of runs that are done.
+        message: why it failed or stopped. step: steps made. seconds: training time.
+        figures: by :data:`FIGURES`, without those not measured; only for runs that are done.
     """
 
     spec: RunSpec
@@ -198,10 +196,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs from seed to seed in nothing else.
+    """The runs that differ only in their seeds.
 
     Attributes:
-        values: what the sweep varies, by name (``method`` and ``learning_rate`` among them); ``None`` for a knob that
+        values: the varied settings by name (``method`` and ``learning_rate`` among them); ``None`` for a knob that
             the method does not have.
     """
 
@@ -209,7 +207,7 @@ class Setting:
     trials: tuple[Trial, ...]
 
     def found(self, figure: str) -> list[float]:
-        """The figure of each seed that is done."""
+        """Return the figure of each seed that is done."""
         values = (trial.figure(figure) for trial in self.trials if trial.done)
         return [value for value in values if value is not None]
 
@@ -223,7 +221,7 @@ _ended_trials: dict[Path, tuple[int, Trial]] = {}  # with the run's stamp: one t
 
 
 def trials(specs: Sequence[RunSpec]) -> list[Trial]:
-    """The runs of a sweep as they stand now, in order. What has its ending is read once."""
+    """Return the runs of a sweep as they are now, in order. Ended runs are cached."""
     return [_trial(spec, run) for spec, run in zip(specs, runs_of_comparison(specs), strict=True)]
 
 
@@ -258,11 +256,11 @@ def _read(spec: RunSpec, run: Run, status: Status, seen: RunView) -> Trial:
 
 
 def varied(specs: Sequence[RunSpec]) -> list[str]:
-    """What differs between runs of one method beside the seed; first ``method``, where there are several."""
+    """Return what differs between runs of one method, except the seed; first ``method`` if there are several."""
     by_method: dict[str, list[RunSpec]] = {}
     for spec in specs:
         by_method.setdefault(spec.method, []).append(spec)
-    # What differs by method alone is each method's own default, and says nothing that the method does not.
+    # What differs between methods alone is a default of each method and adds nothing.
     others = [
         name
         for name in (RATE, *dict.fromkeys(name for spec in specs for name in spec.values))
@@ -272,7 +270,7 @@ def varied(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def value_of(spec: RunSpec, name: str) -> Any:
-    """A run's method, rate or knob."""
+    """Return a run's method title, learning rate or knob."""
     if name == METHOD:
         return get_method(spec.method).title
     value = spec.learning_rate if name == RATE else spec.values.get(name)
@@ -280,7 +278,7 @@ def value_of(spec: RunSpec, name: str) -> Any:
 
 
 def settings_of(found: Sequence[Trial], names: Sequence[str]) -> list[Setting]:
-    """The trials by what they were set to, in order."""
+    """Group the trials by their settings, in order."""
     grouped: dict[str, list[Trial]] = {}
     for trial in found:
         key = json.dumps([trial.spec.method, *(value_of(trial.spec, name) for name in names)])
@@ -292,18 +290,18 @@ def settings_of(found: Sequence[Trial], names: Sequence[str]) -> list[Setting]:
 
 
 def measured_figure(found: Sequence[Trial]) -> list[str]:
-    """Those of :data:`FIGURES` that at least one run has; the training's loss only where no other is there."""
+    """Return those of :data:`FIGURES` that at least one run has; the training loss only without any other."""
     present = [name for name in FIGURES if any(trial.figure(name) is not None for trial in found)]
     return [name for name in present if name != TRAINING] or present
 
 
 def kind_of(figure: str) -> str:
-    """How a figure is written and read: as a share, of which more is better, or as a loss, of which less is."""
+    """Return how a figure is written and read: as a share (higher is better) or as a loss (lower is better)."""
     return METRIC if figure == METRIC else LOSS
 
 
 def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
-    """Those with the most seeds done, the best mean first; none while nothing is done."""
+    """Return the settings with the most seeds done, the best mean first; empty while nothing is done."""
     most = max((len(each.found(figure)) for each in found), default=0)
     sign = -1 if kind_of(figure) == METRIC else 1
     fitting = [each for each in found if most and len(each.found(figure)) == most]
@@ -311,12 +309,12 @@ def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
 
 
 def best_setting(found: Sequence[Setting], figure: str) -> Setting | None:
-    """The first of those that are :func:`comparable`; ``None`` while nothing is done."""
+    """Return the best of the :func:`comparable` settings; ``None`` while nothing is done."""
     return next(iter(comparable(found, figure)), None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Where the mean over seeds lies, by Student's t over the values themselves; ``None`` for fewer than two.
+    """Return the 95% confidence interval of the mean, by Student's t; ``None`` for fewer than two values.
 
     >>> [round(value, 3) for value in interval([0.80, 0.82, 0.84])], interval([0.8])
     ([0.77, 0.87], None)
