@@ -1,3 +1,3 @@
-"""Interview practice: the questions (:mod:`peft_lab.interview.bank`) with their calculations, the mock interview, myths
+"""Interview practice: the questions (:mod:`peft_lab.interview.bank`) and their calculations, the mock interview, myths
 (:mod:`peft_lab.interview.claims`), the debug clinic, the guided tour, and learners with their cards.
 """

@@ -1,4 +1,4 @@
-"""The bank as an Anki deck, by genanki. Computed answers are rendered for each question's own model."""
+"""Export the bank as an Anki deck, with genanki. Computed answers are rendered for each question's own model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peft_lab.interview.question import FollowUp, Question, topics
 if TYPE_CHECKING:
     import genanki  # type: ignore[import-untyped]
 
-# Fixed once: Anki tells decks and note types apart by these numbers, so a later export updates the same cards.
+# Never change: Anki identifies decks and note types by these numbers, so a later export updates the same cards.
 DECK_ID = 1_736_204_881
 NOTE_TYPE_ID = 1_736_204_882
 _STYLE = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
@@ -32,15 +32,15 @@ def write_deck(
     """Write an ``.apkg`` file.
 
     Args:
-        questions: those to export, each one card, tagged by topic and level.
+        questions: the questions to export, one card each, tagged by topic and level.
         answers: computed answers by question id, for those that need torch; others are computed here.
-        model: ask about this model wherever a question fits it.
+        model: ask about this model wherever a question accepts it.
 
     Returns:
         the number of cards. A question whose answer needs torch and is not given is left out.
 
     Raises:
-        BadInput: genanki is not installed, or the file cannot be written.
+        BadInput: genanki is not installed, there is no question to export, or the file cannot be written.
     """
     try:
         import genanki
@@ -71,7 +71,7 @@ def write_deck(
 
 
 def front(question: Question, model: str | None = None) -> str:
-    """The question as HTML, options below."""
+    """Return the question as HTML, with its options below."""
     parts = [f"<p>{to_html(question.ask(model))}</p>"]
     options = question.choices(model)
     if options:
@@ -83,7 +83,7 @@ def front(question: Question, model: str | None = None) -> str:
 
 
 def back(question: Question, answer: Answer | None, model: str | None = None) -> str:
-    """The answer as HTML: text, working, and what an interviewer listens for."""
+    """Return the answer as HTML: text, working, and what an interviewer listens for."""
     parts = [f"<p>{to_html(question.explain(answer, model))}</p>"]
     if answer:
         parts.append("".join(f"<p>{to_html(step)}</p>" for step in answer.working))
@@ -104,13 +104,13 @@ def back(question: Question, answer: Answer | None, model: str | None = None) ->
 
 
 def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> str:
-    """The question and its answer; that of another question of the bank is on that one's card."""
+    """Return the follow-up with its answer; if it leads to another question, the answer is on that one's card."""
     asked, answer = question.explain_follow_up(follow_up, model)
     return f"{asked} {answer}" if answer else asked
 
 
 def _defence(question: Question, model: str | None) -> tuple[str, ...]:
-    """The doubt about the answer, and the reaction to it."""
+    """Return the doubt about the answer, and the right reaction to it."""
     challenge = all_challenges().get(question.id)
     if challenge is None:
         return ()
@@ -121,7 +121,7 @@ def _defence(question: Question, model: str | None) -> tuple[str, ...]:
 
 
 def to_html(text: str) -> str:
-    r"""Text with ``$formulas$`` and backticked code as HTML with MathJax's ``\( \)``, which Anki renders."""
+    r"""Return text with ``$formulas$`` and backticked code as HTML with MathJax's ``\( \)``, which Anki renders."""
     pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     done = []
     for piece in pieces:

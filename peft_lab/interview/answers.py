@@ -1,4 +1,4 @@
-"""Judging what a learner typed: right, close, a near miss that tells what was forgotten, wrong, or unreadable."""
+"""Judge what a learner typed: right, close, a near miss that names the slip, wrong, or unreadable."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from peft_lab.interview.parsing import Reading, read
 from peft_lab.interview.question import Question
 
 # ----------------------------------------
-# Slips that can happen with any number: a unit that is missing or mistaken, a factor that is missing or used twice.
+# Slips possible with any number: a missing or mistaken unit, a factor missing or used twice.
 #
-# A calculation names its own slips (:class:`peft_lab.interview.computed.NearMiss`), and those come first: these are
-# for what no calculation foresaw.
+# A calculation names its own slips (:class:`peft_lab.interview.computed.NearMiss`), which are tried first; these cover
+# what no calculation foresaw.
 
 
-SMALLEST = 3  # of a factor that has a name; two is the slip that is named as such
-BYTES = (2, 4)  # of a number in 16 and in 32 bits
+SMALLEST = 3  # the smallest factor with a name; two has a slip of its own
+BYTES = (2, 4)  # per number in 16 and in 32 bits
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A number that a learner may leave out or use once too often. ``name``: completes "16, ..."."""
+    """A number that a learner may leave out or use once too often. ``name`` completes "16, ..."."""
 
     value: float
     name: str
@@ -33,8 +33,8 @@ class Factor:
 
 @dataclass(frozen=True)
 class Slip:
-    """The number typed, ``times`` that, is the answer. ``forgot`` completes "Forgotten: ...", or "This is ..." with
-    ``is_it``."""
+    """A slip: the typed number multiplied by ``times`` is the answer. ``forgot`` completes "you forgot ...", or "This
+    is ..." with ``is_it``."""
 
     times: float
     forgot: str
@@ -42,7 +42,7 @@ class Slip:
 
 
 def factors(case: Case) -> tuple[Factor, ...]:
-    """The layers of the model that is asked about, and the question's own whole numbers."""
+    """Return the number of layers of the question's model, and the question's own whole numbers."""
     found: dict[int, str] = {}
     if case.model is not None:
         found[case.model.num_layers] = "the number of layers"
@@ -53,7 +53,7 @@ def factors(case: Case) -> tuple[Factor, ...]:
 
 
 def factor_slips(answer: Answer, known: tuple[Factor, ...]) -> Iterator[Slip]:
-    """The named factors, then two and a half of the answer."""
+    """Yield slips by the named factors, then by two and, for bytes, by four."""
     for factor in known:
         number = f"{factor.value:,}, {factor.name}"
         yield Slip(1 / factor.value, f"the answer times {number}: it is in there once too often", True)
@@ -71,7 +71,7 @@ def _widths() -> str:
 
 
 def unit_slips(answer: Answer, reading: Reading) -> Iterator[Slip]:
-    """A missing or mistaken unit."""
+    """Yield slips of a missing or mistaken unit."""
     if answer.unit == "bytes":
         for power, decimal, binary in (
             (1, "kB", "KiB"),
@@ -97,9 +97,9 @@ def unit_slips(answer: Answer, reading: Reading) -> Iterator[Slip]:
 
 Fit = tuple[float, float, str]
 Grade = Literal["right", "close", "near_miss", "wrong", "unreadable"]
-CLOSE = 0.05  # relative; nearer than this, the method was right and the arithmetic was rough
-ENOUGH_DIGITS = 2  # a rounded answer needs that many
-NEAR_UNIT, NEAR_FACTOR = 5e-3, 1e-3  # relative: what is taken for the answer with that slip
+CLOSE = 0.05  # relative; nearer than this, the method was right and the arithmetic rough
+ENOUGH_DIGITS = 2  # significant digits that a rounded answer needs
+NEAR_UNIT, NEAR_FACTOR = 5e-3, 1e-3  # relative tolerances for a unit slip and a factor slip
 SECONDS = {
     "s": 1.0,
     "seconds": 1.0,
@@ -108,7 +108,7 @@ SECONDS = {
     "minutes": 60.0,
     "hours": 3600.0,
 }  # units of answers in time
-# By the answer's unit and what the number was written in: times, divided by, and a note unless the meaning is plain.
+# By the answer's unit and the typed dimension: multiply by, divide by, and a note unless the meaning is obvious.
 _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
     ("percent", "percent"): ((1, 1, ""),),
     ("percent", ""): ((1, 1, ""), (100, 1, "Right as a fraction")),
@@ -124,13 +124,13 @@ _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
     ("petaFLOP", "operations"): ((1, 1e15, ""),),
     ("times", "percent"): ((1, 100, "Right as a percentage"),),
 }
-SMALL_WHOLE = 10_000  # below this a whole number can be given exactly
+SMALL_WHOLE = 10_000  # below this a whole number must be given exactly
 POINTS: dict[Grade, float] = {"right": 1.0, "close": 0.75, "near_miss": 0.5, "wrong": 0.0, "unreadable": 0.0}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``message`` is one or two sentences for the learner; ``forgot`` is set on a near miss."""
+    """``message`` is one or two sentences for the learner; ``forgot`` is set for a near miss."""
 
     grade: Grade
     message: str
@@ -138,19 +138,19 @@ class Verdict:
 
     @property
     def points(self) -> float:
-        """Between 0 and 1."""
+        """The points for the grade, between 0 and 1."""
         return POINTS[self.grade]
 
 
 def judge(question: Question, answer: Answer | None, text: str, model: str | None = None) -> Verdict:
-    """Judge a typed number, or the number or text of an option of a choice.
+    """Judge a typed number, or the letter, number or text of an option of a choice.
 
     Args:
-        answer: the computed one; ``None`` for a choice whose right option is written.
-        model: what the question was asked about, for the options' texts.
+        answer: the computed one; ``None`` for a choice whose right option is fixed.
+        model: the model the question was asked about, for the options' texts.
 
     Raises:
-        ValueError: a free-text question, which the learner rates.
+        ValueError: the question is free text, which the learner rates.
     """
     if question.kind == "choice":
         return _choice(question, question.right_option(answer), text, model)
@@ -160,7 +160,7 @@ def judge(question: Question, answer: Answer | None, text: str, model: str | Non
 
 
 def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) -> Verdict:
-    """Judge a typed number against a computed answer. ``factors``: what may be missing in it or be there twice."""
+    """Judge a typed number against a computed answer. ``factors`` may be missing in it or used twice."""
     reading = read(text, expects_bytes=answer.unit == "bytes")
     if reading is None:
         hint = " or ".join(_examples(answer))
@@ -183,7 +183,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     near = other.forgot if other else near
     if near:
         return Verdict("near_miss", f"Near miss: you forgot {near}. The answer is {answer.shown}.", near)
-    # of what rounds to 0, "0" says nothing
+    # if the answer rounds to 0, a typed "0" shows nothing
     if any(
         _apart(value, answer.value) <= CLOSE or (value and _rounds(answer.value, value, step))
         for value, step, _ in fits
@@ -193,7 +193,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
 
 
 def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
-    """What the number can mean in the answer's unit: value, rounding step, and a note unless the meaning is plain."""
+    """Yield possible meanings in the answer's unit: value, rounding step, and a note unless the meaning is obvious."""
     dimension = reading.dimension
     meanings: Iterable[tuple[float, float, str]] = _MEANINGS.get((unit, dimension), ())
     if dimension == "" and not meanings:
@@ -215,7 +215,7 @@ def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bo
 
 
 def _as_shown(answer: Answer) -> float | None:
-    """The answer as rounded where it is shown, in which zeros at the end are left out: 0.0900% is 0.09%."""
+    """Return the answer as rounded for display, where trailing zeros do not matter: 0.0900% is 0.09%."""
     shown = read(answer.shown.split(" (")[0], expects_bytes=answer.unit == "bytes")
     return (
         None if shown is None else next((value for value, _, _ in _interpretations(shown, answer.unit)), None)
@@ -223,9 +223,9 @@ def _as_shown(answer: Answer) -> float | None:
 
 
 def _judge_share(answer: Answer, reading: Reading) -> Verdict:
-    """Judge a percentage where a count was asked for: right if the count is that share of the model.
+    """Judge a percentage given for a count: right if the count is that share of the model.
 
-    Only what rounds to the share counts. Near it is no merit: another setting of the method may be as near.
+    Only a value that rounds to the share counts. Being near earns nothing: another setting may be as near.
     """
     fits = [(reading.value, reading.step, "")]
     shares = [_as_share(answer, whole) for whole in answer.wholes]
@@ -247,7 +247,7 @@ def _judge_share(answer: Answer, reading: Reading) -> Verdict:
 
 
 def _as_share(answer: Answer, whole: Whole) -> Answer:
-    """The same answer in percent of ``whole``, with its slips."""
+    """Return the same answer in percent of ``whole``, with its slips."""
     missed = [NearMiss(whole.share(miss.value), miss.forgot) for miss in answer.near_misses]
     if whole.added:
         missed.append(
@@ -257,7 +257,7 @@ def _as_share(answer: Answer, whole: Whole) -> Answer:
 
 
 def _known_slip(answer: Answer, reading: Reading, fits: list[Fit]) -> str:
-    """What was forgotten, if the number is one of the known slips and not nearer to the answer itself."""
+    """Return what was forgotten, if the number matches a known slip more closely than the answer itself."""
     best = ""
     distance = min(_apart(value, answer.value) for value, _, _ in fits)
     for value, step, _ in fits:
@@ -272,7 +272,7 @@ def _known_slip(answer: Answer, reading: Reading, fits: list[Fit]) -> str:
 
 
 def _any_slip(answer: Answer, reading: Reading, fits: list[Fit], known: tuple[Factor, ...]) -> Slip | None:
-    """A slip that can happen with any number: of the unit, of a factor."""
+    """Return a general slip, of the unit or of a factor, that explains the number; ``None`` if none does."""
     if answer.value == 0:
         return None
     of_unit, of_factor = unit_slips(answer, reading), factor_slips(answer, known)
@@ -288,17 +288,17 @@ def _any_slip(answer: Answer, reading: Reading, fits: list[Fit], known: tuple[Fa
 
 
 def _apart(value: float, target: float) -> float:
-    """Relative distance; absolute where the target is zero."""
+    """Return the relative distance; absolute if the target is zero."""
     return abs(value - target) / (abs(target) or 1.0)
 
 
 def _rounds(target: float, value: float, step: float) -> bool:
-    """Whether ``target`` rounds to ``value`` at the precision in which that was written."""
+    """Return whether ``target`` rounds to ``value`` at the precision of ``value`` as written."""
     return abs(value - target) <= step * (1 + 1e-9) + math.ulp(target)
 
 
 def _examples(answer: Answer) -> tuple[str, ...]:
-    """How a number of this unit may be written, with figures that tell nothing about the answer."""
+    """Return examples of numbers in this unit, with figures that reveal nothing about the answer."""
     return {
         "bytes": ("1.5 GB", "1,500,000 bytes"),
         "percent": ("2.5%", "0.025"),
@@ -325,5 +325,5 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
 
 
 def shown_near_misses(answer: Answer) -> tuple[str, ...]:
-    """The known slips as lines for a page: the figure and what it comes from."""
+    """Return the known slips as lines for a page: the figure and what it forgets."""
     return tuple(f"{show(miss.value, answer.unit)}: forgets {miss.forgot}" for miss in answer.near_misses)

@@ -1,4 +1,4 @@
-"""Chains: a question, what is asked next, and so on. What leads to another question goes on with that one's own."""
+"""Chains: a question, its follow-ups, and so on. Where one leads to another question, that one's come next."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ LONGEST = 5
 
 @dataclass(frozen=True)
 class Link:
-    """One thing that is asked. ``after``: the question whose case it is about; ``asks``: the question of the bank that
-    it is or leads to, ``None`` for a follow-up with an answer of its own."""
+    """One question asked in a chain. ``after``: the question whose case it is about; ``asks``: the question of the bank
+    that it is or leads to, ``None`` for a follow-up with its own answer."""
 
     after: Question
     follow_up: FollowUp | None
@@ -21,7 +21,7 @@ class Link:
 
 
 def chain(question: Question) -> tuple[Link, ...]:
-    """The question and up to four that follow, in the order in which they are asked; no question of the bank twice."""
+    """Return the question and up to four that follow, in the order asked; no question of the bank occurs twice."""
     links = [Link(question, None, question)]
     met = {question.id}
     current: Question | None = question
@@ -39,5 +39,5 @@ def chain(question: Question) -> tuple[Link, ...]:
 
 
 def chains() -> dict[str, tuple[Link, ...]]:
-    """Every question's chain by id."""
+    """Return every question's chain by id."""
     return {name: chain(question) for name, question in all_questions().items()}

@@ -1,4 +1,4 @@
-"""What a class expects before an experiment runs, counted for its teacher: no count says who."""
+"""What a class expects before an experiment runs, counted for the teacher without names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from peft_lab.core.asking import Asker, acting_for
 from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.learners.schedule import Learners
 
-#: Under which a learner's predictions are kept: by prediction, the option they committed to.
+#: The key under which a learner's predictions are stored: for each prediction, the option they committed to.
 COMMITTED = "committed"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """One prediction of a class.
+    """The answers of a class to one prediction.
 
     Attributes:
-        id: the prediction's. counts: how many chose each option, by the option's place.
+        id: the prediction's. counts: how many chose each option, by the option's index.
     """
 
     id: str
@@ -32,20 +32,20 @@ class Expected:
 
 
 def commit(file: Learners, learner: str, prediction: str, option: int) -> None:
-    """Keep which option a learner commits to; the latest one counts."""
+    """Store which option a learner commits to; the latest one counts."""
     kept = file.kept(learner, COMMITTED, {})
     file.keep(learner, COMMITTED, {**(kept if isinstance(kept, dict) else {}), prediction: option})
 
 
 def of_class() -> list[Expected]:
-    """Every prediction that a learner of the class has committed to, the most answered first.
+    """Return every prediction that a learner of the class has committed to, the most answered first.
 
     Raises:
-        NotATeacher.
+        NotATeacher: only a teacher may see them.
     """
     found: dict[str, Counter[int]] = {}
-    for learner in joining.learners():  # not the teacher, who shows how it is done
-        with acting_for(Asker(learner.owner)), suppress(PeftLabError):  # one damaged file hides nobody else's
+    for learner in joining.learners():  # without teachers, who only demonstrate
+        with acting_for(Asker(learner.owner)), suppress(PeftLabError):  # skip a damaged file, keep the others
             file = Learners()
             if not file.path.exists():
                 continue

@@ -1,4 +1,4 @@
-"""What a calculation works on and what comes out of it."""
+"""The input of a calculation and its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Given = int | float | str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class NearMiss:
-    """A wrong answer that tells what went wrong. ``forgot`` completes "Forgotten: ..."."""
+    """A wrong answer that reveals the mistake. ``forgot`` completes "you forgot ..."."""
 
     value: float
     forgot: str
@@ -29,10 +29,10 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class Whole:
-    """What a count of parameters can be stated as a share of.
+    """A total that a count of parameters can be stated as a share of.
 
     Attributes:
-        size: parameters without the counted ones, if those are ``added`` to it; else with them.
+        size: parameters without the counted ones if those are ``added`` to it; else including them.
         name: completes "0.1% of ...".
     """
 
@@ -41,7 +41,7 @@ class Whole:
     added: bool = True
 
     def share(self, count: float) -> float:
-        """``count`` as a percentage."""
+        """Return ``count`` as a percentage."""
         return 100 * count / (self.size + count if self.added else self.size)
 
 
@@ -53,9 +53,9 @@ class Answer:
         value: in ``unit``; for a choice the index of the right option.
         unit: ``parameters``, ``bytes``, ``percent`` (of 100), ``bits`` or any other word; may be empty.
         working: the steps with their numbers, each one line of text with KaTeX.
-        tolerance: relative; what is right beside correct rounding.
+        tolerance: relative; accepted in addition to correct rounding.
         named: further texts for the answer's template.
-        wholes: of a count of parameters: what a learner may state it as a percentage of.
+        wholes: for a count of parameters: totals that a learner may state it as a percentage of.
     """
 
     value: float
@@ -68,13 +68,13 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """The value as a learner reads it: ``4,587,520 parameters``, ``14.6 GB (13.6 GiB)``, ``0.143%``."""
+        """The value as shown to a learner: ``4,587,520 parameters``, ``14.6 GB (13.6 GiB)``, ``0.143%``."""
         return show(self.value, self.unit)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a calculation works on: one model's shape and the question's givens."""
+    """The input of a calculation: one model's shape and the question's given values."""
 
     model: ModelShape | None
     given: Mapping[str, Given]
@@ -86,53 +86,53 @@ class Case:
         return self.model
 
     def __getitem__(self, name: str) -> int:
-        """A given that is a whole number."""
+        """Return a given value that is a whole number. Raises BadInput if it is not."""
         value = self.given[name]
         if not isinstance(value, int):
             raise BadInput(f"'{name}' is a whole number in this question.", name)
         return value
 
     def number(self, name: str) -> float:
-        """A given that is any number."""
+        """Return a given value that is any number. Raises BadInput if it is not."""
         value = self.given[name]
         if isinstance(value, str | tuple):
             raise BadInput(f"'{name}' is a number in this question.", name)
         return float(value)
 
     def numbers(self, name: str) -> tuple[int, ...]:
-        """A given that is a list."""
+        """Return a given value that is a list of numbers. Raises BadInput if it is not."""
         value = self.given[name]
         if not isinstance(value, tuple):
             raise BadInput(f"'{name}' is a list of numbers in this question.", name)
         return value
 
     def matrix(self, role: Role) -> ModuleGroup:
-        """The block's linear map of that role (see :attr:`ModelShape.block`)."""
+        """Return the block's linear map of that role (see :attr:`ModelShape.block`)."""
         return self.shape.block[role]
 
     def trained(self, method: str, **values: Any) -> int:
-        """The trainable count by the method's own formula, with these knobs.
+        """Return the trainable count by the method's own formula, with these knobs.
 
         Raises:
-            BadInput: the method cannot be applied so.
+            BadInput: the method cannot be applied with these values.
         """
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).trainable
 
     def stored(self, method: str, **values: Any) -> int:
-        """The stored count by the method's own formula."""
+        """Return the stored count by the method's own formula."""
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).stored
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits without an exponent: ``0.143``, ``13.6``, ``1,050``."""
+    """Return three significant digits without an exponent: ``0.143``, ``13.6``, ``1,050``."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
 
 
 def show(value: float, unit: str) -> str:
-    """A value with its unit; bytes in decimal and binary units, whole numbers whole."""
+    """Return a value with its unit; bytes in decimal and binary units, whole numbers without decimals."""
     if unit == "bytes":
         if abs(value) < 1e6:
             return f"{round(value):,} bytes"
@@ -156,7 +156,7 @@ BITS = 8  # per byte
 
 
 def tex(number: float) -> str:
-    """4587520 -> ``4{,}587{,}520``: without the braces KaTeX would set a space after each comma."""
+    """Return 4587520 as ``4{,}587{,}520``: without the braces KaTeX would put a space after each comma."""
     whole = number == round(number) or abs(number) >= 1e5
     text = f"{round(number):,}" if whole else f"{number:,.5g}"
     mantissa, e, power = text.partition("e")
@@ -164,7 +164,7 @@ def tex(number: float) -> str:
 
 
 def line(formula: str) -> str:
-    """One displayed formula."""
+    """Return one displayed formula."""
     return f"${formula}$"
 
 
@@ -173,17 +173,17 @@ def product(*factors: float) -> str:
 
 
 def plain(number: float) -> str:
-    """A number for running text: ``1,536``, ``85.3``."""
+    """Return a number for running text: ``1,536``, ``85.3``."""
     return f"{round(number):,}" if number == round(number) or abs(number) >= 1000 else f"{number:.3g}"
 
 
 def share(part: float, whole: float) -> str:
-    """``part`` of ``whole`` as a percentage."""
+    """Return ``part`` of ``whole`` as a percentage."""
     return units.percent(100 * part / whole)
 
 
 def misses(value: float, *pairs: tuple[float, str], tolerance: float = 0.0) -> tuple[NearMiss, ...]:
-    """Near misses, each value once, without those that coincide with the answer on this model or pass for it."""
+    """Return near misses, each value once, except those that equal the answer on this model or pass for it."""
     found: dict[float, str] = {}
     for wrong, forgot in pairs:
         if abs(wrong - value) > tolerance * abs(value):
@@ -200,7 +200,7 @@ def result(
     named: dict[str, str] | None = None,
     wholes: tuple[Whole, ...] = (),
 ) -> Answer:
-    """An answer whose near misses are given as pairs of value and what was forgotten."""
+    """Return an answer whose near misses are given as pairs of value and what was forgotten."""
     return Answer(
         value,
         unit,
@@ -213,45 +213,45 @@ def result(
 
 
 def told(value: float, unit: str = "", **named: float | str) -> Answer:
-    """The number of a follow-up, whose text is its working; what else it names is written as running text."""
+    """Return the number of a follow-up, whose text is its working; further named values become running text."""
     return Answer(value, unit, (), named={n: v if isinstance(v, str) else plain(v) for n, v in named.items()})
 
 
 def beside(case: Case) -> tuple[Whole, ...]:
-    """For parameters that are added to the model: a share of the model with them."""
+    """Return the total for parameters that are added to the model: the model including them."""
     return (Whole(case.shape.total),)
 
 
 def within(case: Case) -> tuple[Whole, ...]:
-    """For parameters that the model has anyway: a share of the model as it is."""
+    """Return the total for parameters that the model already has: the model as it is."""
     return (Whole(case.shape.total, added=False),)
 
 
 def entries(group: ModuleGroup) -> int:
-    """Weights of one linear map, without its bias."""
+    """Return the number of weights of one linear map, without its bias."""
     return group.in_features * group.out_features
 
 
 def both(group: ModuleGroup) -> int:
-    """Inputs and outputs together: what LoRA's rank is multiplied by."""
+    """Return the sum of inputs and outputs, which LoRA multiplies by its rank."""
     return group.in_features + group.out_features
 
 
 def block_entries(shape: ModelShape) -> int:
-    """Weights of all the blocks' linear maps: what a token is multiplied with in the layers, and what 4 bits store."""
+    """Return the weights of all the blocks' linear maps, which every token is multiplied with and 4 bits store."""
     return sum(entries(group) * group.count for group in shape.matrices if group.layers)
 
 
 def widest_kv(case: Case) -> int:
-    """How wide keys would be if every query head had its own."""
+    """Return the width of the keys if every query head had its own."""
     return case.shape.heads * case.shape.head_dim
 
 
 # ----------------------------------------
 # NF4 in plain Python: the code book and the bits that one weight costs.
 #
-# Source: Dettmers et al. 2023, section 3 and appendix E. bitsandbytes has the same code book, which a test holds
-# equal. Beside it two formats that GPUs multiply in: NVFP4 and MXFP4, of the same 4-bit floats with other constants.
+# Source: Dettmers et al. 2023, section 3 and appendix E. A test compares the code book with bitsandbytes'. Two formats
+# that GPUs multiply in are added: NVFP4 and MXFP4, of the same 4-bit floats with different constants.
 
 
 NF4_BLOCK = 64  # weights that share one constant
@@ -260,16 +260,16 @@ CONSTANT_BITS = 32
 SECOND_CONSTANT_BITS = 8
 CODE_BITS = 4
 NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
-E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # what a 4-bit float can be, beside its sign
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # the magnitudes of a 4-bit float
 HALF = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
 
 
 @cache
 def nf4_values() -> tuple[float, ...]:
-    """The 16 values, ascending, from -1 to 1: quantiles of the normal distribution, divided by the largest.
+    """Return the 16 values, ascending, from -1 to 1: quantiles of the normal distribution, divided by the largest.
 
-    The outermost quantile is the mean of those that 15 and 16 equal bins would have, so that both ends exist and one
-    value is exactly zero.
+    The outermost quantile is the mean of those for 15 and 16 equal bins, so that both ends exist and one value is
+    exactly zero.
     """
     outermost = 1 - (1 / (2 * (2 * HALF - 1)) + 1 / (2 * 2 * HALF)) / 2
     positive, negative = _side(outermost, HALF), _side(outermost, HALF - 1)
@@ -283,7 +283,7 @@ def _side(outermost: float, count: int) -> list[float]:
 
 
 def nearest_nf4(value: float) -> float:
-    """The code value that a normalised weight is rounded to.
+    """Return the code value that a normalised weight is rounded to.
 
     >>> round(nearest_nf4(0.1), 4), nearest_nf4(0.0), nearest_nf4(0.9)
     (0.0796, 0.0, 1.0)
@@ -294,7 +294,7 @@ def nearest_nf4(value: float) -> float:
 def nf4_bits(
     block: int = NF4_BLOCK, double: bool = False, constant: int = CONSTANT_BITS, code: int = CODE_BITS
 ) -> float:
-    """Bits per weight, constants included.
+    """Return the bits per weight, constants included.
 
     >>> nf4_bits(), nf4_bits(double=True)  # 4 of the code; 32 for 64 weights, or 8 and few of 32
     (4.5, 4.126953125)
@@ -305,10 +305,10 @@ def nf4_bits(
 
 
 def float_errors(rows: int = 1 << 18) -> list[float]:
-    """Error of normal numbers in percent of their norm in NVFP4 and in MXFP4.
+    """Return the error of normal numbers, in percent of their norm, in NVFP4 and in MXFP4.
 
-    NVFP4's constants are 8-bit floats (E4M3) under one 32-bit constant for the tensor; MXFP4's are powers of two, the
-    largest number's own divided by that of E2M1's (Open Compute Project, Microscaling Formats 1.0, section 6.3).
+    NVFP4's constants are 8-bit floats (E4M3) under one 32-bit constant for the tensor; MXFP4's are powers of two, that
+    of the largest number over that of E2M1's largest (Open Compute Project, Microscaling Formats 1.0, section 6.3).
     """
     import torch
 
@@ -330,16 +330,16 @@ def float_errors(rows: int = 1 << 18) -> list[float]:
 
 
 # ----------------------------------------
-# How far a share from few answers can be trusted.
+# Confidence intervals of a share from few answers.
 
 
 LEVEL = 0.95
 
 
 def wilson(known: float, rated: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a share.
+    """Return Wilson's score interval of a share.
 
-    Points that count in parts spread no more than whole ones of the same mean, so for them it is rather too wide.
+    Points given in fractions vary no more than whole points of the same mean, so for them the interval is too wide.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
 

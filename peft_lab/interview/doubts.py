@@ -1,4 +1,4 @@
-"""Defend it: every doubt of the bank. Each stands in the bank, in the module of the question that it follows."""
+"""Defend it: all doubts of the bank. Each is defined in the bank module of the question that it follows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from peft_lab.interview.question import Challenge
 
 @cache
 def all_challenges() -> dict[str, Challenge]:
-    """By the id of the question that each follows, in the bank's order.
+    """Return all doubts by the id of the question each follows, in the bank's order.
 
     Raises:
-        ValueError: two for one question, or one for a question that is not there: a mistake in the bank.
+        ValueError: a question has two doubts, or a doubt names no question of the bank.
     """
     found: list[Challenge] = []
     for module in topic_modules():

@@ -1,7 +1,6 @@
-"""A timed mock interview: which questions, how long, and the answers given. How it went:
-:mod:`peft_lab.interview.mock`.
+"""A timed mock interview: the questions, the time, the answers given; and below, the report on it and the roles.
 
-Nothing here reads a clock: every call is given the time, so a page can redraw, be reloaded or be tested.
+Nothing here reads a clock: every call is given the time, so that a page can redraw, be reloaded or be tested.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SECONDS: Mapping[Level, int] = {"basic": 60, "medium": 120, "hard": 180}
 
 @dataclass(frozen=True)
 class InterviewPlan:
-    """The questions of one interview, easy ones first. ``model`` is asked about wherever a question fits it."""
+    """The questions of one interview, easy ones first. It asks about ``model`` wherever a question accepts it."""
 
     seed: int
     questions: tuple[str, ...]
@@ -33,20 +32,20 @@ class InterviewPlan:
 
     @property
     def seconds(self) -> int:
-        """Time for all of them."""
+        """The time for all questions."""
         return sum(SECONDS[get_question(name).level] for name in self.questions)
 
     def model_for(self, name: str) -> str | None:
-        """The model to ask this question about; ``None`` for its own."""
+        """Return the model to ask this question about; ``None`` for the question's own."""
         return self.model if self.model and get_question(name).accepts(self.model) else None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: ``points`` between 0 and 1, ``forgot`` when it was a near miss, ``seconds`` it took.
+    """One answer: ``points`` between 0 and 1, ``forgot`` for a near miss, ``seconds`` it took.
 
-    ``ticked``: of a free answer those of the question's points that it made; ``None`` where nobody said, or where an
-    older version kept their positions, since the points may have changed.
+    ``ticked``: for a free answer the question's points that it made; ``None`` if nobody rated them, or if an older
+    version stored their positions, since the points may have changed.
     """
 
     question: str
@@ -59,21 +58,21 @@ class Reply:
 
 @dataclass(frozen=True)
 class Interview:
-    """An interview under way or done. Immutable; every answer gives a new one."""
+    """An interview in progress or done. Immutable; every answer returns a new one."""
 
     plan: InterviewPlan
     started: datetime
     replies: tuple[Reply, ...] = ()
-    asked: datetime | None = None  # when the current question came up
+    asked: datetime | None = None  # when the current question was shown
 
     @property
     def current(self) -> str | None:
-        """The question that is up; ``None`` when all are answered."""
+        """The current question; ``None`` when all are answered."""
         count = len(self.replies)
         return self.plan.questions[count] if count < len(self.plan.questions) else None
 
     def left(self, now: datetime) -> float:
-        """Seconds left of the whole time; not below zero."""
+        """Return the seconds left of the total time; never below zero."""
         return max(0.0, self.plan.seconds - (now - self.started).total_seconds())
 
     def over(self, now: datetime) -> bool:
@@ -82,10 +81,10 @@ class Interview:
     def answer(
         self, text: str, points: float, now: datetime, forgot: str = "", ticked: Sequence[str] | None = None
     ) -> Interview:
-        """The interview after an answer. One given after the time is up counts nothing.
+        """Return the interview after an answer. An answer given after the time is up earns no points.
 
         Raises:
-            BadInput: all questions are answered, or points outside 0 to 1.
+            BadInput: all questions are answered, or points are outside 0 to 1.
         """
         if self.current is None:
             raise BadInput("All questions of this interview are answered.")
@@ -97,11 +96,11 @@ class Interview:
         return replace(self, replies=(*self.replies, reply), asked=now)
 
     def judged(self, text: str, verdict: Verdict, now: datetime) -> Interview:
-        """:meth:`answer` with the points of a verdict."""
+        """Return :meth:`answer` with the points of a verdict."""
         return self.answer(text, verdict.points, now, verdict.forgot)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, for the learners' file."""
+        """Return the interview as JSON-able values, for the learners' file."""
         plain = asdict(self)
         return {
             **plain,
@@ -111,7 +110,7 @@ class Interview:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Interview:
-        """The inverse of :meth:`to_dict`. Raises :class:`BadInput` for anything else."""
+        """Rebuild an interview from :meth:`to_dict`. Raises :class:`BadInput` for anything else."""
         try:
             plan = InterviewPlan(
                 data["plan"]["seed"], tuple(data["plan"]["questions"]), data["plan"]["model"]
@@ -140,11 +139,11 @@ def make_plan(
     """Choose the questions: levels in the usual mix, topics and kinds as varied as possible. Equal seeds, equal plans.
 
     Args:
-        about: topics to stay with; empty means all.
+        about: topics to choose from; empty means all.
         avoid: questions to leave out while there are others, such as those of the last interview.
 
     Raises:
-        UnknownName: a topic that there is none of. BadInput: fewer questions than asked for.
+        UnknownName: there is no such topic. BadInput: there are fewer questions than requested.
     """
     pool = [question for question in select(about) if question.needs == "shape"]
     if not 1 <= size <= len(pool):
@@ -158,7 +157,7 @@ def make_plan(
 
 
 def _levels(size: int) -> list[Level]:
-    """``size`` levels in the mix's proportions, the largest remainders rounded up."""
+    """Return ``size`` levels in the mix's proportions, the largest remainders rounded up."""
     total = sum(MIX.values())
     exact = {level: size * share / total for level, share in MIX.items()}
     counts = {level: int(value) for level, value in exact.items()}
@@ -175,7 +174,7 @@ def _pick(
     avoid: frozenset[str],
     source: random.Random,
 ) -> Question:
-    """One more question: of the level if any is left, then of the least used topic, then of the least used kind."""
+    """Return one more question: of the level if any is left, then of the least used topic, then the least used kind."""
     topic_count = Counter(question.topic for question in chosen)
     kind_count = Counter(question.kind for question in chosen)
 
@@ -193,15 +192,15 @@ def _pick(
 
 
 def begin(plan: InterviewPlan, now: datetime) -> Interview:
-    """Start the clock."""
+    """Start the interview's clock."""
     return Interview(plan, now, asked=now)
 
 
 def ticked_points(question: Question, ticked: Collection[int]) -> float:
-    """Points for a free answer: the share of what an interviewer listens for that the learner ticks as said.
+    """Return the points for a free answer: the share of what an interviewer listens for that the learner ticked.
 
     Raises:
-        BadInput: an index that there is no point for.
+        BadInput: an index is not that of a point.
     """
     if any(not 0 <= index < len(question.listen_for) for index in ticked):
         raise BadInput(f"There are {len(question.listen_for)} points to tick.")
@@ -209,11 +208,11 @@ def ticked_points(question: Question, ticked: Collection[int]) -> float:
 
 
 # ----------------------------------------
-# How a mock interview went, and which pages to read next.
+# The report on a mock interview, and which pages to read next.
 
 
-WEAK = 0.7  # a topic below this share of its points is named in the report
-# Where a topic is shown in the lab, by the slug of the page; methods have a page of their own slug.
+WEAK = 0.7  # a topic below this share of its points is listed in the report
+# Pages on a topic, by slug; a method's topic has the page of the same slug.
 PAGES: Mapping[str, tuple[str, ...]] = {
     "memory": ("memory",),
     "quantisation": ("qlora",),
@@ -230,7 +229,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Tally:
-    """Points out of as many questions."""
+    """Points earned in a number of questions."""
 
     points: float
     questions: int
@@ -242,7 +241,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class WeakSpot:
-    """A topic to read up on. ``pages`` are slugs, the best one first; ``missed`` the questions not fully right."""
+    """A topic to study. ``pages`` are slugs, the best one first; ``missed`` the questions not fully right."""
 
     topic: str
     title: str
@@ -253,7 +252,7 @@ class WeakSpot:
 
 @dataclass(frozen=True)
 class Report:
-    """How an interview went. Questions without an answer count as wrong."""
+    """The result of an interview. Questions without an answer count as wrong."""
 
     total: Tally
     levels: Mapping[str, Tally]
@@ -265,12 +264,12 @@ class Report:
     slowest: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the report as JSON-able values."""
         return asdict(self)
 
 
 def report(interview: Interview) -> Report:
-    """Sum an interview up, weakest topics first."""
+    """Return the report on an interview, weakest topics first."""
     given = {reply.question: reply for reply in interview.replies}
     points = {name: given[name].points if name in given else 0.0 for name in interview.plan.questions}
     questions = {name: get_question(name) for name in points}
@@ -312,16 +311,16 @@ def _tally(points: Mapping[str, float], names: Sequence[str]) -> Tally:
 
 
 # ----------------------------------------
-# What an interview for a role asks about, and how long it is.
+# What an interview for a role asks about, and its length.
 
 
-#: Questions by the length of an interview.
+#: The number of questions by the length of an interview.
 LENGTHS: Mapping[str, int] = {"short": 5, "usual": 10, "long": 15}
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role. ``topics``: those that its interviews stay with; empty for all. The choice is this app's own."""
+    """A role. ``topics``: those its interviews are limited to; empty for all. The choice is this app's own."""
 
     title: str
     topics: tuple[str, ...]
@@ -360,14 +359,14 @@ ROLES: Mapping[str, Role] = {
 
 
 def get_role(name: str) -> Role:
-    """Raises :class:`UnknownName`."""
+    """Return a role by name. Raises :class:`UnknownName`."""
     if name not in ROLES:
         raise UnknownName("role", name, ROLES, "role")
     return ROLES[name]
 
 
 def role_size(name: str) -> int:
-    """Questions of an interview of this length. Raises :class:`UnknownName`."""
+    """Return the number of questions of an interview of this length. Raises :class:`UnknownName`."""
     if name not in LENGTHS:
         raise UnknownName("length", name, LENGTHS, "length")
     return LENGTHS[name]

@@ -1,8 +1,8 @@
-"""A second opinion on a free answer from a language model of one's own. Off unless two environment variables are set.
+"""Ask a language model of the user's own for a second opinion on a free answer. Off by default; set these variables:
 
-``PEFT_LAB_OPINION_URL`` is the base address of an endpoint that speaks OpenAI's chat completions (``.../v1``), and
-``PEFT_LAB_OPINION_MODEL`` the model's name there; ``PEFT_LAB_OPINION_KEY`` is sent as the bearer token where one is
-needed. None of them is stored. What is sent: the question, its points, and the answer.
+``PEFT_LAB_OPINION_URL`` is the base address of an endpoint with OpenAI's chat completions (``.../v1``), and
+``PEFT_LAB_OPINION_MODEL`` the model's name there; ``PEFT_LAB_OPINION_KEY`` is sent as the bearer token if one is
+needed. None of them is stored. The question, its points, and the answer are sent.
 
 Source: OpenAI API reference, "Create chat completion", ``POST /chat/completions``.
 """
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from peft_lab.core.errors import BadInput, PeftLabError
 
 URL, MODEL, KEY = "PEFT_LAB_OPINION_URL", "PEFT_LAB_OPINION_MODEL", "PEFT_LAB_OPINION_KEY"
-SECONDS = 60.0  # to wait for an answer
-LONGEST = 200_000  # bytes of an answer that are read
+SECONDS = 60.0  # timeout of a request
+LONGEST = 200_000  # bytes of the response that are read
 _ASK = (
     "You read answers of a learner in an interview on fine-tuning. Go through the points one by one. Say for each "
     "whether the answer makes it, misses it or contradicts it, and quote the words. Then name what is wrong in it. "
@@ -30,12 +30,12 @@ _ASK = (
 
 
 class NoOpinion(PeftLabError):
-    """The endpoint did not give an opinion."""
+    """The endpoint gave no opinion."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask. ``host`` is shown to the learner."""
+    """The endpoint to ask. ``host`` is shown to the learner."""
 
     url: str
     model: str
@@ -47,10 +47,10 @@ class Endpoint:
 
 
 def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint | None:
-    """The endpoint that the environment names, ``None`` where it names none.
+    """Return the endpoint that the environment names, ``None`` if it names none.
 
     Raises:
-        BadInput: an address that is none, or one without a model.
+        BadInput: the address is invalid, or no model is named.
     """
     found = os.environ if environment is None else environment
     url, model = found.get(URL, "").strip(), found.get(MODEL, "").strip()
@@ -64,10 +64,10 @@ def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint | None:
 
 
 def second_opinion(where: Endpoint, question: str, points: Sequence[str], answer: str) -> str:
-    """What the model says about an answer, as plain text.
+    """Return what the model says about an answer, as plain text.
 
     Raises:
-        NoOpinion: it could not be reached, refused, or sent something else than a completion.
+        NoOpinion: the endpoint could not be reached, refused, or sent something other than a completion.
     """
     listed = "\n".join(f"{number}. {point}" for number, point in enumerate(points, start=1))
     said = f"Question: {question}\n\nPoints:\n{listed}\n\nAnswer:\n{answer}"

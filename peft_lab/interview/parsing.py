@@ -1,4 +1,4 @@
-"""Reading numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``, ``2^-7``,
+"""Parse numbers as people type them: ``4,587,520``, ``4.6M``, ``0.14%``, ``13.6 GiB``, ``1/2``, ``2e5``, ``2^-7``,
 ``three``, ``3 ms``, ``ln 5``, ``√3``, ``r = 17``.
 """
 
@@ -22,7 +22,7 @@ _NOTHING = (
     "no biases",
     "nothing to train",
 )
-MAX_LENGTH = 80  # characters; more is no number
+MAX_LENGTH = 80  # characters; longer texts are not parsed
 
 _COUNTS = {
     "dozen": 12, "hundred": 1e2,
@@ -68,7 +68,7 @@ _WORDS = {
     **{word: 20 + 10 * index for index, word in enumerate(_TENS)},
 }  # fmt: skip
 _WORD = re.compile(rf"^(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
-_MORE = re.compile(rf"\b(?:and|{'|'.join(_WORDS)})\b")  # what would have to be added to the number before it
+_MORE = re.compile(rf"\b(?:and|{'|'.join(_WORDS)})\b")  # words that would add to the number before them
 _PARTS = {
     "half": "1/2",
     "a half": "1/2",
@@ -81,10 +81,10 @@ _PARTS = {
 }
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SUPERSCRIPT = re.compile(r"(?<=\d)\s?([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
-MOST_POWER = 400  # beyond it no float is left
-_PERCENT = re.compile(r"(?:%|per ?cent|pct|prozent)(?:\s[^\d%]*)?")  # of what may stand behind it
+MOST_POWER = 400  # larger powers exceed a float
+_PERCENT = re.compile(r"(?:%|per ?cent|pct|prozent)(?:\s[^\d%]*)?")  # with any words after it
 _OPERATIONS = re.compile(r"(kilo|mega|giga|tera|peta|exa|zetta|[kmgtpez])?flops?")
-_THOUSANDS = "kmgtpez"  # a power of a thousand more with every letter
+_THOUSANDS = "kmgtpez"  # each letter is one more power of a thousand
 _NUMBER = r"\d[\d,._'\u00a0\u2009\u202f ]*|[.,]\d+"
 _TEXT = re.compile(
     rf"""^(?P<sign>[-+\u2212])?\s*(?P<number>{_NUMBER}?)
@@ -109,7 +109,7 @@ _HEDGES = re.compile(
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"^minus\s+(?=\d)", re.IGNORECASE)
-_CONCLUDED = re.compile(r"[=≈]")  # behind it stands what was worked out: "4·8·2 = 64", "r = 17"
+_CONCLUDED = re.compile(r"[=≈]")  # the result follows it: "4·8·2 = 64", "r = 17"
 _ASIDE = re.compile(r"(?<=\S)\s+\([^()]*\)$")
 
 
@@ -118,9 +118,9 @@ class Reading:
     """A number as typed.
 
     Attributes:
-        value: with its multiplier: ``4.6M`` is 4600000, ``2 kB`` is 2000, ``3%`` is 3.
-        dimension: what was written with it; empty for none.
-        step: half the value of the last significant digit, so 50000 for ``4.6M``.
+        value: including its multiplier: ``4.6M`` is 4600000, ``2 kB`` is 2000, ``3%`` is 3.
+        dimension: the kind of unit written with it; empty for none.
+        step: half the place value of the last significant digit, so 50000 for ``4.6M``.
         digits: significant digits as written; trailing zeros of a whole number do not count.
     """
 
@@ -131,7 +131,7 @@ class Reading:
 
 
 def read(text: str, expects_bytes: bool = False) -> Reading | None:
-    """Read one number, or ``None`` if there is none to be read.
+    """Parse one number; return ``None`` if there is none.
 
     Args:
         expects_bytes: a bare ``B`` or ``G`` means bytes rather than billions.
@@ -154,7 +154,7 @@ def read(text: str, expects_bytes: bool = False) -> Reading | None:
 
 
 def _read(text: str, expects_bytes: bool) -> Reading | None:
-    """One number with what stands around it."""
+    """Parse one number, hedges and unit included."""
     text = _MINUS.sub("-", _HEDGES.sub("", text.strip()))
     if text.casefold() in _NOTHING:
         return Reading(0.0, "", 0.0, 1)
@@ -187,14 +187,14 @@ def _read(text: str, expects_bytes: bool) -> Reading | None:
 
 
 def _spelt(text: str) -> str:
-    """A number word at the beginning as digits: ``twenty-four layers`` is ``24 layers``."""
+    """Replace a number word at the beginning by digits: ``twenty-four layers`` becomes ``24 layers``."""
     if text.casefold() in _PARTS:
         return _PARTS[text.casefold()]
     return _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
 
 
 def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
-    """``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
+    """Return a power: ``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
     base, unit = _digits(found["base"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
     times = _digits(found["number"]) if found["number"] else "1"
     exponent = int(found["power"].replace("\u2212", "-").replace(" ", ""))
@@ -210,7 +210,7 @@ def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
 
 
 def _read_function(found: re.Match[str], expects_bytes: bool) -> Reading | None:
-    """``ln 5``, ``√3``; ``log`` is the natural one, as in a loss. Exact."""
+    """Return the value of ``ln 5`` or ``√3``; ``log`` is the natural logarithm, as in a loss. Exact."""
     number, unit = _digits(found["number"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
     if number is None or unit is None or float(number) <= 0:
         return None
@@ -220,12 +220,12 @@ def _read_function(found: re.Match[str], expects_bytes: bool) -> Reading | None:
 
 
 def _digits(text: str) -> str | None:
-    """The number with a point and without separators of thousands; ``None`` if they are misplaced."""
+    """Return the number with a point and without thousands separators; ``None`` if they are misplaced."""
     text = re.sub(r"[_'\s\u00a0\u2009\u202f]", "", text.strip())
     text = text.rstrip(",.") if text[:-1].count(text[-1:]) == 0 else text
     commas, points = text.count(","), text.count(".")
     if commas and points:
-        # Whichever comes last is the decimal sign.
+        # The last of the two is the decimal sign.
         decimal = max(",.", key=text.rfind)
         group = "," if decimal == "." else "."
         whole, _, rest = text.rpartition(decimal)
@@ -246,7 +246,7 @@ def _grouped(text: str, sign: str) -> bool:
 
 
 def _precision(plain: str) -> tuple[int, float]:
-    """Significant digits and half of the last one's place value."""
+    """Return the significant digits and half of the last one's place value."""
     whole, _, fraction = plain.partition(".")
     if fraction:
         return len((whole + fraction).lstrip("0")) or 1, 0.5 * 10.0 ** -len(fraction)
@@ -256,7 +256,7 @@ def _precision(plain: str) -> tuple[int, float]:
 
 
 def _time(unit: str) -> float | None:
-    """Seconds that a unit of time stands for."""
+    """Return the seconds of a unit of time; ``None`` for other units."""
     if unit in _MINUTES:
         return _MINUTES[unit]
     if short := re.fullmatch(r"([nuµμm]?)(?:s|sec|secs)", unit):
@@ -267,7 +267,7 @@ def _time(unit: str) -> float | None:
 
 
 def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
-    """Bits or bytes that a unit of memory stands for."""
+    """Return the bits or bytes of a unit of memory; ``None`` for other units."""
     if bits := re.fullmatch(r"([kmgt]i?)?bits?", unit):
         return _PREFIXES[bits[1] or ""], "bits"
     size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", unit)
@@ -277,7 +277,7 @@ def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
 
 
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
-    """The multiplier and dimension of what stands behind a number."""
+    """Return the multiplier and dimension of the text after a number; ``None`` if it is no unit."""
     words = text.lower().strip(" $€")
     if _MORE.search(words):
         return None

@@ -1,4 +1,4 @@
-"""Predictions that a small experiment or a short training settles."""
+"""Predictions that a small experiment or a short training run settles."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from peft_lab.studies import tiny as run
 from peft_lab.studies.tiny import TINY_BERT, lora, seed, tiny, tokens, trainable
 
 # ----------------------------------------
-# Experiments on what PEFT does that people do not expect, for the inspector process: figures out.
+# Experiments on unexpected behaviour of PEFT, run in the inspector process; they return figures.
 
 
 def misspelt_target() -> list[float]:
-    """What PEFT does with one right and one misspelt target: refuse (first), warn (second) or pass (third); then how
-    many modules each of the two names has adapted."""
+    """Return what PEFT does with one right and one misspelt target: refuse (first), warn (second) or accept (third);
+    then how many modules of each name it adapted."""
     import warnings
 
     with warnings.catch_warnings(record=True) as caught:
@@ -33,19 +33,19 @@ def misspelt_target() -> list[float]:
 
 
 def wrapped_twice() -> list[float]:
-    """Trainable parameters after wrapping one base for q, then for v, over those of a fresh base wrapped for v."""
+    """Return trainable parameters after wrapping one base for q, then v, over those of a fresh base wrapped for v."""
     import warnings
 
     base = tiny()
     lora(base, targets=["q_proj"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT warns of it, rightly
+        warnings.simplefilter("ignore")  # PEFT rightly warns about it
         again = trainable(lora(base, targets=["v_proj"]))
     return [again / trainable(lora(tiny(), targets=["v_proj"]))]
 
 
 def prompt_positions(virtual: int) -> list[float]:
-    """How many positions of logits come back for 12 tokens of text behind a soft prompt."""
+    """Return the number of positions of logits for 12 tokens of text after a soft prompt."""
     import torch
     from peft import PromptTuningConfig, get_peft_model
 
@@ -56,7 +56,7 @@ def prompt_positions(virtual: int) -> list[float]:
 
 
 def pissa_disabled() -> list[float]:
-    """Percent by which PiSSA's logits differ from the original model's: at step 0, and with the adapter off."""
+    """Return by how many percent PiSSA's logits differ from the original model's: at step 0, and without adapter."""
     import torch
 
     with torch.no_grad():
@@ -72,7 +72,7 @@ def pissa_disabled() -> list[float]:
 
 
 def prefix_on_encoder() -> list[float]:
-    """Prefix Tuning on a BERT that classifies: runs (first) or is refused (second); then how many of two sentences are
+    """Try Prefix Tuning on a BERT classifier: runs (first) or is refused (second); then how many of two sentences are
     answered with a prefix, with a prompt and with LoRA."""
     from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
@@ -84,7 +84,7 @@ def prefix_on_encoder() -> list[float]:
 
 
 def _answered(config: Any) -> float:
-    """Sentences that a small BERT classifier with this adapter gives an answer to; 0 when it takes no past keys."""
+    """Return how many sentences a small BERT classifier with this adapter answers; 0 if it takes no past keys."""
     import torch
     from peft import get_peft_model
     from transformers import BertConfig, BertForSequenceClassification

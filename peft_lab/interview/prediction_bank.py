@@ -11,7 +11,7 @@ from peft_lab.interview.predictions import Prediction
 
 @cache
 def all_predictions() -> dict[str, Prediction]:
-    """Every prediction by id."""
+    """Return every prediction by id."""
     return {
         prediction.id: prediction
         for prediction in (*predictions.PREDICTIONS, *predicted_behaviour.PREDICTIONS)
@@ -19,7 +19,7 @@ def all_predictions() -> dict[str, Prediction]:
 
 
 def get_prediction(name: str) -> Prediction:
-    """A prediction by id. Raises :class:`UnknownName` with the nearest one."""
+    """Return a prediction by id. Raises :class:`UnknownName` with the nearest one."""
     try:
         return all_predictions()[name]
     except KeyError:

@@ -1,6 +1,6 @@
 """Predict, then run: the learner commits to an option, the experiment runs, its figures decide.
 
-The items are in :mod:`peft_lab.interview.prediction_bank`. An experiment is either a question to the inspector process
+The items are in :mod:`peft_lab.interview.prediction_bank`. An experiment is either a call to the inspector process
 (counts, simulations, small experiments) or a set of training runs for the queue.
 """
 
@@ -27,10 +27,10 @@ Ask = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Inquiry:
-    """An experiment that the inspector answers: ``function(*arguments)`` gives one figure per label.
+    """An experiment that the inspector answers: ``function(*arguments)`` returns one figure per label.
 
-    ``categorical`` figures only mark the option that came true and are not shown; ``evidence`` names further figures
-    behind them, in ``unit``, which are.
+    ``categorical`` figures only mark the option that came true and are not shown; ``evidence`` labels further figures,
+    in ``unit``, which are shown.
     """
 
     function: Callable[..., list[float]]
@@ -44,7 +44,7 @@ class Inquiry:
 
 @dataclass(frozen=True)
 class Contest:
-    """An experiment that trains: one run per label, compared by what their records say.
+    """An experiment that trains: one run per label, compared by a figure in their records.
 
     Attributes:
         figure: path in the record, such as ``("metric", "after")``.
@@ -59,7 +59,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Figure:
-    """One result: what it belongs to, and its value in ``unit``."""
+    """One result: its label, and its value in ``unit``."""
 
     label: str
     value: float
@@ -72,7 +72,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class PredictionOutcome:
-    """What an experiment said. ``right`` is the index of the option that holds."""
+    """The result of an experiment. ``right`` is the index of the option that came true."""
 
     right: int
     figures: tuple[Figure, ...]
@@ -85,11 +85,11 @@ class Prediction:
 
     Attributes:
         belief: the common belief that it tests.
-        rule: ``largest`` and ``smallest`` compare one figure per option; ``bands`` puts the first figure between
+        rule: ``largest`` and ``smallest`` compare one figure per option; ``bands`` compares the first figure with
             limits.
         bands: for ``bands``: the upper limit of each option but the last.
-        why: two sentences for afterwards.
-        pages: slugs of pages to read on.
+        why: two sentences shown afterwards.
+        pages: slugs of pages for further reading.
     """
 
     id: str
@@ -111,27 +111,27 @@ class Prediction:
 
 
 def run(prediction: Prediction, ask: Ask = inspector.ask) -> PredictionOutcome:
-    """Run an inquiry and decide. A page that must not wait uses :func:`submission` and :func:`decide`.
+    """Run an inquiry and return its outcome. A page that must not wait uses :func:`submission` and :func:`decide`.
 
     Raises:
-        BadInput: a prediction that trains; submit its runs and give their records to :func:`decide_records`.
+        BadInput: the prediction trains; submit its runs and give their records to :func:`decide_records`.
     """
     function, arguments = submission(prediction)
     return decide(prediction, ask(function, *arguments))
 
 
 def submission(prediction: Prediction) -> tuple[Callable[..., list[float]], tuple[Any, ...]]:
-    """Function and arguments for ``inspector.submit``. Raises as :func:`run`."""
+    """Return function and arguments for ``inspector.submit``. Raises as :func:`run`."""
     if isinstance(prediction.experiment, Contest):
         raise BadInput(f"'{prediction.id}' is settled by training runs.")
     return prediction.experiment.function, prediction.experiment.arguments
 
 
 def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome:
-    """The outcome of an experiment's figures, one per label and then one per piece of evidence.
+    """Return the outcome for an experiment's figures, one per label and then one per piece of evidence.
 
     Raises:
-        BadInput: another number of figures, such as those that an earlier version kept.
+        BadInput: the number of figures is wrong, as for figures stored by an earlier version.
     """
     experiment = prediction.experiment
     evidence = experiment.evidence if isinstance(experiment, Inquiry) else ()
@@ -150,10 +150,10 @@ def decide(prediction: Prediction, values: Sequence[float]) -> PredictionOutcome
 
 
 def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]]) -> PredictionOutcome:
-    """The outcome of a contest from its runs' records, in order.
+    """Return the outcome of a contest from its runs' records, in order.
 
     Raises:
-        BadInput: a run that did not finish, or whose record lacks the figure.
+        BadInput: the prediction needs no training, a run did not finish, or its record lacks the figure.
     """
     if not isinstance(prediction.experiment, Contest):
         raise BadInput(f"'{prediction.id}' needs no training runs.")
@@ -172,10 +172,10 @@ def decide_records(prediction: Prediction, records: Sequence[Mapping[str, Any]])
 
 
 def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tuple[bool, str]:
-    """Whether a guess (an option's index) was right, and a sentence with the figures.
+    """Return whether a guess (an option's index) was right, and a sentence with the figures.
 
     Raises:
-        BadInput: no such option.
+        BadInput: there is no such option.
     """
     if not 0 <= guess < len(prediction.options):
         raise BadInput(f"There are {len(prediction.options)} options to choose from.")
@@ -325,8 +325,8 @@ PREDICTIONS = (
 
 
 # ----------------------------------------
-# Trainings that settle a prediction, measured elsewhere and kept with the app: ``stored.json``, made by ``python -m
-# tools.store_contests``. A learner may replay one instead of training for minutes.
+# Trainings that settle a prediction, measured elsewhere and shipped with the app: ``stored.json``, written by
+# ``python -m tools.store_contests``. A learner may replay one instead of training for minutes.
 
 
 FILE = "stored.json"
@@ -335,7 +335,7 @@ FILE = "stored.json"
 @dataclass(frozen=True)
 class Stored:
     """``values``: one figure per run, as in its record. ``measured``: when, where and with what, for the reader.
-    ``complete``: the runs' settings with every default as it was then."""
+    ``complete``: the runs' settings, including every default at that time."""
 
     values: tuple[float, ...]
     measured: str
@@ -343,7 +343,7 @@ class Stored:
 
 
 def stored(prediction: Prediction) -> Stored | None:
-    """The kept figures of a contest; ``None`` where there are none of exactly its runs."""
+    """Return the stored figures of a contest; ``None`` if there are none for exactly its runs."""
     if not isinstance(prediction.experiment, Contest):
         return None
     kept = _all().get(prediction.id)
@@ -354,7 +354,7 @@ def stored(prediction: Prediction) -> Stored | None:
 
 
 def same_runs(kept: list[dict[str, Any]], contest: Contest) -> bool:
-    """Whether these specs, as they were kept, are those of the contest. Works without the model's weights."""
+    """Return whether stored specs are those of the contest. Works without the model's weights."""
     return [RunRequest.from_dict(spec) for spec in kept] == list(contest.runs)
 
 

@@ -1,8 +1,8 @@
-"""What a question is: a text with numbers from code, a computed or a written answer, and what an interviewer wants.
+"""A question of the bank: a text with computed numbers, a computed or written answer, and what an interviewer wants.
 
 Texts are templates. ``{{name}}`` is replaced by a number of the chosen model (``{{layers}}``, ``{{q_out}}`` ...), by a
-given of the question (``{{r}}``) or, in an answer, by something the calculation named. Formulas stand between dollar
-signs (KaTeX), code between backticks.
+given value of the question (``{{r}}``) or, in an answer, by a value that the calculation named. Formulas stand between
+dollar signs (KaTeX), code between backticks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 
 # ----------------------------------------
-# What is asked next: a follow-up with its own answer, or one that leads to a question of the bank.
+# Follow-ups: each has its own answer, or leads to another question of the bank.
 #
 # In a bank file::
 #
@@ -32,8 +32,8 @@ from peft_lab.models.shapes import ModelShape
 #         then("Why is that so?", to="lora-why-b-zero"),
 #     )
 #
-# They are asked one after the other, so each may build on the one before. Texts are templates like those of
-# :class:`peft_lab.interview.question.Question`, about the same model with the same givens.
+# They are asked in order, so each may build on the one before. Texts are templates like those of
+# :class:`peft_lab.interview.question.Question`, about the same model with the same given values.
 
 
 Calculation = Callable[[Case], Answer]
@@ -42,7 +42,7 @@ Setting = bool | int | float | str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Opens:
-    """A setting of the Lab. ``page``: its slug; ``values``: what its address says, by the names of its controls."""
+    """A state of the Lab to open. ``page``: its slug; ``values``: settings in its address, by the controls' names."""
 
     page: str
     values: Mapping[str, Setting] = field(default_factory=dict)
@@ -54,10 +54,10 @@ class FollowUp:
 
     Attributes:
         question, answer: templates.
-        leads_to: id of a question of the bank that asks just this; its answer is the answer.
+        leads_to: id of the bank's question that asks exactly this; its answer is the answer.
         sources: where the answer comes from.
         calculate: the calculation for its number, on the case of the question that it follows; it fills ``{{value}}``
-            and what it names.
+            and the names it defines.
         opens: where the Lab shows it.
     """
 
@@ -77,12 +77,12 @@ def then(
     calculate: Calculation | None = None,
     opens: Opens | None = None,
 ) -> FollowUp:
-    """A follow-up in a bank file: the question, the answer, and any number of sources."""
+    """Return a follow-up for a bank file: the question, the answer, and any number of sources."""
     return FollowUp(question, answer, to, sources, calculate, opens)
 
 
 def lab(page: str, **values: Setting) -> Opens:
-    """A setting of the Lab: a page and what its address says."""
+    """Return a state of the Lab: a page and the settings in its address."""
     return Opens(page, values)
 
 
@@ -103,14 +103,14 @@ _OTHER_TOPICS = {
     "debugging": "Debugging",
     "safety": "Forgetting and safety",
 }
-#: Full fine-tuning is asked about under memory and choosing.
+#: Questions on full fine-tuning are under memory and choosing.
 _NO_TOPIC = frozenset({"full"})
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
 @cache
 def topics() -> Mapping[str, str]:
-    """Title by topic, in teaching order: every method of the registry, then what concerns them all."""
+    """Return title by topic, in teaching order: every method of the registry, then the topics common to all."""
     methods = {slug: spec.title for slug, spec in all_methods().items() if slug not in _NO_TOPIC}
     return methods | _OTHER_TOPICS
 
@@ -125,19 +125,19 @@ class Question:
 
     Attributes:
         question, answer: templates.
-        listen_for: what an interviewer wants to hear. ``wrong``: what is often said instead.
+        listen_for: what an interviewer wants to hear. ``wrong``: common wrong answers.
         follow_ups: what is asked next, in this order.
-        model: catalogue name of the model that is asked about at first; ``None`` when no model matters.
+        model: catalogue name of the model asked about by default; ``None`` if no model matters.
         given: the question's own numbers by placeholder.
-        options, correct: of a choice; ``correct`` is ``None`` when the calculation decides.
-        because: for each option of a choice what whoever takes it must have thought; empty for the one that is always
+        options, correct: of a choice; ``correct`` is ``None`` if the calculation decides.
+        because: for each option of a choice, the thought that leads to it; empty for the option that is always
             right.
         calculate: the calculation; ``None`` for a written answer.
-        fits: which other models it can be asked about.
-        origin: where its figure comes from, when that is not what :attr:`source` concludes.
-        needs: ``torch`` for a calculation that belongs into the inspector process; there, ask for
+        fits: returns whether it can be asked about another model.
+        origin: where its figure comes from, if other than :attr:`source` infers.
+        needs: ``torch`` for a calculation that must run in the inspector process; there, call
             :func:`peft_lab.interview.bank.compute_answer`.
-        facts: what the answer says, in the form that is compared with what leaves, claims and recipes say.
+        facts: what the answer states, in the form that is compared with leaves, claims and recipes.
     """
 
     id: str
@@ -167,10 +167,10 @@ class Question:
 
     @property
     def source(self) -> Source:
-        """Where its answer comes from.
+        """The kind of source of its answer.
 
-        A figure about a model is worked out from the shapes read off it. One without a model follows from a rule of
-        the papers and manuals in ``sources``, as a written answer does.
+        A figure about a model is counted from the model's shapes. A figure without a model follows from a rule in the
+        papers and manuals in ``sources``, as a written answer does.
         """
         if self.origin is not None:
             return self.origin
@@ -179,24 +179,24 @@ class Question:
         return Source.COUNTED if self.computed and self.model else Source.CITED
 
     def source_of(self, text: str) -> Source:
-        """Where a text about this question's case comes from: its numbers as the answer's, its words from papers."""
+        """Return the source of a text about this question's case: that of the answer for numbers, papers for words."""
         return self.source if placeholders(text) else Source.CITED
 
     def models(self) -> tuple[str, ...]:
-        """Catalogue names of the models that it can be asked about; empty when no model matters."""
+        """Return the catalogue names of the models it can be asked about; empty if no model matters."""
         if self.model is None:
             return ()
         return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def accepts(self, model: str) -> bool:
-        """Whether it can be asked about this model."""
+        """Return whether it can be asked about this model."""
         return self.model is not None and self.fits(resolve(model).shape)
 
     def case(self, model: str | None = None, **given: Given) -> Case:
-        """What it is asked about: ``model`` or its own, with some givens changed.
+        """Return the case to ask about: ``model`` or the question's own, with some given values changed.
 
         Raises:
-            BadInput: a model it does not fit, or a given it does not have.
+            BadInput: the question does not fit the model, or has no given value of that name.
         """
         for name in given:
             if name not in self.given:
@@ -211,20 +211,20 @@ class Question:
         return Case(shape, {**self.given, **given})
 
     def ask(self, model: str | None = None, **given: Given) -> str:
-        """The question's text for a model. Raises :class:`BadInput` as :meth:`case`."""
+        """Return the question's text for a model. Raises :class:`BadInput` as :meth:`case`."""
         return fill(self.question, _words(self.case(model, **given)))
 
     def choices(self, model: str | None = None, **given: Given) -> tuple[str, ...]:
-        """The options' texts."""
+        """Return the options' texts."""
         words = _words(self.case(model, **given))
         return tuple(fill(option, words) for option in self.options)
 
     def compute(self, model: str | None = None, **given: Given) -> Answer | None:
-        """The computed answer, or ``None`` for a written one. For ``needs="torch"`` call it in the inspector."""
+        """Return the computed answer, ``None`` for a written one. With ``needs="torch"`` call it in the inspector."""
         return self.calculate(self.case(model, **given)) if self.calculate else None
 
     def explain(self, computed: Answer | None, model: str | None = None, **given: Given) -> str:
-        """The model answer's text, with the computed numbers in it."""
+        """Return the model answer's text, with the computed numbers filled in."""
         words = _words(self.case(model, **given))
         if computed is not None:
             words = {**words, "value": computed.shown, **computed.named}
@@ -233,15 +233,15 @@ class Question:
         return fill(self.answer, words)
 
     def explain_follow_up(self, follow_up: FollowUp, model: str | None = None) -> tuple[str, str]:
-        """A follow-up's question and its answer, with their numbers; the answer is empty where it leads on."""
+        """Return a follow-up's question and answer, numbers filled in; the answer is empty if it leads elsewhere."""
         asked, answer = self.fill_in((follow_up.question, follow_up.answer), follow_up.calculate, model)
         return asked, answer
 
     def fill_in(
         self, texts: Sequence[str], calculate: Calculation | None, model: str | None = None
     ) -> tuple[str, ...]:
-        """Texts about this question's case, with the numbers of a calculation in them; without one, with those of the
-        question's own answer, where that needs shapes only."""
+        """Return texts about this question's case, filled with a calculation's numbers; without one, with those of the
+        question's own numeric answer, if that needs shapes only."""
         case = self.case(model)
         words = _words(case)
         calculate = calculate or (
@@ -253,7 +253,7 @@ class Question:
         return tuple(fill(text, words) for text in texts)
 
     def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
-        """Each wrong option with what whoever takes it must have thought."""
+        """Return each wrong option with the thought that leads to it."""
         right = self.right_option(computed)
         texts = zip(self.choices(model), self.because, strict=True)
         return tuple(
@@ -263,7 +263,7 @@ class Question:
         )
 
     def right_option(self, computed: Answer | None) -> int:
-        """Index of the right option of a choice."""
+        """Return the index of a choice's right option. Raises ValueError if the question is no choice."""
         if computed is not None:
             return round(computed.value)
         if self.correct is None:
@@ -274,10 +274,10 @@ class Question:
 def followed(
     questions: Sequence[Question], follow_ups: Mapping[str, tuple[FollowUp, ...]]
 ) -> tuple[Question, ...]:
-    """The questions with the follow-ups that stand in a file of their own, by id.
+    """Return the questions with the follow-ups that a separate file defines, by id.
 
     Raises:
-        ValueError: follow-ups to a question that is not there, or that has some in its own file: a mistake in the bank.
+        ValueError: a mistake in the bank: no such question, or it has follow-ups in its own file.
     """
     known = {question.id: question for question in questions}
     for name in follow_ups:
@@ -290,12 +290,12 @@ def followed(
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
-    """``{{name}}`` replaced. Raises KeyError for a name that is not there: a mistake in the bank."""
+    """Return the template with ``{{name}}`` replaced. Raises KeyError for an unknown name: a mistake in the bank."""
     return _PLACE.sub(lambda place: words[place.group(1)], template)
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The names that a template uses."""
+    """Return the names that a template uses."""
     return tuple(_PLACE.findall(template))
 
 
@@ -325,7 +325,7 @@ def _plain(value: Given) -> str:
 # ----------------------------------------
 # Defend it: the interviewer doubts an answer, and the learner holds to it or gives way, with reasons.
 #
-# Some doubts are right. Whoever holds on to everything has not understood more than whoever gives way to everything.
+# Some doubts are justified: always holding on shows no more understanding than always giving way.
 #
 # In a file of challenges::
 #
@@ -341,10 +341,10 @@ class Challenge:
 
     Attributes:
         question: id of the question of the bank.
-        said: what the learner has just said. ``doubt``: what the interviewer answers.
-        holds: whether what was said is right, so that one holds to it; else one gives way.
-        because: the reason, as one would say it.
-        calculate: the calculation for the numbers in the texts; without one those of the question's own answer.
+        said: what the learner has just said. ``doubt``: the interviewer's reply.
+        holds: whether what was said is right, so that the learner should hold to it rather than give way.
+        because: the reason, in spoken words.
+        calculate: the calculation for the numbers in the texts; by default that of the question's own answer.
         opens: where the Lab shows it.
     """
 
@@ -367,7 +367,7 @@ def hold(
     calculate: Calculation | None = None,
     opens: Opens | None = None,
 ) -> Challenge:
-    """A doubt of what is right."""
+    """Return a doubt about a right statement."""
     return Challenge(
         question=question, said=said, doubt=doubt, holds=True, because=because, sources=sources,
         calculate=calculate, opens=opens,
@@ -383,7 +383,7 @@ def give_way(
     calculate: Calculation | None = None,
     opens: Opens | None = None,
 ) -> Challenge:
-    """A doubt of what is wrong, or too much."""
+    """Return a doubt about a statement that is wrong or goes too far."""
     return Challenge(
         question=question, said=said, doubt=doubt, holds=False, because=because, sources=sources,
         calculate=calculate, opens=opens,
@@ -391,34 +391,34 @@ def give_way(
 
 
 # ----------------------------------------
-# Which models a question can be asked about.
+# The models that a question can be asked about.
 
 
-FEW_POSITIONS = 8192  # where positions are scarce enough to be worth a question
+FEW_POSITIONS = 8192  # up to here positions are scarce enough to be worth a question
 
 
 def one_stack(shape: ModelShape) -> bool:
-    """Encoders and causal models: one sequence of like layers."""
+    """Return whether it is an encoder or causal model: a single stack of like layers."""
     return shape.kind != "seq2seq"
 
 
 def separate_attention(shape: ModelShape) -> bool:
-    """Own query, key, value and output maps, in one stack of layers."""
+    """Return whether it has separate query, key, value and output maps, in one stack of layers."""
     return one_stack(shape) and {"q", "k", "v", "o"} <= set(shape.block)
 
 
 def gated(shape: ModelShape) -> bool:
-    """Llama-like blocks: seven maps, three of them in the feed-forward part."""
+    """Return whether it has Llama-like blocks: seven maps, three of them in the feed-forward part."""
     return separate_attention(shape) and "gate" in shape.block
 
 
 def causal(shape: ModelShape) -> bool:
-    """Models that generate and so keep keys and values."""
+    """Return whether the model generates and so caches keys and values."""
     return shape.kind == "causal-lm"
 
 
 def with_biases(shape: ModelShape) -> bool:
-    """At least one bias, in one stack of layers."""
+    """Return whether it has at least one bias, in one stack of layers."""
     return one_stack(shape) and bool(shape.biases)
 
 
@@ -427,12 +427,12 @@ def without_biases(shape: ModelShape) -> bool:
 
 
 def few_positions(shape: ModelShape) -> bool:
-    """A fixed and small number of positions."""
+    """Return whether its number of positions is fixed and small, in one stack of layers."""
     return one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
 
 
 def room_for(length: int) -> Callable[[ModelShape], bool]:
-    """Causal models whose positions, if they are limited, reach for so many tokens."""
+    """Return a predicate for causal models whose positions, if limited, are at least ``length`` tokens."""
 
     def fits(shape: ModelShape) -> bool:
         return causal(shape) and (shape.max_positions is None or shape.max_positions >= length)
@@ -441,15 +441,15 @@ def room_for(length: int) -> Callable[[ModelShape], bool]:
 
 
 def takes(slug: str, shape: ModelShape) -> bool:
-    """Whether a method runs on the model at its defaults."""
+    """Return whether a method runs on the model with its defaults."""
     return not any(problem.level == "error" for problem in get_method(slug).problems(shape, {}))
 
 
 def prefixed(shape: ModelShape) -> bool:
-    """Causal models that PEFT's prefix fits."""
+    """Return whether it is a causal model that PEFT's prefix fits."""
     return causal(shape) and takes("prefix", shape)
 
 
 def prompted(shape: ModelShape) -> bool:
-    """Models that Prompt Tuning and P-Tuning run on, in one stack of layers."""
+    """Return whether Prompt Tuning and P-Tuning run on it, in one stack of layers."""
     return one_stack(shape) and takes("prompt", shape)

@@ -1,4 +1,4 @@
-"""What was found about a method since its paper; each method's own stand in a module of its slug.
+"""What was found about a method since its paper; each method's discoveries are in a module of its slug.
 
 ``interview/discoveries/<slug>.py`` defines ``SINCE``, a tuple of :class:`Discovery`; nothing else lists it.
 """
@@ -22,7 +22,7 @@ from peft_lab.interview.question import Opens
 from peft_lab.methods import all_methods, module_of
 
 # ----------------------------------------
-# What a discovery is: what was found, by whom, what follows from it, and the one thing by which to see it.
+# A discovery: what was found, by whom, what follows from it, and one way to see it.
 
 
 _YEAR = re.compile(r"\b(20\d\d)\b")
@@ -34,21 +34,21 @@ _SITE = re.compile(r", ((?:[\w-]+\.)+[a-z]{2,}/\S+)$")
 class Discovery:
     """One discovery about a method, made after its paper.
 
-    ``found`` and ``follows`` are sentences without a figure of their own: ``{name}`` stands where one belongs, and
+    ``found`` and ``follows`` are sentences without figures of their own: ``{name}`` marks the place of one, and
     ``figures`` reads it from a published row or from the file of printed figures.
 
     Attributes:
         id: unique among all; starts with the method's slug.
         title: a few words.
-        found: what was found. follows: what that means for somebody who learns the method.
+        found: what was found. follows: what that means for a learner of the method.
         source: one of :mod:`peft_lab.core.references`. place: where in it.
-        version: of the text in which it was looked up.
-        dated: the year of a source whose reference has none, such as a documentation.
-        figures: name -> what writes the figure.
-        experiment: id of an experiment that shows it at this lab's size. expects: whether that comes out as its own
-            expectation says if the discovery shows; ``None`` where it is beside the discovery and no test of it.
-        rows: published experiments that show it. opens: a setting of the Lab that shows it. One of the three is given.
-        facts: what it says, in the form that is compared with what leaves, claims, questions and recipes say.
+        version: of the text that was read.
+        dated: the year of a source whose reference has none, such as documentation.
+        figures: name -> function that returns the figure as text.
+        experiment: id of an experiment that shows it at this lab's size. expects: whether the experiment's own
+            expectation holds if the discovery shows; ``None`` if it is related but does not test the discovery.
+        rows: published experiments that show it. opens: a state of the Lab that shows it. One of the three is given.
+        facts: what it states, in the form that is compared with leaves, claims, questions and recipes.
     """
 
     id: str
@@ -68,13 +68,13 @@ class Discovery:
 
     @property
     def year(self) -> int:
-        """When it was published; of a documentation, when it was read."""
+        """The year of publication; for documentation the year it was read."""
         named = _YEAR.search(self.source)
         return int(named[1]) if named else self.dated
 
     @property
     def address(self) -> str:
-        """The source's own page; empty where its reference names none.
+        """The URL of the source's page; empty if its reference names none.
 
         >>> from peft_lab.core import references as src
         >>> Discovery(id="", title="", found="", follows="", place="", source=src.LORA).address
@@ -87,27 +87,27 @@ class Discovery:
 
     @property
     def said(self) -> str:
-        """What was found, with its figures."""
+        """What was found, with its figures filled in."""
         return self.found.format_map({name: write() for name, write in self.figures.items()})
 
 
 @cache
 def of_method(slug: str) -> tuple[Discovery, ...]:
-    """What was found about a method, in the order in which it is shown; empty for a method without any."""
+    """Return the discoveries about a method, in display order; empty if there are none."""
     own = module_of("peft_lab.interview.discoveries", slug)
     return () if own is None else own.SINCE
 
 
 def all_discoveries() -> tuple[Discovery, ...]:
-    """Every one of them, in the order of the methods."""
+    """Return all discoveries, in the order of the methods."""
     return tuple(each for slug in all_methods() for each in of_method(slug))
 
 
 # ----------------------------------------
 # What the experiments behind discoveries showed when they were last run for the lab: ``seen.json``.
 #
-# ``python -m tools.see_since`` writes it. A page says it beside the experiment, so that a finding which does not
-# show at this size is told as such before anybody spends a minute on it.
+# ``python -m tools.see_since`` writes it. A page states it beside the experiment, so that nobody spends a minute on a
+# finding that does not show at this size without knowing.
 
 
 SEEN_FILE = Path(__file__).with_name("seen.json")
@@ -132,17 +132,17 @@ class Seen:
 
 @cache
 def seen() -> dict[str, Seen]:
-    """By the experiment's id."""
+    """Return what was seen by the experiment's id."""
     kept: dict[str, Any] = json.loads(SEEN_FILE.read_text("utf-8"))
     return {name: Seen(**found) for name, found in kept.items()}
 
 
 # ----------------------------------------
-# Figures for the sentences of discoveries: of a published row, or as a paper prints them.
+# Figures for the sentences of discoveries: of a published row, or as printed in a paper.
 
 
 def right(experiment: str) -> Callable[[], str]:
-    """Share of right answers of a published row.
+    """Return a function for the share of right answers in a published row.
 
     >>> right("lora--llama-3.2-3B-rank32")()
     '47.8%'
@@ -151,12 +151,12 @@ def right(experiment: str) -> Callable[[], str]:
 
 
 def trained(experiment: str) -> Callable[[], str]:
-    """Trained parameters of a published row, in short."""
+    """Return a function for the trained parameters of a published row, abbreviated."""
     return lambda: units.short_count(rows()[experiment].trainable)
 
 
 def printed(name: str) -> Callable[[], str]:
-    """A figure of a paper, without its unit.
+    """Return a function for a figure of a paper, without its unit.
 
     >>> printed("tiny-parameters")()
     '13'

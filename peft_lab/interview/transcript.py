@@ -1,4 +1,4 @@
-"""What a mock interview leaves: strengths, five things to look at next, and a transcript as one HTML file."""
+"""The result of a mock interview: strengths, five things to study next, and a transcript as one HTML file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from peft_lab.interview.computed import wilson
 from peft_lab.interview.mock import WEAK, Interview, Reply, Report, Tally, report
 from peft_lab.interview.question import topics
 
-MOST = 5  # things to look at next
-SEVERAL = 2  # questions of a topic, below which it is not called a strength
+MOST = 5  # things to study next
+SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
 NO_STRENGTH = "No topic yet with 70% of the points of two questions or more."
-_FULL = 0.999  # of a point: ticked shares are fractions
+_FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
 _STYLE = f"""
 :root {{ color-scheme: light; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: {palette.INK.light}; background: {palette.WHITE};
@@ -35,7 +35,7 @@ small {{ color: {palette.SOFT.light}; }}
 
 @dataclass(frozen=True)
 class Next:
-    """One thing to look at: the question it came up in, and what was missing there."""
+    """One thing to study: the question it came up in, and what was missing there."""
 
     question: str
     topic: str
@@ -44,7 +44,7 @@ class Next:
 
 
 def strengths(interview: Interview) -> tuple[str, ...]:
-    """Topics with at least 70% of the points of two questions or more, in teaching order: one may be a lucky guess."""
+    """Return topics with at least 70% of the points of two questions or more, in teaching order."""
     held = report(interview).topics
     return tuple(
         topic
@@ -54,7 +54,7 @@ def strengths(interview: Interview) -> tuple[str, ...]:
 
 
 def look_next(interview: Interview) -> tuple[Next, ...]:
-    """The five questions with the fewest points; equal ones in the order in which they were asked."""
+    """Return up to five questions that lost points, fewest points first, then in the order asked."""
     given = {reply.question: reply for reply in interview.replies}
     lost = [name for name in interview.plan.questions if _points(given.get(name)) < _FULL]
     lost.sort(key=lambda name: _points(given.get(name)))
@@ -65,13 +65,13 @@ def look_next(interview: Interview) -> tuple[Next, ...]:
 
 
 def between(tally: Tally) -> str:
-    """How far a tally can be trusted, in words."""
+    """Return the confidence interval of a tally, in words."""
     low, high = wilson(tally.points, tally.questions)
     return f"95% interval {low:.0%} to {high:.0%}"
 
 
 def in_words(topic: str, summed: Report) -> str:
-    """A topic with its points and their interval."""
+    """Return a topic with its points and their interval."""
     tally = summed.topics[topic]
     return f"{topics()[topic]} ({tally.points:.2g} of {tally.questions}, {between(tally)})"
 
@@ -81,7 +81,7 @@ def _points(reply: Reply | None) -> float:
 
 
 def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
-    """Return what was forgotten; of a free answer the points not ticked; else all that is listened for."""
+    """Return what was forgotten; for a rated free answer the points not ticked; else all points to listen for."""
     if reply and reply.forgot:
         return (f"You forgot {reply.forgot}.",)
     question = get_question(name)
@@ -91,7 +91,7 @@ def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
 
 
 def transcript(interview: Interview) -> str:
-    """The interview as one HTML page that needs no other file, and prints on paper."""
+    """Return the interview as one self-contained HTML page, with styles for printing."""
     summed = report(interview)
     good = ", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH
     parts = [
@@ -144,5 +144,5 @@ def _section(interview: Interview, number: int, name: str, reply: Reply | None) 
 
 
 def _text(text: str) -> str:
-    r"""As HTML, formulas as they are written: nothing is fetched to draw them."""
+    r"""Return text as HTML with formulas as code: a library to draw them would have to be fetched."""
     return re.sub(r"\\\((.*?)\\\)", r"<code>\1</code>", to_html(text))

@@ -1,4 +1,4 @@
-"""The registry. A folder in this package whose ``spec`` defines ``METHOD`` is a method; nothing else has to list it.
+"""The method registry. A folder here whose ``spec`` defines ``METHOD`` is a method; nothing else has to list it.
 
     methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
                    recording.py     RunRecorder: what a run notes for the method's own picture
@@ -7,7 +7,7 @@
     interview/claims/<slug>.py      CLAIMS that are about this method alone
     interview/discoveries/<slug>.py SINCE: what was found about it after its paper
 
-All but the spec may be missing.
+All but the spec are optional.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHARED = frozenset({"shared", "counting", "recording"})
 
 @cache
 def all_methods() -> dict[str, MethodSpec]:
-    """Every method by slug, in teaching order. A broken method file fails here, loudly and by name."""
+    """Return every method by slug, in teaching order. Raises TypeError naming a spec that defines no METHOD."""
     found = []
     for slug in folders():
         method = getattr(importlib.import_module(f"{__name__}.{slug}.spec"), "METHOD", None)
@@ -38,28 +38,28 @@ def all_methods() -> dict[str, MethodSpec]:
 
 
 def folders() -> tuple[str, ...]:
-    """The names of the methods' folders, without importing any of them."""
+    """Return the names of the methods' folders, without importing any of them."""
     return tuple(
         info.name for info in pkgutil.iter_modules(__path__) if info.ispkg and info.name not in _SHARED
     )
 
 
 def part_of(slug: str, part: str) -> ModuleType | None:
-    """Return the module of that name in a method's folder (``recording``), or ``None`` where it has none."""
+    """Return the module of that name in a method's folder (``recording``), or ``None`` if it has none."""
     return module_of(f"{__name__}.{slug}", part)
 
 
 def module_of(package: str, name: str) -> ModuleType | None:
-    """Import a module of a package by its name, a method's slug as a rule; ``None`` where there is none."""
+    """Import a module of a package by name, usually a method's slug; return ``None`` if it does not exist."""
     name = f"{package}.{name}"
     return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
 def get_method(slug: str) -> MethodSpec:
-    """A method by its slug.
+    """Return a method by its slug.
 
     Raises:
-        UnknownName: with the nearest slug.
+        UnknownName: there is none; the message suggests the nearest slug.
 
     >>> get_method("lora").title
     'LoRA'

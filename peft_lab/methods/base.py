@@ -1,7 +1,7 @@
-"""What a method is: knobs, checks, a closed formula, parts to draw, and how it is applied, saved and loaded.
+"""The interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
 
 A method is one folder with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
-pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that a page answers at once; the rest imports torch
+pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that pages respond at once; the rest imports torch
 and peft inside its functions and runs in worker processes.
 """
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# Knobs: what a learner can set, with type, range and help, and the parsing of values from text.
+# Knobs: the settings a learner can change, with type, range and help, and the parsing of their values from text.
 
 
 Values = Mapping[str, Any]
 KnobKind = Literal["int", "float", "bool", "choice", "modules", "text"]
-_SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # where one ends; not after "et al."
+_SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # the end of a sentence; not after "et al."
 _YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -39,14 +39,14 @@ class Knob:
     """One setting of a method.
 
     Attributes:
-        name: the PEFT config's own field name where PEFT has one.
-        label: what stands at the control.
+        name: the field name in the PEFT config, if PEFT has one.
+        label: the control's label.
         kind: ``modules`` is a tuple of target names; its default is chosen per model by the method.
         help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
-        stops: when given, the slider offers these values only (any value in range stays valid).
-        advanced: shown in a folded section.
-        read_when: another knob and the values of it with which alone this one is read; ``None`` for one that always is.
-        of: ``training`` for a setting of the optimizer, which leaves the model and its config as they are;
+        stops: if given, the slider offers these values only (any value in range stays valid).
+        advanced: shown in a collapsed section.
+        read_when: another knob and those of its values for which this one is used; ``None`` if it always is.
+        of: ``training`` for a setting of the optimizer, which leaves the model and its config unchanged;
             ``application`` for what applying the method does beyond PEFT's config, such as starting from a text.
     """
 
@@ -67,7 +67,7 @@ class Knob:
 
     @property
     def full_help(self) -> str:
-        """The help with the usual range and the paper's value."""
+        """The help text with the usual range and the paper's value."""
         parts = [self.help]
         if self.usual:
             parts.append(f"Usual: {self.usual}.")
@@ -76,7 +76,7 @@ class Knob:
         return " ".join(parts)
 
     def brief(self, value: Any) -> str:
-        """One sentence of the help, for under the control: on ``value`` if there is one, else the first.
+        """Return one sentence of the help to show under the control: the one on ``value`` if any, else the first.
 
         >>> Knob("start", "Start", "choice", "a", "a: from zero. b: from noise (Li et al. 2021).").brief("b")
         'b: from noise (Li et al. 2021).'
@@ -85,10 +85,10 @@ class Knob:
         return next((text for text in sentences if text.startswith(f"{value}: ")), sentences[0])
 
     def check(self, value: Any) -> Any:
-        """``value`` in its own type.
+        """Return ``value`` converted to the knob's type.
 
         Raises:
-            BadInput: wrong type or out of range, with the range.
+            BadInput: the value has the wrong type or is out of range; the message gives the range.
 
         >>> Knob("r", "Rank r", "int", 8, "Width.", min=1, max=1024).check(0)
         Traceback (most recent call last):
@@ -125,7 +125,7 @@ class Knob:
         return int(value) if self.kind == "int" else float(value)
 
     def parse(self, text: str) -> Any:
-        """A value from its text on the command line or in an address: ``8``, ``true``, ``q_proj,v_proj``.
+        """Parse a value from the command line or a URL: ``8``, ``true``, ``q_proj,v_proj``.
 
         Raises:
             BadInput: as :meth:`check`.
@@ -153,7 +153,7 @@ class Knob:
 
 
 def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:
-    """Whether a knob says anything beside these values of the others; those that are not given have not been asked."""
+    """Return whether a knob has an effect, given the others' values; a knob not in ``values`` rules nothing out."""
     if knob.read_when is None:
         return True
     name, wanted = knob.read_when
@@ -162,15 +162,15 @@ def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:
 
 
 def read(knobs: Iterable[Knob], values: Values) -> dict[str, Any]:
-    """The values that say anything beside each other; two settings that agree in them are the same."""
+    """Return the values that have an effect; two settings that agree in these are the same."""
     known = tuple(knobs)
     return {
         knob.name: values[knob.name] for knob in known if knob.name in values and is_read(knob, known, values)
     }
 
 
-#: PEFT's names of what is trained. It has none for classifying images: there ``IMAGE_CLS`` stands for a config without
-#: a task type that saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
+#: PEFT's task types. It has none for classifying images: ``IMAGE_CLS`` stands for a config without a task type that
+#: saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
 TaskType = Literal["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "IMAGE_CLS"]
 CLASSIFYING: tuple[TaskType, ...] = ("SEQ_CLS", "IMAGE_CLS")
 _PLAIN_TASK: dict[ModelKind, TaskType] = {
@@ -183,7 +183,7 @@ _PLAIN_TASK: dict[ModelKind, TaskType] = {
 
 @dataclass(frozen=True)
 class Paper:
-    """A reference, with the place in it where the method is defined; empty where no copy that numbers them was seen."""
+    """A reference; ``section``: where the method is defined, empty if no copy with section numbers was seen."""
 
     authors: str
     year: int
@@ -202,7 +202,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something the learner should know about a choice before anything runs. ``error`` blocks, ``warning`` does not."""
+    """A problem to report to the learner before anything runs. ``error`` blocks the run, ``warning`` does not."""
 
     field: str
     message: str
@@ -225,7 +225,7 @@ class Term:
 
     @property
     def total(self) -> int:
-        """Parameters of all its modules."""
+        """The number of parameters of all its modules."""
         return self.each * self.count
 
 
@@ -236,7 +236,7 @@ class Formula:
     Attributes:
         symbolic: KaTeX with symbols, as in the paper.
         terms: the same with numbers; they sum to ``trainable``.
-        added: parameters the method adds to the model (0 for BitFit: what it trains was there before).
+        added: parameters the method adds to the model (0 for BitFit, which trains existing parameters).
         stored: parameters in the saved adapter.
     """
 
@@ -247,7 +247,7 @@ class Formula:
 
     @property
     def trainable(self) -> int:
-        """Parameters that are trained, of all terms."""
+        """The number of trained parameters, summed over the terms."""
         return sum(term.total for term in self.terms)
 
 
@@ -258,13 +258,13 @@ PartKind = Literal[
 
 @dataclass(frozen=True)
 class Part:
-    """Something a method puts into the block, for the drawing.
+    """A component that a method adds to the block, for the drawing.
 
     Attributes:
         kind: how it is drawn.
-        at: path of the module group it sits on, or one of the places ``tokens``, ``attention``, ``ffn`` (after or
+        at: path of the module group it belongs to, or one of the places ``tokens``, ``attention``, ``ffn`` (after or
             beside the feed-forward part).
-        label: what is written beside it.
+        label: the text beside it.
         size: its numbers (``rank``, ``tokens``, ``width`` ...), so that it can be drawn to scale.
     """
 
@@ -282,11 +282,11 @@ class MethodSpec(ABC):
         summary: one sentence under the page's title.
         refuses: model kinds it cannot run on, each with the reason in the learner's terms.
         learning_rates: the default per model kind, chosen so that 60 steps visibly learn on the live models.
-        head_learning_rate: that of a task head, which starts at random and has to be learnt whatever the method;
+        head_learning_rate: that of a task head, which starts at random and must be learnt whatever the method;
             ``None``: the method's own.
-        mergeable: whether it can be folded into the base's weights afterwards.
+        mergeable: whether it can be merged into the base's weights after training.
         low_rank: whether it adds what PEFT names ``lora_A`` and ``lora_B``.
-        adds: whether it puts anything into the model. What trains the model's own parameters has nothing to merge.
+        adds: whether it adds anything to the model. A method that trains existing parameters has nothing to merge.
     """
 
     slug: ClassVar[str]
@@ -305,26 +305,26 @@ class MethodSpec(ABC):
     # -- knobs ---------------------------------------------------------------------------------------------------
 
     def knob(self, name: str) -> Knob:
-        """Raises :class:`UnknownName` for a name that is none of this method's knobs."""
+        """Return the knob of that name. Raises :class:`UnknownName` if the method has none."""
         for knob in self.knobs:
             if knob.name == name:
                 return knob
         raise UnknownName(f"{self.title} knob", name, [knob.name for knob in self.knobs], name)
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        """Every knob's value before the learner moves any, on this model."""
+        """Return every knob's default value on this model."""
         return {knob.name: knob.default for knob in self.knobs}
 
     def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
-        """Names to offer for a list of modules; none where this model has nothing for it to name."""
+        """Return the names to offer for a list of modules; empty if this model has nothing to name."""
         names = (*shape.target_names, "all-linear", *self.defaults(shape)[knob.name])
         return tuple(dict.fromkeys(names))
 
     def complete(self, shape: ModelShape, values: Values) -> dict[str, Any]:
-        """Defaults overlaid with ``values``, each checked for type and range.
+        """Return the defaults overlaid with ``values``, each checked for type and range.
 
         Raises:
-            UnknownName: a name that is no knob. BadInput: a value out of range, with the range.
+            UnknownName: there is no such knob. BadInput: a value is out of range; the message gives the range.
         """
         full = self.defaults(shape)
         for name, value in values.items():
@@ -332,7 +332,7 @@ class MethodSpec(ABC):
         return full
 
     def problems(self, shape: ModelShape, values: Values) -> tuple[Problem, ...]:
-        """Everything wrong or surprising about ``values`` on this model, found without building anything."""
+        """Return all errors and warnings about ``values`` on this model, without building anything."""
         if shape.kind in self.refuses:
             return (Problem("model", self.refuses[shape.kind]),)
         try:
@@ -342,11 +342,11 @@ class MethodSpec(ABC):
         return tuple(self.check(shape, full))
 
     def check(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        """The method's own checks, on complete values. None by default."""
+        """Yield the method's own problems, on complete values. None by default."""
         return ()
 
     def require(self, shape: ModelShape, values: Values) -> dict[str, Any]:
-        """Complete values, or the first error raised as :class:`BadInput` (:class:`Unsupported` for the model kind)."""
+        """Return complete values. Raises the first error as :class:`BadInput` (:class:`Unsupported` for the model)."""
         for problem in self.problems(shape, values):
             if problem.level == "error":
                 kind = Unsupported if problem.field == "model" else BadInput
@@ -357,26 +357,26 @@ class MethodSpec(ABC):
 
     @abstractmethod
     def formula(self, shape: ModelShape, values: Values) -> Formula:
-        """The closed form, on complete and checked values. Head parameters are never part of it."""
+        """Return the closed form, on complete and checked values. It never includes head parameters."""
 
     @abstractmethod
     def parts(self, shape: ModelShape, values: Values) -> tuple[Part, ...]:
-        """What to draw into the block, on complete values (which may still have warnings)."""
+        """Return the parts to draw into the block, on complete values (which may still have warnings)."""
 
     def quantization(self, values: Values) -> Quantization | None:
-        """How the base is stored; ``None`` leaves it in the model's own precision."""
+        """Return how the base is stored; ``None`` keeps the model's own precision."""
         return None
 
     def virtual_tokens(self, values: Values) -> int:
-        """Positions the method takes up in front of the text; 0 for all but the prompt methods."""
+        """Return the number of positions the method occupies before the text; 0 for all but the prompt methods."""
         return 0
 
     def learning_rate(self, kind: ModelKind, values: Values) -> float:
-        """The default learning rate: that of the model kind, unless a knob makes another method of it."""
+        """Return the default learning rate for the model kind; a knob that changes the method may change it."""
         return self.learning_rates[kind]
 
     def rate_factor(self, parameter: str, values: Values) -> float:
-        """What the learning rate of a trained parameter, by its name, is multiplied by: 1 unless a method says more."""
+        """Return the factor on a trained parameter's learning rate, by its name; 1 unless a method overrides it."""
         return 1.0
 
     # -- with torch ----------------------------------------------------------------------------------------------
@@ -385,16 +385,16 @@ class MethodSpec(ABC):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
-        """Inject the method into a fresh base model (real or meta) and freeze the rest.
+        """Add the method to a fresh base model (real or meta) and freeze the rest.
 
         Args:
-            model: a transformers model, changed in place. Wrapping one base twice is a mistake: start from a fresh one.
+            model: a transformers model, changed in place. Never wrap a base twice: start from a fresh one.
             values: complete and checked.
             task_type: ``SEQ_CLS`` and ``IMAGE_CLS`` keep the classification head trainable and save it with the
                 adapter.
 
         Returns:
-            the model to train: same call signature, ``generate`` included, trainable parameters marked.
+            the model to train: same call signature, including ``generate``; ``requires_grad`` marks what is trained.
         """
 
     @abstractmethod
@@ -403,25 +403,25 @@ class MethodSpec(ABC):
 
     @abstractmethod
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        """The inverse of :meth:`save`, onto a fresh base: outputs equal to the saved model's."""
+        """Load what :meth:`save` wrote onto a fresh base; the outputs then equal the saved model's."""
 
     @abstractmethod
     def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """The tensors that :meth:`save` writes, by name. Works on meta models, so stored size is countable.
+        """Return the tensors that :meth:`save` writes, by name. Works on meta models too, to count the stored size.
 
-        Every tensor has the shape that it is saved in.
+        Every tensor has the shape it is saved in.
         """
 
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig | None:
-        """The PEFT config these values stand for; ``None`` for methods that PEFT does not have."""
+        """Return the PEFT config for these values; ``None`` for methods that PEFT lacks."""
         return None
 
 
 def classifying_task(kind: ModelKind) -> TaskType:
-    """The task type of a model with a classification head."""
+    """Return the task type of a model with a classification head."""
     return "IMAGE_CLS" if kind == "vision" else "SEQ_CLS"
 
 
 def plain_task(kind: ModelKind) -> TaskType:
-    """The task type of a model without a task head."""
+    """Return the task type of a model without a task head."""
     return _PLAIN_TASK[kind]

@@ -1,4 +1,4 @@
-"""Every method, imported: for the fork server, so that a method that is new needs to be listed nowhere."""
+"""Import every method, for the fork server, so that a new method need not be listed anywhere."""
 
 from importlib import import_module
 

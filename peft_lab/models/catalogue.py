@@ -1,8 +1,8 @@
-"""The catalogue: which models can be named, which of them run live, and the shape of each.
+"""The catalogue: the models that can be named, which of them can be trained here, and the shape of each.
 
-A catalogue entry is one JSON file in ``catalogue/``: the config as published, and the shape read off the model built
-from it on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id
-or local path is resolved by :func:`resolve`, without running remote code.
+A catalogue entry is one JSON file in ``data/``: the config as published, and the shape read from a model built from it
+on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id or local
+path is resolved by :func:`resolve`, without running remote code.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
-_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # as the hub takes them: ./file and ../file are none
-MOST_LAYERS = 1_000  # of a stack; more are taken for a slip
-LARGEST_CONFIG = 5_000_000  # bytes; published ones have some thousand
-# What transformers and torch raise over settings that fit no model, besides what their own checks say.
+_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file and ../file are not ids
+MOST_LAYERS = 1_000  # per stack; more is treated as an error
+LARGEST_CONFIG = 5_000_000  # bytes; published configs have a few thousand
+# What transformers and torch raise, besides their own checks, for settings that make no valid model.
 _UNFIT = (
     ArithmeticError,
     AssertionError,
@@ -42,7 +42,7 @@ _UNFIT = (
     TypeError,
     ValueError,
 )
-#: Where architectures keep the number of layers of a stack.
+#: The config fields that hold a stack's number of layers, by architecture.
 DEPTH_FIELDS = (
     "num_hidden_layers",
     "n_layer",
@@ -59,12 +59,12 @@ class ModelEntry:
     """One model that can be named.
 
     Attributes:
-        live: whether its weights are fetched by ``python -m peft_lab fetch``, so that it can be trained here; for a
-            model outside the catalogue, whether they were on this machine or could be fetched when it was looked up.
+        live: whether ``python -m peft_lab fetch`` fetches its weights, so that it can be trained here; for a model
+            outside the catalogue, whether its weights were on this machine or could be fetched at look-up time.
         config: the transformers config as a dictionary, ``model_type`` included.
-        source: Hugging Face id, and for live models the package the weights came in.
-        revision: the package version of the weights of a live model; ``None`` for models known by shape only.
-        fused_attention: whether transformers computes it with torch's fused attention; all live ones can be.
+        source: Hugging Face id, and for live models the package that ships the weights.
+        revision: the package version of a live model's weights; ``None`` for models known by shape only.
+        fused_attention: whether transformers supports torch's fused attention for it; true for all live models.
     """
 
     name: str
@@ -80,7 +80,7 @@ class ModelEntry:
 
     @property
     def parameters(self) -> int:
-        """All parameters, shared ones once."""
+        """The number of parameters, shared ones counted once."""
         return self.shape.total
 
 
@@ -92,7 +92,7 @@ def _read(text: str) -> ModelEntry:
 
 @cache
 def catalogue() -> dict[str, ModelEntry]:
-    """All entries by name, live ones first and of those the ones that read text, then by size."""
+    """Return all entries by name: live ones first, then text models before image models, then by size."""
     folder = resources.files("peft_lab.models") / "data"
     entries = [_read(path.read_text("utf-8")) for path in folder.iterdir() if path.name.endswith(".json")]
     entries.sort(key=lambda entry: (not entry.live, entry.kind == "vision", entry.parameters))
@@ -100,20 +100,20 @@ def catalogue() -> dict[str, ModelEntry]:
 
 
 def readers_of_text() -> dict[str, ModelEntry]:
-    """The entries that read text: those that questions, claims, Choose and Plan are about."""
+    """Return the entries that read text: those covered by questions, claims, Choose and Plan."""
     return {name: entry for name, entry in catalogue().items() if entry.kind != "vision"}
 
 
 def model_title(name: str) -> str:
-    """A model's title; of one that the catalogue does not have, its name, which is for a page to escape."""
+    """Return a model's title; for a name outside the catalogue the name itself, which the page has to escape."""
     return catalogue()[name].title if name in catalogue() else name
 
 
 def get_model(name: str) -> ModelEntry:
-    """A catalogue entry by name.
+    """Return a catalogue entry by name.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: there is none; the message suggests the nearest name.
     """
     try:
         return catalogue()[name]
@@ -122,17 +122,17 @@ def get_model(name: str) -> ModelEntry:
 
 
 def looks_external(name: str) -> bool:
-    """Whether ``name`` is a Hugging Face id (owner/name) or an existing local folder rather than a catalogue name."""
+    """Return whether ``name`` is a Hugging Face id (owner/name) or an existing folder rather than a catalogue name."""
     if name in catalogue():
         return False
-    # transformers takes an id for a folder where there is one of that name
+    # transformers treats an id as a folder if a folder of that name exists
     return is_folder(name) or (
         bool(_ID.fullmatch(name)) and not (asking.class_is_on() and Path(name).exists())
     )
 
 
 def untrainable(entry: ModelEntry) -> str | None:
-    """Why a model cannot be trained here, in one sentence; ``None`` where nothing is known to be missing now."""
+    """Return, in one sentence, why a model cannot be trained here; ``None`` if nothing is known to be missing."""
     if entry.name not in catalogue():
         return own.lacks(entry.name, reached=entry.live)
     if entry.live:
@@ -145,18 +145,18 @@ def untrainable(entry: ModelEntry) -> str | None:
 
 
 def weights_here(entry: ModelEntry) -> bool:
-    """Whether a model's weights are on this machine now, so that nothing has to be fetched to look at them."""
+    """Return whether a model's weights are on this machine now, so that they can be read without a download."""
     return entry.live if entry.name in catalogue() else has_weights(entry.name)
 
 
 def resolve(name: str) -> ModelEntry:
-    """A catalogue entry, or an entry made from the config of a Hugging Face id or a local folder, as it is now.
+    """Return a catalogue entry, or an entry made from the current config of a Hugging Face id or a local folder.
 
     Imports torch and transformers for names outside the catalogue; never runs code that comes with a model.
 
     Raises:
-        UnknownName: neither in the catalogue nor an id or a folder.
-        BadInput: the config cannot be had, or is that of a model that neither reads text nor classifies images.
+        UnknownName: the name is neither in the catalogue nor an id or a folder.
+        BadInput: the config cannot be read, or its model neither reads text nor classifies images.
     """
     if not looks_external(name):
         if name not in catalogue() and ("/" in name or name.startswith((".", "~"))):
@@ -210,14 +210,14 @@ def _read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
 
 
 def _check_file(config: Path) -> None:
-    """Raises OSError for what is no file (a pipe would be waited for, a device read without end) or far too large."""
+    """Raise OSError if ``config`` is not a regular file (a pipe would block, a device never end) or too large."""
     found = config.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
         raise OSError(f"{config} is not a file, or far too large for a config")
 
 
 def _first_line(error: Exception) -> str:
-    """What a library says in its first sentence or so, on one line; some name no more than a key."""
+    """Return the start of a library's error message on one line; a bare KeyError key becomes "there is no ..."."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = f"there is no {text}" if isinstance(error, KeyError) else text
     return f"{text.rstrip('.')}." if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
@@ -254,7 +254,7 @@ def _kind(config: Any, name: str) -> ModelKind:
     )
     none = BadInput(message, "model")
     if config.is_encoder_decoder:
-        # So are models that hear or see; only those that read text and write it are meant.
+        # Models that hear or see are encoder-decoders too; only those that read and write text are accepted.
         if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
             raise none
         return "seq2seq"
@@ -270,7 +270,7 @@ def _kind(config: Any, name: str) -> ModelKind:
 
 
 def _check_ends(told: Mapping[str, Any], name: str) -> None:
-    """Raises BadInput for stacks without end, of its parts too: a config object may list its layers one by one."""
+    """Raise BadInput if a layer count, also in a nested config, is too large: configs may list layers one by one."""
     for field, value in told.items():
         if isinstance(value, dict):
             _check_ends(value, name)
@@ -279,7 +279,7 @@ def _check_ends(told: Mapping[str, Any], name: str) -> None:
 
 
 def _check_depth(config: Any, name: str) -> None:
-    """Raises BadInput for stacks without layers, and for no words: transformers builds what it can."""
+    """Raise BadInput for a stack without layers or an empty vocabulary, which transformers would build anyway."""
     text = config.get_text_config()
     words = getattr(text, "vocab_size", None)
     if isinstance(words, int) and words < 1:
@@ -295,11 +295,11 @@ def _check_depth(config: Any, name: str) -> None:
 
 
 # ----------------------------------------
-# What a model that is no language model is, from the lists by task that transformers keeps.
+# Name the kind of a model that is not a language model, by the task lists that transformers keeps.
 
 
-# Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), the telling ones first: CLIP is also in the
-# list of image classifiers, Whisper in that of decoders.
+# Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), most specific first: CLIP is also listed with
+# the image classifiers, Whisper with the decoders.
 _SENSES = {
     "a model of images and text": (
         "IMAGE_TEXT_TO_TEXT", "MULTIMODAL", "VISUAL_QUESTION", "ZERO_SHOT_IMAGE", "ZERO_SHOT_OBJECT",
@@ -313,7 +313,7 @@ _SENSES = {
 
 
 def what_it_is(model_type: str) -> str | None:
-    """``a vision model`` and so on; ``None`` where transformers lists the architecture for none of these."""
+    """Return the kind of model, such as ``a vision model``; ``None`` if transformers lists it for none of these."""
     from transformers.models.auto import modeling_auto as auto
 
     listed = [
@@ -326,7 +326,7 @@ def what_it_is(model_type: str) -> str | None:
 
 
 # ----------------------------------------
-# What PEFT and torch raise when they refuse, on purpose or by accident, and how that is told.
+# Errors that PEFT and torch raise, on purpose or not, and how they are reported.
 
 
 _SIZE = re.compile(
@@ -334,7 +334,7 @@ _SIZE = re.compile(
     r"checkpoint, the shape in current model is torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)"
 )
 
-# For values it cannot use (a zero rank, a broken pattern), a missing package, a model it was not written for.
+# Raised for invalid values (a zero rank, a broken pattern), a missing package, or an unsupported model.
 REFUSALS = (
     ArithmeticError,
     AttributeError,
@@ -349,7 +349,7 @@ REFUSALS = (
 
 
 def reason(error: Exception) -> str:
-    """What PEFT raised, as the end of a sentence."""
+    """Return the text of an error of PEFT's as the end of a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
 
@@ -357,17 +357,17 @@ def reason(error: Exception) -> str:
 def misshapen(
     holder: str, name: str, stored: Sequence[int], wanted: Sequence[int], field: str = "adapter"
 ) -> BadInput:
-    """Return the error for a stored tensor whose shape is not the model's; both shapes as torch has them."""
+    """Return the error for a stored tensor whose shape differs from the model's; both shapes in torch's order."""
     shapes = (" × ".join(map(str, shape)) or "a single number" for shape in (stored, wanted))
     return BadInput("{} holds '{}' as {}, where this model has {}.".format(holder, name, *shapes), field)
 
 
 @contextmanager
 def fitting_shapes() -> Iterator[None]:
-    """Load an adapter within: torch's complaint about a shape becomes :func:`misshapen`'s error.
+    """Convert torch's complaint about a tensor's shape, while an adapter is loaded, to :func:`misshapen`'s error.
 
     Raises:
-        BadInput: the first tensor of the adapter whose shape is not the model's.
+        BadInput: a tensor of the adapter does not have the model's shape; the first one is named.
     """
     try:
         yield
@@ -378,6 +378,6 @@ def fitting_shapes() -> Iterator[None]:
         stored, wanted = (
             [int(size) for size in re.findall(r"\d+", told[part])] for part in ("found", "wanted")
         )
-        # PEFT puts a prompt into an embedding, whose one tensor torch then names
+        # PEFT loads a prompt into an embedding, so torch names that embedding's only tensor
         name = "prompt_embeddings" if told["name"] == "weight" else told["name"]
         raise misshapen("The adapter", name, stored, wanted) from error

@@ -1,4 +1,4 @@
-"""What a model that reads images takes in: one size of picture, cut into patches."""
+"""The input of models that read images: pictures of one size, cut into patches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from peft_lab.models.shapes import ModelShape
 if TYPE_CHECKING:
     import torch
 
-#: The classifiers of images that are taken: one stack of equal blocks over an image's patches.
+#: The supported image classifiers: a single stack of equal blocks over an image's patches.
 TYPES = ("vit", "dinov2")
 
 
 def size_of(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Channels, height and width of the pictures that a model of this config reads.
+    """Return channels, height and width of the pictures that a model of this config reads.
 
     >>> size_of({"num_channels": 3, "image_size": 224})
     (3, 224, 224)
@@ -31,13 +31,13 @@ def size_of(config: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def words(config: Mapping[str, Any]) -> str:
-    """The same to read: ``224 × 224 pixels``."""
+    """Return the picture size as text: ``224 × 224 pixels``."""
     _, height, width = size_of(config)
     return f"{width} × {height} pixels"
 
 
 def require_text(shape: ModelShape, what: str) -> None:
-    """Raises BadInput for a model that reads images. ``what``: what knows none, such as ``Plan``."""
+    """Check that a model reads text. Raises BadInput if not. ``what``: the feature that needs it, such as ``Plan``."""
     if shape.kind == "vision":
         raise BadInput(
             f"{shape.title} reads images, and {what} knows models of text only. It can be counted, drawn, simulated on "
@@ -47,21 +47,20 @@ def require_text(shape: ModelShape, what: str) -> None:
 
 
 def size_of_batch(rows: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step's memory depends on, as :func:`peft_lab.training.batches.size_of` has it of a batch of pictures."""
+    """Return the sizes a step's memory depends on, in the form of :func:`peft_lab.training.batches.size_of`."""
     sizes = {"rows": rows, "length": 0, "padded": False, "kept": 0, "predicted": 0, "apart": False}
     return {**sizes, "image": list(size_of(config))}
 
 
 # ----------------------------------------
-# From an image's file to the numbers that a model reads.
+# Convert an image file to the numbers that a model reads.
 #
-# An image is resized whole to the model's size, as ViT's own processor does it; nothing is cut off or turned, so
-# that the same file is always the same numbers.
-
+# As in ViT's own processor, the whole image is resized to the model's size, without cropping or rotation, so the same
+# file always gives the same numbers.
 
 PROCESSOR = "preprocessor_config.json"
-_BILINEAR = 2  # as Pillow and transformers number the ways to resize
-#: What ViT was trained with, for a folder that does not say.
+_BILINEAR = 2  # the resampling code of Pillow and transformers
+#: ViT's mean and deviation, used if a folder states none.
 _HALF = (0.5, 0.5, 0.5)
 
 
@@ -89,12 +88,12 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True)
 class Eye:
-    """How a model sees: what a tokenizer is to text.
+    """How a model preprocesses images; takes the place of a tokenizer.
 
     Attributes:
         channels, height, width: of the pictures that the model reads.
-        mean, deviation: by channel, of values from 0 to 1. resample: Pillow's number of the way to resize.
-        pad_token_id: there is nothing to fill up, as all pictures are as large.
+        mean, deviation: per channel, of values from 0 to 1. resample: Pillow's resampling code.
+        pad_token_id: unused, since all pictures have the same size.
     """
 
     channels: int
@@ -106,7 +105,7 @@ class Eye:
     pad_token_id: int = 0
 
     def read(self, content: bytes) -> Pixels:
-        """The pixels of a PNG or JPEG file, in the size that the model reads."""
+        """Return the pixels of a PNG or JPEG file, resized to the model's input size."""
         return Pixels(
             pixels_of(content, self.channels, self.height, self.width, self.resample),
             self.mean,
@@ -127,12 +126,12 @@ def pixels_of(content: bytes, channels: int, height: int, width: int, resample: 
 
 
 def eye_of(size: tuple[int, int, int], path: str | Path | None) -> Eye:
-    """How a model sees, by its ``preprocessor_config.json``; as ViT does where there is none.
+    """Return a model's image preprocessing from its ``preprocessor_config.json``; ViT's if there is none.
 
-    ``size``: channels, height and width, by its config.
+    ``size``: channels, height and width from its config.
 
     Raises:
-        ValueError: settings that are none.
+        ValueError: the settings are invalid.
     """
     channels, height, width = size
     if channels not in (1, 3):

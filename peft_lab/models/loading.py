@@ -1,4 +1,4 @@
-"""Real weights: the live models, or any Hugging Face id or local folder, with nothing run and nothing unpickled.
+"""Load real weights: of live models, any Hugging Face id or local folder, without running code or unpickling.
 
 Torch and transformers are imported inside; called from worker processes.
 """
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-# Never stored in 4 or 8 bits: outputs and task heads. Left to itself transformers 5.24 replaces a head with a bias, and
-# bitsandbytes then fails, because a head that is not in the checkpoint is never quantised.
+# Never stored in 4 or 8 bits: outputs and task heads. By default transformers 5.24 replaces a head that has a bias, and
+# bitsandbytes then fails, because a head missing from the checkpoint is never quantised.
 KEPT_WHOLE = ("lm_head", *HEADS)
-SHORT_ROWS = 128  # tokens up to which plain attention trains faster on a CPU than the fused one
+SHORT_ROWS = 128  # tokens up to which plain attention trains faster on a CPU than fused attention
 
 
 @dataclass(frozen=True)
 class Base:
-    """A model with its weights, nothing injected.
+    """A model with its pretrained weights, before a method is applied.
 
     Attributes:
-        tokenizer: of a model of images how it sees (:class:`peft_lab.models.images.Eye`).
+        tokenizer: for models of images their preprocessing (:class:`peft_lab.models.images.Eye`).
         dtype: of the parameters (of the 16- or 32-bit ones on a quantised base).
         device: ``cuda``, ``mps`` or ``cpu``: :func:`peft_lab.core.machine.in_use`.
     """
@@ -51,22 +51,22 @@ class Base:
 
 
 def attention_for(device: str, max_length: int, entry: ModelEntry) -> Literal["sdpa", "eager"]:
-    """Which of transformers' attention implementations trains fastest.
+    """Return which of transformers' attention implementations trains fastest.
 
-    torch's fused attention saves memory where rows are long; on a CPU and short rows its backward pass costs three
-    times what the plain matrix products cost (a sixth of a whole step, see docs/decisions/005). Some architectures
-    (Bloom, DeBERTa v2, Gemma 2) have no other than those.
+    torch's fused attention saves memory on long rows; with short rows on a CPU its backward pass takes three times as
+    long as plain matrix products (a sixth of a whole step, see docs/decisions/005). Some architectures (Bloom, DeBERTa
+    v2, Gemma 2) support only plain attention.
     """
     plain = not entry.fused_attention or (device == "cpu" and max_length <= SHORT_ROWS)
     return "eager" if plain else "sdpa"
 
 
 def weights_of(name: str) -> str:
-    """The folder or Hugging Face id to load from.
+    """Return the folder or Hugging Face id to load from.
 
     Raises:
-        UnknownName: no such model. BadInput: a model that is known by its shape only.
-        AssetError: a live model that has not been fetched.
+        UnknownName: there is no such model. BadInput: the model is known by its shape only.
+        AssetError: a live model has not been fetched.
     """
     if looks_external(name):
         return str(Path(name).absolute()) if Path(name).is_dir() else name
@@ -88,19 +88,19 @@ def load_base(
     dtype: torch.dtype | None = None,
     attention: str | None = None,
 ) -> Base:
-    """The model with its pretrained weights, and its tokenizer.
+    """Load a model with its pretrained weights, and its tokenizer.
 
     Args:
         name: a live catalogue name, a Hugging Face id or a local folder.
-        num_labels: puts a fresh classification head of that size on an encoder. Seed torch before: the head is random.
+        num_labels: adds a new classification head of that size to an encoder. Seed torch before: the head is random.
         quantization: stores the linear maps in 4 or 8 bit (bitsandbytes), on the CPU too.
         dtype: of everything else; :func:`peft_lab.core.machine.compute_dtype` when ``None``.
         attention: one of transformers' implementations, as :func:`attention_for` names it; ``None``: its own choice.
 
     Raises:
-        BadInput: a model that is not live, needs code of its own, or has no safetensors weights; weights in few bits on
-            a device where they cannot be.
-        AssetError: weights that have to be fetched first, or again: they are damaged.
+        BadInput: the model is not live, needs its own code, or has no safetensors weights; or the device cannot hold
+            quantised weights.
+        AssetError: the weights have not been fetched, or are damaged.
     """
     from peft_lab.core import quiet  # noqa: F401  silences the libraries before they are imported
 
@@ -141,7 +141,7 @@ def load_base(
 
 
 def _require_own(name: str) -> None:
-    """Raises BadInput for a model of which transformers would read other files than its safetensors. What says so is
+    """Raise BadInput if transformers would read other files than the model's safetensors. Files that decide this are
     fetched first, by transformers' own rules."""
     from transformers.utils.hub import cached_file
 
@@ -166,7 +166,7 @@ _loading = RLock()
 
 @contextmanager
 def no_pickles() -> Iterator[None]:
-    """While a library loads weights, ``torch.load`` raises BadInput, whatever file the library was led to."""
+    """Make ``torch.load`` raise BadInput for any file while a library loads weights."""
 
     def refuse(file: object, *_: object, **__: object) -> NoReturn:
         name = Path(file).name if isinstance(file, str | os.PathLike) else "a file"
@@ -177,8 +177,8 @@ def no_pickles() -> Iterator[None]:
 
 
 def _config(source: str, num_labels: int | None) -> Any:
-    """The model's config without the kernels that it asks for, which may be code of a repository's: it wins over what
-    ``from_pretrained`` is told of them."""
+    """Return the model's config without the kernels it requests: they may be a repository's code, and override what
+    ``from_pretrained`` is told."""
     from transformers import AutoConfig
 
     found = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -189,7 +189,7 @@ def _config(source: str, num_labels: int | None) -> Any:
 
 
 def _reader(entry: ModelEntry, source: str) -> Any:
-    """What turns a row into numbers: the tokenizer, or how a model of images sees. Raises BadInput."""
+    """Return the tokenizer, or for a model of images its preprocessing. Raises BadInput."""
     if entry.kind != "vision":
         return _tokenizer(source)
     from transformers.utils.hub import cached_file
@@ -204,10 +204,10 @@ def _reader(entry: ModelEntry, source: str) -> Any:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to the weights at ``source``, with a padding token.
+    """Load the tokenizer for the weights at ``source``, with a padding token.
 
     Raises:
-        BadInput: none there, or one that needs code of its own. AssetError: it is damaged.
+        BadInput: there is none, or it needs its own code. AssetError: it is damaged.
     """
     with _verified(source):
         return _tokenizer(source)
@@ -230,9 +230,9 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[str, Any, Any]]) -> None:
-    """Raises BadInput for weights that lack a part of the model or hold it in another shape (name, stored shape, the
-    model's), which transformers fills with random numbers. What stands between an encoder and its head is often not
-    published, and is random with the head."""
+    """Raise BadInput if the weights lack a part of the model or hold it in another shape (name, stored shape, the
+    model's); transformers would fill it with random numbers. A pooler between an encoder and its head is exempt: it is
+    often not published, and is trained from random values like the head."""
     for key, stored, wanted in sorted(misfits):
         if not in_head(key):
             raise misshapen(f"The weights file of '{name}'", key, stored, wanted, "model")
@@ -246,8 +246,8 @@ def _require_whole(name: str, missing: Iterable[str], misfits: Iterable[tuple[st
 
 
 def _require_words(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises BadInput for the tokenizer that transformers makes of nothing, which turns every text into unknown words,
-    and for one without a token to fill up rows with."""
+    """Raise BadInput for the tokenizer that transformers makes without a vocabulary, which maps every text to unknown
+    tokens, and for one with neither a padding nor an end token."""
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise BadInput(
             f"'{source}' has no tokenizer's vocabulary, without which text cannot be read.", "model"
@@ -259,7 +259,7 @@ def _require_words(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def decoder_start(entry: ModelEntry) -> int | None:
-    """The token with which the decoder of an encoder-decoder begins; ``None`` for models of one stack."""
+    """Return the id of an encoder-decoder's decoder start token; ``None`` for models of one stack."""
     if entry.kind != "seq2seq":
         return None
     found = entry.config.get("decoder_start_token_id")
@@ -267,14 +267,14 @@ def decoder_start(entry: ModelEntry) -> int | None:
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id to pad with; what it is does not matter under an attention mask, only that there is one."""
+    """Return the padding token's id, or 0; under an attention mask its value does not matter."""
     found: Any = tokenizer.pad_token_id
     return 0 if found is None else int(found)
 
 
 @contextmanager
 def _verified(source: str) -> Iterator[None]:
-    """Hash what is fetched while it is loaded. Damage is what is told, whatever else the loading said."""
+    """Hash fetched files while they are loaded. Damage takes precedence over any other loading error."""
     name = assets.owner_of(source)
     if name is None:
         yield

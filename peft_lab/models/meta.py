@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "dense_act_fn")
 _HEADS = ("num_attention_heads", "n_head", "num_heads")
-#: Readers of images whose bare model has a pooler that their classifier has not.
+#: Image models whose bare model has a pooler that their classifier lacks.
 POOLING = ("vit",)
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would walk a growing model again and again while it is built or run.
+    """Disable the garbage collector, which would scan a growing model again and again while it is built or run.
 
-    It walks all that torch has loaded as well: 0.3 s, as long as a simulation.
+    It scans everything torch has loaded as well: 0.3 s, as long as a simulation.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -42,10 +42,10 @@ def uncollected() -> Iterator[None]:
 
 
 def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
-    """A transformers config from its stored dictionary (``config.json`` as published).
+    """Return a transformers config from its stored dictionary (``config.json`` as published).
 
     Raises:
-        BadInput: no ``model_type``, or one that the installed transformers does not know.
+        BadInput: ``model_type`` is missing, or the installed transformers does not know it.
     """
     from transformers import AutoConfig
 
@@ -66,21 +66,21 @@ def make_config(config: Mapping[str, Any]) -> PretrainedConfig:
 def forget_kernels(config: PretrainedConfig) -> None:
     """Leave the choice of attention and expert kernels to transformers.
 
-    A config may name kernels that are not installed, or a repository to load them from, which would be code of its own;
+    A config may name kernels that are not installed, or a repository to load them from, which would run its code;
     parameters and shapes do not depend on it.
     """
     for name in ("_attn_implementation", "_experts_implementation"):
-        setattr(config, name, None)  # of its parts too
+        setattr(config, name, None)  # also sets it on nested configs
 
 
 def build(
     config: PretrainedConfig, kind: ModelKind, num_labels: int | None = None, dtype: Any = None
 ) -> torch.nn.Module:
-    """The model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
+    """Build the model of ``config`` on the meta device: 0.1 to 0.4 s at any size.
 
     Args:
         kind: ``causal-lm``, ``encoder``, ``seq2seq`` or ``vision``.
-        num_labels: when given, with a classification head of that many labels.
+        num_labels: if given, adds a classification head of that many labels.
         dtype: parameter type; float32 when ``None``.
     """
     import torch
@@ -99,7 +99,7 @@ def build(
     if num_labels is not None:
         config.num_labels = num_labels
         factory = classifier(kind)
-    # What pools for other uses than classifying has no part in it, and no weights in a classifier's folder.
+    # A pooler that only serves other uses takes no part in classification; a classifier's folder has no weights for it.
     pooled = {"add_pooling_layer": False} if num_labels is None and config.model_type in POOLING else {}
     with torch.device("meta"):
         model = factory.from_config(config, dtype=dtype or torch.float32, **pooled)
@@ -109,7 +109,7 @@ def build(
 
 
 def classifier(kind: str) -> Any:
-    """transformers' class of models of this kind with a classification head."""
+    """Return transformers' auto class for models of this kind with a classification head."""
     import transformers
 
     return {
@@ -118,10 +118,10 @@ def classifier(kind: str) -> Any:
 
 
 def head_apart(model: Any, config: PretrainedConfig) -> None:
-    """Give T5 1.1 and FLAN-T5 the output head of their own that their weights have, in place.
+    """Give T5 1.1 and FLAN-T5 a separate output head, as their weights have, in place.
 
-    transformers 5 builds all T5 with the embeddings as their head and finds out from the weights that there are two;
-    here are none. Models of the first version scale what goes into the head, the later ones do not.
+    transformers 5 ties the head of every T5 to its embeddings and unties it on seeing the weights; here there are none.
+    T5 1.0 scales the input of its head, later versions do not.
     """
     import torch
 
@@ -131,7 +131,7 @@ def head_apart(model: Any, config: PretrainedConfig) -> None:
 
 
 def pattern(path: str) -> tuple[str, int | None]:
-    """('model.layers.3.mlp.up_proj') -> ('model.layers.{}.mlp.up_proj', 3): the first index is the layer."""
+    """Replace a path's first index, the layer, by ``{}`` and return both: 'layers.3.up' -> ('layers.{}.up', 3)."""
     found = _LAYER.search(path)
     if not found:
         return path, None
@@ -141,7 +141,7 @@ def pattern(path: str) -> tuple[str, int | None]:
 def read_shape(
     model: torch.nn.Module, config: PretrainedConfig, kind: ModelKind, name: str, title: str
 ) -> ModelShape:
-    """Collapse a model's modules into groups that differ only in the layer index."""
+    """Return a model's shape: modules that differ only in the layer index are merged into groups."""
     from torch import nn
 
     seen: set[int] = set()
@@ -164,7 +164,7 @@ def read_shape(
     text = config.get_text_config()
     if getattr(
         text, "is_heterogeneous", False
-    ):  # Gemma 4: what most layers have; the groups hold what differs
+    ):  # Gemma 4: read what most layers have; the groups hold what differs
         text = copy.deepcopy(text)
         text.allow_global_per_layer_attribute_access = True
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
@@ -192,9 +192,9 @@ def read_shape(
 
 
 def _attends(model: Any, text: Any) -> bool:
-    """Whether there are keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
+    """Return whether the model has keys and values to attend to: Mamba, RWKV and their kin carry a state instead.
 
-    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither has both.
+    Mamba-2 calls parts of its state heads, RWKV calls its mixing attention: neither uses both words.
     """
     if not getattr(model, "_is_stateful", False):
         return True
@@ -203,7 +203,7 @@ def _attends(model: Any, text: Any) -> bool:
 
 
 def _kv_heads(config: Any, heads: int) -> int:
-    """Falcon's first form keeps one head of keys for all; its second widens its few before they are kept."""
+    """Return the number of key heads. Falcon's first form has one; its second widens its few before caching them."""
     if config.model_type == "falcon":
         return 1 if config.multi_query and not config.new_decoder_architecture else heads
     return getattr(config, "num_key_value_heads", None) or heads
@@ -212,7 +212,7 @@ def _kv_heads(config: Any, heads: int) -> int:
 def _mixtures(
     model: torch.nn.Module, groups: Sequence[ModuleGroup], config: Any, hidden: int
 ) -> tuple[Mixture, ...]:
-    """The feed-forward parts that hold stacked experts, or a list of them."""
+    """Return the feed-forward parts that hold stacked experts or a list of experts."""
     inside: dict[tuple[str, tuple[int, ...]], list[ModuleGroup]] = {}
     numbers: dict[str, set[int]] = {}
     for group in groups:
@@ -250,7 +250,7 @@ def _mixture(
         and not structure.listed_experts(group.path)
     ]
     routers = (g.path for g in own if g not in stacks and g.parameters.get("weight") == (experts, hidden))
-    # transformers marks experts that are stored (in, out); Llama 4's are, and are not marked.
+    # transformers marks experts stored as (in, out); Llama 4's are stored so without the mark.
     marked = any(getattr(model.get_submodule(group.paths[0]), "is_transposed", False) for group in stacks)
     flipped = bool(sides) and sides[-1][2] == hidden != sides[-1][1]  # the last one writes back to the stream
     return Mixture(
@@ -266,7 +266,7 @@ def _mixture(
 
 
 def _renamed(model_type: str) -> dict[str, str]:
-    """What PEFT's LoRA takes for other names on this architecture, from its own table."""
+    """Return the names that PEFT's LoRA renames on this architecture, from its own table."""
     from peft.utils import transformers_weight_conversion as conversion
 
     kinds: Mapping[str, str] = vars(conversion)["_MODEL_TO_CONVERSION_PATTERN"]
@@ -277,7 +277,7 @@ def _renamed(model_type: str) -> dict[str, str]:
 
 
 def _image_positions(groups: Sequence[ModuleGroup]) -> int:
-    """What an image is to the blocks: its patches and the tokens before them, as many as there are positions."""
+    """Return the number of positions of an image: one for each patch and each token before them."""
     tables = (group.parameters.get("position_embeddings") for group in groups)
     return next(shape[1] for shape in tables if shape is not None)
 
@@ -287,7 +287,7 @@ def _intermediate(config: Any, hidden: int) -> int:
 
 
 def _positions(config: Any) -> int | None:
-    """RoBERTa reserves two positions for padding, so its usable length is two short of its table."""
+    """Return the longest input. RoBERTa reserves two positions for padding, so it is two less than its table."""
     limit: int | None = _first(config, "max_position_embeddings", "n_positions", default=None)
     if limit is not None and limit < 0:  # XLNet's way to say that there is none
         return None
@@ -309,15 +309,15 @@ def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
 
 
 # ----------------------------------------
-# Running PEFT's own set-up code for the shapes it creates, on models without values.
+# Run PEFT's own set-up code on models without values, to read the shapes it creates.
 #
-# Everything made inside :func:`shapes_only` is on the meta device. Most tuners need no more: nothing is computed,
-# and a 70B model is adapted in a fraction of a second. A few read values on the way although no shape depends on
-# them; each of those reads has a stand-in here, with the reason. A test counts every PEFT type here and on a small
-# real model and holds the two equal.
+# Everything made inside :func:`shapes_only` is on the meta device. Most tuners need no more: nothing is computed, and
+# a 70B model is adapted in a fraction of a second. A few read values although no shape depends on them; each of those
+# reads is replaced by a stand-in here, with the reason. A test counts every PEFT type here and on a small real model
+# and asserts that the two agree.
 
 
-# Filling a tensor that has no values is a detour through several layers of torch, taken for every adapted map.
+# Filling a tensor without values would pass through several layers of torch for every adapted map.
 _FILLS = frozenset(
     {
         "kaiming_uniform_",
@@ -334,7 +334,7 @@ _LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all t
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Create on the meta device and keep there what library code would move to the CPU."""
+    """Create tensors on the meta device, and keep there those that library code would move to the CPU."""
     import torch
     from torch.fx.experimental import _config
 
@@ -342,7 +342,7 @@ def shapes_only() -> Iterator[None]:
         for owner, name, stand_in in _stand_ins():
             stack.callback(setattr, owner, name, owner.__dict__[name])
             setattr(owner, name, stand_in)
-        # A boolean mask picks an unknown number of entries; the full number serves, as PEFT only samples from them.
+        # A boolean mask selects an unknown number of entries; assuming all is safe, as PEFT only samples from them.
         stack.enter_context(_config.patch(meta_nonzero_assume_all_nonzero=True))  # type: ignore[attr-defined]
         stack.enter_context(torch.device("meta"))
         stack.enter_context(_mode())
@@ -350,7 +350,7 @@ def shapes_only() -> Iterator[None]:
 
 
 def untrained_adapter(lora_model: Any, adapter_name: str, model_id: Mapping[str, Any], **_: Any) -> None:
-    """For X-LoRA's reading of an adapter's folder: an adapter of these settings of LoRA, without weights."""
+    """Replace X-LoRA's loading of an adapter's folder: add a LoRA of these settings, without weights."""
     from peft import LoraConfig
 
     lora_model.peft_config[adapter_name] = LoraConfig(**model_id)
@@ -362,7 +362,7 @@ def _mode() -> Any:
     from torch.overrides import TorchFunctionMode
 
     class StayOnMeta(TorchFunctionMode):
-        """Copies to the CPU stay where they are; counting into bins gives the bins without their counts."""
+        """Ignore copies to the CPU and initial fills; ``bincount`` returns its bins without counts."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
@@ -392,7 +392,7 @@ def _is_cpu(value: Any) -> bool:
 
 
 def _stand_ins() -> list[tuple[Any, str, Any]]:
-    """(owner, attribute, replacement) for the places in PEFT that read values."""
+    """Return (owner, attribute, replacement) for the places in PEFT that read values."""
     import torch
     from peft.tuners.adamss import layer as adamss
     from peft.tuners.boft.layer import BOFTLayer
@@ -403,13 +403,13 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     from peft.tuners.xlora import model as xlora
 
     def slice_pca(tensor: torch.Tensor, r: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors' shapes; the values would come from a decomposition of the weight."""
+        """Return factors of the right shapes; the real values come from a decomposition of the weight."""
         batch, channels, rows, columns = tensor.shape
         rank = min(r, rows, columns)
         return torch.empty(batch, channels, rank, columns), torch.empty(batch, channels, rows, rank)
 
     def clustering(vectors: torch.Tensor, number: int, _: int) -> tuple[torch.Tensor, int]:
-        """Clusters of equal size. Which row is in which depends on the weights, the sum of their sizes does not."""
+        """Return clusters of equal size: membership depends on the weights, the total size does not."""
         number = min(number, vectors.shape[0])
         return torch.arange(vectors.shape[0], device="cpu") % number, number
 
@@ -417,13 +417,13 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         return torch.empty(len(indices), len(indices))
 
     def unprojected(self: Any) -> torch.Tensor:
-        """CPT shortens rows that have grown too long; none has before training."""
+        """Return the prompt unprojected: CPT shortens rows that have grown too long, and none has before training."""
         return self.delta_embedding.weight.detach()
 
     start_kasa, start_monteclora = KasaLinearVariant.init, MontecloraLinearVariant.init
 
     def mica(self: Any, adapter: str) -> None:
-        """On the meta device PEFT leaves MiCA's start out, and with it the check of the rank."""
+        """Check MiCA's rank: on the meta device PEFT skips MiCA's initialisation and the check with it."""
         shape = tuple(self.get_base_layer().weight.shape)
         if self.r[adapter] > min(shape):
             raise ValueError(
@@ -431,14 +431,14 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
             )
 
     def kasa(module: Any, adapter_name: str, **more: Any) -> None:
-        """As for MiCA: the truncation is put off, and with it the check."""
+        """Check KaSA's rank: as for MiCA, the truncation is postponed, and the check with it."""
         start_kasa(module, adapter_name, **more)
         shape, rank = tuple(module.get_base_layer().weight.shape), module.r[adapter_name]
         if rank >= min(shape):
             raise ValueError(f"KaSA takes a rank below {min(shape)} for weights of {shape}, not {rank}")
 
     def monteclora(module: Any, adapter_name: str, config: Any, **more: Any) -> None:
-        """The sampler, whose deviations are trained, is put off until there are values."""
+        """Create the sampler, whose deviations are trained; PEFT postpones it until there are values."""
         start_monteclora(module, adapter_name, config, **more)
         module.lora_monteclora_sampler[adapter_name] = MontecloraLinearVariant._create_sampler(
             module, adapter_name, config.monteclora_config

@@ -1,4 +1,4 @@
-"""The adapted model as a list of parameter groups: one row for like parameters of all layers, with the bare names.
+"""The adapted model as a list of parameter groups: one row for the same parameter in all layers, under bare names.
 
 Counting and drawing read this list. Nothing here imports torch at import time.
 """
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 TreeRole = Literal["method", "head", "frozen"]
-# Path segments that wrappers put in: PEFT's base layer and its copies of modules it saves whole, the one adapter's
-# name, and the container of our own adapters.
+# Path segments that wrappers insert: PEFT's base layer, its copies of modules saved whole, the adapter's name, and the
+# container of our own adapters.
 _INSERTED = frozenset({"base_layer", "modules_to_save", "original_module", "default", "adapters"})
-# A model wrapped by a tuner is below base_model.model, X-LoRA's one further down, one with a prompt below base_model.
+# Prefixes of the wrapped model: base_model.model for a tuner, one level deeper for X-LoRA, base_model for a prompt.
 _WRAPPERS = ("base_model.lora_model.model.", "base_model.model.", "base_model.")
 _SHORT = {
     "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16",
@@ -39,8 +39,8 @@ class GroupCount:
         shape: of one parameter.
         parameters: of all ``count`` modules together.
         role: ``method`` (the method's own, trained), ``head`` (task head, trained) or ``frozen``.
-        added: whether the method put it in, rather than the bare model having it.
-        quantised: whether the stored form is 4 or 8 bit.
+        added: whether the method added it, rather than the bare model having it.
+        quantised: whether it is stored in 4 or 8 bit.
     """
 
     module: str
@@ -62,11 +62,11 @@ def read_tree(
     with_head: bool = False,
     quantised: Collection[str] = (),
 ) -> tuple[GroupCount, ...]:
-    """One row per group of like parameters, in the model's own order. Tied parameters count once.
+    """Return one row per group of like parameters, in the model's order. Tied parameters count once.
 
     Args:
-        bare: the names of the bare model's parameters, from before the method was applied.
-        with_head: whether the model has a task head, whose trained parameters are a role of their own.
+        bare: the names of the bare model's parameters, before the method was applied.
+        with_head: whether the model has a task head, whose trained parameters get a role of their own.
         quantised: paths of the modules whose weight is stored in fewer bits (in the bare model's names).
     """
     modules = dict(adapted.named_modules())
@@ -77,7 +77,7 @@ def read_tree(
         path, name = _place(owner, name, wrapper)
         head = with_head and in_head(path)
         copied = ".modules_to_save." in f".{full}"
-        # PEFT keeps the untouched head beside the one it trains and saves; only that one is part of the model.
+        # PEFT keeps the original head beside the copy it trains and saves; only the copy is part of the model.
         if head and ".original_module." in f".{full}":
             continue
         role: TreeRole = ("head" if head else "method") if parameter.requires_grad else "frozen"
@@ -94,11 +94,11 @@ def read_tree(
 
 
 def clean_path(path: str, wrapper: str | None = None) -> str:
-    """A module path as the bare model has it: without wrappers, inserted layers and the adapter's name.
+    """Return a module path as in the bare model: without wrappers, inserted layers and the adapter's name.
 
     Args:
-        wrapper: what stands before the bare model's own paths. By default a tuner's (LoRA, IA3 ...); on a model with a
-            prompt it is ``base_model.`` alone.
+        wrapper: the prefix of the bare model's paths. By default a tuner's (LoRA, IA3 ...); on a model with a prompt it
+            is ``base_model.`` alone.
 
     >>> clean_path("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
     'model.layers.0.self_attn.q_proj.lora_A'
@@ -111,7 +111,7 @@ def clean_path(path: str, wrapper: str | None = None) -> str:
 
 
 def _wrapper(adapted: torch.nn.Module, bare: Collection[str]) -> str:
-    """The prefix under which the most parameters have the bare model's names."""
+    """Return the prefix under which most parameters have the bare model's names."""
     names = [name for name, _ in adapted.named_parameters()]
 
     def hits(prefix: str) -> int:
@@ -130,7 +130,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
-    """Module path and parameter name. A parameter that PEFT files under the adapter's name is called after its slot.
+    """Return module path and parameter name. A parameter filed under the adapter's name is named after its slot.
 
     ``...k_proj.ia3_l`` and ``default`` become ``...k_proj`` and ``ia3_l``.
     """
@@ -141,18 +141,18 @@ def _place(owner: str, name: str, wrapper: str) -> tuple[str, str]:
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
-    """A tensor's type as the lab writes it, such as ``bfloat16``; its shape does not matter."""
+    """Return a tensor's type as the lab writes it, such as ``bfloat16``; the tensor may have any shape."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
-    """The size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
+    """Return the size of a safetensors file of these tensors: 8 bytes, a JSON header padded to 8, and the data.
 
     The tensors may have any shapes.
 
     Source: the safetensors format description (header length, UTF-8 JSON, data_offsets per tensor).
 
-    Four numbers of float32 take 16 bytes, and the header of one tensor's name, type and shape comes on top:
+    Four numbers of float32 take 16 bytes, besides the header with each tensor's name, type and shape:
 
     >>> import torch
     >>> safetensors_bytes({"a": torch.zeros(4)}) - safetensors_bytes({"a": torch.zeros(2)})
@@ -160,7 +160,7 @@ def safetensors_bytes(state: Mapping[str, torch.Tensor]) -> int:
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    # safetensors orders by falling alignment, then name.
+    # safetensors sorts by decreasing alignment, then by name.
     for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):
         end = offset + tensor.numel() * tensor.element_size()
         kind = dtype_name(tensor)

@@ -1,8 +1,8 @@
-"""A model of one's own, before it is loaded: what of it is on this machine, and what it lacks to be trained.
+"""A user's own model, before it is loaded: which of its files are on this machine, and what it lacks for training.
 
-A model's folder is one that ``save_pretrained`` writes: ``config.json``, weights as safetensors, a tokenizer's files.
-For a Hugging Face id the same files are in the cache of ``huggingface_hub`` (``HF_HOME``). Names are looked at, and the
-index of the weights.
+A model's folder is what ``save_pretrained`` writes: ``config.json``, weights as safetensors, a tokenizer's files. A
+Hugging Face id has the same files in the cache of ``huggingface_hub`` (``HF_HOME``). Only file names, the configs and
+the index of the weights are read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
-#: Files by which transformers may be led to other weights than :data:`WEIGHTS`.
+#: Files that may make transformers load weights other than :data:`WEIGHTS`.
 LEADING = (CONFIG, ADAPTER, INDEX)
-#: What transformers makes a tokenizer of; from a folder without any of them it makes one that knows no word.
+#: The vocabulary files transformers makes a tokenizer from; without any, its tokenizer knows no word.
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tekken.json",
     "sentencepiece.bpe.model", "source.spm",
@@ -34,21 +34,21 @@ VOCABULARIES = (
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CONNECT_SECONDS = 5.0
 _LARGEST_INDEX = 50_000_000  # bytes
-#: The path of one of a model's files on this machine, ``None`` where it is not here.
+#: Returns the path of one of a model's files on this machine; ``None`` if it is missing.
 Find = Callable[[str], Path | None]
 
 
 def is_folder(name: str) -> bool:
-    """Whether there is such a folder, in a class one that it may name; text that cannot be a path is none."""
+    """Return whether such a folder exists and, in a class, may be named; False for text that cannot be a path."""
     if asking.hidden_folder(name):
         return False
     with suppress(OSError, ValueError):
-        return bool(name) and Path(name).is_dir()  # no text is the folder that one is in
+        return bool(name) and Path(name).is_dir()  # an empty text would be the current folder
     return False
 
 
 def hub_answers() -> bool:
-    """Whether the hub can be connected to. Asked first: transformers tries one that cannot for half a minute."""
+    """Return whether the hub can be reached. Checked first: transformers retries for half a minute if it cannot."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -64,7 +64,7 @@ def hub_answers() -> bool:
 
 
 def finder(name: str) -> Find:
-    """Where the files of a folder, or of a Hugging Face id in the cache, are."""
+    """Return the function that finds the files of a folder, or of a Hugging Face id in the cache."""
     if is_folder(name):
         return lambda file: found if (found := Path(name) / file).is_file() else None
 
@@ -78,7 +78,7 @@ def finder(name: str) -> Find:
 
 
 def weights(find: Find) -> tuple[list[Path], list[str]]:
-    """The safetensors files of a model, and the names of those that its index lists and that are not here."""
+    """Return a model's safetensors files, and the names of those that its index lists but are missing."""
     whole = find(WEIGHTS)
     if whole is not None:
         return [whole], []
@@ -90,7 +90,7 @@ def weights(find: Find) -> tuple[list[Path], list[str]]:
 
 
 def _indexed(find: Find) -> list[str] | None:
-    """The files that the index of the weights names; ``None`` where there is no index, or none that can be read."""
+    """Return the files that the index of the weights names; ``None`` if there is no readable index."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         index = find(INDEX)
         if index is not None:
@@ -100,21 +100,21 @@ def _indexed(find: Find) -> list[str] | None:
 
 
 def _is_own(name: str, find: Find) -> bool:
-    """Whether a name in an index is that of a safetensors file beside it, there or not, and no link to elsewhere."""
+    """Return whether an index entry is a safetensors file beside the index, present or not, and no link elsewhere."""
     if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
         return False
     found, index = find(name), find(INDEX)
     if found is None or index is None:
         return True
     folder = index.parent.resolve()
-    if folder.parent.name == "snapshots":  # the hub's cache: what lies there are links to the blobs beside
+    if folder.parent.name == "snapshots":  # the hub's cache: its files are links to the blobs beside it
         folder = folder.parents[1]
     return found.resolve().is_relative_to(folder)
 
 
 def astray(name: str) -> str | None:
-    """Why transformers would read other files than this model's own safetensors, in one sentence; ``None`` where it
-    would not. Of a Hugging Face id the files of :data:`LEADING` have to be in the cache."""
+    """Return, in one sentence, why transformers would read other files than the model's own safetensors; ``None`` if it
+    would not. For a Hugging Face id the files of :data:`LEADING` must be in the cache."""
     find = finder(name)
     foreign = [each for each in _indexed(find) or () if not _is_own(each, find)]
     if foreign:
@@ -136,16 +136,16 @@ def astray(name: str) -> str | None:
 
 
 def has_weights(name: str) -> bool:
-    """Whether the safetensors weights of a folder or a Hugging Face id are on this machine, all of them."""
+    """Return whether all safetensors weights of a folder or a Hugging Face id are on this machine."""
     _, lacking = weights(finder(name))
     return not lacking
 
 
 def lacks(name: str, reached: bool | None = None) -> str | None:
-    """Why the model of this folder or Hugging Face id cannot be trained, in one sentence; ``None`` where nothing is
-    known to be missing. What can still be fetched from the hub is not missing.
+    """Return, in one sentence, why a model, by folder or Hugging Face id, cannot be trained; ``None`` if nothing is
+    known to be missing. Files that can still be fetched from the hub are not missing.
 
-    ``reached``: whether the hub can be; ``None`` to find out, which may take seconds.
+    ``reached``: whether the hub can be reached; ``None`` to find out, which may take seconds.
     """
     find, folder = finder(name), is_folder(name)
     if asking.class_is_on() and not folder:
@@ -181,14 +181,14 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
 
 
 def require(name: str) -> None:
-    """Let a model pass that :func:`lacks` nothing. Raises BadInput with what it lacks."""
+    """Check that :func:`lacks` finds nothing. Raises BadInput with what the model lacks."""
     problem = lacks(name)
     if problem is not None:
         raise BadInput(problem, "model")
 
 
 def _few_bits(find: Find) -> str:
-    """How the weights are quantised by their config; empty where they are not."""
+    """Return how the weights are quantised according to the config; empty if they are not."""
     with suppress(OSError, ValueError, AttributeError, RecursionError):
         config = find("config.json")
         told = json.loads(config.read_text("utf-8")).get("quantization_config") if config else None
@@ -215,18 +215,18 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
 
 
 def _reads_images(find: Find) -> bool:
-    """Whether there is no text to read."""
+    """Return whether the model reads images, and so needs no tokenizer."""
     return _config(find).get("model_type") in images.TYPES
 
 
 def _needs_none(find: Find) -> bool:
-    """Whether the tokenizer reads bytes or characters and has no file for its vocabulary: ByT5's and CANINE's."""
+    """Return whether the tokenizer reads bytes or characters, as ByT5's and CANINE's, and needs no vocabulary file."""
     named = _config(find, "tokenizer_config.json").get("tokenizer_class")
     return named in ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 
 
 def _config(find: Find, file: str = CONFIG) -> dict[str, Any]:
-    """The settings in a file; none where it cannot be read, which is said by whoever needs them."""
+    """Return the settings in a JSON file; empty if it cannot be read, which callers report."""
     with suppress(OSError, ValueError, RecursionError):
         path = find(file)
         told = json.loads(disk.read(path, _LARGEST_INDEX)) if path else {}

@@ -1,9 +1,8 @@
-"""Storing a frozen base in 4 or 8 bits: every linear map but the output layer becomes bitsandbytes' ``Linear4bit`` or
+"""Store a frozen base in 4 or 8 bits: every linear map but the output layer becomes bitsandbytes' ``Linear4bit`` or
 ``Linear8bitLt``.
 
-transformers does this while loading; here it is done to a model that is already in memory, map by map, so that a run, a
-test and a reload share one way. GPT-2's ``Conv1D`` keeps its matrix the other way round and is transposed first, as
-transformers does.
+transformers does this while loading; here a model already in memory is converted, map by map, so that a run, a test and
+a reload share one way. GPT-2's ``Conv1D`` stores its matrix transposed, so it is transposed first, as in transformers.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ class Quantization:
     compute_dtype: str
 
 
-#: Eight bits: 255 even steps and one scale for each row (Dettmers et al. 2022, arXiv 2208.07339, section 3).
+#: Eight bits: 255 even steps and one scale per row (Dettmers et al. 2022, arXiv 2208.07339, section 3).
 INT8 = Quantization(8, "int8", False, "float16")
-#: Inputs beyond this magnitude are multiplied unrounded; the paper's value and transformers' (``llm_int8_threshold``).
+#: Inputs above this magnitude are multiplied unrounded; the value of the paper and of ``llm_int8_threshold``.
 OUTLIERS = 6.0
 _OUTPUTS = ("lm_head", "cls.predictions.decoder")
-# T5's feed-forward part looks at the type of this map's weight and breaks when it is packed; transformers keeps it too.
+# T5's feed-forward part checks the type of this map's weight and fails if it is packed; transformers skips it too.
 _KEPT: Mapping[str, tuple[str, ...]] = {"t5": ("wo",), "mt5": ("wo",), "umt5": ("wo",)}
 
 
 def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
-    """The linear maps that are stored in few bits: all but the output layer, and what an architecture needs whole.
+    """Return the linear maps to store in few bits: all but the output layer and those an architecture needs whole.
 
-    As in transformers, maps of a class derived from ``Linear`` stay (Falcon's, Llama 4's router): the class is replaced
-    as a whole, and with it what it does beyond multiplying. Stacked experts are no linear maps and stay too.
+    As in transformers, subclasses of ``Linear`` stay (Falcon's, Llama 4's router): replacing the class loses what it
+    does beyond multiplying. Stacked experts are not linear maps and stay too.
     """
     kept = kept_whole(shape.model_type)
     return tuple(
@@ -52,12 +51,12 @@ def quantised(shape: ModelShape) -> tuple[ModuleGroup, ...]:
 
 
 def kept_whole(model_type: str) -> tuple[str, ...]:
-    """Last path segments of the linear maps that an architecture needs unquantised, output layers aside."""
+    """Return the last path segments of linear maps that an architecture needs unquantised, output layers aside."""
     return _KEPT.get(model_type, ())
 
 
 def needs_quantising(model: torch.nn.Module) -> bool:
-    """False for models that are quantised already, and for meta and fake ones, which have no values to quantise."""
+    """Return False for models already quantised, and for meta and fake ones, which have no values."""
     from torch._subclasses.fake_tensor import FakeTensor
 
     first = next(model.parameters())
@@ -66,7 +65,7 @@ def needs_quantising(model: torch.nn.Module) -> bool:
 
 
 def quantise(model: Any, how: Quantization) -> None:
-    """Replace the linear maps in place and mark the model as transformers does, so that PEFT adapts it as such."""
+    """Replace the linear maps in place and mark the model as transformers does, so that PEFT treats it as quantised."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -92,9 +91,9 @@ def quantise(model: Any, how: Quantization) -> None:
 def settle(model: Any) -> None:
     """Keep bitsandbytes from changing a 4-bit model while it is used, whoever quantised it.
 
-    The first forward pass casts every bias to the compute type, which is done here at once. And on CPUs with
-    AVX512-BF16 the first evaluation would repack the weights for good: that rounds the constants of the blocks, fails
-    on some shapes, makes a later merge wrong, and lets no gradient through when training goes on. It is switched off.
+    The first forward pass would cast every bias to the compute type; here it is done at once. On CPUs with AVX512-BF16
+    the first evaluation would repack the weights permanently, which rounds the block constants, fails on some shapes,
+    makes a later merge wrong, and blocks gradients when training resumes; so it is switched off.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -104,7 +103,7 @@ def settle(model: Any) -> None:
 
 
 def settings(how: Quantization) -> Any:
-    """The same choice as transformers' ``BitsAndBytesConfig``."""
+    """Return the choice as transformers' ``BitsAndBytesConfig``."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -119,7 +118,7 @@ def settings(how: Quantization) -> Any:
 
 
 def read_back(model: torch.nn.Module) -> Quantization | None:
-    """How a model is quantised, from what transformers notes on its config; ``None`` when it is not."""
+    """Return how a model is quantised, from the note transformers leaves on its config; ``None`` if it is not."""
     noted = getattr(model.config, "quantization_config", None)
     if noted is None:
         return None
@@ -135,11 +134,10 @@ def read_back(model: torch.nn.Module) -> Quantization | None:
 
 
 def expanded(module: Any) -> torch.Tensor:
-    """A linear map's matrix as it is multiplied with, rebuilt where it is stored in few bits; the module's own layout.
+    """Return a linear map's matrix, dequantised if stored in few bits, in the module's own layout.
 
-    Of shape (d_out, d_in), the other way round where the module stores it so (GPT-2).
-
-    PEFT's ``dequantize_module_weight`` moves an 8-bit matrix on a CPU, which loses its scales once it was used.
+    Of shape (d_out, d_in), transposed where the module stores it so (GPT-2).
+    PEFT's ``dequantize_module_weight`` moves an 8-bit matrix on a CPU, which loses its scales after first use.
     """
     from peft.utils.integrations import dequantize_bnb_weight
 
@@ -151,7 +149,7 @@ def expanded(module: Any) -> torch.Tensor:
 
 
 def _stored(old: Any, how: Quantization) -> torch.nn.Module:
-    """A linear map with its weights in few bits; the bias and the mode are kept."""
+    """Return a linear map with its weights in few bits, keeping bias and training mode."""
     from torch import nn
 
     matrix = old.weight.data if isinstance(old, nn.Linear) else old.weight.data.T.contiguous()

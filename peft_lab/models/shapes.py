@@ -1,7 +1,7 @@
-"""The shape of a model as plain data: which modules it has, how large each parameter is, what role each plays.
+"""The shape of a model as plain data: its modules, the size of each parameter, the role of each matrix.
 
-Everything a closed formula or a drawing needs, without torch. A shape is read off a model on the meta device once
-(:mod:`peft_lab.models.meta`), stored beside the model's config, and expanded here.
+It holds everything a closed formula or a drawing needs, without torch. A shape is read once from a model on the meta
+device (:mod:`peft_lab.models.meta`), stored beside the model's config, and rebuilt here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = [
     "from_dict", "is_bias", "to_dict",
 ]  # fmt: skip
 ModelKind = Literal["causal-lm", "encoder", "seq2seq", "vision"]
-#: The kinds that are trained with a classification head on top: readers of text, and of images.
+#: The kinds that are trained with a classification head: models of text and of images.
 CLASSIFIERS: tuple[ModelKind, ...] = ("encoder", "vision")
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a list of target names hits. ``unmatched`` holds the names that hit nothing."""
+    """The groups that a list of target names matches. ``unmatched`` holds the names that match nothing."""
 
     groups: tuple[ModuleGroup, ...]
     unmatched: tuple[str, ...]
@@ -34,20 +34,20 @@ class Match:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """One model as data. Sizes are in entries, never bytes.
+    """One model as data. Sizes are numbers of entries, never bytes.
 
     Attributes:
         hidden: width of the residual stream (``hidden_size``).
         heads, kv_heads, head_dim: of the attention; 0 where a model carries a state instead (Mamba, RWKV).
         kv_width: width of one token's keys (or values): kv_heads x head_dim.
         max_positions: the longest sequence the model has positions for; ``None`` without a fixed limit (T5). An image
-            always takes all of them: one a patch, and those of the class and the like.
-        vocab: tokens it knows; 0 where it reads images.
+            always uses all of them: one per patch, and those of the class token and the like.
+        vocab: size of the vocabulary; 0 for models of images.
         mixtures: its feed-forward parts that are mixtures of experts.
-        renamed: names of linear maps that PEFT's LoRA takes for parameters of the router or the experts, because they
-            were called so before the experts were stacked: old name to the ending of the parameter's path.
+        renamed: names of linear maps that PEFT's LoRA treats as parameters of the router or the experts, because they
+            had these names before the experts were stacked: old name to the ending of the parameter's path.
 
-    Llama 3.2 3B has 24 query heads, but only 8 of keys and values, so these maps are narrower:
+    Llama 3.2 3B has 24 query heads but only 8 key and value heads, so these maps are narrower:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("llama-3.2-3b").shape
@@ -78,22 +78,22 @@ class ModelShape:
 
     @property
     def kv_width(self) -> int:
-        """Width of a token's keys, and of its values: heads times head size."""
+        """The width of a token's keys, and of its values: heads times head size."""
         return self.kv_heads * self.head_dim
 
     @cached_property
     def total(self) -> int:
-        """All parameters, tied ones once."""
+        """The number of parameters, tied ones counted once."""
         return sum(group.each * group.count for group in self.groups)
 
     @cached_property
     def biases(self) -> tuple[tuple[ModuleGroup, str], ...]:
-        """Every parameter whose name contains ``bias``, with its group (BitFit's own criterion)."""
+        """All parameters whose name marks them as a bias (:func:`is_bias`), each with its group."""
         return tuple((group, name) for group in self.groups for name in group.parameters if is_bias(name))
 
     @cached_property
     def block(self) -> dict[Role, ModuleGroup]:
-        """The matrices of the repeated block, by role. On encoder-decoder models: those of the encoder."""
+        """The matrices of the repeated block, by role; in encoder-decoder models those of the encoder."""
         found: dict[Role, ModuleGroup] = {}
         for group in self.groups:
             if group.role and group.role not in found:
@@ -102,12 +102,12 @@ class ModelShape:
 
     @cached_property
     def matrices(self) -> tuple[ModuleGroup, ...]:
-        """Every linear map that PEFT's ``all-linear`` adapts: all of them but the output layer."""
+        """The linear maps that PEFT's ``all-linear`` adapts: all but the output layer."""
         return tuple(group for group in self.groups if group.is_matrix and not _is_output(group))
 
     @cached_property
     def bare(self) -> tuple[ModuleGroup, ...]:
-        """The matrices of routers and stacked experts that are no linear maps, each as a group: (expert, out, in)."""
+        """The matrices of routers and stacked experts that are not linear maps, each as a group: (expert, out, in)."""
         found = []
         for mixture in self.mixtures:
             for group in self.groups:
@@ -125,14 +125,14 @@ class ModelShape:
         return tuple(found)
 
     def mixture_of(self, group: ModuleGroup) -> Mixture | None:
-        """The mixture that a group is a part of."""
+        """Return the mixture that a group is a part of, or ``None``."""
         return next((mixture for mixture in self.mixtures if mixture.holds(group.path, group.layers)), None)
 
     def target_name(self, group: ModuleGroup) -> str:
-        """The shortest suffix of a group's path that names it alone, or the longest one there is.
+        """Return the shortest suffix of a group's path that names it alone, or the longest suffix if none does.
 
-        PEFT compares path endings, so BERT's ``output.dense`` also hits ``attention.output.dense``; no suffix
-        avoids that, and the caller sees it in :meth:`match`.
+        PEFT compares path endings, so BERT's ``output.dense`` also matches ``attention.output.dense``; no suffix avoids
+        that, and :meth:`match` shows it to the caller.
         """
         tail = group.path.split("{}.")[-1].split(".")
         for length in range(1, len(tail) + 1):
@@ -144,7 +144,7 @@ class ModelShape:
 
     @cached_property
     def target_names(self) -> tuple[str, ...]:
-        """Names to offer as targets: the block's matrices, in reading order."""
+        """The names offered as targets: the block's matrices, in reading order."""
         order = ("latent", "q", "k", "v", "qkv", "kv", "o", "gate", "up", "down")
         inside = sorted((g for g in self.matrices if g.role), key=lambda g: order.index(str(g.role)))
         names = [self.target_name(group) for group in inside]
@@ -155,10 +155,10 @@ class ModelShape:
         return tuple(group for group in self.groups if group.ends(name))
 
     def match(self, targets: Iterable[str] | str, layers: Iterable[int] | None = None) -> Match:
-        """Which modules PEFT adapts for these names: equal to the path or its ending after a dot.
+        """Return the modules PEFT adapts for these names: those whose path equals a name, or ends in it after a dot.
 
-        ``"all-linear"`` stands for every linear map but the output layer. A string is a regular expression over the
-        whole path, as in PEFT. ``layers`` restricts the hits to those layer indices (``layers_to_transform``).
+        ``"all-linear"`` stands for every linear map but the output layer. A string is a regular expression of the whole
+        path, as in PEFT. ``layers`` restricts the matches to those layer indices (``layers_to_transform``).
         """
         if targets == "all-linear" or list(targets) == ["all-linear"]:
             return Match(self._restrict(self.matrices, layers), ())
@@ -210,7 +210,7 @@ def from_dict(data: Mapping[str, Any]) -> ModelShape:
 
 
 def to_dict(shape: ModelShape) -> dict[str, Any]:
-    """The stored form: layer indices 0..n-1 are written as n."""
+    """Return the stored form; layer indices 0..n-1 are written as n."""
     rows = []
     for group in shape.groups:
         contiguous = bool(group.layers) and group.layers == tuple(range(len(group.layers)))
@@ -239,7 +239,7 @@ def to_dict(shape: ModelShape) -> dict[str, Any]:
 
 
 # ----------------------------------------
-# Which parameters belong to a task head that transformers puts on a model.
+# Recognise the parameters of a task head that transformers adds to a model.
 
 
 HEADS = ("classifier", "score")

@@ -1,4 +1,4 @@
-"""Groups of a model's modules that differ only in the layer index, and what role a matrix plays in its block."""
+"""Groups of a model's modules that differ only in the layer index, and the role of a matrix in its block."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 # latent: the compressing maps of multi-head latent attention, before q and kv.
 Role = Literal["q", "k", "v", "qkv", "kv", "latent", "o", "gate", "up", "down"]
 
-# Last path segments by which the public architectures name the matrices of a block. Longest suffix wins, so that
-# BERT's two `output.dense` are told apart.
+# Last path segments that the public architectures use for a block's matrices. The longest suffix wins, so that BERT's
+# two `output.dense` are told apart.
 _ROLE_SUFFIXES: dict[str, Role] = {
     "q_proj": "q", "query": "q", "SelfAttention.q": "q", "EncDecAttention.q": "q", "q_lin": "q",
     "query_proj": "q",
@@ -33,7 +33,7 @@ _ROLE_SUFFIXES: dict[str, Role] = {
     "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
 }  # fmt: skip
 MATRIX_TYPES = ("Linear", "Conv1D")
-PARAMETER = "Parameter"  # type of a bare parameter that stands as a group of its own
+PARAMETER = "Parameter"  # type of a bare parameter that forms a group of its own
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class ModuleGroup:
     """Modules that differ only in their layer index.
 
     Attributes:
-        path: dotted path with ``{}`` for the layer index, or a plain path when there is only one.
+        path: dotted path with ``{}`` for the layer index, or a plain path if there is only one.
         type: class name, such as ``Linear``, ``Conv1D``, ``Embedding``, ``LayerNorm``.
-        layers: the layer indices that have it; empty for a module outside the layers.
-        parameters: own parameters by name, each with its shape as torch stores it.
-        tied: names of parameters that are shared with another module and so count once, there.
-        linear: whether a class of another name is a linear map all the same (Falcon's, Llama 4's router).
+        layers: the indices of the layers that have it; empty for a module outside the layers.
+        parameters: own parameters by name, each with its shape in torch's order.
+        tied: names of parameters that another module shares and that are counted there.
+        linear: whether the class is a linear map despite its name (Falcon's, Llama 4's router).
 
-    GPT-2 stores its matrices the other way round, (in, out):
+    GPT-2 stores its matrices transposed, (in, out):
 
     >>> up = ModuleGroup("h.{}.mlp.c_fc", "Conv1D", (0, 1), {"weight": (768, 3072), "bias": (3072,)})
     >>> up.in_features, up.out_features, up.bias, up.count
@@ -71,24 +71,24 @@ class ModuleGroup:
 
     @property
     def stacked(self) -> int:
-        """How many matrices of this size stand in one: those of all experts in a stack, else 1."""
+        """The number of matrices of this size in one parameter: the experts of a stack, else 1."""
         weight = self.parameters.get("weight", ())
         return weight[0] if self.type == PARAMETER and len(weight) == 3 else 1
 
     @property
     def count(self) -> int:
-        """Modules in the group."""
+        """The number of modules in the group."""
         return len(self.layers) or 1
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The modules' paths, the layer's number filled in."""
+        """The modules' paths, with the layer index filled in."""
         return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
 
     def ends(self, name: str) -> bool:
-        """Whether any of the modules' paths is this name, or ends so after a dot.
+        """Return whether any of the modules' paths equals this name, or ends in it after a dot.
 
-        Pages ask this some thousand times for one drawing, so it is not asked of every layer where all answer alike:
+        Pages call this thousands of times per drawing, so layers that all answer alike are not checked one by one:
 
         >>> up = ModuleGroup("h.{}.mlp.c_fc", "Conv1D", tuple(range(80)), {"weight": (768, 3072)})
         >>> up.ends("c_fc"), up.ends("fc"), up.ends("79.mlp.c_fc"), up.ends("80.mlp.c_fc")
@@ -101,8 +101,8 @@ class ModuleGroup:
 
     @property
     def in_features(self) -> int:
-        """Inputs of a matrix. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim);
-        ``Conv2d``, which reads the patches of an image, (out, channels, height, width)."""
+        """The number of inputs. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim);
+        ``Conv2d``, which reads an image's patches, (out, channels, height, width)."""
         weight = self.parameters["weight"]
         if self.type == "Conv2d":
             return math.prod(weight[1:])
@@ -110,7 +110,7 @@ class ModuleGroup:
 
     @property
     def out_features(self) -> int:
-        """Outputs of a map, or the width of an embedding."""
+        """The number of outputs of a map, or the width of an embedding."""
         weight = self.parameters["weight"]
         if self.type == "Conv2d":
             return weight[0]
@@ -118,17 +118,17 @@ class ModuleGroup:
 
     @property
     def bias(self) -> int:
-        """Entries of the bias, 0 without one."""
+        """The number of entries of the bias, 0 without one."""
         return math.prod(self.parameters.get("bias", (0,)))
 
     @property
     def each(self) -> int:
-        """Parameters of one of the modules, tied ones left out."""
+        """The number of parameters of one of the modules, without tied ones."""
         return sum(math.prod(shape) for name, shape in self.parameters.items() if name not in self.tied)
 
     @cached_property
     def role(self) -> Role | None:
-        """What the matrix does in its block, from its name; ``None`` outside blocks and for other modules."""
+        """The matrix's role in its block, from its name; ``None`` outside blocks and for other modules."""
         if not self.layers or not (self.is_matrix or self.type == PARAMETER):
             return None
         hits = [suffix for suffix in _ROLE_SUFFIXES if self.path.endswith("." + suffix)]
@@ -136,14 +136,14 @@ class ModuleGroup:
 
     @property
     def is_norm(self) -> bool:
-        """Whether its type is called a norm."""
+        """Whether the name of its type contains "norm"."""
         return "norm" in self.type.lower()
 
 
 def is_bias(parameter: str) -> bool:
-    """Whether a parameter's own name makes it a bias: ``bias``, ``down_proj_bias`` of stacked experts.
+    """Return whether a parameter is a bias by its own name: ``bias``, or ``down_proj_bias`` of stacked experts.
 
-    T5's ``relative_attention_bias`` is a module, not one.
+    T5's ``relative_attention_bias`` is a module, not a bias.
     """
     own = parameter.rpartition(".")[2]
     return own == "bias" or own.endswith("_bias")
@@ -152,8 +152,8 @@ def is_bias(parameter: str) -> bool:
 # ----------------------------------------
 # Mixtures of experts: feed-forward parts of which a router picks a few for every token.
 #
-# transformers keeps the experts of a layer in stacked parameters, one slice for each expert, which are no linear
-# maps (``nn.Linear``): what adapts linear maps by name does not see them.
+# transformers stores the experts of a layer in stacked parameters, one slice per expert. These are not linear maps
+# (``nn.Linear``), so methods that adapt linear maps by name do not find them.
 
 
 _ONE_OF_A_LIST = re.compile(r"^(?P<block>.+)\.experts\.(?:expert_)?(?P<number>\d+)\.")
@@ -161,16 +161,16 @@ _ONE_OF_A_LIST = re.compile(r"^(?P<block>.+)\.experts\.(?:expert_)?(?P<number>\d
 
 @dataclass(frozen=True)
 class Mixture:
-    """The experts of all layers that have them in the same form.
+    """The experts of all layers that store them in the same form.
 
     Attributes:
         path: of the feed-forward part that holds router and experts, with ``{}`` for the layer index.
-        layers: the layer indices that have it; other layers have a plain feed-forward part.
+        layers: the indices of the layers that have it; other layers have a plain feed-forward part.
         experts: how many the router chooses from.
-        per_token: how many it chooses; ``None`` where the config does not say.
-        stacks: modules that hold the stacked parameters; empty where each expert is a module of its own.
-        router: module that holds the router's matrix; ``None`` where it is not known by name.
-        shared: linear maps of the expert that every token passes.
+        per_token: how many it chooses; ``None`` if the config does not state it.
+        stacks: modules that hold the stacked parameters; empty if each expert is a module of its own.
+        router: module that holds the router's matrix; ``None`` if it is not known by name.
+        shared: linear maps of the expert that every token passes through.
         transposed: whether a stack stores (expert, in, out) rather than (expert, out, in).
     """
 
@@ -184,12 +184,12 @@ class Mixture:
     transposed: bool = False
 
     def holds(self, path: str, layers: Iterable[int]) -> bool:
-        """Whether modules of that path, in those layers, are parts of it. Other layers may have plain ones there."""
+        """Return whether modules of that path and layers belong to it; other layers may have plain ones there."""
         return path.startswith(f"{self.path}.") and set(layers) <= set(self.layers)
 
     @property
     def chosen(self) -> str:
-        """``8 experts, 2 used per token``."""
+        """The choice as text: ``8 experts, 2 used per token``."""
         used = f", {self.per_token} used per token" if self.per_token else ""
         return f"{self.experts} experts{used}"
 
@@ -206,7 +206,7 @@ def experts_from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Mixture, ...]:
 
 
 def experts_to_rows(mixtures: Iterable[Mixture]) -> list[dict[str, Any]]:
-    """Mixtures as JSON-able rows."""
+    """Return mixtures as rows that can be stored as JSON."""
     rows = []
     for mixture in mixtures:
         row = {field.name: getattr(mixture, field.name) for field in fields(mixture)}
@@ -215,11 +215,11 @@ def experts_to_rows(mixtures: Iterable[Mixture]) -> list[dict[str, Any]]:
 
 
 def is_expert_stack(type_: str, parameters: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a module holds stacked matrices, one for each expert. A convolution's weight has three sides too."""
+    """Return whether a module stacks matrices, one per expert. A convolution's weight has three axes too."""
     return not type_.startswith("Conv") and any(len(shape) == 3 for shape in parameters.values())
 
 
 def listed_experts(path: str) -> tuple[str, int] | None:
-    """The mixture and the number of an expert that is a module of its own, from the path of one of its modules."""
+    """Return mixture and number of an expert that is a module of its own, from the path of one of its modules."""
     found = _ONE_OF_A_LIST.match(path)
     return (found["block"], int(found["number"])) if found else None

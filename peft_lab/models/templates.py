@@ -1,4 +1,4 @@
-"""Chat templates are programs that come with a tokenizer: what they raise, and those that do not end."""
+"""Chat templates are programs shipped with a tokenizer: report their errors and stop those that do not end."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from peft_lab.core.errors import in_short
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: Seconds of processor time for one text of a chat template, which takes milliseconds: it is a program of the model's.
+#: Processor seconds allowed per text of a chat template; it takes milliseconds, but is a program of the model's.
 LONGEST = 2.0
 
 
 class TemplateError(ValueError):
-    """A chat template raised something, or takes too long. The message is half a sentence."""
+    """A chat template raised an error or took too long. The message is half a sentence."""
 
 
 def guard(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let what the tokenizer's template raises, and one that does not end, be a TemplateError wherever it is used."""
+    """Make the tokenizer's template raise TemplateError if it fails or does not end, wherever it is used."""
     write = tokenizer.apply_chat_template
 
     def guarded(*args: Any, **options: Any) -> Any:
@@ -39,8 +39,8 @@ def guard(tokenizer: PreTrainedTokenizerBase) -> None:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """End what takes more processor time with a TimeoutError. Only a process's first thread can be ended so: in those
-    that answer and train it is the one that reads."""
+    """Raise TimeoutError if the block uses more processor time. Only a process's main thread can be stopped this way;
+    worker processes run templates there."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return

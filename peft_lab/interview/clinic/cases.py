@@ -1,4 +1,4 @@
-"""The cases of the clinic: failures that ``tools.make_clinic`` really ran, each with its healthy counterpart."""
+"""The cases of the clinic: failures of real runs by ``tools.make_clinic``, each with its healthy counterpart."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OPTIONS = 6  # faults that a learner chooses from
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run left, as the page shows it.
+    """The files and figures of a run, as the page shows them.
 
     Attributes:
         config, arguments: fields by name. tokens: pad and end token, and how many there are.
-        rows: step, loss, grad_norm, learning_rate, eval_loss; a text where a figure is no number.
+        rows: step, loss, grad_norm, learning_rate, eval_loss; a text where a figure is not a number.
         console: its last lines. tensors: name, shape, precision, largest entry. outputs: prompt and answer.
     """
 
@@ -36,14 +36,14 @@ class Shown:
 
     @property
     def curve(self) -> tuple[list[float], list[float]]:
-        """Steps and training losses, those that are numbers."""
+        """Steps and training losses, without rows whose loss is not a number."""
         points = [(row[0], row[1]) for row in self.rows if isinstance(row[1], int | float)]
         return [float(step) for step, _ in points], [float(loss) for _, loss in points]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One failure. ``number`` names it where its fault must not be told, from 1."""
+    """One failure. ``number``, from 1, names it where its fault must not be revealed."""
 
     number: int
     fault: Fault
@@ -56,7 +56,7 @@ class Case:
     packages: Mapping[str, str]
 
     def hints(self) -> tuple[str, ...]:
-        """By degree: which part of the work, where to look, and two names of which one is right."""
+        """Return hints of increasing strength: the stage of the work, where to look, two titles, one of them right."""
         other = next(fault for fault in self.options() if fault.name != self.fault.name)
         pair = sorted((self.fault.title, other.title))
         return (
@@ -66,7 +66,7 @@ class Case:
         )
 
     def options(self) -> tuple[Fault, ...]:
-        """The fault among others: those that look alike, then most of its own family; always the same ones, in the same
+        """Return the fault among others: those that look alike, then mostly its own family; always the same in the same
         order."""
         faults = list(all_faults().values())
         start = faults.index(self.fault)
@@ -82,7 +82,7 @@ class Case:
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """Every case, in an order that says nothing about the fault."""
+    """Return every case, in an order that reveals nothing about the fault."""
     folder = resources.files("peft_lab.interview.clinic") / FOLDER
     found = [json.loads(file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".json")]
     found.sort(key=lambda each: _mixed(each["fault"]))
@@ -96,7 +96,7 @@ def all_cases() -> tuple[Case, ...]:
 
 
 def get_case(number: str) -> Case:
-    """The case of that number. Raises :class:`UnknownName`."""
+    """Return the case of that number. Raises :class:`UnknownName`."""
     known = {str(case.number): case for case in all_cases()}
     if number not in known:
         raise UnknownName("case", number, known, "case")
@@ -104,7 +104,7 @@ def get_case(number: str) -> Case:
 
 
 def _mixed(name: str) -> str:
-    """Faults of one family far apart."""
+    """Return a sort key that puts faults of one family far apart."""
     return name[::-1]
 
 

@@ -1,4 +1,4 @@
-"""The checks, each a function that looks at one thing. Importing this registers them all."""
+"""The checks, each a function that examines one thing. Importing this module registers them all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from peft_lab.interview.clinic.evidence import AGAINST, HINT, PROOF, SOME, STRON
 from peft_lab.interview.clinic.features import Features
 
 # ----------------------------------------
-# What the configs say.
+# What the configs state.
 
 
-#: Initialisations that take the start of the adapter out of the base's weights.
+#: Initialisations that subtract the adapter's start from the base's weights.
 MOVING = ("pissa", "olora", "corda")
 _COLLATOR = "DataCollatorForLanguageModeling"
 
 
 @check("adapter")
 def alpha(seen: Features) -> Iterator[Evidence]:
-    """α = 0."""
+    """Look for α = 0."""
     adapter = seen.of.adapter or {}
     if adapter.get("lora_alpha") == 0:
         yield Evidence("alpha-zero", PROOF, f"lora_alpha is 0 (with r = {adapter.get('r')})")
@@ -28,7 +28,7 @@ def alpha(seen: Features) -> Iterator[Evidence]:
 
 @check("adapter")
 def initialisation(seen: Features) -> Iterator[Evidence]:
-    """PEFT writes ``true`` here once it has made a plain LoRA of it."""
+    """Look for an initialisation that changes the base; PEFT writes ``true`` here after conversion to a plain LoRA."""
     start = (seen.of.adapter or {}).get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(MOVING):
         yield Evidence("base-changed", PROOF, f"init_lora_weights is '{start}', so the base was changed, too")
@@ -36,7 +36,7 @@ def initialisation(seen: Features) -> Iterator[Evidence]:
 
 @check("adapter")
 def targets_of_the_base(seen: Features) -> Iterator[Evidence]:
-    """Names that the base has nowhere."""
+    """Look for target names that match no module of the base."""
     if seen.base is None or not seen.targets:
         return
     lost = seen.base.match(list(seen.targets)).unmatched
@@ -49,7 +49,7 @@ def targets_of_the_base(seen: Features) -> Iterator[Evidence]:
 
 @check("arguments")
 def prompts_in_the_loss(seen: Features) -> Iterator[Evidence]:
-    """Arguments of TRL, Axolotl and Alpaca-LoRA that say which tokens are trained on."""
+    """Look at arguments of TRL, Axolotl and Alpaca-LoRA that decide which tokens are trained on."""
     arguments = seen.of.arguments or {}
     for name in ("completion_only_loss", "assistant_only_loss", "mask_prompt"):
         if arguments.get(name) is False:
@@ -64,7 +64,7 @@ def prompts_in_the_loss(seen: Features) -> Iterator[Evidence]:
 
 @check("tokens")
 def pad_and_end(seen: Features) -> Iterator[Evidence]:
-    """Common, and harmful only where the collator masks by the token."""
+    """Look for equal pad and end tokens: common, and harmful only if the collator masks by the token."""
     tokens = seen.of.tokens
     if tokens is None or tokens.pad is None or tokens.pad != tokens.eos:
         return
@@ -77,7 +77,7 @@ def pad_and_end(seen: Features) -> Iterator[Evidence]:
 
 @check("rows", "arguments")
 def length_of_outputs(seen: Features) -> Iterator[Evidence]:
-    """Outputs that all run into the limit."""
+    """Look for outputs that all reach the length limit."""
     limit = seen.number("generation_max_length", "max_new_tokens")
     lengths = [row.gen_len for row in seen.of.rows or () if row.gen_len is not None]
     if limit and lengths and lengths[-1] >= limit:
@@ -87,7 +87,7 @@ def length_of_outputs(seen: Features) -> Iterator[Evidence]:
 
 @check("arguments")
 def half_precision(seen: Features) -> Iterator[Evidence]:
-    """Weights loaded in fp16. Mixed precision alone (fp16=True) keeps what is trained in fp32."""
+    """Look for weights loaded in fp16. Mixed precision alone (fp16=True) keeps what is trained in fp32."""
     said = str(seen.of.argument("torch_dtype", "dtype", "model_dtype"))
     if said.removeprefix("torch.") in ("float16", "fp16", "half"):
         yield Evidence("fp16-weights", HINT, f"the model was loaded in {said}")
@@ -96,10 +96,10 @@ def half_precision(seen: Features) -> Iterator[Evidence]:
 
 
 # ----------------------------------------
-# What the losses say.
+# What the losses show.
 
 
-#: Rates outside of which a method was hardly ever run with success: below the first it learns next to nothing in a few
+#: Rates outside of which a method has rarely been run with success: below the first it learns next to nothing in a few
 #: hundred steps, above the second it diverges. Wide on purpose; the recipes (``peft_lab/advise/recipes``) have the
 #: usual ones.
 BANDS = {
@@ -111,16 +111,16 @@ BANDS = {
     "prompt_tuning": (5e-4, 1.0),
     "p_tuning": (5e-4, 1.0),
 }
-FLAT = 0.03  # share of the first loss by which a curve that learned nothing may fall
+FLAT = 0.03  # share of the first loss by which a curve may fall and still count as flat
 
 
 @check("rows")
 def climbing(seen: Features) -> Iterator[Evidence]:
-    """A loss that rises, or that fell and climbed."""
+    """Look for a loss that rises, or that fell and then climbed."""
     curve = seen.curve
     if curve is None:
         return
-    # What a quarter of the losses vary by anyway.
+    # The usual variation of the mean over a fifth of the losses.
     spread = 3 * curve.noise / math.sqrt(max(2, len(curve.losses) // 5))
     said = f"the loss began at {curve.start:.3g} and ended at {curve.end:.3g}"
     if curve.end > 1.15 * curve.start + spread:
@@ -139,11 +139,11 @@ def climbing(seen: Features) -> Iterator[Evidence]:
 
 @check("rows")
 def rate_against_band(seen: Features) -> Iterator[Evidence]:
-    """A rate outside what the method is run with, and what the curve says to it."""
+    """Look for a rate outside the method's usual band, considering what the curve shows."""
     band, rate = BANDS.get(seen.method), seen.rate
     if (
         band is None or not rate or (seen.rising and rate == max(seen.rates))
-    ):  # not the rate that was asked for
+    ):  # not the rate that was configured
         return
     low, high = band
     learned = seen.curve is not None and seen.curve.fall > 0.15
@@ -164,7 +164,7 @@ def rate_against_band(seen: Features) -> Iterator[Evidence]:
 
 @check("rows")
 def flat(seen: Features) -> Iterator[Evidence]:
-    """A loss that stays where it was."""
+    """Look for a loss that does not change."""
     curve = seen.curve
     if curve is None or curve.start == 0:
         return
@@ -177,7 +177,7 @@ def flat(seen: Features) -> Iterator[Evidence]:
 
 @check("rows")
 def no_number(seen: Features) -> Iterator[Evidence]:
-    """NaN or an exact 0, which Trainer logs in place of NaN: from the first step on, or later."""
+    """Look for NaN, or an exact 0, which Trainer logs instead of NaN: from the first step on, or later."""
     losses = seen.losses
     bad = [number for number, loss in enumerate(losses) if not math.isfinite(loss) or loss == 0]
     if not bad or len(losses) < 3:
@@ -203,7 +203,7 @@ def no_number(seen: Features) -> Iterator[Evidence]:
 
 @check("rows", "arguments")
 def accumulated(seen: Features) -> Iterator[Evidence]:
-    """A training loss that is N times the evaluation's, or more than a guess at random has."""
+    """Look for a training loss that is N times the evaluation's, or above that of a random guess."""
     passes = seen.number("gradient_accumulation_steps") or 1
     evals = [row.eval_loss for row in seen.of.rows or () if row.eval_loss is not None]
     if passes < 2 or not seen.losses or not math.isfinite(seen.losses[0]):
@@ -219,7 +219,7 @@ def accumulated(seen: Features) -> Iterator[Evidence]:
             )
             yield Evidence("rate-too-high", -1.0, "the loss is large because it was added up")
             return
-        # A loss that still falls fast is further above the evaluation that comes after it.
+        # A loss that still falls fast is further above the later evaluation.
         more = ratio >= 1.5 * passes
         yield Evidence(
             "accumulation-not-averaged",
@@ -238,12 +238,12 @@ def accumulated(seen: Features) -> Iterator[Evidence]:
 
 
 # ----------------------------------------
-# Whether anything was trained: norms of gradients beside what the adapter's weights became.
+# Whether anything was trained: gradient norms compared with the adapter's weights.
 
 
 @check("rows")
 def norms(seen: Features) -> Iterator[Evidence]:
-    """No gradient at all, while there is a loss."""
+    """Look for gradients that are all zero while there is a loss."""
     if len(seen.norms) < 3 or seen.curve is None or any(seen.norms) or seen.of.adapter is None:
         return
     said = f"grad_norm is 0 in all {len(seen.norms)} logged rows, with a loss of {seen.curve.end:.3g}"
@@ -251,7 +251,7 @@ def norms(seen: Features) -> Iterator[Evidence]:
 
 
 def no_gradients(seen: Features, said: str) -> Iterator[Evidence]:
-    """What makes gradients vanish, told apart by what else is known."""
+    """Yield the faults that make gradients vanish, weighted by what else is known."""
     reentrant = seen.of.argument("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
     checkpointing = seen.yes(
         "gradient_checkpointing", "activation_checkpointing", "use_gradient_checkpointing"
@@ -274,7 +274,7 @@ def no_gradients(seen: Features, said: str) -> Iterator[Evidence]:
 
 @check("tensors")
 def untouched(seen: Features) -> Iterator[Evidence]:
-    """Weights that are where they began, and what the log says to it."""
+    """Look for weights that are still at their start, and compare with the log."""
     if not seen.untouched:
         if seen.starting:
             yield Evidence("optimizer-without-adapter", AGAINST, "the adapter's weights have moved")
@@ -312,10 +312,10 @@ def untouched(seen: Features) -> Iterator[Evidence]:
 
 
 # ----------------------------------------
-# What libraries say on a console, in their own words.
+# Messages that libraries print, in their own words.
 
 
-#: A message, the fault it speaks for, and how much.
+#: A message, the fault it indicates, and its weight.
 SAID: tuple[tuple[str, str, float], ...] = (
     (r"None of the inputs have requires_grad=True", "checkpointing-no-grad", PROOF),
     (r"Target modules .* not found in the base model", "target-misspelt", PROOF),
@@ -336,12 +336,12 @@ SAID: tuple[tuple[str, str, float], ...] = (
     (r"[Cc]ould not find (?:the )?response key|response_template", "all-masked", STRONG),
     (r"(?:classifier|score)\S* .*MISSING|newly initialized.*(?:classifier|score)", "head-not-saved", 0.7),
 )  # fmt: skip
-LONGEST = 160  # characters of a message that are quoted
+LONGEST = 160  # characters quoted of a message
 
 
 @check("messages")
 def said(seen: Features) -> Iterator[Evidence]:
-    """Known messages, each once."""
+    """Look for known messages, each once."""
     for pattern, fault, weight in SAID:
         line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
         if line is not None:
@@ -350,7 +350,7 @@ def said(seen: Features) -> Iterator[Evidence]:
 
 @check("messages")
 def nothing_trained(seen: Features) -> Iterator[Evidence]:
-    """A count of trained parameters that is zero, or a backward pass without anything to do."""
+    """Look for a count of trained parameters of zero, or a backward pass with nothing to do."""
     pattern = r"trainable params: 0\b|does not require grad and does not have a grad_fn"
     line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
     if line is not None:
@@ -358,7 +358,7 @@ def nothing_trained(seen: Features) -> Iterator[Evidence]:
 
 
 # ----------------------------------------
-# What is in the adapter file: names, shapes, and numbers that are none.
+# What is in the adapter file: names, shapes, and entries that are not numbers.
 
 
 _A = re.compile(r"\.(?P<target>[\w-]+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
@@ -367,7 +367,7 @@ _CLASSIFIES = "ForSequenceClassification"
 
 @check("tensors")
 def empty(seen: Features) -> Iterator[Evidence]:
-    """No tensors, or some without entries."""
+    """Look for a file without tensors, or tensors without entries."""
     tensors = seen.of.tensors or {}
     hollow = [name for name, tensor in tensors.items() if tensor.size == 0]
     if not tensors:
@@ -380,7 +380,7 @@ def empty(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors")
 def names(seen: Features) -> Iterator[Evidence]:
-    """Prefixes that no loader looks for."""
+    """Look for key prefixes that no loader expects."""
     tensors = seen.of.tensors or {}
     compiled = [name for name in tensors if "_orig_mod." in name]
     if compiled:
@@ -398,7 +398,7 @@ def names(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors", "adapter")
 def targets_without_tensors(seen: Features) -> Iterator[Evidence]:
-    """Targets of the config that have no weights in the file, while others have."""
+    """Look for targets of the config that have no weights in the file, while others have."""
     tensors = seen.of.tensors or {}
     if not tensors or not seen.targets:
         return
@@ -418,7 +418,7 @@ def targets_without_tensors(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors", "adapter")
 def head(seen: Features) -> Iterator[Evidence]:
-    """A classifier without a head in the file."""
+    """Look for a classifier whose head is not in the file."""
     adapter, tensors = seen.of.adapter or {}, seen.of.tensors or {}
     if not tensors or seen.head:
         return
@@ -435,7 +435,7 @@ def head(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors", "adapter")
 def shapes(seen: Features) -> Iterator[Evidence]:
-    """LoRA's matrices against those of the base that the config names, and against its rank."""
+    """Compare the sizes of LoRA's matrices with the base that the config names."""
     base, tensors = seen.base, seen.of.tensors or {}
     if base is None or (seen.of.adapter or {}).get("peft_type") not in ("LORA", "ADALORA"):
         return
@@ -463,7 +463,7 @@ def shapes(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors", "adapter")
 def depth(seen: Features) -> Iterator[Evidence]:
-    """Layers that the base does not have."""
+    """Look for layers that the base does not have."""
     base, tensors = seen.base, seen.of.tensors or {}
     numbers = [int(found[1]) for name in tensors if (found := re.search(r"\.layers?\.(\d+)\.", name))]
     if base is not None and base.num_layers and numbers and max(numbers) >= base.num_layers:
@@ -476,7 +476,7 @@ def depth(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors", "tokens")
 def vocabulary(seen: Features) -> Iterator[Evidence]:
-    """More tokens than the base has rows for, and no embedding in the file."""
+    """Look for more tokens than the base has rows for, without an embedding in the file."""
     length = seen.of.tokens.length if seen.of.tokens else None
     if seen.base is None or not length or length <= seen.base.vocab or not seen.of.tensors or seen.embedded:
         return
@@ -489,7 +489,7 @@ def vocabulary(seen: Features) -> Iterator[Evidence]:
 
 @check("tensors")
 def numbers(seen: Features) -> Iterator[Evidence]:
-    """Entries that are no numbers, and weights in 16 bits."""
+    """Look for entries that are not numbers, and for weights in 16 bits."""
     tensors = seen.of.tensors or {}
     broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
     half = sum(tensor.dtype == "F16" for tensor in tensors.values())
@@ -503,16 +503,16 @@ def numbers(seen: Features) -> Iterator[Evidence]:
 
 
 # ----------------------------------------
-# What becomes of the learning rate from the first step to the last.
+# How the learning rate changes from the first step to the last.
 
 
-_ENDED = 0.2  # share of the logged rows at the end without a rate from which a schedule was over early
-_REACHED = 0.9  # of the rate that was asked for
+_ENDED = 0.2  # share of the logged rows that, at the end, have rate 0: from it on a schedule ended early
+_REACHED = 0.9  # of the configured rate or number of steps
 
 
 @check("arguments")
 def warm_up(seen: Features) -> Iterator[Evidence]:
-    """A warm-up as long as the run, or longer; below 1 it is a share of the run, under both of its names."""
+    """Look for a warm-up as long as the run, or longer; a value below 1 is a share of the run, under either name."""
     given, steps = seen.number("warmup_steps") or 0.0, seen.steps or seen.last_step
     share = given if 0 < given < 1 else seen.number("warmup_ratio") or 0.0
     if given < 1 and share > 0.5:
@@ -525,7 +525,7 @@ def warm_up(seen: Features) -> Iterator[Evidence]:
 
 @check("rows")
 def rising(seen: Features) -> Iterator[Evidence]:
-    """A rate that rises until the end."""
+    """Look for a rate that rises until the end."""
     if not seen.rising:
         return
     last, asked = seen.rates[-1], seen.number("learning_rate", "lr")
@@ -541,7 +541,7 @@ def rising(seen: Features) -> Iterator[Evidence]:
 
 @check("rows")
 def over_early(seen: Features) -> Iterator[Evidence]:
-    """No rate at all, none from some step on, or a small part of what was asked for."""
+    """Look for a rate that is always 0, 0 from some step on, or a small part of the configured one."""
     if len(seen.rates) < 3:
         return
     top, asked, count = max(seen.rates), seen.number("learning_rate", "lr"), len(seen.rates)

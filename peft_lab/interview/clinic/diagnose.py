@@ -1,4 +1,4 @@
-"""Evidence, added up: which faults are likely, what speaks for each, and what could not be looked at."""
+"""Sum the evidence: which faults are likely, what supports each, and what could not be examined."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from peft_lab.interview.clinic.features import Features
 from peft_lab.interview.clinic.reading import Material
 
 # ----------------------------------------
-# How often a suspicion was right, by the weight that its evidence had: counted on runs with known faults.
+# How often a suspicion was right, by the weight of its evidence: counted on runs with known faults.
 #
-# A diagnosis adds evidence up by weights that were set by hand, so its figure is no frequency. These counts are: of
-# all suspicions that got a figure in the same tenth, how many named the fault that had been made.
+# A diagnosis sums evidence by hand-set weights, so its figure is not a frequency. These counts are: of all suspicions
+# with a figure in the same tenth, how many named the actual fault.
 # ``reliability.json`` is written by ``python -m bench.clinic measure FOLDER... --write``.
 
 
 RELIABILITY_FILE = Path(__file__).with_name("reliability.json")
 TENTHS = 10
-FEW = 5  # below so many suspicions a count says nothing, and is not given
+FEW = 5  # with fewer suspicions a count says nothing and is not returned
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Counts. ``tenths``: right and all suspicions by the tenth of their figure; runs: with a fault, and healthy."""
+    """``tenths``: right and all suspicions by the tenth of their figure. ``mutants``, ``healthy``: test runs."""
 
     mutants: int
     healthy: int
     tenths: Mapping[int, tuple[int, int]]
 
     def at(self, figure: float) -> tuple[int, int] | None:
-        """Right and all suspicions with about this figure (0 to 1); ``None`` where there were too few."""
+        """Return right and all suspicions with about this figure (0 to 1); ``None`` if there were too few."""
         right, of = self.tenths.get(tenth(figure), (0, 0))
         return (right, of) if of >= FEW else None
 
 
 def tenth(figure: float) -> int:
-    """Which tenth a figure from 0 to 1 is in.
+    """Return the tenth that a figure from 0 to 1 is in.
 
     >>> tenth(0.05), tenth(0.99), tenth(1.0)
     (0, 9, 9)
@@ -61,7 +61,7 @@ def reliability() -> Reliability:
 
 
 def in_words(figure: float) -> str:
-    """One sentence on suspicions with about this figure."""
+    """Return one sentence on how often suspicions with about this figure were right."""
     known = reliability()
     found = known.at(figure)
     low = tenth(figure) / TENTHS
@@ -75,17 +75,17 @@ def in_words(figure: float) -> str:
 
 SUSPECTED = 0.5  # probability from which a fault counts as found
 LISTED = 0.05  # below it a fault is not mentioned
-MOST = 0.99  # no probability is above: the checks do not see everything
-#: What no file says.
+MOST = 0.99  # the maximum probability: the checks do not see everything
+#: What no file contains.
 UNSEEN = "how prompts are written at inference, whether the adapter is switched on, what the model answers"
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """One fault. ``evidence``: what was seen, the weightiest first.
+    """One suspected fault. ``evidence``: what was seen, the weightiest first.
 
-    ``probability`` adds it up by weights that were set by hand; how often such a figure was right in test runs says
-    :mod:`peft_lab.interview.clinic.diagnose`.
+    ``probability`` sums it by hand-set weights; how often such a figure was right in test runs is in
+    :class:`Reliability`.
     """
 
     fault: Fault
@@ -95,7 +95,7 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The outcome.
+    """The result of a diagnosis.
 
     Attributes:
         suspicions: the likeliest first. ``found``: those at :data:`SUSPECTED` or above.
@@ -113,7 +113,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result as one sentence."""
         if self.found:
             first = self.found[0]
             return f"{first.fault.title}: weight of the evidence {first.probability:.2f} of 1."
@@ -122,12 +122,12 @@ class Diagnosis:
 
 
 def diagnose(material: Material) -> Diagnosis:
-    """Run every check whose inputs are there, and rank.
+    """Run every check whose inputs were given, and rank the faults.
 
     Raises:
         BadInput: nothing was given.
     """
-    assert checks  # importing it registers them
+    assert checks  # the import registers them
     given = {
         need: value is not None
         for need, value in (
@@ -153,7 +153,7 @@ def diagnose(material: Material) -> Diagnosis:
 
 
 def rank(found: list[Evidence]) -> tuple[Suspicion, ...]:
-    """Faults by probability; those with nothing for them, or hardly any, are left out."""
+    """Return faults by probability, without those that have no, or hardly any, evidence for them."""
     by_fault: dict[str, list[Evidence]] = {}
     for evidence in found:
         by_fault.setdefault(evidence.fault, []).append(evidence)
@@ -168,7 +168,7 @@ def rank(found: list[Evidence]) -> tuple[Suspicion, ...]:
 
 
 def probability(weight: float) -> float:
-    """Of a fault, for the sum of its evidence's weights.
+    """Return a fault's probability for the sum of its evidence's weights.
 
     >>> round(probability(0), 2), round(probability(4.6), 2), probability(50)
     (0.03, 0.77, 0.99)
@@ -177,7 +177,7 @@ def probability(weight: float) -> float:
 
 
 def as_rows(suspicions: Iterable[Suspicion]) -> list[Mapping[str, object]]:
-    """The ranked list as the command line gives it."""
+    """Return the ranked list for the command line."""
     return [
         {
             "fault": each.fault.name,

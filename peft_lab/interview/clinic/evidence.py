@@ -1,7 +1,7 @@
-"""Evidence for a fault, how much it weighs, and the registry of what looks for it.
+"""Evidence for a fault, its weight, and the registry of the checks that look for it.
 
-Every fault begins with the same odds, about 1 to 30. A piece of evidence multiplies its odds by e to its weight. The
-weights are set by hand in four sizes, and how far the probabilities that come out can be trusted was measured: see
+Every fault starts with the same odds, about 1 to 30. A piece of evidence multiplies its odds by e to the power of its
+weight. The weights are set by hand in four sizes; how reliable the resulting probabilities are was measured: see
 ``bench/RESULTS.md``.
 """
 
@@ -15,11 +15,11 @@ from typing import Literal
 from peft_lab.interview.clinic.features import Features
 
 PRIOR = math.log(1 / 30)
-#: It can hardly be otherwise; it is usual with this fault and rare without; it fits; it fits, as it fits others.
+#: Hardly any other explanation; usual with this fault and rare without; consistent; consistent with others too.
 PROOF, STRONG, SOME, HINT = 7.0, 4.6, 2.8, 1.4
 AGAINST = -3.0
 
-#: What a check reads. One whose input was not given is not run.
+#: The inputs of a check; it runs only if all were given.
 Needs = Literal["adapter", "arguments", "rows", "messages", "tensors", "tokens"]
 NEEDS: dict[Needs, str] = {
     "adapter": "the adapter's config",
@@ -33,7 +33,7 @@ NEEDS: dict[Needs, str] = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """Something seen that speaks for a fault, or with a negative weight against it. ``text`` quotes what was seen."""
+    """An observation for a fault, or with a negative weight against it. ``text`` quotes what was seen."""
 
     fault: str
     weight: float
@@ -45,7 +45,7 @@ Look = Callable[[Features], Iterable[Evidence]]
 
 @dataclass(frozen=True)
 class Check:
-    """One function that looks for evidence. ``needs``: all of it has to be given."""
+    """One function that looks for evidence. ``needs``: the inputs that must all be given."""
 
     name: str
     needs: tuple[Needs, ...]

@@ -1,4 +1,4 @@
-"""Every fault by name."""
+"""The faults by name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from peft_lab.core.errors import UnknownName
 from peft_lab.methods.shared.generation import PREFIX_LOST
 
 # ----------------------------------------
-# What a fault is: its name, why it happens, what mends it in words and as code, and where somebody met it.
+# A fault: its name, its cause, its fix in words and as code, and where somebody met it.
 
 
-#: Where in the life of an adapter it goes wrong.
+#: The stage in an adapter's life at which it goes wrong.
 Family = Literal["training", "data", "saving", "loading"]
 FAMILIES: dict[Family, str] = {
     "training": "how it was trained",
@@ -23,7 +23,7 @@ FAMILIES: dict[Family, str] = {
     "loading": "how it is loaded and used",
 }
 
-#: Where in a script a line of a fix belongs, in the order of a script, with the names that the line finds there.
+#: Where in a script a fix belongs, in script order, with the names that the fix can use there.
 Moment = Literal["config", "wrap", "model", "arguments", "optimizer", "batch", "loss", "save", "load", "use"]
 MOMENTS: dict[Moment, str] = {
     "config": "before get_peft_model(base, config)",
@@ -41,7 +41,7 @@ MOMENTS: dict[Moment, str] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """Where the fault was met or is explained. ``title`` as the page has it."""
+    """Where the fault was met or is explained. ``title`` is that of the page."""
 
     title: str
     url: str
@@ -52,11 +52,11 @@ class Fault:
     """One way a fine-tune goes wrong.
 
     Attributes:
-        name: how the command line and addresses call it. title: one line.
+        name: its name on the command line and in addresses. title: one line.
         why: the mechanism. fix: what to change. look: where it shows, as a hint that does not name it.
         code: the fix as lines of a script, by where they belong (:data:`MOMENTS`). Tests run them on the fault's case.
-        unrun: why there is no code that could be tested; empty where there is.
-        like: faults that look alike, among which a case has to be told apart.
+        unrun: why there is no testable code; empty if there is.
+        like: faults that look alike, offered as options beside it in a case.
     """
 
     name: str
@@ -79,7 +79,7 @@ _PEFT_ISSUES_OF_TRAINING, _HF, _TRL = (
     f"https://github.com/huggingface/{name}" for name in ("peft", "transformers", "trl")
 )
 TROUBLESHOOTING = "https://huggingface.co/docs/peft/main/en/developer_guides/troubleshooting"
-#: Labels of nothing but the answers, whatever the pad token is.
+#: Labels for the answers only, whatever the pad token is.
 MASK_ALL_BUT_ANSWERS = """\
 labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
 for row, length in zip(labels, prompt_lengths):
@@ -641,12 +641,12 @@ LOADING = (
 
 @cache
 def all_faults() -> dict[str, Fault]:
-    """All of them, in the order of an adapter's life: trained, saved, loaded."""
+    """Return all faults, in the order of an adapter's life: trained, saved, loaded."""
     return {fault.name: fault for fault in (*TRAINING, *DATA, *SAVING, *LOADING)}
 
 
 def get_fault(name: str) -> Fault:
-    """One fault. Raises :class:`UnknownName`."""
+    """Return a fault by name. Raises :class:`UnknownName`."""
     if name not in all_faults():
         raise UnknownName("fault", name, all_faults(), "fault")
     return all_faults()[name]

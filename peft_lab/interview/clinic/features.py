@@ -1,4 +1,4 @@
-"""What the checks read: a loss curve in a few figures, the adapter's tensors sorted by what they are."""
+"""What the checks read: a loss curve in a few figures, and the adapter's tensors by kind."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from peft_lab.interview.clinic.reading import Material, Tensor
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import HEADS, ModelShape
 
-FEWEST = 6  # losses below which nothing is said about a curve
-#: How B, IA³'s vectors and the like are called, and the value they start from.
+FEWEST = 6  # losses; with fewer a curve is not judged
+#: Name parts of tensors such as LoRA's B or IA³'s vectors, and the value they start from.
 STARTS = {"lora_B": 0.0, "lora_embedding_B": 0.0, "lora_E": 0.0, "ia3_l": 1.0}
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "lm_head", "trainable_tokens", "token_adapter")
 
@@ -26,7 +26,7 @@ class Curve:
 
     Attributes:
         start: mean of the first tenth (at least one loss). end: of the last fifth. best: lowest mean of a fifth.
-        top: the largest loss. noise: standard deviation of the steps from one loss to the next, over √2.
+        top: the largest loss. noise: standard deviation of the differences of successive losses, over √2.
     """
 
     losses: tuple[float, ...]
@@ -38,12 +38,12 @@ class Curve:
 
     @property
     def fall(self) -> float:
-        """Share of the first loss that is gone at the end; negative when it rose."""
+        """The share of the first loss that is gone at the end; negative if the loss rose."""
         return 1 - self.end / self.start if self.start else 0.0
 
 
 def curve_of(losses: Sequence[float]) -> Curve | None:
-    """``None`` for fewer than :data:`FEWEST` losses, or when one of them is no number."""
+    """Return the curve's figures; ``None`` for fewer than :data:`FEWEST` losses, or if one is not a number."""
     if len(losses) < FEWEST or not all(math.isfinite(loss) for loss in losses):
         return None
     width = max(2, len(losses) // 5)
@@ -61,7 +61,7 @@ def curve_of(losses: Sequence[float]) -> Curve | None:
 
 @dataclass(frozen=True)
 class Features:
-    """Material, looked at."""
+    """Features derived from the material."""
 
     of: Material
 
@@ -76,28 +76,28 @@ class Features:
 
     @cached_property
     def norms(self) -> tuple[float, ...]:
-        """Norms of the gradients."""
+        """Logged gradient norms."""
         return tuple(row.grad_norm for row in self.of.rows or () if row.grad_norm is not None)
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
-        """Learning rates as they were logged."""
+        """Logged learning rates."""
         return tuple(row.rate for row in self.of.rows or () if row.rate is not None)
 
     @cached_property
     def rising(self) -> bool:
-        """Whether every logged rate is above the one before, so that no warm-up was seen to end."""
+        """Whether every logged rate is above the one before, so that no end of a warm-up was seen."""
         steps = list(itertools.pairwise(self.rates))
         return len(self.rates) >= FEWEST and all(before < after for before, after in steps)
 
     @cached_property
     def last_step(self) -> float:
-        """The last step that was logged; 0 where rows do not say."""
+        """The last logged step; 0 if the rows have none."""
         return max((row.step or 0 for row in self.of.rows or ()), default=0)
 
     @cached_property
     def steps(self) -> float | None:
-        """How many steps the run was to have, by its arguments or its log; ``None`` where neither says it."""
+        """The planned number of steps, by arguments or log; ``None`` if neither states it."""
         planned = self.number("max_steps")
         if planned and planned > 0:
             return planned
@@ -105,7 +105,7 @@ class Features:
 
     @cached_property
     def rate(self) -> float | None:
-        """The rate that was asked for, else the largest that was logged."""
+        """The configured rate, else the largest logged one."""
         asked = self.of.argument("learning_rate", "lr")
         if isinstance(asked, int | float) and not isinstance(asked, bool):
             return float(asked)
@@ -113,7 +113,7 @@ class Features:
 
     @cached_property
     def method(self) -> str:
-        """``peft_type`` in lower case; ``full`` where arguments say so, empty where nothing says it."""
+        """``peft_type`` in lower case; without a config the method in the arguments, empty if there is none."""
         adapter = self.of.adapter
         if adapter is None:
             said = self.of.argument("finetuning_type", "method")
@@ -122,7 +122,7 @@ class Features:
 
     @cached_property
     def base(self) -> ModelShape | None:
-        """The base that the config names, where the catalogue has it: by name, id, or the last part of a path."""
+        """The shape of the base in the config, if the catalogue has it: by name, id, or the last part of a path."""
         named = (self.of.adapter or {}).get("base_model_name_or_path")
         if not isinstance(named, str) or not named:
             return None
@@ -135,13 +135,13 @@ class Features:
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """``target_modules`` where they are a list."""
+        """``target_modules`` if they are a list; else empty."""
         found = (self.of.adapter or {}).get("target_modules")
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
     @cached_property
     def starting(self) -> dict[str, tuple[Tensor, float]]:
-        """Tensors that begin at one known value (B at 0), with that value."""
+        """Tensors that start from one known value (B at 0), with that value."""
         return {
             name: (tensor, start)
             for name, tensor in (self.of.tensors or {}).items()
@@ -151,7 +151,7 @@ class Features:
 
     @cached_property
     def untouched(self) -> bool:
-        """Whether all of those are still where they began."""
+        """Whether all of those still have their initial value."""
         return bool(self.starting) and all(
             tensor.size and tensor.finite == 1 and tensor.low == start == tensor.high
             for tensor, start in self.starting.values()
@@ -159,7 +159,7 @@ class Features:
 
     @cached_property
     def head(self) -> str | None:
-        """The name of a tensor of a task head."""
+        """The name of a task head's tensor; ``None`` if there is none."""
         return next(
             (name for name in self.of.tensors or {} if any(part in HEADS for part in name.split("."))),
             None,
@@ -167,14 +167,14 @@ class Features:
 
     @cached_property
     def embedded(self) -> bool:
-        """Whether the adapter holds anything of an embedding."""
+        """Whether the adapter holds any part of an embedding."""
         return any(part in name for name in self.of.tensors or {} for part in EMBEDDINGS)
 
     def yes(self, *names: str) -> bool:
-        """Whether one of these training arguments is switched on."""
+        """Return whether one of these training arguments is true."""
         return any((self.of.arguments or {}).get(name) is True for name in names)
 
     def number(self, *names: str) -> float | None:
-        """The first of these training arguments, where it is a number."""
+        """Return the first of these training arguments that was given; ``None`` if it is not a number."""
         found: Any = self.of.argument(*names)
         return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

@@ -1,6 +1,6 @@
-"""The files of a fine-tune as data: configs, logs, adapter folders. Nothing is unpickled, nothing is run.
+"""Parse the files of a fine-tune: configs, logs, adapter folders. Nothing is unpickled, nothing is run.
 
-Whatever cannot be read is refused in one sentence that names the file.
+A file that cannot be read is refused in one sentence that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.training.tasks import records
 
 # ----------------------------------------
-# Training logs as rows: Trainer's ``trainer_state.json``, lines of JSON, CSV, and what a console shows.
+# Training logs as rows: Trainer's ``trainer_state.json``, lines of JSON, CSV, and console output.
 
 
 _ALIASES = {
@@ -33,14 +33,14 @@ _ALIASES = {
     "global_step": "step", "train/global_step": "step", "eval/loss": "eval_loss", "val_loss": "eval_loss",
     "validation_loss": "eval_loss", "eval_gen_len": "gen_len",
 }  # fmt: skip
-#: One row of a console: a Python dictionary on a line of its own, as Trainer prints it.
+#: One row of console output: a Python dictionary, as Trainer prints it.
 _PRINTED = re.compile(r"\{'[^{}]*\}")
 _WORDS = re.compile(r"(?:Error|Warning|Exception|Traceback|WARN)\b|trainable params")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was logged at one moment; ``None`` for what was not. Losses are in nats, and may be no numbers."""
+    """What was logged at one moment; ``None`` for the rest. Losses are in nats, and may be NaN or infinite."""
 
     step: float | None = None
     loss: float | None = None
@@ -54,10 +54,10 @@ _NAMES = tuple(item.name for item in fields(Row))
 
 
 def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | None]:
-    """Rows and, from a console's log, its other lines; ``None`` where the format has no such lines.
+    """Return rows and, from a console's log, its other lines; ``None`` if the format has no such lines.
 
     Raises:
-        BadInput: none of the formats, or one of them without a loss.
+        BadInput: the text has none of the formats, or no loss.
     """
     stripped = text.strip()
     if not stripped:
@@ -74,7 +74,7 @@ def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | N
 
 
 def planned_steps(text: str) -> float | None:
-    """``max_steps`` of a ``trainer_state.json``; ``None`` in other logs, and where it is not above 0."""
+    """Return ``max_steps`` of a ``trainer_state.json``; ``None`` for other logs, or if it is not above 0."""
     try:
         found: Any = json.loads(text) if text.lstrip().startswith("{") else None
     except (ValueError, RecursionError):
@@ -91,7 +91,7 @@ def _checked(name: str, rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def _from_json(text: str) -> list[Row] | None:
-    """Rows of one JSON document, or of a JSON object a line; ``None`` for other text."""
+    """Return the rows of one JSON document, or of lines of JSON objects; ``None`` for other text."""
     try:
         found: Any = json.loads(text)
         if isinstance(found, dict):
@@ -117,7 +117,7 @@ def _from_csv(name: str, text: str) -> list[Row] | None:
         return None
     try:
         for line in table:
-            rows.append(_row(line))  # noqa: PERF401  how many there are is told
+            rows.append(_row(line))  # noqa: PERF401  the error below states how many there are
     except csv.Error as trouble:  # the header is row 1
         raise BadInput(f"Row {len(rows) + 2:,} of {name} {records.unreadable(trouble)}.", "log") from None
     return rows
@@ -161,7 +161,7 @@ def _row(entry: Mapping[Any, Any]) -> Row:
     values: dict[str, float] = {}
     summary = (
         "train_runtime" in entry
-    )  # Trainer's last line: its train_loss is the mean of the run, not a step's
+    )  # Trainer's last line: its train_loss is the mean of the run, not of a step
     for head, value in entry.items():
         name = _name(head)
         number = None if summary else _number(value)
@@ -180,7 +180,7 @@ def _number(value: Any) -> float | None:
 
 
 # ----------------------------------------
-# What is in a safetensors file, as figures: shapes, precision, how large the entries are. Without torch.
+# The content of a safetensors file as figures: shapes, precision, range of the entries. Without torch.
 
 
 _PLAIN = {
@@ -195,8 +195,8 @@ class Tensor:
 
     Attributes:
         dtype: as safetensors writes it (F32, BF16 ...).
-        low, high: smallest and largest finite entry; ``None`` without any.
-        finite: share of the entries that are numbers; 1 for a precision whose entries are not read here (8 bits).
+        low, high: smallest and largest finite entry; ``None`` if there is none.
+        finite: share of the entries that are finite; 1 for a precision whose entries are not read here, as F8.
     """
 
     shape: tuple[int, ...]
@@ -207,24 +207,24 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """The number of entries."""
         return math.prod(self.shape)
 
     @property
     def zero(self) -> bool:
-        """Whether there are entries and all are zero."""
+        """Whether all entries are zero; False without entries."""
         return self.finite == 1 and self.low == 0 == self.high
 
 
 def read_tensors(name: str, content: bytes) -> dict[str, Tensor]:
-    """Every tensor of a file. One without a byte holds none.
+    """Return every tensor of a file. An empty file has none.
 
     Raises:
-        BadInput: no safetensors file, or a damaged one.
+        BadInput: the file is not a safetensors file, or is damaged.
     """
     import safetensors
 
-    parse: Any = safetensors.deserialize  # has no types
+    parse: Any = safetensors.deserialize  # untyped
     if not content:
         return {}
     try:
@@ -260,7 +260,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a tokenizer's files say: two special tokens, and the largest id with one added; ``None``: not said."""
+    """What a tokenizer's files state: two special tokens, and the largest id plus one; ``None`` if not stated."""
 
     pad: str | None
     eos: str | None
@@ -269,12 +269,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that was given; ``None`` for what was not.
+    """All inputs; ``None`` for those not given.
 
     Attributes:
         adapter: ``adapter_config.json``. arguments: of the training, by the names the script has for them.
-        rows: what was logged, oldest first. messages: the lines of a console log that are no rows.
-        planned: steps that the run was to have, as its log says. tensors: of the adapter file, by name. stored: its
+        rows: what was logged, oldest first. messages: the lines of a console log that are not rows.
+        planned: the planned number of steps, from the log. tensors: of the adapter file, by name. stored: the file's
             size in bytes.
     """
 
@@ -289,13 +289,13 @@ class Material:
     given: tuple[str, ...] = field(default=())
 
     def argument(self, *names: str) -> Any:
-        """The first of these training arguments that was given."""
+        """Return the first of these training arguments that was given; ``None`` if none was."""
         found = self.arguments or {}
         return next((found[name] for name in names if found.get(name) is not None), None)
 
 
 def read_json(name: str, content: bytes) -> Any:
-    """A JSON file. Raises :class:`BadInput`."""
+    """Return the content of a JSON file. Raises :class:`BadInput`."""
     if len(content) > LARGEST_TEXT:
         raise BadInput(f"{name} is too large to be a config or a log of text.")
     try:
@@ -310,7 +310,7 @@ def with_config(material: Material, name: str, content: bytes) -> Material:
     """Add an ``adapter_config.json`` (it has a ``peft_type``) or training arguments.
 
     Raises:
-        BadInput: no JSON object.
+        BadInput: the file holds no JSON object.
     """
     found = read_json(name, content)
     if not isinstance(found, dict):
@@ -341,10 +341,10 @@ def with_log(material: Material, name: str, content: bytes) -> Material:
 
 
 def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
-    """Add what lies in an adapter folder, by file name. Its own log counts where no other was given.
+    """Add the files of an adapter folder, by name. Its own config and log count only if no others were given.
 
     Raises:
-        BadInput: no ``adapter_model.safetensors``, weights that are a pickle, files that cannot be read.
+        BadInput: ``adapter_model.safetensors`` is missing, the weights are a pickle, or a file cannot be read.
     """
     refuse(files)
     tensors = read_tensors(WEIGHTS, files[WEIGHTS])
@@ -363,7 +363,7 @@ def with_adapter(material: Material, files: Mapping[str, bytes]) -> Material:
 
 
 def refuse(names: Iterable[str]) -> None:
-    """Raises :class:`BadInput` for a folder without weights that can be read safely."""
+    """Raise :class:`BadInput` for a folder without weights that can be read safely."""
     names = sorted(names)
     if WEIGHTS in names:
         return
@@ -378,7 +378,7 @@ def refuse(names: Iterable[str]) -> None:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The files of an adapter folder that are read. Raises :class:`BadInput`."""
+    """Return the files of an adapter folder that are read. Raises :class:`BadInput`."""
     names = [entry.name for entry in os.scandir(disk.folder(folder, "adapter")) if entry.is_file()]
     refuse(names)
     return {

@@ -1,6 +1,6 @@
 """Practice up to the day of an interview: what to do each day, and how ready each topic is, with intervals.
 
-The days are laid out by py-fsrs as if every card were known when it comes up; what is rated otherwise changes the rest.
+The days are planned with py-fsrs as if every card were known when it is due; other ratings change the remaining plan.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from peft_lab.interview.computed import wilson
 from peft_lab.interview.learners.storage import Review
 
 MINUTES = 10.0  # of practice a day
-ENOUGH = 5  # rated questions of a topic, below which nothing is said about it
+ENOUGH = 5  # rated questions of a topic; with fewer no interval is given
 LONGEST = 365  # days ahead that an interview may be
-FOR_NEW = 0.3  # of a day's minutes, kept for new questions while there are any
+FOR_NEW = 0.3  # share of a day's minutes reserved for new questions while there are any
 ASKED = 3.0  # weight of the topics that the role's interviews ask about; the others have 1
-KEPT_DAY, KEPT_ROLE = "interview_on", "interview_for"  # under which a learner's day and role are kept
+KEPT_DAY, KEPT_ROLE = "interview_on", "interview_for"  # the keys of a learner's day and role
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """How a topic stands.
+    """How well a topic is known.
 
     Attributes:
         questions: of the topic. ``rated``: those rated at least once; ``known``: those whose last rating was better
             than *again*.
-        low, high: Wilson's 95% interval of the share that is known, from ``known`` of ``rated``; ``None`` where fewer
+        low, high: Wilson's 95% interval of the share that is known, from ``known`` of ``rated``; ``None`` if fewer
             than :data:`ENOUGH` were rated.
-        recalled: the mean chance that py-fsrs gives the rated questions of being known on the day; ``None`` likewise.
+        recalled: the mean probability, by py-fsrs, of recalling the rated questions on the day; ``None`` likewise.
     """
 
     topic: str
@@ -50,13 +50,13 @@ class Readiness:
 
     @property
     def weakness(self) -> float:
-        """From 0 to 1, for what comes first: what nothing is known of is as weak as what is half known."""
+        """From 0 to 1, the weakest comes first; a topic without ratings is as weak as one that is half known."""
         return 1 - (self.known + 1) / (self.rated + 2)
 
 
 @dataclass(frozen=True)
 class Day:
-    """What to practise on a day, in this order. ``again``: how many of it come back; the rest is new."""
+    """What to practise on a day, in this order. ``again``: how many of these are repetitions; the rest is new."""
 
     on: date
     questions: tuple[str, ...]
@@ -64,7 +64,7 @@ class Day:
 
 
 def check_day(day: date, today: date) -> date:
-    """A day that can be planned for. Raises :class:`BadInput`."""
+    """Return the day if it can be planned for. Raises :class:`BadInput` if it has passed or is too far away."""
     if day < today:
         raise BadInput("The day of the interview has passed; choose one that is to come.", "interview_on")
     if (day - today).days > LONGEST:
@@ -73,7 +73,7 @@ def check_day(day: date, today: date) -> date:
 
 
 def day_kept(kept: object, today: date) -> date | None:
-    """The day of an interview as it was kept; ``None`` where none is set, it has passed or is none to plan for."""
+    """Return the stored day of an interview; ``None`` if none is set, or it has passed or is invalid."""
     try:
         day = date.fromisoformat(kept) if isinstance(kept, str) else None
     except ValueError:  # an imported file may hold anything
@@ -82,10 +82,10 @@ def day_kept(kept: object, today: date) -> date | None:
 
 
 def due_by(due: datetime, day: date | None, rated: datetime) -> datetime:
-    """When a card that was rated then comes back with an interview on ``day``: not after the day before it.
+    """Return when a card is due, given an interview on ``day``: at the latest on the day before it.
 
-    What is rated on the day before comes back, if at all, as the interview's day begins. On the day itself nothing
-    can come back in time, and the due date stays.
+    A card rated on the day before is due, at the latest, when the interview's day begins. On the day itself nothing
+    can be repeated in time, and the due date stays.
     """
     if day is None or day <= rated.date():
         return due
@@ -96,12 +96,12 @@ def due_by(due: datetime, day: date | None, rated: datetime) -> datetime:
 def readiness(
     topics: Mapping[str, Sequence[str]], reviews: Sequence[Review], recalled: Mapping[str, float]
 ) -> tuple[Readiness, ...]:
-    """How each topic stands.
+    """Return how well each topic is known.
 
     Args:
         topics: questions by topic.
         reviews: every rating, oldest first.
-        recalled: by question that was rated, the chance of knowing it on the day.
+        recalled: for each rated question, the probability of knowing it on the day.
     """
     last = {review.question: review.rating for review in reviews}
     found = []
@@ -126,15 +126,15 @@ def days_to(
     minutes: float = MINUTES,
     asked: Collection[str] = (),
 ) -> tuple[Day, ...]:
-    """What to practise each day from today to the one before the interview; on the day itself if that is today.
+    """Return what to practise each day from today to the one before the interview; on the day itself if that is today.
 
-    A day holds what is due, longest overdue first, interleaved: no topic comes twice while another waits, and the
-    weaker topic goes first. Up to the last day :data:`FOR_NEW` of its minutes are for new questions, which are spread
-    over all topics by what the role asks about and how weak each is (:func:`spread`). Nothing is put off to a day
-    after the interview (:func:`due_by`).
+    A day holds what is due, longest overdue first, interleaved: no topic comes twice while another waits, and weaker
+    topics go first. Before the last day :data:`FOR_NEW` of the minutes are reserved for new questions, which are spread
+    over the topics by what the role asks about and how weak each is (:func:`spread`). Nothing is put off to a day after
+    the interview (:func:`due_by`).
 
     Args:
-        cards: of every rated question. ``standing``: of :func:`readiness`.
+        cards: of every rated question. ``standing``: from :func:`readiness`.
         seconds: how long each question takes. ``scheduler``: the learner's, without fuzz.
         asked: topics that the role's interviews ask about; empty for all alike.
     """
@@ -181,7 +181,7 @@ def days_to(
 
 
 def _fitting(names: Sequence[str], seconds: Mapping[str, float], room: float) -> list[str]:
-    """Those that fit into so many seconds, in their order; one that is too long lets a shorter one pass."""
+    """Return the questions that fit into ``room`` seconds, in order; a shorter one may pass one that is too long."""
     found = []
     for name in names:
         if seconds[name] <= room:
@@ -193,8 +193,8 @@ def _fitting(names: Sequence[str], seconds: Mapping[str, float], room: float) ->
 def spread(
     by_topic: Mapping[str, Sequence[str]], weights: Mapping[str, float], taken: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """All the questions, each topic as often as its weight asks for at every point: the next is of the topic with the
-    largest weight divided by one more than it has had.
+    """Return all questions so that each topic appears in proportion to its weight at every point: the next is of the
+    topic with the largest weight divided by one more than the number it has had.
 
     Source: the divisors are D'Hondt's, as for seats by votes.
 
@@ -216,7 +216,7 @@ def spread(
 def interleaved(
     names: Sequence[str], topic_of: Mapping[str, str], weakness: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """The same questions, one of each topic in turn, weak topics first; within a topic in the given order."""
+    """Return the same questions, one of each topic in turn, weak topics first; within a topic in the given order."""
     by_topic: dict[str, list[str]] = {}
     for name in names:
         by_topic.setdefault(topic_of[name], []).append(name)

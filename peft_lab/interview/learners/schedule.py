@@ -1,8 +1,8 @@
 """Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs.
 
-Due dates are exactly py-fsrs's, but none is after the day of a learner's interview while that is ahead. The random fuzz
-of py-fsrs, which spreads cards of large collections over days, is off: the same ratings at the same times give the same
-dates.
+Due dates are exactly py-fsrs's, except that none is after the day of a learner's interview while that is ahead.
+py-fsrs's random fuzz, which spreads the cards of large collections over days, is off: equal ratings at equal times give
+equal dates.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from peft_lab.interview.learners.storage import (
 )
 from peft_lab.interview.mock import Interview
 
-RETENTION = 0.9  # py-fsrs's default: the chance to know a card on the day it comes up
+RETENTION = 0.9  # py-fsrs's default: the probability of knowing a card when it is due
 Clock = Callable[[], datetime]
 
 
@@ -62,8 +62,8 @@ class Learners:
     """All learners in one file. Every call is one transaction, so tabs and processes can share the file.
 
     Args:
-        path: the file; PEFT_LAB_HOME's by default.
-        clock: gives the current time, in UTC; tests give their own.
+        path: the file; by default the current person's.
+        clock: returns the current time, in UTC; tests pass their own.
     """
 
     def __init__(self, path: Path | None = None, clock: Clock = utc_now) -> None:
@@ -71,27 +71,27 @@ class Learners:
         self._clock = clock
 
     def now(self) -> datetime:
-        """The clock's time in UTC, as py-fsrs wants it."""
+        """Return the clock's time in UTC, as py-fsrs requires."""
         return self._clock().astimezone(UTC)
 
     # -- profiles --------------------------------------------------------------------------------------------------
 
     def profiles(self) -> tuple[Profile, ...]:
-        """All learners by name."""
+        """Return all learners by name."""
         with storage.transaction(self.path) as db:
             names = [row["name"] for row in db.execute("SELECT name FROM profiles ORDER BY name").fetchall()]
             return tuple(self._profile(db, name) for name in names)
 
     def profile(self, name: str) -> Profile:
-        """One learner. Raises :class:`UnknownName`."""
+        """Return one learner. Raises :class:`UnknownName`."""
         with storage.transaction(self.path) as db:
             return self._profile(db, find(db, name))
 
     def create(self, name: str, retention: float = RETENTION) -> Profile:
-        """A new learner.
+        """Create a learner.
 
         Raises:
-            BadInput: an empty, overlong or taken name (case does not count), or a retention out of range.
+            BadInput: the name is empty, too long or in use (case-insensitive), or the retention is out of range.
         """
         name, retention = check_name(name), check_retention(retention)
         with storage.transaction(self.path) as db:
@@ -101,7 +101,7 @@ class Learners:
             return self._profile(db, name)
 
     def remove(self, name: str) -> None:
-        """Delete a learner and all that belongs to them. Raises :class:`UnknownName`."""
+        """Delete a learner and all their data. Raises :class:`UnknownName`."""
         with storage.transaction(self.path) as db:
             db.execute("DELETE FROM profiles WHERE name = ?", (find(db, name),))
 
@@ -117,10 +117,10 @@ class Learners:
     def rate(
         self, profile: str, question: str, rating: RatingName, milliseconds: int | None = None
     ) -> CardView:
-        """Record how well a question was known, now, and schedule it.
+        """Record a rating of a question, now, and schedule its card.
 
         Raises:
-            UnknownName: a learner or rating that there is none of.
+            UnknownName: there is no such learner or rating.
         """
         grade = _rating(rating)
         now = self.now()
@@ -138,7 +138,7 @@ class Learners:
         return _by(view(question, card), day)
 
     def preview(self, profile: str, question: str) -> dict[RatingName, datetime]:
-        """When the question would be due next after each rating, given now."""
+        """Return when the question would be due after each rating, if rated now."""
         now = self.now()
         with storage.transaction(self.path) as db:
             name = find(db, profile)
@@ -151,7 +151,7 @@ class Learners:
             return {rating: due_by(due, day, now) for rating, due in dues.items()}
 
     def cards(self, profile: str) -> dict[str, CardView]:
-        """Every rated question's card, by question, the one that is due first in front."""
+        """Return the card of every rated question, by question, in the order of due dates."""
         with storage.transaction(self.path) as db:
             return self._cards(db, find(db, profile))
 
@@ -162,21 +162,21 @@ class Learners:
         return {each.question: each for each in sorted(found, key=lambda each: each.due)}
 
     def _day(self, db: sqlite3.Connection, name: str) -> date | None:
-        """The day of the learner's interview, while it is ahead."""
+        """Return the day of the learner's interview, while it is ahead."""
         return day_kept(_kept(db, name, KEPT_DAY), self.now().date())
 
     def due(self, profile: str, among: Iterable[str]) -> list[str]:
-        """Those of these questions that are due now, longest overdue first."""
+        """Return those of these questions that are due now, longest overdue first."""
         wanted, now = set(among), self.now()
         return [name for name, card in self.cards(profile).items() if card.due <= now and name in wanted]
 
     def fresh(self, profile: str, among: Iterable[str]) -> list[str]:
-        """Those of these questions that were never rated, in the given order."""
+        """Return those of these questions that were never rated, in the given order."""
         known = self.cards(profile)
         return [name for name in among if name not in known]
 
     def reviews(self, profile: str) -> tuple[Review, ...]:
-        """Every rating, oldest first."""
+        """Return every rating, oldest first."""
         with storage.transaction(self.path) as db:
             query = "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id"
             rows = db.execute(query, (find(db, profile),)).fetchall()
@@ -186,7 +186,7 @@ class Learners:
             )
 
     def recalled(self, profile: str, at: datetime) -> dict[str, float]:
-        """By rated question the chance, by FSRS, that it is known at a time if it does not come up before."""
+        """Return for each rated question the probability, by FSRS, of knowing it at a time without further practice."""
         with storage.transaction(self.path) as db:
             name = find(db, profile)
             scheduler = _scheduler(db, name)
@@ -204,14 +204,14 @@ class Learners:
         seconds: Mapping[str, float],
         asked: Collection[str] = (),
     ) -> tuple[tuple[Readiness, ...], tuple[Day, ...]]:
-        """How each topic stands for an interview on ``day``, and what to practise each day up to it.
+        """Return how well each topic is known for an interview on ``day``, and what to practise each day up to it.
 
         Args:
             topics: questions by topic. ``seconds``: how long each takes. ``asked``: topics that the role's
                 interviews ask about; empty for all alike.
 
         Raises:
-            BadInput: a day that has passed or is too far away.
+            BadInput: the day has passed or is too far away.
         """
         now = self.now()
         check_day(day, now.date())
@@ -227,7 +227,7 @@ class Learners:
     # -- everything else a learner does ------------------------------------------------------------------------------
 
     def add_result(self, profile: str, kind: str, content: Any) -> None:
-        """Keep the outcome of an interview or a prediction. ``content`` has to be JSON-able."""
+        """Store the result of an interview or a prediction. ``content`` must be JSON-able."""
         kept = json.dumps(content)
         with storage.transaction(self.path) as db:
             values = (find(db, profile), kind, write_time(self.now()), kept)
@@ -236,8 +236,8 @@ class Learners:
     def results(
         self, profile: str, kind: str, holding: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[Result, ...]:
-        """The kept outcomes of one kind, oldest first: those whose content is an object with the fields ``holding``, by
-        name and kind (:func:`peft_lab.core.kinds.misfit`). An imported file may hold anything."""
+        """Return the stored results of one kind, oldest first, whose content is an object with the fields ``holding``:
+        names and types (:func:`peft_lab.core.kinds.misfit`). An imported file may contain anything."""
         query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
         with storage.transaction(self.path) as db:
             rows = db.execute(query, (find(db, profile), kind)).fetchall()
@@ -247,13 +247,13 @@ class Learners:
         )
 
     def keep(self, profile: str, key: str, value: Any) -> None:
-        """Remember a setting or a place (in the tour, say), replacing the last one. ``value`` has to be JSON-able."""
+        """Store a setting or a place (such as in the tour), replacing the last one. ``value`` must be JSON-able."""
         kept = json.dumps(value)
         with storage.transaction(self.path) as db:
             db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (find(db, profile), key, kept))
 
     def kept(self, profile: str, key: str, default: Any = None) -> Any:
-        """What was last kept under this key."""
+        """Return the value last stored under this key, else ``default``."""
         with storage.transaction(self.path) as db:
             return _kept(db, find(db, profile), key, default)
 
@@ -264,7 +264,7 @@ def _kept(db: sqlite3.Connection, profile: str, key: str, default: Any = None) -
 
 
 def _by(card: CardView, day: date | None) -> CardView:
-    """The card with its due date before the interview. What py-fsrs gave stays in the file."""
+    """Return the card with its due date before the interview. The file keeps py-fsrs's own date."""
     return replace(card, due=due_by(card.due, day, card.last_review)) if card.last_review else card
 
 
@@ -280,30 +280,30 @@ def _scheduler(db: sqlite3.Connection, profile: str) -> Scheduler:
 
 
 # ----------------------------------------
-# What mock interviews and flash cards know of each other: what was asked or known already, and answers as reviews.
+# What mock interviews and flash cards share: questions asked or known already, and answers as reviews.
 
 
 LATELY = timedelta(days=14)
-FULL, HALF = 0.999, 0.5  # of a point; ticked shares are fractions
+FULL, HALF = 0.999, 0.5  # of a point, with room for rounding: ticked shares are fractions
 
 
 def rating_of(points: float) -> RatingName:
-    """How well an answer of so many points was known: all of them good, half or more hard, fewer again."""
+    """Return the rating for an answer's points: good for all of them, hard for half or more, again for fewer."""
     return "good" if points >= FULL else "hard" if points >= HALF else "again"
 
 
 def count_as_reviews(file: Learners, learner: str, held: Interview) -> None:
-    """Every answer of an interview, given or passed, as a review now. What did not come up stays as it is.
+    """Record every answer of an interview, given or passed, as a review now. Other questions do not change.
 
     Raises:
-        UnknownName: no such learner.
+        UnknownName: there is no such learner.
     """
     for reply in held.replies:
         file.rate(learner, reply.question, rating_of(reply.points), round(1000 * reply.seconds))
 
 
 def to_avoid(earlier: Iterable[Interview], reviews: Sequence[Review], now: datetime) -> frozenset[str]:
-    """Questions of earlier interviews, and those whose last rating was good or easy in the last two weeks.
+    """Return questions of earlier interviews, and those last rated good or easy within the last two weeks.
 
     Args:
         reviews: every rating, oldest first.

@@ -1,4 +1,4 @@
-"""Where learners are kept: one SQLite file, several profiles, safe for several browser tabs at once."""
+"""Storage of learners: one SQLite file, several profiles, safe for several browser tabs at once."""
 
 from __future__ import annotations
 
@@ -61,33 +61,33 @@ _SCHEMA = (
 
 
 def default_path() -> Path:
-    """The learners' file of who asks."""
+    """Return the path of the current person's learners' file."""
     return places.mine() / FILE
 
 
 @contextmanager
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """One connection with one transaction: everything inside is written, or nothing.
+    """Yield one connection with one transaction: everything inside is written, or nothing.
 
-    Rows are fetched all at once: a query that an error leaves half read holds its lock for as long as the traceback
-    lives, and everybody else would wait for :data:`WAIT`.
+    Fetch all rows at once: a query that an error leaves half read keeps its lock as long as the traceback exists, and
+    everybody else would wait for :data:`WAIT`.
 
     Raises:
-        BadInput: the file is no database of ours, is damaged, was written by a newer version, or cannot be written to.
+        BadInput: the file is not a database of ours, is damaged, was written by a newer version, or cannot be written.
     """
     connection = _connected(path)
     try:
         connection.execute("PRAGMA foreign_keys = ON")
-        # Immediate, because a read that turns into a write cannot wait for another writer and would fail at once.
+        # Immediate, because a read that becomes a write cannot wait for another writer and would fail at once.
         connection.execute("BEGIN IMMEDIATE")
         _prepare(connection, path)
         yield connection
         connection.execute("COMMIT")
     except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        # SQLite has no sums: a flipped bit may have made a time, a number or a kept text into something else.
+        # SQLite has no checksums: a flipped bit may have turned a time, a number or a stored text into something else.
         raise BadInput(f"The learners' file {path.name} cannot be used: {in_short(error)}.") from error
     finally:
-        # Closing rolls back what was not committed.
+        # Closing rolls back whatever was not committed.
         connection.close()
 
 
@@ -115,7 +115,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 # ----------------------------------------
-# Rows of the learners' file as objects, and back: profiles, cards, reviews, results.
+# Convert rows of the learners' file to objects, and back: profiles, cards, reviews, results.
 
 
 RatingName = Literal["again", "hard", "good", "easy"]
@@ -168,7 +168,7 @@ class Result:
 
 
 def find(db: sqlite3.Connection, name: str) -> str:
-    """The profile's name as it was created. Raises :class:`UnknownName`."""
+    """Return the profile's name as it was created. Raises :class:`UnknownName`."""
     row = db.execute("SELECT name FROM profiles WHERE name = ?", (name.strip(),)).fetchone()
     if row is None:
         names = [each["name"] for each in db.execute("SELECT name FROM profiles").fetchall()]
@@ -178,7 +178,7 @@ def find(db: sqlite3.Connection, name: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """A usable profile name. Raises :class:`BadInput`."""
+    """Return a profile name, blanks normalised. Raises :class:`BadInput` if it is empty, too long or unprintable."""
     clean = " ".join(name.split())
     if not clean or len(clean) > LONGEST_NAME or not clean.isprintable():
         raise BadInput(f"A profile name has 1 to {LONGEST_NAME} visible characters.", "profile")
@@ -186,7 +186,7 @@ def check_name(name: str) -> str:
 
 
 def write_time(moment: datetime) -> str:
-    """Always with microseconds, so that texts sort as times do."""
+    """Return a time as text, always with microseconds, so that texts sort as times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -218,7 +218,7 @@ def check_retention(value: float) -> float:
 
 def load_card(db: sqlite3.Connection, profile: str, question: str, now: datetime) -> Card:
     row = db.execute("SELECT * FROM cards WHERE profile = ? AND question = ?", (profile, question)).fetchone()
-    # An id of its own, or py-fsrs takes the wall clock for one and sleeps to keep it unique.
+    # An explicit id; otherwise py-fsrs takes the wall clock for one and sleeps to keep it unique.
     return Card(card_id=_card_id(question), due=now) if row is None else read_card(row)
 
 

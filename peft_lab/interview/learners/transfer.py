@@ -1,4 +1,4 @@
-"""A learner as one JSON document, to carry to another machine and back."""
+"""Export a learner as one JSON document, and import it on another machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSION = 1
 
 
 def export_profile(learners: Learners, name: str) -> dict[str, Any]:
-    """Everything that is known of one learner. Raises :class:`UnknownName`."""
+    """Return everything stored about one learner. Raises :class:`UnknownName`."""
     with storage.transaction(learners.path) as db:
         profile = find(db, name)
         row = db.execute("SELECT * FROM profiles WHERE name = ?", (profile,)).fetchone()
@@ -51,10 +51,10 @@ def export_profile(learners: Learners, name: str) -> dict[str, Any]:
 
 
 def import_profile(learners: Learners, data: Any, name: str | None = None, replace: bool = False) -> str:
-    """Bring a learner in; all of it or nothing.
+    """Import a learner; all of it or nothing.
 
     Args:
-        data: what :func:`export_profile` gave, perhaps by way of a file.
+        data: what :func:`export_profile` returned, possibly read from a file.
         name: another name than the exported one.
         replace: overwrite a learner of that name.
 
@@ -62,7 +62,7 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         the learner's name.
 
     Raises:
-        BadInput: not such a document, a damaged one, or a name that is taken.
+        BadInput: the document is of another kind or damaged, or the name is in use.
     """
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise BadInput("This is not a learner exported by PEFT Lab.", "file")
@@ -82,7 +82,7 @@ def import_profile(learners: Learners, data: Any, name: str | None = None, repla
         try:
             _insert(db, target, data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # The transaction is rolled back, and with it the deletion.
+            # The transaction is rolled back, and the deletion with it.
             raise BadInput(f"The exported learner is damaged: {error}.", "file") from error
     return target
 
@@ -132,7 +132,7 @@ def _time(text: str) -> str:
 
 
 def _checked(kinds: Mapping[str, Any], row: Any, what: str) -> Any:
-    """A row as it is. Raises ValueError for a field that is not of its kind."""
+    """Return a row unchanged. Raises ValueError if a field has the wrong type."""
     if not isinstance(row, Mapping):
         raise ValueError(f"{what} cannot be {str(row)[:40]!r}")
     wrong = misfit(kinds, row)

@@ -1,6 +1,6 @@
-"""The newcomer's path: about half an hour from "what is a figure here" to the first interview questions.
+"""The newcomer's path: about half an hour from "where figures come from" to the first interview questions.
 
-Numbers in the words are computed (:mod:`peft_lab.interview.tour.path`); settings stand as in the pages' addresses.
+Numbers in the texts are computed (:mod:`peft_lab.interview.tour.path`); settings are as in the pages' addresses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a path is: stops, each a page with exact settings and a few words, checked before anything is shown."""
+"""A path: stops, each a page with exact settings and a few words, validated before anything is shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONGEST_TEXT = 800
 LONGEST_VALUE = 300
 MOST_MINUTES = 60
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
-# Parts of an address that are no setting of a page: they say what surrounds it.
+# Parameters of an address that are not settings of a page but of what surrounds it.
 RESERVED = ("stop", "fixed", "projector", "path")
 
 
@@ -36,14 +36,14 @@ class Stop:
 
     Attributes:
         page: name of the page, as in its address.
-        settings: what the page's address says, as text: everything that differs from the page's defaults, and for a
-            fixed setting its value whatever the default is.
-        read, move, see: what to do there, one or two sentences each; a stop that was just added has none.
-        minutes: how long it takes about.
-        fixed: settings that the learner cannot move; each has its value in ``settings``.
-        at: the setting whose control the words are about, or ``train``; the bar points at it and notices when it moves.
-        moves: where there is more to do than move that control once, each move in order: ``name`` of a setting that
-            then stands elsewhere, or ``name=value`` that it then has.
+        settings: the settings in the page's address, as text: all that differ from the page's defaults, and those that
+            are fixed, whatever their default.
+        read, move, see: what to do there, one or two sentences each; empty for a stop that was just added.
+        minutes: approximate duration.
+        fixed: settings that the learner cannot change; each has its value in ``settings``.
+        at: the setting whose control the text is about, or ``train``; the bar points at it and notices a change.
+        moves: if there is more to do than change that control once, each change in order: ``name`` of a setting that
+            then has another value, or ``name=value`` that it then has.
     """
 
     page: str
@@ -59,15 +59,15 @@ class Stop:
 
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
-        """What is to be done there, in order: name of a setting (or ``train``), and its value then or an empty text."""
+        """What to do there, in order: name of a setting (or ``train``), and its new value or an empty text."""
         asked = self.moves or ((self.at,) if self.at else ())
         return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
 
     def check(self, pages: Collection[str]) -> Stop:
-        """Itself.
+        """Validate the stop and return it.
 
         Raises:
-            BadInput: a page that there is none of, words that are missing or too long, settings that can be none.
+            BadInput: there is no such page, the title is missing, a text is too long, or a setting is invalid.
         """
         if self.page not in pages:
             raise UnknownName("page", self.page, pages, "page")
@@ -110,13 +110,13 @@ class Tour:
 
     @property
     def id(self) -> str:
-        """Ten letters and digits that tell paths apart: equal content, equal id."""
+        """Ten hexadecimal digits that identify a path: equal content, equal id."""
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def length(self) -> str:
-        """How many stops it has, in words: '1 stop', '12 stops'."""
+        """The number of stops in words: '1 stop', '12 stops'."""
         return f"{len(self.stops)} stop{'' if len(self.stops) == 1 else 's'}"
 
     @property
@@ -124,7 +124,7 @@ class Tour:
         return sum(stop.minutes for stop in self.stops)
 
     def check(self, pages: Collection[str]) -> Tour:
-        """Itself. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
+        """Validate the path and return it. Raises :class:`BadInput` as :meth:`Stop.check`, naming the stop."""
         _words("title", self.title, LONGEST_TITLE)
         if not self.title.strip():
             raise BadInput("A path needs a title.", "title")
@@ -138,15 +138,15 @@ class Tour:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what is empty is left out."""
+        """Return the path as JSON-able values; empty fields are left out."""
         return {"title": self.title, "stops": [_plain(stop) for stop in self.stops]}
 
     @classmethod
     def from_dict(cls, data: Any, pages: Collection[str]) -> Tour:
-        """The inverse of :meth:`to_dict`, checked.
+        """Rebuild a path from :meth:`to_dict` and validate it.
 
         Raises:
-            BadInput: anything else, or a path that cannot be followed here.
+            BadInput: the data is damaged, or the path cannot be followed here.
         """
         wrong = misfit({"title": str, "stops": list}, data) if isinstance(data, dict) else "title"
         if wrong:
@@ -173,7 +173,7 @@ def _words(name: str, text: str, longest: int) -> None:
 
 
 # ----------------------------------------
-# Numbers in a path's words, from code: ``{count}`` and ``{count r=16}`` become what the method trains there.
+# Computed numbers in a path's texts: ``{count}`` and ``{count r=16}`` become what the method trains there.
 
 
 _PLACE = re.compile(r"\{count(?: ([a-z_0-9]+=[^}\s]+(?: [a-z_0-9]+=[^}\s]+)*))?\}")
@@ -184,10 +184,10 @@ def has_figures(text: str) -> bool:
 
 
 def fill(stop: Stop, text: str) -> str:
-    """The text with its numbers: trained parameters by the closed formula, which equals the count.
+    """Return the text with its numbers filled in: trained parameters by the closed formula, which equals the count.
 
     Raises:
-        BadInput: a stop whose page is no method's, that names no model, or whose settings the method does not take.
+        BadInput: the stop's page is not a method's, it names no model, or the method does not take its settings.
     """
 
     def number(found: re.Match[str]) -> str:
@@ -197,7 +197,7 @@ def fill(stop: Stop, text: str) -> str:
 
 
 def trained(stop: Stop, moved: str = "") -> int:
-    """Parameters that are trained at a stop after ``moved`` (``name=value``, blanks between) was moved."""
+    """Return the parameters trained at a stop after the settings in ``moved`` (``name=value``, separated by blanks)."""
     if stop.page not in all_methods() or "model" not in stop.settings:
         raise BadInput(f"The stop '{stop.title}' has no method or names no model, so nothing can be counted.")
     spec = get_method(stop.page)
@@ -209,22 +209,22 @@ def trained(stop: Stop, moved: str = "") -> int:
 
 
 # ----------------------------------------
-# A path as a file or as the part of a link: JSON, and the same packed.
+# A path as a file, JSON, or as part of a link, the same compressed.
 
 
 FORMAT = "peft-lab-path"
 VERSION = 1
-LARGEST = 256_000  # bytes of JSON, packed or not: forty stops with every text at its longest are fewer
+LARGEST = 256_000  # bytes of JSON, uncompressed: forty stops with all texts at their longest need fewer
 LONGEST_LINK = 6_000  # characters; servers and messengers cut longer addresses
 
 
 def path_to_document(path: Tour) -> dict[str, Any]:
-    """What a path's file holds."""
+    """Return the content of a path's file."""
     return {"format": FORMAT, "version": VERSION, **path.to_dict()}
 
 
 def path_from_document(data: Any, pages: Collection[str]) -> Tour:
-    """The inverse of :func:`path_to_document`. Raises :class:`BadInput` for anything else."""
+    """Rebuild a path from :func:`path_to_document`. Raises :class:`BadInput` for anything else."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BadInput("This is not a PEFT Lab path.", "path")
     if data.get("version") != VERSION:
@@ -235,7 +235,7 @@ def path_from_document(data: Any, pages: Collection[str]) -> Tour:
 
 
 def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
-    """A path from a file's content. Raises :class:`BadInput`."""
+    """Return the path in a file's content. Raises :class:`BadInput`."""
     if len(content) > LARGEST:
         raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
     try:
@@ -246,7 +246,7 @@ def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
 
 
 def pack_path(path: Tour) -> str:
-    """A path as text for an address.
+    """Return a path as text for an address.
 
     Raises:
         BadInput: it would be longer than addresses safely are.
@@ -263,7 +263,7 @@ def pack_path(path: Tour) -> str:
 
 
 def unpack_path(text: str, pages: Collection[str]) -> Tour:
-    """The inverse of :func:`pack_path`. Raises :class:`BadInput` for anything else."""
+    """Rebuild a path from :func:`pack_path`. Raises :class:`BadInput` for anything else."""
     if len(text) > LONGEST_LINK:
         raise BadInput("This link is longer than any path's.", "path")
     try:

@@ -1,4 +1,4 @@
-"""How far a learner is on each path, kept with the learner: it survives restarts and travels with an export."""
+"""A learner's progress on each path, stored with the learner: it survives restarts and is part of an export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour.newcomer import NEWCOMER
 from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour
 
-FIRST = "newcomer"  # the id of the path that everybody has
+FIRST = "newcomer"  # the id of the path that every learner has
 _PATHS = "paths"
 _PLACE = "place"
 _LAST = "last-path"
@@ -19,8 +19,8 @@ _LAST = "last-path"
 
 @dataclass(frozen=True)
 class Progress:
-    """``at``: the stop that was last open, ``None`` before the first; ``visited``: all that were; ``done``: those whose
-    control was moved."""
+    """``at``: the stop last opened, ``None`` before the first; ``visited``: all stops opened; ``done``: those whose
+    control was changed."""
 
     at: int | None = None
     visited: frozenset[int] = frozenset()
@@ -32,7 +32,7 @@ def path_id(path: Tour) -> str:
 
 
 def progress(file: Learners, learner: str, identity: str) -> Progress:
-    """How far the learner is on a path. Raises :class:`UnknownName` for a learner that there is none of."""
+    """Return the learner's progress on a path. Raises :class:`UnknownName` if there is no such learner."""
     kept = file.kept(learner, f"{_PLACE}.{identity}")
     if kept is None:
         return Progress()
@@ -46,13 +46,13 @@ def progress(file: Learners, learner: str, identity: str) -> Progress:
 
 
 def visit(file: Learners, learner: str, identity: str, index: int) -> None:
-    """Note that a stop was opened."""
+    """Record that a stop was opened."""
     before = progress(file, learner, identity)
     _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done))
 
 
 def do(file: Learners, learner: str, identity: str, index: int) -> None:
-    """Note that a stop's control was moved."""
+    """Record that a stop's control was changed."""
     before = progress(file, learner, identity)
     if index not in before.done:
         _keep(file, learner, identity, Progress(index, before.visited | {index}, before.done | {index}))
@@ -65,24 +65,24 @@ def _keep(file: Learners, learner: str, identity: str, now: Progress) -> None:
 
 
 def last(file: Learners, learner: str) -> str:
-    """The path that the learner was on last; the newcomer's at first."""
+    """Return the id of the path the learner was on last; initially the newcomer's."""
     return str(file.kept(learner, _LAST, FIRST))
 
 
 def start_over(file: Learners, learner: str, identity: str) -> None:
-    """Forget how far the learner is on a path."""
+    """Reset the learner's progress on a path."""
     file.keep(learner, f"{_PLACE}.{identity}", None)
 
 
 def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Tour]:
-    """The paths that the learner can follow, by id: the newcomer's and those that were taken in."""
+    """Return the paths that the learner can follow, by id: the newcomer's and those added."""
     kept: list[Any] = file.kept(learner, _PATHS, [])
     found = [Tour.from_dict(entry, pages) for entry in kept]
     return {FIRST: NEWCOMER} | {path.id: path for path in found}
 
 
 def take_in(file: Learners, learner: str, path: Tour, pages: Collection[str]) -> str:
-    """Keep a teacher's path with the learner; its id. A path that is there already is kept once."""
+    """Add a teacher's path to the learner's and return its id. A path that is there already is not added twice."""
     known = paths(file, learner, pages)
     identity = path_id(path)
     if identity not in known:
@@ -92,14 +92,14 @@ def take_in(file: Learners, learner: str, path: Tour, pages: Collection[str]) ->
 
 
 def let_go(file: Learners, learner: str, identity: str, pages: Collection[str]) -> None:
-    """Forget a path that was taken in, and the place on it."""
+    """Remove a path that was added, and the progress on it."""
     own = {name: each for name, each in paths(file, learner, pages).items() if name not in (FIRST, identity)}
     file.keep(learner, _PATHS, [each.to_dict() for each in own.values()])
     start_over(file, learner, identity)
 
 
 # ----------------------------------------
-# The path that somebody is making, kept under their name: it may have no stop yet, and survives restarts.
+# The draft of a path that somebody is making, stored under their name: it may be empty, and survives restarts.
 
 
 _DRAFT = "draft-path"
@@ -107,7 +107,7 @@ UNTITLED = "My path"
 
 
 def load_draft(file: Learners, name: str, pages: Collection[str]) -> Tour:
-    """The draft; an empty one where there is none. Raises :class:`BadInput` for one that cannot be followed here."""
+    """Return the draft, empty if there is none. Raises :class:`BadInput` if it cannot be followed here."""
     kept = file.kept(name, _DRAFT)
     if kept is None:
         return Tour(UNTITLED, ())
@@ -117,26 +117,26 @@ def load_draft(file: Learners, name: str, pages: Collection[str]) -> Tour:
 
 
 def save_draft(file: Learners, name: str, path: Tour, pages: Collection[str]) -> None:
-    """Keep the draft. Raises :class:`BadInput` for one that cannot be followed; nothing is kept then."""
+    """Store the draft. Raises :class:`BadInput`, storing nothing, if it cannot be followed."""
     if path.stops:
         path.check(pages)
     file.keep(name, _DRAFT, path.to_dict())
 
 
 def discard_draft(file: Learners, name: str) -> None:
-    """Begin with nothing again."""
+    """Delete the draft."""
     file.keep(name, _DRAFT, None)
 
 
 def added_to_draft(path: Tour, stop: Stop) -> Tour:
-    """With one more stop at the end. Raises :class:`BadInput` when it is full."""
+    """Return the path with one more stop at the end. Raises :class:`BadInput` if it is full."""
     if len(path.stops) >= MOST_STOPS:
         raise BadInput(f"A path has at most {MOST_STOPS} stops.", "stops")
     return replace(path, stops=(*path.stops, stop))
 
 
 def changed_draft(path: Tour, index: int, stop: Stop) -> Tour:
-    """With another stop in that place."""
+    """Return the path with another stop in that place."""
     return replace(path, stops=(*path.stops[:index], stop, *path.stops[index + 1 :]))
 
 
@@ -145,7 +145,7 @@ def removed_stop(path: Tour, index: int) -> Tour:
 
 
 def moved_stop(path: Tour, index: int, by: int) -> Tour:
-    """With a stop moved up (-1) or down (1); at an end it stays."""
+    """Return the path with a stop moved up (-1) or down (1); at an end it stays."""
     target = min(max(index + by, 0), len(path.stops) - 1)
     rest = list(removed_stop(path, index).stops)
     rest.insert(target, path.stops[index])

@@ -1,7 +1,7 @@
-"""What adapters learnt: how much each adds to what it reads, and how far it is from anything linear.
+"""What adapters learnt: how much each adds to its input, and how far it is from linear.
 
-A linear map could be added into the frozen matrix before it, as LoRA's can. So the best one in each adapter's place is
-fitted to real activations, and what it gets wrong is what merging would lose. Torch is imported inside.
+A linear map could be merged into the frozen matrix before it, as LoRA's can. So the best linear replacement of each
+adapter is fitted to real activations; its error is what merging would lose. Torch is imported inside.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"
 AT_ONCE = 16  # rows of one forward pass
-FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; the rest judges them
-ENOUGH = 2  # tokens for each input of the map; with fewer, a fit says nothing
-TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest are taken as zero
+FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; the rest tests them
+ENOUGH = 2  # tokens per input of the map; with fewer, a fit is meaningless
+TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest count as zero
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), in float64 on the processor."""
+    """An affine map ``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), in float64 on the CPU."""
 
     matrix: torch.Tensor
     offset: torch.Tensor
@@ -37,7 +37,7 @@ class Affine:
 
 @contextmanager
 def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
-    """What every adapter reads and gives, by its host's path, while the model runs: pairs (rows, length, width)."""
+    """Yield every adapter's inputs and outputs, by its host's path, as the model runs: pairs (rows, length, width)."""
     heard: dict[str, list[Any]] = {}
     handles = []
     for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
@@ -55,7 +55,7 @@ def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
 
 
 def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Logits of each row, float32: of the class, or of the token after the last one.
+    """Return the logits of each row, float32: of the classes, or of the token after the last one.
 
     Of shape (rows, classes) or (rows, vocabulary).
     """
@@ -74,8 +74,8 @@ def answers(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch
 
 
 def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What each adapter reads and gives on the real tokens of ``inputs``: ``path: (reads, gives, rows)``, both (tokens,
-    width) in float32 on the processor, with the row of every token (tokens,)."""
+    """Return each adapter's input and output on the real tokens of ``inputs``: ``path: (reads, gives, rows)``, both
+    (tokens, width) in float32 on the CPU, and the row index of every token (tokens,)."""
     import torch
 
     with listening(model) as heard:
@@ -99,7 +99,7 @@ def activations(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> d
 
 
 def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Mean over tokens of ‖what the adapter gives‖ / ‖what it reads‖, by the host's path.
+    """Return the mean over tokens of ‖output‖ / ‖input‖ of each adapter, by the host's path.
 
     ``inputs``: ids and mask of shape (rows, length).
     """
@@ -110,7 +110,7 @@ def added(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[st
 
 
 def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
-    """The affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) with the least squared error."""
+    """Fit the affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) by least squares."""
     import torch
 
     x, y = _exact(x), _exact(y)
@@ -123,7 +123,7 @@ def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
 
 
 def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
-    """‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 for a line that does no better than a constant.
+    """Return ‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 if the line is no better than a constant.
 
     ``x`` of shape (tokens, d_in), ``y`` (tokens, d_out).
     """
@@ -135,12 +135,12 @@ def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
 def fits(
     model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
 ) -> dict[str, tuple[Affine, float, float]]:
-    """For every adapter: the best affine map in its place, what that misses on other rows, and what the same fit
-    misses of the same matrices without their nonlinear function, which is what a LoRA computes.
+    """Return, for every adapter, the best affine map in its place, that map's error on other rows, and the error of the
+    same fit to the same matrices without their nonlinear function, which is what a LoRA computes.
 
-    ``inputs``: ids and mask of shape (rows, length). The two misses are shares as :func:`missed` gives them.
+    ``inputs``: ids and mask of shape (rows, length). Both errors are as defined by :func:`missed`.
 
-    Empty when there are too few tokens to fit.
+    Empty if there are too few tokens to fit.
     """
     import torch
 
@@ -164,7 +164,7 @@ def fits(
 
 
 def _exact(x: torch.Tensor) -> torch.Tensor:
-    """In float64, on the processor: Apple's GPUs do not have it."""
+    """Return ``x`` in float64 on the CPU; Apple's GPUs do not support it."""
     return x.cpu().double()
 
 
@@ -179,7 +179,7 @@ def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterator[None]:
-    """The model with an affine map in every adapter's place: what merging would leave."""
+    """Replace every adapter by an affine map: the model that merging would leave."""
     handles = []
     for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
 
@@ -197,7 +197,7 @@ def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterato
 
 
 def _chunks(inputs: Mapping[str, torch.Tensor]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Rows of like length together, each chunk as long as its longest row, with the rows' numbers."""
+    """Yield chunks of rows of similar length, cut to the chunk's longest row, with the rows' numbers."""
     lengths = inputs["attention_mask"].sum(1)
     order = lengths.argsort(stable=True).tolist()
     for first in range(0, len(order), AT_ONCE):

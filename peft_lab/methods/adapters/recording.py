@@ -1,4 +1,4 @@
-"""What a run of adapters notes: its adapters at some steps, replayed at the end on the same held-out rows."""
+"""What a run of adapters records: its adapters at some steps, replayed at the end on the same held-out rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 PLAYED_ROWS = 16
-KEPT_BYTES = 300e6  # of snapshots; beyond, only the first and the latest are kept
+KEPT_BYTES = 300e6  # of snapshots; beyond it, only the first and the latest are kept
 
 
 class RunRecorder(Recorder):
-    """Keeps the adapters at some steps, and fits a straight line to each at the end."""
+    """Record the adapters at some steps, and fit an affine map to each at the end."""
 
     rows: ClassVar[int] = 128
 
@@ -91,7 +91,7 @@ def _put(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> 
 
 
 def _amounts(inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Tokens that the lines were fitted to, and other tokens that judged them."""
+    """Return the number of tokens that the affine maps were fitted to, and of those that tested them."""
     mask = inputs["attention_mask"]
     fitted = int(mask[: int(adapters.FITTED * len(mask))].sum())
     return {"tokens": fitted, "judged": int(mask.sum()) - fitted}
@@ -100,7 +100,7 @@ def _amounts(inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:
 def _straightened(
     model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], lines: Mapping[str, adapters.Affine]
 ) -> dict[str, Any]:
-    """Answers to the rows that no line was fitted to, with the adapters and with the lines in their place."""
+    """Compare the answers on rows not used for fitting, with the adapters and with affine maps in their place."""
     if not lines:
         return {}
     other = {name: tensor[int(adapters.FITTED * len(tensor)) :] for name, tensor in inputs.items()}
@@ -116,9 +116,9 @@ def _straightened(
 
 
 class Hourglass(Kept):
-    """One adapter at its host, whose output it is added to.
+    """One adapter, whose output is added to its host's.
 
-    It starts near zero, so its moves are measured against the host's matrix and not against that start.
+    It starts near zero, so its change is measured relative to the host's matrix, not to its own start.
     """
 
     kind = "bottleneck"
@@ -147,7 +147,7 @@ class Hourglass(Kept):
             part = added[-1].reshape(whole.shape)
             self.share = float(part.norm() / (whole - part).norm())
 
-        # The adapter is itself a hook of its host; one that is registered later hears the sum.
+        # The adapter is itself a hook of its host; a hook registered later sees the sum.
         return (self._module.register_forward_hook(keep), self._host.register_forward_hook(compare))
 
     def tensors(self) -> dict[str, dict[str, Any]]:
@@ -158,7 +158,7 @@ class Hourglass(Kept):
 
 
 def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Every adapter, behind the attention (``attention``) or behind or beside the feed-forward part (``ffn``)."""
+    """Watch every adapter: after the attention (``attention``), or after or beside the feed-forward part (``ffn``)."""
     found = []
     for path, (module, scale) in bottleneck.modules_of(model, adapters.ADAPTER).items():
         slot = "attention" if slot_of(path, shape) == "o" else "ffn"

@@ -128,7 +128,7 @@ class Adapters(MethodSpec):
             yield Problem("bottleneck", message, "warning")
 
     def hosts(self, shape: ModelShape, values: Values) -> list[tuple[ModuleGroup, ModuleGroup | None]]:
-        """The maps whose output is adapted, each with the module whose input an adapter reads besides or instead."""
+        """Return the maps whose output is adapted, each with the module whose input is read too, or instead."""
         return bottleneck.host_places(shape, values["placement"])
 
     def formula(self, shape: ModelShape, values: Values) -> Formula:
@@ -163,10 +163,10 @@ class Adapters(MethodSpec):
     def add(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType, name: str
     ) -> torch.nn.Module:
-        """Put one more adapter on a model and train that one alone. :meth:`set_active` switches between them.
+        """Add one more adapter to a model and train only that one. :meth:`set_active` switches between them.
 
         Raises:
-            BadInput: the name is taken.
+                BadInput: the name is in use.
         """
         prefix = _prefix(model, shape)
         hosts = [
@@ -179,30 +179,30 @@ class Adapters(MethodSpec):
         return model
 
     def names(self, model: torch.nn.Module) -> tuple[str, ...]:
-        """The adapters on a model."""
+        """Return the names of the adapters on a model."""
         return bottleneck.names(model)
 
     def set_active(self, model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
-        """Use one adapter for all rows, one per row of the batch, or none; no weights move.
+        """Use one adapter for all rows, one per row of the batch, or none; no weights are moved.
 
-        A loaded classifier answers through the head that was saved with the adapter.
+        A loaded classifier answers through the head saved with the adapter.
 
         Raises:
-            BadInput: a name that is not on the model.
+            BadInput: an adapter of that name is not on the model.
         """
         bottleneck.set_active(model, active)
         peft_backed.set_active_head(model, active if isinstance(active, str | None) else tuple(active))
 
     def remove(self, model: torch.nn.Module) -> None:
-        """Take all adapters off, which leaves the base as it was."""
+        """Remove all adapters, which restores the base."""
         bottleneck.remove(model)
         peft_backed.remove_head(model)
         _notes(model).clear()
 
     def state(self, model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
-        """The tensors of one adapter, and of the head when it was trained with one.
+        """Return the tensors of one adapter, and of the head if it was trained with one.
 
-        Each has the shape that it is saved in.
+        Each has the shape it is saved in.
         """
         found = {key: parameter.detach() for key, parameter in bottleneck.parameters_of(model, name).items()}
         if _notes(model)[name]["task_type"] in CLASSIFYING:
@@ -219,7 +219,7 @@ class Adapters(MethodSpec):
         )
 
     def load(self, model: torch.nn.Module, directory: Path, name: str = "default") -> torch.nn.Module:
-        """Put a saved adapter on a base, beside those that are there, with its head, and make it the active one."""
+        """Add a saved adapter with its head to a base, beside any adapters already there, and make it active."""
         config = peft_backed.read_config(directory, PEFT_TYPE)
         config.pop("peft_type")
         _attach(model, name, config)
@@ -254,7 +254,7 @@ def _attach(model: Any, name: str, config: dict[str, Any]) -> None:
 
 
 def _notes(model: Any) -> dict[str, dict[str, Any]]:
-    """The settings of every adapter on a model, kept on it."""
+    """Return the settings of every adapter on a model, stored on the model itself."""
     if not hasattr(model, "_peft_lab_adapters"):
         model._peft_lab_adapters = {}
     notes: dict[str, dict[str, Any]] = model._peft_lab_adapters
@@ -262,7 +262,7 @@ def _notes(model: Any) -> dict[str, dict[str, Any]]:
 
 
 def _prefix(model: torch.nn.Module, shape: ModelShape) -> str:
-    """A classifier holds the bare model under one more name, such as ``bert.``."""
+    """Return the prefix of the bare model's paths: a classifier holds it under one more name, such as ``bert.``."""
     known = next(path for group in shape.groups for path in group.paths)
     found = next(path for path, _ in model.named_modules() if path == known or path.endswith("." + known))
     return found.removesuffix(known)

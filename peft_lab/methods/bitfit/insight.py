@@ -1,4 +1,4 @@
-"""How far training moved each bias, and which of those moves the answers depend on. Torch is imported inside."""
+"""How far training moved each bias, and which of these moves the answers depend on. Torch is imported inside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The biases that are trained, those of a task head left out, by their path in the model."""
+    """Return the trained biases, except those of a task head, by their path in the model."""
     from peft_lab.models.shapes import in_head
 
     return {
@@ -25,7 +25,7 @@ def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
-    """For every bias the root mean square and the largest of its entries' moves, and its own root mean square.
+    """Return, for every bias, root mean square and maximum of its entries' moves, and its initial root mean square.
 
     ``now`` and ``start``: biases of one dimension, by name.
     """
@@ -45,7 +45,7 @@ def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) ->
 
 
 def kind_of(name: str) -> tuple[str, int | None]:
-    """``bert.encoder.layer.3.output.dense.bias`` -> (``output.dense``, 3); outside the layers the whole path."""
+    """Split ``bert.encoder.layer.3.output.dense.bias`` into (``output.dense``, 3); outside layers into path, None."""
     from peft_lab.models.meta import pattern
 
     path, layer = pattern(name.removesuffix(".bias"))
@@ -56,7 +56,7 @@ def kind_of(name: str) -> tuple[str, int | None]:
 def put_back(
     biases: Mapping[str, torch.nn.Parameter], start: Mapping[str, torch.Tensor], kind: str
 ) -> Iterator[None]:
-    """The model with the biases of one kind as they were before training.
+    """Reset the biases of one kind to their values before training, until the block is left.
 
     ``start``: biases of one dimension, by name.
     """
@@ -81,8 +81,8 @@ def without(
     start: Mapping[str, torch.Tensor],
     inputs: Mapping[str, torch.Tensor],
 ) -> list[dict[str, Any]]:
-    """What the answers become when one kind of bias is put back: mean change of the logits, and rows whose answer
-    changes. The largest change first.
+    """Measure what each kind of bias is worth: reset it and return the mean change of the logits and the number of rows
+    whose answer changes. The largest change comes first.
 
     ``start``: biases of one dimension, by name. ``inputs``: ids and mask of shape (rows, length).
     """

@@ -1,4 +1,4 @@
-"""What a run of BitFit notes: how far each bias has moved at some steps, and what each kind of move is worth."""
+"""What a run of BitFit records: how far each bias has moved at some steps, and what each kind of move is worth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(Recorder):
-    """Keeps how far every bias moved, and puts the kinds of biases back at the end."""
+    """Record how far every bias moved, and reset each kind of bias at the end to measure its effect."""
 
     rows: ClassVar[int] = 64
 
@@ -44,7 +44,7 @@ class RunRecorder(Recorder):
 
 
 class Bias(Kept):
-    """One bias: its move b - b0 beside what the module gave with b0."""
+    """One bias: its move b - b0 relative to the module's output with b0."""
 
     kind = "bias"
 
@@ -68,7 +68,7 @@ class Bias(Kept):
 
 
 def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Every bias that is trained."""
+    """Watch every trained bias."""
     found = []
     for name, bias in bitfit.trained(model).items():
         path = name.rpartition(".")[0]

@@ -46,9 +46,9 @@ KNOBS = (
 
 
 class BitFit(MethodSpec):
-    """BitFit, of our own: trains biases that the model already has.
+    """BitFit, our own implementation: train the biases that the model already has.
 
-    It adds nothing, because the biases were there before:
+    It adds no parameters, because the biases exist already:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("bert-base").shape

@@ -1,4 +1,4 @@
-"""Any PEFT ``adapter_config.json`` on any model without weights, so that whatever PEFT can express can be counted."""
+"""Apply any PEFT ``adapter_config.json`` to any model without weights, to count whatever PEFT can express."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
 
-# Fields that PEFT leaves empty by default and then fails on without saying so.
+# Fields that PEFT leaves empty by default and then fails on without a clear message.
 _REQUIRED = {
     "ADAPTION_PROMPT": ("adapter_len", "adapter_layers"),
     "PROMPT_TUNING": ("num_virtual_tokens",),
@@ -27,28 +27,28 @@ _REQUIRED = {
     "CARTRIDGE": ("num_virtual_tokens",),
     "CPT": ("cpt_token_ids",),
 }
-# Those of them that are sizes; PEFT builds on any value and fails later, or makes an adapter of nothing.
+# Those of them that are sizes; PEFT accepts any value and fails later, or makes an empty adapter.
 _NUMBERS = frozenset({"adapter_len", "adapter_layers", "num_virtual_tokens", "num_tasks"})
 _NO_ADAPTERS = (
     "X-LoRA mixes LoRA adapters that are already trained; without those folders there is nothing to count."
 )
-# Starts of LoRA that need a pass over data or a quantiser before; what is trained is that of the default start.
+# Initialisations of LoRA that first need a pass over data or a quantiser; they train what the default one trains.
 _PREPARED = ("corda", "loftq")
-# Starts that a simulated step keeps: they read no values, or (MiCA) freeze something. The others change neither shapes
-# nor what is trained, where the rank is no larger than the matrix.
+# Initialisations that a simulated step keeps: they read no values, or (MiCA) freeze something. Others change neither
+# shapes nor what is trained, if the rank is no larger than the matrix.
 _SIMULATED = ("gaussian", "orthogonal", "mica")
-# Accepted by PEFT, though its own list of starts leaves it out.
+# Accepted by PEFT, though missing from its own list of initialisations.
 _UNLISTED = frozenset({"lora_ga"})
-_MOST = 10_000_000  # of any number in a config; seeds are smaller, and no model is as wide
-LABELS = 2  # of the head put on when a config is for classification; a head is counted apart
+_MOST = 10_000_000  # the limit for any number in a config; seeds are smaller, and no model is as wide
+LABELS = 2  # classes of the head added when a config is for classification; a head is counted apart
 
 
 def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
-    """The config object of a dictionary; a missing task type becomes the model's own.
+    """Return the config object for a dictionary; a missing task type becomes the model's own.
 
     Raises:
-        BadInput: no or an unknown ``peft_type``, a required field left empty or no number, sizes of another model, or
-            fields that PEFT rejects.
+        BadInput: ``peft_type`` is missing or unknown, a required field is empty or no number, sizes fit another model,
+            or PEFT rejects a field.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
@@ -69,7 +69,7 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
             raise BadInput(message, "adapter_config")
     _check_values(entry, kind, content)
     task = task_of(entry, content)
-    # The base is the model asked for, whatever the file was made with.
+    # The base is the model requested, whatever the file was made with.
     values = {
         **content,
         "task_type": None if task == "IMAGE_CLS" else task,
@@ -86,7 +86,7 @@ def parse(entry: ModelEntry, content: Mapping[str, Any]) -> PeftConfig:
 
 
 def _mixes_settings(content: Mapping[str, Any]) -> bool:
-    """Whether the adapters that X-LoRA mixes are given by LoRA's settings, as the atlas does, instead of by folders."""
+    """Return whether X-LoRA's adapters are given as LoRA settings, as the atlas does, rather than as folders."""
     mixed = content.get("adapters")
     return (
         isinstance(mixed, Mapping)
@@ -96,13 +96,13 @@ def _mixes_settings(content: Mapping[str, Any]) -> bool:
 
 
 def make_ready(model: Any, config: PeftConfig) -> None:
-    """What PEFT wants of a model before it puts a config on it: X-LoRA runs it twice, without a cache."""
+    """Prepare a model for a config: X-LoRA runs the model twice, so its cache must be off."""
     if config.peft_type == "XLORA":
         model.config.use_cache = False
 
 
 def _check_values(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> None:
-    """Raises BadInput for values that PEFT takes and cannot mean: unknown tasks and starts, sizes beyond any model."""
+    """Raise BadInput for values PEFT accepts by mistake: unknown tasks and starts, sizes beyond any model."""
     for problem in (_task, _start, _size, _ranks, _tokens):
         found = problem(entry, kind, content)
         if found:
@@ -156,7 +156,7 @@ def _tokens(entry: ModelEntry, kind: str, content: Mapping[str, Any]) -> str:
 
 
 def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
-    """Raises BadInput for a prompt config that states another model's sizes: PEFT believes it and fails later on."""
+    """Raise BadInput for a prompt config that states another model's sizes, on which PEFT would fail later."""
     from peft.utils.other import _prepare_prompt_learning_config
 
     blank: Any = copy.copy(config)
@@ -167,7 +167,7 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
         raise BadInput(
             f"PEFT cannot apply this {kind} config to {entry.title}: {reason(error)}", "adapter_config"
         ) from error
-    # Prefixes are as wide as the keys: PEFT stores their width, and works it out itself from the model's own.
+    # Prefixes are as wide as the keys: PEFT stores their width, and derives it from the model's own.
     right = {
         "num_layers": (own.num_layers,),
         "token_dim": (own.token_dim, entry.shape.hidden),
@@ -183,15 +183,15 @@ def _check_sizes(entry: ModelEntry, kind: str, config: PeftConfig) -> None:
 
 
 def task_of(entry: ModelEntry, content: Mapping[str, Any]) -> TaskType:
-    """Classification where the config says so; everything else is counted on the model as it is. PEFT has no task for
-    images: a config says it by saving the head."""
+    """Return the task type: classification if the config asks for it, else the model's plain task. PEFT has no task for
+    images: a config that saves the head means classification."""
     if entry.kind == "vision" and HEADS[0] in (content.get("modules_to_save") or ()):
         return "IMAGE_CLS"
     return "SEQ_CLS" if content.get("task_type") == "SEQ_CLS" else plain_task(entry.kind)
 
 
 def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module:
-    """The bare model on the meta device, with a head when the config is for classification."""
+    """Build the bare model on the meta device, with a head if the config is for classification."""
     labels = LABELS if task_of(entry, content) in CLASSIFYING else None
     return meta.build(meta.make_config(entry.config), entry.kind, labels)
 
@@ -199,13 +199,13 @@ def build_base(entry: ModelEntry, content: Mapping[str, Any]) -> torch.nn.Module
 def apply(
     entry: ModelEntry, content: Mapping[str, Any], base: torch.nn.Module | None = None
 ) -> torch.nn.Module:
-    """The adapted model on the meta device.
+    """Return the adapted model on the meta device.
 
     Args:
-        base: the bare model, when the caller has one; made by :func:`build_base` otherwise.
+        base: the bare model, if the caller has one; otherwise :func:`build_base` makes it.
 
     Raises:
-        BadInput: PEFT refuses the config for this model; the message is PEFT's.
+        BadInput: PEFT refuses the config for this model; the message includes PEFT's.
     """
     from peft import get_peft_model
 
@@ -228,7 +228,7 @@ def apply(
 
 
 def drop_values(config: Any) -> None:
-    """For a simulated step: settings that read values, at a start that reads none. What is trained stays the same."""
+    """Remove, for a simulated step, settings that read values, and reset the start; what is trained does not change."""
     start = getattr(config, "init_lora_weights", True)
     if isinstance(start, str) and start not in _SIMULATED:
         config.init_lora_weights = True
@@ -236,18 +236,18 @@ def drop_values(config: Any) -> None:
 
 
 def _drop_reads(config: Any) -> None:
-    """Settings that read a tokenizer, files or random positions and change no shape."""
+    """Reset settings that read a tokenizer, files or random positions; none of them changes a shape."""
     if hasattr(config, "prompt_tuning_init"):
         config.prompt_tuning_init = "RANDOM"
     if hasattr(config, "progressbar"):
         config.progressbar = False
     if config.peft_type == "SHIRA":
-        # PEFT leaves the positions out without a mask; their number is that of the weights (see _complete).
+        # Without a mask PEFT creates no positions; their number follows from the weights' (see _complete).
         config.mask_fn = None
 
 
 def note(content: Mapping[str, Any]) -> str | None:
-    """What a count of this config leaves open, as a sentence; ``None`` where it is the whole truth."""
+    """Return, in one sentence, how the real count may differ; ``None`` if the count is exact."""
     if content.get("peft_type") == "ADAMSS":
         return (
             "AdaMSS sorts the rows of each matrix into clusters by their values. Without the weights, clusters of "
@@ -262,7 +262,7 @@ def note(content: Mapping[str, Any]) -> str | None:
 
 
 def _complete(adapted: Any) -> None:
-    """SHiRA's stored positions: two integers for every weight."""
+    """Add SHiRA's stored positions: two integers per weight."""
     import torch
 
     for module in adapted.modules():

@@ -1,6 +1,6 @@
-"""Counting: apply a method to the model on the meta device and read the parameters off it.
+"""Count parameters: apply a method to the model on the meta device and read its parameters.
 
-Torch is imported inside; a page calls this through the inspector process (:mod:`peft_lab.workers.inspector`).
+Torch is imported inside; pages call this through the inspector process (:mod:`peft_lab.workers.inspector`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 # ----------------------------------------
-# Why a closed formula gives another number than the count: places it does not know, and those that PEFT leaves out.
+# Explain a difference between the closed formula and the count: places the formula misses, and those PEFT leaves out.
 
 
-_NAMED = 3  # places named in a sentence; the rest is summed up
+_NAMED = 3  # places named in a sentence; the rest is summed
 
 
 def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
-    """One sentence with the places and their parameters; ``None`` where formula and count agree.
+    """Return one sentence with the places and their parameters that differ; ``None`` if formula and count agree.
 
     Args:
         tree: the counted model's groups; those trained by the method are compared.
@@ -63,7 +63,7 @@ def difference(formula: Formula, tree: Iterable[GroupCount]) -> str | None:
 
 
 def _longest(places: Iterable[str], path: str) -> str:
-    """The longest of the places that a path begins with; empty where there is none."""
+    """Return the longest of the places that are a prefix of a path; empty if none is."""
     return max((place for place in places if f"{path}.".startswith(f"{place}.")), key=len, default="")
 
 
@@ -80,14 +80,14 @@ __all__ = ["CountReport", "GroupCount", "clean_path", "count", "count_config", "
 
 @dataclass(frozen=True)
 class CountReport:
-    """What was counted. ``trainable`` and ``total`` leave a task head out; it is reported in ``head``.
+    """The result of a count. ``trainable`` and ``total`` exclude a task head, which is reported in ``head``.
 
     Attributes:
         stored_bytes: the size of the saved ``adapter_model.safetensors``: header and tensors.
-        formula: the closed form's trainable count, ``None`` where there is none (a bare adapter config).
-        difference: why the formula gives another number than the count, as a sentence; ``None`` where it does not.
-        lora_fa: what is trained of it under LoRA-FA's optimizer, which freezes A; ``None`` for other methods than LoRA.
-        note: what the count leaves open, as a sentence.
+        formula: the closed form's trainable count, ``None`` if there is none (a bare adapter config).
+        difference: why formula and count differ, as a sentence; ``None`` if they agree.
+        lora_fa: trained parameters under LoRA-FA's optimizer, which freezes A; ``None`` for methods other than LoRA.
+        note: how the real count may differ, as a sentence.
         tree: every parameter group of the adapted model, frozen ones included.
     """
 
@@ -113,7 +113,7 @@ class CountReport:
         return tuple(group for group in self.tree if group.role != "frozen")
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON (the contract's fields, and head and stored parameters beside them)."""
+        """Return the command line's JSON (the contract's fields, head and stored parameters)."""
         plain = {key: value for key, value in asdict(self).items() if key != "tree"}
         rows = [
             {"module": f"{g.module}.{g.name}", "count": g.count, "parameters": g.parameters, "role": g.role}
@@ -128,11 +128,11 @@ def count(model: str, method: str, values: Values, num_labels: int | None = None
 
     Args:
         model: catalogue name, Hugging Face id or local path.
-        values: the method's knobs; missing ones at their defaults for the model.
+        values: the method's knobs; missing ones get their defaults for the model.
         num_labels: adds a classification head, counted apart.
 
     Raises:
-        BadInput: values that cannot be applied, with the reason.
+        BadInput: the values cannot be applied; the message gives the reason.
     """
     start = time.perf_counter()
     entry, spec = resolve(model), get_method(method)
@@ -162,7 +162,7 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     """Count any PEFT adapter config (the content of an ``adapter_config.json``) on one model.
 
     Raises:
-        BadInput: not a PEFT config, or one that PEFT cannot apply to this model, with PEFT's reason.
+        BadInput: this is no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason.
     """
     from peft_lab.methods.counting import adapter_configs
     from peft_lab.models.meta import shapes_only
@@ -189,7 +189,7 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
 
 
 def _under_lora_fa(tree: Iterable[GroupCount]) -> int:
-    """What PEFT's ``create_lorafa_optimizer`` leaves trained: it freezes every parameter with lora_A in its name."""
+    """Count what PEFT's ``create_lorafa_optimizer`` leaves trained: it freezes parameters with lora_A in their name."""
     return sum(
         group.parameters
         for group in tree
@@ -198,7 +198,7 @@ def _under_lora_fa(tree: Iterable[GroupCount]) -> int:
 
 
 def _frozen(tree: Iterable[GroupCount]) -> str | None:
-    """What PEFT puts in and does not train, as MiCA does with B."""
+    """Return a sentence on parameters that PEFT adds but does not train, as MiCA's B; ``None`` if there are none."""
     kept = [group for group in tree if group.role == "frozen" and group.added]
     if not kept:
         return None
@@ -233,7 +233,7 @@ def _report(
 
 
 def _shape_under_head(base: torch.nn.Module, entry: ModelEntry) -> ModelShape:
-    """The shape of a classifier without its head: RoBERTa's, for one, has no pooler, which the bare model has."""
+    """Return a classifier's shape without its head; it may differ from the bare model's (RoBERTa's has no pooler)."""
     config: Any = base.config
     shape = meta.read_shape(base, config, entry.kind, entry.name, entry.title)
     return replace(shape, groups=tuple(group for group in shape.groups if not in_head(group.path)))

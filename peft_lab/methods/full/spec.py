@@ -24,7 +24,7 @@ PEFT_TYPE = "FULL"
 
 
 class FullFineTuning(MethodSpec):
-    """Full fine-tuning: what all the others are compared with.
+    """Full fine-tuning: the reference that all other methods are compared with.
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("bert-base").shape

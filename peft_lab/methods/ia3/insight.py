@@ -1,4 +1,4 @@
-"""What IA³ learnt: the factors of every target, which channels they amplify and which they inhibit.
+"""What IA³ learnt: the factors of every target, and which channels they amplify or inhibit.
 
 Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
 """
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER = "default"
-CELLS = 64  # of a vector on screen
+CELLS = 64  # cells of a vector on screen
 BINS = 40
 FELT = 0.05  # distance from 1 from which a factor counts as amplifying or inhibiting
 LISTED = 8  # strongest factors of each direction
-# The map behind the attention and the one that makes the values it averages, by the endings of their paths.
+# The attention's output map and the map that makes the values it averages, by the endings of their paths.
 TWINS = {"attention.output.dense": "attention.self.value", "self_attn.o_proj": "self_attn.v_proj"}
 
 
 def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Every vector with its module's path in the bare model and whether it multiplies the input.
+    """Yield every vector with its module's path in the bare model and whether it multiplies the input.
 
-    Each has one dimension, of the features that it multiplies.
+    Each has one dimension, that of the features it multiplies.
     """
     from peft_lab.methods.counting.count import clean_path
 
@@ -36,17 +36,17 @@ def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
 
 
 def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All vectors as they are now, by path. Each has one dimension."""
+    """Return copies of all current vectors, by path. Each has one dimension."""
     return {path: vector.clone() for path, vector, _ in vectors(model)}
 
 
 def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
-    """One vector for the screen.
+    """Return one vector's summary for the screen.
 
     ``vector`` has one dimension.
 
     Returns:
-        ``cells``: distances from 1, each cell the furthest of its patch; ``rms`` of all distances; smallest and
+        ``cells``: distances from 1, each cell the largest of its patch; ``rms`` of all distances; smallest and
         largest factor; how many are above 1 + FELT and below 1 - FELT.
     """
     distance = vector - 1
@@ -63,7 +63,7 @@ def row(path: str, vector: torch.Tensor) -> dict[str, Any]:
 
 
 def cells(vector: torch.Tensor) -> list[float]:
-    """``vector`` shrunk to at most CELLS cells; each keeps the entry of its patch that is largest in magnitude.
+    """Return ``vector`` reduced to at most CELLS cells, each the entry of its patch that is largest in magnitude.
 
     ``vector`` has one dimension.
     """
@@ -79,7 +79,7 @@ def cells(vector: torch.Tensor) -> list[float]:
 def histograms(
     snapshots: Sequence[Mapping[str, torch.Tensor]],
 ) -> tuple[list[float], list[dict[str, list[int]]]]:
-    """How the factors of each kind of target are spread, with the same bins at every snapshot.
+    """Return histograms of the factors of each kind of target, with the same bins at every snapshot.
 
     The vectors have one dimension each.
 
@@ -106,15 +106,15 @@ def histograms(
 
 
 def kind_of(path: str) -> str:
-    """``attention.self.key`` of ``encoder.layer.3.attention.self.key``."""
+    """Return ``attention.self.key`` for ``encoder.layer.3.attention.self.key``."""
     from peft_lab.models.meta import pattern
 
     return pattern(path)[0].split("{}.")[-1]
 
 
 def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:
-    """Vectors on the values and on the input of the map behind the attention, which do the same: ``l ⊙ Σ p v = Σ p
-    (l ⊙ v)``. Empty where a model has only one of them, or shares values between heads.
+    """Compare the vectors on the values with those on the input of the attention's output map, which do the same:
+    ``l ⊙ Σ p v = Σ p (l ⊙ v)``. Empty if a model has only one of them, or shares values between heads.
 
     The vectors have one dimension each.
 
@@ -137,7 +137,7 @@ def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict
 
 
 def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:
-    """The LISTED largest and smallest factors of all, with module and channel.
+    """Return the LISTED largest and smallest factors of all, with module and channel.
 
     The vectors have one dimension each.
     """
@@ -156,14 +156,14 @@ def merge_check(
     inputs: Mapping[str, torch.Tensor],
     dtypes: Sequence[str] = ("float32", "bfloat16"),
 ) -> list[dict[str, Any]]:
-    """Outputs with the vectors beside the weights, multiplied into them, and divided out again, for each dtype.
+    """Compare, for each dtype, the outputs with separate vectors, with merged ones, and after unmerging them again.
 
     ``inputs``: ids and mask of shape (rows, length).
 
-    Works on copies: the given model is left as it is.
+    Works on copies: the given model is not changed.
 
     Returns:
-        one row per dtype: largest absolute differences of the logits after merging and after taking it back, and the
+        one row per dtype: largest absolute differences of the logits after merging and after unmerging, and the
         logits' own largest magnitude.
     """
     import torch
@@ -174,7 +174,7 @@ def merge_check(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # PEFT says that dividing is not exact, which is what is measured here
+            )  # PEFT warns that dividing is not exact, which is what is measured here
             before = tried(**inputs).logits.float()
             tried.merge_adapter()
             merged = tried(**inputs).logits.float()

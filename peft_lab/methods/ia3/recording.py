@@ -1,4 +1,4 @@
-"""What a run of IA³ notes: its vectors at some steps, the strongest factors, and what merging them changes."""
+"""What a run of IA³ records: its vectors at some steps, the strongest factors, and what merging them changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(Recorder):
-    """Keeps the vectors at some steps, and merges them at the end."""
+    """Record the vectors at some steps, and test merging at the end."""
 
     sees = True
 
@@ -55,7 +55,7 @@ class RunRecorder(Recorder):
 
 
 class Gate(Watched):
-    """One vector of factors. ``share`` is of the output: (l - 1) * Wx, or W((l - 1) * x) where it scales the input."""
+    """One vector of factors. ``share`` is of the output: (l - 1) * Wx, or W((l - 1) * x) if it scales the input."""
 
     kind = "gate"
 
@@ -90,7 +90,7 @@ class Gate(Watched):
 
 
 def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Every vector of factors."""
+    """Watch every vector of factors."""
     found = []
     for name, module in model.named_modules():
         if ia3.ADAPTER in getattr(module, "ia3_l", {}):

@@ -54,9 +54,9 @@ KNOBS = (
 
 
 class Ia3(PeftMethod):
-    """IA³ as PEFT has it: vectors on keys, values and the feed-forward part.
+    """IA³ as in PEFT: vectors on keys, values and the feed-forward part.
 
-    A vector on the outputs of keys and values, and one on the input of the down map, in every layer:
+    One vector each on the outputs of keys and values, and one on the input of the down map, in every layer:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("llama-3.2-3b").shape
@@ -145,7 +145,7 @@ class Ia3(PeftMethod):
 
         targets = values["target_modules"]
         if tuple(targets) == (ALL_LINEAR,):
-            # PEFT resolves the shorthand to full paths and then misses the feed-forward names among them.
+            # PEFT resolves the shorthand to full paths and then does not find the feed-forward names among them.
             names = [shape.target_name(group) for group in shape.matrices]
             targets = tuple(dict.fromkeys([*names, *values["feedforward_modules"]]))
         return IA3Config(
@@ -176,7 +176,7 @@ def _expert_problems(shape: ModelShape) -> Iterable[Problem]:
 
 
 def is_feedforward(group: ModuleGroup, values: Values) -> bool:
-    """Whether the vector multiplies the input. PEFT compares plain endings here, without the dot."""
+    """Return whether the vector multiplies the input. PEFT compares plain endings here, without the dot."""
     return any(path.endswith(name) for path in group.paths for name in values["feedforward_modules"])
 
 
@@ -188,16 +188,16 @@ METHOD = Ia3()
 
 
 # ----------------------------------------
-# IA³'s targets in the paper and in PEFT, on one model of each architecture, counted.
+# IA³'s targets in the paper and in PEFT, counted on one model of each architecture.
 #
 # The paper scales keys, values and the activations inside the feed-forward part. PEFT's table names modules for each
-# architecture; on some of them it names others.
+# architecture, on some of them different ones.
 
 
 PAPER = ("k", "v", "down")
-# Architectures of PEFT's table that are not in the catalogue: built from transformers' default config for them.
+# Architectures in PEFT's table but not in the catalogue: built from transformers' default config.
 OTHERS = ("opt", "phi", "gpt_neo")
-# As the paper's vectors are called: l_k, l_v, l_ff.
+# The names of the paper's vectors: l_k, l_v, l_ff.
 _KIND = {"q": "q", "k": "k", "v": "v", "qkv": "q+k+v", "o": "o", "gate": "gate", "up": "up", "down": "ff"}
 
 
@@ -206,9 +206,9 @@ class TargetsRow:
     """One architecture.
 
     Attributes:
-        model: which one was counted.
+        model: the model counted.
         paper, peft: what is scaled: ``k, v, ff``. paper_count, peft_count: trained factors.
-        fused: keys and values come from one map with the queries, so the paper's choice cannot be made.
+        fused: keys and values share one map with the queries, so the paper's choice is impossible.
     """
 
     architecture: str
@@ -221,12 +221,12 @@ class TargetsRow:
 
     @property
     def same(self) -> bool:
-        """Whether paper and PEFT name the same modules, and as many."""
+        """Whether paper and PEFT name the same modules, and equally many."""
         return self.paper == self.peft and self.paper_count == self.peft_count
 
 
 def target_table() -> list[dict[str, Any]]:
-    """All rows as plain values. Imports torch and peft: asked through the inspector."""
+    """Return all rows as plain values. Imports torch and peft, so call it through the inspector."""
     from peft.utils.constants import (
         TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as INPUTS,
     )
@@ -248,7 +248,7 @@ def target_table() -> list[dict[str, Any]]:
 
 
 def target_row(shape: ModelShape, targets: Iterable[str], inputs: Iterable[str]) -> TargetsRow:
-    """The paper's targets, by role, beside those that PEFT's names hit."""
+    """Return the paper's targets, by role, beside the modules that PEFT's names match."""
     inputs = tuple(inputs)
     paper = [group for group in shape.groups if group.role in PAPER]
     peft = shape.match(targets).groups

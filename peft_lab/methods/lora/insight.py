@@ -1,4 +1,4 @@
-"""What LoRA learnt: the correction of every adapted matrix, its singular values, and whether merging changes anything.
+"""What LoRA learnt: the correction of every adapted matrix, its singular values, and what merging changes.
 
 Works on a trained ``PeftModel`` whose layers hold ``lora_A`` and ``lora_B``; torch is imported inside.
 """
@@ -19,8 +19,8 @@ ADAPTER = "default"
 
 
 def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every adapted linear map with its path in the bare model. A stack of experts is none: it has as many corrections
-    as experts, in one A and one B."""
+    """Yield every adapted linear map with its path in the bare model. Stacks of experts are left out: A and B hold
+    as many corrections as there are experts."""
     from peft_lab.methods.counting.count import clean_path
 
     for name, module in model.named_modules():
@@ -29,7 +29,7 @@ def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def gradients(model: torch.nn.Module) -> dict[str, dict[str, float]]:
-    """Norms of the gradients that A and B hold right now: at step 0 that of A is zero because B is (section 4.1)."""
+    """Return the norms of the current gradients of A and B; at step 0 A's is zero because B is (section 4.1)."""
     rows = {}
     for path, module in layers(model):
         a, b = module.lora_A[ADAPTER].weight.grad, module.lora_B[ADAPTER].weight.grad
@@ -39,17 +39,17 @@ def gradients(model: torch.nn.Module) -> dict[str, dict[str, float]]:
 
 
 def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[float]:
-    """Singular values of ``scale * b @ a`` through two thin QR factorisations.
+    """Return the singular values of ``scale * b @ a``, by two thin QR factorisations.
 
     Args:
         a: (r, d_in). b: (d_out, r).
 
     Returns:
-        min(r, d_in, d_out) values, falling. No d_out x d_in matrix is decomposed.
+        min(r, d_in, d_out) values, descending. No d_out x d_in matrix is decomposed.
     """
     import torch
 
-    if not bool(b.any()):  # before the first step, which waits for this
+    if not bool(b.any()):  # before the first step, so as not to delay it
         return [0.0] * min(*a.shape, b.shape[0])
     right = torch.linalg.qr(a.float().T).R
     left = torch.linalg.qr(b.float()).R
@@ -58,8 +58,8 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> list[floa
 
 
 def effective_rank(values: list[float]) -> float:
-    """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r when all are equal, 1
-    when one rules.
+    """Return exp of the entropy of the normalised singular values (Roy and Vetterli 2007): r if all are equal, 1
+    if a single one dominates.
 
     >>> effective_rank([1.0, 1.0, 0.0]), effective_rank([5.0, 0.0, 0.0])
     (2.0, 1.0)
@@ -72,10 +72,10 @@ def effective_rank(values: list[float]) -> float:
 
 
 def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> torch.Tensor:
-    """``scale * b @ a`` as at most size x size cells, each the root mean square of the entries in it.
+    """Return ``scale * b @ a`` as at most size x size cells, each the root mean square of its entries.
 
-    A cell's sum of squares is the inner product of two r x r Gram matrices, that of its rows of b and that of its
-    columns of a, so no d_out x d_in matrix is made.
+    A cell's sum of squares is the inner product of two r x r Gram matrices, of its rows of b and its columns of a, so
+    no d_out x d_in matrix is made.
 
     Returns:
         (min(size, d_out), min(size, d_in)) in float32.
@@ -91,7 +91,7 @@ def grid(a: torch.Tensor, b: torch.Tensor, scale: float, size: int = GRID) -> to
 
 
 def _grams(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gram matrices (bins, r*r) of the rows of a d x r matrix in nearly equal bins, and the rows of each bin."""
+    """Return the Gram matrices (bins, r*r) of nearly equal bins of a d x r matrix's rows, and each bin's row count."""
     import torch
 
     parts = torch.tensor_split(matrix, min(size, matrix.shape[0]))
@@ -103,7 +103,7 @@ Factors = tuple["torch.Tensor", "torch.Tensor"]
 
 
 def start_factors(model: torch.nn.Module) -> dict[str, Factors]:
-    """A and B of every matrix whose correction is not zero before training: PiSSA's. Copies, in float32."""
+    """Return float32 copies of A and B of every matrix whose correction is not zero before training (PiSSA's)."""
     kept = {}
     for path, module in layers(model):
         a, b = (matrix[ADAPTER].weight.detach().float() for matrix in (module.lora_A, module.lora_B))
@@ -113,7 +113,7 @@ def start_factors(model: torch.nn.Module) -> dict[str, Factors]:
 
 
 def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """A, B and scale whose product is what training added to W: BA, less the BA it started from (PiSSA).
+    """Return A, B and scale whose product training added to W: BA, less the BA it started from (PiSSA).
 
     A has the shape (r, d_in), B (d_out, r).
     """
@@ -126,7 +126,7 @@ def change(module: Any, start: Factors | None) -> tuple[torch.Tensor, torch.Tens
 
 
 def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = None) -> list[dict[str, Any]]:
-    """For every adapted matrix: norms of ΔW and of the pretrained W, their ratio, singular values, effective rank."""
+    """Return for every adapted matrix: norms of ΔW and pretrained W, their ratio, singular values, effective rank."""
     import torch
 
     rows = []
@@ -157,7 +157,7 @@ def corrections(model: torch.nn.Module, starts: Mapping[str, Factors] | None = N
 
 
 def base_weight(module: Any) -> torch.Tensor:
-    """The frozen matrix of an adapted module in float32, expanded when it is stored in few bits.
+    """Return the frozen matrix of an adapted module in float32, dequantised if it is stored in few bits.
 
     Of the module's own shape, (d_out, d_in) for most.
     """
@@ -169,16 +169,16 @@ def merge_check(
     inputs: Mapping[str, torch.Tensor],
     dtypes: tuple[str, ...] = ("float32", "bfloat16"),
 ) -> list[dict[str, Any]]:
-    """Outputs with the adapter beside the weights against outputs with it merged into them, for each dtype.
+    """Compare, for each dtype, the outputs with the adapter beside the weights with those after merging it.
 
     ``inputs``: ids and mask of shape (rows, length).
 
-    Works on copies: the given model is left as it is.
+    Works on copies: the given model is not changed.
 
     Returns:
         one row per dtype: largest absolute difference of the logits after merging, the logits' own largest magnitude,
-        their ratio; and after taking the correction out again: largest difference, and the share of W's entries that
-        are no longer what they were.
+        their ratio; and after unmerging: largest difference, and the share of W's entries that differ from their
+        original values.
     """
     import torch
 
@@ -205,7 +205,7 @@ def merge_check(
                 "max_logit": magnitude,
                 "relative": difference / magnitude
                 if magnitude
-                else difference,  # of a model that writes zeros
+                else difference,  # for a model whose logits are all zero
                 "unmerged_difference": float((back - before).abs().max()),
                 "changed_share": changed / entries,
             }

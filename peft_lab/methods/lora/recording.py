@@ -1,4 +1,4 @@
-"""What a LoRA run notes: the gradients of A and B at step 0, how every ΔW grows, and the trained corrections."""
+"""What a LoRA run records: the gradients of A and B at step 0, how every ΔW grows, and the trained corrections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LowRank(Watched):
-    """One matrix with A and B beside it. With DoRA ``change`` and ``spectrum`` are those of BA alone."""
+    """One matrix with its A and B. With DoRA ``change`` and ``spectrum`` are those of BA alone."""
 
     kind = "low_rank"
 
@@ -61,7 +61,7 @@ class LowRank(Watched):
     def changed(self) -> tuple[float, list[float]]:
         values = self.spectrum()
         size = math.hypot(*values)
-        if not size:  # as before the first step, which need not wait for the size of W
+        if not size:  # before the first step, so the norm of W is not needed
             return 0.0, values
         if self._weight is None:
             self._weight = float(lora.base_weight(self._module).norm())
@@ -81,7 +81,7 @@ class LowRank(Watched):
 
 
 def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Every adapted matrix, and whatever else trains beside them (biases)."""
+    """Watch every adapted matrix, and whatever else trains beside them (biases)."""
     starts = lora.start_factors(model)
     parts: list[Watched] = [
         LowRank(path, slot_of(path, shape), module, starts.get(path)) for path, module in lora.layers(model)
@@ -98,7 +98,7 @@ __all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(Recorder):
-    """Keeps the first gradients of A and B and how every ΔW grows, and merges it at the end."""
+    """Record the first gradients of A and B and the growth of every ΔW, and test merging at the end."""
 
     sees = True
 
@@ -114,7 +114,7 @@ class RunRecorder(Recorder):
             self._gradients = lora.gradients(self.model)
 
     def snapshot(self, step: int) -> None:
-        """Of every ΔW: its singular values, their norm and effective rank, and a heat map. None of them makes ΔW."""
+        """Record every ΔW's singular values, their norm and effective rank, and a heat map, without forming ΔW."""
         import torch
 
         singular, grids = {}, []
@@ -149,7 +149,7 @@ class RunRecorder(Recorder):
         return max(float(cells.max()) for grids in self._grids for cells in grids) or 1.0
 
     def _stacked(self) -> np.ndarray[Any, Any]:
-        """(snapshots, modules, GRID, GRID) as shares of the largest cell in float16, NaN beyond a small matrix's."""
+        """Return (snapshots, modules, GRID, GRID) in float16 as shares of the largest cell; NaN pads small matrices."""
         import torch
 
         shape = (len(self._grids), len(self._grids[0]), lora.GRID, lora.GRID)

@@ -104,7 +104,7 @@ KNOBS = (
 
 
 class Lora(PeftMethod):
-    """LoRA as PEFT has it, with DoRA, rsLoRA, LoRA+ and other starts.
+    """LoRA as in PEFT, with DoRA, rsLoRA, LoRA+ and other initialisations.
 
     The correction of one map has ``r (d_in + d_out)`` parameters, so twice the rank is twice as many:
 
@@ -134,7 +134,7 @@ class Lora(PeftMethod):
     mergeable = True
     low_rank = True
     order = 10
-    #: What a method of this family has in place of the knobs that it lacks (QLoRA).
+    #: The fixed values of knobs that a method derived from this one lacks (QLoRA).
     lacking: ClassVar[Mapping[str, Any]] = {}
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class Lora(PeftMethod):
         return tuple(parts)
 
     def scale(self, values: Values) -> float:
-        """What BA is multiplied by at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
+        """Return the factor on BA at rank r: alpha/r, or alpha/sqrt(r) with rsLoRA."""
         values = {**self.lacking, **values}
         return float(values["lora_alpha"] / (values["r"] ** 0.5 if values["use_rslora"] else values["r"]))
 
@@ -249,7 +249,7 @@ def _term(group: ModuleGroup, rank: int, count: int, dora: bool) -> Term:
 
 
 def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Problem]:
-    """The first matrix with fewer singular vectors than its rank."""
+    """Yield a problem for the first matrix that has fewer singular vectors than its rank."""
     for group, rank in sized:
         narrow = min(group.in_features, group.out_features)
         if rank > narrow:
@@ -262,16 +262,16 @@ def _pissa_problems(sized: Iterable[tuple[ModuleGroup, int]]) -> Iterator[Proble
 
 
 def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterator[tuple[ModuleGroup, str]]:
-    """The biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
+    """Yield the biases that are trained too: ``all``, those of the targets (``lora_only``), or ``none``."""
     adapted = [target.group for target in targets]
     for group, name in shape.biases:
-        # PEFT goes by the name alone here; stacked experts have biases of other names.
+        # PEFT checks only the name here; stacked experts have biases of other names.
         if name == "bias" and (which == "all" or (which == "lora_only" and group in adapted)):
             yield group, name
 
 
 def _found(target: Target, values: Values) -> Mapping[int, int]:
-    """How many modules of a group have which rank. A pattern that cannot be read counts as none: it is drawn too."""
+    """Return how many modules of a group have which rank. An invalid pattern counts as none, so that it is drawn."""
     rank = values["r"] * target.factor
     try:
         return experts.rank_values(target.group, rank, values["rank_pattern"])

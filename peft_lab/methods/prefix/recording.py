@@ -1,4 +1,4 @@
-"""What a run of Prefix Tuning notes: the attention on its prefix along the steps, and what the prefix costs in time."""
+"""What a run of Prefix Tuning records: the attention on its prefix over the steps, and the prefix's cost in time."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ __all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(DeepRecorder):
-    """The prefix is all there is to it."""
+    """Record the prefix, which is all that this method trains."""

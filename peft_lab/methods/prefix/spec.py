@@ -70,7 +70,7 @@ KNOBS = (
 class PrefixTuning(VirtualTokenMethod):
     """Prefix Tuning: trained keys and values before those of the text, in every layer.
 
-    ``2 L d_kv n`` parameters, which grouped-query attention makes fewer:
+    ``2 L d_kv n`` parameters, fewer with grouped-query attention:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("llama-3.2-3b").shape
@@ -100,7 +100,7 @@ class PrefixTuning(VirtualTokenMethod):
     order = 30
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        """A text needs a tokenizer: it is the default on models whose weights are here."""
+        """Return the defaults. A text start needs a tokenizer, so it is the default if the model's weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live and shape.kind == "causal-lm" else {}
         text = {"init_text": START_TEXTS.get(shape.kind, "")}
@@ -173,7 +173,7 @@ class PrefixTuning(VirtualTokenMethod):
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
         from peft import PrefixTuningConfig
 
-        # Left to itself PEFT takes the hidden size, which the heads of a T5 together may not have.
+        # By default PEFT takes the hidden size, which may differ from the total width of a T5's heads.
         width: Any = _width(shape) if shape.kind == "seq2seq" else None
         return PrefixTuningConfig(
             task_type=task_type,
@@ -195,19 +195,19 @@ class PrefixTuning(VirtualTokenMethod):
 
 
 def starts_from_text(values: Values) -> bool:
-    """Whether the prefix itself is filled with a text's keys and values."""
+    """Return whether the prefix itself is filled with a text's keys and values."""
     return values["init_weights"] == "text" and not values["prefix_projection"]
 
 
 def _width(shape: ModelShape) -> int:
-    """Width of PEFT's prefix per layer: the keys'. Left to itself PEFT takes the hidden size without grouped queries,
-    which it knows by ``num_key_value_heads`` in the config, which Falcon's has not.
+    """Return the width of PEFT's prefix per layer: the keys'. Without grouped queries PEFT takes the hidden size;
+    it detects them by ``num_key_value_heads`` in the config, which Falcon's lacks.
     """
     return shape.hidden if shape.model_type == "falcon" else shape.kv_width
 
 
 def _without_keys(shape: ModelShape) -> str:
-    """Why a model's layers take no prefix; empty where they do."""
+    """Return why a model's layers cannot take a prefix; empty if they can."""
     if any(group.role == "kv" for group in shape.groups):
         return (
             f"{shape.title} makes keys and values of different widths from one compressed vector (multi-head latent "
@@ -231,7 +231,7 @@ def _without_keys(shape: ModelShape) -> str:
 
 
 def _key_value(shape: ModelShape) -> list[tuple[str, ModuleGroup]]:
-    """Where the prefix appears: keys and values of the (decoder's) self-attention, or the fused map of both."""
+    """Return where the prefix appears: keys and values of the (decoder's) self-attention, or their fused map."""
     own = [
         g
         for g in shape.groups

@@ -1,4 +1,4 @@
-"""What a run of Prompt Tuning notes: its virtual tokens along the steps, read against the vocabulary."""
+"""What a run of Prompt Tuning records: its virtual tokens over the steps, compared with the vocabulary."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ __all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(SoftTokenRecorder):
-    """The soft tokens are all there is to it."""
+    """Record the virtual tokens, which are all that this method trains."""

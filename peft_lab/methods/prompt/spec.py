@@ -56,9 +56,9 @@ KNOBS = (
 
 
 class PromptTuning(InputPromptMethod):
-    """Prompt Tuning as PEFT has it: trained embeddings before those of the text.
+    """Prompt Tuning as in PEFT: trained embeddings before those of the text.
 
-    ``n d`` parameters, and twice that on an encoder-decoder, where PEFT makes two tables:
+    ``n d`` parameters, and twice that on an encoder-decoder, for which PEFT makes two tables:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> prompt, shapes = PromptTuning(), [get_model(name).shape for name in ("llama-3.2-3b", "t5-base")]
@@ -87,7 +87,7 @@ class PromptTuning(InputPromptMethod):
     order = 40
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        """A text learns most, and needs a tokenizer: it is the default on models whose weights are here."""
+        """Return the defaults. A text start learns most but needs a tokenizer: the default if the weights are here."""
         known = catalogue().get(shape.name)
         text = {"prompt_tuning_init_text": START_TEXTS.get(shape.kind, "")}
         return (
@@ -129,7 +129,7 @@ class PromptTuning(InputPromptMethod):
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
         if on_meta(model):
-            # Only the shapes are asked for, and those are the same for every start.
+            # Only the shapes are needed, and those are the same for every start.
             values = {**values, "prompt_tuning_init": "RANDOM"}
         tokenizer = getattr(model, "name_or_path", "") or shape.name
         without_dropout(model)

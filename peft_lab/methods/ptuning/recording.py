@@ -1,4 +1,4 @@
-"""What a run of P-Tuning notes: version 1 what its encoder makes, version 2 the attention on its deep prompts."""
+"""What a run of P-Tuning records: for version 1 its encoder's output, for version 2 the attention on its prompts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def RunRecorder(model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
-    """The recorder of the version that is trained."""
+    """Return the recorder of the version that is trained."""
     return (DeepRecorder if is_deep(values) else SoftTokenRecorder)(model, shape, values)
 
 
 def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """The parts of the version that is trained."""
+    """Watch the parts of the version that is trained."""
     return (deep_prompts if is_deep(values) else soft_tokens)(model, shape, values)

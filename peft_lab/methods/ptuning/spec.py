@@ -92,7 +92,7 @@ KNOBS = (
 class PTuning(InputPromptMethod):
     """P-Tuning: version 1 with an encoder at the input, version 2 with prompts in every layer.
 
-    Version 1 trains an encoder that is thrown away; what it makes is kept:
+    Version 1 trains an encoder that is discarded; its output is kept:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("llama-3.2-3b").shape
@@ -118,7 +118,7 @@ class PTuning(InputPromptMethod):
     order = 50
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        """A text needs a tokenizer: it is the default on models whose weights are here."""
+        """Return the defaults. A text start needs a tokenizer, so it is the default if the model's weights are here."""
         known = catalogue().get(shape.name)
         start = {"init_weights": "text"} if known and known.live else {}
         text = {"init_text": START_TEXTS.get(shape.kind, "")}
@@ -143,7 +143,7 @@ class PTuning(InputPromptMethod):
             yield from text_problems(values, "init_weights")
 
     def _check_start(self, shape: ModelShape, values: Values) -> Iterable[Problem]:
-        """Where an encoder cannot start."""
+        """Yield the problems of an encoder's start."""
         yield from text_problems(values, "init_weights")
         if values["init_weights"] == "zero":
             yield Problem("init_weights", "An encoder starts random or from a text; zero is for version v2.")
@@ -187,13 +187,13 @@ class PTuning(InputPromptMethod):
         from peft import PromptEncoderConfig
 
         if is_deep(values):
-            # On encoders PEFT has nothing of the kind.
+            # PEFT has no deep prompts for encoders.
             return (
                 None
                 if shape.kind == "encoder"
                 else PREFIX.config(shape, _as_prefix(shape, values), task_type)
             )
-        # PEFT warns when an MLP is given these, and ignores them.
+        # PEFT warns if an MLP is given these, and ignores them.
         lstm = values["encoder_reparameterization_type"] == "LSTM"
         more = {name: values[name] for name in ("encoder_num_layers", "encoder_dropout") if lstm}
         return PromptEncoderConfig(
@@ -217,7 +217,7 @@ class PTuning(InputPromptMethod):
         without_dropout(model)
         tokens, start = values["num_virtual_tokens"], values["init_weights"]
         if on_meta(model):
-            start = "zero"  # only the shapes are asked for, and those are the same for every start
+            start = "zero"  # only the shapes are needed, and those are the same for every start
         ids = text_ids(model, values["init_text"], tokens) if start == "text" else []
         peft_backed.train_only(model, virtual_tokens.add_prompts(model, tokens, start, ids), task_type)
         return model
@@ -243,12 +243,12 @@ class PTuning(InputPromptMethod):
 
 
 def is_deep(values: Values) -> bool:
-    """Whether the settings are those of version 2."""
+    """Return whether the settings are those of version 2."""
     return bool(values["version"] == "v2")
 
 
 def _as_prefix(shape: ModelShape, values: Values) -> dict[str, Any]:
-    """The same as Prefix Tuning's settings."""
+    """Return the same settings as Prefix Tuning's."""
     own = {name: values[name] for name in DEEP}
     return PREFIX.defaults(shape) | own | {"prefix_projection": False}
 
@@ -269,7 +269,7 @@ def _linear(path: str, inputs: int, outputs: int) -> Term:
 
 
 def _lstm(layer: int, inputs: int, hidden: int) -> Term:
-    """One bidirectional layer: four gates each with input weights, recurrent weights and torch's two biases."""
+    """Return the term of one bidirectional layer: four gates, each with input and recurrent weights and two biases."""
     each = 2 * 4 * hidden * (inputs + hidden + 2)
     expression = rf"2 \cdot 4 \cdot {hidden} \cdot ({inputs} + {hidden} + 2)"
     return Term(f"prompt_encoder.lstm_head (layer {layer})", expression, each, 1)

@@ -1,7 +1,7 @@
-"""Ways of merging a QLoRA, each against the model that was trained: the adapter beside a base in four bits.
+"""Compare ways of merging a QLoRA adapter with the model that was trained: the adapter beside a 4-bit base.
 
-The adapter was trained through the rounded weights. Merging it into the weights before they were rounded, or rounding
-the sum once more, gives another model than the one that was trained; only the rounded weights, expanded, give the same.
+The adapter was trained on the rounded weights. Merging it into the weights before rounding, or rounding the sum again,
+gives a model other than the trained one; only merging into the dequantised weights gives the same.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Inputs = Mapping[str, "torch.Tensor"]
 
 
 def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]) -> list[dict[str, Any]]:
-    """Every way of merging.
+    """Return one row for every way of merging.
 
     Args:
-        model: the trained model, in evaluation mode; left as it is.
-        fresh_base: makes the base in its own precision, before it was rounded.
+        model: the trained model, in evaluation mode; not changed.
+        fresh_base: makes the base in its own precision, before rounding.
 
     Returns:
         rows of ``way``, ``outputs``: the distance of the outputs from the trained model's over the distance between
         the trained model and its base (0: the same, 1: off by as much as training changed), and ``weights``: the same
-        of the adapted matrices, over the norm of the correction. A way that fails has its ``problem`` instead.
+        for the adapted matrices, over the norm of the correction. A way that fails has its ``problem`` instead.
     """
     import torch
 
@@ -57,10 +57,10 @@ def merges(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 
 
 def rounding(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]) -> dict[str, Any]:
-    """What storing the base in few bits does to what it says, before any adapter.
+    """Measure how storing the base in few bits changes its outputs, before any adapter.
 
     Returns:
-        ``bits``: of a stored weight. ``outputs``: norm of the difference between the outputs of the rounded base and
+        ``bits`` per stored weight. ``outputs``: norm of the difference between the outputs of the rounded base and
         those of the base in its own precision, over the norm of the latter (0: none); ``training``: the same for the
         rounded base with and without the adapter, over the same norm.
     """
@@ -82,7 +82,7 @@ def rounding(model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Modul
 def ways(
     model: Any, inputs: Inputs, fresh_base: Callable[[], torch.nn.Module]
 ) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]:
-    """Every way of merging by name, with what makes the merged model; arguments as :func:`merges`."""
+    """Yield every way of merging: its name and a function that makes the merged model; arguments as :func:`merges`."""
     yield "expanded", lambda: _into(_expanded(model, fresh_base()), model)
     yield "fresh", lambda: _into(fresh_base(), model)
     yield "rounded again", lambda: copy.deepcopy(model).merge_and_unload()
@@ -91,9 +91,9 @@ def ways(
 
 
 def moved(model: Any, fresh_base: Callable[[], torch.nn.Module]) -> tuple[float, float]:
-    """How large the correction is, and how far rounding moved the adapted matrices; both over the weights' norm.
+    """Return the norm of the correction and of the rounding of the adapted matrices, each over the weights' norm.
 
-    ``model``: trained, its adapter beside a base in few bits. ``fresh_base``: as :func:`merges`.
+    ``model``: trained, with its adapter and a base in few bits. ``fresh_base``: as :func:`merges`.
     """
     base = fresh_base()
     corrections, roundings, weights = 0.0, 0.0, 0.0
@@ -106,19 +106,19 @@ def moved(model: Any, fresh_base: Callable[[], torch.nn.Module]) -> tuple[float,
 
 
 def _bits(model: Any) -> int:
-    """In how many bits the base stores its linear maps."""
+    """Return the number of bits in which the base stores its linear maps."""
     return 8 if getattr(model, "is_loaded_in_8bit", False) else 4
 
 
 def _repacks() -> bool:
-    """Whether bitsandbytes repacks four-bit weights on this processor when they are first used in an evaluation."""
+    """Return whether bitsandbytes repacks 4-bit weights on this CPU when they are first used in evaluation."""
     from bitsandbytes.functional import has_avx512bf16
 
     return bool(has_avx512bf16())
 
 
 def _evaluated(model: Any, inputs: Inputs) -> Any:
-    """The model after an evaluation as bitsandbytes does it when it is left alone."""
+    """Return the model after an evaluation with bitsandbytes' default behaviour."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = True
@@ -127,7 +127,7 @@ def _evaluated(model: Any, inputs: Inputs) -> Any:
 
 
 def _into(base: Any, model: Any) -> torch.nn.Module:
-    """The trained adapter, put beside ``base`` and merged into it."""
+    """Return ``base`` with the trained adapter merged into it."""
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     config = copy.deepcopy(model.peft_config[lora.ADAPTER])
@@ -139,7 +139,7 @@ def _into(base: Any, model: Any) -> torch.nn.Module:
 
 
 def _expanded(model: Any, base: Any) -> Any:
-    """``base`` with the linear maps that the trained model stores in few bits, as they come back."""
+    """Return ``base`` with the dequantised values of the linear maps that the trained model stores in few bits."""
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     from peft_lab.models.module_tree import clean_path
@@ -153,13 +153,13 @@ def _expanded(model: Any, base: Any) -> Any:
 
 
 def _weight(module: Any) -> torch.Tensor:
-    """(outputs, inputs) in float32, expanded where it is stored in few bits."""
+    """Return the matrix as (outputs, inputs) in float32, dequantised if it is stored in few bits."""
     weight = quantise.expanded(module).detach().float()
     return weight.T if _transposed(module) else weight
 
 
 def _transposed(module: Any) -> bool:
-    """GPT-2's ``Conv1D`` stores (inputs, outputs)."""
+    """Return whether the matrix is stored as (inputs, outputs), as by GPT-2's ``Conv1D``."""
     return type(module).__name__ == "Conv1D"
 
 
@@ -169,6 +169,6 @@ def _delta(module: Any) -> torch.Tensor:
 
 
 def _outputs(model: Any, inputs: Inputs) -> torch.Tensor:
-    """Logits, of real tokens alone, in float32."""
+    """Return the logits in float32, of real tokens only."""
     logits: torch.Tensor = model(**inputs).logits.float()
     return logits[writes_at(model, inputs).bool()] if logits.dim() == 3 else logits

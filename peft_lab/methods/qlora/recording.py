@@ -1,4 +1,4 @@
-"""What a QLoRA run notes: as LoRA, what rounding its base did, and what every way of merging it gives."""
+"""What a QLoRA run records: LoRA's records, the effect of rounding the base, and the result of each way of merging."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RunRecorder", "watched"]
 
 
 class RunRecorder(lora_run.RunRecorder):
-    """LoRA's notes, the rounding of the base, and every way of merging."""
+    """Record what LoRA records, the rounding of the base, and every way of merging."""
 
     def finish(
         self,
@@ -24,7 +24,7 @@ class RunRecorder(lora_run.RunRecorder):
         inputs: Mapping[str, torch.Tensor],
         fresh_base: Callable[[], torch.nn.Module],
     ) -> dict[str, Any]:
-        """LoRA's, and ``rounding`` and ``merges``; ``inputs`` of shape (rows, length)."""
+        """Return LoRA's records with ``rounding`` and ``merges``; ``inputs`` of shape (rows, length)."""
         return super().finish(model, inputs, fresh_base) | {
             "rounding": qlora.rounding(model, inputs, fresh_base),
             "merges": qlora.merges(model, inputs, fresh_base),

@@ -85,9 +85,9 @@ KNOBS = (
 
 
 class QLora(Lora):
-    """LoRA on a base that is stored in 4 or 8 bits.
+    """LoRA on a base stored in 4 or 8 bits.
 
-    It adapts all linear maps by default, as the paper does:
+    By default it adapts all linear maps, as in the paper:
 
     >>> from peft_lab.models.catalogue import get_model
     >>> shape = get_model("llama-3.2-3b").shape
@@ -120,7 +120,7 @@ class QLora(Lora):
     }  # fmt: skip
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
-        """All linear maps; by name where one of them is a router that cannot be adapted."""
+        """Return the defaults: all linear maps, named one by one if some are routers that cannot be adapted."""
         own = {knob.name: knob.default for knob in self.knobs}
         routers = {shape.target_name(group) for group in targets.unfit_maps(shape)}
         if routers:
@@ -164,7 +164,7 @@ class QLora(Lora):
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
-        """As :meth:`MethodSpec.apply`; a model with values that is not quantised yet is quantised first."""
+        """Apply as :meth:`MethodSpec.apply`; a model with values that is not quantised yet is quantised first."""
         if quantise.needs_quantising(model):
             quantise.quantise(model, self.quantization(values))
         quantise.settle(model)
@@ -178,7 +178,7 @@ class QLora(Lora):
             (directory / BASE_FILE).write_text(content + "\n", "utf-8")
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        """As :meth:`MethodSpec.load`; the base is quantised as it was in training."""
+        """Load as :meth:`MethodSpec.load`; the base is quantised as it was in training."""
         noted = directory / BASE_FILE
         if noted.is_file() and quantise.needs_quantising(model):
             quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
@@ -187,7 +187,7 @@ class QLora(Lora):
 
 
 def _whole(shape: ModelShape) -> Iterable[Problem]:
-    """What stays in its own precision though it is most of the model."""
+    """Yield a warning if most of the model keeps its own precision."""
     if shape.mixtures:
         yield Problem(
             "load_in_8bit",

@@ -1,7 +1,7 @@
-"""What storing a real base in fewer bits does to it: the code book over its weights, errors, bits and bytes.
+"""What storing a real base in fewer bits does to it: code books against the weights, errors, bits and bytes.
 
 Blocks of 64 weights share a constant (Dettmers et al. 2023, arXiv 2305.14314, section 3); int8 has a constant for each
-row (Dettmers et al. 2022, arXiv 2208.07339, section 3.1). Needs the model's weights. Asked through the inspector.
+row (Dettmers et al. 2022, arXiv 2208.07339, section 3.1). Needs the model's weights. Called through the inspector.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from peft_lab.methods.qlora.spec import BLOCK
 if TYPE_CHECKING:
     import torch
 
-BINS = 81  # an odd number, so that zero is in the middle of one
+BINS = 81  # an odd number, so that zero is in the middle of a bin
 FORMS = ("nf4", "nf4 double", "fp4", "int8")
 
 
 def ask(model: str) -> Future[dict[str, Any]]:
-    """:func:`survey` as a future, carried out in the inspector process."""
+    """Run :func:`survey` in the inspector process and return a future."""
     from peft_lab.workers import inspector
 
     return inspector.get_inspector(inspector.Worker.ANSWERS).submit(survey, model)
 
 
 def survey(model: str) -> dict[str, Any]:
-    """Every linear map of a model but its output layer, in every form.
+    """Store every linear map of a model except its output layer in every form, and measure the result.
 
     Returns:
-        ``modules``: by matrix its path, shape, ``errors`` by form (norm of what is lost over the matrix's norm) and
+        ``modules``: for each matrix its path, shape, ``errors`` by form (norm of the loss over the matrix's norm) and
         ``histogram`` of its weights, each divided by the largest of its block (``row_histogram``: of its row), over
         [-1, 1];
         ``codes``: the 16 values of nf4 and fp4;
         ``sizes``: by form, and for the weights as loaded: bytes in memory and on disk, and bits per weight;
-        ``kept``: bytes of everything else, which stays as it is.
+        ``kept``: bytes of everything else, which keeps its precision.
 
     Raises:
-        AssetError: the weights are not here.
+        AssetError: the weights are not on this machine.
     """
     from bitsandbytes import functional
 
@@ -80,7 +80,7 @@ def survey(model: str) -> dict[str, Any]:
 
 
 def matrices(model: Any, shape: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """The maps that QLoRA stores in four bits: path and weight (outputs, inputs) in float32."""
+    """Yield the maps that QLoRA stores in few bits: path and weight (outputs, inputs) in float32."""
     from peft_lab.models.quantise import quantised
 
     for group in quantised(shape):
@@ -90,12 +90,12 @@ def matrices(model: Any, shape: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def stored(weight: torch.Tensor, form: str) -> tuple[torch.Tensor, int, int]:
-    """A matrix stored and expanded again.
+    """Quantise a matrix and dequantise it again.
 
-    ``weight`` has the shape (d_out, d_in), and so has what comes back.
+    ``weight`` has the shape (d_out, d_in), and so has the result.
 
     Returns:
-        the matrix as it comes back, bytes of its tensors in memory, and bytes of its tensors in a saved model.
+        the dequantised matrix, bytes of its tensors in memory, and bytes of its tensors in a saved model.
     """
     from bitsandbytes import functional
 
@@ -113,7 +113,7 @@ def stored(weight: torch.Tensor, form: str) -> tuple[torch.Tensor, int, int]:
 
 
 def _constants(state: Any) -> int:
-    """Bytes of all tensors beside the packed weights: block constants, code books, and those of the second level."""
+    """Return the bytes of all tensors besides the packed weights: constants of both levels and code books."""
     import torch
 
     total = 0
@@ -124,9 +124,9 @@ def _constants(state: Any) -> int:
 
 
 def histogram(weight: torch.Tensor, size: int) -> list[int]:
-    """How many weights fall into each bin, each divided by the largest magnitude of its ``size`` neighbours.
+    """Count the weights in each bin, each divided by the largest magnitude of its block of ``size`` neighbours.
 
-    ``weight`` has any shape and is read row after row.
+    ``weight`` has any shape and is read row by row.
     """
     import torch
 

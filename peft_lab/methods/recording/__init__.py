@@ -1,4 +1,4 @@
-"""What a run notes for its method's own picture ("Look inside"), while it trains and at its end."""
+"""What a run records for its method's own picture ("Look inside"), during training and at its end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Recorder", "start"]
 
 
 def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
-    """The recorder of a method's run on an adapted model that has not been trained.
+    """Return the recorder for a method's run, given an adapted model before training.
 
-    The class ``RunRecorder`` in the method's ``recording`` provides it; without one nothing is noted.
+    The class ``RunRecorder`` in the method's ``recording`` provides it; without one nothing is recorded.
     """
     recording = part_of(method.slug, "recording")
     kind: type[Recorder] = Recorder if recording is None else recording.RunRecorder

@@ -1,4 +1,4 @@
-"""How much of the attention lands on trained keys, by layer and head, and what they cost in time.
+"""How much of the attention falls on trained keys, by layer and head, and their cost in time.
 
 Works on models in eval mode, with PEFT's Prefix Tuning or with deep prompts
 (:mod:`peft_lab.methods.shared.virtual_tokens`).
@@ -27,14 +27,14 @@ NEW_TOKENS, ROUNDS = 8, 5
 
 
 def shares(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int) -> list[list[float]]:
-    """Share of each head's attention that the first ``tokens`` keys get, mean over the real tokens of all rows.
+    """Return the share of each head's attention on the first ``tokens`` keys, averaged over all rows' real tokens.
 
     Args:
         inputs: input_ids and attention_mask (rows, length).
 
     Returns:
-        by layer, by head; empty for a model that does not tell its attention. Of an encoder-decoder: its decoder's
-        attention to what it wrote before, where PEFT puts a prefix.
+        by layer, by head; empty if a model does not report its attention. For an encoder-decoder: its decoder's
+        self-attention, where PEFT puts a prefix.
     """
     import torch
 
@@ -50,7 +50,7 @@ def shares(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int) -> list[
 
 
 def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
-    """The same share if every position spread its attention evenly over what it may look at.
+    """Return the same share for attention spread evenly over all the positions each token may attend to.
 
     ``mask`` has the shape (rows, length).
     """
@@ -62,7 +62,7 @@ def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
 
 
 def _of_cache(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Attention of every layer of a PEFT model, computed the plain way, which alone keeps it."""
+    """Return every layer's attention in a PEFT model, computed with plain attention, which alone keeps the weights."""
     import torch
 
     base = model.get_base_model()
@@ -98,7 +98,7 @@ def _of_prompts(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[torch.Te
 
 @contextmanager
 def told(model: Any) -> Iterator[None]:
-    """A PEFT model that computes its attention the plain way, which alone can tell it."""
+    """Make a PEFT model use plain attention, which alone can report its weights, until the block is left."""
     with _implementation(model.get_base_model(), "eager"):
         yield
 
@@ -114,11 +114,11 @@ def _implementation(model: Any, name: str) -> Iterator[None]:
 
 
 def latency(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Seconds with and without the trained keys on the first row: of one generated token, or of an encoder's pass.
+    """Measure seconds with and without the trained keys on the first row: per generated token, or per encoder pass.
 
     ``inputs`` have the shape (rows, length).
 
-    The two are timed in turn. Given are the medians of the rounds, and all of them under ``rounds``, fastest first.
+    The two are timed in turn. Returned are the medians of the rounds, and all of them under ``rounds``, fastest first.
     """
     length = int(inputs["attention_mask"][0].sum())
     row = {name: inputs[name][:1, :length] for name in ("input_ids", "attention_mask")}
@@ -140,7 +140,7 @@ def latency(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _tokens(model: Any, row: Mapping[str, torch.Tensor]) -> Callable[[], float]:
-    """Times one more token: a long answer less a short one, so that reading the text falls out."""
+    """Return a timer for one token: a long generation less a short one, so that reading the text cancels out."""
 
     def timed(amount: int) -> float:
         start = time.perf_counter()
@@ -164,11 +164,11 @@ def _passes(model: Any, row: Mapping[str, torch.Tensor], implementation: str | N
 
 
 # ----------------------------------------
-# What a run of trained keys and values notes: the attention on them along the steps, and what they cost in time.
+# What a run of trained keys and values records: the attention on them over the steps, and their cost in time.
 
 
 class DeepRecorder(Recorder):
-    """Keeps the prefix of some steps; at the end each is put back and its attention measured on the same rows."""
+    """Record the prefix at some steps; at the end restore each and measure its attention on the same rows."""
 
     rows: ClassVar[int] = 16
 
@@ -206,9 +206,9 @@ class DeepRecorder(Recorder):
 
 
 def prefix_of(model: Any) -> dict[str, torch.Tensor]:
-    """The trained keys and values as they are right now: PEFT's table, or every layer's own.
+    """Return the current trained keys and values: PEFT's table, or every layer's own.
 
-    The table has the shape (tokens, layers · 2 · kv width), a layer's own as it is trained.
+    The table has the shape (tokens, layers · 2 · kv width), a layer's own the shape that is trained.
     """
     if hasattr(model, "peft_config"):
         return {"table": made_tokens(model)}
@@ -220,7 +220,7 @@ def prefix_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _apart(prefix: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """How far the virtual tokens are from each other, as a share of their size: 0 when all are alike."""
+    """Return the virtual tokens' mean distance from their mean, as a share of their size: 0 if all are alike."""
     import torch
 
     if "table" in prefix:
@@ -233,7 +233,7 @@ def _apart(prefix: Mapping[str, torch.Tensor]) -> dict[str, float]:
 
 
 def _replayed(model: Any, prefix: Mapping[str, torch.Tensor]) -> Callable[[], None]:
-    """Put an earlier prefix into the model. Returns what puts the present one back."""
+    """Put an earlier prefix into the model; return a function that restores the present one."""
     import torch
 
     if "table" not in prefix:

@@ -1,7 +1,7 @@
-"""Intruder dimensions: strong singular vectors of a tuned matrix that resemble none of the pretrained one's.
+"""Intruder dimensions: strong singular vectors of a tuned matrix that resemble none of the pretrained matrix's.
 
-Shuttleworth et al. 2024, arXiv 2410.21228. How many of the strongest are looked at, and below which cosine one counts,
-are the defaults of PEFT's ``reduce_intruder_dimension``, which also compares left singular vectors alone.
+Shuttleworth et al. 2024, arXiv 2410.21228. The number of vectors examined and the cosine threshold are the defaults of
+PEFT's ``reduce_intruder_dimension``, which also compares left singular vectors only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ STRONGEST, THRESHOLD = 10, 0.5
 
 @dataclass(frozen=True)
 class Intruders:
-    """The strongest singular vectors of a tuned matrix beside those of the pretrained one.
+    """The strongest singular vectors of a tuned matrix compared with the pretrained ones.
 
     Attributes:
-        cosines: absolute cosines, by the tuned vector's number and then by the pretrained one's; the strongest of each.
-        nearest: of each tuned vector, the largest absolute cosine with any pretrained vector, not only a strong one.
-        tuned, pretrained: singular values, the largest first, as many as there are cosines.
+        cosines: absolute cosines by tuned, then by pretrained vector, of the strongest of each.
+        nearest: for each tuned vector, the largest absolute cosine with any pretrained vector, strong or not.
+        tuned, pretrained: singular values, descending, as many as there are cosines.
     """
 
     cosines: tuple[tuple[float, ...], ...]
@@ -32,16 +32,16 @@ class Intruders:
 
     @property
     def found(self) -> tuple[int, ...]:
-        """Numbers, from 1, of the tuned vectors that count as intruders."""
+        """The numbers, from 1, of the tuned vectors that count as intruders."""
         return tuple(number for number, cosine in enumerate(self.nearest, 1) if cosine < THRESHOLD)
 
 
 def compare(weight: torch.Tensor, change: torch.Tensor, strongest: int = STRONGEST) -> Intruders:
-    """Left singular vectors of W + ΔW against those of W.
+    """Compare the left singular vectors of W + ΔW with those of W.
 
     Args:
         weight, change: W and ΔW, both (d_out, d_in), of any floating-point type.
-        strongest: how many of the largest singular values are looked at, at most min(d_out, d_in).
+        strongest: how many of the largest singular values to examine, at most min(d_out, d_in).
     """
     import torch
 

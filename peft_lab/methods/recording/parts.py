@@ -20,14 +20,14 @@ THIN, LONG, SQUARE = (
     24,
     20,
 )  # cells along a rank or a list of tokens, along a width, along each side of ΔW
-SEEN = 1024  # rows and columns of a ΔW that its picture is taken of
+SEEN = 1024  # rows and columns sampled from a ΔW for its picture
 
 
 def tensor_picture(tensor: torch.Tensor, rows: int, columns: int) -> dict[str, Any]:
-    """A matrix (or one vector, as a row) as at most ``rows`` x ``columns`` cells.
+    """Return a matrix (or one vector, as a row) as at most ``rows`` x ``columns`` cells.
 
     Returns:
-        ``shape``, ``scale`` and ``data`` as :mod:`peft_lab.drawing.trajectory.format` says.
+        ``shape``, ``scale`` and ``data`` as defined in :mod:`peft_lab.drawing.trajectory.format`.
     """
     import torch
 
@@ -44,7 +44,7 @@ def tensor_picture(tensor: torch.Tensor, rows: int, columns: int) -> dict[str, A
 
 
 def product_picture(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
-    """``scale * b @ a`` at no more than ``SEEN`` evenly spaced rows and columns.
+    """Return ``scale * b @ a`` at no more than ``SEEN`` evenly spaced rows and columns.
 
     Args:
         a: (r, d_in). b: (d_out, r).
@@ -58,22 +58,22 @@ def product_picture(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Ten
 
 
 # ----------------------------------------
-# One trained part of a model while it learns: what it adds, its gradient, how far it is from its start.
+# One trained part of a model while it learns: its contribution, its gradient, its distance from the start.
 #
-# A method says what its parts are with ``watched(model, shape, values)`` in its ``recording``, which gives a
-# :class:`Watching`; where it says nothing, every module that trains is a part of its own.
+# A method names its parts by ``watched(model, shape, values)`` in its ``recording``, which returns a
+# :class:`Watching`; by default every module that trains is a part.
 
 
-KEPT_NUMBERS = 8_000_000  # trained numbers of a model's own modules of which a copy of the start is held
+KEPT_NUMBERS = 8_000_000  # trained numbers of a model's own modules up to which a copy of the start is held
 
 
 class Watched:
-    """A part. The path is that of its module in the bare model; ``shape`` is (outputs, inputs), or what is trained.
+    """A trained part. ``path``: its module in the bare model; ``shape``: (outputs, inputs), or that of what is trained.
 
     Attributes:
         trained: its trained parameters.
-        share: what it added to the latest forward pass, as :mod:`peft_lab.drawing.trajectory.format` says; ``None``:
-        unknown.
+        share: what it added to the latest forward pass, as defined in :mod:`peft_lab.drawing.trajectory.format`;
+        ``None``: unknown.
     """
 
     kind = "trainable"
@@ -92,49 +92,49 @@ class Watched:
 
     @property
     def layer(self) -> int | None:
-        """The number of its layer, ``None`` outside the layers."""
+        """The number of its layer; ``None`` outside the layers."""
         return pattern(self.path)[1]
 
     @property
     def parameters(self) -> int:
-        """Trained numbers."""
+        """The number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trained)
 
     def listen(self) -> Sequence[Any]:
-        """Hooks that note ``share`` of the next forward pass; whoever asks takes them off again."""
+        """Return hooks that record ``share`` in the next forward pass; the caller removes them."""
         return ()
 
     def gradient(self) -> float | None:
-        """Norm of the gradients that its parameters hold now; ``None`` where they hold none."""
+        """Return the norm of its parameters' current gradients; ``None`` if there are none."""
         found = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         return math.hypot(*(float(each.float().norm()) for each in found)) if found else None
 
     def change(self) -> float | None:
-        """How far it is from its start, over the size of what it acts on."""
+        """Return its distance from its start, relative to the size of what it acts on."""
         return None
 
     def spectrum(self) -> list[float]:
-        """Singular values of ΔW, falling."""
+        """Return the singular values of ΔW, descending."""
         return []
 
     def changed(self) -> tuple[float | None, list[float]]:
-        """:meth:`change` and :meth:`spectrum` of one state, of which a part may work out one from the other."""
+        """Return :meth:`change` and :meth:`spectrum`; a part may derive one from the other."""
         return self.change(), self.spectrum()
 
     def tensors(self) -> dict[str, dict[str, Any]]:
-        """Pictures of its tensors, by name."""
+        """Return pictures of its tensors, by name."""
         return {}
 
 
 class Kept(Watched):
-    """A part that starts from something, and holds a copy of it: the change is ‖p − p₀‖/‖p₀‖ (‖p‖ where p₀ is 0)."""
+    """A part that keeps a copy of its start: the change is ‖p − p₀‖/‖p₀‖ (‖p‖ if p₀ is 0)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._start = [part.clone() for part in self.now()]
 
     def now(self) -> list[torch.Tensor]:
-        """What it is made of at present, in float32 and in the shapes that are trained."""
+        """Return its current tensors, in float32 and in the shapes that are trained."""
         return [parameter.detach().float() for parameter in self.trained]
 
     def change(self) -> float | None:
@@ -145,7 +145,7 @@ class Kept(Watched):
 
 
 class Trained(Kept):
-    """A module of the model itself that trains."""
+    """A module of the model itself that is trained."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class Watching:
     """All parts of a method on a model.
 
     Attributes:
-        attention: of methods whose tokens are looked at: given the model and one row of inputs, the share of every
-            head's attention that lands on them, by layer and head.
+        attention: for methods whose tokens are watched: given the model and one row of inputs, returns the share of
+            every head's attention on them, by layer and head.
     """
 
     parts: Sequence[Watched]
@@ -162,7 +162,7 @@ class Watching:
 
 
 def slot_of(path: str, shape: ModelShape) -> str:
-    """Where a module of a model sits in its block, by its path: ``q``, ``down``, ``norm`` ..."""
+    """Return a module's place in its block, by its path: ``q``, ``down``, ``norm`` ..."""
     collapsed = pattern(path)[0]
     hits = [g for g in shape.groups if collapsed == g.path or collapsed.endswith(f".{g.path}")]
     if not hits:
@@ -176,7 +176,7 @@ def slot_of(path: str, shape: ModelShape) -> str:
 
 
 def every_module(model: torch.nn.Module, shape: ModelShape) -> Watching:
-    """Every module of the model with trained parameters of its own as one part; a task's head is left out."""
+    """Watch every module that has trained parameters of its own, as one part each; a task head is left out."""
     found = list(trained_modules(model, shape))
     amount = sum(parameter.numel() for *_, own in found for parameter in own)
     kind = Trained if amount <= KEPT_NUMBERS else Watched
@@ -186,7 +186,7 @@ def every_module(model: torch.nn.Module, shape: ModelShape) -> Watching:
 def trained_modules(
     model: torch.nn.Module, shape: ModelShape
 ) -> Iterator[tuple[str, str, tuple[int, ...], list[torch.Tensor]]]:
-    """Path, slot, shape of the largest, and parameters of each module that trains."""
+    """Yield path, slot, shape of the largest parameter, and parameters of each module that trains."""
     for name, module in model.named_modules():
         own = {key: p for key, p in module.named_parameters(recurse=False) if p.requires_grad}
         if own and not in_head(name):
@@ -196,5 +196,5 @@ def trained_modules(
 
 
 def row(tensor: torch.Tensor) -> dict[str, Any]:
-    """The picture of one vector, which has one dimension."""
+    """Return the picture of one vector, which has one dimension."""
     return tensor_picture(tensor, 1, LONG * 2)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Notes nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place.
+    """Record nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place.
 
-    ``rows``: how many held-out rows :meth:`finish` gets, at most what the run is scored on. ``sees``: whether they may
-    be images; a picture that goes by tokens is not made of those.
+    ``rows``: how many held-out rows :meth:`finish` gets, at most those the run is scored on. ``sees``: whether the rows
+    may be images; pictures that show tokens do not support them.
     """
 
     rows: ClassVar[int] = 4
@@ -28,10 +28,10 @@ class Recorder:
         self.values = values
 
     def after_backward(self, step: int) -> None:
-        """Called after the backward pass of every step (from 0), gradients in place, nothing updated yet."""
+        """Called after the backward pass of every step (from 0), with gradients in place and before the update."""
 
     def snapshot(self, step: int) -> None:
-        """Called before training (0), at some steps and after the last one; ``step`` updates have been made."""
+        """Called before training (0), at some steps and after the last; ``step`` is the number of updates made."""
 
     def finish(
         self,
@@ -46,6 +46,6 @@ class Recorder:
             fresh_base: makes the base as it was before the method was applied.
 
         Returns:
-            what to keep, by name: JSON-able values go to ``insight.json``, numpy arrays to ``insight.npz``.
+            what to store, by name: JSON-able values go to ``insight.json``, numpy arrays to ``insight.npz``.
         """
         return {}

@@ -1,4 +1,4 @@
-"""Virtual tokens beside the vocabulary: which words they are nearest to, how far they moved, how alike they are.
+"""Virtual tokens compared with the vocabulary: their nearest words, their moves, and their similarity.
 
 Works on tables of virtual tokens (tokens, width) in float32; torch is imported inside.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"
 NEAREST = 3
-LISTED = 64  # virtual tokens whose words are noted; of longer prompts the first
+LISTED = 64  # virtual tokens whose words are recorded; of longer prompts the first ones
 
 
 def made_tokens(model: Any) -> torch.Tensor:
-    """What a prompt encoder of PEFT makes right now, on the CPU in float32. Draws no random number.
+    """Return the current output of a PEFT prompt encoder, on the CPU in float32. Draws no random number.
 
     Of shape (tokens, width); for a prefix (tokens, layers · 2 · kv width). For an encoder-decoder PEFT makes twice as
-    many rows, of which the first half is read.
+    many rows, of which the first half is returned.
     """
     encoder = model.prompt_encoder[ADAPTER]
     was_training = encoder.training
@@ -35,9 +35,9 @@ def made_tokens(model: Any) -> torch.Tensor:
 
 
 def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> tuple[Any, Any]:
-    """The ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first.
+    """Return the ``amount`` nearest words of each virtual token by cosine: ids and cosines, nearest first.
 
-    ``table`` has the shape (tokens, width), ``words`` (vocabulary, width); both answers have (tokens, ``amount``).
+    ``table`` has the shape (tokens, width), ``words`` (vocabulary, width); both results have (tokens, ``amount``).
     """
     import torch
 
@@ -47,7 +47,7 @@ def nearest(table: torch.Tensor, words: torch.Tensor, amount: int = NEAREST) -> 
 
 
 def alike(table: torch.Tensor) -> list[list[float]]:
-    """Cosine between every two virtual tokens. ``table`` has the shape (tokens, width)."""
+    """Return the cosine between every two virtual tokens. ``table`` has the shape (tokens, width)."""
     import torch
 
     unit = torch.nn.functional.normalize(table, dim=1)
@@ -55,7 +55,7 @@ def alike(table: torch.Tensor) -> list[list[float]]:
 
 
 class SoftTokenRecorder(Recorder):
-    """Keeps the virtual tokens of some steps and reads them against the vocabulary at the end."""
+    """Record the virtual tokens at some steps and compare them with the vocabulary at the end."""
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         super().__init__(model, shape, values)
@@ -98,5 +98,5 @@ def _reading(table: torch.Tensor, start: torch.Tensor, words: torch.Tensor, toke
 
 
 def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Vocabulary entries as they read, with a visible space where one belongs to the token."""
+    """Return vocabulary entries as text, with spaces made visible."""
     return [tokenizer.decode([number]).replace(" ", "␣") or "∅" for number in ids]

@@ -1,4 +1,4 @@
-"""Trained keys and values, and virtual tokens, while they learn. Torch is imported inside."""
+"""Trained keys and values, and virtual tokens, during training. Torch is imported inside."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Columns(Kept):
     """The trained keys and values of one layer.
 
     Args:
-        read: gives them as they are now, each of shape (virtual tokens, width of the keys).
-        gradient: the norm of their gradient, where they are parameters of their own.
+        read: returns the current ones, each of shape (virtual tokens, width of the keys).
+        gradient: returns the norm of their gradient, if they are parameters of their own.
     """
 
     kind = "columns"
@@ -46,7 +46,7 @@ class Columns(Kept):
         return super().parameters if self._amount is None else self._amount
 
     def now(self) -> list[torch.Tensor]:
-        """Keys and values, each of shape (virtual tokens, width of the keys)."""
+        """Return keys and values, each of shape (virtual tokens, width of the keys)."""
         return [each.detach().float() for each in self._read()]
 
     def gradient(self) -> float | None:
@@ -59,7 +59,7 @@ class Columns(Kept):
 
 
 class Cells(Kept):
-    """The virtual tokens before the text, as the encoder makes them."""
+    """The virtual tokens before the text, as the encoder outputs them."""
 
     kind = "cells"
 
@@ -68,7 +68,7 @@ class Cells(Kept):
         super().__init__(ENCODER, "tokens", tuple(made_tokens(model).shape), trained)
 
     def now(self) -> list[torch.Tensor]:
-        """The tokens, of shape (virtual tokens, hidden)."""
+        """Return the tokens, of shape (virtual tokens, hidden)."""
         return [made_tokens(self._model)]
 
     def tensors(self) -> dict[str, dict[str, Any]]:
@@ -76,13 +76,13 @@ class Cells(Kept):
 
 
 class Encoder(Kept):
-    """What makes virtual tokens or a prefix out of its table, and is thrown away after training."""
+    """The encoder that makes virtual tokens or a prefix from its table, and is discarded after training."""
 
     kind = "encoder"
 
 
 def soft_tokens(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """The virtual tokens of a PEFT model, and the encoder that makes them where there is one."""
+    """Watch the virtual tokens of a PEFT model, and the encoder that makes them if there is one."""
     held: Any = model
     table = held.prompt_encoder[ADAPTER].embedding.weight
     parts: list[Watched] = [Cells(model, [table])]
@@ -92,7 +92,7 @@ def soft_tokens(model: torch.nn.Module, shape: ModelShape, values: Values) -> Wa
 
 
 def deep_prompts(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """The trained keys and values of every layer, PEFT's or every layer's own."""
+    """Watch the trained keys and values of every layer, from PEFT's table or the layer's own."""
     tokens: int = values["num_virtual_tokens"]
     parts = _of_peft(model, shape) if hasattr(model, "peft_config") else _of_layers(model)
     return Watching(parts, lambda model, inputs: attention.shares(model, inputs, tokens))
@@ -109,7 +109,7 @@ def _of_layers(model: torch.nn.Module) -> list[Watched]:
 
 
 def _of_peft(model: Any, shape: ModelShape) -> list[Watched]:
-    """PEFT's table has a row for each token: every layer's keys, then its values (``PeftModel.get_prompt``)."""
+    """Split PEFT's table, one row per token with every layer's keys, then its values (``PeftModel.get_prompt``)."""
     table = model.prompt_encoder[ADAPTER].embedding.weight
     encoder = _encoder(model, table)
     keys = next(
@@ -130,7 +130,7 @@ def _of_peft(model: Any, shape: ModelShape) -> list[Watched]:
 
         def gradient() -> float | None:
             if encoder or table.grad is None:
-                return None  # the encoder's numbers belong to all layers
+                return None  # the encoder's parameters belong to all layers
             return float(table.grad[:, first:end].float().norm())
 
         return Columns(path, [], read, gradient, 0 if encoder else len(table) * 2 * width)
@@ -148,7 +148,7 @@ def _encoder(model: Any, table: torch.Tensor) -> list[Watched]:
 
 
 def _before_the_text(model: Any, inputs: Mapping[str, torch.Tensor], tokens: int) -> list[list[float]]:
-    """As :func:`peft_lab.methods.recording.attention.shares`, of tokens that stand in the input, before the text's own.
+    """Return shares as :func:`peft_lab.methods.recording.attention.shares`, for tokens in the input before the text.
 
     ``inputs``: ids and mask of shape (1, length), without padding.
     """

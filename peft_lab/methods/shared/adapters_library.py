@@ -1,16 +1,16 @@
-"""Folders of the adapters library (release 1.3.0): what its config says, and what its tensors are called.
+"""Folders of the adapters library (release 1.3.0): reading and writing its config and tensors.
 
     adapter_config.json     config, hidden_size, model_class, model_name, model_type, name, version
     adapter.safetensors     or pytorch_adapter.bin, the same tensors
     head_config.json, model_head.safetensors or pytorch_model_head.bin      of a classifier
 
-Its weights stand beside the module that they adapt, and ours under it:
+Its weights are stored beside the module they adapt, ours under it:
 
     bert      encoder.layer.0.output.adapters.NAME.adapter_down.0       encoder.layer.0.output.dense.bottleneck.down
     llama     model.layers.0.output_adapters.adapters.NAME.adapter_up   model.layers.0.mlp.down_proj.bottleneck.up
     t5        encoder.block.0.layer.1.adapters.NAME.adapter_up          ...layer.1.DenseReluDense.wo.bottleneck.up
 
-This module reads no tensors: :mod:`peft_lab.methods.shared.adapters_library` does.
+The first part handles the config; the second, further below, reads and writes files and tensors.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 VERSION = "adapters.1.3.0"
 FIELD = "adapter"
-#: What of a config decides the placement: attention, feed-forward part, through the norm, beside the maps.
+#: The config fields that decide the placement: attention, feed-forward part, through the norm, beside the maps.
 _PLACES: Mapping[str, tuple[bool, bool, bool, bool]] = {
     "double_seq_bn": (True, True, False, False),
     "seq_bn": (False, True, True, False),
     "par_bn": (False, True, False, True),
 }
 _DECIDES = ("mh_adapter", "output_adapter", "original_ln_before", "is_parallel")
-#: Settings that have to be so, and what an adapter with another one is called in a refusal.
+#: Settings that must have these values, and what an adapter with another value is called in a refusal.
 _PLAIN: Mapping[str, tuple[Any, str]] = {
     "phm_layer": (False, "a Compacter, whose matrices are Kronecker sums"),
     "inv_adapter": (None, "one with invertible adapters on the embeddings"),
@@ -56,7 +56,7 @@ _PLAIN: Mapping[str, tuple[Any, str]] = {
     "dropout": (0.0, "one with dropout"),
     "stochastic_depth": (0.0, "one that drops layers"),
 }
-#: Of those the ones that the library writes and which change nothing here.
+#: Settings that the library writes and that change nothing here.
 _DEFAULTS: Mapping[str, Any] = {
     "adapter_residual_before_ln": False, "factorized_phm_W": True, "factorized_phm_rule": False,
     "hypercomplex_nonlinearity": "glorot-uniform", "init_weights_seed": None, "inv_adapter_reduction_factor": None,
@@ -74,22 +74,22 @@ _FUNCTIONS: Mapping[str, str] = {
     "swish": "silu",
     "tanh": "tanh",
 }
-#: Before files named a release, two functions had other names.
+#: Two functions had other names before files stated a release.
 _OLD_FUNCTIONS: Mapping[str, str] = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 PARTS: Mapping[str, str] = {"down": "adapter_down.0", "up": "adapter_up"}
 PREFIXES = ("bert.", "roberta.", "model.", "transformer.")
 
 
 def is_library(content: Any) -> bool:
-    """Whether this is the content of an ``adapter_config.json`` that the adapters library wrote."""
+    """Return whether this is the content of an ``adapter_config.json`` that the adapters library wrote."""
     return isinstance(content, Mapping) and "config" in content and "peft_type" not in content
 
 
 def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
-    """The knobs that a library's config stands for on a model.
+    """Return the knobs that a library's config stands for on a model.
 
     Raises:
-        BadInput: a config that is not built here, or one of another model.
+        BadInput: the config uses features not built here, or is another model's.
     """
     config = content.get("config")
     if not isinstance(config, Mapping):
@@ -149,7 +149,7 @@ def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:
 
 
 def _width(factor: Any, shape: ModelShape) -> int:
-    """As the library works it out. A factor may differ by layer there."""
+    """Return the width, computed as the library does. There a factor may differ by layer, which is refused."""
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
         raise _unbuilt("one whose width differs by layer" if isinstance(factor, Mapping) else "no width")
     return max(1, int(shape.hidden // factor))
@@ -164,7 +164,7 @@ def _nonlinearity(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def same_in_library(shape: ModelShape, placement: str) -> str | None:
-    """The library's placement that computes the same on this model; ``None`` where it has none."""
+    """Return the library's placement that computes the same on this model; ``None`` if there is none."""
     if not bottleneck.host_places(shape, "seq_bn"):
         return None
     if placement in bottleneck.LIBRARY:
@@ -178,13 +178,13 @@ def same_in_library(shape: ModelShape, placement: str) -> str | None:
 def content_of(
     shape: ModelShape, values: Values, name: str, model_class: str, model_name: str
 ) -> dict[str, Any]:
-    """The ``adapter_config.json`` that the library writes for these settings.
+    """Return the ``adapter_config.json`` that the library writes for these settings.
 
     Args:
         values: complete. name: of the adapter. model_class: of transformers. model_name: id or folder of the base.
 
     Raises:
-        BadInput: a placement that the library has not got on this model.
+        BadInput: the library lacks this placement on this model.
     """
     placement = same_in_library(shape, values["placement"])
     if placement is None:
@@ -212,7 +212,7 @@ def content_of(
 
 
 def about(shape: ModelShape, model_class: str, model_name: str) -> dict[str, Any]:
-    """What the library says of the model in every config."""
+    """Return what the library states about the model in every config."""
     return {
         "hidden_size": shape.hidden, "model_class": model_class, "model_name": model_name,
         "model_type": shape.model_type, "version": VERSION,
@@ -220,7 +220,7 @@ def about(shape: ModelShape, model_class: str, model_name: str) -> dict[str, Any
 
 
 def _factor(hidden: int, width: int) -> float:
-    """A factor by which the library comes to that width: it rounds the quotient down."""
+    """Return a factor for which the library computes that width: it rounds the quotient down."""
     exact = hidden / width
     return exact if int(hidden // exact) == width else hidden / (width + 0.5)
 
@@ -237,7 +237,7 @@ def theirs(model_type: str, host: str, name: str) -> str:
 
 
 def names(shape: ModelShape, hosts: Iterable[str], name: str) -> dict[str, str]:
-    """The library's name of each tensor by ours. ``hosts``: their paths in the model that holds the adapter."""
+    """Return the library's name of each tensor by ours. ``hosts``: their paths in the model that holds the adapter."""
     return {
         f"{host}.{bottleneck.CHILD}.{part}.{kind}": f"{theirs(shape.model_type, host, name)}.{called}.{kind}"
         for host in hosts
@@ -257,11 +257,11 @@ def bare(name: str) -> str:
 
 
 # ----------------------------------------
-# A saved adapter as a folder that the adapters library loads, and its folders put on a model.
+# Save an adapter as a folder that the adapters library can load, and load its folders onto a model.
 #
 # Weights are written twice, as ``load_adapter(folder)`` reads one file and ``load_adapter(folder,
-# use_safetensors=True)`` the other. Read are safetensors; a ``.bin`` only where there are none, with torch's reader
-# of nothing but tensors, and in a class not at all.
+# use_safetensors=True)`` the other. When reading, safetensors are preferred; a ``.bin`` is read only without them, with
+# torch's tensors-only reader, and never in a class.
 
 
 CONFIG, HEAD_CONFIG = peft_backed.CONFIG_FILE, "head_config.json"
@@ -270,15 +270,15 @@ WEIGHTS, HEAD = (
     ("model_head.safetensors", "pytorch_model_head.bin"),
 )
 FILES = (CONFIG, HEAD_CONFIG, *WEIGHTS, *HEAD)
-#: Of one file: adapters of the models here have some megabytes.
+#: Limit for one file: adapters of the models here have a few megabytes.
 MAX_BYTES = 500_000_000
 NAME = "default"
 
 
 def read_content(place: Path) -> dict[str, Any]:
-    """The content of the config in a folder, or a zip of one.
+    """Return the content of the config in a folder, or in a zip of one.
 
-    Raises BadInput: there is none, or it is none of the adapters library's.
+    Raises BadInput: there is none, or it is not of the adapters library.
     """
     content = _bytes(place, CONFIG)
     if content is None:
@@ -293,7 +293,7 @@ def read_content(place: Path) -> dict[str, Any]:
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A folder's files as one zip, equal files as equal bytes; others than the library's are left out."""
+    """Pack a folder's files as one zip, equal files as equal bytes; files that are not the library's are left out."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name in FILES:
@@ -303,18 +303,18 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 
 def packed(place: Path) -> bytes:
-    """:func:`pack` of what lies in a folder, or in a zip of one. Raises BadInput where it cannot be read."""
+    """Return :func:`pack` of the files in a folder, or in a zip of one. Raises BadInput if it cannot be read."""
     found = {name: _bytes(place, name) for name in FILES}
     return pack({name: content for name, content in found.items() if content is not None})
 
 
 def held_files(place: Path) -> frozenset[str]:
-    """Which of the library's files a folder holds, or a zip of one. Raises BadInput where it cannot be read."""
+    """Return which of the library's files a folder holds, or a zip of one. Raises BadInput if it cannot be read."""
     return frozenset(name for name in FILES if _bytes(place, name) is not None)
 
 
 def _bytes(place: Path, name: str) -> bytes | None:
-    """A file of the folder or zip; ``None`` where there is none of that name. Raises BadInput."""
+    """Return the content of a file of the folder or zip; ``None`` if there is none of that name. Raises BadInput."""
     try:
         if place.is_dir():
             path = place / name
@@ -346,12 +346,12 @@ def _require_small(name: str, size: int) -> None:
 
 
 def put_adapter(model: torch.nn.Module, shape: ModelShape, folder: Path, task_type: TaskType) -> None:
-    """Copy the tensors of a folder into the adapter that is on a model, and into its head where it classifies.
+    """Copy the tensors of a folder into the adapter on a model, and into the model's head if it classifies.
 
-    The adapter was applied with the values that :func:`library.values_of` reads off the same folder.
+    The adapter must have been applied with the values that :func:`values_of` returns for the same folder.
 
     Raises:
-        BadInput: a folder of something else, tensors that are missing or too many, a head that belongs elsewhere.
+        BadInput: the folder is of another kind, tensors are missing or surplus, or the head is another model's.
     """
     content = read_content(folder)
     own = bottleneck.parameters_of(model, NAME)
@@ -403,7 +403,7 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
-    """The labels of a folder's head in their order; empty where it names none."""
+    """Return the labels of a folder's head in order; empty if it names none."""
     try:
         content = json.loads((_bytes(folder, HEAD_CONFIG) or b"{}").decode("utf-8-sig"))
         numbers = content.get("label2id") or {}
@@ -429,7 +429,7 @@ def _read(folder: Path, files: tuple[str, str]) -> dict[str, torch.Tensor]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except BadInput:
         raise
-    except Exception as error:  # whatever a damaged file makes the two readers raise
+    except Exception as error:  # the two readers raise errors of any kind on a damaged file
         raise BadInput(f"{name} cannot be read: {str(error).splitlines()[0][:200]}", FIELD) from error
     if not isinstance(state, Mapping) or not all(isinstance(each, torch.Tensor) for each in state.values()):
         raise BadInput(f"{name} does not hold tensors by name.", FIELD)
@@ -440,14 +440,14 @@ def write_files(
     folder: Path, saved: Path, shape: ModelShape, values: Mapping[str, Any], name: str, model_name: str,
     labels: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
-    """Write the folder of the library for an adapter that was saved here.
+    """Write the library's folder for an adapter that was saved here.
 
     Args:
-        folder: made where it is not there. saved: the adapter's folder. name: of the adapter, without a dot.
-        labels: of a classifier, in their order.
+        folder: created if missing. saved: the adapter's folder. name: of the adapter, without a dot.
+        labels: of a classifier, in order.
 
     Raises:
-        BadInput: a placement that the library has not got on this model.
+        BadInput: the library lacks this placement on this model.
     """
     config, state = peft_backed.read_any_config(saved), peft_backed.read_state(saved)
     hosts = [place[0] for place in config["hosts"]]
@@ -468,7 +468,7 @@ def write_files(
 
 
 def _class_of(shape: ModelShape, classifies: bool) -> str:
-    """Which class of transformers the library has to be given."""
+    """Return the name of the transformers class that the library expects."""
     from transformers.models.auto import modeling_auto as auto
 
     tables: Mapping[str, Any] = {

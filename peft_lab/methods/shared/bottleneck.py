@@ -1,17 +1,17 @@
-"""Bottleneck adapters: the torch side. PEFT has none, so these are ours.
+"""Bottleneck adapters in torch: our own, as PEFT has none.
 
-An adapter sits on the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
-output map, or a mixture of experts as a whole), as a forward hook with its modules as a child of the host. The model
-keeps its class, ``generate``, its key/value cache and its checkpointing. The hook runs before the dropout that some
-models apply next; in evaluation there is no difference to an adapter after it.
+An adapter changes the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
+output map, or a whole mixture of experts), as a forward hook with its modules as a child of the host. The model keeps
+its class, ``generate``, its key/value cache and its checkpointing. The hook runs before the dropout that some models
+apply next; in evaluation an adapter after the dropout would be the same.
 
     sequential   y = h + U f(D h + b_d) + b_u                  h: the host's output
     parallel     y = h + s (U f(D x + b_d) + b_u)              x: the input of the feed-forward part, or the stream
                                                                before its norm (the adapters library's)
     summed       y = h + U f(D n(x + h) + b_d) + b_u           x: the stream; n: the norm after the sum, if there is one
 
-Several adapters can live on one model; ``set_active`` switches them, for the whole batch or row by row.
-Torch is imported inside the functions; the classes are made once, on first use.
+Several adapters can be on one model; ``set_active`` switches between them, for the whole batch or row by row.
+Torch is imported inside the functions; the classes are created once, on first use.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ CHILD = "bottleneck"  # attribute of the host module that holds its adapters
 NONLINEARITIES = ("relu", "gelu", "silu", "tanh")
 Active = str | tuple[str | None, ...] | None
 #: Paths of a host, of the module whose input an adapter reads (``None``: it reads the host's output), and of the norm
-#: that a summed adapter's input goes through.
+#: applied to a summed adapter's input.
 Place = tuple[str, str | None] | tuple[str, str | None, str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Hook before a module: its input is what adapters at a site read."""
+    """Forward pre-hook that records a module's input for the adapters at a site."""
 
     site: Any
     path: str
@@ -54,7 +54,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
     from torch.nn import functional
 
     class Bottleneck(nn.Module):
-        """``down``: m x d with bias, ``up``: d x m with bias; both normal with the given deviation, cut at twice it."""
+        """``down``: m x d with bias, ``up``: d x m with bias; both normal, of deviation ``std``, cut at twice it."""
 
         def __init__(
             self, inputs: int, outputs: int, width: int, nonlinearity: str, std: float, device: Any
@@ -72,20 +72,20 @@ def _classes() -> tuple[type[Any], type[Any]]:
             return self.up(f(self.down(hidden.to(self.down.weight.dtype)))).to(hidden.dtype)
 
     class Site(nn.Module):
-        """All adapters at one host, by name. ``scales`` multiply those that read an input."""
+        """All adapters at one host, by name. ``scales`` multiply their outputs."""
 
         def __init__(self) -> None:
             super().__init__()
             self.adapters = nn.ModuleDict()
             self.scales: dict[str, float] = {}
             self.sources: dict[str, str | None] = {}
-            #: Of those that read the sum of input and output: the norm that it goes through.
+            #: For adapters that read the sum of input and output: the norm applied to that sum.
             self.norms: dict[str, Any] = {}
             self.active: Active = None
             self.seen: dict[str, torch.Tensor] = {}
 
         def forward(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
-            """Hook after the host. A mixture of experts may give back more than its output, and that flattened."""
+            """Hook after the host. A mixture of experts may return more than its output, and the output flattened."""
             seen, self.seen = self.seen, {}
             if self.active is None:
                 return output
@@ -96,7 +96,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
         def _rows(
             self, output: torch.Tensor, given: torch.Tensor, seen: Mapping[str, torch.Tensor]
         ) -> torch.Tensor:
-            """By the rows of ``given``, the host's input; output as it came."""
+            """Adapt the output by the rows of ``given``, the host's input, and return it in its original shape."""
             shaped = output.reshape(*given.shape[:-1], output.shape[-1])
             if isinstance(self.active, str):
                 return self._adapt(self.active, shaped, seen).reshape(output.shape)
@@ -143,18 +143,18 @@ def add(
     scale: float = 1.0,
     summed: bool = False,
 ) -> None:
-    """Put a new adapter on a model, active on its own.
+    """Add a new adapter to a model and make it the only active one.
 
     Args:
         hosts: paths of modules (linear maps, whole feed-forward parts) whose output is adapted, each with the path of
-            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter. A summed one has
-            as the third the norm that the sum goes through, or ``None``.
+            the module whose input a parallel adapter reads, or ``None`` for a sequential adapter. For a summed one the
+            third path is the norm applied to the sum, or ``None``.
         width: of the bottleneck.
-        std: deviation of both matrices at the start; small, so that the model starts as it was.
+        std: initial deviation of both matrices; small, so that the model starts nearly unchanged.
         summed: the adapters read the sum of that module's input and the host's output.
 
     Raises:
-        BadInput: the name is taken or contains a dot, or the model has no such hosts.
+        BadInput: the name is in use, empty or contains a dot, or the model has no such hosts.
     """
     modules = dict(model.named_modules())
     absent = [path for place in hosts for path in place if path is not None and path not in modules]
@@ -181,7 +181,7 @@ def add(
 
 
 def names(model: torch.nn.Module) -> tuple[str, ...]:
-    """The adapters on a model, in the order in which they were added."""
+    """Return the names of the adapters on a model, in the order in which they were added."""
     found: dict[str, None] = {}
     for site in _sites(model).values():
         found.update(dict.fromkeys(site.adapters))
@@ -191,10 +191,10 @@ def names(model: torch.nn.Module) -> tuple[str, ...]:
 def set_active(model: torch.nn.Module, active: str | Sequence[str | None] | None) -> None:
     """Choose the adapter for all rows, one per row of the batch, or none.
 
-    Switching moves no weights: every site looks the name up on its next call.
+    Switching moves no weights: every site looks the name up in its next call.
 
     Raises:
-        BadInput: a name that is not on the model.
+        BadInput: an adapter of that name is not on the model.
     """
     wanted = (active,) if isinstance(active, str | None) else tuple(active)
     known = names(model)
@@ -208,7 +208,7 @@ def set_active(model: torch.nn.Module, active: str | Sequence[str | None] | None
 
 
 def parameters_of(model: torch.nn.Module, name: str) -> dict[str, torch.nn.Parameter]:
-    """The parameters of one adapter by their path in the model, the adapter's name left out."""
+    """Return the parameters of one adapter by their path in the model, without the adapter's name."""
     found = {}
     for path, site in _sites(model).items():
         if name in site.adapters:
@@ -218,7 +218,7 @@ def parameters_of(model: torch.nn.Module, name: str) -> dict[str, torch.nn.Param
 
 
 def modules_of(model: torch.nn.Module, name: str) -> dict[str, tuple[torch.nn.Module, float]]:
-    """The module of one adapter at each host, by the host's path, with the factor on its output."""
+    """Return one adapter's module at each host, by the host's path, with the factor on its output."""
     return {
         path.removesuffix(f".{CHILD}"): (site.adapters[name], site.scales[name])
         for path, site in _sites(model).items()
@@ -227,7 +227,7 @@ def modules_of(model: torch.nn.Module, name: str) -> dict[str, tuple[torch.nn.Mo
 
 
 def remove(model: torch.nn.Module) -> None:
-    """Take all adapters and hooks off; what is left is the base as it was."""
+    """Remove all adapters and hooks, which restores the base."""
     for path, site in _sites(model).items():
         host = model.get_submodule(path.removesuffix(f".{CHILD}"))
         delattr(host, CHILD)
@@ -239,7 +239,7 @@ def remove(model: torch.nn.Module) -> None:
 
 
 def _read(module: torch.nn.Module, site: Any, path: str) -> None:
-    """Note a module's input for a site, once, however many adapters there read it."""
+    """Record a module's input for a site, with one hook however many adapters read it."""
     if not any(_is_reader(hook, site) for hook in module._forward_pre_hooks.values()):
         module.register_forward_pre_hook(Reader(site, path))
 
@@ -263,7 +263,7 @@ def _sites(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def _features(module: Any, model: Any) -> tuple[int, int]:
-    """Inputs and outputs: of a linear map, of transformers' ``Conv1D`` (nx and nf), of a whole feed-forward part."""
+    """Return inputs and outputs of a linear map, of transformers' ``Conv1D`` (nx and nf), or of a feed-forward part."""
     if hasattr(module, "in_features"):
         return module.in_features, module.out_features
     if hasattr(module, "nx"):
@@ -277,35 +277,35 @@ def _device(host: torch.nn.Module) -> torch.device:
 
 
 # ----------------------------------------
-# Where adapters stand and what they read, by placement.
+# The positions of adapters and their inputs, by placement.
 #
-# Beside the three of the papers there are those of the adapters library (1.3.0), by its own names. Theirs are told
-# for the architectures on which they were found equal to the library's
+# Besides the papers' three placements there are those of the adapters library (1.3.0), under its own names. They are
+# offered on architectures whose results were found equal to the library's
 # (``tests/models/assets/adapters_library.json``):
 #
-#     seq_bn          h + A(n(x + h))      its Pfeiffer: the sum after the feed-forward part is read, through the norm n
-#                                          where one follows the sum (BERT), and A's output is added before that norm
-#     par_bn          h + s A(x)           its parallel: x is the stream, so that a norm before the maps is not passed
+#     seq_bn          h + A(n(x + h))      its Pfeiffer: reads the sum after the feed-forward part, through the norm n
+#                                          if one follows the sum (BERT); A's output is added before that norm
+#     par_bn          h + s A(x)           its parallel: x is the stream, so a norm before the maps is bypassed
 #     double_seq_bn   h + A(h)             its Houlsby: in series twice a layer, but none on cross-attention
 
 
 LIBRARY = ("double_seq_bn", "seq_bn", "par_bn")
-#: Those that multiply their output, those that read a sum, and those that read the stream instead of a map's end.
+#: Placements that scale their output, that read a sum, and that read the stream rather than a map's input or output.
 SCALED, SUMMED, ON_STREAM = ("parallel", "par_bn"), ("seq_bn",), ("seq_bn", "par_bn")
-#: By model type: the norm before the feed-forward part, beside the module that holds it.
+#: By model type: the norm before the feed-forward part, a sibling of the module that holds it.
 _NORM_BEFORE = {
     "llama": "post_attention_layernorm", "mistral": "post_attention_layernorm", "gpt2": "ln_2", "t5": "layer_norm",
 }  # fmt: skip
-#: And the norm on the stream after the sum, beside the map.
+#: By model type: the norm on the stream after the sum, a sibling of the map.
 _NORM_AFTER = {"bert": "LayerNorm", "roberta": "LayerNorm", "xlm-roberta": "LayerNorm"}
 _SUBLAYERS = ("attention", "feed-forward part")
 Host = tuple[ModuleGroup, ModuleGroup | None]
 
 
 def host_places(shape: ModelShape, placement: str) -> list[Host]:
-    """The maps whose output is adapted, each with the module whose input an adapter reads besides or instead.
+    """Return the maps whose output is adapted, each with the module whose input the adapter reads too, or instead.
 
-    A mixture of experts is one host as a whole: what its experts' sum is added to is what an adapter reads.
+    A mixture of experts is one host as a whole: an adapter reads its input or the sum of its experts.
     """
     roles = ("o", "down") if placement in ("houlsby", "double_seq_bn") else ("down",)
     found = [group for group in shape.groups if group.role in roles and not shape.mixture_of(group)]
@@ -330,7 +330,7 @@ def _is_known(shape: ModelShape) -> bool:
 
 
 def _holds_stream(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
-    """The module whose input is the stream that a feed-forward part is added to: its norm, or its first map."""
+    """Return the module whose input is the stream that the feed-forward part is added to: its norm or first map."""
     before = _NORM_BEFORE.get(shape.model_type)
     return _entrance(shape, host) if before is None else _beside(shape, host, 2, before)
 
@@ -341,7 +341,7 @@ def _beside(shape: ModelShape, host: ModuleGroup, up: int, name: str) -> ModuleG
 
 
 def place_paths(shape: ModelShape, placement: str) -> list[tuple[str | None, ...]]:
-    """Paths for each adapter: of the host, of what it reads, and of a summed one the norm after the sum, if any."""
+    """Return paths for each adapter: of the host, of what it reads, and for a summed one of the norm after the sum."""
     found: list[tuple[str | None, ...]] = []
     for host, source in host_places(shape, placement):
         after = norm_after(shape, placement, host)
@@ -352,18 +352,18 @@ def place_paths(shape: ModelShape, placement: str) -> list[tuple[str | None, ...
 
 
 def norm_after(shape: ModelShape, placement: str, host: ModuleGroup) -> ModuleGroup | None:
-    """The norm that the sum goes through before a summed adapter reads it."""
+    """Return the norm applied to the sum before a summed adapter reads it; ``None`` if there is none."""
     name = _NORM_AFTER.get(shape.model_type)
     return _beside(shape, host, 1, name) if placement in SUMMED and name else None
 
 
 def place_inputs(host: ModuleGroup, source: ModuleGroup | None) -> int:
-    """The width of what an adapter reads."""
+    """Return the width of an adapter's input."""
     return source.in_features if source is not None and source.is_matrix else host.out_features
 
 
 def place_words(placement: str) -> str:
-    """Where it stands, as the end of a sentence."""
+    """Return where the placement puts adapters, as the end of a sentence."""
     return _WORDS[placement]
 
 
@@ -378,7 +378,7 @@ _WORDS: Mapping[str, str] = {
 
 
 def no_places(shape: ModelShape, placement: str) -> Problem:
-    """Why a model has no place for adapters."""
+    """Return the problem that explains why adapters cannot be placed on a model."""
     if placement in LIBRARY and not _is_known(shape):
         known = ", ".join(sorted({**_NORM_BEFORE, **_NORM_AFTER}))
         return Problem(
@@ -391,13 +391,13 @@ def no_places(shape: ModelShape, placement: str) -> Problem:
 
 
 def _has(shape: ModelShape, role: str) -> set[int]:
-    """The layers with an output map of that role, or a mixture in its place."""
+    """Return the layers with an output map of that role, or a mixture in its place."""
     own = {layer for g in shape.groups if g.role == role and not shape.mixture_of(g) for layer in g.layers}
     return own | {layer for m in shape.mixtures if role == "down" for layer in m.layers}
 
 
 def place_problems(shape: ModelShape, placement: str) -> Iterable[Problem]:
-    """Layers that get fewer adapters than the placement says, and where one stands on a mixture of experts."""
+    """Yield warnings: layers that get fewer adapters than usual, and the adapter's place on a mixture of experts."""
     wanted = {"down": _SUBLAYERS[1]}
     if placement in ("houlsby", "double_seq_bn"):
         wanted = {"o": _SUBLAYERS[0], **wanted}
@@ -423,12 +423,12 @@ def place_problems(shape: ModelShape, placement: str) -> Iterable[Problem]:
 
 
 def _whole(shape: ModelShape, mixture: Mixture) -> ModuleGroup:
-    """A mixture of experts as a host: a module that is as wide at both ends as the stream."""
+    """Return a mixture of experts as a host: a module whose input and output are as wide as the stream."""
     return ModuleGroup(mixture.path, "Mixture", mixture.layers, {"weight": (shape.hidden, shape.hidden)})
 
 
 def _entrance(shape: ModelShape, host: ModuleGroup) -> ModuleGroup:
-    """The first map of the feed-forward part that ends in ``host``: the nearest one before it in the model's order."""
+    """Return the first map of the feed-forward part that ends in ``host``: the nearest one before it in model order."""
     before = shape.groups[: shape.groups.index(host)]
     return next(
         group for group in reversed(before) if group.role in ("up", "gate") and group.layers == host.layers

@@ -1,4 +1,4 @@
-"""What all methods share that are PEFT's own: apply, save, load and state are the library's calls."""
+"""The shared base of PEFT's own methods: apply, save, load and state call the library."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class PeftMethod(MethodSpec):
 
     @abstractmethod
     def config(self, shape: ModelShape, values: Values, task_type: TaskType) -> PeftConfig:
-        """The PEFT config of complete and checked values."""
+        """Return the PEFT config for complete and checked values."""
 
     def apply(
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
         config = config_of(self, shape, values, task_type)
-        assert config is not None  # these are PEFT's
+        assert config is not None  # PEFT implements all of these methods
         return wrap(model, config)
 
     def save(self, model: torch.nn.Module, directory: Path) -> None:
         model.save_pretrained(str(directory), safe_serialization=True)  # type: ignore[operator]
-        # A form to be filled in, with a path of this machine. The card of a run is written by peft_lab/takeaway.
+        # A template with a path of this machine. A run's model card is written by peft_lab/takeaway.
         (directory / "README.md").unlink(missing_ok=True)
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
@@ -62,8 +62,8 @@ class PeftMethod(MethodSpec):
 def config_of(
     method: MethodSpec, shape: ModelShape, values: Values, task_type: TaskType
 ) -> PeftConfig | None:
-    """A method's PEFT config for the task, ``None`` where PEFT does not have the method. PEFT has no type for images:
-    a config has none then and names the head to be saved, as PEFT's own guide to image classification does."""
+    """Return a method's PEFT config for the task, ``None`` if PEFT lacks the method. PEFT has no task type for images:
+    the config then has none and names the head to save, as in PEFT's own guide to image classification."""
     if task_type != "IMAGE_CLS":
         return method.config(shape, values, task_type)
     config = method.config(shape, values, "SEQ_CLS")
@@ -74,10 +74,10 @@ def config_of(
 
 
 def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
-    """``get_peft_model``; on a meta model nothing is created on the CPU first.
+    """Call ``get_peft_model``; on a meta model nothing is created on the CPU first.
 
     Raises:
-        Unsupported: PEFT refuses these settings on this model, with PEFT's reason.
+        Unsupported: PEFT refuses these settings on this model; the message gives PEFT's reason.
     """
     from peft import get_peft_model
 
@@ -94,14 +94,14 @@ def wrap(model: Any, config: PeftConfig) -> torch.nn.Module:
 
 
 def on_meta(model: torch.nn.Module) -> bool:
-    """Whether a model has shapes only and no values."""
+    """Return whether a model has shapes only and no values."""
     return next(model.parameters()).is_meta
 
 
 # ----------------------------------------
-# Saving and loading for the methods that PEFT does not have: the same two files, with a ``peft_type`` of our own.
+# Saving and loading for the methods that PEFT lacks: the same two files, with a ``peft_type`` of our own.
 #
-# The names of the tensors to save are noted on the model when the method is applied, so that a saved adapter holds
+# When a method is applied, the names of the tensors to save are stored on the model, so that a saved adapter holds
 # what was trained (task head included) whatever happens to ``requires_grad`` later.
 
 
@@ -111,7 +111,7 @@ _NOTE = "_peft_lab_trained"
 
 
 def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType) -> None:
-    """Freeze all but ``names`` (and the head of a classifier), and note them for :func:`trained_state`."""
+    """Freeze all but ``names`` (and a classifier's head), and store them on the model for :func:`trained_state`."""
     wanted = set(names)
     for name, parameter in model.named_parameters():
         head = task_type in CLASSIFYING and in_head(name)
@@ -123,19 +123,19 @@ def train_only(model: torch.nn.Module, names: Iterable[str], task_type: TaskType
 
 
 def allow_checkpointing(model: Any) -> None:
-    """With frozen embeddings no activation would require a gradient and reentrant checkpointing would return none."""
+    """Make inputs require gradients under checkpointing; with frozen embeddings reentrant checkpointing gives none."""
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         model.enable_input_require_grads()
 
 
 def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The noted parameters by name, detached. Each in the shape that it has in the model."""
+    """Return the noted parameters by name, detached. Each has the shape it has in the model."""
     noted = set(getattr(model, _NOTE))
     return {name: parameter.detach() for name, parameter in model.named_parameters() if name in noted}
 
 
 def write_own_format(directory: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
-    """Writes config and weights into a folder, which is made; each tensor in the shape that it has."""
+    """Write config and weights into a folder, creating it; each tensor keeps its shape."""
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def write_own_format(directory: Path, config: Mapping[str, Any], state: Mapping[
 
 
 def read_config(directory: Path, peft_type: str) -> dict[str, Any]:
-    """Raises :class:`BadInput` when the folder holds no adapter of this type."""
+    """Return an adapter's config. Raises :class:`BadInput` if the folder holds no adapter of this type."""
     config = read_any_config(directory)
     if config.get("peft_type") != peft_type:
         raise BadInput(f"This adapter is of type {config.get('peft_type')}, not {peft_type}.", "adapter")
@@ -153,7 +153,7 @@ def read_config(directory: Path, peft_type: str) -> dict[str, Any]:
 
 
 def read_any_config(directory: Path) -> dict[str, Any]:
-    """The config of an adapter of any type. Raises :class:`BadInput` when there is none."""
+    """Return the config of an adapter of any type. Raises :class:`BadInput` if there is none."""
     path = directory / CONFIG_FILE
     if not path.is_file():
         raise BadInput(f"There is no {CONFIG_FILE} in {directory.name}.", "adapter")
@@ -162,7 +162,7 @@ def read_any_config(directory: Path) -> dict[str, Any]:
 
 
 def read_state(directory: Path) -> dict[str, torch.Tensor]:
-    """The saved tensors by name, each in the shape that it was saved in."""
+    """Return the saved tensors by name, each in the shape it was saved in."""
     from safetensors.torch import load_file
 
     return load_file(str(directory / WEIGHTS_FILE))
@@ -172,7 +172,7 @@ def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.T
     """Copy tensors into the parameters of the same names.
 
     Raises:
-        BadInput: a name or a shape that is not there.
+        BadInput: there is no parameter of that name, or it has another shape.
     """
     import torch
 
@@ -183,7 +183,7 @@ def copy_into(own: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.T
 
 
 def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
-    """Raises :class:`BadInput` for a tensor of ``state`` that ``own`` has not got in the same shape."""
+    """Check that ``own`` has every tensor of ``state`` in the same shape. Raises :class:`BadInput` otherwise."""
     for name, tensor in state.items():
         if name not in own:
             raise BadInput(f"The adapter holds '{name}', which this model does not have.", "adapter")
@@ -192,7 +192,7 @@ def require_same(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def restore_adapter(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy a saved state into a fresh base, and note its names, frozen: loading is for use, as in PEFT.
+    """Copy a saved state into a fresh base, store its names there, and freeze it: loading is for use, as in PEFT.
 
     Each tensor has the shape of its parameter.
     """
@@ -203,7 +203,7 @@ def restore_adapter(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -
 
 
 # ----------------------------------------
-# The frozen model's dropout while a few vectors train. Also written, word for word, into exported scripts.
+# Switch off the frozen model's dropout while few vectors train. Also written verbatim into exported scripts.
 
 
 def without_dropout(model: Any) -> None:
@@ -226,8 +226,8 @@ def without_dropout(model: Any) -> None:
 # ----------------------------------------
 # Task heads of several adapters on one classifier: each adapter answers through the head it was trained with.
 #
-# A copy of the head is kept for every adapter, as a child of the model's own head, which stays as it was. A forward
-# hook puts the active copy's output in place of the head's own, for the whole batch or row by row.
+# A copy of the head is kept for every adapter, as a child of the model's own head, which is not changed. A forward
+# hook replaces the head's output by the active copy's, for the whole batch or row by row.
 
 
 HEAD_CHILD = "of_adapters"  # attribute of the head that holds the copies
@@ -239,7 +239,7 @@ def _kind() -> type[Any]:
     from torch import nn
 
     class Heads(nn.Module):
-        """The copies by adapter name. ``active`` as in :mod:`_bottleneck`."""
+        """The copies by adapter name. ``active`` as in :mod:`peft_lab.methods.shared.bottleneck`."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -263,12 +263,12 @@ def _kind() -> type[Any]:
 
 
 def add_head(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor]) -> None:
-    """Keep a head for an adapter. ``state``: the head's parameters by their path in the model.
+    """Store a head for an adapter. ``state``: the head's parameters by their path in the model.
 
-    Each has the shape that it has in the model.
+    Each has the shape it has in the model.
 
     Raises:
-        BadInput: parameters that this model's head does not have.
+        BadInput: this model's head lacks some of the parameters.
     """
     own = dict(model.named_parameters())
     require_same(own, state)
@@ -290,15 +290,15 @@ def add_head(model: torch.nn.Module, name: str, state: Mapping[str, torch.Tensor
 
 
 def set_active_head(model: torch.nn.Module, active: Active) -> None:
-    """Answer through the heads of these adapters; ``None``, or an adapter without a head, through the model's own."""
+    """Answer through the heads of these adapters; ``None``, or an adapter without a head, uses the model's own."""
     for _, heads in _found(model):
         heads.active = active
 
 
 def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """The parameters of one adapter's head by their path in the model; empty when none is kept for it.
+    """Return the parameters of one adapter's head by their path in the model; empty if none is stored for it.
 
-    Each has the shape that it has in the model.
+    Each has the shape it has in the model.
     """
     found = {}
     for path, heads in _found(model):
@@ -310,7 +310,7 @@ def head_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
 
 
 def remove_head(model: torch.nn.Module) -> None:
-    """Take all copies off."""
+    """Remove all copies of heads."""
     for path, heads in _found(model):
         head = model.get_submodule(path.removesuffix(f".{HEAD_CHILD}"))
         delattr(head, HEAD_CHILD)
@@ -323,7 +323,7 @@ def _found(model: torch.nn.Module) -> list[tuple[str, Any]]:
 
 
 def _root(parameter: str) -> str:
-    """``classifier`` of ``classifier.out_proj.weight``."""
+    """Return ``classifier`` for ``classifier.out_proj.weight``."""
     parts = parameter.split(".")
     last = next(index for index, part in enumerate(parts) if part in HEADS)
     return ".".join(parts[: last + 1])
@@ -332,38 +332,38 @@ def _root(parameter: str) -> str:
 # ----------------------------------------
 # PEFT's own tables of default targets, read from the installed PEFT's source: importing it would import torch.
 #
-# The tables are literals in ``peft/utils/constants.py``; a test holds what is read here equal to what PEFT imports.
+# The tables are literals in ``peft/utils/constants.py``; a test compares the result with what PEFT imports.
 
 
-#: Python 3.11 fails where two threads build syntax trees at once ("recursion depth mismatch", CPython issue 106905).
+#: Python 3.11 fails if two threads build syntax trees at once ("recursion depth mismatch", CPython issue 106905).
 _parsing = threading.Lock()
-#: Architecture (``model_type``) to target names, or to a regular expression over whole paths.
+#: Architecture (``model_type``) to target names, or to a regular expression for whole paths.
 Table = Mapping[str, tuple[str, ...] | str]
 
 
 @cache
 def lora_targets() -> Table:
-    """PEFT's default targets of LoRA."""
+    """Return PEFT's default targets of LoRA."""
     return _read_tables("TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
 
 
 @cache
 def ia3_targets() -> Table:
-    """PEFT's default targets of IA³."""
+    """Return PEFT's default targets of IA³."""
     return _read_tables("TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
 
 
 @cache
 def ia3_feedforward() -> Table:
-    """Those of PEFT's IA³ targets whose input is multiplied."""
+    """Return those of PEFT's IA³ targets whose input is multiplied."""
     return _read_tables("TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING")
 
 
 def _read_tables(name: str) -> Table:
-    """One table by the name of PEFT's constant.
+    """Return one table by the name of PEFT's constant.
 
     Raises:
-        PeftLabError: this PEFT keeps its tables elsewhere, or not as literals.
+        PeftLabError: the installed PEFT keeps its tables elsewhere, or not as literals.
     """
     for node in _constants_of_peft().body:
         if isinstance(node, ast.Assign) and any(
@@ -381,7 +381,7 @@ def _read_tables(name: str) -> Table:
 
 @cache
 def _constants_of_peft() -> ast.Module:
-    found = util.find_spec("peft")  # of a package at the top level: nothing is imported
+    found = util.find_spec("peft")  # finding a top-level package imports nothing
     if found is None or found.origin is None:
         raise PeftLabError("PEFT is not installed, so its default targets cannot be read.")
     text = (Path(found.origin).parent / "utils" / "constants.py").read_text("utf-8")

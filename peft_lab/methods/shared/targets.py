@@ -1,4 +1,4 @@
-"""Target modules: the defaults per architecture (PEFT's own tables), and what is wrong with a list of names."""
+"""Target modules: the defaults per architecture (PEFT's own tables), and problems with a list of names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALL_LINEAR = "all-linear"
 
 
 def documented(shape: ModelShape, table: Table) -> tuple[str, ...]:
-    """What PEFT's table names for the architecture, as far as this model has it; empty where it names nothing."""
+    """Return the names of PEFT's table for the architecture that this model has; empty if the table has none."""
     names = table.get(shape.model_type, ())
     if isinstance(names, str):
         return tuple(dict.fromkeys(shape.target_name(group) for group in shape.match(names).groups))
@@ -27,7 +27,7 @@ def documented(shape: ModelShape, table: Table) -> tuple[str, ...]:
 
 
 def default_targets(shape: ModelShape) -> tuple[str, ...]:
-    """PEFT's default for the architecture; for one without, its query and value maps (or the fused one)."""
+    """Return PEFT's default for the architecture; if it has none, the query and value maps (or the fused one)."""
     return documented(shape, lora_targets()) or _query_and_value(shape)
 
 
@@ -44,7 +44,7 @@ def _query_and_value(shape: ModelShape) -> tuple[str, ...]:
 def default_problems(
     shape: ModelShape, names: Sequence[str], defaults: Sequence[str], table: Table
 ) -> Iterable[Problem]:
-    """Where the defaults are not PEFT's, or not all of them."""
+    """Yield a warning if PEFT has no defaults for this model, or more than the model has."""
     if tuple(names) != tuple(defaults) or not names:
         return
     listed = ", ".join(names)
@@ -66,7 +66,7 @@ def default_problems(
 def target_problems(
     shape: ModelShape, names: Sequence[str], field: str = "target_modules"
 ) -> Iterable[Problem]:
-    """Every name must hit a linear map of this model. PEFT lets a partly misspelt list pass in silence; we do not."""
+    """Yield a problem for every name that matches no linear map; PEFT silently accepts a partly misspelt list."""
     if not names:
         yield Problem(field, "Choose at least one target module; with none there is nothing to adapt.")
         return
@@ -99,10 +99,10 @@ def target_problems(
 
 
 def matched(shape: ModelShape, names: Sequence[str]) -> tuple[ModuleGroup, ...]:
-    """The groups that checked names hit.
+    """Return the groups that checked names match.
 
     Raises:
-        BadInput: the first problem of :func:`target_problems`.
+        BadInput: the first error of :func:`target_problems`.
     """
     for problem in target_problems(shape, names):
         if problem.level == "error":
@@ -111,12 +111,12 @@ def matched(shape: ModelShape, names: Sequence[str]) -> tuple[ModuleGroup, ...]:
 
 
 def stored_transposed(groups: Iterable[ModuleGroup]) -> bool:
-    """Whether the matrices are stored (in, out), as GPT-2's are; PEFT's ``fan_in_fan_out``."""
+    """Return whether the matrices are stored as (in, out), as in GPT-2; PEFT's ``fan_in_fan_out``."""
     return any(group.type == "Conv1D" for group in groups)
 
 
 def for_peft(names: Sequence[str]) -> list[str] | str:
-    """``("all-linear",)`` as the string that PEFT expects; other names as a list."""
+    """Return ``("all-linear",)`` as the string that PEFT expects; other names as a list."""
     return ALL_LINEAR if tuple(names) == (ALL_LINEAR,) else list(names)
 
 
@@ -125,8 +125,8 @@ def for_peft(names: Sequence[str]) -> list[str] | str:
 # ``rank_pattern``.
 #
 # A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range
-# of layers. The first rule that fits a matrix counts, as in PEFT; matrices that none fits keep the rank of the knob
-# r.
+# of layers. The first rule that matches a matrix applies, as in PEFT; a matrix that no rule matches keeps the rank
+# of the knob r.
 
 
 FIELD = "rank_pattern"
@@ -138,24 +138,24 @@ _EXAMPLE = "'v_proj=4, 0-9=16'"
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. ``layers`` is first and last layer where the name is a layer or a range, else ``None``."""
+    """One rule. ``layers``: first and last layer if the name is a layer or a range, else ``None``."""
 
     name: str
     rank: int
     layers: tuple[int, int] | None
 
     def fits(self, group: ModuleGroup, path: str, layer: int | None) -> bool:
-        """Whether the rule is about a module: its layer is in the range, or its path ends in the name."""
+        """Return whether the rule matches a module: its layer is in the range, or its path ends in the name."""
         if self.layers is not None:
             return layer is not None and self.layers[0] <= layer <= self.layers[1]
         return path == self.name or path.endswith(f".{self.name}")
 
 
 def parse_ranks(text: str) -> tuple[Rule, ...]:
-    """The rules of a text, in order.
+    """Parse the rules of a text, in order.
 
     Raises:
-        BadInput: the first rule that is none, with what one looks like.
+        BadInput: a rule is invalid; the message shows an example of a valid one.
 
     >>> [(rule.name, rule.rank, rule.layers) for rule in parse_ranks("v_proj=4, 0-9=16")]
     [('v_proj', 4, None), ('0-9', 16, (0, 9))]
@@ -184,7 +184,7 @@ def _rule(part: str) -> Rule:
 
 
 def rank_problems(shape: ModelShape, groups: Sequence[ModuleGroup], text: str) -> Iterable[Problem]:
-    """Every rule must fit a matrix that is adapted, and one that a rule before it has not taken."""
+    """Yield a problem for every rule that matches no adapted matrix, or only matrices that earlier rules match."""
     try:
         rules = parse_ranks(text)
     except BadInput as error:
@@ -207,12 +207,12 @@ def rank_problems(shape: ModelShape, groups: Sequence[ModuleGroup], text: str) -
 
 
 def rank_places(group: ModuleGroup) -> list[tuple[str, int | None]]:
-    """Every module of a group: its path and its layer."""
+    """Return path and layer of every module of a group."""
     return list(zip(group.paths, group.layers or (None,), strict=True))
 
 
 def rank_values(group: ModuleGroup, rank: int, text: str) -> Mapping[int, int]:
-    """How many of a group's modules have which rank, in the order of the layers. ``text`` has been checked."""
+    """Return how many of a group's modules have which rank, in the order of layers. ``text`` must have been checked."""
     rules = parse_ranks(text)
     return Counter(
         next((rule.rank for rule in rules if rule.fits(group, path, layer)), rank)
@@ -221,9 +221,9 @@ def rank_values(group: ModuleGroup, rank: int, text: str) -> Mapping[int, int]:
 
 
 def rank_pattern(groups: Sequence[ModuleGroup], text: str) -> dict[str, int]:
-    """The rules as PEFT's ``rank_pattern``: regular expressions that have to match to the end of a module's path.
+    """Return the rules as PEFT's ``rank_pattern``: regular expressions that must match to the end of a module's path.
 
-    A range of layers is written out after the name of what holds the layers, such as ``layers``.
+    A range of layers is written out after the name of the module list that holds the layers, such as ``layers``.
     """
     holders = sorted({group.path.partition(".{}")[0].rpartition(".")[2] for group in groups if group.layers})
     made = {}
@@ -238,19 +238,19 @@ def rank_pattern(groups: Sequence[ModuleGroup], text: str) -> dict[str, int]:
 
 
 # ----------------------------------------
-# What LoRA's target names reach on a mixture of experts: linear maps, and stacked parameters that are none.
+# What LoRA's target names match on a mixture of experts: linear maps, and stacked parameters that are not linear maps.
 #
-# PEFT adapts a stack of experts as one parameter, with a small A and B for each expert: r E (d_in + d_out). Two ways
-# lead there. ``target_parameters`` names the parameter. And on architectures whose experts were linear maps before
-# transformers 5 stacked them, PEFT takes the old names (``w1``, ``gate_proj`` ...) for the stack
-# (:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still bear such a name, those of
-# a shared expert or of a dense layer, are then left out. Gate and up are stacked as one matrix, whose rank PEFT
+# PEFT adapts a stack of experts as one parameter, with a small A and B for each expert: r E (d_in + d_out). There are
+# two ways to target it. ``target_parameters`` names the parameter. And on architectures whose experts were linear maps
+# before transformers 5 stacked them, PEFT takes the old names (``w1``, ``gate_proj`` ...) to mean the stack
+# (:attr:`~peft_lab.models.shapes.ModelShape.renamed`), everywhere: linear maps that still have such a name, those of a
+# shared expert or of a dense layer, are then not adapted. Gate and up are stacked as one matrix, whose rank PEFT
 # doubles.
 
 
 @dataclass(frozen=True)
 class Target:
-    """One group that LoRA adapts. ``factor``: what PEFT multiplies its rank by."""
+    """One group that LoRA adapts. ``factor``: PEFT multiplies its rank by this."""
 
     group: ModuleGroup
     factor: int = 1
@@ -259,7 +259,7 @@ class Target:
 def expert_targets(
     shape: ModelShape, names: Sequence[str], parameters: Sequence[str] = ()
 ) -> tuple[Target, ...]:
-    """What PEFT adapts for these ``target_modules`` and ``target_parameters``, in the model's order of each kind."""
+    """Return what PEFT adapts for these ``target_modules`` and ``target_parameters``, each kind in model order."""
     kept, wanted, factors = _sorted_out(shape, names, parameters)
     modules = shape.match(kept).groups if kept else ()
     stacks = [group for group in shape.bare if _named(group, wanted)]
@@ -270,10 +270,10 @@ def expert_targets(
 
 
 def checked_experts(shape: ModelShape, values: Values) -> tuple[Target, ...]:
-    """The targets of values that hold together.
+    """Return the targets of valid values.
 
     Raises:
-        BadInput: the first problem of :func:`expert_problems`.
+        BadInput: the first error of :func:`expert_problems`.
     """
     for problem in expert_problems(shape, values):
         if problem.level == "error":
@@ -284,11 +284,11 @@ def checked_experts(shape: ModelShape, values: Values) -> tuple[Target, ...]:
 def _sorted_out(
     shape: ModelShape, names: Sequence[str], parameters: Sequence[str]
 ) -> tuple[list[str], set[str], dict[str, int]]:
-    """Names that stay module names, all names of parameters, and how many times the rank each of these gets."""
+    """Split names: those that remain module names, all parameter names, and the factor on the rank of each of these."""
     if not shape.renamed:
         return list(names), set(parameters), {}
     if ALL_LINEAR in names:
-        # PEFT goes through the last parts of the paths here, and adds all names that its table holds.
+        # Here PEFT takes the last parts of the paths, and adds all names in its table.
         names = [*dict.fromkeys(g.path.rpartition(".")[2] for g in shape.matrices), *shape.renamed]
     moved = {name: old for name in names if (old := _old_name(shape, name))}
     wanted = set(parameters) | {shape.renamed[old] for old in moved.values()}
@@ -317,7 +317,7 @@ def _factor(group: ModuleGroup, factors: dict[str, int]) -> int:
 
 
 def expert_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
-    """As :func:`target_problems`, and what is wrong or surprising about experts."""
+    """Yield the problems of :func:`target_problems`, and errors and warnings about experts."""
     names, parameters = values["target_modules"], values["target_parameters"]
     kept, wanted, _ = _sorted_out(shape, names, parameters)
     if kept or not (names or parameters):
@@ -341,7 +341,7 @@ def expert_problems(shape: ModelShape, values: Values) -> Iterable[Problem]:
 
 
 def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable[Problem]:
-    """Report modules of a class derived from a linear map that do more than multiply, which no PEFT layer can wrap."""
+    """Yield problems for subclasses of linear maps that do more than multiply, which no PEFT layer can wrap."""
     routers, unfit = {mixture.router for mixture in shape.mixtures}, unfit_maps(shape)
     for group in groups:
         if group in unfit:
@@ -358,7 +358,7 @@ def unfit_problems(shape: ModelShape, groups: Iterable[ModuleGroup]) -> Iterable
 
 
 def unfit_maps(shape: ModelShape) -> tuple[ModuleGroup, ...]:
-    """Return what a method can name as a linear map and cannot adapt: routers (Llama 4) and grouped maps (DeepSeek
+    """Return the maps that a method can name as linear but cannot adapt: routers (Llama 4) and grouped maps (DeepSeek
     V4)."""
     routers = {mixture.router for mixture in shape.mixtures}
     return tuple(
@@ -431,21 +431,21 @@ def _out_of_reach(shape: ModelShape, names: Sequence[str]) -> Iterable[Problem]:
 
 
 def parameter_names(shape: ModelShape) -> tuple[str, ...]:
-    """Names to offer as target parameters: the matrices of the experts' stacks."""
+    """Return the names to offer as target parameters: the matrices of the experts' stacks."""
     stacked = [group for group in shape.bare if group.stacked > 1]
     return tuple(dict.fromkeys(".".join(group.path.split(".")[-2:]) for group in stacked))
 
 
 def every_map(shape: ModelShape) -> dict[str, tuple[str, ...]]:
-    """Targets for all that tokens pass on a mixture of experts but the router: linear maps by name, and the experts'
-    stacks as parameters. A linear map whose name PEFT takes for a stack cannot be named and is left out."""
+    """Return targets for all matrices of a mixture of experts except the router: linear maps by name, and the experts'
+    stacks as parameters. A linear map whose name PEFT takes to mean a stack cannot be named and is left out."""
     unfit = {shape.target_name(group) for group in unfit_maps(shape)}
     names = (name for name in shape.target_names if name not in unfit and not _old_name(shape, name))
     return {"target_modules": tuple(names), "target_parameters": parameter_names(shape)}
 
 
 def expert_share(shape: ModelShape) -> str:
-    """How much of a model its stacked experts are, such as ``96.6%``."""
+    """Return the share of a model's parameters in its stacked experts, such as ``96.6%``."""
     stacks = {path for mixture in shape.mixtures for path in mixture.stacks}
     own = sum(group.each * group.count for group in shape.groups if group.path in stacks)
     return units.percent(100 * own / shape.total)

@@ -1,4 +1,4 @@
-"""What the methods with virtual tokens share: how wide and how many they are in PEFT, and the room they take."""
+"""Shared by the methods with virtual tokens: their width and number in PEFT, and the positions they take."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 if TYPE_CHECKING:
     import torch
 
-ROOM = 128  # positions: a sentence or two; with fewer left the learner should know
+ROOM = 128  # positions, a sentence or two; the learner is warned if fewer are left
 
 
 def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
-    """The knob for the number of virtual tokens, with what a method says of it."""
+    """Return the knob for the number of virtual tokens, with a method's own help texts."""
     return Knob(
         "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
         usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
@@ -26,16 +26,16 @@ def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
 
 
 def rows(shape: ModelShape, values: Values) -> int:
-    """Rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
+    """Return the rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
 
-    PEFT sets ``num_transformer_submodules`` to 2 there, and its forward pass then reads the first half only.
+    There PEFT sets ``num_transformer_submodules`` to 2, and its forward pass then reads the first half only.
     """
     tokens: int = values["num_virtual_tokens"]
     return tokens * (2 if shape.kind == "seq2seq" else 1)
 
 
 def embedding_width(shape: ModelShape) -> int:
-    """Width of one token's input embedding; the hidden size on nearly all models."""
+    """Return the width of one token's input embedding; the hidden size on nearly all models."""
     for group in shape.groups:
         if group.type == "Embedding" and group.parameters["weight"][0] == shape.vocab:
             return group.parameters["weight"][1]
@@ -43,7 +43,7 @@ def embedding_width(shape: ModelShape) -> int:
 
 
 def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
-    """Virtual tokens take positions of the model's fixed number of them."""
+    """Yield a problem if virtual tokens take too many of the model's fixed number of positions."""
     limit = shape.max_positions
     if limit is None:
         return
@@ -61,7 +61,7 @@ def room_problems(shape: ModelShape, tokens: int) -> Iterable[Problem]:
         )
 
 
-#: What virtual tokens start from: encoders classify here, and what writes text follows a form (JSON, a voice).
+#: Default texts to start virtual tokens from: encoders classify here; models that write follow a form (JSON, a voice).
 START_TEXTS: Mapping[ModelKind, str] = {
     "encoder": "Classify the sentiment of this sentence as positive or negative:",
     "causal-lm": "Answer in the right form, and write nothing else:",
@@ -69,7 +69,7 @@ START_TEXTS: Mapping[ModelKind, str] = {
 }
 
 
-#: Why virtual tokens are refused where images are read.
+#: Why virtual tokens are refused on models of images.
 NO_TEXT = (
     "Virtual tokens stand before a text's embeddings, or in its key/value cache; a reader of images has neither, and "
     "PEFT has no such method for it. LoRA, QLoRA, IA³, BitFit and adapters work."
@@ -77,9 +77,9 @@ NO_TEXT = (
 
 
 class VirtualTokenMethod(PeftMethod):
-    """PEFT's prompt learning: virtual tokens that a prompt encoder outside the base model makes.
+    """PEFT's prompt learning: virtual tokens made by a prompt encoder outside the base model.
 
-    The base is frozen, and so is its dropout: see :func:`without_dropout`.
+    The base is frozen, and its dropout is off: see :func:`without_dropout`.
     """
 
     def virtual_tokens(self, values: Values) -> int:
@@ -103,7 +103,7 @@ def text_knobs(
     default: str,
     of: Literal["method", "application"] = "method",
 ) -> tuple[Knob, Knob]:
-    """Where trained vectors start: one of ``choices``, ``text`` among them, and that text; ``papers`` on both."""
+    """Return two knobs: the start of trained vectors, one of ``choices`` including ``text``, and that text."""
     return (
         Knob(
             start, "Start", "choice", default, help_, usual="random, PEFT's default", paper=papers[0],
@@ -119,13 +119,13 @@ def text_knobs(
 
 
 def text_problems(values: Values, start: str) -> Iterable[Problem]:
-    """A start from a text without a text."""
+    """Yield a problem if the start is a text and no text is given."""
     if values[start] == "text" and not values["init_text"].strip():
         yield Problem("init_text", "The start is text, so give a text to start from.")
 
 
 def text_ids(model: Any, text: str, tokens: int) -> list[int]:
-    """The text as ``tokens`` ids of the model's own tokenizer, repeated or cut."""
+    """Return the text as ``tokens`` ids of the model's own tokenizer, repeated or cut."""
     from peft_lab.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model.name_or_path)
@@ -134,7 +134,7 @@ def text_ids(model: Any, text: str, tokens: int) -> list[int]:
 
 
 def start_from_text(peft_model: Any, text: str, tokens: int) -> None:
-    """Fill a prefix with a text's keys and values in the frozen model, by PEFT's own function."""
+    """Fill a prefix with a text's keys and values in the frozen model, using PEFT's own function."""
     from peft import initialize_kv_prefix_from_text
 
     from peft_lab.models.loading import load_tokenizer
@@ -146,7 +146,7 @@ def start_from_text(peft_model: Any, text: str, tokens: int) -> None:
 
 
 def bridged(peft_model: torch.nn.Module) -> torch.nn.Module:
-    """The same model, which can generate whatever its cache is called (:func:`bridge_cache_names`)."""
+    """Return the model after :func:`bridge_cache_names`, so that it can generate whatever its cache is called."""
     bridge_cache_names(peft_model)
     return peft_model
 
@@ -174,9 +174,9 @@ class InputPromptMethod(VirtualTokenMethod):
 
 
 # ----------------------------------------
-# How virtual tokens and the frozen model around them start, beyond what PEFT's configs can say.
+# How virtual tokens and the frozen model around them start, beyond what PEFT's configs can express.
 #
-# Each function is also written, word for word, into exported scripts. Torch is imported inside.
+# Each function is also written verbatim into exported scripts. Torch is imported inside.
 
 
 def start_as_words(model: Any, ids: Sequence[int]) -> None:
@@ -208,15 +208,15 @@ def start_as_words(model: Any, ids: Sequence[int]) -> None:
 #
 #     softmax(q [P_K; K]^T / sqrt(d)) [P_V; V]        P_K, P_V: heads x n x d_head in every layer
 #
-# PEFT writes such a prefix into the key/value cache, which models of the BERT type do not have in transformers 5.
-# Here it goes through transformers' own extension point: an attention function that puts the layer's trained keys
-# and values in front and then calls the library's. The text keeps its positions and its first token. Torch and
-# transformers are imported inside the functions.
+# PEFT writes such a prefix into the key/value cache, which BERT-type models lack in transformers 5. Here it uses
+# transformers' own extension point: an attention function that prepends the layer's trained keys and values and then
+# calls the library's. The text keeps its positions and its first token. Torch and transformers are imported inside
+# the functions.
 
 
-NAME = "sdpa_with_deep_prompts"  # of the attention function, in transformers' registry
-CHILD = "deep_prompt"  # of an attention module: its trained keys and values
-ATTENTION = "attention.self"  # how the path of an attention module ends on the models this works on
+NAME = "sdpa_with_deep_prompts"  # the attention function's name in transformers' registry
+CHILD = "deep_prompt"  # the attribute of an attention module that holds its trained keys and values
+ATTENTION = "attention.self"  # the ending of an attention module's path on the supported models
 
 
 def attend(
@@ -243,12 +243,12 @@ def attend(
 
 
 def fits(shape: ModelShape) -> bool:
-    """Whether a model's attention is built as this needs it: BERT, RoBERTa, ELECTRA and their kin."""
+    """Return whether a model's attention has the required structure: BERT, RoBERTa, ELECTRA and their kin."""
     return any(group.path.endswith(f"{ATTENTION}.key") for group in shape.groups)
 
 
 def attention(shape: ModelShape) -> ModuleGroup:
-    """The keys' maps of all layers, as a group."""
+    """Return the key maps of all layers, as a group."""
     return next(group for group in shape.groups if group.path.endswith(f"{ATTENTION}.key"))
 
 

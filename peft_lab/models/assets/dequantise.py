@@ -1,6 +1,6 @@
-"""Turn a 4-bit GGUF file into plain bfloat16 weights that every PEFT method can work on.
+"""Convert a 4-bit GGUF file to plain bfloat16 weights, which every PEFT method can adapt.
 
-Run as a process of its own (``python -m peft_lab.models.assets.dequantise FILE.gguf FOLDER``), so that a caller need
+Runs as a separate process (``python -m peft_lab.models.assets.dequantise FILE.gguf FOLDER``), so that the caller need
 not load torch.
 """
 

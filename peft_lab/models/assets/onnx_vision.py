@@ -1,12 +1,12 @@
-"""Turn a float32 ONNX export of a DINOv2 with a head of its packager's into the plain backbone.
+"""Convert a float32 ONNX export of a DINOv2, with a head added by its packager, to the plain backbone.
 
-The file holds every weight in float32. Those that a layer names stand under that name; a matrix that a MatMul reads has
-lost its own, stands as (in, out), and gets that of the operation. The table of positions was split by the export: one
-constant for the first token, one for the 37 × 37 patches of the 518 pixels that DINOv2 was trained on last (Oquab et
-al. 2023, arXiv 2304.07193). transformers resizes the latter to the patches of an image in every pass; here it is done
-once, for images of :data:`SIDE` pixels, by transformers itself.
+The file holds every weight in float32. Weights that a layer names keep that name; a matrix that a MatMul reads lost its
+name, is stored as (in, out), and is named after the operation. The export split the position table into two constants:
+one for the first token, one for the 37 × 37 patches of the 518-pixel images that DINOv2 was last trained on (Oquab et
+al. 2023, arXiv 2304.07193). transformers resizes the latter to an image's patches in every pass; here transformers' own
+code does it once, for images of :data:`SIDE` pixels.
 
-Run as a process of its own (``python -m peft_lab.models.assets.onnx_vision GRAPH FOLDER``), so that a caller need not
+Runs as a separate process (``python -m peft_lab.models.assets.onnx_vision GRAPH FOLDER``), so that the caller need not
 load torch.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from peft_lab.models.assets.onnx_weights import fields, numbers
 
-#: Pixels of a side: 6 × 6 patches of 14, and three times the 28 of the digits that it is trained on here.
+#: Image side in pixels: 6 × 6 patches of 14, and three times the 28 of the digits used for training here.
 SIDE = 84
 
 
@@ -106,7 +106,7 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
     (into / "preprocessor_config.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
-#: What an exported file needs to do the same, the last function first called.
+#: The functions an exported file needs to do the same; the last one is the entry point.
 PARTS = (numbers, fields, floats, rebuild)
 
 if __name__ == "__main__":

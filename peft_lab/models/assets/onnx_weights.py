@@ -1,12 +1,12 @@
-"""Turn an int8 ONNX export of a T5 into plain float32 weights that every PEFT method can work on.
+"""Convert an int8 ONNX export of a T5 to plain float32 weights, which every PEFT method can adapt.
 
-An export keeps its encoder and its decoder in a file each. A weight W is stored as whole numbers q with one scale s and
-one zero point z for all of it (onnx.ai, operator DequantizeLinear):
+An export has one file for the encoder and one for the decoder. A weight W is stored as integers q with a single scale s
+and a single zero point z (onnx.ai, operator DequantizeLinear):
 
-    W = (q - z) s        stored (in, out) where a MatMulInteger reads it, so transposed here
+    W = (q - z) s        stored as (in, out) where a MatMulInteger reads it, so transposed here
 
-Only the parts of the file format that hold weights are read, so that no ONNX library is needed. Run as a process of its
-own (``python -m peft_lab.models.assets.onnx_weights ENCODER DECODER TOKENIZER FOLDER``).
+Only the parts of the file format that hold weights are parsed, so no ONNX library is needed. Runs as a separate process
+(``python -m peft_lab.models.assets.onnx_weights ENCODER DECODER TOKENIZER FOLDER``).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def rebuild(encoder: Path, decoder: Path, tokenizer: Path, into: Path) -> None:
     ).save_pretrained(into)
 
 
-#: What an exported file needs to do the same, the last function first called.
+#: The functions an exported file needs to do the same; the last one is the entry point.
 PARTS = (numbers, fields, stored, rebuild)
 
 if __name__ == "__main__":

