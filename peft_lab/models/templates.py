@@ -21,20 +21,23 @@ class TemplateError(ValueError):
     """A chat template raised an error or took too long. The message is half a sentence."""
 
 
-def guard(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the tokenizer's template raise TemplateError if it fails or does not end, wherever it is used."""
-    write = tokenizer.apply_chat_template
+class _Guarded:
+    """A tokenizer whose template raises TemplateError, for whatever it raises and where it does not end."""
 
-    def guarded(*args: Any, **options: Any) -> Any:
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
         try:
             with _limited(LONGEST):
-                return write(*args, **options)
+                return super().apply_chat_template(*args, **options)  # type: ignore[misc]
         except Exception as error:  # whatever code of a template's raises
             raise TemplateError(
                 f"the model's chat template refuses it: {in_short(error).rstrip('.')}"
             ) from error
 
-    tokenizer.apply_chat_template = guarded  # type: ignore[method-assign]
+
+def guard(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the tokenizer raise TemplateError for whatever its template raises, or if it does not end. Copies do too."""
+    kind = type(tokenizer)
+    tokenizer.__class__ = type(kind.__name__, (_Guarded, kind), {"__module__": kind.__module__})
 
 
 @contextmanager
