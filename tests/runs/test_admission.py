@@ -69,7 +69,7 @@ def test_one_line_says_how_much_and_what_would_fit(monkeypatch: pytest.MonkeyPat
     free(monkeypatch, needed - 1)
     said = admission.refusal(spec)
     assert said is not None and "\n" not in said
-    for part in ("does not fit", units.size(needed), "a batch of 16", "tokens"):
+    for part in ("does not fit", *units.unlike(needed, needed - 1), "a batch of 16", "tokens"):
         assert part in said
     free(monkeypatch, 1)
     assert "No smaller batch" in (admission.refusal(spec) or "")

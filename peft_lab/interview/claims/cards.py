@@ -68,7 +68,7 @@ def _consumer(model: Subject) -> Found:
     one = [size <= largest.memory for size in (least, needs)]
     home = devices()[HOME]
     there = Situation(model=model.name, device=HOME, devices=SEVERAL, batch=SEVERAL, seq=SEQ)
-    step = room_of(there).step("qlora", {})
+    step = room_of(there).smallest("qlora", {})
     split = (
         f"split over {SEVERAL} of {home.title} it needs {units.size(step.needed)} of "
         f"{units.size(home.memory)} on each{_in_main(step.host * SEVERAL)}"

@@ -69,8 +69,10 @@ def test_a_plan_says_what_its_ranks_wait_for_and_brings_its_script() -> None:
     wanted = Wanted(**ASKED, devices=3, price=1.0).check()  # type: ignore[arg-type]
     one = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "tp", True)))
     assert one.plan is not None and one.plan.readers == 1 and one.plan.devices == 3
-    alone = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "ddp", True)))
-    assert alone.plan is not None and one.plan.needed_bytes < alone.plan.needed_bytes
+    apart = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "ddp", True)))
+    assert apart.plan is not None and apart.plan.readers == 3
+    rows, of_three = (plan.batch * plan.readers * plan.accumulate for plan in (one.plan, apart.plan))
+    assert abs(rows - of_three) < 3, "an update reads as many, all of them on every device or a third on each"
     assert one.update is not None and one.update.parts["link"] > 0 and one.hours and one.cost
     assert one.cost[1] == pytest.approx(3 * one.hours[1])
     written = write(asdict(wanted), one)
