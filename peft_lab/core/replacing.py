@@ -3,7 +3,7 @@
 A replacement depends on how a library works inside, so any release of the library can break it or make it needless.
 ``tests/core/test_replacing.py`` has a tripwire for each: it fails when the library no longer has the function, no
 longer calls it, or no longer needs the replacement. ``requirements.txt`` allows later releases of a major version;
-``make ends`` runs the tripwires with the newest and the oldest releases that it allows.
+the tripwires run with those of ``constraints.txt``.
 """
 
 from __future__ import annotations
