@@ -18,8 +18,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from peft_lab.advise.plans.steps import split_seconds
+from peft_lab.ask import limits
+from peft_lab.ask.field import Values
+from peft_lab.ask.form import choice, whole
 from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.forms import form_options
 from peft_lab.cli.options import Subjects
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
@@ -27,15 +31,22 @@ from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
 from peft_lab.engine import protocol as metamath
 from peft_lab.engine.devices import Device, get_device
 from peft_lab.engine.fits import LARGEST, ModelFit, largest, models_that_fit, needed
-from peft_lab.engine.request import ConfigRequest, Setting, Simulation, StepRequest, with_size
-from peft_lab.engine.sharding.how import KINDS, TITLES, Sharding, notes
+from peft_lab.engine.request import (
+    LOSSES,
+    ConfigRequest,
+    Setting,
+    Simulation,
+    StepForm,
+    StepRequest,
+    with_size,
+)
+from peft_lab.engine.sharding.how import TITLES, Sharding, notes
 from peft_lab.engine.sharding.result import ShardedResult
 from peft_lab.engine.sharding.simulate import simulate_sharded
 from peft_lab.engine.simulate import simulate, simulate_config, work_of
-from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.engine.timing import estimate, kernels
 from peft_lab.engine.timing.estimate import Seconds, speed_named
-from peft_lab.methods.base import MethodSpec, Values, plain_task
+from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, resolve
 
@@ -222,8 +233,27 @@ def tables(heading: str, results: list[Simulated]) -> list[Any]:
     return shown
 
 
-#: Options whose values --protocol sets.
-_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")  # fmt: skip
+@dataclass(frozen=True)
+class MemoryOptions(StepForm):
+    """The step that ``memory`` simulates, on one device or on several."""
+
+    loss: str = choice(
+        "whole", "Loss", "whole: from all logits at once; chunked: a few rows at a time.",
+        {name: name for name in LOSSES},
+    )  # fmt: skip
+    devices: int = whole(1, "Devices", "How many; the batch is that of each.", least=1, most=limits.DEVICES)
+    sharding: str = choice("none", "Sharding", "How they share the step.", TITLES)
+    link: str = choice("pcie", "Link", "What connects them.", {name: name for name in kernels.LINKS})
+
+    @property
+    def step(self) -> Setting:
+        """The sizes and choices that do not depend on the model."""
+        return replace(self.setting, loss=self.loss)
+
+
+#: What --protocol sets.
+_OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")
+_OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
 
 
 class Protocol(StrEnum):
@@ -233,25 +263,14 @@ class Protocol(StrEnum):
 
 
 @command("memory")
+@form_options(MemoryOptions, _OPTIONS)
 def memory_command(
-    context: typer.Context,
     model: options.Model,
-    batch: Annotated[int | None, typer.Option("--batch", help="Batch size.")] = None,
-    seq: Annotated[int | None, typer.Option("--seq", help="Tokens of one row.")] = None,
+    asked: MemoryOptions,
+    given: frozenset[str],
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="How the base is stored: a precision, or nf4, fp4, int8.")
-    ] = "bfloat16",
-    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of {', '.join(OPTIMIZERS)}.")] = "adamw",
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Gradient checkpointing: keep only the layers' inputs.")
-    ] = False,
-    offload: options.Offload = False,
-    loss: Annotated[
-        str, typer.Option("--loss", help="whole: from all logits at once; chunked: a few rows at a time.")
-    ] = "whole",
     generate: Annotated[
         str | None, typer.Option("--generate", metavar="B,NEW", help="Then generate NEW tokens for B rows.")
     ] = None,
@@ -270,20 +289,12 @@ def memory_command(
         str | None,
         typer.Option("--gpu", metavar="NAME", help="Also how long the step takes there: l40s, h100 ..."),
     ] = None,
-    devices: Annotated[int, typer.Option("--devices", help="How many; the batch is that of each.")] = 1,
-    sharding: Annotated[
-        str | None, typer.Option("--sharding", help=f"How they share the step: {', '.join(KINDS)}.")
-    ] = None,
-    link: Annotated[
-        str, typer.Option("--link", help=f"What connects them: {', '.join(kernels.LINKS)}.")
-    ] = "pcie",
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
     entry = resolve(model)
-    how = _sharing(devices, sharding, adapter_config, protocol)
+    how = _sharing(asked, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
-    gpu = None if card is None else card.name
     device = None if fits is None else get_device(fits)
     if protocol:
         if device:
@@ -291,48 +302,43 @@ def memory_command(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
         metamath.check(entry)
-        rows = metamath.SETTING.batch if batch is None else batch
-        setting = replace(metamath.SETTING, batch=rows, generate=_generation(generate))
+        setting = replace(metamath.SETTING, batch=asked.batch) if "batch" in given else metamath.SETTING
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
-        seen = entry.shape.max_positions if entry.kind == "vision" else None
-        seq = seen if seq is None else seq  # every image is as long as the others
-        if batch is None and seen is not None:
-            raise BadInput("Give --batch: how many images a step reads.", "batch")
-        if batch is None or seq is None:
-            raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
-        setting = Setting(
-            batch, seq, optimizer=optimizer, generate=_generation(generate), loss=loss, offload=offload
+        asked = _sized(asked, given, entry)
+        setting = asked.step
+        size = (
+            f"images of {images.words(entry.config)}" if entry.kind == "vision" else f"{asked.seq:,} tokens"
         )
-        each = f"{seq:,} tokens" if seen is None else f"images of {images.words(entry.config)}"
-        heading = f"{entry.title}, {batch:,} × {each}{_on_each(how)}"
+        heading = f"{entry.title}, {asked.batch:,} × {size}{_on_each(how)}"
+    setting = replace(setting, generate=_generation(generate))
     if entry.kind == "vision":
         _check_for_images(entry, fits, gpu)
-    if card is not None and gpu is not None:
-        speed_named(gpu, devices)
-        kernels.check_link(link)
+    if card is not None:
+        speed_named(card.name, asked.devices)
+        kernels.check_link(asked.link)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = options.choose(entry, method, sets, adapter_config)
-    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, dtype, checkpointing, how)
+    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, asked, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
-        results = [_on_all_models(entry, chosen, results[0], setting, device, dtype, checkpointing)]
-    if gpu is not None:
-        asked = {
-            spec.slug: StepRequest(entry.name, spec.slug, values, setting, dtype, checkpointing)
+        results = [_on_all_models(entry, chosen, results[0], setting, device, asked)]
+    if card is not None:
+        steps = {
+            spec.slug: StepRequest(entry.name, spec.slug, values, setting, asked.dtype, asked.checkpointing)
             for spec, values in chosen.methods
         }
-        results = [timed(one, gpu, link, asked.get(one.simulation.method), setting) for one in results]
+        results = [
+            timed(one, card.name, asked.link, steps.get(one.simulation.method), setting) for one in results
+        ]
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
     if protocol:
-        for option in _OF_PROTOCOL:
-            source: Any = context.get_parameter_source(option)  # an enum of the click that typer brings along
-            if source.name == "COMMANDLINE":
-                output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
+        for option in filter(given.__contains__, _OF_PROTOCOL):
+            output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
@@ -355,11 +361,21 @@ def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> N
 Named = tuple[str, Job, Path | None, int]
 
 
-def _sharing(
-    devices: int, sharding: str | None, files: Sequence[Path] | None, protocol: Protocol | None
-) -> Sharding:
-    """How devices share the step. Raises BadInput for what cannot be meant, or is not simulated on several."""
-    how = Sharding(sharding or "none", devices)
+def _sized(asked: MemoryOptions, given: frozenset[str], entry: ModelEntry) -> MemoryOptions:
+    """Return the step with the sizes that were given. Raises BadInput without them."""
+    if entry.kind == "vision":
+        if "batch" not in given:
+            raise BadInput("Give --batch: how many images a step reads.", "batch")
+        seen = entry.shape.max_positions or asked.seq  # every image is as long as the others
+        return asked if "seq" in given else replace(asked, seq=seen)
+    if not {"batch", "seq"} <= given:
+        raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
+    return asked
+
+
+def _sharing(asked: MemoryOptions, files: Sequence[Path] | None, protocol: Protocol | None) -> Sharding:
+    """Return how devices share the step. Raises BadInput for what is not simulated on several."""
+    how = Sharding(asked.sharding, asked.devices)
     how.check()
     if how.runs != "none" and (files or protocol):
         what = "--protocol is of runs" if protocol else "Adapter configs from files are simulated"
@@ -371,15 +387,15 @@ def _on_each(how: Sharding) -> str:
     return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({TITLES[how.kind]})"
 
 
-def _jobs(model: str, chosen: Subjects, dtype: str, checkpointing: bool, how: Sharding) -> Iterator[Named]:
+def _jobs(model: str, chosen: Subjects, asked: MemoryOptions, how: Sharding) -> Iterator[Named]:
     """Name, simulation, file and virtual tokens of everything that was asked about."""
 
     def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Found:
-        request = StepRequest(model, spec.slug, values, setting, dtype, checkpointing)
+        request = StepRequest(model, spec.slug, values, setting, asked.dtype, asked.checkpointing)
         return simulate(request) if how.runs == "none" else simulate_sharded(request, how)
 
     def of_file(content: Any, setting: Setting) -> Simulation:
-        return simulate_config(ConfigRequest(model, content, setting, dtype, checkpointing))
+        return simulate_config(ConfigRequest(model, content, setting, asked.dtype, asked.checkpointing))
 
     for spec, values in chosen.methods:
         virtual = spec.virtual_tokens(values)
@@ -478,8 +494,7 @@ def _on_all_models(
     result: Simulated,
     setting: Setting,
     device: Device,
-    dtype: str,
-    checkpointing: bool,
+    asked: MemoryOptions,
 ) -> Simulated:
     """The same step on the models of the catalogue, with the knobs that were moved."""
     if result.room is None:
@@ -487,8 +502,8 @@ def _on_all_models(
     spec, values = chosen.methods[0]
     usual = spec.defaults(entry.shape)
     moved = {name: value for name, value in values.items() if value != usual[name]}
-    asked = StepRequest(entry.name, spec.slug, moved, setting, dtype, checkpointing)
-    return replace(result, room=replace(result.room, models=models_that_fit(device, asked)))
+    step = StepRequest(entry.name, spec.slug, moved, setting, asked.dtype, asked.checkpointing)
+    return replace(result, room=replace(result.room, models=models_that_fit(device, step)))
 
 
 def _generation(text: str | None) -> tuple[int, int] | None:

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from peft_lab.ask.field import Values
 from peft_lab.cli import output
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.base import MethodSpec, Values
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.runs import store

@@ -47,7 +47,13 @@ def _rebuild(kind: type[PeftLabError], args: tuple[Any, ...], fields: dict[str, 
 
 
 class BadInput(PeftLabError):
-    """A choice that cannot work. ``field`` names the knob or option beside which to show the message, if any."""
+    """A choice that cannot work.
+
+    ``field`` names the control or option beside which to show the message, if any; ``nearest`` is the nearest value
+    that works there, if that is known.
+    """
+
+    nearest: Any = None
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.ask import limits
+from peft_lab.ask.form import Form, choice, text, whole, yes_no
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import step
 from peft_lab.engine.account import PARTS, Point
-from peft_lab.engine.devices import Device
+from peft_lab.engine.devices import Device, devices
 from peft_lab.engine.work import Work
 
 if TYPE_CHECKING:
@@ -20,15 +22,67 @@ if TYPE_CHECKING:
 # How a step is simulated: its sizes, its optimizer, its device.
 
 
-#: Larger requests are treated as typing errors.
-_MOST_ROWS, _MOST_TOKENS = 65_536, 4_194_304
-#: Most tokens in all rows together, far above any step. At eight times as many torch cannot index an attention matrix.
-_MOST_IN_A_STEP = 2**27
-#: Most new tokens of a generation. Each is a pass of its own; simulating this many takes a minute or two.
-_MOST_NEW = 4096
 PRECISIONS = ("bfloat16", "float16", "float32")
 #: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/losses.py).
 LOSSES = ("whole", "chunked")
+
+
+#: Formats that the base's linear layers can be packed in, by name.
+PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)"}
+
+
+def device_titles() -> dict[str, str]:
+    """Return the devices' titles by name."""
+    return {name: device.title for name, device in devices().items()}
+
+
+@dataclass(frozen=True)
+class StepForm(Form):
+    """A training step to simulate, as a page or a command asks for it."""
+
+    model: str = text(
+        "llama-3.2-3b", "Model", "Catalogue name, Hugging Face id or local path.", shared="model"
+    )
+    device: str = choice(
+        "rtx-4090", "Device", "The device that holds the step.", device_titles, shared="device"
+    )
+    batch: int = whole(4, "Batch size", "Rows of one step.", least=1, most=limits.BATCH)
+    seq: int = whole(768, "Tokens per row", "Tokens of one row.", least=1, most=limits.SEQ)
+    dtype: str = choice(
+        "bfloat16", "The base is stored in", "How the base is stored: a precision, or packed.",
+        {name: name for name in PRECISIONS} | PACKED_TITLES, noun="precision",
+    )  # fmt: skip
+    optimizer: str = choice(
+        "adamw", "Optimizer", "What the optimizer keeps is part of the step's memory.", step.OPTIMIZER_TITLES
+    )
+    checkpointing: bool = yes_no(
+        False, "Checkpointing",
+        "Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: less "
+        "memory, more time.",
+    )  # fmt: skip
+    offload: bool = yes_no(
+        False, "Offloading",
+        "Activation offloading copies what the backward pass needs to main memory in the forward pass, and back when "
+        "it is needed. With checkpointing that is only every layer's input.",
+    )  # fmt: skip
+
+    def rules(self) -> Iterator[BadInput]:
+        """Yield what is wrong with the number of tokens."""
+        if self.batch * self.seq > limits.TOKENS_IN_A_STEP:
+            yield too_many_tokens(self.batch * self.seq, "batch")
+
+    @property
+    def setting(self) -> Setting:
+        """The sizes and choices that do not depend on the model."""
+        return Setting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
+
+
+def too_many_tokens(tokens: int, field: str) -> BadInput:
+    """Return the error for a step of more tokens than can be simulated."""
+    return BadInput(
+        f"{tokens:,} tokens in all rows together are too many: choose at most {limits.TOKENS_IN_A_STEP:,}.",
+        field,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,29 +116,15 @@ class Setting:
 
     def check(self) -> None:
         """Check the sizes and names. Raises BadInput if one is out of range or unknown, or two do not go together."""
-        sizes = [("batch", self.batch, _MOST_ROWS), ("seq", self.seq, _MOST_TOKENS)]
-        if self.generate is not None:
-            sizes += [
-                ("generate", self.generate[0], _MOST_ROWS),
-                ("generate", self.generate[1], _MOST_NEW),
-            ]
-        for name, value, most in sizes:
+        for name in ("batch", "seq", "optimizer"):
+            StepForm.field(name).check(getattr(self, name))
+        rows, new = self.generate or (1, 1)
+        for value, most in ((rows, limits.BATCH), (new, limits.NEW_TOKENS)):
             if not 1 <= value <= most:
-                raise BadInput(
-                    f"{value:,} is not a usable value for {name}: choose from 1 to {most:,}.", name
-                )
-        rows, new = self.generate or (0, 0)
-        tokens = max(self.batch * self.seq, rows * (self.seq + new))
-        if tokens > _MOST_IN_A_STEP:
-            raise BadInput(
-                f"{tokens:,} tokens in all rows together are too many: choose at most {_MOST_IN_A_STEP:,}.",
-                "batch" if self.batch * self.seq == tokens else "generate",
-            )
-        if self.optimizer not in step.OPTIMIZERS:
-            raise BadInput(
-                f"There is no optimizer called '{self.optimizer}'. Known: {', '.join(step.OPTIMIZERS)}.",
-                "optimizer",
-            )
+                raise BadInput(f"A generation takes from 1 to {most:,}; {value:,} is not.", "generate")
+        tokens = max(self.batch * self.seq, rows * (self.seq + new) if self.generate else 0)
+        if tokens > limits.TOKENS_IN_A_STEP:
+            raise too_many_tokens(tokens, "batch" if self.batch * self.seq == tokens else "generate")
         if self.loss not in LOSSES:
             raise BadInput(f"There is no loss called '{self.loss}'. Known: {', '.join(LOSSES)}.", "loss")
         if self.packed and (self.padded or self.generate is not None):

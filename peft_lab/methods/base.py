@@ -7,15 +7,14 @@ and peft inside its functions and runs in worker processes.
 
 from __future__ import annotations
 
-import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from peft_lab.core.errors import BadInput, UnknownName, Unsupported, echoed
+from peft_lab.ask.field import Field, Values, field_named
+from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -24,150 +23,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-# ----------------------------------------
-# Knobs: the settings a learner can change, with type, range and help, and the parsing of their values from text.
-
-
-Values = Mapping[str, Any]
-KnobKind = Literal["int", "float", "bool", "choice", "modules", "text"]
-_SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # the end of a sentence; not after "et al."
-_YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One setting of a method.
-
-    Attributes:
-        name: the field name in the PEFT config, if PEFT has one.
-        label: the control's label.
-        kind: ``modules`` is a tuple of target names; its default is chosen per model by the method.
-        help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
-        stops: if given, the slider offers these values only (any value in range stays valid).
-        advanced: shown in a collapsed section.
-        read_when: another knob and those of its values for which this one is used; ``None`` if it always is.
-        of: ``training`` for a setting of the optimizer, which leaves the model and its config unchanged;
-            ``application`` for what applying the method does beyond PEFT's config, such as starting from a text.
-    """
-
-    name: str
-    label: str
-    kind: KnobKind
-    default: Any
-    help: str
-    usual: str = ""
-    paper: str = ""
-    min: float | None = None
-    max: float | None = None
-    choices: tuple[str, ...] = ()
-    stops: tuple[float, ...] = ()
-    advanced: bool = False
-    read_when: tuple[str, tuple[Any, ...]] | None = None
-    of: Literal["method", "training", "application"] = "method"
-
-    @property
-    def full_help(self) -> str:
-        """The help text with the usual range and the paper's value."""
-        parts = [self.help]
-        if self.usual:
-            parts.append(f"Usual: {self.usual}.")
-        if self.paper:
-            parts.append(f"Paper: {self.paper}.")
-        return " ".join(parts)
-
-    def brief(self, value: Any) -> str:
-        """Return one sentence of the help to show under the control: the one on ``value`` if any, else the first.
-
-        >>> Knob("start", "Start", "choice", "a", "a: from zero. b: from noise (Li et al. 2021).").brief("b")
-        'b: from noise (Li et al. 2021).'
-        """
-        sentences = [text.rstrip(".") + "." for text in _SENTENCE.split(self.help)]
-        return next((text for text in sentences if text.startswith(f"{value}: ")), sentences[0])
-
-    def check(self, value: Any) -> Any:
-        """Return ``value`` converted to the knob's type.
-
-        Raises:
-            BadInput: the value has the wrong type or is out of range; the message gives the range.
-
-        >>> Knob("r", "Rank r", "int", 8, "Width.", min=1, max=1024).check(0)
-        Traceback (most recent call last):
-        peft_lab.core.errors.BadInput: Rank r must be from 1 to 1024; '0' is not.
-        """
-        if self.kind == "bool":
-            if not isinstance(value, bool):
-                raise self._bad(value, "is either true or false")
-            return value
-        if self.kind in ("int", "float"):
-            return self._number(value)
-        if self.kind == "choice":
-            if value not in self.choices:
-                raise self._bad(value, f"is one of {', '.join(self.choices)}")
-            return value
-        if self.kind == "modules":
-            if isinstance(value, str):
-                value = value.split(",")
-            if not isinstance(value, Iterable):
-                raise self._bad(value, "is a list of names")
-            names = tuple(dict.fromkeys(str(name).strip() for name in value if str(name).strip()))
-            return names
-        if not isinstance(value, str):
-            raise self._bad(value, "is a text")
-        return value
-
-    def _number(self, value: Any) -> float | int:
-        wrong_type = isinstance(value, bool) or not isinstance(value, int | float)
-        endless = isinstance(value, float) and not math.isfinite(value)
-        if wrong_type or endless or (self.kind == "int" and value != int(value)):
-            raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
-        if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
-            raise self._bad(value, f"must be from {self.min:g} to {self.max:g}")
-        return int(value) if self.kind == "int" else float(value)
-
-    def parse(self, text: str) -> Any:
-        """Parse a value from the command line or a URL: ``8``, ``true``, ``q_proj,v_proj``.
-
-        Raises:
-            BadInput: as :meth:`check`.
-
-        >>> Knob("target_modules", "Target modules", "modules", (), "Which.").parse("q_proj, v_proj")
-        ('q_proj', 'v_proj')
-        >>> Knob("use_dora", "DoRA", "bool", False, "Magnitudes apart.").parse("yes")
-        True
-        """
-        text = text.strip()
-        if self.kind == "bool":
-            if text.lower() not in _YES + _NO:
-                raise self._bad(text, "is either true or false")
-            return text.lower() in _YES
-        if self.kind in ("int", "float"):
-            try:
-                number = float(text)
-                return self.check(int(text) if self.kind == "int" else number)
-            except ValueError:
-                raise self._bad(text, "is a whole number" if self.kind == "int" else "is a number") from None
-        return self.check(text)
-
-    def _bad(self, value: Any, rule: str) -> BadInput:
-        return BadInput(f"{self.label} {rule}; '{echoed(value)}' is not.", self.name)
-
-
-def is_read(knob: Knob, knobs: Iterable[Knob], values: Values) -> bool:
-    """Return whether a knob has an effect, given the others' values; a knob not in ``values`` rules nothing out."""
-    if knob.read_when is None:
-        return True
-    name, wanted = knob.read_when
-    by_name = {other.name: other for other in knobs}
-    return name not in values or (values[name] in wanted and is_read(by_name[name], by_name.values(), values))
-
-
-def read(knobs: Iterable[Knob], values: Values) -> dict[str, Any]:
-    """Return the values that have an effect; two settings that agree in these are the same."""
-    known = tuple(knobs)
-    return {
-        knob.name: values[knob.name] for knob in known if knob.name in values and is_read(knob, known, values)
-    }
-
+#: A setting of a method that a learner can change.
+Knob = Field
 
 #: PEFT's task types. It has none for classifying images: ``IMAGE_CLS`` stands for a config without a task type that
 #: saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).
@@ -306,10 +163,7 @@ class MethodSpec(ABC):
 
     def knob(self, name: str) -> Knob:
         """Return the knob of that name. Raises :class:`UnknownName` if the method has none."""
-        for knob in self.knobs:
-            if knob.name == name:
-                return knob
-        raise UnknownName(f"{self.title} knob", name, [knob.name for knob in self.knobs], name)
+        return field_named(self.knobs, name, f"{self.title} knob")
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return every knob's default value on this model."""

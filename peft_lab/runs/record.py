@@ -9,9 +9,9 @@ from importlib import metadata
 from operator import attrgetter
 from typing import Any
 
+from peft_lab.ask.field import read
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import read
 from peft_lab.runs import said as said_module
 from peft_lab.runs.events import Event
 from peft_lab.runs.spec import RunSpec, entry_of

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from peft_lab.ask.field import read
 from peft_lab.core import units
 from peft_lab.methods.adapters.spec import Adapters
-from peft_lab.methods.base import read
 from peft_lab.methods.bitfit.spec import BitFit
 from peft_lab.methods.full.spec import FullFineTuning
 from peft_lab.methods.ptuning.spec import DEEP_TYPE

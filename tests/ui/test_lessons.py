@@ -8,21 +8,20 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.core import units
-from peft_lab.engine.devices import get_device
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.simulate import simulate
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui.memory.controls import DEFAULTS, Chosen
-from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, is_set, quantised_weights
+from peft_lab.ui.memory.controls import USUAL, MemoryForm
+from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, quantised_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def chosen(model: str, batch: int = 2, seq: int = 64) -> Chosen:
-    return Chosen(get_model(model), get_device("rtx-4090"), batch, seq, "bfloat16", "adamw", False, {})
+def chosen(model: str, batch: int = 2, seq: int = 64) -> MemoryForm:
+    return MemoryForm(model=model, batch=batch, seq=seq)
 
 
-def simulated(on: Chosen, slug: str, checkpointing: bool = False) -> Simulation:
+def simulated(on: MemoryForm, slug: str, checkpointing: bool = False) -> Simulation:
     return simulate(replace(on.request(slug), values={}, checkpointing=checkpointing))
 
 
@@ -69,12 +68,6 @@ def test_lessons_hold_where_they_are_shown(small: dict[str, Simulation]) -> None
     assert kept[ON] < kept[OFF] / 2
 
 
-def test_each_preset_is_known_when_it_is_set() -> None:
+def test_each_preset_sets_fields_of_the_form() -> None:
     for lesson in LESSONS:
-        preset = {**DEFAULTS, **lesson.preset}
-        on = Chosen(
-            get_model(preset["model"]), get_device(preset["device"]), preset["batch"], preset["seq"],
-            preset["dtype"], preset["optimizer"], preset["checkpointing"], {}, preset["targets"],
-        )  # fmt: skip
-        assert is_set(on, preset)
-        assert not is_set(chosen("gpt2"), preset)
+        assert replace(USUAL, **lesson.preset).key() != chosen("gpt2").key()

@@ -15,12 +15,12 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
+from peft_lab.ask import limits
 from peft_lab.engine import fits, published
 from peft_lab.engine.account import Point
 from peft_lab.engine.devices import devices
 from peft_lab.engine.simulate import simulate
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import get_model
 from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
@@ -28,7 +28,7 @@ from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.bars import places, verdict
-from peft_lab.ui.memory.controls import DEFAULTS, Answers, Chosen
+from peft_lab.ui.memory.controls import USUAL, Answers, MemoryForm
 from peft_lab.ui.method.page import TITLES
 from tests.models import homemade
 from tests.runs.driving import PATIENCE
@@ -112,7 +112,7 @@ def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> N
         app.run()
     assert "175,104 of 3,212,924,928 parameters trained" in told(app).replace("\N{NO-BREAK SPACE}", " ")
     assert "✓ equal to what was published" in told(app) and "21.2 GB" in told(app)
-    assert "no published run" in told(settled(opened("memory", tab="published", row="nonsense", **SMALL)))
+    assert "'nonsense'" in told(settled(opened("memory", tab="published", row="nonsense", **SMALL)))
 
 
 @pytest.mark.slow
@@ -145,15 +145,16 @@ def test_the_longest_row_is_searched() -> None:
 def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str | None, int] = {}
 
-    def simulate(self: Chosen, urgency: int, slug: str, sizes: Any, model: str | None = None) -> Future[Any]:
+    def simulate(
+        self: MemoryForm, urgency: int, slug: str, sizes: Any, model: str | None = None
+    ) -> Future[Any]:
         asked[model] = sizes["seq"]
         return Future()
 
-    monkeypatch.setattr(Chosen, "simulate", simulate)
+    monkeypatch.setattr(MemoryForm, "simulate", simulate)
     monkeypatch.setattr(fitting, "collect_answers", lambda asked: Answers({}, {}, len(asked)))
     monkeypatch.setattr(fitting, "progress", lambda *given: None)
-    device = devices()["h200"]
-    fitting._models(Chosen(get_model("gpt2"), device, 1, 1024, "bfloat16", "adamw", False, {}), "prompt")
+    fitting._models(MemoryForm(model="gpt2", device="h200", batch=1, seq=1024), "prompt")
     prompts = all_methods()["prompt"].knob("num_virtual_tokens").default
     assert asked["gpt2"] == 1024 - prompts
     assert asked["llama-3.2-1b"] == 1024
@@ -167,10 +168,10 @@ def test_where_a_search_ends_is_a_lower_bound(
 ) -> None:
     done: Future[int] = Future()
     done.set_result(size)
-    monkeypatch.setattr(Chosen, "search", lambda *given: done)
+    monkeypatch.setattr(MemoryForm, "search", lambda *given: done)
     said: list[str] = []
     monkeypatch.setattr(st, "markdown", said.append)
-    chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "bfloat16", "adamw", False, {})
+    chosen = MemoryForm(model="minilm-l6", device="h200", batch=1, seq=8)
     fitting._size(what, chosen, "lora")
     assert ("at least" in said[0]) == least
 
@@ -202,10 +203,10 @@ def test_a_lessons_button_sets_the_page() -> None:
     [
         ({"device": "abacus"}, "There is no device called 'abacus'"),
         ({"batch": "-3"}, "from 1 to"),
-        ({"seq": "many"}, "'many' is not a whole number"),
-        ({"dtype": "int1"}, "There is no precision called 'int1'"),
-        ({"targets": "all"}, "There is no choice of targets called 'all'"),
-        ({"checkpointing": "maybe"}, "'maybe' is neither true nor false"),
+        ({"seq": "many"}, "'many'"),
+        ({"dtype": "int1"}, "'int1'"),
+        ({"targets": "all"}, "'all'"),
+        ({"checkpointing": "maybe"}, "'maybe'"),
         ({"model": "no-such-model"}, "no model in the catalogue called 'no-such-model'"),
         ({"model": "/no/such/folder"}, "neither a folder on this machine nor a Hugging Face id"),
         ({"model": "nobody-here/no-such-model"}, "was not reached"),
@@ -255,22 +256,18 @@ def test_by_default_the_low_rank_methods_adapt_the_same_maps() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_first_chart_shows_what_four_bits_save() -> None:
     """As the page opens: QLoRA needs less than LoRA on the same maps; by their own defaults it would need more."""
-    entry = get_model(str(DEFAULTS["model"]))
-    chosen = Chosen(
-        entry, devices()[DEFAULTS["device"]], DEFAULTS["batch"], DEFAULTS["seq"], DEFAULTS["dtype"],
-        DEFAULTS["optimizer"], DEFAULTS["checkpointing"], {},
-    )  # fmt: skip
+    chosen = USUAL
     need = {}
     for slug in ("lora", "qlora"):
         asked = chosen.request(slug)
         assert asked.values == {"target_modules": ("q_proj", "v_proj")}
         need[slug] = fits.needed(simulate(asked))
-    assert need["qlora"] < need["lora"] <= chosen.device.memory
+    assert need["qlora"] < need["lora"] <= chosen.card.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
 
 
 def test_targets_are_those_of_the_model_that_is_simulated() -> None:
-    chosen = Chosen(get_model("minilm-l6"), devices()["h200"], 1, 8, "nf4", "adamw", False, {})
+    chosen = MemoryForm(model="minilm-l6", device="h200", batch=1, seq=8, dtype="nf4")
     assert chosen.base_for("qlora", "gpt2")[0] == {
         "target_modules": ("c_attn",),
         "bnb_4bit_quant_type": "nf4",
@@ -291,7 +288,7 @@ def test_a_size_that_cannot_be_is_said_at_its_control(size: int) -> None:
     control = next(number for number in app.number_input if number.label.startswith("Batch"))
     control.set_value(size).run()
     assert not app.exception
-    assert f"from 1 to 4,096; {size:,} is not." in told(app)
+    assert f"from 1 to {limits.BATCH:,}; '{size}' is not." in told(app)
     assert "One training step" not in told(app)
 
 

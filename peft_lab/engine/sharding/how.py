@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peft_lab.ask import limits
 from peft_lab.core.errors import BadInput
 
 #: Titles of the kinds, with what each splits, in the order in which to offer them.
@@ -19,8 +20,6 @@ TITLES: dict[str, str] = {
 KINDS = tuple(TITLES)
 #: What runs for a kind named after DeepSpeed's: it splits the same tensors, but DeepSpeed lays them out differently.
 STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2"}
-_MOST_DEVICES = 4096
-_MOST_BUCKET = 4096
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,15 @@ class Sharding:
                 f"There is no way to split a step called '{self.kind}'. Known: {', '.join(KINDS)}.",
                 "sharding",
             )
-        if not 1 <= self.devices <= _MOST_DEVICES:
+        if not 1 <= self.devices <= limits.DEVICES:
             raise BadInput(
-                f"{self.devices:,} devices cannot be meant: choose from 1 to {_MOST_DEVICES:,}.", "devices"
+                f"{self.devices:,} devices cannot be meant: choose from 1 to {limits.DEVICES:,}.", "devices"
             )
         if self.kind == "none" and self.devices > 1:
             raise BadInput("Several devices need a way to work together, such as fsdp2.", "sharding")
-        if self.bucket_mb is not None and not 0 < self.bucket_mb <= _MOST_BUCKET:
+        if self.bucket_mb is not None and not 0 < self.bucket_mb <= limits.BUCKET_MB:
             raise BadInput(f"{self.bucket_mb:g} MB is no size for a bucket.", "bucket_mb")
-        if not 1 <= self.accumulate <= _MOST_DEVICES:
+        if not 1 <= self.accumulate <= limits.DEVICES:
             raise BadInput(f"{self.accumulate:,} passes for one step cannot be meant.", "accumulate")
         if self.runs != "fsdp2" and (self.offload or self.compute or self.reduce):
             raise BadInput(

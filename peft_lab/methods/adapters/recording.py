@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peft_lab.ask.field import Values
 from peft_lab.methods.adapters import insight as adapters
-from peft_lab.methods.base import Values
 from peft_lab.methods.recording import parts
 from peft_lab.methods.recording.parts import Kept, Watching, slot_of
 from peft_lab.methods.recording.recorder import Recorder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.bitfit import insight as bitfit
 from peft_lab.methods.recording.parts import Kept, Watching, row, slot_of
 from peft_lab.methods.recording.recorder import Recorder

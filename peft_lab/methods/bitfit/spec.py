@@ -24,7 +24,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term, Values
+from peft_lab.ask.field import Values
+from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.methods.base import CLASSIFYING, Formula, Values, classifying_task, plain_task
+from peft_lab.methods.base import CLASSIFYING, Formula, classifying_task, plain_task
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.models.module_tree import GroupCount, clean_path, read_tree, safetensors_bytes

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term, Values
+from peft_lab.ask.field import Values
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.models.shapes import ModelKind, ModelShape
 

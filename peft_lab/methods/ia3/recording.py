@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.ia3 import insight as ia3
 from peft_lab.methods.recording.parts import Watched, Watching, row, slot_of
 from peft_lab.methods.recording.recorder import Recorder

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.lora import insight as lora
 from peft_lab.methods.recording import parts
 from peft_lab.methods.recording.parts import Trained, Watched, Watching, slot_of, trained_modules

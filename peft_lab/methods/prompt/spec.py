@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term, Values
+from peft_lab.ask.field import Values
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,

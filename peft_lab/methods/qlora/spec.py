@@ -26,7 +26,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType, Values
+from peft_lab.ask.field import Values
+from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
 from peft_lab.methods.shared import targets
 from peft_lab.methods.shared.targets import ALL_LINEAR

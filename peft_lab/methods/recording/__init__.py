@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from peft_lab.ask.field import Values
 from peft_lab.methods import part_of
-from peft_lab.methods.base import MethodSpec, Values
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.models.shapes import ModelShape
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.methods.recording.soft_tokens import ADAPTER, made_tokens
 from peft_lab.methods.shared import virtual_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.recording.recorder import Recorder
 from peft_lab.models.shapes import ModelShape
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.methods.base import Values
+from peft_lab.ask.field import Values
 from peft_lab.methods.recording import attention, parts
 from peft_lab.methods.recording.parts import Kept, Watched, Watching
 from peft_lab.methods.recording.soft_tokens import ADAPTER, made_tokens

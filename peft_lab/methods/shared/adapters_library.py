@@ -22,9 +22,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.ask.field import Values
 from peft_lab.core import asking, disk, units
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.base import CLASSIFYING, TaskType, Values
+from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.methods.shared import bottleneck, peft_backed
 from peft_lab.models import shapes
 from peft_lab.models.catalogue import misshapen

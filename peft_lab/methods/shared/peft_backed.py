@@ -14,8 +14,9 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
-from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType, Values
+from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType
 from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
 from peft_lab.models.loading import no_pickles
 from peft_lab.models.meta import shapes_only

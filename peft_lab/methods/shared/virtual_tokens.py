@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from peft_lab.methods.base import Knob, Problem, TaskType, Values
+from peft_lab.ask.field import Values
+from peft_lab.methods.base import Knob, Problem, TaskType
 from peft_lab.methods.shared.generation import bridge_cache_names
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from peft_lab.ask.field import is_read
 from peft_lab.drawing import living
 from peft_lab.drawing.block import TOKENS as EXAMPLE
 from peft_lab.drawing.block import draw_block
 from peft_lab.drawing.living import sent
 from peft_lab.drawing.trajectory.format import Trajectory
-from peft_lab.methods.base import Knob, MethodSpec, Part, is_read
+from peft_lab.methods.base import Knob, MethodSpec, Part
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
 from peft_lab.ui.components.figures import HEADER, Detail

@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.field import is_read
 from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
-from peft_lab.methods.base import Knob, MethodSpec, Problem, is_read
+from peft_lab.methods.base import Knob, MethodSpec, Problem
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import RunSpec

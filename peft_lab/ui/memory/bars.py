@@ -23,14 +23,13 @@ from peft_lab.ui.components.frame import part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.controls import (
     BARS,
-    DEFAULTS,
     OWN,
     SCOPE,
     TAB,
     Answers,
-    Chosen,
-    address_problem,
+    MemoryForm,
     collect_answers,
+    form_controls,
     listed,
     low_rank_methods,
     named,
@@ -51,7 +50,7 @@ def refusals(entry: ModelEntry) -> dict[str, str]:
     return found
 
 
-def overview(chosen: Chosen) -> Answers:
+def overview(chosen: MemoryForm) -> Answers:
     """Draw bars and table; return what is known of each method."""
     refused = refusals(chosen.entry)
     slugs = [slug for slug in all_methods() if slug not in refused]
@@ -82,12 +81,12 @@ def overview(chosen: Chosen) -> Answers:
     return answers
 
 
-def _bars(answers: Answers, chosen: Chosen) -> None:
+def _bars(answers: Answers, chosen: MemoryForm) -> None:
     bars = [
         Bar(all_methods()[slug].title, _parts(one), Source.SIMULATED) for slug, one in answers.found.items()
     ]
-    usable = chosen.device.memory
-    limit = Limit(usable, f"{chosen.device.holding}: {units.size(usable)} usable")
+    usable = chosen.card.memory
+    limit = Limit(usable, f"{chosen.card.holding}: {units.size(usable)} usable")
     with st.container(
         key=f"bars-{len(bars)}-memory"
     ):  # their script comes late, and the table stands under them
@@ -105,8 +104,8 @@ def verdict(need: int, device: Device) -> str:
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 
-def _table(answers: Answers, chosen: Chosen) -> None:
-    device, rows = chosen.device, []
+def _table(answers: Answers, chosen: MemoryForm) -> None:
+    device, rows = chosen.card, []
     # What is paged or offloaded; most settings have none of it.
     hosts = any(one.host_bytes for one in answers.found.values())
     for slug, one in answers.found.items():
@@ -128,7 +127,7 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         _targets(answers, chosen.entry)
 
 
-def _settings(answers: Answers, chosen: Chosen) -> str:
+def _settings(answers: Answers, chosen: MemoryForm) -> str:
     """How the methods are set, in a sentence or two."""
     shown = [slug for slug in low_rank_methods() if slug in answers.found]
     if chosen.targets == OWN or not shown:
@@ -282,7 +281,7 @@ UNITS = {"seq": "tokens per row", "batch": "rows"}
 FIRST = ("full", "lora", "qlora")
 
 
-def curves(chosen: Chosen, answers: Answers) -> None:
+def curves(chosen: MemoryForm, answers: Answers) -> None:
     if not answers.found:
         return
     left, right = st.columns([1, 3], vertical_alignment="bottom")
@@ -313,7 +312,7 @@ def curves(chosen: Chosen, answers: Answers) -> None:
             series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
     if series:
         x = "images" if chosen.entry.kind == "vision" else UNITS[over]
-        device = chosen.device
+        device = chosen.card
         figure = cost_curves(series, x, getattr(chosen, over), device.memory, device.holding, colours())
         st.plotly_chart(figure, key=f"memory-{over}", config=charts.CONFIG)
     rest = "batch" if over == "seq" else "seq"
@@ -334,7 +333,7 @@ def colours() -> dict[str, str]:
     return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
 
 
-def stops(chosen: Chosen, over: str) -> list[int]:
+def stops(chosen: MemoryForm, over: str) -> list[int]:
     """Sizes to simulate, the one that is set among them, up to what the model has positions for."""
     limit = chosen.entry.shape.max_positions if over == "seq" else None
     sizes = {*STOPS[over], getattr(chosen, over)}
@@ -361,7 +360,7 @@ MEANING = {
 def pick_method(answers: Answers, key: str = "method") -> str | None:
     """The method that a part of the page is about, the same in all of them; ``None`` until it has been simulated."""
     slugs = list(answers.found)
-    wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
+    wanted = form_controls().value("method")
     if not slugs or (wanted not in slugs and answers.waiting):
         return None
     index = slugs.index(wanted) if wanted in slugs else 0
@@ -372,14 +371,15 @@ def pick_method(answers: Answers, key: str = "method") -> str | None:
         key=state.widget_key(SCOPE, key),
         format_func=lambda name: all_methods()[name].title,
     )
-    address_problem("method")
-    # A method that does not run on this model is kept in mind for the next one.
+    form = form_controls()
+    form.below("method")
+    # A method that does not run on this model is remembered for the next one.
     if slug != slugs[index]:
-        state.remember(SCOPE, "method", slug)
+        form.remember("method", slug)
     return slug
 
 
-def timeline(chosen: Chosen, answers: Answers) -> None:
+def timeline(chosen: MemoryForm, answers: Answers) -> None:
     with st.columns([1, 2])[0]:
         slug = pick_method(answers)
     if slug is None:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.ask.form import choice
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.engine import fits, published
 from peft_lab.engine.devices import Device, devices
-from peft_lab.engine.request import PRECISIONS, Setting, Simulation, StepRequest
+from peft_lab.engine.request import PRECISIONS, Simulation, StepForm, StepRequest
 from peft_lab.engine.simulate import memory_of
-from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import state
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.components.waiting import come_back, is_open
-from peft_lab.ui.foreign import plain
 from peft_lab.workers.pool import get_pool
 
 # ----------------------------------------
@@ -66,20 +66,6 @@ def listed(names: Sequence[str]) -> str:
 
 
 SCOPE = "memory"
-DEFAULTS: dict[str, Any] = {
-    "model": "llama-3.2-3b",
-    "device": "rtx-4090",
-    "batch": 4,
-    "seq": 768,
-    "dtype": "bfloat16",
-    "optimizer": "adamw",
-    "checkpointing": False,
-    "offload": False,
-    "targets": "query-value",
-    "method": "lora",
-    "tab": "timeline",
-    "row": "lora--llama-3.2-3B-rank32",
-}
 TABS = {
     "timeline": "Step by step",
     "fits": "What fits",
@@ -87,49 +73,60 @@ TABS = {
     "why": "Why",
     "published": "Published peaks",
 }
-DTYPES = {name: name for name in PRECISIONS} | {
-    "int8": "8 bits (int8)",
-    "nf4": "4 bits (NF4)",
-    "fp4": "4 bits (FP4)",
-}
-SIZES = {"batch": "Batch size", "seq": "Tokens per row"}
-_WHAT = {"row": "published run", "dtype": "precision", "targets": "choice of targets"}
 _TARGETS_HELP = (
     "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
     "and value, and QLoRA every linear map, which keeps far more activations."
 )
-_CHECKPOINTING_HELP = (
-    "Gradient checkpointing keeps only every layer's input and recomputes the rest in the backward pass: less memory, "
-    "more time."
-)
-_OFFLOAD_HELP = (
-    "Activation offloading copies what the backward pass needs to main memory in the forward pass, and back when it is "
-    "needed. With checkpointing that is only every layer's input."
-)
+
+
+def method_titles() -> dict[str, str]:
+    """Return the methods' titles by slug."""
+    return {slug: method.title for slug, method in all_methods().items()}
+
+
+def row_titles() -> dict[str, str]:
+    """Return the titles of the published runs by name."""
+    return {name: row.title for name, row in published.rows().items()}
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What is set. ``problems`` says what cannot work, by control; with one of them nothing is simulated."""
+class MemoryForm(StepForm):
+    """The step that the page simulates with every method, and what the page shows of it."""
 
-    entry: ModelEntry
-    device: Device
-    batch: int
-    seq: int
-    dtype: str
-    optimizer: str
-    checkpointing: bool
-    problems: Mapping[str, str]
-    targets: str = DEFAULTS["targets"]
-    offload: bool = False
+    targets: str = choice(
+        "query-value", "LoRA and QLoRA adapt", _TARGETS_HELP, TARGETS, noun="choice of targets"
+    )
+    method: str = choice("lora", "Method", "", method_titles)
+    tab: str = choice("timeline", "Tab", "", TABS)
+    row: str = choice(
+        "lora--llama-3.2-3B-rank32", "A run to count and simulate now", "", row_titles, noun="published run"
+    )
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The model."""
+        return entry_of(self.model)
+
+    @property
+    def card(self) -> Device:
+        """The device that holds the step."""
+        return devices()[self.device]
+
+    def rules(self) -> Iterator[BadInput]:
+        """Yield what is wrong with the number of tokens, also for this model."""
+        yield from super().rules()
+        limit = self.entry.shape.max_positions
+        if limit and self.seq > limit:
+            error = BadInput(f"{self.entry.title} has {limit:,} positions.", "seq")
+            error.nearest = limit
+            yield error
 
     def request(self, slug: str, model: str | None = None) -> StepRequest:
-        """One method's step as set here, of this or another model, the rest at its defaults."""
+        """Return one method's step on this or another model, the rest at its defaults."""
         values, dtype = self.base_for(slug, model)
-        setting = Setting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
-        asked = StepRequest(model or self.entry.name, slug, values, setting, dtype, self.checkpointing)
+        step = StepRequest(model or self.model, slug, values, self.setting, dtype, self.checkpointing)
         # A capability is asked for in any case; a processor's kernels ignore it.
-        return asked.on(self.device) if self.device.kind == "cuda" else asked.at(device=self.device.kind)
+        return step.on(self.card) if self.card.kind == "cuda" else step.at(device=self.card.kind)
 
     def simulate(
         self,
@@ -139,13 +136,13 @@ class Chosen:
         model: str | None = None,
         checkpointing: bool | None = None,
     ) -> Future[Simulation]:
-        """:meth:`request` but for what is given. Answers are kept for all visitors."""
+        """Simulate :meth:`request` but for what is given. Answers are kept for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
-        asked = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
-        return get_pool().submit(urgency, memory_of, asked)
+        step = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
+        return get_pool().submit(urgency, memory_of, step)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
-        """The knobs and the precision by which a method gets targets and base as set here: QLoRA packs it itself."""
+        """Return the knobs and the precision that give a method these targets and this base; QLoRA packs it itself."""
         values = values_for(slug, get_model(model).shape if model else self.entry.shape, self.targets)
         if slug != "qlora" or self.dtype in PRECISIONS:
             return values, self.dtype
@@ -153,180 +150,73 @@ class Chosen:
         return {**values, **own}, PRECISIONS[0]
 
     def search(self, urgency: int, what: Literal["batch", "seq"], slug: str) -> Future[int]:
-        """The largest ``batch`` or ``seq`` that fits on the device, 0 when not even 1 does."""
+        """Search the largest ``batch`` or ``seq`` that fits on the device, 0 if not even 1 does."""
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
         virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
         most = limit - virtual if limit and what == "seq" else None
-        return get_pool().submit(urgency, fits.largest_that_fits, what, self.device, self.request(slug), most)
+        return get_pool().submit(urgency, fits.largest_that_fits, what, self.card, self.request(slug), most)
 
     def key(self) -> tuple[Any, ...]:
-        """By which what was found for these settings is told from what was found for others."""
-        return (
-            self.entry.name, self.device.name, self.batch, self.seq, self.dtype, self.optimizer,
-            self.checkpointing, self.targets, self.offload,
-        )  # fmt: skip
+        """Return what tells answers for these settings from answers for others."""
+        return tuple(value for name, value in self.values().items() if name not in ("method", "tab", "row"))
 
 
-def readers() -> dict[str, Any]:
-    """What takes each setting out of the address."""
-    return {name: _reader(name) for name in DEFAULTS}
+#: The page's defaults.
+USUAL = MemoryForm()
 
 
-def _reader(name: str) -> Any:
-    def read(text: str) -> None:
-        default = DEFAULTS[name]
-        value: Any = text
-        if name == "model":
-            value = from_address(text)
-        elif isinstance(default, bool):
-            if text not in ("true", "false"):
-                raise BadInput(f"'{text[:20]}' is neither true nor false.", name)
-            value = text == "true"
-        elif isinstance(default, int):
-            try:
-                value = int(text[:20])
-            except ValueError:
-                raise BadInput(f"'{text[:20]}' is not a whole number.", name) from None
-            _check_size(name, value)
-        elif name in titles() and text not in titles()[name]:
-            raise UnknownName(_WHAT.get(name, name), text[:60], titles()[name], name)
-        state.remember(SCOPE, name, value)
-
-    return read
+def form_controls() -> Controls[MemoryForm]:
+    """Return the page's controls, not yet drawn."""
+    return Controls(MemoryForm, SCOPE)
 
 
-def titles() -> dict[str, dict[str, str]]:
-    """What can be chosen from a list, and how each is written."""
-    return {
-        "device": {name: device.title for name, device in devices().items()},
-        "dtype": DTYPES,
-        "optimizer": OPTIMIZER_TITLES,
-        "targets": TARGETS,
-        "method": {slug: method.title for slug, method in all_methods().items()},
-        "tab": TABS,
-        "row": {name: row.title for name, row in published.rows().items()},
-    }
-
-
-def _check_size(name: str, value: int) -> None:
-    if not 1 <= value <= fits.LARGEST[name]:
-        raise BadInput(f"{SIZES[name]} must be from 1 to {fits.LARGEST[name]:,}; {value:,} is not.", name)
-
-
-def controls() -> Chosen:
-    """Draw the controls, each with what is wrong under it."""
+def controls() -> MemoryForm:
+    """Draw the controls, each with what is wrong under it, and return the form."""
+    form = form_controls()
     top, bottom = st.columns([3, 3, 2, 2]), st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with top[0]:
-        current = entry_of(state.remembered(SCOPE, "model", DEFAULTS["model"]))
-        entry = model_control(current, state.widget_key(SCOPE, "model"))
-        state.remember(SCOPE, "model", entry.name)
-        address_problem("model")
-    device = devices()[pick(top[1], "device", "Device")]
-    problems: dict[str, str] = {}
-    batch = _size(top[2], "batch", None, problems)
-    seq = _size(top[3], "seq", entry, problems) if entry.kind != "vision" else images_seq(top[3], entry)
-    dtype = pick(bottom[0], "dtype", "The base is stored in")
-    optimizer = pick(bottom[1], "optimizer", "Optimizer")
-    targets = pick(bottom[2], "targets", "LoRA and QLoRA adapt", _TARGETS_HELP)
-    checkpointing = _switch(bottom[3], "checkpointing", "Checkpointing", _CHECKPOINTING_HELP)
+        entry = model_control(entry_of(form.value("model")), form.key("model"))
+        if entry.name != form.value("model"):
+            form.remember("model", entry.name)
+        form.below("model")
+    form.draw("device", top[1])
+    form.draw("batch", top[2])
+    if entry.kind == "vision":
+        positions = entry.shape.max_positions or 0
+        top[3].number_input(
+            "Positions per image", value=positions, disabled=True, key=form.key("seq", entry.name),
+            help=f"An image of {images.words(entry.config)} is cut into patches: a position each, and one for the "
+            "class.",
+        )  # fmt: skip
+    else:
+        form.draw("seq", top[3])
+    form.draw("dtype", bottom[0])
+    form.draw("optimizer", bottom[1])
+    form.draw("targets", bottom[2])
+    form.draw("checkpointing", bottom[3])
+    asked = form.form()
     # What a processor keeps is in main memory in any case.
-    apart = device.kind == "cuda"
-    offload = _switch(bottom[3], "offload", "Offloading", _OFFLOAD_HELP) if apart else False
-    return Chosen(entry, device, batch, seq, dtype, optimizer, checkpointing, problems, targets, offload)
-
-
-def _switch(cell: Any, name: str, label: str, explanation: str) -> bool:
-    with cell:
-        value = st.toggle(
-            label,
-            value=bool(state.remembered(SCOPE, name, DEFAULTS[name])),
-            key=state.widget_key(SCOPE, name),
-            disabled=state.is_fixed(name),
-            help=explanation,
-        )
-        address_problem(name)
-    state.remember(SCOPE, name, value)
-    return value
-
-
-def pick(cell: Any, name: str, label: str, explanation: str | None = None) -> str:
-    known = titles()[name]
-    index = state.one_of(SCOPE, name, list(known), DEFAULTS[name])
-    with cell:
-        key = state.widget_key(SCOPE, name)
-        rest: dict[str, Any] = {"key": key, "disabled": state.is_fixed(name), "help": explanation}
-        value = str(st.selectbox(label, list(known), index, format_func=known.__getitem__, **rest))
-        address_problem(name)
-    state.remember(SCOPE, name, value)
-    return value
-
-
-def _size(cell: Any, name: str, entry: ModelEntry | None, problems: dict[str, str]) -> int:
-    """A size without bounds of the control's own, which would refuse a number without saying why."""
-    start = int(state.remembered(SCOPE, name, DEFAULTS[name]))
-    with cell:
-        key = state.widget_key(SCOPE, name)
-        shut = state.is_fixed(name)
-        value = int(st.number_input(SIZES[name], value=start, step=1, key=key, disabled=shut))
-        address_problem(name)
-        state.remember(SCOPE, name, value)
-        try:
-            _check_size(name, value)
-        except BadInput as error:
-            problems[name] = str(error)
-        limit = entry.shape.max_positions if entry else None
-        if entry and limit and name not in problems and value > limit:
-            problems[name] = f"{entry.title} has {limit:,} positions."
-        if name in problems:
-            st.markdown(f":red[:material/error: {plain(problems[name])}]")
-            if limit and st.button(f"Use {limit:,}", key=f"{key}-limit"):
-                set_page(**{name: limit})
-    return value
-
-
-def images_seq(cell: Any, entry: ModelEntry) -> int:
-    """What every image is to a model that reads them, which nothing changes."""
-    positions = entry.shape.max_positions or 0
-    cell.number_input(
-        "Positions per image", value=positions, disabled=True, key=state.widget_key(SCOPE, "seq", entry.name),
-        help=f"An image of {images.words(entry.config)} is cut into patches: a position each, and one for the class.",
-    )  # fmt: skip
-    return positions
+    asked = replace(asked, offload=asked.card.kind == "cuda" and form.draw("offload", bottom[3]))
+    if entry.kind == "vision":
+        asked = replace(asked, seq=positions)
+    form.show(asked.problems())
+    return asked
 
 
 def set_page(**choices: Any) -> None:
     """Set controls from code and draw the page again."""
-    for name, value in choices.items():
-        state.remember(SCOPE, name, value)
-    state.renew(SCOPE)
+    form_controls().put(**choices)
     st.rerun()
 
 
-def address(chosen: Chosen) -> dict[str, tuple[Any, Any]]:
-    """What the address has to say: ``name: (value, default)``. A size that cannot be is left out."""
-    values = {
-        "model": chosen.entry.name,
-        "device": chosen.device.name,
-        "batch": chosen.batch,
-        "seq": chosen.seq,
-        "dtype": chosen.dtype,
-        "optimizer": chosen.optimizer,
-        "checkpointing": chosen.checkpointing,
-        "targets": chosen.targets,
-        "offload": chosen.offload,
-        "method": state.remembered(SCOPE, "method", DEFAULTS["method"]),
-        "tab": state.remembered(SCOPE, "tab", DEFAULTS["tab"]),
-        "row": state.remembered(SCOPE, "row", DEFAULTS["row"]),
-    }
-    left_out = {*chosen.problems, *(("seq",) if chosen.entry.kind == "vision" else ())}
-    return {name: (value, DEFAULTS[name]) for name, value in values.items() if name not in left_out}
+def read_address() -> None:
+    """Take the settings out of the address."""
+    form_controls().read_address(model=from_address)
 
 
-def address_problem(name: str) -> None:
-    """Say under a control what the address said of it and could not be used."""
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
+def write_address(asked: MemoryForm) -> None:
+    """Make the address say what is set; a value that cannot be is left out."""
+    state.write_address(form_controls().address(("seq",) if asked.entry.kind == "vision" else ()))
 
 
 # ----------------------------------------

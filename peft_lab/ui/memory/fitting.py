@@ -15,13 +15,13 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import pick_method, refusals, verdict
-from peft_lab.ui.memory.controls import SEARCH, Answers, Chosen, collect_answers, progress
+from peft_lab.ui.memory.controls import SEARCH, Answers, MemoryForm, collect_answers, progress
 
 KEY = "memory-search"
 BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
 
 
-def fitting(chosen: Chosen, answers: Answers) -> None:
+def fitting(chosen: MemoryForm, answers: Answers) -> None:
     cells = st.columns([4, 3, 3, 3], vertical_alignment="bottom")
     with cells[0]:
         slug = pick_method(answers, "method-fits")
@@ -36,7 +36,7 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
     what, for_which = st.session_state.get(KEY, (None, None))
     if what is None or for_which != wanted:
         st.markdown(
-            f"Searched on {chosen.device.holding} ({units.size(chosen.device.memory)} usable), all other settings "
+            f"Searched on {chosen.card.holding} ({units.size(chosen.card.memory)} usable), all other settings "
             "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
             "simulations."
         )
@@ -46,7 +46,7 @@ def fitting(chosen: Chosen, answers: Answers) -> None:
         _size(what, chosen, slug)
 
 
-def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
+def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str) -> None:
     future = chosen.search(SEARCH, what, slug)
     if is_open(future):
         come_back([future])
@@ -73,12 +73,12 @@ def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str) -> None:
     if not size:
         sentence = f"Not even one {row} fits"
     st.markdown(
-        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.device.holding}: {sentence}. "
+        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.card.holding}: {sentence}. "
         f"{figures.badge('simulated')}"
     )
 
 
-def _models(chosen: Chosen, slug: str) -> None:
+def _models(chosen: MemoryForm, slug: str) -> None:
     """The catalogue from small to large; rows get no longer than a model has positions for, beside the method's own."""
     entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
@@ -90,7 +90,7 @@ def _models(chosen: Chosen, slug: str) -> None:
     answers = collect_answers(asked)
     progress(answers, "models")
     refused |= answers.refused
-    device = chosen.device
+    device = chosen.card
     fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
     if not answers.waiting:
         sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"

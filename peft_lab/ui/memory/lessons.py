@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -22,7 +22,7 @@ from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.controls import DEFAULTS, TAB, Answers, Chosen, collect_answers, set_page
+from peft_lab.ui.memory.controls import TAB, USUAL, Answers, MemoryForm, collect_answers, set_page
 
 # Bytes of a number that is not packed.
 _WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
@@ -47,10 +47,10 @@ class Lesson:
     title: str
     preset: Mapping[str, Any]
     needs: tuple[str, ...]
-    tell: Callable[[Chosen, Mapping[str, Simulation]], Told]
+    tell: Callable[[MemoryForm, Mapping[str, Simulation]], Told]
 
 
-def lessons(chosen: Chosen, answers: Answers) -> None:
+def lessons(chosen: MemoryForm, answers: Answers) -> None:
     if chosen.offload:
         st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
         if st.button("Keep activations on the device", key="lessons-keep"):
@@ -66,7 +66,7 @@ def lessons(chosen: Chosen, answers: Answers) -> None:
             _draw(lesson, chosen, found)
 
 
-def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> None:
+def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -> None:
     st.markdown(f"#### {lesson.title}")
     if all(name in found for name in lesson.needs):
         found_out = lesson.tell(chosen, found)
@@ -81,18 +81,13 @@ def _draw(lesson: Lesson, chosen: Chosen, found: Mapping[str, Simulation]) -> No
             all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found
         )
         st.markdown(f"Not simulated for {plain(chosen.entry.title)}: {lacking or 'one of the two steps'}.")
-    preset = {**DEFAULTS, **lesson.preset, "tab": "why"}
-    if is_set(chosen, preset):
+    preset = replace(USUAL, **lesson.preset, tab="why")
+    if chosen.key() == preset.key():
         st.markdown(":material/check: The page is set to this lesson's example.")
     elif st.button(
-        f"Show it on {get_model(preset['model']).title}", key=f"preset-{lesson.key}", width="stretch"
+        f"Show it on {get_model(preset.model).title}", key=f"preset-{lesson.key}", width="stretch"
     ):
-        set_page(**preset)
-
-
-def is_set(chosen: Chosen, preset: Mapping[str, Any]) -> bool:
-    names = ("model", "device", "batch", "seq", "dtype", "optimizer", "checkpointing", "targets", "offload")
-    return chosen.key() == tuple(preset[name] for name in names)
+        set_page(**preset.values())
 
 
 def fullest(simulation: Simulation) -> Point:
@@ -105,7 +100,7 @@ def _trained(simulation: Simulation) -> int:
     return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
 
 
-def _lora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
     full, lora = found["full"], found["lora"]
     kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
     saved = _trained(full), _trained(lora)
@@ -121,7 +116,7 @@ def _lora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     return Told(text, rows, "At the moment with the most activations.")
 
 
-def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
     ia3, lora, shape = found["ia3"], found["lora"], chosen.entry.shape
     count = {
         slug: all_methods()[slug].formula(shape, all_methods()[slug].require(shape, {})).trainable
@@ -142,7 +137,7 @@ def _ia3(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     return Told(text, rows, "At the moment with the most activations.")
 
 
-def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
     on, off, shape = found[ON], found[OFF], chosen.entry.shape
     inputs = chosen.batch * chosen.seq * shape.hidden * _WIDTH[chosen.dtype] * shape.num_layers
     kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
@@ -169,7 +164,7 @@ def quantised_weights(shape: ModelShape) -> int:
     return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
 
 
-def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
+def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
     one, shape = found["qlora"], chosen.entry.shape
     bits, unit = (8, "rows") if chosen.dtype == "int8" else (4, "blocks")
     packed = quantised_weights(shape)
@@ -189,7 +184,7 @@ def _qlora(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
     return Told(text, {"QLoRA": one.parts}, "At the peak.")
 
 
-_SMALL = {"model": DEFAULTS["model"], "method": "lora"}
+_SMALL = {"model": USUAL.model, "method": "lora"}
 LESSONS = (
     Lesson("lora", "Why LoRA does not shrink activations", _SMALL, ("full", "lora"), _lora),
     Lesson("ia3", "Why IA³ can peak above LoRA", {**_SMALL, "method": "ia3"}, ("ia3", "lora"), _ia3),

@@ -11,11 +11,19 @@ from peft_lab.core import units
 from peft_lab.engine.timing import kernels
 from peft_lab.engine.work import copied
 from peft_lab.methods import all_methods
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import tabs
 from peft_lab.ui.memory.bars import curves, overview, timeline
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, Answers, address, controls, readers
+from peft_lab.ui.memory.controls import (
+    SCOPE,
+    TABS,
+    Answers,
+    controls,
+    form_controls,
+    read_address,
+    write_address,
+)
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
 from peft_lab.ui.memory.published import published_peaks
@@ -26,7 +34,7 @@ from peft_lab.ui.memory.published import published_peaks
 
 def offloaded(answers: Answers) -> None:
     """One sentence: of the method that the page looks at, or of the first that runs; nothing as long as none has."""
-    wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
+    wanted = form_controls().value("method")
     slug = wanted if wanted in answers.found else next(iter(answers.found), None)
     if slug is None:
         return
@@ -41,7 +49,7 @@ def offloaded(answers: Answers) -> None:
 
 def memory_page() -> None:
     pages.open_page()
-    state.read_address(SCOPE, readers())
+    read_address()
     st.title("Memory")
     st.markdown(
         "What a training step needs, before anything is downloaded: the real step is run on tensors that have shapes "
@@ -50,7 +58,7 @@ def memory_page() -> None:
     with st.container(key="memory-controls"):
         chosen = controls()
         below = st.container(key="memory-offload")
-    answers = overview(chosen) if not chosen.problems else None
+    answers = None if chosen.problems() else overview(chosen)
     if answers is not None and chosen.offload:
         with below:
             offloaded(answers)
@@ -68,10 +76,10 @@ def memory_page() -> None:
         }
         sections = {TABS[name]: draw for name, draw in own.items()} | sections
     _tabs(sections)
-    state.write_address(address(chosen))
+    write_address(chosen)
 
 
 def _tabs(sections: dict[str, Callable[[], None]]) -> None:
-    wanted = TABS.get(str(state.remembered(SCOPE, "tab", DEFAULTS["tab"])), "")
+    wanted = TABS[form_controls().value("tab")]
     title = tabs(SCOPE, sections, wanted if wanted in sections else next(iter(sections)))
-    state.remember(SCOPE, "tab", next(name for name, text in TABS.items() if text == title))
+    form_controls().remember("tab", next(name for name, text in TABS.items() if text == title))

@@ -12,7 +12,7 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.bars import against, errors
-from peft_lab.ui.memory.controls import TAB, pick
+from peft_lab.ui.memory.controls import TAB, form_controls
 from peft_lab.workers.pool import get_pool
 
 BAND = 5.0  # percent: what is called close
@@ -80,7 +80,7 @@ def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> t
 def _one_row() -> None:
     """A row counted and simulated before the learner's eyes, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    name = pick(left, "row", "A run to count and simulate now")
+    name = form_controls().draw("row", left)
     if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
         st.session_state[KEY] = name
     if st.session_state.get(KEY) != name:

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.field import read
 from peft_lab.core import units
 from peft_lab.core.errors import RunError
 from peft_lab.core.units import Finding, Source
@@ -16,7 +17,7 @@ from peft_lab.interview import since
 from peft_lab.interview.bank import select
 from peft_lab.interview.question import LEVELS, Question
 from peft_lab.interview.since import Discovery, seen
-from peft_lab.methods.base import MethodSpec, read
+from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.counting.count import CountReport
 from peft_lab.models.catalogue import ModelEntry, readers_of_text, untrainable
 from peft_lab.runs.view import RunSummary

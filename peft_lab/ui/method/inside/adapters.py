@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.field import read
 from peft_lab.core import units
 from peft_lab.core.units import Source
-from peft_lab.methods.base import read
 from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, place_words
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec

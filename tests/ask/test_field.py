@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab.ask.field import is_read, read
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.base import Knob, is_read, read
+from peft_lab.methods.base import Knob
 from peft_lab.models.catalogue import get_model
 
 RANK = Knob("r", "Rank", "int", 8, "help", min=1, max=64)

@@ -1,0 +1,168 @@
+"""A form: a frozen dataclass of fields, with the rules between them.
+
+::
+
+    @dataclass(frozen=True)
+    class Step(Form):
+        batch: int = whole(4, "Batch size", "Rows of a step.", least=1, most=limits.BATCH)
+        seq: int = whole(768, "Tokens per row", "Longer rows are cut.", least=1, most=limits.SEQ)
+
+        def rules(self) -> Iterator[BadInput]:
+            if self.batch * self.seq > limits.TOKENS_IN_A_STEP:
+                yield BadInput("...", "batch")
+
+``Step.read({"batch": "8"})`` takes texts from an address or a command line, ``step.check()`` raises the first problem,
+``step.address()`` is what an address says. The class is typed as any dataclass: ``step.batch`` is an int.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any, Self
+
+from peft_lab.ask.field import Field, Kind, Options
+from peft_lab.core.errors import BadInput, UnknownName
+
+_FIELD = "field"
+
+
+class Form:
+    """Base class of forms. Fields are made by :func:`whole`, :func:`number`, :func:`choice` and the like."""
+
+    @classmethod
+    def fields(cls) -> Mapping[str, Field]:
+        """Return the fields by name, in the order in which they are declared."""
+        return _fields(cls)
+
+    @classmethod
+    def field(cls, name: str) -> Field:
+        """Return a field by its name or alias. Raises UnknownName with the nearest name."""
+        found = _fields(cls).get(name)
+        if found is None:
+            raise UnknownName("setting", name, _fields(cls), name)
+        return found
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
+        """Return the form that texts give and what cannot be read, by field.
+
+        Args:
+            texts: by field name. Missing and unreadable fields keep the value of ``start``, the defaults if ``None``.
+
+        Raises:
+            UnknownName: there is no field of that name.
+        """
+        values, wrong = dict[str, Any](), dict[str, BadInput]()
+        for name, text in texts.items():
+            try:
+                values[name] = cls.field(name).parse(text)
+            except BadInput as error:
+                if name not in cls.fields():
+                    raise
+                error.field = name
+                wrong[name] = error
+        made: Any = replace(start or cls(), **values)  # type: ignore[type-var]
+        return made, wrong
+
+    def rules(self) -> Iterator[BadInput]:
+        """Yield what contradicts itself between fields, each error at one of them. None by default."""
+        yield from ()
+
+    def problems(self) -> tuple[BadInput, ...]:
+        """Return what is out of range, unknown or contradicts itself: at most one per field."""
+        found = dict[str | None, BadInput]()
+        for name, field in self.fields().items():
+            try:
+                field.check(getattr(self, name))
+            except BadInput as error:
+                found[name] = error
+        for broken in self.rules():
+            found.setdefault(broken.field, broken)
+        return tuple(found.values())
+
+    def check(self) -> Self:
+        """Return the form. Raises BadInput for the first problem."""
+        for error in self.problems():
+            raise error
+        return self
+
+    def values(self) -> dict[str, Any]:
+        """Return the values by field name."""
+        return {name: getattr(self, name) for name in self.fields()}
+
+    def address(self, usual: Self | None = None) -> dict[str, tuple[Any, Any]]:
+        """Return ``name: (value, default)`` for an address, which leaves defaults out."""
+        default = usual or type(self)()
+        return {name: (value, getattr(default, name)) for name, value in self.values().items()}
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """Return the form as JSON Schema."""
+        properties = {name: field.schema() for name, field in cls.fields().items()}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+@cache
+def _declarations(form: Any) -> Mapping[str, Field]:
+    declared = (item for item in dataclasses.fields(form) if _FIELD in item.metadata)
+    return {item.name: replace(item.metadata[_FIELD], name=item.name) for item in declared}
+
+
+#: Typed here: a class made by a metaclass would not count as hashable.
+_fields: Callable[[Any], Mapping[str, Field]] = _declarations
+
+
+def _declared(kind: Kind, default: Any, label: str, about: str, **more: Any) -> Any:
+    field = Field("", label, kind, default, about, **more)
+    return dataclasses.field(default=default, metadata={_FIELD: field})
+
+
+def whole(
+    default: int | None,
+    label: str,
+    about: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    **more: Any,
+) -> Any:
+    """Declare a whole number in a form; ``more``: further attributes of :class:`~peft_lab.ask.field.Field`."""
+    return _declared("int", default, label, about, min=least, max=most, **more)
+
+
+def number(
+    default: float | None,
+    label: str,
+    about: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    **more: Any,
+) -> Any:
+    """Declare a number in a form."""
+    return _declared("float", default, label, about, min=least, max=most, **more)
+
+
+def yes_no(default: bool, label: str, about: str, **more: Any) -> Any:
+    """Declare a switch in a form."""
+    return _declared("bool", default, label, about, **more)
+
+
+def choice(default: str, label: str, about: str, options: Options, **more: Any) -> Any:
+    """Declare a choice among titled options in a form."""
+    return _declared("choice", default, label, about, options=options, **more)
+
+
+def names(
+    default: tuple[str, ...], label: str, about: str, options: Options | None = None, **more: Any
+) -> Any:
+    """Declare a list of names in a form."""
+    return _declared("modules", default, label, about, options=options, **more)
+
+
+def text(default: str, label: str, about: str, **more: Any) -> Any:
+    """Declare a text in a form."""
+    return _declared("text", default, label, about, **more)

@@ -1,0 +1,68 @@
+"""Options from forms: a command gets an option for each field of a form, and the form that they give."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from peft_lab.ask.field import Field
+from peft_lab.ask.form import Form
+
+_METAVARS = {"int": "INTEGER", "float": "FLOAT", "choice": "NAME", "modules": "NAMES", "text": "TEXT"}
+
+
+def form_options(
+    form: type[Form], names: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a form, in place of its arguments ``asked`` and ``given``.
+
+    ``asked`` becomes the form with the defaults of what was not given, ``given`` the names of the options that were.
+    Options stand where ``asked`` stands in the signature. Values are checked by the fields, not by typer.
+
+    Args:
+        names: the fields that become options; empty for all.
+    """
+    fields = [form.field(name) for name in names] or list(form.fields().values())
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(**arguments: Any) -> Any:
+            texts = {field.name: arguments.pop(field.name) for field in fields}
+            said = {name: _text(text) for name, text in texts.items() if text is not None}
+            asked, wrong = form.read(said)
+            for error in wrong.values():
+                raise error
+            return function(**arguments, asked=asked, given=frozenset(said))
+
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list[inspect.Parameter]()
+        for name, parameter in signature.parameters.items():
+            if name == "asked":
+                parameters += [_parameter(field) for field in fields]
+            elif name != "given":
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _text(value: str | bool) -> str:
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    option = f"--{field.name.replace('_', '-')}"
+    if field.kind == "bool":
+        kind: Any = Annotated[bool | None, typer.Option(option, help=field.help)]
+    else:
+        help_ = field.help
+        if field.kind == "choice":
+            help_ = f"{help_} One of {', '.join(field.titles)}."
+        kind = Annotated[str | None, typer.Option(option, metavar=_METAVARS[field.kind], help=help_)]
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)

@@ -1,0 +1,204 @@
+"""Draw a form's controls: each remembers its choice, is locked where a teacher fixed it, and has its errors below it.
+
+A page lays the controls out, in the order and the cells that it likes::
+
+    controls = Controls(Step, "memory")
+    controls.read_address()
+    batch = controls.draw("batch", cell)
+    step = controls.form()          # as the learner left it
+    controls.show(step.problems())  # each below its control, with a button for the nearest value that works
+    controls.write_address()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import streamlit as st
+
+from peft_lab.ask.field import Field
+from peft_lab.ask.form import Form
+from peft_lab.core.errors import BadInput
+from peft_lab.ui import state
+from peft_lab.ui.foreign import plain
+
+F = TypeVar("F", bound=Form)
+#: The scope of what pages share: the model, the data, the devices.
+SHARED = "situation"
+
+
+class Controls(Generic[F]):
+    """The controls of one form on one page.
+
+    Attributes:
+        usual: the defaults of this page.
+        keys: fields whose choices are told apart by something, such as the kind of the model.
+    """
+
+    def __init__(
+        self,
+        form: type[F],
+        scope: str,
+        usual: F | None = None,
+        keys: Callable[[str], tuple[str, ...]] = lambda name: (),
+    ) -> None:
+        self._form, self.scope, self._keys = form, scope, keys
+        self.usual: F = usual or form()
+        self._below: dict[str, Any] = {}
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def value(self, name: str) -> Any:
+        """Return what the learner last chose, or the default."""
+        return state.remembered(*self._place(name), self.default(name), *self._keys(name))
+
+    def default(self, name: str) -> Any:
+        """Return the page's default."""
+        return getattr(self.usual, name)
+
+    def form(self) -> F:
+        """Return the form as the learner left it, valid or not."""
+        made: Any = replace(self.usual, **{name: self.value(name) for name in self._form.fields()})  # type: ignore[type-var]
+        return made
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a choice, without drawing its control afresh."""
+        scope, key = self._place(name)
+        state.remember(scope, key, value, *self._keys(name))
+
+    def put(self, **changes: Any) -> None:
+        """Set choices from code; their controls start afresh."""
+        for name, value in changes.items():
+            self.remember(name, value)
+        state.renew(self.scope)
+
+    def _place(self, name: str) -> tuple[str, str]:
+        shared = self._form.field(name).shared
+        return (SHARED, shared) if shared else (self.scope, name)
+
+    def key(self, name: str, *more: str) -> str:
+        """Return the key of a control."""
+        return state.widget_key(self.scope, name, *self._keys(name), *more)
+
+    # -- the address ---------------------------------------------------------------------------------------------
+
+    def readers(self, **own: Callable[[str], Any]) -> dict[str, Callable[[str], None]]:
+        """Return what takes each field out of an address; ``own``: readers in place of the field's."""
+
+        def reader(name: str, field: Field) -> Callable[[str], None]:
+            def take(text: str) -> None:
+                self.remember(name, own.get(name, field.parse)(text))
+
+            return take
+
+        return {name: reader(name, field) for name, field in self._form.fields().items()}
+
+    def read_address(self, **own: Callable[[str], Any]) -> None:
+        """Take the choices out of the address, once per page and session."""
+        state.read_address(self.scope, self.readers(**own))
+
+    def address(self, leave_out: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+        """Return what the address has to say: ``name: (value, default)``; a value out of range is left out."""
+        wrong = {error.field for error in self.form().problems()} | set(leave_out)
+        return {name: pair for name, pair in self.form().address(self.usual).items() if name not in wrong}
+
+    # -- drawing -------------------------------------------------------------------------------------------------
+
+    def draw(self, name: str, cell: Any = None, options: Mapping[str, str] | None = None, **more: Any) -> Any:
+        """Draw a field's control in a cell and return its value, with what the address got wrong below it.
+
+        Args:
+            options: titles by value in place of the field's own.
+            more: arguments of the control, such as ``label_visibility`` or ``disabled``.
+        """
+        field = self._form.field(name)
+        titles = field.titles if options is None else options
+        with st.container(gap=None) if cell is None else cell:
+            value = widget(
+                replace(field, options=titles) if titles else field,
+                self.value(name),
+                self.key(name),
+                disabled=more.pop("disabled", False) or state.is_fixed(name),
+                **more,
+            )
+            self.below(name)
+        self.remember(name, value)
+        return value
+
+    def below(self, name: str) -> None:
+        """Keep a place for errors under the control that was just drawn, and say there what the address got wrong."""
+        self._below[name] = st.container()
+        problem = state.address_problem(self.scope, name)
+        if problem:
+            with self._below[name]:
+                address_line(problem)
+
+    def at(self, name: str | None) -> Any:
+        """Return the place under a control; that of the page for a control that is not drawn."""
+        return self._below.get(name or "", st)
+
+    def show(self, problems: Iterable[BadInput]) -> None:
+        """Say what is wrong, each below its control, with a button for the nearest value that works there."""
+        for error in problems:
+            with self.at(error.field) if error.field in self._below else st.container():
+                error_line(str(error))
+                self._offer(error)
+
+    def _offer(self, error: BadInput) -> None:
+        name, near = error.field or "", error.nearest
+        if near is None or name not in self._form.fields() or state.is_fixed(name):
+            return
+        field = self._form.field(name)
+        text = field.titles.get(near, near) if field.kind == "choice" else f"{near:,}"
+        st.button(f"Use {text}", key=self.key(name, "nearest"), on_click=self.put, kwargs={name: near})
+
+
+def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
+    """Draw the control of a field and return its value. Ranges are left to the check, which says why it refuses."""
+    rest = {"key": key, "help": field.full_help or None} | rest
+    label = rest.pop("label", field.label)
+    if field.kind == "bool":
+        return st.toggle(label, value=bool(value), **rest)
+    if field.kind == "choice":
+        titles = dict(field.titles)
+        offered = list(titles) if value in titles or value is None else [*titles, value]
+        start = offered.index(value) if value in offered else 0
+        return st.selectbox(label, offered, start, format_func=lambda one: titles.get(one, one), **rest)
+    if field.kind == "modules":
+        titles = dict(field.titles)
+        chosen = [name for name in value if name in titles]
+        picked = st.pills(
+            label,
+            list(titles),
+            selection_mode="multi",
+            default=chosen,
+            format_func=titles.__getitem__,
+            **rest,
+        )
+        return tuple(name for name in titles if name in picked)
+    if field.kind == "text":
+        return st.text_input(label, value=value, placeholder=field.empty or None, **rest)
+    step = rest.pop("step", 1 if field.kind == "int" else None)
+    number = int if field.kind == "int" else float
+    typed = st.number_input(
+        label,
+        value=None if value is None else number(value),
+        step=step,
+        placeholder=field.empty or None,
+        **rest,
+    )
+    if typed is None:
+        return None if field.empty else field.default
+    return number(typed)
+
+
+def error_line(text: str) -> None:
+    """Say what is wrong, in red."""
+    st.markdown(f":red[:material/error: {plain(text)}]")
+
+
+def address_line(text: str) -> None:
+    """Say what the address got wrong, in red."""
+    st.markdown(f":red[:material/link_off: From the address: {plain(text)} The default is used.]")
