@@ -15,7 +15,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from peft_lab.core.errors import BadInput, UnknownName, echoed
@@ -40,6 +40,7 @@ class Field:
         label: the control's label.
         kind: ``modules`` is a tuple of names, of target modules or of ``options``.
         help: what it does. ``usual``: the usual range. ``paper``: what the paper used.
+        min, max: the ends of a number's range, included. above: its lower end, if that is not included.
         stops: if given, the slider offers these values only (any value in range stays valid).
         choices: the values of a choice whose titles are its values. ``options``: titles by value.
         advanced: shown in a collapsed section.
@@ -49,6 +50,7 @@ class Field:
         empty: what an empty control says, such as "no limit"; ``None`` is then a valid value.
         words: words that stand for values, such as ``few`` for 100 rows.
         reader: reads a text in place of :meth:`parse`. Raises BadInput.
+        alias: its name in addresses, and another one of its option, if shorter than ``name``.
         noun: what a choice is called in errors, if not its label.
         shared: the name under which pages share the learner's choice; empty if it belongs to one page.
     """
@@ -71,8 +73,15 @@ class Field:
     options: Options | None = None
     words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reader: Callable[[str], Any] | None = None
+    alias: str = ""
     noun: str = ""
     shared: str = ""
+    above: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The name in addresses."""
+        return self.alias or self.name
 
     @property
     def titles(self) -> Mapping[str, str]:
@@ -90,6 +99,23 @@ class Field:
         if self.paper:
             parts.append(f"Paper: {self.paper}.")
         return " ".join(parts)
+
+    def among(self, options: Options) -> Field:
+        """Return the field with other options."""
+        return replace(self, options=options)
+
+    def in_terms_of(self, noun: str) -> Field:
+        """Return the field with what is trained on, in label and help, called something else than a row.
+
+        >>> Field("batch", "Batch size", "int", 4, "Rows of a step.").in_terms_of("image").help
+        'Images of a step.'
+        """
+        named = {"row": noun, "Row": noun.capitalize()}
+
+        def renamed(text: str) -> str:
+            return re.sub(r"\b([Rr]ow)(?=s?\b)", lambda match: named[match[1]], text)
+
+        return replace(self, label=renamed(self.label), help=renamed(self.help))
 
     def brief(self, value: Any) -> str:
         """Return one sentence of the help to show under the control: the one on ``value`` if any, else the first.
@@ -128,6 +154,8 @@ class Field:
         endless = isinstance(value, float) and not math.isfinite(value)
         if wrong_type or endless or (self.kind == "int" and value != int(value)):
             raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
+        if self.above is not None and value <= self.above:
+            raise self._bad(value, f"must be {self.range}")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
             raise self._bad(value, f"must be {self.range}", self._clamped(value))
         return int(value) if self.kind == "int" else float(value)
@@ -136,6 +164,8 @@ class Field:
     def range(self) -> str:
         """The range of a number, as words: ``from 1 to 1,024``."""
         low, high = (None if end is None else f"{end:,.10g}" for end in (self.min, self.max))
+        if self.above is not None:
+            low = f"above {self.above:,.10g}"
         if low is not None and high is not None:
             return f"from {low} to {high}"
         return (
@@ -230,7 +260,7 @@ class Field:
             found["enum"] = list(self.titles)
         if self.kind == "modules":
             found["items"] = {"type": "string"}
-        ends = {"minimum": self.min, "maximum": self.max}
+        ends = {"minimum": self.min, "maximum": self.max, "exclusiveMinimum": self.above}
         return found | {name: end for name, end in ends.items() if end is not None}
 
     def _bad(self, value: Any, rule: str, nearest: Any = None) -> BadInput:

@@ -40,7 +40,8 @@ class Form:
     @classmethod
     def field(cls, name: str) -> Field:
         """Return a field by its name or alias. Raises UnknownName with the nearest name."""
-        found = _fields(cls).get(name)
+        known = _fields(cls)
+        found = known.get(name) or next((one for one in known.values() if one.alias == name), None)
         if found is None:
             raise UnknownName("setting", name, _fields(cls), name)
         return found
@@ -50,20 +51,20 @@ class Form:
         """Return the form that texts give and what cannot be read, by field.
 
         Args:
-            texts: by field name. Missing and unreadable fields keep the value of ``start``, the defaults if ``None``.
+            texts: by field name or alias. Missing and unreadable fields keep the value of ``start``, by default the
+                fields' defaults.
 
         Raises:
             UnknownName: there is no field of that name.
         """
         values, wrong = dict[str, Any](), dict[str, BadInput]()
-        for name, text in texts.items():
+        for said, text in texts.items():
+            field = cls.field(said)
             try:
-                values[name] = cls.field(name).parse(text)
+                values[field.name] = field.parse(text)
             except BadInput as error:
-                if name not in cls.fields():
-                    raise
-                error.field = name
-                wrong[name] = error
+                error.field = field.name
+                wrong[field.name] = error
         made: Any = replace(start or cls(), **values)  # type: ignore[type-var]
         return made, wrong
 
@@ -89,14 +90,16 @@ class Form:
             raise error
         return self
 
-    def values(self) -> dict[str, Any]:
+    def by_name(self) -> dict[str, Any]:
         """Return the values by field name."""
         return {name: getattr(self, name) for name in self.fields()}
 
     def address(self, usual: Self | None = None) -> dict[str, tuple[Any, Any]]:
         """Return ``name: (value, default)`` for an address, which leaves defaults out."""
         default = usual or type(self)()
-        return {name: (value, getattr(default, name)) for name, value in self.values().items()}
+        return {
+            field.key: (getattr(self, name), getattr(default, name)) for name, field in self.fields().items()
+        }
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
@@ -166,3 +169,15 @@ def names(
 def text(default: str, label: str, about: str, **more: Any) -> Any:
     """Declare a text in a form."""
     return _declared("text", default, label, about, **more)
+
+
+def again(form: type[Form], name: str, default: Any = None, **changes: Any) -> Any:
+    """Declare a field of another form in this one, with another default or other attributes."""
+    field = replace(form.field(name), **changes)
+    usual = field.default if default is None else default
+    return dataclasses.field(default=usual, metadata={_FIELD: replace(field, default=usual)})
+
+
+def required(form: type[Form], name: str) -> Any:
+    """Declare a field of another form in this one without a default: a value has to be given."""
+    return dataclasses.field(kw_only=True, metadata={_FIELD: replace(form.field(name), empty="")})

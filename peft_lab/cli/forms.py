@@ -11,6 +11,7 @@ import typer
 
 from peft_lab.ask.field import Field
 from peft_lab.ask.form import Form
+from peft_lab.core.errors import BadInput
 
 _METAVARS = {"int": "INTEGER", "float": "FLOAT", "choice": "NAME", "modules": "NAMES", "text": "TEXT"}
 
@@ -34,8 +35,8 @@ def form_options(
             texts = {field.name: arguments.pop(field.name) for field in fields}
             said = {name: _text(text) for name, text in texts.items() if text is not None}
             asked, wrong = form.read(said)
-            for error in wrong.values():
-                raise error
+            for name, error in wrong.items():
+                raise BadInput(f"{_options_of(form.field(name))[-1]}: {error}", name) from None
             return function(**arguments, asked=asked, given=frozenset(said))
 
         signature = inspect.signature(function, eval_str=True)
@@ -56,13 +57,17 @@ def _text(value: str | bool) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
+def _options_of(field: Field) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in (field.name, field.alias) if name]
+
+
 def _parameter(field: Field) -> inspect.Parameter:
-    option = f"--{field.name.replace('_', '-')}"
+    option = _options_of(field)
     if field.kind == "bool":
-        kind: Any = Annotated[bool | None, typer.Option(option, help=field.help)]
+        kind: Any = Annotated[bool | None, typer.Option(*option, help=field.help)]
     else:
         help_ = field.help
         if field.kind == "choice":
             help_ = f"{help_} One of {', '.join(field.titles)}."
-        kind = Annotated[str | None, typer.Option(option, metavar=_METAVARS[field.kind], help=help_)]
+        kind = Annotated[str | None, typer.Option(*option, metavar=_METAVARS[field.kind], help=help_)]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)

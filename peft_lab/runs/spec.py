@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from peft_lab.ask import limits
+from peft_lab.ask.form import Form, choice, number, required, whole
 from peft_lab.core import kinds
-from peft_lab.core.errors import BadInput, echoed
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
@@ -28,7 +30,6 @@ _EVAL_ROWS = {"classification": 1000, "generation": 64, "chat": 64}
 _IMAGES = 500  # all that the digits hold out
 PROBES = 8
 PROBE_CHARACTERS = 2000
-MOST_EVAL_ROWS = 100_000
 SHORTEST = 8
 _TERMS = "as its page on the hub says"
 
@@ -39,7 +40,7 @@ def usual_eval_rows(kind: str, model_kind: str) -> int:
 
 
 @dataclass(frozen=True)
-class RunRequest:
+class RunRequest(Form):
     """A request for one training run; fields that are ``None`` or left out get the default for model, method and task.
 
     Attributes:
@@ -66,17 +67,50 @@ class RunRequest:
     method: str
     task: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = STEPS
-    batch: int | None = None
-    seed: int = 0
-    learning_rate: float | None = None
-    head_learning_rate: float | None = None
-    max_length: int | None = None
-    schedule: Schedule = "linear"
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    eval_rows: int | None = None
+    steps: int = whole(
+        STEPS,
+        "Steps",
+        "Optimizer steps. The defaults learn visibly within these.",
+        least=1,
+        most=limits.STEPS,
+    )
+    batch: int | None = whole(
+        None, "Batch size", "Rows in each optimizer step. More rows need more memory.",
+        least=1, most=limits.BATCH, empty="the task's usual",
+    )  # fmt: skip
+    seed: int = whole(
+        0, "Seed",
+        "Fixes the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
+        least=0, most=2**32 - 1,
+    )  # fmt: skip
+    learning_rate: float | None = number(
+        None, "Learning rate",
+        "The peak of the schedule. PEFT methods need far larger learning rates than full fine-tuning.",
+        above=0, most=limits.RATE, empty="the method's usual", alias="lr",
+    )  # fmt: skip
+    head_learning_rate: float | None = number(
+        None, "The head's learning rate", "The peak for a task head, which is learnt from nothing.",
+        above=0, most=limits.RATE, empty="the method's usual",
+    )  # fmt: skip
+    max_length: int | None = whole(
+        None, "Maximum length", "Tokens of a row; longer rows are cut.",
+        least=SHORTEST, most=1_000_000, empty="the task's usual",
+    )  # fmt: skip
+    schedule: Schedule = choice(
+        "linear", "Schedule", "How the learning rate falls to zero.", {"linear": "linear", "cosine": "cosine"}
+    )
+    warmup: float = number(
+        0.1, "Warm-up", "Share of the steps in which the learning rate rises.", least=0, most=0.9
+    )
+    weight_decay: float = number(0.0, "Weight decay", "AdamW's decay of what is trained.", least=0, most=1)
+    clip: float = number(
+        1.0, "Clipping", "Gradients are scaled down to this norm; 0 leaves them.", least=0, most=1000
+    )
+    eval_rows: int | None = whole(
+        None, "Held-out rows",
+        "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
+        least=0, most=limits.HELD_OUT_ROWS, empty="the task's usual", alias="rows",
+    )  # fmt: skip
     own_data: str | None = None
     own_source: str | None = None
     start: str | None = None
@@ -168,28 +202,17 @@ class RunRequest:
 class RunSpec(RunRequest):
     """One complete training run, made by :meth:`RunRequest.complete` and stored with the run."""
 
-    batch: int = field(kw_only=True)
-    learning_rate: float = field(kw_only=True)
-    max_length: int = field(kw_only=True)
-    eval_rows: int = field(kw_only=True)
+    batch: int = required(RunRequest, "batch")
+    learning_rate: float = required(RunRequest, "learning_rate")
+    max_length: int = required(RunRequest, "max_length")
+    eval_rows: int = required(RunRequest, "eval_rows")
 
 
 def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
     room = _room(entry, spec, run.values)
-    _whole("Steps", "steps", run.steps, 1, 100_000)
-    _whole("Batch size", "batch", run.batch, 1, 1024)
-    _whole("Seed", "seed", run.seed, 0, 2**32 - 1)
-    _whole("Held-out rows", "eval_rows", run.eval_rows, 0, MOST_EVAL_ROWS)
-    if entry.kind != "vision":
-        _whole("Maximum length", "max_length", run.max_length, SHORTEST, room or 1_000_000)
-    _number("Learning rate", "learning_rate", run.learning_rate, 0, 10, above=True)
-    if run.head_learning_rate is not None:
-        _number("The head's learning rate", "head_learning_rate", run.head_learning_rate, 0, 10, above=True)
-    _number("Warm-up", "warmup", run.warmup, 0, 0.9)
-    _number("Weight decay", "weight_decay", run.weight_decay, 0, 1)
-    _number("Clipping", "clip", run.clip, 0, 1000)
-    if run.schedule not in ("linear", "cosine"):
-        raise BadInput(f"The schedule is linear or cosine; '{run.schedule}' is neither.", "schedule")
+    if entry.kind != "vision" and room is not None:
+        replace(run.field("max_length"), max=room).check(run.max_length)
+    run.check()
     if len(run.probes) > PROBES:
         raise BadInput(
             f"At most {PROBES} sentences can be tried in a run; these are {len(run.probes)}.", "probes"
@@ -289,18 +312,3 @@ def _length(task: Task, entry: ModelEntry, spec: MethodSpec, values: Mapping[str
     if entry.kind == "vision":  # every image takes them all
         return int(room or 1)
     return task.max_length if room is None else min(task.max_length, room)
-
-
-def _whole(label: str, name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadInput(f"{label} is a whole number; '{echoed(value)}' is not.", name)
-    _number(label, name, value, low, high)
-
-
-def _number(label: str, name: str, value: Any, low: float, high: float, above: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise BadInput(f"{label} is a number; '{echoed(value)}' is not.", name)
-    if value < low or value > high or (above and value == low):
-        raise BadInput(
-            f"{label} must be from {'above ' if above else ''}{low:,} to {high:,}; {value:,} is not.", name
-        )

@@ -2,227 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
-from peft_lab.methods import all_methods, get_method
-from peft_lab.models.catalogue import ModelEntry, catalogue
-from peft_lab.runs.spec import BATCH, STEPS, usual_eval_rows
-from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, ComparisonPlan, ComparisonRequest, make_plan
+from peft_lab.ask import limits
+from peft_lab.ask.form import Form, again, choice, names, whole
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import catalogue
+from peft_lab.runs.spec import BATCH, RunRequest, usual_eval_rows
+from peft_lab.studies.compare import store
+from peft_lab.studies.compare.plan import SEEDS, ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.training.tasks import all_tasks, get_task
 from peft_lab.ui import state
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.form import Controls, error_line
 
 SCOPE = "compare"
-# label, help, with a word for what a task's rows are; the address names them so too
-NUMBERS = {
-    "steps": ("Steps", "Optimizer steps of each run."),
-    "seeds": (
-        "Seeds",
+_NUMBERS = ("steps", "seeds", "batch", "eval_rows")
+
+
+def model_titles() -> dict[str, str]:
+    """Return the titles of the models that can be trained here, by name."""
+    return {name: entry.title for name, entry in catalogue().items() if entry.live}
+
+
+def task_titles(model: str = "") -> dict[str, str]:
+    """Return the titles of a model's tasks by name; of all tasks without a model."""
+    kind = catalogue()[model].kind if model else None
+    return {task.name: task.title for task in all_tasks() if kind is None or kind in task.model_kinds}
+
+
+def method_titles() -> dict[str, str]:
+    """Return the methods' titles by slug."""
+    return {slug: method.title for slug, method in all_methods().items()}
+
+
+@dataclass(frozen=True)
+class CompareForm(Form):
+    """A comparison, as the page asks for it."""
+
+    model: str = choice("", "Model", "", model_titles, noun="model that can be trained here")
+    task: str = choice("", "Task", "", task_titles, noun="task for this model")
+    methods: tuple[str, ...] = names(
+        (), "Methods", "A method that does not work with the model gets a row that says why.", method_titles
+    )
+    steps: int = again(RunRequest, "steps")
+    seeds: int = whole(
+        len(SEEDS), "Seeds",
         "Runs per method, each with a seed of its own, counting from zero. With a single seed the spread is unknown.",
-    ),
-    "batch": ("Batch size", "{Each}s in each optimizer step, the same for all methods."),
-    "rows": (
-        "Held-out {each}s",
-        "Held-out {each}s on which each run is scored. More {each}s make the score more reliable and take longer.",
-    ),
-}
-_FIELD = {"eval_rows": "rows"}  # where a setting of the run is set
+        least=1, most=limits.SEEDS,
+    )  # fmt: skip
+    batch: int = again(RunRequest, "batch", BATCH["classification"], empty="")
+    eval_rows: int = again(RunRequest, "eval_rows", 1000, empty="")
+
+    @classmethod
+    def usual(cls, model: str) -> CompareForm:
+        """Return the defaults for a model."""
+        task = next(iter(task_titles(model)))
+        kind = get_task(task).kind
+        rows = usual_eval_rows(kind, catalogue()[model].kind)
+        return cls(model, task, tuple(all_methods()), batch=BATCH[kind], eval_rows=rows)
+
+    def rules(self) -> Iterator[BadInput]:
+        """Yield that methods are missing."""
+        if not self.methods:
+            yield BadInput("Choose at least one method.", "methods")
+
+    def plan(self) -> ComparisonPlan:
+        """Return the runs. Raises PeftLabError for what cannot work."""
+        self.check()
+        return make_plan(
+            ComparisonRequest(
+                self.model,
+                self.task,
+                self.methods,
+                self.steps,
+                self.batch,
+                tuple(range(self.seeds)),
+                self.eval_rows,
+            )
+        )
 
 
-def live_models() -> dict[str, ModelEntry]:
-    return {name: entry for name, entry in catalogue().items() if entry.live}
+class _CompareControls(Controls[CompareForm]):
+    """Tasks are remembered for each model, sizes for each kind of model: their defaults differ."""
+
+    def __init__(self) -> None:
+        super().__init__(CompareForm, SCOPE, lambda: CompareForm.usual(self.model), self._keys_of)
+
+    @property
+    def model(self) -> str:
+        """The chosen model."""
+        return str(state.remembered(SCOPE, "model", next(iter(model_titles()))))
+
+    def _keys_of(self, name: str) -> tuple[str, ...]:
+        if name == "task":
+            return (self.model,)
+        return (catalogue()[self.model].kind,) if name in ("batch", "eval_rows") else ()
 
 
-def tasks_of(model: str) -> list[str]:
-    kind = catalogue()[model].kind
-    return [task.name for task in all_tasks() if kind in task.model_kinds]
+def readers() -> dict[str, Any]:
+    """Return what takes each setting out of the address; the model first, the others depend on it."""
 
+    def read_task(text: str) -> str:
+        known = task_titles(_CompareControls().model)
+        return str(CompareForm.field("task").among(known).parse(text))
 
-def _kind(model: str) -> str:
-    return get_task(tasks_of(model)[0]).kind
-
-
-def _default(name: str, model: str) -> int:
-    kind = _kind(model)
-    rows = usual_eval_rows(kind, catalogue()[model].kind)
-    return {"steps": STEPS, "seeds": len(SEEDS), "batch": BATCH[kind], "rows": rows}[name]
-
-
-def _variants(name: str, model: str) -> tuple[str, ...]:
-    """Sizes of a batch and of a test set are remembered for each kind of model, as they have other defaults."""
-    return (catalogue()[model].kind,) if name in ("batch", "rows") else ()
-
-
-# -- the address -------------------------------------------------------------------------------------------------
-
-
-def readers() -> dict[str, Callable[[str], None]]:
-    """What takes each setting out of the address; the model first, the others depend on it."""
-    table: dict[str, Callable[[str], None]] = {
-        "model": _read_model,
-        "task": _read_task,
-        "methods": _read_methods,
-    }
-    return table | {name: _number_reader(name) for name in NUMBERS}
-
-
-def _read_model(text: str) -> None:
-    if text not in live_models():
-        raise UnknownName("model that can be trained here", text, live_models(), "model")
-    state.remember(SCOPE, "model", text)
-
-
-def _read_task(text: str) -> None:
-    names = tasks_of(_model())
-    if text not in names:
-        raise UnknownName("task for this model", text, names, "task")
-    state.remember(SCOPE, "task", text, _model())
-
-
-def _read_methods(text: str) -> None:
-    state.remember(SCOPE, "methods", [get_method(slug.strip()).slug for slug in text.split(",")])
-
-
-def _number_reader(name: str) -> Callable[[str], None]:
-    def read(text: str) -> None:
-        state.remember(SCOPE, name, state.whole_number(text, name), *_variants(name, _model()))
-
-    return read
+    return _CompareControls().readers(task=read_task)
 
 
 def address() -> dict[str, tuple[Any, Any]]:
-    """What the address has to say: ``name: (value, default)``."""
-    model = _model()
-    numbers = {
-        name: (
-            state.remembered(SCOPE, name, _default(name, model), *_variants(name, model)),
-            _default(name, model),
-        )
-        for name in NUMBERS
-    }
-    return {
-        "model": (model, next(iter(live_models()))),
-        "task": (state.remembered(SCOPE, "task", tasks_of(model)[0], model), tasks_of(model)[0]),
-        "methods": (state.remembered(SCOPE, "methods", list(all_methods())), list(all_methods())),
-        **numbers,
-    }
+    """Return what the address has to say: ``name: (value, default)``."""
+    return _CompareControls().address()
 
 
 def misread() -> bool:
-    """Whether the address said something of the form that cannot be used: its message stands in the form, which stays
-    open from then on, so that mending it does not close it."""
-    wrong = [state.address_problem(SCOPE, name) for name in ("model", "task", "methods", *NUMBERS)]
+    """Return whether the address said something of the form that cannot be used.
+
+    Its message stands in the form, which stays open from then on, so that mending it does not close it.
+    """
+    wrong = [state.address_problem(SCOPE, field.key) for field in CompareForm.fields().values()]
     state.remember(SCOPE, "misread", state.remembered(SCOPE, "misread", False) or any(wrong))
     return bool(state.remembered(SCOPE, "misread", False))
 
 
-def _model() -> str:
-    return str(state.remembered(SCOPE, "model", next(iter(live_models()))))
-
-
-# -- the form ----------------------------------------------------------------------------------------------------
-
-
 def form() -> ComparisonPlan | None:
-    """Draw it; the comparison that is set, or ``None`` while something cannot work, which is said at its control."""
-    slots: dict[str, Any] = {}
+    """Draw it; return the comparison that is set, or ``None`` while something cannot work, said at its control."""
+    controls = _CompareControls()
     left, right = st.columns(2)
-    with left:
-        model = _select("Model", "model", list(live_models()), lambda name: live_models()[name].title, slots)
-    with right:
-        names = tasks_of(model)
-        task = _select("Task", "task", names, lambda name: get_task(name).title, slots, model)
-    known = list(all_methods())
-    picked = st.pills(
-        "Methods",
-        known,
-        selection_mode="multi",
-        default=[slug for slug in state.remembered(SCOPE, "methods", known) if slug in known],
-        format_func=lambda slug: all_methods()[slug].title,
-        key=state.widget_key(SCOPE, "methods"),
-        help="A method that does not work with the model gets a row that says why.",
-    )
-    methods = [slug for slug in known if slug in picked]
-    state.remember(SCOPE, "methods", methods)
-    slots["methods"] = st.empty()
-    _problem_at(slots, "methods")
-    numbers = {}
-    for cell, name in zip(st.columns(len(NUMBERS)), NUMBERS, strict=True):
-        with cell:
-            numbers[name] = _number(name, model, slots)
-    return _planned(model, task, methods, numbers, slots)
-
-
-def _select(
-    label: str,
-    name: str,
-    options: list[str],
-    title: Callable[[str], str],
-    slots: dict[str, Any],
-    *variants: str,
-) -> str:
-    index = state.one_of(SCOPE, name, options, options[0], *variants)
-    key = state.widget_key(SCOPE, name, *variants)
-    value: str = st.selectbox(label, options, index=index, format_func=title, key=key)
-    state.remember(SCOPE, name, value, *variants)
-    slots[name] = st.empty()
-    _problem_at(slots, name)
-    return value
-
-
-def _number(name: str, model: str, slots: dict[str, Any]) -> int:
-    each = get_task(tasks_of(model)[0]).each
-    label, text = (part.format(each=each, Each=each.capitalize()) for part in NUMBERS[name])
-    variants = _variants(name, model)
-    start = int(state.remembered(SCOPE, name, _default(name, model), *variants))
-    value = int(
-        st.number_input(label, value=start, step=1, help=text, key=state.widget_key(SCOPE, name, *variants))
-    )
-    state.remember(SCOPE, name, value, *variants)
-    slots[name] = st.empty()
-    _problem_at(slots, name)
-    return value
-
-
-def _problem_at(slots: Mapping[str, Any], name: str) -> None:
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        slots[name].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
-
-
-def _planned(
-    model: str, task: str, methods: list[str], numbers: Mapping[str, int], slots: Mapping[str, Any]
-) -> ComparisonPlan | None:
+    model = controls.draw("model", left)
+    task = controls.draw("task", right, options=task_titles(model))
+    controls.draw("methods")
+    for cell, name in zip(st.columns(len(_NUMBERS)), _NUMBERS, strict=True):
+        controls.draw(name, cell, noun=get_task(task).each)
     try:
-        if not methods:
-            raise BadInput("Choose at least one method.", "methods")
-        if not 1 <= numbers["seeds"] <= MOST_SEEDS:
-            raise BadInput(f"Seeds must be from {1} to {MOST_SEEDS}; {numbers['seeds']:,} is not.", "seeds")
-        return make_plan(
-            ComparisonRequest(
-                model=model,
-                task=task,
-                methods=tuple(methods),
-                steps=numbers["steps"],
-                batch=numbers["batch"],
-                seeds=tuple(range(numbers["seeds"])),
-                eval_rows=numbers["rows"],
-            )
-        )
+        return controls.form().plan()
     except PeftLabError as error:
-        field = (error.field or "") if isinstance(error, BadInput) else ""
-        place = slots.get(_FIELD.get(field, field), st)
-        place.markdown(f":red[:material/error: {plain(error)}]")
+        if isinstance(error, BadInput):
+            controls.show([error])
+        else:
+            error_line(str(error))
         return None
 
 
 def already_done(plan: ComparisonPlan) -> int:
-    """How many of its runs the run store has."""
-    from peft_lab.studies.compare import store
-
+    """Return how many of its runs the run store has."""
     return len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)

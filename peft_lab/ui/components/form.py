@@ -32,27 +32,33 @@ SHARED = "situation"
 class Controls(Generic[F]):
     """The controls of one form on one page.
 
-    Attributes:
-        usual: the defaults of this page.
-        keys: fields whose choices are told apart by something, such as the kind of the model.
+    Args:
+        usual: returns the page's defaults, which may follow from what was chosen.
+        keys: returns, for a field, what tells its choices apart, such as the kind of the model.
     """
 
     def __init__(
         self,
         form: type[F],
         scope: str,
-        usual: F | None = None,
+        usual: Callable[[], F] | None = None,
         keys: Callable[[str], tuple[str, ...]] = lambda name: (),
     ) -> None:
         self._form, self.scope, self._keys = form, scope, keys
-        self.usual: F = usual or form()
+        self._usual = usual or form
         self._below: dict[str, Any] = {}
+
+    @property
+    def usual(self) -> F:
+        """The page's defaults."""
+        return self._usual()
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Any:
         """Return what the learner last chose, or the default."""
-        return state.remembered(*self._place(name), self.default(name), *self._keys(name))
+        found = state.remembered(*self._place(name), None, *self._keys(name))
+        return self.default(name) if found is None else found
 
     def default(self, name: str) -> Any:
         """Return the page's default."""
@@ -75,12 +81,12 @@ class Controls(Generic[F]):
         state.renew(self.scope)
 
     def _place(self, name: str) -> tuple[str, str]:
-        shared = self._form.field(name).shared
-        return (SHARED, shared) if shared else (self.scope, name)
+        field = self._form.field(name)
+        return (SHARED, field.shared) if field.shared else (self.scope, field.key)
 
     def key(self, name: str, *more: str) -> str:
         """Return the key of a control."""
-        return state.widget_key(self.scope, name, *self._keys(name), *more)
+        return state.widget_key(self.scope, self._form.field(name).key, *self._keys(name), *more)
 
     # -- the address ---------------------------------------------------------------------------------------------
 
@@ -93,7 +99,7 @@ class Controls(Generic[F]):
 
             return take
 
-        return {name: reader(name, field) for name, field in self._form.fields().items()}
+        return {field.key: reader(name, field) for name, field in self._form.fields().items()}
 
     def read_address(self, **own: Callable[[str], Any]) -> None:
         """Take the choices out of the address, once per page and session."""
@@ -106,31 +112,38 @@ class Controls(Generic[F]):
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
-    def draw(self, name: str, cell: Any = None, options: Mapping[str, str] | None = None, **more: Any) -> Any:
+    def draw(
+        self,
+        name: str,
+        cell: Any = None,
+        *,
+        options: Mapping[str, str] | None = None,
+        noun: str = "row",
+        key: str = "",
+        **more: Any,
+    ) -> Any:
         """Draw a field's control in a cell and return its value, with what the address got wrong below it.
 
         Args:
             options: titles by value in place of the field's own.
+            noun: what the model is trained on, in label and help.
+            key: of the control, if not :meth:`key`.
             more: arguments of the control, such as ``label_visibility`` or ``disabled``.
         """
-        field = self._form.field(name)
-        titles = field.titles if options is None else options
+        field = self._form.field(name).in_terms_of(noun)
+        field = field if options is None else field.among(options)
+        shut = more.pop("disabled", False) or state.is_fixed(field.key)
         with st.container(gap=None) if cell is None else cell:
-            value = widget(
-                replace(field, options=titles) if titles else field,
-                self.value(name),
-                self.key(name),
-                disabled=more.pop("disabled", False) or state.is_fixed(name),
-                **more,
-            )
+            value = widget(field, self.value(name), key or self.key(name), disabled=shut, **more)
             self.below(name)
-        self.remember(name, value)
+        # Only a choice is remembered: a default may follow from another choice. Other pages have other defaults.
+        self.remember(name, None if value == self.default(name) and not field.shared else value)
         return value
 
     def below(self, name: str) -> None:
         """Keep a place for errors under the control that was just drawn, and say there what the address got wrong."""
         self._below[name] = st.container()
-        problem = state.address_problem(self.scope, name)
+        problem = state.address_problem(self.scope, self._form.field(name).key)
         if problem:
             with self._below[name]:
                 address_line(problem)
@@ -148,7 +161,7 @@ class Controls(Generic[F]):
 
     def _offer(self, error: BadInput) -> None:
         name, near = error.field or "", error.nearest
-        if near is None or name not in self._form.fields() or state.is_fixed(name):
+        if near is None or name not in self._form.fields() or state.is_fixed(self._form.field(name).key):
             return
         field = self._form.field(name)
         text = field.titles.get(near, near) if field.kind == "choice" else f"{near:,}"

@@ -158,7 +158,7 @@ class MemoryForm(StepForm):
 
     def key(self) -> tuple[Any, ...]:
         """Return what tells answers for these settings from answers for others."""
-        return tuple(value for name, value in self.values().items() if name not in ("method", "tab", "row"))
+        return tuple(value for name, value in self.by_name().items() if name not in ("method", "tab", "row"))
 
 
 #: The page's defaults.

@@ -87,7 +87,7 @@ def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -
     elif st.button(
         f"Show it on {get_model(preset.model).title}", key=f"preset-{lesson.key}", width="stretch"
     ):
-        set_page(**preset.values())
+        set_page(**preset.by_name())
 
 
 def fullest(simulation: Simulation) -> Point:

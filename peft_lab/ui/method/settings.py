@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import streamlit as st
 
+from peft_lab.ask.field import Field
 from peft_lab.core import asking, units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.units import Source, roughly
@@ -19,7 +20,7 @@ from peft_lab.runs import allowance, calibrating, forecast, said, store
 from peft_lab.runs.forecast import Forecast, RunWork, run_work
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.said import Kept
-from peft_lab.runs.spec import BATCH, STEPS, RunRequest, RunSpec, usual_eval_rows
+from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.runs.waiting import Before, ahead, starts_in
@@ -28,6 +29,7 @@ from peft_lab.training.tasks import apart
 from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import part, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.foreign import plain
@@ -38,62 +40,35 @@ from peft_lab.workers.pool import get_pool
 
 SAY = "say"
 START = "start"
-# Name, label, reader, help. The address and the form are both made from this list.
-FIELDS = {
-    "steps": ("Steps", int, "Optimizer steps. The defaults learn visibly within these."),
-    "batch": ("Batch size", int, "Rows in each optimizer step. More rows need more memory."),
-    "lr": (
-        "Learning rate",
-        float,
-        "The peak of the schedule. PEFT methods need far larger learning rates than full fine-tuning.",
-    ),
-    "seed": (
-        "Seed",
-        int,
-        "Fixes the initial weights, the order of the rows and dropout. The same seed gives the same curve.",
-    ),
-    "rows": (
-        "Held-out rows",
-        int,
-        "How many held-out rows score the base and the tuned model. More rows make the scores more reliable.",
-    ),
-}
-#: Label and help where the model reads images.
-_OF_IMAGES = {
-    "batch": ("Batch size", "Images in each optimizer step. More images need more memory."),
-    "seed": (
-        "Seed",
-        "Fixes the initial weights, the order of the images and dropout. The same seed gives the same curve.",
-    ),
-    "rows": (
-        "Held-out images",
-        "How many held-out images score the base and the tuned model. More images make the scores more reliable.",
-    ),
-}
+#: The settings of a training that the page has controls for.
+FIELDS = ("steps", "batch", "learning_rate", "seed", "eval_rows")
 
 
-def words(choice: Choice, name: str) -> tuple[str, str]:
-    """Label and help of a setting, for what the model reads."""
-    label, _, text = FIELDS[name]
-    return _OF_IMAGES.get(name, (label, text)) if choice.entry.kind == "vision" else (label, text)
+def training_controls(choice: Choice) -> Controls[RunRequest]:
+    """Return the controls of the training settings, not yet drawn.
+
+    Choices are remembered for each kind of model. A knob may move the default of the learning rate: its control then
+    starts afresh, which is why keys hold the default.
+    """
+    kind = choice.entry.kind
+    usual = RunRequest(choice.entry.name, choice.spec.slug, str(choice.task), **_usual(choice))
+    return Controls(RunRequest, choice.spec.slug, lambda: usual, lambda name: (kind,))
 
 
-def default(choice: Choice, name: str) -> Any:
+def _usual(choice: Choice) -> dict[str, Any]:
     kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
     rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
-    rows = usual_eval_rows(kind, choice.entry.kind)
-    return {"steps": STEPS, "batch": BATCH[kind], "lr": rate, "seed": 0, "rows": rows}[name]
-
-
-def kept(choice: Choice, name: str) -> Any:
-    """The learner's own setting, or the default where there is none."""
-    found = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
-    return default(choice, name) if found is None else found
+    return {
+        "batch": BATCH[kind],
+        "learning_rate": rate,
+        "eval_rows": usual_eval_rows(kind, choice.entry.kind),
+    }
 
 
 def key_of(choice: Choice, name: str) -> str:
-    """The control's key. A knob may move the default of the learning rate: the control then starts afresh."""
-    return state.widget_key(choice.spec.slug, name, choice.entry.kind, f"{default(choice, name):g}")
+    """Return the control's key. It holds the default, so that the control starts afresh when a knob moves that."""
+    controls = training_controls(choice)
+    return controls.key(name, f"{controls.default(name):g}")
 
 
 def task_of(choice: Choice) -> Task | None:
@@ -120,11 +95,7 @@ def request_of(
         method=choice.spec.slug,
         task=str(choice.task),
         values=dict(choice.values),
-        steps=int(values["steps"]),
-        batch=int(values["batch"]),
-        seed=int(values["seed"]),
-        eval_rows=int(values["rows"]),
-        learning_rate=float(values["lr"]),
+        **{name: values[name] for name in FIELDS},
         own_data=own,
         own_source=None if own is None else own_data.source_of(choice.entry.kind),
         start=start_of(choice),
@@ -179,8 +150,9 @@ def sentence_key(choice: Choice) -> str:
 
 
 def _now(choice: Choice) -> dict[str, Any]:
+    controls = training_controls(choice)
     # What was just set stands in its control, which may be drawn further down.
-    return {name: st.session_state.get(key_of(choice, name), kept(choice, name)) for name in FIELDS}
+    return {name: st.session_state.get(key_of(choice, name), controls.value(name)) for name in FIELDS}
 
 
 def _own_file(choice: Choice) -> str | None:
@@ -193,22 +165,15 @@ def _own_file(choice: Choice) -> str | None:
 def training_readers(slug: str) -> dict[str, Any]:
     """What takes the training settings out of an address. They are kept for every kind of model."""
 
-    def take(name: str, reader: type) -> Any:
+    def take(field: Field) -> Any:
         def read(text: str) -> None:
-            try:
-                value = reader(text)
-            except ValueError:
-                raise BadInput(f"The address says {name}={text[:20]}, which is not a number.", name) from None
-            if not abs(value) <= state.LARGEST:  # nor can nan be shown in a control
-                raise BadInput(
-                    f"The address says {name}={text[:20]}, which is not a number that can be set.", name
-                )
+            value = field.parse(text)
             for kind in get_args(ModelKind):
-                state.remember(slug, name, value, kind)
+                state.remember(slug, field.key, value, kind)
 
         return read
 
-    return {name: take(name, reader) for name, (_, reader, _) in FIELDS.items()}
+    return {field.key: take(field) for field in map(RunRequest.field, FIELDS)}
 
 
 def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
@@ -216,8 +181,9 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
+        controls = training_controls(choice)
         for name in FIELDS:
-            table[name] = (kept(choice, name), default(choice, name))
+            table[RunRequest.field(name).key] = (controls.value(name), controls.default(name))
     return table
 
 

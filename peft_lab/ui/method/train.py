@@ -25,6 +25,7 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
+from peft_lab.ui.components.form import error_line
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.components.waiting import come_back, is_open
@@ -313,17 +314,6 @@ def _told(asked: Future[dict[str, int]]) -> tuple[dict[str, Any], Source, str]:
         return {}, Source.SIMULATED, plain(error)
 
 
-# Which control a setting of the run is set at.
-_CONTROL = {
-    "steps": "steps",
-    "batch": "batch",
-    "learning_rate": "lr",
-    "seed": "seed",
-    "eval_rows": "rows",
-    "probes": SAY,
-}
-
-
 def train(choice: Choice) -> None:
     problem = untrainable(choice.entry)
     if choice.task is None or problem is not None:
@@ -400,19 +390,17 @@ def _before_first_run(choice: Choice) -> None:
 def _form(choice: Choice, locked: bool) -> None:
     """The training settings, each with what is wrong under it."""
     slug = choice.spec.slug
-    slots: dict[str, Any] = {}
+    controls = settings.training_controls(choice)
+    noun = "image" if choice.entry.kind == "vision" else "row"
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
     for cell, name in zip(cells, FIELDS, strict=False):
-        with cell:
-            _field(choice, name, locked)
-            slots[name] = st.empty()
-            problem = state.address_problem(slug, name)
-            if problem:
-                st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
+        how: dict[str, Any] = {"step": 1e-4, "format": "%g"} if name == "learning_rate" else {}
+        key = settings.key_of(choice, name)
+        controls.draw(name, cell, noun=noun, key=key, disabled=locked, **how)
     beneath = st.empty()
     if choice.entry.kind != "vision":
         _sentence(choice, locked)
-    slots[SAY] = st.empty()
+    say = st.empty()
     path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
     if slug == opened.METHOD and choice.entry.kind != "vision":
         opened.start(choice, path, locked)
@@ -423,7 +411,9 @@ def _form(choice: Choice, locked: bool) -> None:
     except AssetError:  # said above the form, with a button
         return
     except PeftLabError as error:
-        _say(error, slots)
+        field = error.field if isinstance(error, BadInput) else None
+        with say if field == "probes" else controls.at(field):
+            error_line(str(error))
         return
     if path is not None and complete is not None and choice.entry.kind not in CLASSIFIERS:
         own_data.tokens_of(complete.model, path, complete.max_length)
@@ -431,28 +421,6 @@ def _form(choice: Choice, locked: bool) -> None:
         beneath.caption(  # over both columns
             f"The task head starts at random; its learning rate is {complete.head_learning_rate:g}."
         )
-
-
-def _field(choice: Choice, name: str, locked: bool) -> None:
-    """One number of the form; what differs from the default goes into the address."""
-    (label, text), reader = settings.words(choice, name), FIELDS[name][1]
-    how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
-    value = st.number_input(
-        label,
-        value=reader(settings.kept(choice, name)),
-        key=settings.key_of(choice, name),
-        help=text,
-        disabled=locked or state.is_fixed(name),
-        **how,
-    )
-    moved = None if value == settings.default(choice, name) else value
-    state.remember(choice.spec.slug, name, moved, choice.entry.kind)
-
-
-def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
-    """What is wrong, at the control it is about."""
-    field = error.field if isinstance(error, BadInput) else None
-    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {plain(error)}]")
 
 
 def _sentence(choice: Choice, locked: bool) -> None:
