@@ -47,12 +47,11 @@ class Form:
         return found
 
     @classmethod
-    def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
-        """Return the form that texts give and what cannot be read, by field.
+    def parse(cls, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BadInput]]:
+        """Return the values that texts give and what cannot be read, both by field.
 
         Args:
-            texts: by field name or alias. Missing and unreadable fields keep the value of ``start``, by default the
-                fields' defaults.
+            texts: by field name or alias.
 
         Raises:
             UnknownName: there is no field of that name.
@@ -65,6 +64,15 @@ class Form:
             except BadInput as error:
                 error.field = field.name
                 wrong[field.name] = error
+        return values, wrong
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
+        """Return the form that texts give, and what cannot be read, as :meth:`parse`.
+
+        Missing and unreadable fields keep the value of ``start``, by default the fields' defaults.
+        """
+        values, wrong = cls.parse(texts)
         made: Any = replace(start or cls(), **values)  # type: ignore[type-var]
         return made, wrong
 

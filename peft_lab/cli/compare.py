@@ -18,12 +18,13 @@ import typer
 
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.forms import form_options
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, echoed
 from peft_lab.methods import all_methods
-from peft_lab.runs.spec import STEPS
+from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.studies.compare import carrying, plan, results, store
 from peft_lab.studies.compare.carrying import Notice
@@ -94,23 +95,18 @@ ALL = "all"
 
 
 @command("compare")
+@form_options(RunRequest, ("steps", "batch", "eval_rows"))
 def compare(
     model: options.Model,
+    given: dict[str, Any],
     task: Annotated[str, typer.Option("--task", metavar="NAME", help="What to learn.")],
     methods: Annotated[
         str, typer.Option("--methods", metavar="A,B,C", help="Slugs; 'all' for every method there is.")
     ] = ALL,
     sets: options.Sets = None,
-    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of each run.")] = STEPS,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Batch size; the task's usual by default.")
-    ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="0,1,2", help="Seeds; each gives one run of every method.")
     ] = ",".join(map(str, plan.SEEDS)),
-    eval_rows: Annotated[
-        int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after.")
-    ] = None,
     axes: Annotated[
         str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
     ] = ",".join(results.DEFAULT_AXES),
@@ -132,11 +128,9 @@ def compare(
             model=model,
             task=task,
             methods=wanted,
-            steps=steps,
-            batch=batch,
             seeds=_seeds(seeds),
-            eval_rows=eval_rows,
-            values={slug: given for slug, given in values.items() if given},
+            **given,
+            values={slug: own for slug, own in values.items() if own},
         )
     )
     comparison = store.keep(made)

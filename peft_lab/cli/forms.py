@@ -19,10 +19,9 @@ _METAVARS = {"int": "INTEGER", "float": "FLOAT", "choice": "NAME", "modules": "N
 def form_options(
     form: type[Form], names: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of a form, in place of its arguments ``asked`` and ``given``.
+    """Give a command the options of a form, in place of its argument ``given``: the values that were given, by field.
 
-    ``asked`` becomes the form with the defaults of what was not given, ``given`` the names of the options that were.
-    Options stand where ``asked`` stands in the signature. Values are checked by the fields, not by typer.
+    Values are checked by the fields, not by typer.
 
     Args:
         names: the fields that become options; empty for all.
@@ -34,17 +33,17 @@ def form_options(
         def command(**arguments: Any) -> Any:
             texts = {field.name: arguments.pop(field.name) for field in fields}
             said = {name: _text(text) for name, text in texts.items() if text is not None}
-            asked, wrong = form.read(said)
+            given, wrong = form.parse(said)
             for name, error in wrong.items():
-                raise BadInput(f"{_options_of(form.field(name))[-1]}: {error}", name) from None
-            return function(**arguments, asked=asked, given=frozenset(said))
+                raise BadInput(f"{options_of(form.field(name))[-1]}: {error}", name) from None
+            return function(**arguments, given=given)
 
         signature = inspect.signature(function, eval_str=True)
         parameters = list[inspect.Parameter]()
         for name, parameter in signature.parameters.items():
-            if name == "asked":
+            if name == "given":
                 parameters += [_parameter(field) for field in fields]
-            elif name != "given":
+            else:
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -57,12 +56,13 @@ def _text(value: str | bool) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
-def _options_of(field: Field) -> list[str]:
+def options_of(field: Field) -> list[str]:
+    """Return the names of a field's option, the shorter one last."""
     return [f"--{name.replace('_', '-')}" for name in (field.name, field.alias) if name]
 
 
 def _parameter(field: Field) -> inspect.Parameter:
-    option = _options_of(field)
+    option = options_of(field)
     if field.kind == "bool":
         kind: Any = Annotated[bool | None, typer.Option(*option, help=field.help)]
     else:

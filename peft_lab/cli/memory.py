@@ -8,7 +8,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -266,8 +266,7 @@ class Protocol(StrEnum):
 @form_options(MemoryOptions, _OPTIONS)
 def memory_command(
     model: options.Model,
-    asked: MemoryOptions,
-    given: frozenset[str],
+    given: dict[str, Any],
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
@@ -292,7 +291,7 @@ def memory_command(
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
-    entry = resolve(model)
+    entry, asked = resolve(model), MemoryOptions(**given)
     how = _sharing(asked, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
@@ -361,14 +360,14 @@ def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> N
 Named = tuple[str, Job, Path | None, int]
 
 
-def _sized(asked: MemoryOptions, given: frozenset[str], entry: ModelEntry) -> MemoryOptions:
+def _sized(asked: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -> MemoryOptions:
     """Return the step with the sizes that were given. Raises BadInput without them."""
     if entry.kind == "vision":
         if "batch" not in given:
             raise BadInput("Give --batch: how many images a step reads.", "batch")
         seen = entry.shape.max_positions or asked.seq  # every image is as long as the others
         return asked if "seq" in given else replace(asked, seq=seen)
-    if not {"batch", "seq"} <= given:
+    if not {"batch", "seq"} <= given.keys():
         raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
     return asked
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command
+from peft_lab.cli.forms import form_options, options_of
 from peft_lab.cli.options import known_run
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.runs import result_lines
@@ -29,7 +30,7 @@ from peft_lab.runs import admission, checkpoints, forecast, preview, record, res
 from peft_lab.runs.forecast import Forecast, run_work
 from peft_lab.runs.preview import Preview, Shown, heading, headline, notes, visible
 from peft_lab.runs.queue import RunQueue, get_queue
-from peft_lab.runs.spec import STEPS, RunRequest, RunSpec
+from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
 from peft_lab.training.tasks import hub, own
@@ -116,6 +117,10 @@ _LONGEST_STOP = 60.0  # seconds; the queue has forced a run to end long before
 _ADAPTER = "adapter_config.json"
 
 
+#: The settings of a run that have options of their own.
+_OPTIONS = ("steps", "batch", "seed", "learning_rate", "max_length", "eval_rows")
+
+
 class _Interrupted(Exception):
     """Someone wants the run to end. ``number`` is the signal's."""
 
@@ -124,8 +129,10 @@ class _Interrupted(Exception):
 
 
 @command("train")
+@form_options(RunRequest, _OPTIONS)
 def train(
     context: typer.Context,
+    given: dict[str, Any],
     model: options.OneModel = None,
     method: Annotated[
         str | None, typer.Option("--method", metavar="SLUG", help="The method to train with.")
@@ -134,14 +141,6 @@ def train(
         str | None, typer.Option("--task", metavar="NAME", help="What to learn; 'own' with --own FILE.")
     ] = None,
     sets: options.Sets = None,
-    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = STEPS,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Batch size; the task's usual by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal curves.")] = 0,
-    lr: Annotated[
-        float | None, typer.Option("--lr", help="Peak learning rate; the method's own by default.")
-    ] = None,
     own_file: Annotated[
         Path | None,
         typer.Option(
@@ -161,12 +160,6 @@ def train(
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Copy the trained adapter to this folder.")
-    ] = None,
-    eval_rows: Annotated[
-        int | None, typer.Option("--eval-rows", help="Held-out rows to score before and after; 0 for none.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option("--max-length", help="Longest row in tokens; longer ones are cut.")
     ] = None,
     probes: Annotated[
         list[str] | None,
@@ -210,12 +203,7 @@ def train(
         method=chosen.slug,
         task=_task(task, own_file),
         values=values,
-        steps=steps,
-        batch=batch,
-        seed=seed,
-        learning_rate=lr,
-        max_length=max_length,
-        eval_rows=eval_rows,
+        **given,
         own_data=data,
         own_source=source,
         start=str(start.absolute()) if start else None,
@@ -239,14 +227,11 @@ def _require_alone(context: typer.Context) -> None:
             and source is not None
             and source.name == "COMMANDLINE"
         ):
+            named = {"own_file": "--own", "sets": "--set", "probes": "--probe"}
             option = (
-                "--own"
-                if name == "own_file"
-                else f"--{name.removesuffix('s') if name in ('sets', 'probes') else name}"
+                options_of(RunRequest.field(name))[-1] if name in _OPTIONS else named.get(name, f"--{name}")
             )
-            raise BadInput(
-                f"--continue goes on as the run was set; leave {option.replace('_', '-')} out.", name
-            )
+            raise BadInput(f"--continue goes on as the run was set; leave {option} out.", name)
 
 
 def _go_on(identity: str, out: Path | None, as_json: bool) -> None:
