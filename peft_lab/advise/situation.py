@@ -3,70 +3,127 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab.advise import tree
-from peft_lab.advise.cited import MANY_ROWS
+from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
-from peft_lab.core import units
+from peft_lab.ask import limits
+from peft_lab.ask.form import Form, choice, number, text, whole
 from peft_lab.core.errors import BadInput, UnknownName, echoed
-from peft_lab.engine.devices import GIB, TAKEN, Device, devices, get_device, sold_as, spelt
+from peft_lab.engine.devices import GIB, SIZE, Device, device_of, read_device
 from peft_lab.methods import get_method
 from peft_lab.models import images
 from peft_lab.models.catalogue import looks_external, resolve
 from peft_lab.models.shapes import ModelShape
 
 BYTES = 4  # of a stored number: adapters are saved in float32
-SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
-MOST = {
-    "batch": 4096, "seq": 131_072, "tasks": 10**6, "rows": 10**10, "devices": 1024, "row_tokens": 131_072,
-    "latency": 10**6, "deadline_hours": 10**6, "storage": 10**15,
-}  # fmt: skip
-MOST_GB = 100_000  # of a device: a hundred times the largest there is
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
 LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
 #: What encoders, which write no text, can be trained for.
 OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
 
 
+def read_size(text: str) -> int:
+    """Return the bytes that a text such as ``500000`` or ``0.5MB`` states."""
+    match = SIZE.fullmatch(text)
+    if match is None:
+        raise BadInput(
+            f"storage is tight, roomy or a size in bytes, such as 500000 or 0.5MB; '{echoed(text)}' is not."
+        )
+    return int(float(match[1].replace(",", "").replace("_", "")) * _UNITS[(match[2] or "").lower()])
+
+
+def read_model(text: str) -> str:
+    """Return a model's name. Raises UnknownName if it can only be one of the catalogue's and is none."""
+    if not looks_external(text):
+        resolve(text)
+    return text
+
+
 @dataclass(frozen=True)
-class Situation:
-    """Everything a recommendation depends on.
+class Situation(Form):
+    """Everything a recommendation depends on. Some defaults depend on the model, and are then ``None`` or empty."""
 
-    Attributes:
-        prompting: whether a prompt alone reaches the target, or ``retrieval`` does.
-        device: a name from the list of devices, or a size such as ``24GB``. devices: how many of it.
-        link: what connects them, of :data:`LINKS`; empty if unknown.
-        batch: minimum rows of one update over all devices; ``None``: as many as the sources use. How many go
-            through the model at once is searched. seq: tokens of a row there.
-        rows, row_tokens: training rows, and their average length in tokens; ``None``: as many as ``seq``.
-        output: ``classification`` or ``generation``; empty: what suits the model.
-        objective: the training goal, of the tree's question; empty: what suits the model and ``output``.
-        latency: percent that a request may take longer than on the base; ``None`` without a limit.
-        storage: bytes that one task may store; ``None`` without a limit.
-        serving: ``vllm`` for servers of that kind, ``plain`` for one's own code.
-        forgetting: ``matters`` if what the base model can do must not get worse, else ``ok``.
-        deadline_hours: maximum training time in hours; ``None`` without a limit.
-    """
-
-    prompting: str = "no"
-    model: str = tree.FIRST_EXAMPLES.model
-    device: str = tree.FIRST_EXAMPLES.device
-    batch: int | None = None
-    seq: int = 512
-    tasks: int = 1
-    output: str = ""
-    rows: int = 10_000
-    latency: float | None = None
-    storage: int | None = None
-    devices: int = 1
-    link: str = ""
-    objective: str = ""
-    row_tokens: int | None = None
-    serving: str = "plain"
-    forgetting: str = "ok"
-    deadline_hours: float | None = None
+    prompting: str = choice(
+        "no", "Is training needed?", "Whether a prompt alone reaches the target, or retrieval does.",
+        {"no": "Yes", "yes": "No: a prompt does it", "retrieval": "No: looking things up does"},
+    )  # fmt: skip
+    model: str = text(
+        tree.FIRST_EXAMPLES.model, "Model", "Catalogue name, Hugging Face id or local path.",
+        reader=read_model, shared="model",
+    )  # fmt: skip
+    device: str = text(
+        tree.FIRST_EXAMPLES.device, "Device", "A name from the list of devices, or a size such as 24GB.",
+        reader=read_device, shared="device",
+    )  # fmt: skip
+    batch: int | None = whole(
+        None, "Rows of an update, at least",
+        "Rows that an optimizer step reads, over all devices; the sources' number where that is more. How many of "
+        "them go through a device at once is searched.",
+        least=1, most=limits.BATCH, empty="as sources use",
+    )  # fmt: skip
+    seq: int = whole(
+        512, "Tokens at most", "Longer rows are cut to so many in a training step.",
+        least=1, most=limits.SEQ, shared="seq",
+    )  # fmt: skip
+    tasks: int = whole(
+        1, "Tasks on one base", "How many tasks or customers are served from the same base model.",
+        least=1, most=limits.TASKS, words={"one": 1, "many": 20},
+    )  # fmt: skip
+    output: str = choice(
+        "", "Output", "What comes out; by default what suits the model.",
+        {"": "What suits the model", "classification": "classification", "generation": "generation"},
+    )  # fmt: skip
+    rows: int = whole(
+        10_000, "Training rows", "How many clean examples there are to train one task on.",
+        least=1, most=limits.ROWS, shared="rows",
+        words={"few": FEW_ROWS // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
+    )  # fmt: skip
+    latency: float | None = number(
+        None, "Extra latency allowed, %",
+        "How much longer a request may take than on the base model. In a published measurement adapters added "
+        f"{ADAPTER_LATENCY}; any limit below that counts as No.",
+        least=0, most=limits.LATENCY_PERCENT, empty="no limit", words={"strict": 0.0, "relaxed": None}, unit="%",
+    )  # fmt: skip
+    storage: int | None = whole(
+        None, "Storage per task, bytes",
+        "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
+        least=1, most=limits.STORAGE, empty="no limit", words={"roomy": None}, reader=read_size,
+    )  # fmt: skip
+    devices: int = whole(
+        1, "How many", "How many devices train together.", least=1, most=limits.DEVICES, shared="devices"
+    )
+    link: str = choice(
+        "", "Between devices", "What connects them.", {"": "Not known", **LINKS}, shared="link"
+    )
+    objective: str = choice(
+        "", "What is trained?", "The goal of the training.",
+        {"": "What suits the model", **QUESTIONS["objective"].answers}, shared="objective", spellings={
+            "instruction": "sft", "instructions": "sft", "summarisation": "sft", "summarization": "sft",
+            "translation": "sft", "chat": "sft", "pretraining": "cpt", "continued": "cpt", "ner": "extraction",
+            "tagging": "extraction", "retrieval": "embedding", "dpo": "preference", "grpo": "rl", "ppo": "rl",
+            "rlhf": "rl", "reinforcement": "rl",
+        },
+    )  # fmt: skip
+    row_tokens: int | None = whole(
+        None, "Tokens of a row", "How long a row is on average. Rows times tokens is what there is to learn.",
+        least=1, most=limits.SEQ, empty="as many as the most", shared="row_tokens",
+    )  # fmt: skip
+    serving: str = choice(
+        "plain", "Served by", "What answers requests later.", {"plain": "Own code", "vllm": "vLLM or alike"}
+    )
+    forgetting: str = choice(
+        "ok", "What it can do now", "Whether what the base model can do must not get worse.",
+        {"ok": "May get worse", "matters": "Has to stay"}, spellings={"yes": "matters", "no": "ok"},
+    )  # fmt: skip
+    deadline_hours: float | None = number(
+        None, "Hours to train",
+        "How long the training may take. The time is a range from arithmetic and data sheets.",
+        above=0, most=limits.HOURS, empty="no limit",
+    )  # fmt: skip
 
     @property
     def shape(self) -> ModelShape:
@@ -98,81 +155,48 @@ class Situation:
         """Return the number of sequences per row: two for a preference, else one."""
         return 2 if self.purpose == "preference" else 1
 
-    def check(self) -> Situation:
-        """Return the situation. Raises BadInput if it contradicts itself, UnknownName if a name is unknown."""
-        self.hardware  # noqa: B018 (raises for an unknown name)
+    def rules(self) -> Iterator[BadInput]:
+        """Yield contradictions and what the model or the device does not allow."""
+        known: list[Any] = []
+        for look in (lambda: self.hardware, lambda: images.require_text(self.shape, "Choose")):
+            try:
+                known.append(look())
+            except BadInput as error:
+                yield error
+        if len(known) < 2:
+            return
         shape = self.shape
-        images.require_text(shape, "Choose")
         if shape.kind == "encoder" and self.output == "generation":
-            raise BadInput(
+            yield BadInput(
                 f"{shape.title} is an encoder and writes no text: choose output=classification or another model.",
                 "output",
             )
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
-            raise BadInput(
+            yield BadInput(
                 f"{shape.title} is an encoder and writes no text: choose objective={', '.join(OF_ENCODERS)} or "
                 "another model.",
                 "objective",
             )
         if self.devices > 1 and self.hardware.kind != "cuda":
-            raise BadInput("Several devices are several GPUs: name one with device=NAME or 24GB.", "devices")
+            yield BadInput("Several devices are several GPUs: name one with device=NAME or 24GB.", "devices")
         limit = shape.max_positions
         if limit is not None and self.seq > limit:
-            raise BadInput(
+            short = BadInput(
                 f"{shape.title} has {limit:,} positions, so rows of {self.seq:,} do not fit.", "seq"
             )
-        return self
+            short.nearest = limit
+            yield short
 
 
-#: Values that words stand for. ``tight`` depends on the model and is computed once that is known.
+#: Words that stand for values, by field. ``tight`` depends on the model and is computed once that is known.
 WORDS: Mapping[str, Mapping[str, Any]] = {
-    "prompting": {"yes": "yes", "no": "no", "retrieval": "retrieval"},
-    "tasks": {"one": 1, "many": 20},
-    "output": {"classification": "classification", "generation": "generation"},
-    "rows": {"few": FEW_ROWS // 10, "some": 10_000, "many": int(MANY_ROWS.value)},
-    "latency": {"strict": 0.0, "relaxed": None},
-    "storage": {"roomy": None},
-    "objective": {name: name for name in QUESTIONS["objective"].answers},
-    "serving": {"plain": "plain", "vllm": "vllm"},
-    "forgetting": {"ok": "ok", "matters": "matters"},
-    "link": {name: name for name in LINKS},
+    name: dict(field.words) or {value: value for value in field.titles if value}
+    for name, field in Situation.fields().items()
+    if field.words or field.kind == "choice"
 }
-KEYS = tuple(field.name for field in fields(Situation))
+KEYS = tuple(Situation.fields())
 #: Questions that the lab answers from model and device; how much there is to learn follows from the rows.
 FOUND = tuple(key for key, question in QUESTIONS.items() if question.by != "you" and key != "amount")
-
-
-def device_of(text: str) -> Device:
-    """Return a device by its name, or an unnamed device by its memory size.
-
-    Raises:
-        UnknownName: neither a device nor a size. BadInput: an unknown unit, or a size too large or too small.
-
-    >>> device_of("24MB")
-    Traceback (most recent call last):
-    peft_lab.core.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
-    """
-    match = SIZE.fullmatch(text.strip())
-    known = spelt(text)
-    if known is not None:
-        return get_device(known)
-    if match is None or not match[2]:
-        raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
-    if match[2].lower() not in ("gb", "gib"):
-        raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
-    size = float(match[1].replace(",", "").replace("_", ""))
-    if size > MOST_GB:
-        raise BadInput(
-            f"No device has {echoed(text)}: {MOST_GB:,} GB are the most that can be asked for.", "device"
-        )
-    card = sold_as(text, size)
-    if card.memory <= 0:
-        raise BadInput(
-            f"A device with {text} has no memory left for training: the driver and its context take "
-            f"{units.size(TAKEN)}.",
-            "device",
-        )
-    return card
 
 
 def lora_bytes(shape: ModelShape) -> int:
@@ -199,22 +223,7 @@ ALIASES = {
     "gpu": "device", "memory": "device", "gpus": "devices", "prompt": "prompting", "size": "storage",
     "deadline": "deadline_hours", "tokens_per_row": "row_tokens",
 }  # fmt: skip
-WORD_ONLY = ("prompting", "output", "objective", "serving", "forgetting", "link")
-#: Other names for a field's values.
-MEANT = {
-    "objective": {
-        "instruction": "sft", "instructions": "sft", "summarisation": "sft", "summarization": "sft",
-        "translation": "sft", "chat": "sft", "pretraining": "cpt", "continued": "cpt", "ner": "extraction",
-        "tagging": "extraction", "retrieval": "embedding", "dpo": "preference", "grpo": "rl", "ppo": "rl",
-        "rlhf": "rl", "reinforcement": "rl",
-    },
-    "forgetting": {"yes": "matters", "no": "ok"},
-}  # fmt: skip
-#: Limited in length, so that no number overflows to infinity.
-_SIGNED = re.compile(r"-[0-9][0-9_,.]{0,40}")
-_DIGITS = re.compile(r"[0-9][0-9_,]{0,40}(\.[0-9]{1,40})?(e[0-9]{1,2})?")
 _TIMES = re.compile(r"([0-9]{1,4})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
@@ -253,7 +262,7 @@ def parse(pairs: Iterable[tuple[str, str]]) -> tuple[Situation, dict[str, str]]:
         told.setdefault("device", example.device)
         if "kind" in claims and claims["kind"] == "encoder":
             told.setdefault("output", "classification")
-    situation = read(Situation(), told)
+    situation = _read(told)
     if situation.row_tokens is not None and "seq" not in told:
         situation = replace(situation, seq=_holding(situation))
     return situation.check(), claims
@@ -263,84 +272,21 @@ def _holding(situation: Situation) -> int:
     """Return the tokens that hold an average row: the next power of two, within the model's limit."""
     assert situation.row_tokens is not None
     room = 1 << (situation.row_tokens - 1).bit_length()
-    return min(room, situation.shape.max_positions or MOST["seq"], MOST["seq"])
+    return min(room, situation.shape.max_positions or limits.SEQ)
 
 
-def read(start: Situation, told: Mapping[str, str]) -> Situation:
-    """Return ``start`` with the fields that the texts give. Raises BadInput if a text cannot be read."""
-    values = {
-        name: read_value(name, text) for name, text in told.items() if (name, text) != ("storage", "tight")
-    }
-    situation = replace(start, **values)
-    if told.get("storage") == "tight":
-        situation = replace(situation, storage=tight(situation.shape))
-    return situation
+def _read(told: Mapping[str, str]) -> Situation:
+    """Return the situation that texts give. Raises BadInput if a text cannot be read."""
+    texts = {name: text for name, text in told.items() if (name, text) != ("storage", "tight")}
+    situation, wrong = Situation.read(texts)
+    for error in wrong.values():
+        raise error
+    return replace(situation, storage=tight(situation.shape)) if told.get("storage") == "tight" else situation
 
 
 def tight(shape: ModelShape) -> int:
     """Return the storage limit in bytes that ``tight`` means for this model."""
     return lora_bytes(shape) // SHARE_OF_LORA
-
-
-def read_value(name: str, text: str) -> Any:
-    """Return a field's value from its text: a word, a number, a size. Raises BadInput, UnknownName."""
-    if name == "model":
-        if not looks_external(text):
-            resolve(text)
-        return text
-    if name == "device":
-        return device_of(text).name
-    words = WORDS.get(name, {})
-    text = MEANT.get(name, {}).get(text.lower(), text)
-    if text in words:
-        return words[text]
-    if name in WORD_ONLY:
-        raise _no_value(name, text, words)
-    if name == "storage":
-        return _size(text)
-    return _number(name, text, words)
-
-
-def _number(name: str, text: str, words: Mapping[str, Any]) -> float | int:
-    bare = text.removesuffix("%") if name == "latency" else text
-    match = _DIGITS.fullmatch(bare.strip())
-    whole = name not in ("latency", "deadline_hours")
-    if match is None and not (whole and _SIGNED.fullmatch(bare.strip())):
-        raise _no_value(name, text, words)
-    value = -1.0 if match is None else float(bare.replace(",", "").replace("_", ""))
-    if name == "deadline_hours" and value <= 0:
-        raise _no_value(name, text, words)
-    if not whole:
-        if value > MOST[name]:
-            raise BadInput(f"{name} is at most {MOST[name]:,}; '{text[:40]}' is more.", name)
-        return value
-    if value != int(value) or not 1 <= value <= MOST[name]:
-        raise BadInput(f"{name} is a whole number from 1 to {MOST[name]:,}; '{text[:40]}' is not.", name)
-    return int(value)
-
-
-def _size(text: str) -> int:
-    match = SIZE.fullmatch(text)
-    size = (
-        float(match[1].replace(",", "").replace("_", "")) * _UNITS[(match[2] or "").lower()] if match else 0
-    )
-    if size < 1:
-        message = (
-            f"storage is tight, roomy or a size in bytes, such as 500000 or 0.5MB; '{text[:40]}' is not."
-        )
-        raise BadInput(message, "storage")
-    if size > MOST["storage"]:
-        most = units.size(MOST["storage"])
-        raise BadInput(
-            f"storage is at most {most} for a task; '{text[:40]}' is more. Leave it out for no limit.",
-            "storage",
-        )
-    return int(size)
-
-
-def _no_value(name: str, text: str, words: Mapping[str, Any]) -> BadInput:
-    more = "" if name in WORD_ONLY else " or a number" if words else "a number"
-    return BadInput(f"{name} is {', '.join(words)}{more}; '{text[:40]}' is not.", name)
 
 
 def _found_word(name: str, text: str) -> str:

@@ -49,6 +49,8 @@ class Field:
             ``application`` for what applying the method does beyond PEFT's config, such as starting from a text.
         empty: what an empty control says, such as "no limit"; ``None`` is then a valid value.
         words: words that stand for values, such as ``few`` for 100 rows.
+        spellings: other names of a choice's values.
+        unit: what may stand after a number, such as ``%``.
         reader: reads a text in place of :meth:`parse`. Raises BadInput.
         alias: its name in addresses, and another one of its option, if shorter than ``name``.
         noun: what a choice is called in errors, if not its label.
@@ -77,6 +79,8 @@ class Field:
     noun: str = ""
     shared: str = ""
     above: float | None = None
+    spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unit: str = ""
 
     @property
     def key(self) -> str:
@@ -220,6 +224,9 @@ class Field:
             return None
         if self.reader is not None:
             return self.check(self.reader(text))
+        text = self.spellings.get(text.lower(), text)
+        if self.unit:
+            text = text.removesuffix(self.unit).rstrip()
         if self.kind == "bool":
             if text.lower() not in _YES + _NO:
                 raise self._bad(text, "is either true or false")

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from peft_lab.ask import limits
 from peft_lab.core import machine, units
-from peft_lab.core.errors import UnknownName
+from peft_lab.core.errors import BadInput, UnknownName, echoed
 
 GIB, MIB = 2**30, 2**20
 #: The part of nvidia-smi's total that PyTorch cannot use: 0.35 to 0.6 GiB reserved by the driver ("total capacity" in
@@ -186,3 +187,51 @@ def spelt(text: str) -> str | None:
 
 def _bare(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+#: A memory size as text: ``24GB``.
+SIZE = re.compile(r"([0-9][0-9_,]{0,40}(?:\.[0-9]{1,40})?)\s*(b|kb|mb|gb|gib)?", re.IGNORECASE)
+
+
+def device_of(text: str) -> Device:
+    """Return a device by its name, or an unnamed device by its memory size.
+
+    Raises:
+        UnknownName: neither a device nor a size. BadInput: an unknown unit, or a size too large or too small.
+
+    >>> device_of("24MB")
+    Traceback (most recent call last):
+    peft_lab.core.errors.BadInput: '24MB' is not a memory size; write it as 24GB.
+    """
+    match = SIZE.fullmatch(text.strip())
+    known = spelt(text)
+    if known is not None:
+        return get_device(known)
+    if match is None or not match[2]:
+        raise UnknownName("device", text, (*devices(), "or a size such as 24GB"), "device")
+    if match[2].lower() not in ("gb", "gib"):
+        raise BadInput(f"'{echoed(text)}' is not a memory size; write it as 24GB.", "device")
+    size = float(match[1].replace(",", "").replace("_", ""))
+    if size > limits.DEVICE_GB:
+        raise BadInput(
+            f"No device has {echoed(text)}: {limits.DEVICE_GB:,} GB are the most that can be asked for.",
+            "device",
+        )
+    card = sold_as(text, size)
+    if card.memory <= 0:
+        raise BadInput(
+            f"A device with {text} has no memory left for training: the driver and its context take "
+            f"{units.size(TAKEN)}.",
+            "device",
+        )
+    return card
+
+
+def read_device(text: str) -> str:
+    """Return a device's name. Raises as :func:`device_of`."""
+    return device_of(text).name
+
+
+def device_titles() -> dict[str, str]:
+    """Return the devices' titles by name."""
+    return {name: device.title for name, device in devices().items()}

@@ -11,7 +11,7 @@ from peft_lab.ask.form import Form, choice, text, whole, yes_no
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import step
 from peft_lab.engine.account import PARTS, Point
-from peft_lab.engine.devices import Device, devices
+from peft_lab.engine.devices import Device, read_device
 from peft_lab.engine.work import Work
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ LOSSES = ("whole", "chunked")
 PACKED_TITLES = {"int8": "8 bits (int8)", "nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)"}
 
 
-def device_titles() -> dict[str, str]:
-    """Return the devices' titles by name."""
-    return {name: device.title for name, device in devices().items()}
-
-
 @dataclass(frozen=True)
 class StepForm(Form):
     """A training step to simulate, as a page or a command asks for it."""
@@ -43,9 +38,10 @@ class StepForm(Form):
     model: str = text(
         "llama-3.2-3b", "Model", "Catalogue name, Hugging Face id or local path.", shared="model"
     )
-    device: str = choice(
-        "rtx-4090", "Device", "The device that holds the step.", device_titles, shared="device"
-    )
+    device: str = text(
+        "rtx-4090", "Device", "A name from the list of devices, or a size such as 24GB.", reader=read_device,
+        shared="device",
+    )  # fmt: skip
     batch: int = whole(4, "Batch size", "Rows of one step.", least=1, most=limits.BATCH)
     seq: int = whole(768, "Tokens per row", "Tokens of one row.", least=1, most=limits.SEQ)
     dtype: str = choice(

@@ -57,7 +57,12 @@ def remembered(scope_name: str, name: str, default: Any, *variants: str) -> Any:
 
 
 def remember(scope_name: str, name: str, value: Any, *variants: str) -> None:
-    scope(scope_name)[".".join((name, *variants))] = value
+    """Keep what the learner chose; ``None`` forgets it."""
+    key = ".".join((name, *variants))
+    if value is None:
+        scope(scope_name).pop(key, None)
+    else:
+        scope(scope_name)[key] = value
 
 
 def widget_key(scope_name: str, name: str, *variants: str) -> str:

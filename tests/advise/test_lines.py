@@ -18,19 +18,18 @@ from peft_lab.advise.recommend import Why, _step, recommend, walk
 from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room
 from peft_lab.advise.simulating import Needed, Run, Step
 from peft_lab.advise.situation import (
-    MOST,
     WORDS,
     Situation,
-    device_of,
     lora_bytes,
     parse,
     stored_bytes,
     tight,
 )
 from peft_lab.advise.tree import FEW_ROWS
+from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
-from peft_lab.engine.devices import GIB, TAKEN, card_size, devices
+from peft_lab.engine.devices import GIB, TAKEN, card_size, device_of, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.advise import standin
@@ -282,16 +281,15 @@ def test_what_is_assumed_where_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("batch", 4096),
-        ("tasks", 10**6),
-        ("rows", 10**10),
-        ("seq", 131_072),
-        ("devices", 1024),
-        ("row_tokens", 131_072),
+        ("batch", limits.BATCH),
+        ("tasks", limits.TASKS),
+        ("rows", limits.ROWS),
+        ("seq", limits.SEQ),
+        ("devices", limits.DEVICES),
+        ("row_tokens", limits.SEQ),
     ],
 )
 def test_numbers_up_to_the_largest_are_read(name: str, most: int) -> None:
-    assert MOST[name] == most
     for value in (1, most):
         assert getattr(parsed(**{name: str(value), "model": "llama-3.2-3b"}), name) == value
     for value in (0, most + 1):

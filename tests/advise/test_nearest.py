@@ -13,11 +13,11 @@ from peft_lab.advise.flips import flips
 from peft_lab.advise.leaves import NOTHING
 from peft_lab.advise.recommend import decide, recommend
 from peft_lab.advise.room import Room
-from peft_lab.advise.situation import OF_ENCODERS, Situation, device_of, parse, read_value
+from peft_lab.advise.situation import OF_ENCODERS, Situation, parse
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.devices import devices
+from peft_lab.engine.devices import device_of, devices
 from peft_lab.models.catalogue import readers_of_text
 from tests.advise import standin
 
@@ -77,7 +77,7 @@ def test_what_would_do_does(number: int) -> None:
                 assert devices()[near.changes["device"]].title in near.text
             if "storage" in near.changes:
                 said = _STORAGE.search(near.text)
-                assert said and read_value("storage", said[1]) == near.changes["storage"]
+                assert said and Situation.field("storage").parse(said[1]) == near.changes["storage"]
         for flip in flips(situation, room, found):
             if flip.changes:
                 assert _decided(replace(situation, **flip.changes), room) == flip.method, (situation, flip)
@@ -95,7 +95,7 @@ def _said_so(situation: Situation, room: Room, question: str, text: str, method:
     if question == "storage":
         said = _STORAGE.search(text)
         assert said
-        size = read_value("storage", said[1].replace(" bytes", "").replace(",", ""))
+        size = Situation.field("storage").parse(said[1].replace(" bytes", "").replace(",", ""))
         assert _decided(replace(situation, storage=size - less), room) == method, (situation, text)
         return 1
     card = _CARD.search(text)
@@ -121,4 +121,8 @@ def test_a_size_that_is_said_is_on_its_side(number: int) -> None:
     low, high = units.said(number, up=False), units.said(number, up=True)
     assert low <= number <= high and high - low <= max(1, number // 99)
     for size in (low, high):
-        assert read_value("storage", units.size(size)) == size if size < 10**12 and size >= 1 else True
+        assert (
+            Situation.field("storage").parse(units.size(size)) == size
+            if size < 10**12 and size >= 1
+            else True
+        )

@@ -10,7 +10,8 @@ import pytest
 
 from peft_lab.advise import simulating
 from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.advise.situation import MOST
+from peft_lab.advise.situation import Situation
+from peft_lab.ask import limits
 from peft_lab.cli import app
 from peft_lab.studies.compare import store
 from peft_lab.workers import inspector, pool
@@ -43,7 +44,7 @@ TEXTS = {
         ("--gpu", "{}GB"),
     ),
     "recommend": (
-        *(("--answer", f"{name}={{}}") for name in MOST), ("--answer", "storage={}GB"), ("--answer", "device={}GB"),
+        *(("--answer", f"{name}={{}}") for name, field in Situation.fields().items() if field.max), ("--answer", "storage={}GB"), ("--answer", "device={}GB"),
         ("--answer", "device={}xh100"),
     ),
 }  # fmt: skip
@@ -121,6 +122,6 @@ def test_a_plan_that_cannot_be_is_refused_before_any_work(
 
 
 def test_a_deadline_has_an_end() -> None:
-    assert Wanted(deadline=str(MOST["deadline_hours"])).hours() == MOST["deadline_hours"]
+    assert Wanted(deadline=str(limits.HOURS)).hours() == limits.HOURS
     assert not any(problem.field == "deadline" for problem in Wanted(deadline="100000").problems())
     assert [one.field for one in Wanted(deadline="9999-01-01").problems()] == ["deadline"]

@@ -6,10 +6,10 @@ import inspect
 
 import pytest
 
-from peft_lab.advise.situation import device_of
 from peft_lab.cli.options import known_run, split_assignment
 from peft_lab.core import errors
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName, Unsupported
+from peft_lab.engine.devices import device_of
 from peft_lab.methods import get_method
 from peft_lab.methods.shared.targets import target_problems
 from peft_lab.models.catalogue import get_model

@@ -54,8 +54,8 @@ def readers_of(page: str) -> dict[str, Any]:
         tab = {"tab": lambda text: method._take_tab(page, text)}
         return readers(get_method(page), "smollm2-135m") | training_readers(page) | tab
     others: dict[str, Callable[[], dict[str, Any]]] = {
-        "memory": controls.readers,
-        "choose": form.readers,
+        "memory": lambda: controls.form_controls().readers(),
+        "choose": lambda: form.controls().readers(),
         "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
         "misconceptions": lambda: {"belief": misconceptions._take},
         "atlas": atlas.atlas_readers,

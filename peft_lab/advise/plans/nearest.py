@@ -11,12 +11,13 @@ from typing import Any
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
-from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, checked_price, most_tokens, room
+from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, most_tokens, room
 from peft_lab.advise.recipes.job import OBJECTIVES
 from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.advise.simulating import SPLIT, TENSOR
-from peft_lab.advise.situation import LINKS, MOST, OF_ENCODERS
+from peft_lab.advise.situation import LINKS, OF_ENCODERS
 from peft_lab.advise.words import larger_device, smaller_model
+from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
@@ -75,7 +76,7 @@ def together(several: Sequence[Meant]) -> Meant:
 
 
 def _rows(text: str, _: Wanted) -> Meant:
-    many, most = _number(text), MOST["rows"]
+    many, most = _number(text), limits.ROWS
     if many is None or many < 1:
         return Meant(
             {"rows": LEAST_ROWS}, f"{LEAST_ROWS:,} rows, as many as in {LIMA}", f"{LEAST_ROWS:,} rows"
@@ -112,7 +113,7 @@ def _seq(text: str, wanted: Wanted) -> Meant:
 
 
 def _devices(text: str, _: Wanted) -> Meant:
-    many, most = _number(text), MOST["devices"]
+    many, most = _number(text), limits.DEVICES
     count = 1 if many is None or many < 1 else min(round(many), most)
     if count == 1 or text.strip() == str(count):  # a readable number is too many for this device
         return Meant({"devices": 1}, "one GPU", "one GPU")
@@ -124,7 +125,7 @@ def _price(text: str, _: Wanted) -> Meant:
     found = _number(text if comma is None else text.replace(",", "."))
     try:
         if found is not None:
-            price = checked_price(found)
+            price = Wanted.field("price").check(found)
             return Meant({"price": price}, f"a price of {price:g}", f"a price of {price:g}")
     except BadInput:
         pass

@@ -3,55 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from peft_lab.advise.plans import lengths
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.situation import LINKS, MOST, Situation, read_value
+from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.situation import LINKS, Situation
+from peft_lab.ask import limits
+from peft_lab.ask.form import Form, again, choice, number, text, whole
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.engine.step import OPTIMIZERS
+from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 
 HOUR = 3600.0
-_MOST_PRICE = 10_000.0
 #: Methods that are ranked on request: those for which the decision tree has settings with sources.
 FURTHER = ("ia3", "bitfit", "adapters", "prompt")
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Everything that plans depend on.
+def read_further(text: str) -> str:
+    """Return the methods to rank beside the usual ones, checked. Raises UnknownName."""
+    for name in filter(None, (name.strip() for name in text.split(","))):
+        if name not in FURTHER:
+            raise UnknownName("method to rank beside the usual ones", name, FURTHER, "also")
+    return text
 
-    Attributes:
-        model: a catalogue name, a Hugging Face id, a folder or a config.json.
-        objective: the training goal; empty: what suits the model.
-        rows, row_tokens: training rows, and their average length in tokens. seq: tokens at which a row is cut.
-        gpu: a name from the list of devices, or a size such as ``24GB``. devices: how many. link: what connects them.
-        price: per GPU-hour, in any currency; ``None`` if it does not matter.
-        deadline: hours, or a moment such as ``2026-11-27T08:00``; empty without one.
-        also: methods to rank beside the usual ones, of :data:`FURTHER`, separated by commas.
-        optimizer: of :data:`peft_lab.engine.step.OPTIMIZERS`; empty for AdamW, in 8 bits where necessary.
-        packed: rows of ``seq`` tokens that all rows fill together, by their lengths; 0: rows are padded.
+
+def read_deadline(text: str) -> str:
+    """Return a deadline, checked. Raises BadInput if it is invalid or past."""
+    Wanted(deadline=text).hours()
+    return text
+
+
+@dataclass(frozen=True)
+class Wanted(Form):
+    """Everything that plans depend on; what it shares with Choose's situation is declared there.
+
+    ``packed``: rows of ``seq`` tokens that all rows fill together, by their lengths; 0: rows are padded.
     """
 
-    model: str = "llama-3.1-8b"
-    objective: str = ""
-    rows: int = 10_000
-    row_tokens: int = 512
-    seq: int = 512
-    gpu: str = "rtx-4090"
-    devices: int = 1
-    link: str = "pcie"
-    price: float | None = None
-    deadline: str = ""
-    also: str = ""
-    optimizer: str = ""
-    packed: int = 0
+    model: str = again(Situation, "model", "llama-3.1-8b")
+    objective: str = again(Situation, "objective")
+    rows: int = again(Situation, "rows")
+    row_tokens: int = again(Situation, "row_tokens", 512, empty="")
+    seq: int = again(Situation, "seq")
+    gpu: str = again(
+        Situation, "device", "rtx-4090", label="GPU", help="Another card goes by its memory: type 24GB."
+    )
+    devices: int = again(Situation, "devices")
+    link: str = choice("pcie", "Between them", "What connects the GPUs.", LINKS, noun="link", shared="link")
+    price: float | None = number(
+        None, "Price of one GPU for an hour", "In any currency; plans are then ranked by cost too.",
+        above=0, most=limits.PRICE, empty="no price",
+    )  # fmt: skip
+    deadline: str = text(
+        "", "Deadline", "Hours from now, or a moment such as 2026-11-27T08:00.", reader=read_deadline
+    )
+    also: str = text("", "Rank as well", "Methods beside the usual ones.", reader=read_further)
+    optimizer: str = choice(
+        "", "Optimizer", "By default AdamW, in 8 bits where necessary.",
+        {"": "AdamW, in 8 bits where necessary", **OPTIMIZER_TITLES}, noun="optimizer",
+    )  # fmt: skip
+    packed: int = whole(
+        0, "Packed rows", "Full rows that all rows fill together; 0: padded.", least=0, most=limits.ROWS
+    )
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -76,9 +94,9 @@ class Wanted:
             left = (moment - start).total_seconds() / HOUR
         if not math.isfinite(left):
             raise BadInput(f"'{self.deadline[:40]}' is no time.", "deadline")
-        if left > MOST["deadline_hours"]:
+        if left > limits.HOURS:
             raise BadInput(
-                f"A deadline is at most {MOST['deadline_hours']:,} hours away: give an earlier one, or none.",
+                f"A deadline is at most {limits.HOURS:,} hours away: give an earlier one, or none.",
                 "deadline",
             )
         if left <= 0:
@@ -94,35 +112,21 @@ class Wanted:
             link=self.link if self.devices > 1 else "", objective=self.objective, row_tokens=self.row_tokens,
         )  # fmt: skip
 
-    def check(self) -> Wanted:
-        """Return the request. Raises BadInput if it contradicts itself, UnknownName if a name is unknown."""
-        for error in self.problems():
-            raise error
-        return self
-
-    def problems(self) -> tuple[BadInput, ...]:
-        """Return the contradictions and unknown names, at most one per field."""
-        found: dict[str | None, BadInput] = {}
+    def rules(self) -> Iterator[BadInput]:
+        """Yield unknown names and contradictions."""
+        found = list[BadInput]()
 
         def works(look: Callable[[], object]) -> bool:
             try:
                 look()
             except BadInput as error:
                 error.field = "gpu" if error.field == "device" else error.field
-                found.setdefault(error.field, error)
+                found.append(error)
                 return False
             return True
 
         known = works(self._check_model)
-        names = ((self.link, "link", LINKS), (self.optimizer or "adamw", "optimizer", OPTIMIZERS))
-        for name, what, all_ in names:
-            works(partial(_in, what, name, all_))
-        for name in self.further:
-            works(partial(_in, "method to rank beside the usual ones", name, FURTHER, "also"))
-        works(lambda: None if self.price is None else checked_price(self.price))
-        works(self._check_rows)
-        for name in ("rows", "row_tokens", "seq", "devices"):
-            works(partial(read_field, name, str(getattr(self, name))))
+        works(partial(read_further, self.also))
         works(self._check_tokens)
         works(self.hours)
         situation = self.situation()
@@ -134,7 +138,7 @@ class Wanted:
             if self.packed:
                 works(self._check_packed)
             works(situation.check)
-        return tuple(found.values())
+        yield from found
 
     def _check_model(self) -> None:
         images.require_text(resolve(self.model).shape, "Plan")
@@ -148,16 +152,8 @@ class Wanted:
 
     def _check_objective(self) -> None:
         shape = resolve(self.model).shape
-        if self.objective:
-            _in("objective", self.objective, OBJECTIVES)
         if shape.kind == "encoder" and self.objective and self.objective not in OF_ENCODERS:
             raise BadInput(f"{shape.title} writes no text: choose {', '.join(OF_ENCODERS)}.", "objective")
-
-    def _check_rows(self) -> None:
-        if self.rows < 1:
-            raise BadInput(
-                "There has to be a row to learn from: give the number of your training rows.", "rows"
-            )
 
     def _check_tokens(self) -> None:
         if self.row_tokens > self.seq > 0:
@@ -170,54 +166,7 @@ class Wanted:
         lengths.check_packing(resolve(self.model), purpose, self.packed, self.rows, self.row_tokens, self.seq)
 
 
-def _in(what: str, name: str, known: Collection[str], field: str = "") -> None:
-    """Raise UnknownName if a name is not among those known."""
-    if name not in known:
-        raise UnknownName(what, name, known, field or what)
-
-
-def checked_price(price: float) -> float:
-    """Return the price. Raises BadInput if it is out of range."""
-    if not 0 < price <= _MOST_PRICE:
-        raise BadInput(
-            f"A price is above 0 and at most {_MOST_PRICE:,.0f} an hour; {price:g} is not.", "price"
-        )
-    return price
-
-
-_NAMES = {"gpu": "device"}
-KEYS = tuple(field.name for field in fields(Wanted))
-
-
-def read_field(name: str, text: str) -> Any:
-    """Return a field's value from its text. Raises BadInput, UnknownName."""
-    if name == "deadline":
-        Wanted(deadline=text.strip()).hours()
-        return text.strip()
-    if name == "also":
-        return Wanted(model="smollm2-135m", also=text.strip()).check().also
-    if name == "price":
-        try:
-            return checked_price(float(text))
-        except ValueError:
-            raise BadInput(
-                f"price is a number for one GPU and hour; '{text[:40]}' is not.", "price"
-            ) from None
-    if name == "objective" and text not in OBJECTIVES:
-        raise UnknownName("objective", text, OBJECTIVES, "objective")
-    if name == "packed":
-        if not (text.isascii() and text.isdecimal() and len(text) < 11):
-            raise BadInput(f"packed is a whole number of rows; '{text[:40]}' is not.", "packed")
-        return int(text)
-    if name == "optimizer":
-        if text not in OPTIMIZERS:
-            raise UnknownName("optimizer", text, OPTIMIZERS, "optimizer")
-        return text
-    try:
-        return read_value(_NAMES.get(name, name), text)
-    except BadInput as error:
-        error.field = name
-        raise
+KEYS = tuple(Wanted.fields())
 
 
 def read(told: Mapping[str, str]) -> Wanted:
@@ -244,12 +193,7 @@ def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
 
 def values(told: Mapping[str, str]) -> tuple[Wanted, dict[str, BadInput]]:
     """Return the request from the texts that can be read, defaults for the rest, and errors by field."""
-    read_, wrong = dict[str, Any](), dict[str, BadInput]()
-    for name, text in told.items():
-        try:
-            read_[name] = read_field(name, text)
-        except BadInput as error:
-            wrong[name] = error
+    read_, wrong = Wanted.parse(told)
     wanted = replace(Wanted(), **read_)
     if "row_tokens" in read_ and "seq" not in read_:
         wanted = replace(wanted, seq=room(wanted))
@@ -267,7 +211,7 @@ def most_tokens(model: str) -> int:
         limit = resolve(model).shape.max_positions
     except BadInput:
         limit = None
-    return min(limit or MOST["seq"], MOST["seq"])
+    return limit or limits.SEQ
 
 
 def plain(wanted: Wanted) -> dict[str, Any]:

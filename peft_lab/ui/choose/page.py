@@ -19,7 +19,6 @@ from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.ui import pages, state
 from peft_lab.ui.choose import form, outcome, tree
-from peft_lab.ui.choose.form import SCOPE
 from peft_lab.ui.choose.outcome import evidence
 from peft_lab.ui.choose.tree import walk
 from peft_lab.ui.components.waiting import come_back
@@ -32,7 +31,7 @@ _PATH = "known-path"
 
 def choose_page() -> None:
     pages.open_page()
-    state.read_address(SCOPE, form.readers())
+    form.read_address()
     st.title("Choose a method")
     with st.container(border=True, key="situation"):
         st.markdown("### Your situation")
@@ -61,7 +60,7 @@ def choose_page() -> None:
         _outcome(situation, found)
         _below(situation, found)
     come_back([asked] if asked is not None else [])
-    state.write_address(form.address(situation))
+    state.write_address(form.address())
 
 
 def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | None, Future[Any] | None]:
@@ -74,7 +73,8 @@ def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | 
         except TimeoutError:
             return None, asked
     except BadInput as error:
-        place.markdown(form.error_line(error))
+        if error.field not in Situation.fields():  # else it stands at its control
+            place.error(plain(error))
         return None, None
     except PeftLabError as error:
         place.error(plain(error))

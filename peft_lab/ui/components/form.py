@@ -70,14 +70,14 @@ class Controls(Generic[F]):
         return made
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep a choice, without drawing its control afresh."""
+        """Keep a choice, without drawing its control afresh; ``None`` forgets it."""
         scope, key = self._place(name)
         state.remember(scope, key, value, *self._keys(name))
 
     def put(self, **changes: Any) -> None:
         """Set choices from code; their controls start afresh."""
         for name, value in changes.items():
-            self.remember(name, value)
+            self.remember(name, None if value == self.default(name) else value)
         state.renew(self.scope)
 
     def _place(self, name: str) -> tuple[str, str]:
@@ -128,16 +128,18 @@ class Controls(Generic[F]):
             options: titles by value in place of the field's own.
             noun: what the model is trained on, in label and help.
             key: of the control, if not :meth:`key`.
-            more: arguments of the control, such as ``label_visibility`` or ``disabled``.
+            more: arguments of the control, such as ``disabled``; ``scale``: what one of a number's unit is worth.
         """
         field = self._form.field(name).in_terms_of(noun)
-        field = field if options is None else field.among(options)
+        field = field if options is None else replace(field, kind="choice", options=options)
         shut = more.pop("disabled", False) or state.is_fixed(field.key)
+        start = self.value(name)
         with st.container(gap=None) if cell is None else cell:
-            value = widget(field, self.value(name), key or self.key(name), disabled=shut, **more)
+            value = widget(field, start, key or self.key(name), disabled=shut, **more)
             self.below(name)
-        # Only a choice is remembered: a default may follow from another choice. Other pages have other defaults.
-        self.remember(name, None if value == self.default(name) and not field.shared else value)
+        if value != start:
+            # A default may follow from another choice, so that it is not remembered; other pages have other defaults.
+            self.remember(name, None if value == self.default(name) and not field.shared else value)
         return value
 
     def below(self, name: str) -> None:
@@ -193,8 +195,9 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
         return tuple(name for name in titles if name in picked)
     if field.kind == "text":
         return st.text_input(label, value=value, placeholder=field.empty or None, **rest)
-    step = rest.pop("step", 1 if field.kind == "int" else None)
-    number = int if field.kind == "int" else float
+    scale = rest.pop("scale", 1)
+    step = rest.pop("step", 1 if field.kind == "int" and scale == 1 else None)
+    number = int if field.kind == "int" and scale == 1 else float
     typed = st.number_input(
         label,
         value=None if value is None else number(value),
@@ -204,7 +207,7 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
     )
     if typed is None:
         return None if field.empty else field.default
-    return number(typed)
+    return round(typed * scale) if field.kind == "int" else float(typed * scale)
 
 
 def error_line(text: str) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 from peft_lab.ask.form import choice
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.engine import fits, published
-from peft_lab.engine.devices import Device, devices
+from peft_lab.engine.devices import Device, device_of, device_titles
 from peft_lab.engine.request import PRECISIONS, Simulation, StepForm, StepRequest
 from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods, get_method
@@ -110,7 +110,7 @@ class MemoryForm(StepForm):
     @property
     def card(self) -> Device:
         """The device that holds the step."""
-        return devices()[self.device]
+        return device_of(self.device)
 
     def rules(self) -> Iterator[BadInput]:
         """Yield what is wrong with the number of tokens, also for this model."""
@@ -179,7 +179,7 @@ def controls() -> MemoryForm:
         if entry.name != form.value("model"):
             form.remember("model", entry.name)
         form.below("model")
-    form.draw("device", top[1])
+    form.draw("device", top[1], options=device_titles())
     form.draw("batch", top[2])
     if entry.kind == "vision":
         positions = entry.shape.max_positions or 0

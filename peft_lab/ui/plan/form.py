@@ -12,18 +12,19 @@ import streamlit as st
 from peft_lab.advise.plans.asked import Asked, Unread, as_typed
 from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of, why_not
 from peft_lab.advise.plans.nearest import Way
-from peft_lab.advise.plans.wanted import FURTHER, TYPICAL, Typical, Wanted, read_field
+from peft_lab.advise.plans.wanted import FURTHER, TYPICAL, Typical, Wanted
 from peft_lab.advise.plans.wanted import KEYS as PLAN_KEYS
 from peft_lab.advise.recipes.job import OBJECTIVES
-from peft_lab.advise.situation import KEYS, LINKS, OF_ENCODERS, device_of
+from peft_lab.advise.situation import KEYS, LINKS, OF_ENCODERS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.devices import devices
+from peft_lab.engine.devices import device_of, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
 from peft_lab.workers.pool import get_pool
@@ -35,7 +36,12 @@ from peft_lab.workers.pool import get_pool
 SCOPE, UNREAD = "plan", "unread"
 
 
-class Controls:
+def fields() -> Controls[Wanted]:
+    """Return where the request's values are remembered."""
+    return Controls(Wanted, SCOPE)
+
+
+class Places:
     """Those that are drawn. ``foot``: where that is said which is about none of them."""
 
     def __init__(self, foot: Any) -> None:
@@ -114,11 +120,9 @@ def near(text: str) -> None:
 
 def take_up(changes: Mapping[str, Any]) -> None:
     """Set some fields, the others as they are, and draw the controls afresh."""
-    for name, value in changes.items():
-        state.remember(SCOPE, name, value)
+    fields().put(**changes)
     left = {name: one for name, one in unread().items() if name not in changes}
     state.remember(SCOPE, UNREAD, left)
-    state.renew(SCOPE)
 
 
 def unread() -> dict[str, Unread]:
@@ -173,14 +177,14 @@ def readers() -> dict[str, Callable[[str], None]]:
         def read(text: str) -> None:
             lost = {field: one for field, one in unread().items() if field != name}
             try:
-                value = from_address(text) if name == "model" else read_field(name, text)
+                value = from_address(text) if name == "model" else Wanted.field(name).parse(text)
             except BadInput as error:
                 value = as_typed(name, text)
                 if value is None:
                     lost[name] = Unread(text, error)
             state.remember(SCOPE, UNREAD, lost)
             if name not in lost:
-                state.remember(SCOPE, name, value)
+                fields().remember(name, value)
 
         return read
 
@@ -231,14 +235,11 @@ def address(asked: Asked) -> Mapping[str, tuple[Any, Any]]:
 
 def take(typical: Typical) -> None:
     """Set everything as a typical question does, and draw the controls afresh."""
-    price = state.remembered(SCOPE, "price", None)
-    for name, value in asdict(replace(typical.wanted, price=price)).items():
-        state.remember(SCOPE, name, value)
+    fields().put(**replace(typical.wanted, price=fields().value("price")).by_name())
     state.remember(SCOPE, BUYING, typical.buying)
     for name in (METHOD, CHOSEN):  # of another question
         state.remember(SCOPE, name, "")
     state.remember(SCOPE, UNREAD, {})
-    state.renew(SCOPE)
 
 
 def questions() -> None:
@@ -248,22 +249,24 @@ def questions() -> None:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
 
-def form() -> tuple[Asked, Controls]:
+def form() -> tuple[Asked, Places]:
     """Draw the controls and return what they say, and them."""
     body = st.container()
-    controls = Controls(st.container())
+    controls = Places(st.container())
     with body:
         asked = _drawn(controls)
     for name in (BUYING, METHOD, CHOSEN):
         controls.unused(name)
-    for name, value in asdict(asked.wanted).items():
-        state.remember(SCOPE, name, value)
+    remembered = fields()
+    for name, value in asked.wanted.by_name().items():
+        if value != remembered.value(name):
+            remembered.remember(name, value)
     state.remember(SCOPE, UNREAD, asked.unread)
     return asked, controls
 
 
-def _drawn(controls: Controls) -> Asked:
-    start = Wanted(**{name: state.remembered(SCOPE, name, getattr(USUAL, name)) for name in PLAN_KEYS})
+def _drawn(controls: Places) -> Asked:
+    start = fields().form()
     lost, still = unread(), dict[str, Unread]()
     none = lost.get("model", Unread("", BadInput("")))
     chosen = choose_model(

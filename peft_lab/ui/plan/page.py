@@ -26,7 +26,7 @@ from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import chosen, form, ranks
 from peft_lab.ui.plan.chosen import method_title
-from peft_lab.ui.plan.form import BUYING, SCOPE, Controls, near, offers
+from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
 from peft_lab.workers.pool import get_pool
 
 # ----------------------------------------
@@ -105,7 +105,7 @@ def plan_page() -> None:
     state.write_address(form.address(asked))
 
 
-def _instead(asked: Asked, controls: Controls) -> None:
+def _instead(asked: Asked, controls: Places) -> None:
     """What is wrong, each at its control with a button that mends it; and the plan for what is meant by all that."""
     found = mend(asked)
     for error, instead in found.each:
@@ -120,7 +120,7 @@ def _instead(asked: Asked, controls: Controls) -> None:
     _plans(found.asked.wanted, partial(_until, controls) if "deadline" in every.changes else _late)
 
 
-def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
+def _until(controls: Places, wanted: Wanted, ranked: list[Planned]) -> None:
     """At the deadline that has passed, the one that the quickest plan meets."""
     best = nearest.quickest(ranked)
     if best is not None:

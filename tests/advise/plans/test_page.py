@@ -21,7 +21,7 @@ from peft_lab.advise.plans.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.advise.plans.nearest import Need
 from peft_lab.advise.plans.ranking import quality
 from peft_lab.advise.plans.wanted import TYPICAL, Wanted, read
-from peft_lab.advise.situation import Situation, read_value
+from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import RunError, UnknownName, Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
@@ -337,7 +337,7 @@ def test_the_way_from_choose_opens_its_method_and_leads_back() -> None:
     assert shown.options[shown.value or 0].startswith("IA³")
     assert "### Plans that fit, the best first" in told(app) and "untried" not in told(app)
     (link,) = re.findall(r"\(choose\?(\S+)\)", told(app))
-    again = {name: read_value(name, text) for name, text in parse_qsl(link)}
+    again = Situation.parse(dict(parse_qsl(link)))[0]
     assert Situation(**{**asdict(Situation()), **again}) == replace(situation, objective="sft")
 
 
