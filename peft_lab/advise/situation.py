@@ -86,15 +86,23 @@ class Situation(Form):
         None, "Extra latency allowed, %",
         "How much longer a request may take than on the base model. In a published measurement adapters added "
         f"{ADAPTER_LATENCY}; any limit below that counts as No.",
-        least=0, most=limits.LATENCY_PERCENT, empty="no limit", words={"strict": 0.0, "relaxed": None}, unit="%",
+        least=0, most=limits.LATENCY_PERCENT, empty="no limit", noun="latency",
+        words={"strict": 0.0, "relaxed": None}, unit="%",
     )  # fmt: skip
     storage: int | None = whole(
         None, "Storage per task, bytes",
         "How much storage one task may take. Less than LoRA needs at its defaults counts as tight.",
-        least=1, most=limits.STORAGE, empty="no limit", words={"roomy": None}, reader=read_size,
+        least=1, most=limits.STORAGE, noun="storage",
+        empty="no limit", words={"roomy": None}, reader=read_size,
     )  # fmt: skip
     devices: int = whole(
-        1, "How many", "How many devices train together.", least=1, most=limits.DEVICES, shared="devices"
+        1,
+        "How many",
+        "How many devices train together.",
+        least=1,
+        most=limits.DEVICES,
+        noun="devices",
+        shared="devices",
     )
     link: str = choice(
         "", "Between devices", "What connects them.", {"": "Not known", **LINKS}, shared="link"
@@ -122,7 +130,7 @@ class Situation(Form):
     deadline_hours: float | None = number(
         None, "Hours to train",
         "How long the training may take. The time is a range from arithmetic and data sheets.",
-        above=0, most=limits.HOURS, empty="no limit",
+        above=0, most=limits.HOURS, noun="deadline", empty="no limit",
     )  # fmt: skip
 
     @property

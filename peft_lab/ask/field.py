@@ -53,7 +53,7 @@ class Field:
         unit: what may stand after a number, such as ``%``.
         reader: reads a text in place of :meth:`parse`. Raises BadInput.
         alias: its name in addresses, and another one of its option, if shorter than ``name``.
-        noun: what a choice is called in errors, if not its label.
+        noun: what it is called in errors; by default a number's label, a choice's name.
         shared: the name under which pages share the learner's choice; empty if it belongs to one page.
     """
 
@@ -157,7 +157,7 @@ class Field:
         wrong_type = isinstance(value, bool) or not isinstance(value, int | float)
         endless = isinstance(value, float) and not math.isfinite(value)
         if wrong_type or endless or (self.kind == "int" and value != int(value)):
-            raise self._bad(value, "is a whole number" if self.kind == "int" else "is a number")
+            raise self._bad(value, self._number_rule)
         if self.above is not None and value <= self.above:
             raise self._bad(value, f"must be {self.range}")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
@@ -167,14 +167,19 @@ class Field:
     @property
     def range(self) -> str:
         """The range of a number, as words: ``from 1 to 1,024``."""
-        low, high = (None if end is None else f"{end:,.10g}" for end in (self.min, self.max))
+        low, high = (None if end is None else _figure(end) for end in (self.min, self.max))
         if self.above is not None:
-            low = f"above {self.above:,.10g}"
+            return f"above {_figure(self.above)}" + (f" and at most {high}" if high else "")
         if low is not None and high is not None:
             return f"from {low} to {high}"
         return (
             f"at least {low}" if low is not None else f"at most {high}" if high is not None else "any number"
         )
+
+    @property
+    def _number_rule(self) -> str:
+        others = f", or {', '.join(self.words)}" if self.words else ""
+        return f"is a {'whole number' if self.kind == 'int' else 'number'}{others}"
 
     def _clamped(self, value: float) -> float | int:
         low = -math.inf if self.min is None else self.min
@@ -237,11 +242,13 @@ class Field:
 
     def _parsed_number(self, text: str) -> float | int:
         if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
-            raise self._bad(text, "is a whole number" if self.kind == "int" else "is a number")
+            raise self._bad(text, self._number_rule)
         bare = text.replace(",", "").replace("_", "")
         number = float(bare)
         if self.kind == "int" and bare.lstrip("+-").isdigit():
             return int(bare)
+        if not math.isfinite(number):
+            raise self._bad(text, self._number_rule)
         return number
 
     def text(self, value: Any) -> str:
@@ -271,9 +278,14 @@ class Field:
         return found | {name: end for name, end in ends.items() if end is not None}
 
     def _bad(self, value: Any, rule: str, nearest: Any = None) -> BadInput:
-        error = BadInput(f"{self.label} {rule}; '{echoed(value)}' is not.", self.name)
+        subject = self.noun[:1].upper() + self.noun[1:] if self.noun else self.label
+        error = BadInput(f"{subject} {rule}; '{echoed(value)}' is not.", self.name)
         error.nearest = nearest
         return error
+
+
+def _figure(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"
 
 
 def as_text(value: Any) -> str:

@@ -291,10 +291,10 @@ def test_what_is_assumed_where_nothing_is_said() -> None:
 )
 def test_numbers_up_to_the_largest_are_read(name: str, most: int) -> None:
     for value in (1, most):
-        assert getattr(parsed(**{name: str(value), "model": "llama-3.2-3b"}), name) == value
-    for value in (0, most + 1):
-        with pytest.raises(BadInput, match=f"from 1 to {most:,}"):
-            parsed(**{name: str(value)})
+        assert Situation.parse({name: str(value)}) == ({name: value}, {})
+    for value, near in ((0, 1), (most + 1, most)):
+        wrong = Situation.parse({name: str(value)})[1][name]
+        assert (wrong.field, wrong.nearest) == (name, near)
 
 
 @pytest.mark.parametrize(
@@ -315,12 +315,12 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 def test_less_than_a_byte_is_no_size_and_long_nonsense_is_cut() -> None:
     for text in ("0.9", "0.0001kb", "x" * 99):
-        with pytest.raises(BadInput, match="storage is tight") as caught:
+        with pytest.raises(BadInput, match=r"(?i)storage") as caught:
             parsed(storage=text)
-        assert "x" * 41 not in str(caught.value)
+        assert "x" * 61 not in str(caught.value)
     with pytest.raises(BadInput) as caught:
         parsed(rows="y" * 99)
-    assert f"'{'y' * 40}'" in str(caught.value)
+    assert "y" * 61 not in str(caught.value)
 
 
 def test_a_device_by_its_size() -> None:

@@ -44,19 +44,21 @@ TEXTS = {
         ("--gpu", "{}GB"),
     ),
     "recommend": (
-        *(("--answer", f"{name}={{}}") for name, field in Situation.fields().items() if field.max), ("--answer", "storage={}GB"), ("--answer", "device={}GB"),
-        ("--answer", "device={}xh100"),
+        *(("--answer", f"{name}={{}}") for name, field in Situation.fields().items() if field.max),
+        ("--answer", "storage={}GB"), ("--answer", "device={}GB"), ("--answer", "device={}xh100"),
     ),
 }  # fmt: skip
 
 
 def numeric() -> list[tuple[str, str]]:
-    """Every option of a command that typer reads as a number."""
+    """Every option of a command that typer or a form's field reads as a number."""
     found = []
     for one in app.registered_commands:
         assert one.name is not None and one.callback is not None
-        for name, hint in typing.get_type_hints(one.callback).items():
-            if {hint, *typing.get_args(hint)} & {int, float}:
+        for name, hint in typing.get_type_hints(one.callback, include_extras=True).items():
+            stated = {getattr(part, "metavar", None) for part in typing.get_args(hint)[1:]}
+            plain = typing.get_args(hint)[0] if typing.get_args(hint)[1:] else hint
+            if {plain, *typing.get_args(plain)} & {int, float} or stated & {"INTEGER", "FLOAT"}:
                 found.append((one.name, f"--{name.replace('_', '-')}"))
     return found
 

@@ -64,10 +64,10 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--price", "free"), "price is a number"),
+        (("--price", "free"), "Price is a number"),
         (("--devices", "none"), "devices"),
-        (("--price", "free", "--rows", "0"), "rows is a whole number"),
-        (("--price", "free", "--rows", "0", "--json"), "price is a number"),
+        (("--price", "free", "--rows", "0"), "Training rows must be"),
+        (("--price", "free", "--rows", "0", "--json"), "Price is a number"),
         (("--out", __file__), "cannot be written"),
     ],
 )
@@ -79,12 +79,12 @@ def test_what_cannot_be_is_one_line(run: Run, more: tuple[str, str], message: st
     ("more", "message", "option"),
     [
         (("--gpu", "rtx-3090"), "no device called 'rtx-3090'", "(--gpu rtx-3060)."),
-        (("--rows", "0"), "rows is a whole number from 1", "(--rows 1000)."),
-        (("--price", "-2"), "A price is above 0", "(no --price)."),
+        (("--rows", "0"), "Training rows must be", "(--rows 1000)."),
+        (("--price", "-2"), "Price must be above 0", "(no --price)."),
         (("--deadline", "2020-01-01"), "The deadline has passed", "(no --deadline)."),
         (
             ("--gpu", "rtx-3090", "--devices", "0", "--json"),
-            "devices is a whole",
+            "Devices must be",
             "(--gpu rtx-3060 --devices 1).",
         ),
     ],

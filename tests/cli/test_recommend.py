@@ -104,7 +104,7 @@ def test_where_nothing_fits_the_nearest_is_named(run: Run) -> None:
     [
         ("rows", "KEY=VALUE"),
         ("rows=", "KEY=VALUE"),
-        ("rows=lots", "rows is few, some, many or a number"),
+        ("rows=lots", "few, some, many"),
         ("colour=red", "no question called 'colour'"),
         ("device=abacus", "24GB"),
         ("model=nope", "nope"),

@@ -159,7 +159,7 @@ def test_a_flip_can_be_tried() -> None:
     ("address", "message"),
     [
         ({"device": "abacus"}, "no device called 'abacus'"),
-        ({"rows": "lots"}, "rows is few"),
+        ({"rows": "lots"}, "'lots'"),
         ({"model": "gpt-5"}, "gpt-5"),
         ({"model": "bert-base", "output": "generation"}, "writes no text"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def test_a_page_is_begun_afresh_under_its_own_name() -> None:
     """A teacher's line and a path's stop name the page; its settings are read and forgotten by their scope."""
     scopes = {}
     for file in (ROOT / "peft_lab/ui").rglob("*.py"):
-        if "state.read_address(SCOPE" in file.read_text(encoding="utf-8"):
+        text = file.read_text(encoding="utf-8")
+        if "state.read_address(SCOPE" in text or re.search(r"Controls\(\w+, SCOPE", text):
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             scopes[module] = importlib.import_module(module).SCOPE
     assert len(scopes) >= 8 and set(scopes.values()) <= set(pages.titles()), scopes

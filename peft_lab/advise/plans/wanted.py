@@ -57,7 +57,7 @@ class Wanted(Form):
     link: str = choice("pcie", "Between them", "What connects the GPUs.", LINKS, noun="link", shared="link")
     price: float | None = number(
         None, "Price of one GPU for an hour", "In any currency; plans are then ranked by cost too.",
-        above=0, most=limits.PRICE, empty="no price",
+        above=0, most=limits.PRICE, noun="price", empty="no price",
     )  # fmt: skip
     deadline: str = text(
         "", "Deadline", "Hours from now, or a moment such as 2026-11-27T08:00.", reader=read_deadline
@@ -137,7 +137,7 @@ class Wanted(Form):
                 situation = replace(situation, objective="")
             if self.packed:
                 works(self._check_packed)
-            works(situation.check)
+            found += situation.rules()
         yield from found
 
     def _check_model(self) -> None:

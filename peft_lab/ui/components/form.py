@@ -173,6 +173,7 @@ class Controls(Generic[F]):
 def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
     """Draw the control of a field and return its value. Ranges are left to the check, which says why it refuses."""
     rest = {"key": key, "help": field.full_help or None} | rest
+    start: Any
     label = rest.pop("label", field.label)
     if field.kind == "bool":
         return st.toggle(label, value=bool(value), **rest)
@@ -198,13 +199,9 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
     scale = rest.pop("scale", 1)
     step = rest.pop("step", 1 if field.kind == "int" and scale == 1 else None)
     number = int if field.kind == "int" and scale == 1 else float
-    typed = st.number_input(
-        label,
-        value=None if value is None else number(value),
-        step=step,
-        placeholder=field.empty or None,
-        **rest,
-    )
+    start = None if value is None else number(value / scale)
+    rest = {"placeholder": field.empty or None, "step": step} | rest
+    typed = st.number_input(label, value=start, **rest)
     if typed is None:
         return None if field.empty else field.default
     return round(typed * scale) if field.kind == "int" else float(typed * scale)
