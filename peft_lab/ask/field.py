@@ -194,9 +194,8 @@ class Field:
         near = difflib.get_close_matches(str(value)[:_LONGEST], list(titles), n=1, cutoff=0.5)
         if self.options is None:
             raise self._bad(value, f"is one of {', '.join(titles)}", near[0] if near else None)
-        error = UnknownName(
-            self.noun or self.label[:1].lower() + self.label[1:], str(value), titles, self.name
-        )
+        known = [name for name in titles if name]
+        error = UnknownName(self.noun or self.name.replace("_", " "), str(value), known, self.name)
         error.nearest = near[0] if near else None
         raise error
 
