@@ -17,7 +17,6 @@ import yaml
 
 from peft_lab.advise.plans import script
 from peft_lab.advise.plans.facts import NAME, ROWS, Facts, gather, needed, refusal
-from peft_lab.advise.plans.loop import HELD, PARTS
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
 from peft_lab.advise.plans.wanted import Wanted
@@ -25,6 +24,7 @@ from peft_lab.advise.recipes.sizes import ALL_LINEAR
 from peft_lab.engine.devices import devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.takeaway.ranks import HELD, PARTS
 from peft_lab.takeaway.snippet import hub_id
 
 #: Versions in whose sources the keys were read.

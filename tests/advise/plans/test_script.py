@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans import configs, loop, script
+from peft_lab.advise.plans import configs, script
 from peft_lab.advise.plans.configs import ABOUT, layer_class
 from peft_lab.advise.plans.facts import NAME, Facts, gather
 from peft_lab.advise.plans.script import course
@@ -24,6 +24,7 @@ from peft_lab.core.errors import Unsupported
 from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
+from peft_lab.takeaway import ranks
 from tests import forked
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
@@ -421,7 +422,7 @@ def test_ranks_meet_wherever_their_gradients_are(
     monkeypatch.setattr(dist, "init_process_group", lambda met, **_: asked.append(met))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert loop.begin(device, sharding) == (1, 2)
+    assert ranks.begin(device, sharding) == (1, 2)
     backends = dist.BackendConfig(dist.Backend(asked[0])).get_device_backend_map()
     assert met <= set(backends)
     assert backends.get("cuda", "nccl") in ("nccl", "gloo") and backends.get("cpu", "gloo") == "gloo"
@@ -471,8 +472,8 @@ def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
 
 def test_what_is_told_of_held_out_rows_is_what_is_done() -> None:
     """In words, as it is no figure that was found."""
-    assert "One row in twenty" in ABOUT[NAME] and loop.HELD == 1 / 20
-    assert "every tenth of the updates" in ABOUT[NAME] and loop.PARTS == 10
+    assert "One row in twenty" in ABOUT[NAME] and ranks.HELD == 1 / 20
+    assert "every tenth of the updates" in ABOUT[NAME] and ranks.PARTS == 10
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
