@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
 import json
@@ -115,6 +116,7 @@ def _templates() -> Environment:
         thousands="{:,}".format,
         cell=lambda value: " ".join(str(value).split()).replace("|", r"\|"),
         json=json.dumps,
+        html=html.escape,
         yaml=lambda value: yaml.safe_dump(value, allow_unicode=True).removesuffix("...\n").strip(),
     )
     return made
@@ -147,7 +149,7 @@ class Cell:
 _CELL = re.compile(r"^# %% (.*)\n", re.MULTILINE)
 _FOLDED = " [folded]"
 _PROSE = re.compile(r"(?:#.*\n)*")
-_IMPORTS = re.compile(r"^(?:(?:import|from [\w.]+ import) [\w., ]+\n)+\n*", re.MULTILINE)
+_IMPORTS = re.compile(r"^(?:(?:import [\w.]+|from [\w.]+ import [\w, ]+)\n)+\n*", re.MULTILINE)
 
 
 def hoisted(text: str) -> tuple[str, str]:

@@ -92,12 +92,6 @@ def test_imports_of_one_module_are_merged() -> None:
     assert imports == "import os\nfrom os import path, sep" and code == "x = 1\ny = 2\n"
 
 
-def test_a_name_with_line_breaks_stays_in_its_comment() -> None:
-    """A folder's name is anybody's."""
-    name = generator._templates().from_string("# {{ title | on_one_line }}\nx = 1\n")
-    assert name.render(title="a\n# %% b\nimport os") == "# a # %% b import os\nx = 1\n"
-
-
 def test_the_files_that_a_template_includes_are_there() -> None:
     for template in NAMES:
         tree = generator._templates().parse((generator.TEMPLATES / template).read_text("utf-8"))

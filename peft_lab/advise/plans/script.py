@@ -40,7 +40,7 @@ def script(facts: Facts) -> str:
         facts=facts,
         plan=plan,
         how=how,
-        told=_told(facts),
+        run_spec=_run_spec(facts),
         alone=loads_alone(facts.method, plan),
         auto=_CLASSES[facts.entry.kind],
         stored=_stored(facts, how) if how.quantization else "",
@@ -56,7 +56,7 @@ def script(facts: Facts) -> str:
     return as_script(text)
 
 
-def _told(facts: Facts) -> dict[str, Any]:
+def _run_spec(facts: Facts) -> dict[str, Any]:
     """Return the spec by which the lab shows the script's training among its runs."""
     plan = facts.plan
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -263,6 +264,17 @@ def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
     made = course(24, epochs, batch=1, devices=1, accumulate=2)
     printed = (tmp_path / "printed").read_text("utf-8")
     assert len(losses) == made.updates and printed.count("held-out loss") == made.looks
+
+
+def test_a_models_name_with_line_breaks_adds_no_line_of_code(tiny: dict[str, str]) -> None:
+    """A folder's name is anybody's."""
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1)
+    named = replace(facts, entry=replace(facts.entry, title='a\n"""\nimport evil\n# %% b\nimport evil'))
+    trees = [ast.parse(script.script(one)) for one in (facts, named)]
+    assert (
+        ast.dump(trees[1]).count("evil") == ast.dump(trees[1].body[0]).count("evil") == 2
+    )  # in the docstring
+    assert len(trees[0].body) == len(trees[1].body)
 
 
 def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
