@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from peft_lab.advise.plans.loop import end
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.request import Setting
 from peft_lab.engine.sharding.how import Sharding
 from peft_lab.methods import get_method
+from peft_lab.takeaway.ranks import end
 
 LAYERS, BATCH, SEQ = 7, 2, 96
 REST = 0.02  # seconds

@@ -1,7 +1,7 @@
 """Runs carried out outside the lab, such as by a plan's script under torchrun, listed with the lab's own.
 
 Such a run is a link in the run store to the folder where the script writes its events
-(:mod:`peft_lab.advise.plans.loop`). The lab follows it there; deleting the run removes only the link.
+(:mod:`peft_lab.takeaway.ranks`). The lab follows it there; deleting the run removes only the link.
 """
 
 from __future__ import annotations

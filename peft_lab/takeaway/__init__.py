@@ -1,4 +1,8 @@
-"""Export a run: a script or notebook that repeats it with the plain libraries, and the adapter with its papers."""
+"""Files to take away: a run's script, notebook, page and adapter with its papers, and the code of a method's settings.
+
+``templates``: the files' texts (README.md there), which ``generator`` fills. ``facts``: what is known of a run.
+``applied``: how a method is written. ``ranks``: the functions that a plan's script has.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ defaults, so it shows what was done, for every method. Making the object imports
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,20 +18,10 @@ from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.models.loading import KEPT_WHOLE
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind
+from peft_lab.takeaway.generator import literal
 from peft_lab.workers import inspector
 
 TOKENIZER = "tokenizer_name_or_path"
-# For code that evaluates a 4-bit base; see peft_lab.models.quantise.settle.
-_UNPACKED = """\
-# On processors with AVX512-BF16 the first evaluation would repack the 4-bit weights for good, with rounding.
-for module in model.modules():
-    if hasattr(module, "support_avx512bf16_for_cpu"):
-        module.support_avx512bf16_for_cpu = False
-"""
-_UNTOLD = """\
-# bitsandbytes tells at every multiplication that an 8-bit matrix rounds its inputs too.
-getLogger("bitsandbytes.autograd._functions").setLevel("ERROR")
-"""
 TASK_TYPES: Mapping[ModelKind, TaskType] = {
     "causal-lm": "CAUSAL_LM",
     "encoder": "SEQ_CLS",
@@ -135,11 +124,6 @@ def quantisation_source(how: Quantization) -> str:
     return f"BitsAndBytesConfig(\n{''.join(lines)})"
 
 
-def after_loading(how: Quantization) -> tuple[str, tuple[str, ...]]:
-    """Return the lines that have to follow once a quantised ``model`` is loaded, and their imports."""
-    return (_UNTOLD, ("logging:getLogger",)) if how.bits == 8 else (_UNPACKED, ())
-
-
 def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
     if how is None:
         return {}
@@ -151,20 +135,3 @@ def _bitsandbytes(how: Quantization | None) -> dict[str, str]:
         "bnb_4bit_use_double_quant": literal(how.double),
         "bnb_4bit_compute_dtype": f"torch.{how.compute_dtype}",
     }
-
-
-def literal(value: Any) -> str:
-    """Return a plain value as Python text, strings in double quotes.
-
-    Raises:
-        TypeError: the value has no such text.
-    """
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(literal, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
-    raise TypeError(f"a {type(value).__name__} cannot be written as a literal")

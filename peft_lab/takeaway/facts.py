@@ -73,6 +73,11 @@ class RunOutcome:
         return "SequenceClassification" if self.classifies else "Seq2SeqLM" if self.apart else "CausalLM"
 
     @property
+    def replaces_head(self) -> bool:
+        """Return whether the model may come with a head for other classes, which is replaced."""
+        return self.task.images or (self.classifies and not self.entry.live)
+
+    @property
     def dtype(self) -> str:
         return str(self.record["dtype"])
 
@@ -107,6 +112,20 @@ class RunOutcome:
         if self.asset and self.asset.hub_id:
             return self.asset.hub_id
         return Path(self.spec.model).resolve().name if self.unnamed else self.spec.model
+
+    @property
+    def base_at(self) -> str:
+        """Return where the base came from, as text."""
+        return "a folder of whoever trained it" if self.unnamed else self.entry.source
+
+    @property
+    def pipeline(self) -> str:
+        """Return what the tuned model does, in Hugging Face's words."""
+        if self.task.images:
+            return "image-classification"
+        if self.classifies:
+            return "text-classification"
+        return "text2text-generation" if self.apart else "text-generation"
 
     @property
     def unnamed(self) -> bool:

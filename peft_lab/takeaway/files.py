@@ -1,99 +1,199 @@
-"""Write a run's script and notebook from the same sections."""
+"""Write a run's script and notebook: what ``templates/run.py.j2`` reads, and the two layouts."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from peft_lab.takeaway import base_code, image_code, loop_code, task_code
-from peft_lab.takeaway.base_code import start_code
+from peft_lab.core.errors import BadInput
+from peft_lab.methods.shared import adapters_library
+from peft_lab.models import images
+from peft_lab.models.assets import dequantise, fetching, onnx_vision, onnx_weights
+from peft_lab.models.assets.pins import Asset
+from peft_lab.models.assets.store import ASSETS
+from peft_lab.models.loading import decoder_start, weights_of
+from peft_lab.models.own import finder
+from peft_lab.runs.record import inputs_of
+from peft_lab.takeaway.applied import Applied, applied
 from peft_lab.takeaway.facts import Facts
-from peft_lab.takeaway.layout import WIDTH, Section, as_notebook, as_script
-from peft_lab.takeaway.method_code import Applied, applied
-
-_INDENT = 8
+from peft_lab.takeaway.generator import ROW_MARK, WIDTH, as_notebook, as_script, fill, literal, row_lines
+from peft_lab.training.evaluation import ROWS_AT_ONCE
+from peft_lab.training.tasks import digits, orders, style
+from peft_lab.training.tasks.own import OwnTask
 
 
 def script(facts: Facts) -> str:
-    how = applied(facts)
-    return as_script(_header(facts, how, "script"), _sections(facts, how), (*facts.train, *facts.test))
+    return as_script(fill("run.py.j2", notebook=False, **_context(facts)), (*facts.train, *facts.test))
 
 
 def notebook(facts: Facts) -> str:
+    return as_notebook(fill("run.py.j2", notebook=True, **_context(facts)), facts.run.id)
+
+
+def _context(facts: Facts) -> dict[str, Any]:
     how = applied(facts)
-    return as_notebook(_header(facts, how, "notebook"), _sections(facts, how), facts.run.id)
-
-
-def _sections(facts: Facts, how: Applied) -> list[Section]:
-    sections = [base_code.settings(facts), base_code.data(facts), base_code.base(facts), _method(facts, how)]
-    sections += [loop_code.precision(facts), task_code.batches(facts), loop_code.order(facts)]
-    sections += [loop_code.loop(facts), loop_code.saving(facts, how.save, how.save_imports)]
-    if facts.scored:
-        sections.append(task_code.scoring(facts))
-    return [*sections, loop_code.comparing(facts)]
-
-
-def _method(facts: Facts, how: Applied) -> Section:
-    method = facts.method
-    head = " The classification head is trained as well." if facts.classifies else ""
-    define = f"{how.define.strip()}\n\n\n" if how.define else ""
-    code = f"{define}model = load_base()\nset_seed(SEED)  # of the method's own start\n{how.code}"
-    prose = f"{method.summary}{head} {method.paper}."
-    started = start_code(facts)
-    if started is None:
-        return Section(method.title, prose, code, how.imports)
-    code = f"{started.define.strip()}\n\n\n{code}{started.put}"
-    return Section(
-        method.title,
-        f"{prose} It is trained on from an adapter that the adapters library saved: ADAPTER names the run's copy of "
-        "it, a zip. Elsewhere set it to yours, or give a script the path when you start it.",
-        f"{started.find}\n\n{code}",
-        (*how.imports, *started.imports),
-        notebook_code=f"{started.notebook_find}\n\n{code}",
-    )
+    return {
+        "run": facts,
+        "spec": facts.spec,
+        "task": facts.task,
+        "entry": facts.entry,
+        "how": how,
+        "start": start_of(facts),
+        "requirements": requirements(facts, how),
+        "rows_at_once": ROWS_AT_ONCE[facts.task.kind],
+        # In a raw string between ''': JSON has another way to write that quote.
+        "row_lines": "\n".join(row_lines((*facts.train, *facts.test))).replace("'''", r"\u0027\u0027\u0027"),
+        "ROW_MARK": ROW_MARK,
+        "same_files": _same_files(facts),
+        "decoder_start": decoder_start(facts.entry),
+        "judge": _judge(facts) if facts.scored else None,
+        **asset_context(facts.asset),
+        **_images(facts),
+        **_figures(facts),
+    }
 
 
 def requirements(facts: Facts, how: Applied) -> list[str]:
     """Return the packages to install by pip, at the run's versions if known."""
     names = ["torch", "transformers", *how.libraries]
-    if facts.method.quantization(facts.values):
+    if how.quantization:
         names += ["bitsandbytes", "accelerate"]
     if facts.task.images:
         names.append("pillow")
     if facts.asset and facts.asset.gguf:
         names.append("gguf")
-    versions = facts.record["packages"]
     # A version such as 2.13.0+cpu names a build in one index; every index has the number before the plus.
-    known = {name: str(version).partition("+")[0] for name, version in versions.items()}
+    known = {name: str(version).partition("+")[0] for name, version in facts.record["packages"].items()}
     return [f"{name}=={known[name]}" if name in known else name for name in dict.fromkeys(names)]
 
 
-def _header(facts: Facts, how: Applied, what: str) -> str:
-    spec, task = facts.spec, facts.task
-    stopped = f", stopped after {facts.made}" if facts.made < spec.steps else ""
-    scores = ", scores base and tuned model" if facts.scored else ""
-    ours = " and PEFT Lab itself: run it in its folder, or put that on PYTHONPATH" if how.ours else ""
-    size = f"{spec.steps} steps of {spec.batch} rows{stopped}, seed {spec.seed}"
-    lines = {
-        "Run": f"{facts.run.id}: task '{spec.task}' ({task.title}), {size}, {facts.dtype} on {facts.record['device']}.",
-        "Does": "What the run did, step by step: loads the base model, applies the method, trains, saves the result "
-        f"in a folder named after the run{scores} and compares with the figures of the run.",
-        "Rows": f"{len(facts.train):,} to learn from, {len(facts.test):,} held out, {_where(facts, what)}. "
-        f"{task.source.rstrip('.')}. License: {task.license}.",
-        "Base": f"{facts.entry.title}, {facts.entry.source}. License: {facts.entry.license}.",
-        "Needs": f"Python 3.11 or newer{ours}, and",
-    }
-    filled = [_line(label, text) for label, text in lines.items()]
-    # On one line, however long, so that it can be copied.
-    install = f"{' ' * _INDENT}pip install {' '.join(requirements(facts, how))}"
-    return "\n".join(
-        [f"{facts.method.title} on {facts.entry.title}: a PEFT Lab run, repeated", "", *filled, install]
+def _same_files(facts: Facts) -> Mapping[str, str]:
+    """Return the SHA-256 of the files of a learner's own folder that the run was trained on."""
+    return (inputs_of(facts.run.events()) or {}).get(facts.spec.model, {}) if facts.unnamed else {}
+
+
+def _figures(facts: Facts) -> dict[str, Any]:
+    losses = textwrap.fill(", ".join(f"{loss:.6f}" for loss in facts.record["loss"]), WIDTH - 4)
+    found = facts.record["evaluation"]
+    metric = facts.task.metric
+    scores = [
+        f"({found[which][metric]:.6f}, {found[which]['loss']:.6f})"
+        for which in ("before", "after")
+        if facts.scored
+    ]
+    return {"run_losses": textwrap.indent(losses, "    "), "run_scores": scores}
+
+
+def _judge(facts: Facts) -> str:
+    """Return how an answer is judged, as in the name of a template. Raises BadInput for other tasks."""
+    task = facts.task
+    if facts.classifies:
+        if task.metric != "accuracy":
+            metric = task.metric.replace("_", " ")
+            raise BadInput(f"A script cannot score '{task.name}' by {metric} yet.", "task")
+        return "classes"
+    kinds = ((orders.Orders, "json"), (orders.Fields, "fields"), (style.ShipsLog, "style"))
+    judge = next((judge for kind, judge in kinds if isinstance(task, kind)), None)
+    if judge is None and isinstance(task, OwnTask):
+        judge = "chat" if facts.chats else "own"
+    if judge is None:
+        raise BadInput(f"A script cannot score the answers of '{task.name}' yet.", "task")
+    return judge
+
+
+# ----------------------------------------
+# Weights and images that are downloaded.
+
+
+#: The functions that convert an asset's weights, by converter; the last one is the entry point.
+_CONVERTERS: dict[str, tuple[Any, ...]] = {
+    "dequantise": (dequantise.dequantise,),
+    "onnx_weights": onnx_weights.PARTS,
+    "onnx_vision": onnx_vision.PARTS,
+}
+
+
+def asset_context(asset: Asset | None) -> dict[str, Any]:
+    """Return what ``asset.py.j2`` reads."""
+    context: dict[str, Any] = {"asset": asset, "default_home": default_home(), "packaged": False}
+    if asset is None or not (asset.gguf or asset.onnx):
+        return context
+    wanted = asset.onnx or (str(asset.gguf),)
+    members = [next(name for name, target in asset.members.items() if target == file) for file in wanted]
+    pinned = {"package": f"{asset.package}=={asset.version}", "members": members}
+    return {**context, "packaged": True, "pinned": pinned, "converters": _CONVERTERS[asset.converter]}
+
+
+def default_home() -> str:
+    """Return the default of PEFT_LAB_HOME relative to the home folder, so that the file contains no user name."""
+    from platformdirs import user_data_path
+
+    path = user_data_path("peft-lab", appauthor=False)
+    return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
+
+
+def _images(facts: Facts) -> dict[str, Any]:
+    """Return what ``images.py.j2`` reads. Raises BadInput if the images cannot be got."""
+    task = facts.task
+    if not task.images:
+        return {"images_at": ""}
+    eye = images.eye_of(
+        images.size_of(facts.entry.config), finder(weights_of(facts.spec.model))(images.PROCESSOR)
     )
+    if isinstance(task, OwnTask):
+        found: dict[str, Any] = {"zip": task.place, "digest": task.sha256}
+        return {"images_at": "in the zip that the run kept", "eye": eye, "images": found}
+    if not isinstance(task, digits.Digits):
+        raise BadInput(f"A script cannot get the images of '{task.name}' yet.", "task")
+    asset = ASSETS[task.asset]
+    found = {
+        "zip": None,
+        "package": f"{asset.package}=={asset.version}",
+        "package_digest": asset.sha256,
+        "member": next(name for name, target in asset.members.items() if target == digits.FILE),
+        "digest": task.inputs()[asset.name][digits.FILE],
+        "folder": asset.folder,
+        "file": digits.FILE,
+    }
+    place = f"in the package {asset.package}, which is fetched where they are not on this machine"
+    return {"images_at": place, "eye": eye, "images": found}
 
 
-def _where(facts: Facts, what: str) -> str:
-    return image_code.where_images_are(facts) if facts.task.images else f"inside this {what}"
+# ----------------------------------------
+# A run that trained on from an adapter of the adapters library.
 
 
-def _line(label: str, text: str) -> str:
-    filled = textwrap.wrap(text, WIDTH - _INDENT, break_on_hyphens=False, break_long_words=False)
-    return "\n".join(f"{label if not number else '':{_INDENT}}{line}" for number, line in enumerate(filled))
+def start_of(facts: Facts) -> dict[str, Any] | None:
+    """Return what ``start.py.j2`` reads; ``None`` for a run from no adapter.
+
+    Raises:
+        BadInput: the run's copy is missing, or differs from the one that was trained on.
+    """
+    if facts.spec.start is None:
+        return None
+    place = Path(facts.spec.start)
+    content, held = adapters_library.read_content(place), adapters_library.held_files(place)
+    digest = fetching.soundness_digest(place)
+    noted = (inputs_of(facts.run.events()) or {}).get("start", {}).get(place.name, digest)
+    if noted != digest:
+        raise BadInput(f"{place.name} of '{facts.run.id}' is not what the run started from.", "start")
+    adapter, reader = _reading(held, adapters_library.WEIGHTS)
+    head, other = _reading(held, adapters_library.HEAD) if facts.classifies else ("{}", reader)
+    return {
+        "path": str(place),
+        "digest": digest,
+        "name": str(content.get("name")),
+        "adapter": adapter,
+        "head": head,
+        "imports": sorted({reader, other}),
+    }
+
+
+def _reading(held: frozenset[str], names: tuple[str, str]) -> tuple[str, str]:
+    """Return the expression that reads the first existing file of two, and its import."""
+    safe, pickled = names
+    if safe in held:
+        return f"load(packed.read({literal(safe)}))", "from safetensors.torch import load"
+    return f"torch.load(io.BytesIO(packed.read({literal(pickled)})), weights_only=True)", "import io"

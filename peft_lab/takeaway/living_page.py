@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -19,21 +18,14 @@ from peft_lab.methods import get_method
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
+from peft_lab.takeaway.generator import fill
 
 _EXPORTED = "export default function"
-#: The variables that Streamlit sets for its components; the fonts are available on every machine.
+#: The variables that Streamlit sets for its components.
 _THEME = palette.variables(
     st_text_color=palette.INK, st_background_color=palette.PAGE, st_secondary_background_color=palette.PANEL,
     st_border_color=palette.FRAME, st_primary_color=palette.ACCENT,
 )  # fmt: skip
-_CSS = f"""
-:root {{ color-scheme: light dark; {_THEME} --st-font: system-ui, sans-serif;
-  --st-code-font: ui-monospace, monospace; }}
-body {{ margin: 0 auto; max-width: 62rem; padding: 1.2rem 1rem 3rem; font-family: var(--st-font);
-  background: var(--st-background-color); color: var(--st-text-color); line-height: 1.45; }}
-h1 {{ font-family: Georgia, "Times New Roman", serif; font-size: 1.7rem; font-weight: 600; margin: 0 0 0.2rem; }}
-footer {{ margin-top: 1.5rem; font-size: 0.8rem; overflow-wrap: anywhere; }}
-"""
 
 
 def living_html(run: Run) -> str:
@@ -57,32 +49,17 @@ def page(trajectory: Trajectory, shape: ModelShape) -> str:
     title = f"{spec.title} on {shape.title}"
     script = _script()
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; base-uri 'none'; "
-        "form-action 'none'"
+    return fill(
+        "living.html.j2",
+        title=title,
+        script=script,
+        allowed=allowed,
+        theme=_THEME,
+        css=living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS,
+        body=living.LIVING_HTML,
+        about=_about(trajectory),
+        data=json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c"),
     )
-    data = json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c")
-    css = _CSS + living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>{css}</style>
-</head>
-<body>
-<main>
-<h1>{html.escape(title)}</h1>
-{living.LIVING_HTML}
-</main>
-<footer>{html.escape(_about(trajectory))}</footer>
-<script type="application/json" id="data">{data}</script>
-<script type="module">{script}</script>
-</body>
-</html>
-"""
 
 
 def _script() -> str:

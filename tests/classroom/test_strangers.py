@@ -89,7 +89,7 @@ TEACHERS: dict[str, Callable[[Room], Any]] = {
 #: Names that are no run's or comparison's, or functions that only pass one on to those above.
 OTHERS = {
     "studies.compare.carrying.Queue.stop": "a protocol",
-    "takeaway.layout.as_notebook": "only writes the name",
+    "takeaway.generator.as_notebook": "only writes the name",
     "runs.record.record_of": "of what it is handed",
     "drawing.svg.Canvas.rect": "a place in a drawing",
     "drawing.svg.Canvas.path": "a place in a drawing",

@@ -448,7 +448,7 @@ def test_every_replacement_has_a_tripwire_and_a_reason() -> None:
 
 #: What is set on a library's module or class past :class:`Replacement`, and why.
 SET_OTHERWISE = {
-    "advise/plans/loop.py: sys.excepthook": "a script's own process says why it ended",
+    "takeaway/ranks.py: sys.excepthook": "a script's own process says why it ended",
     "cli/output.py: setattr(sys)": "a stream that was closed from the start is opened",
     "cli/output.py: sys.stderr": "a stream that a reader left",
     "cli/output.py: sys.stdout": "a stream that a reader left",

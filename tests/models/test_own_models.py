@@ -284,7 +284,7 @@ def test_every_loader_of_weights_is_kept_from_pickles() -> None:
         for kind in ("LlamaForCausalLM", "AutoTokenizer")
     }
     assert loaders == read | pinned
-    assert unpickled == {"methods/shared/adapters_library.py", "advise/plans/loop.py", "runs/checkpoints.py"}
+    assert unpickled == {"methods/shared/adapters_library.py", "takeaway/ranks.py", "runs/checkpoints.py"}
 
 
 def test_bytes_need_no_vocabulary(bert: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans import loop
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import adopted, checkpoints, owners, record, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import mark_lost, unfinished
+from peft_lab.takeaway import ranks
 from tests.runs.tracking.test_told import SPEC
 from tests.ui.test_pages import opened, told
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> P
         "steps": 4,
         "schedule": "constant",
     }
-    loop.begin_telling(
+    ranks.begin_telling(
         made, spec, {"trainable": 5, "total": 99, "device": "cpu", "rows": 24, "learning_rate": 0.1}
     )
     return made
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def _step(folder: Path, number: int, **fields: Any) -> None:
     told = {"loss": 2.0 / number, "lr": 0.1, "grad_norm": 1.0, "tokens": 8, "seconds": 0.5, **fields}
-    loop.tell(folder, "step", step=number, **told)
+    ranks.tell(folder, "step", step=number, **told)
 
 
 def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
@@ -50,7 +50,7 @@ def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
     (line,) = store.summaries()
     assert (line.id, line.status, line.steps, line.metric, line.before) == (run.id, "running", 4, "", None)
     assert record.result(run)["metric"]["after"] is None
-    loop.tell(folder, "done", message="")
+    ranks.tell(folder, "done", message="")
     assert run.status() is Status.DONE
 
 
@@ -73,7 +73,7 @@ def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
     run = adopted.adopt(folder)
     with pytest.raises(RunError, match="has not ended"):
         store.delete(run.id)
-    loop.tell(folder, "done", message="")
+    ranks.tell(folder, "done", message="")
     store.delete(run.id)
     assert store.runs() == [] and (folder / "events.jsonl").is_file()
 
@@ -114,7 +114,7 @@ def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(
     assert "step 1 of 4" in text
     assert app.get("plotly_chart")
     assert not {button.key for button in app.button} & {"run-open", "run-stop", "run-delete"}
-    loop.tell(folder, "failed", message="RuntimeError: out of memory")
+    ranks.tell(folder, "failed", message="RuntimeError: out of memory")
     app.run()
     assert "RuntimeError: out of memory" in told(app)
     assert {button.key for button in app.button} >= {"run-delete"}

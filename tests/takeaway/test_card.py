@@ -20,8 +20,7 @@ from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import course, store
 from peft_lab.runs.spec import RunRequest
-from peft_lab.takeaway import bundle
-from peft_lab.takeaway import card as loading_code
+from peft_lab.takeaway import applied, bundle
 from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
 
 
@@ -137,10 +136,7 @@ def test_a_card_that_cannot_be_written_does_not_cost_the_run_its_end(
 def test_a_method_without_code_of_its_own_loads_through_the_lab(
     plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Other:
-        pass
-
-    monkeypatch.setattr(loading_code, "Adapters", Other)
+    monkeypatch.setattr(applied, "_IN_PLAIN_TORCH", ())
     run = plain("encoder", "adapters")
     card = takeaway.model_card(run)
     assert "from peft_lab.methods import get_method" in card and "PEFT Lab has to be installed" in card

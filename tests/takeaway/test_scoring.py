@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.takeaway import task_code
+from peft_lab.takeaway.generator import fill
 from peft_lab.training.tasks import get_task, orders, style
 from peft_lab.training.tasks.base import Row
 
 TARGET = get_task("json").load().test[0].target
 
 
-def written(code: str) -> Callable[[str, str], bool]:
-    names: dict[str, Any] = {"json": json, "OPENINGS": style.OPENINGS, "CLOSINGS": style.CLOSINGS}
-    exec(code, names)
+@cache
+def written(judge: str) -> Callable[[str, str], bool]:
+    names: dict[str, Any] = {}
+    exec(fill(f"right_{judge}.py.j2"), names)
     return names["right"]
 
 
@@ -42,7 +44,7 @@ ANSWERS = st.one_of(
 @given(ANSWERS)
 def test_json(answer: str) -> None:
     wanted = get_task("json").score([answer], [Row("", TARGET)])["exact_match"]
-    assert written(task_code._RIGHT_JSON)(answer, TARGET) == (wanted == 1.0)
+    assert written("json")(answer, TARGET) == (wanted == 1.0)
 
 
 @given(
@@ -50,9 +52,9 @@ def test_json(answer: str) -> None:
 )
 def test_style(answer: str) -> None:
     wanted = get_task("style").score([answer], [Row("", "")])["marker_rate"]
-    assert written(task_code._RIGHT_STYLE)(answer, "") == (wanted == 1.0)
+    assert written("style")(answer, "") == (wanted == 1.0)
 
 
 @given(st.text(alphabet="a b\n", max_size=6), st.text(alphabet="a b\n", max_size=6))
 def test_own(answer: str, target: str) -> None:
-    assert written(task_code._RIGHT_OWN)(answer, target) == (answer.split() == target.split())
+    assert written("own")(answer, target) == (answer.split() == target.split())

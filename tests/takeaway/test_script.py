@@ -21,7 +21,7 @@ from peft_lab.methods import all_methods
 from peft_lab.runs import owners, respond, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.takeaway import facts, method_code
+from peft_lab.takeaway import applied, facts
 from tests.takeaway.conftest import KINDS, Plain, Train, assert_loads, finish
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 from tests.training.test_chats import PLAIN, tokenizer_of
@@ -211,10 +211,7 @@ def test_a_stopped_run_is_repeated_as_far_as_it_went(
 def test_a_method_that_is_only_ours_is_imported_and_says_so(
     plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Other:
-        pass
-
-    monkeypatch.setattr(method_code, "Adapters", Other)
+    monkeypatch.setattr(applied, "_IN_PLAIN_TORCH", ())
     run = plain("encoder", "adapters")
     text = takeaway.script(run)
     assert "from peft_lab.methods import get_method" in text and "PEFT Lab itself" in text

@@ -13,7 +13,7 @@ import torch
 from peft_lab.engine import lab
 from peft_lab.engine import step as simulated
 from peft_lab.runs import course, training
-from peft_lab.takeaway import loop_code, task_code
+from peft_lab.takeaway.generator import printed
 from peft_lab.training import batches, loop, step
 
 
@@ -29,16 +29,13 @@ def test_runs_and_simulations_call_the_same_function() -> None:
 
 def test_what_is_printed_is_the_code_itself() -> None:
     """But for annotations of types that a file of its own need not know, and references into this package."""
-    printed = vars(loop_code)["printed"](step.train_step, loop.fit, batches.plan, step.rate_at, step.Masters)
+    text = printed("training.step.train_step", loop.fit, batches.plan, step.rate_at, step.Masters)
     found = {
-        node.name: node
-        for node in ast.parse(printed).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
     for part in (step.train_step, loop.fit, batches.plan, step.rate_at, step.Masters):
         own = ast.parse(inspect.getsource(part)).body[0]
         assert ast.dump(_bare(found[part.__name__])) == ast.dump(_bare(own))
-    assert vars(task_code)["printed"] is vars(loop_code)["printed"]
 
 
 def _bare(node: ast.AST) -> ast.AST:

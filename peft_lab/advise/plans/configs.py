@@ -13,11 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from peft_lab.advise.plans import script
 from peft_lab.advise.plans.facts import NAME, ROWS, Facts, gather, needed, refusal
-from peft_lab.advise.plans.loop import HELD, PARTS
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
 from peft_lab.advise.plans.wanted import Wanted
@@ -25,6 +22,8 @@ from peft_lab.advise.recipes.sizes import ALL_LINEAR
 from peft_lab.engine.devices import devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.takeaway.generator import fill
+from peft_lab.takeaway.ranks import HELD, PARTS
 from peft_lab.takeaway.snippet import hub_id
 
 #: Versions in whose sources the keys were read.
@@ -38,11 +37,6 @@ _SKY = {
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
 #: A note on rows with answers, if the other tool adds no chat format.
 BARE = "Prompts go in as they are; the script gives them the chat format of a tokenizer that has one."
-PACKED_BY_AXOLOTL = (
-    "It packs anew for every epoch, leaves out a last batch that is not full, and where it can takes torch's attention "
-    "for rows of several lengths, which makes no mask."
-)
-PACKED_BY_FACTORY = "Its packed rows have room for one token less."
 NOT_PACKED_ALIKE = (
     "LLaMA-Factory packs texts without keeping them apart: its neat_packing is for answers alone."
 )
@@ -58,16 +52,10 @@ WIDE = (
 )
 #: Axolotl's ``check_fsdp2_base_model_quant_rl``.
 UNJUDGED = "Axolotl refuses preferences where FSDP2 splits a base in 4 bits."
-#: Columns of a row that names the better of two answers.
-_JUDGED = ("prompt", "chosen", "rejected")
 _OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw8bit": "adamw_bnb_8bit", "paged_adamw8bit": "paged_adamw_8bit",
     "paged_adamw": "paged_adamw_32bit", "sgd": "sgd",
 }  # fmt: skip
-
-
-def _text(about: str, content: dict[str, Any]) -> str:
-    return f"# {about}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
 #: The command by which another launcher starts LLaMA-Factory.
@@ -79,55 +67,54 @@ def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
 
     ``layer``: the class of the model's layers. ``scripted``: whether it launches the script, or LLaMA-Factory.
     """
-    plan, what = facts.plan, f"{NAME} {ROWS}" if scripted else _LAUNCHED
-    content: dict[str, Any] = {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "FSDP" if facts.sharded else "MULTI_GPU" if plan.devices > 1 else "NO",
-        "mixed_precision": {"bfloat16": "bf16", "float16": "fp16"}[plan.dtype]
-        if plan.remembered == "float32"
-        else "no",
-        "num_machines": 1,
-        "num_processes": plan.devices,
-    }
-    if facts.sharded:
-        content["fsdp_config"] = {
-            "fsdp_version": 2,
-            "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "fsdp_transformer_layer_cls_to_wrap": layer,
-            "fsdp_reshard_after_forward": True,
-            "fsdp_offload_params": plan.sharding.endswith("offload"),
-            "fsdp_activation_checkpointing": plan.checkpointing,
-            "fsdp_cpu_ram_efficient_loading": not facts.four_bits,
-            "fsdp_state_dict_type": "FULL_STATE_DICT",
-        }
-    return _text(f"accelerate {ACCELERATE}: accelerate launch --config_file accelerate.yaml {what}", content)
+    launched = f"{NAME} {ROWS}" if scripted else _LAUNCHED
+    return _config("accelerate", facts, layer=layer, launched=launched, ACCELERATE=ACCELERATE)
 
 
 def skypilot(facts: Facts, gpu: str) -> str:
     """Return the config for ``sky launch``. The script and its rows must lie beside this file."""
-    plan = facts.plan
-    named = (
-        _SKY.get(gpu)
-        or f"{round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix('GB')}GB+"
-    )
-    packages = " ".join((*needed(facts), "peft"))
-    content = {
-        "name": "peft-plan",
-        "workdir": ".",
-        "resources": {"accelerators": f"{named}:{plan.devices}"},
-        "setup": f"pip install {packages}\n",
-        "run": f"torchrun --nproc-per-node {plan.devices} {NAME} {ROWS} out\n",
-    }
-    return _text(
-        f"SkyPilot {SKYPILOT}: sky launch skypilot.yaml; for a gated base: sky launch --env HF_TOKEN skypilot.yaml",
-        content,
+    size = round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix("GB")
+    packages = (*needed(facts), "peft")
+    named = _SKY.get(gpu) or f"{size}GB+"
+    return _config("skypilot", facts, accelerator=named, packages=packages, SKYPILOT=SKYPILOT)
+
+
+def axolotl(facts: Facts, layer: str) -> str:
+    """Return the config for ``axolotl train``."""
+    return _config("axolotl", facts, layer=layer, **_trained(facts), AXOLOTL=AXOLOTL)
+
+
+def llama_factory(facts: Facts) -> str:
+    """Return the config for ``llamafactory-cli train``; ``dataset_info.json`` names its data set."""
+    words = re.split(r"[-_/]", hub_id(facts.entry).lower())
+    chat_model = bool({"instruct", "chat", "it"} & set(words))
+    return _config(
+        "llama_factory",
+        facts,
+        chat_model=chat_model,
+        launched=_LAUNCHED,
+        **_trained(facts),
+        LLAMA_FACTORY=LLAMA_FACTORY,
     )
 
 
-def _lora(facts: Facts) -> tuple[Any, bool]:
-    """Return LoRA's targets, and whether they are all linear maps."""
+def _config(name: str, facts: Facts, **more: Any) -> str:
+    return fill(f"{name}.yaml.j2", facts=facts, plan=facts.plan, NAME=NAME, ROWS=ROWS, **more)
+
+
+def _trained(facts: Facts) -> dict[str, Any]:
+    """Return what the configs of Axolotl and LLaMA-Factory have in common."""
     targets = tuple(facts.values.get("target_modules", ()))
-    return list(targets), targets == (ALL_LINEAR,) or set(targets) >= set(facts.entry.shape.target_names)
+    return {
+        "hub_id": hub_id(facts.entry),
+        "targets": targets,
+        "all_linear": targets == (ALL_LINEAR,) or set(targets) >= set(facts.entry.shape.target_names),
+        "optimizer": _OPTIMIZERS[facts.plan.optimizer],
+        "HELD": HELD,
+        "PARTS": PARTS,
+        "PADDED": PADDED,
+        "BARE": BARE,
+    }
 
 
 def axolotl_refusal(facts: Facts) -> str:
@@ -170,156 +157,6 @@ def _refusal(facts: Facts) -> str:
 def factory_refusal(facts: Facts) -> str:
     """Return why no LLaMA-Factory config can run this plan; empty if one can."""
     return _refusal(facts) or (NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else "")
-
-
-def axolotl(facts: Facts, layer: str) -> str:
-    """Return the config for ``axolotl train``."""
-    plan = facts.plan
-    content: dict[str, Any] = {"base_model": hub_id(facts.entry)}
-    if facts.objective == "preference":
-        columns = {f"field_{name}": name for name in _JUDGED} | {
-            f"{name}_format": f"{{{name}}}" for name in _JUDGED
-        }
-        content |= {"rl": "dpo", "datasets": [{"path": ROWS, "ds_type": "json", "type": columns}]}
-    elif facts.objective == "cpt":
-        content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": "completion"}]}
-    else:
-        fields = {"field_instruction": "prompt", "field_output": "completion", "format": "{instruction}"}
-        content |= {"datasets": [{"path": ROWS, "ds_type": "json", "type": fields}], "train_on_inputs": False}
-    content |= {"sequence_len": plan.seq, "sample_packing": plan.packed, "pad_to_sequence_len": False}
-    if plan.packed:  # else it may choose an attention that ignores where rows end
-        content |= {"attn_implementation": "sdpa"}
-    if facts.method.slug != "full":
-        names, every = _lora(facts)
-        content |= {"adapter": facts.method.slug, "load_in_4bit": facts.four_bits}
-        content |= {"lora_r": facts.values["r"], "lora_alpha": facts.values["lora_alpha"]}
-        content |= {
-            "lora_dropout": facts.values.get("lora_dropout", 0.0),
-            "peft_use_rslora": bool(facts.values.get("use_rslora")),
-        }
-        content |= {"lora_target_linear": True} if every else {"lora_target_modules": names}
-    content |= {
-        "micro_batch_size": plan.batch,
-        "gradient_accumulation_steps": plan.accumulate,
-        "num_epochs": facts.said("epochs"),
-        "optimizer": _OPTIMIZERS[plan.optimizer],
-        "learning_rate": plan.learning_rate,
-        "lr_scheduler": facts.said("schedule"),
-        "warmup_ratio": facts.said("warmup"),
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "bf16": plan.dtype == "bfloat16",
-        "fp16": plan.dtype == "float16",
-        "gradient_checkpointing": plan.checkpointing and not facts.sharded,
-        "val_set_size": HELD,
-        "eval_batch_size": plan.batch,
-        **dict.fromkeys(("eval_steps", "save_steps"), 1 / PARTS),  # of all updates
-        "load_best_model_at_end": False,  # the default is true if it evaluates as often as it saves
-        "seed": 0,
-        "output_dir": "out",
-    }
-    if plan.packed:  # held-out rows are few: not packed, as in the script
-        content["eval_sample_packing"] = False
-    if plan.offload:  # layers' inputs, as in the script
-        content["activation_offloading"] = "hidden_states"
-    if plan.loss == "chunked":  # Liger's is of the same kind as the script's
-        content |= {
-            "plugins": ["axolotl.integrations.liger.LigerPlugin"],
-            "liger_fused_linear_cross_entropy": True,
-        }
-    if facts.sharded:
-        content |= {
-            "fsdp_version": 2,
-            "fsdp_config": {
-                "offload_params": plan.sharding.endswith("offload"),
-                "cpu_ram_efficient_loading": not facts.four_bits,
-                "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-                "transformer_layer_cls_to_wrap": layer,
-                "state_dict_type": "FULL_STATE_DICT",
-                "reshard_after_forward": True,
-                "activation_checkpointing": plan.checkpointing,
-            },
-        }
-    about = PACKED_BY_AXOLOTL if plan.packed else PADDED
-    if facts.objective != "cpt":
-        about += f" {BARE}"
-    return _text(f"Axolotl {AXOLOTL}: axolotl train axolotl.yaml. {about}", content)
-
-
-def _template(facts: Facts) -> dict[str, str]:
-    """Return LLaMA-Factory's template for a row: unset for a chat model, whose own it finds; else one that only
-    adds an end token after the row. Its ``default`` writes "Human:" and "Assistant:" around every row, its
-    ``empty`` omits the end token."""
-    words = re.split(r"[-_/]", hub_id(facts.entry).lower())
-    return {} if {"instruct", "chat", "it"} & set(words) else {"template": "fewshot"}
-
-
-def llama_factory(facts: Facts) -> str:
-    """Return the config for ``llamafactory-cli train``; ``dataset_info.json`` names its data set."""
-    plan = facts.plan
-    pure = facts.method.slug == "full" and plan.remembered == "bfloat16"
-    stage = {"preference": "dpo", "cpt": "pt"}.get(facts.objective, "sft")
-    content: dict[str, Any] = {
-        "model_name_or_path": hub_id(facts.entry),
-        "stage": stage,
-        "do_train": True,
-        "finetuning_type": "full" if facts.method.slug == "full" else "lora",
-    }
-    if facts.method.slug != "full":
-        names, every = _lora(facts)
-        content |= {
-            "lora_rank": facts.values["r"],
-            "lora_alpha": facts.values["lora_alpha"],
-            "lora_dropout": facts.values.get("lora_dropout", 0.0),
-            "lora_target": "all" if every else ",".join(names),
-            "use_rslora": bool(facts.values.get("use_rslora")),
-        }
-    if facts.four_bits:
-        content |= {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True}
-    content |= {
-        "dataset": "rows",
-        "dataset_dir": ".",
-        **_template(facts),
-        "cutoff_len": plan.seq,
-        **(
-            {"packing": True, "neat_packing": True, "flash_attn": "sdpa"}
-            if plan.packed
-            else {"packing": False}
-        ),
-        "per_device_train_batch_size": plan.batch,
-        "gradient_accumulation_steps": plan.accumulate,
-        "num_train_epochs": float(facts.said("epochs")),
-        "learning_rate": plan.learning_rate,
-        "lr_scheduler_type": facts.said("schedule"),
-        "warmup_ratio": facts.said("warmup"),
-        "optim": _OPTIMIZERS[plan.optimizer],
-        "max_grad_norm": 1.0,
-        # with both, accelerate widens what FSDP2 splits to float32
-        "bf16": plan.dtype == "bfloat16" and not pure,
-        "fp16": plan.dtype == "float16",
-        "pure_bf16": pure,
-        # what is split is checkpointed as accelerate.yaml says: with both, layers would be made three times
-        "disable_gradient_checkpointing": facts.sharded or not plan.checkpointing,
-        "val_size": HELD,
-        "per_device_eval_batch_size": plan.batch,
-        **dict.fromkeys(("eval_strategy", "save_strategy"), "steps"),
-        **dict.fromkeys(("eval_steps", "save_steps"), 1 / PARTS),  # of all updates
-        "seed": 0,
-        "output_dir": "out",
-    }
-    if plan.offload:  # the tool has that function
-        content["use_unsloth_gc"] = True
-    if plan.loss == "chunked":  # Liger's is of the same kind as the script's
-        content["enable_liger_kernel"] = True
-    start = (
-        f"accelerate launch --config_file accelerate.yaml {_LAUNCHED}"
-        if facts.sharded
-        else "llamafactory-cli train llama_factory.yaml"
-    )
-    about = PACKED_BY_FACTORY if plan.packed else PADDED
-    if facts.objective != "cpt" and _template(facts):
-        about += f" {BARE}"
-    return _text(f"LLaMA-Factory {LLAMA_FACTORY}: {start}. {about}", content)
 
 
 # ----------------------------------------

@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 
 import yaml
 
-from peft_lab.advise.plans import configs, loop
+from peft_lab.advise.plans import configs
 from peft_lab.advise.plans.configs import _dataset, write
 from peft_lab.advise.plans.facts import NAME
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import planned
 
 #: Fields of the tools' own schemas, read in the versions that ``configs`` names.
@@ -63,9 +64,9 @@ def test_other_tools_hold_out_and_keep_what_the_script_does(tiny: dict[str, str]
     facts = planned("lora", "ddp", tiny["causal-lm"], packed=True)
     first = yaml.safe_load(configs.axolotl(facts, "LlamaDecoderLayer"))
     second = yaml.safe_load(configs.llama_factory(facts))
-    assert first["val_set_size"] == second["val_size"] == loop.HELD
+    assert first["val_set_size"] == second["val_size"] == ranks.HELD
     assert first["eval_steps"] == first["save_steps"] == second["eval_steps"] == second["save_steps"]
-    assert first["eval_steps"] * loop.PARTS == 1, "a share of the updates"
+    assert first["eval_steps"] * ranks.PARTS == 1, "a share of the updates"
     assert (
         first["eval_sample_packing"] is False
         and second["eval_strategy"] == second["save_strategy"] == "steps"

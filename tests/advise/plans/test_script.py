@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans import configs, loop, script
+from peft_lab.advise.plans import configs, script
 from peft_lab.advise.plans.configs import ABOUT, layer_class
 from peft_lab.advise.plans.facts import NAME, Facts, gather
 from peft_lab.advise.plans.script import course
@@ -24,6 +25,7 @@ from peft_lab.core.errors import Unsupported
 from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
+from peft_lab.takeaway import ranks
 from tests import forked
 
 STEP = re.compile(r"step +\d+ of \d+ +loss ([\d.]+)")
@@ -264,6 +266,17 @@ def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
     assert len(losses) == made.updates and printed.count("held-out loss") == made.looks
 
 
+def test_a_models_name_with_line_breaks_adds_no_line_of_code(tiny: dict[str, str]) -> None:
+    """A folder's name is anybody's."""
+    facts = planned("lora", "none", tiny["causal-lm"], devices=1)
+    named = replace(facts, entry=replace(facts.entry, title='a\n"""\nimport evil\n# %% b\nimport evil'))
+    trees = [ast.parse(script.script(one)) for one in (facts, named)]
+    assert (
+        ast.dump(trees[1]).count("evil") == ast.dump(trees[1].body[0]).count("evil") == 2
+    )  # in the docstring
+    assert len(trees[0].body) == len(trees[1].body)
+
+
 def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
     tiny: dict[str, str],
 ) -> None:
@@ -421,7 +434,7 @@ def test_ranks_meet_wherever_their_gradients_are(
     monkeypatch.setattr(dist, "init_process_group", lambda met, **_: asked.append(met))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert loop.begin(device, sharding) == (1, 2)
+    assert ranks.begin(device, sharding) == (1, 2)
     backends = dist.BackendConfig(dist.Backend(asked[0])).get_device_backend_map()
     assert met <= set(backends)
     assert backends.get("cuda", "nccl") in ("nccl", "gloo") and backends.get("cpu", "gloo") == "gloo"
@@ -471,8 +484,8 @@ def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
 
 def test_what_is_told_of_held_out_rows_is_what_is_done() -> None:
     """In words, as it is no figure that was found."""
-    assert "One row in twenty" in ABOUT[NAME] and loop.HELD == 1 / 20
-    assert "every tenth of the updates" in ABOUT[NAME] and loop.PARTS == 10
+    assert "One row in twenty" in ABOUT[NAME] and ranks.HELD == 1 / 20
+    assert "every tenth of the updates" in ABOUT[NAME] and ranks.PARTS == 10
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.advise.plans import configs, loop, script
+from peft_lab.advise.plans import configs, script
 from peft_lab.advise.plans.configs import layer_class
 from peft_lab.advise.plans.facts import NAME
 from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status, view
+from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import STEP, planned
 from tests.runs.driving import until
 
@@ -26,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_without_a_folder_nothing_is_told(folder: Path) -> None:
     hook = sys.excepthook
-    loop.begin_telling(None, {}, {})
-    loop.tell(None, "step", step=1)
+    ranks.begin_telling(None, {}, {})
+    ranks.tell(None, "step", step=1)
     assert not folder.exists() and sys.excepthook is hook
 
 
@@ -35,11 +36,11 @@ def test_what_was_made_before_stays_and_what_is_made_again_goes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    loop.begin_telling(folder, {"model": "m"}, {"trainable": 3})
+    ranks.begin_telling(folder, {"model": "m"}, {"trainable": 3})
     for number in (1, 2, 3):
-        loop.tell(folder, "step", step=number, loss=1.0, lr=0.1, tokens=4, seconds=0.1)
-    loop.tell(folder, "failed", message="gone")
-    loop.begin_telling(folder, {"model": "m"}, {"trainable": 3}, first=2)
+        ranks.tell(folder, "step", step=number, loss=1.0, lr=0.1, tokens=4, seconds=0.1)
+    ranks.tell(folder, "failed", message="gone")
+    ranks.begin_telling(folder, {"model": "m"}, {"trainable": 3}, first=2)
     found = read_events(folder / "events.jsonl")
     assert [event["step"] for event in found if event["type"] == "step"] == [1, 2]
     seen = view(found, 4, "")
@@ -49,7 +50,7 @@ def test_what_was_made_before_stays_and_what_is_made_again_goes(
 
 def test_an_error_that_ends_the_script_ends_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    loop.begin_telling(folder, {}, {})
+    ranks.begin_telling(folder, {}, {})
     sys.excepthook(RuntimeError, RuntimeError("out of memory"), None)
     seen = view(read_events(folder / "events.jsonl"), 4, "")
     assert (seen.status, seen.message) == (Status.FAILED, "RuntimeError: out of memory")
@@ -58,7 +59,7 @@ def test_an_error_that_ends_the_script_ends_the_run(folder: Path, monkeypatch: p
 def test_a_loss_that_is_no_number_is_not_told_as_one(folder: Path) -> None:
     folder.mkdir()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        loop.tell(folder, "step", loss=float("nan"))
+        ranks.tell(folder, "step", loss=float("nan"))
 
 
 @pytest.mark.further

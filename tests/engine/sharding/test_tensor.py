@@ -278,8 +278,8 @@ def one_of_two(rank: int, port: int, results: Any) -> None:
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
 
-    from peft_lab.advise.plans.loop import end
     from peft_lab.engine.sharding.tensor import split_matrices
+    from peft_lab.takeaway.ranks import end
 
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")

@@ -1,4 +1,7 @@
-"""The loop of a plan's script: updates over many ranks, a look at held-out rows, and checkpoints to go on from."""
+"""The functions of a plan's script: updates over many ranks, a look at held-out rows, checkpoints to go on from.
+
+``templates/plan.py.j2`` prints their source and calls them.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.advise.plans.facts import Facts
 from peft_lab.engine.sharding.tensor import split_matrices
-from peft_lab.takeaway.calls import literal
-from peft_lab.takeaway.layout import Section, printed
-from peft_lab.training import optimizers, step
 
 if TYPE_CHECKING:
     import torch
@@ -334,125 +333,6 @@ def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | Non
     return state
 
 
-_RATE = "lr=RATE, weight_decay=WEIGHT_DECAY"
-_OPTIMIZERS = {
-    "adamw": ("torch.optim.AdamW(masters.parameters, <RATE>)", "torch"),
-    "adamw8bit": ("bitsandbytes.optim.AdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
-    "paged_adamw8bit": ("bitsandbytes.optim.PagedAdamW8bit(masters.parameters, <RATE>)", "bitsandbytes"),
-    "paged_adamw": ("bitsandbytes.optim.PagedAdamW(masters.parameters, <RATE>)", "bitsandbytes"),
-    "adafactor": ("torch.optim.Adafactor(masters.parameters, <RATE>)", "torch"),
-    "muon": ("MuonBesideAdamW(masters.parameters, outside_layers(model), <RATE>)", "torch"),
-    "lorafa": (
-        "create_lorafa_optimizer(\n    model, r=model.active_peft_config.r, "
-        "lora_alpha=model.active_peft_config.lora_alpha, <RATE>\n)",
-        "peft.optimizers:create_lorafa_optimizer",
-    ),
-    "sgd": ("torch.optim.SGD(masters.parameters, lr=RATE)", "torch"),
-}
-
-
-def section(facts: Facts) -> Section:
-    """What the script does between loading and saving."""
-    optimizer, library = _OPTIMIZERS[facts.plan.optimizer]
-    optimizer = optimizer.replace("<RATE>", _RATE)
-    own = [optimizers.outside_layers, optimizers.MuonBesideAdamW] if facts.plan.optimizer == "muon" else []
-    rate = "1.0" if facts.said("schedule") == "constant" else "rate_at(number, STEPS, WARMUP, SCHEDULE)"
-    autocast = facts.plan.remembered == "float32" and not facts.sharded
-    mixed = "torch.autocast(DEVICE.partition(':')[0], DTYPE, enabled=DTYPE != torch.float32)"
-    functions = printed(
-        *own, step.InPlace, step.rate_at, step.nobody, step.train_step, shares, predicted,
-        update_loss, averaged, held_out, held_loss, counted, kept_state,
-        put_back, keep, kept,
-    )  # fmt: skip
-    tokens = "predicted(parts, <READERS>)" if facts.entry.kind == "causal-lm" else "0"
-    loop = (
-        _LOOP.replace("<OPTIMIZER>", optimizer).replace("<RATE>", rate)
-        .replace("<TOKENS>", tokens).replace("<MIXED>", mixed if autocast else "nullcontext()")
-        .replace("<FIRST>", "1" if facts.entry.kind == "causal-lm" else "0")
-        .replace("<SHARDED>", "WORLD > 1" if facts.sharded or facts.by_matrices else "False")
-        .replace("<READS>", "0, 1" if facts.by_matrices else "RANK, WORLD")
-        .replace("<READERS>", "1" if facts.by_matrices else "WORLD")
-        .replace("<OWN>", "" if facts.by_matrices else " + RANK")
-        .replace("<AWAY>", ", offloading(model)" if facts.plan.offload else "")
-        .replace("<PACK>", _PACK if facts.plan.packed else "")
-        .replace("<COLLATE>", "collate_packed" if facts.plan.packed else "collate")
-    )  # fmt: skip
-    prose = (
-        "An update's loss is the mean over all its tokens, whichever rank and pass they are in, so that as many ranks "
-        "as you like learn the same."
-        if facts.entry.kind == "causal-lm"
-        else "An update's loss is the mean over its passes and ranks."
-    )
-    imports = (library, "hashlib", "contextlib:nullcontext", "collections.abc:Callable")
-    return Section("Training", prose, f"Phase = Callable[[str], None]\n\n\n{functions}\n\n{loop}", imports)
-
-
-_PACK = """\
-learned = [Packed(tuple(learned[row] for row in rows)) for rows in fill([len(row) for row in learned], MAX_LENGTH)]
-if RANK == 0:
-    print(len(learned), "packed rows", flush=True)
-"""
-_LOOP = """\
-held = held_out(len(encoded), HELD, SEED)
-apart = set(held)
-learned = [row for number, row in enumerate(encoded) if number not in apart]
-<PACK>STEPS = max(1, math.ceil(EPOCHS * len(learned) / UPDATE))
-EVERY = max(1, STEPS // PARTS)  # updates between two looks at the held-out rows and two checkpoints
-order = plan([len(row) for row in learned], STEPS, UPDATE, SEED)
-model.train()
-masters = InPlace([parameter for parameter in model.parameters() if parameter.requires_grad])
-optimizer = <OPTIMIZER>
-set_seed(SEED<OWN>)  # of dropout
-losses = []
-
-
-def look():
-    # every rank makes as many passes as the others; one that has no rows left reads some that do not count
-    passes = shares(held, <READS>, BATCH)
-    parts = [collate([encoded[row] for row in part or held[:1]], PAD, DEVICE) for part in passes]
-    weights = [counted(part["labels"], <FIRST>) * bool(rows) for part, rows in zip(parts, passes)]
-    with <MIXED>:
-        return held_loss(model, parts, weights, WORLD)
-
-
-CHECKPOINT, SHARDED = OUT / "checkpoint.pt", <SHARDED>
-SAME = {"rows": hashlib.sha256(ROWS.read_bytes()).hexdigest(), "steps": STEPS, "update": UPDATE, "ranks": WORLD}
-state = kept(CHECKPOINT, SAME, RANK)
-if state:
-    put_back(model, optimizer, state, SHARDED)
-    losses = state["losses"]
-trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-found = {"trainable": trainable, "total": TOTAL, "dtype": str(DTYPE)[6:], "device": DEVICE}
-found |= {"rows": len(encoded) - len(held), "learning_rate": RATE}
-begin_telling(RUN, {**SPEC, "steps": STEPS, "own_data": str(ROWS.resolve())}, found, len(losses))
-for number, chosen in list(enumerate(order))[len(losses) :]:
-    begun = time.perf_counter()
-    for group in optimizer.param_groups:
-        group["lr"] = RATE * <RATE>
-    parts = [<COLLATE>([learned[row] for row in part], PAD, DEVICE) for part in shares(chosen, <READS>, BATCH)]
-    tokens = <TOKENS>
-
-    def loss_of(model, parts):
-        with <MIXED><AWAY>:
-            return update_loss(model, parts, tokens, <READERS>)
-
-    loss, norm = train_step(model, parts, loss_of, masters, optimizer, CLIP)
-    losses.append(averaged(loss, WORLD))
-    norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # asked of all ranks
-    if RANK == 0:
-        print(f"step {number + 1:5d} of {STEPS}   loss {losses[-1]:.6f}", flush=True)
-        made = {"step": number + 1, "loss": losses[-1], "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm}
-        read = sum(len(learned[row]) for row in chosen)
-        tell(RUN, "step", **made, tokens=read, seconds=time.perf_counter() - begun, tracked=False)
-    if (number + 1) % EVERY == 0 or number + 1 == STEPS:
-        beyond = look() if held else math.nan
-        state = {**kept_state(model, optimizer, SHARDED), "losses": losses, "same": SAME}
-        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)
-        if RANK == 0 and held:
-            print(f"step {number + 1:5d} of {STEPS}   held-out loss {beyond:.6f}", flush=True)
-"""
-
-
 # ----------------------------------------
 # How a training outside the lab tells of itself, in the format of :mod:`peft_lab.runs.events`. Written scripts hold
 # these functions as their source, which needs nothing of this package; ``runs --adopt`` takes such a folder as a
@@ -502,26 +382,3 @@ def begin_telling(folder: Path | None, spec: dict[str, Any], found: dict[str, An
 
     threading.Thread(target=beat, daemon=True).start()
     sys.excepthook = failed
-
-
-def telling_section(facts: Facts, seed: int, clip: float) -> Section:
-    """What a script says of itself; only where it is asked to does it say so to the lab."""
-    plan = facts.plan
-    spec = {
-        "model": facts.entry.name, "method": facts.method.slug, "task": "own", "values": dict(plan.values),
-        "batch": plan.batch * plan.readers * plan.accumulate, "seed": seed, "learning_rate": plan.learning_rate,
-        "max_length": plan.seq, "warmup": facts.said("warmup"), "clip": clip, "eval_rows": 0,
-        "schedule": facts.said("schedule"),
-    }  # fmt: skip
-    lines = [
-        f"SPEC = {literal(spec)}",
-        f"TOTAL = {facts.entry.shape.total}  # parameters of the model",
-        "RUN = Path(os.environ['PEFT_LAB_RUN']) if RANK == 0 and 'PEFT_LAB_RUN' in os.environ else None",
-    ]
-    return Section(
-        "Telling",
-        "With PEFT_LAB_RUN=FOLDER the first rank tells there what happens, step by step; `peft-lab runs --adopt "
-        "FOLDER` shows it among the runs of PEFT Lab, also while it goes.",
-        f"{printed(tell, begin_telling)}\n\n" + "\n".join(lines) + "\n",
-        ("json", "os", "platform", "sys", "threading", "time", "pathlib:Path", "typing:Any"),
-    )

@@ -1,0 +1,100 @@
+"""Templates name what exists, and what they render is laid out as a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError, nodes
+
+from peft_lab.takeaway import generator
+from peft_lab.takeaway.generator import as_notebook, as_script, fill, hoisted, part
+from peft_lab.training.tasks.base import Row
+from tests.test_house import ROOMS
+
+NAMES = sorted(path.name for path in generator.TEMPLATES.glob("*.j2"))
+TEXT = '''\
+"""A file
+
+About "it".
+"""
+
+# %% First
+# Why it is
+# done.
+import torch
+from b import y, x
+
+one = 1
+
+# %% Second [folded]
+# Another.
+two = 2
+from a import z
+import a
+
+def f():
+    import json
+'''
+
+
+def named(template: str) -> set[str]:
+    """Return the paths of this package's parts that a template prints."""
+    tree = generator._templates().parse((generator.TEMPLATES / template).read_text("utf-8"))
+    return {
+        given.value
+        for call in tree.find_all(nodes.Call)
+        if isinstance(call.node, nodes.Name) and call.node.name in ("part", "printed", "constants")
+        for given in call.args
+        if isinstance(given, nodes.Const)
+    }
+
+
+@pytest.mark.parametrize("template", NAMES)
+def test_what_a_template_prints_exists_in_a_room_below(template: str) -> None:
+    below = ROOMS[: ROOMS.index("takeaway") + 1]
+    for path in named(template):
+        part(path)
+        assert path.partition(".")[0] in below, path
+
+
+def test_the_plans_script_prints_the_labs_own_step() -> None:
+    assert {"training.step.train_step", "takeaway.ranks.update_loss"} <= named("plan.py.j2")
+
+
+def test_a_name_that_is_not_given_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="how"):
+        fill("method_apply.py.j2")
+
+
+def test_a_script_has_its_imports_at_the_top_and_its_rows_at_the_end() -> None:
+    text = as_script(TEXT, [Row("a\nb", "c")])
+    head, first, second, rows = text.split("\n\n\n")[0], *text.split("# -- ")[1:], text.splitlines()[-1]
+    assert head.startswith('"""A file\n\nAbout \\"it\\".\n"""\n\n')
+    assert head.endswith("\n\nimport a\nimport torch\nfrom a import z\nfrom b import x, y")
+    assert first.startswith("First ---") and "\n# Why it is done.\n\none = 1\n" in first
+    assert "\n# Another.\n\ntwo = 2\ndef f():\n    import json\n" in second
+    assert rows == '#| ["a\\nb", "c"]'
+    assert all(len(line) <= generator.WIDTH for line in text.splitlines())
+
+
+def test_a_notebook_has_the_same_cells() -> None:
+    cells = json.loads(as_notebook(TEXT, "run"))["cells"]
+    assert [cell["id"] for cell in cells] == ["about", "imports", "text-1", "code-1", "text-2", "code-2"]
+    assert "".join(cells[2]["source"]) == "## First\n\nWhy it is done."
+    assert "".join(cells[3]["source"]) == "one = 1"
+    assert [cell["metadata"] for cell in cells[3::2]] == [{}, {"jupyter": {"source_hidden": True}}]
+
+
+def test_imports_of_one_module_are_merged() -> None:
+    imports, code = hoisted("import os\nfrom os import path\n\nx = 1\nfrom os import sep\n\n\ny = 2\n")
+    assert imports == "import os\nfrom os import path, sep" and code == "x = 1\ny = 2\n"
+
+
+def test_the_files_that_a_template_includes_are_there() -> None:
+    for template in NAMES:
+        tree = generator._templates().parse((generator.TEMPLATES / template).read_text("utf-8"))
+        for include in tree.find_all(nodes.Include):
+            if isinstance(include.template, nodes.Const):
+                assert (Path(generator.TEMPLATES) / include.template.value).is_file(), include.template.value
