@@ -18,11 +18,13 @@ from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, 
 import yaml
 
 from peft_lab.core import references
+from peft_lab.core.facts import RELATIONS, Fact, fact
 from peft_lab.core.kinds import fits
 
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
 Citation = NewType("Citation", str)
-#: What a field's type is made from: the value as YAML has it, lists as tuples. Raises ValueError with a sentence.
+#: What a field's type is made from: the value as YAML has it, lists as tuples; for a NewType of ``str`` the text as it
+#: is written. Raises ValueError with a sentence.
 Converters = Mapping[Any, Callable[[Any], Any]]
 
 T = TypeVar("T")
@@ -54,17 +56,54 @@ def cite(text: str) -> str:
     return f"{reference}{comma}{place}"
 
 
-def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:
+def read_fact(stated: Any) -> Fact:
+    """Return a fact from its fields: ``{subject: lora, relation: merges, when: {tasks: many}}``.
+
+    Beside these there are ``object`` (a name, a number or two) and ``holds``. Raises ValueError for other fields.
+    """
+    if not isinstance(stated, Mapping) or not {"subject", "relation"} <= set(stated):
+        raise ValueError("a fact needs 'subject' and 'relation'")
+    if unknown := sorted(set(stated) - {"subject", "relation", "object", "holds", "when"}):
+        raise ValueError(f"a fact has no '{unknown[0]}'")
+    relation, holds = stated["relation"], stated.get("holds", "always")
+    if relation not in RELATIONS:
+        raise ValueError(f"there is no relation '{relation}'{_nearest(str(relation), RELATIONS)}")
+    if holds not in ("always", "sometimes", "never"):
+        raise ValueError(f"a fact holds always, sometimes or never, not '{holds}'")
+    words = {True: "yes", False: "no"}  # what YAML makes of an answer that is yes or no
+    when = {
+        name: words[value] if isinstance(value, bool) else value
+        for name, value in stated.get("when", {}).items()
+    }
+    return fact(stated["subject"], relation, stated.get("object", ""), holds, **when)
+
+
+def mistake(path: Path, sentence: str, *words: str) -> ContentError:
+    """Return an error about what only shows after reading, such as a reference that leads nowhere.
+
+    Args:
+        words: texts of the file; the error is at the first line with the last of them, after those before it.
+    """
+    line, lines = 0, path.read_text(encoding="utf-8").splitlines()
+    for text in words:
+        line = next((place for place in range(line, len(lines)) if text in lines[place]), line)
+    return ContentError(path, yaml.ScalarNode("", "", yaml.Mark("", 0, line, 0, None, 0)), sentence)
+
+
+def read_entries(
+    path: Path, kind: type[T], converters: Converters | None = None, **stated: Any
+) -> tuple[T, ...]:
     """Return the entries of a file, in its order.
 
     Args:
         kind: the dataclass of an entry.
         converters: by the type of a field, beside those of this module.
+        stated: fields of every entry that the file's name or folder states.
 
     Raises:
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, converters, stated)
     node = reader.compose()
     if not isinstance(node, yaml.SequenceNode):
         raise ContentError(path, node, "a list of entries is needed: each begins with '- '.")
@@ -73,7 +112,7 @@ def read_entries(path: Path, kind: type[T], converters: Converters | None = None
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
 
@@ -81,8 +120,11 @@ def read_entry(path: Path, kind: type[T], converters: Converters | None = None) 
 class _Reader:
     """Build values of a type from the nodes of one file."""
 
-    def __init__(self, path: Path, converters: Converters) -> None:
-        self.path, self.converters = path, converters
+    def __init__(
+        self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self.converters = path, {Citation: cite, Fact: read_fact, **(converters or {})}
+        self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
     def compose(self) -> yaml.Node:
@@ -101,8 +143,9 @@ class _Reader:
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
         if kind in self.converters:
+            text = getattr(kind, "__supertype__", None) is str and isinstance(node, yaml.ScalarNode)
             try:
-                return self.converters[kind](self.value(node))
+                return self.converters[kind](node.value.rstrip("\n") if text else self.value(node))
             except ValueError as error:
                 if isinstance(error, ContentError):
                     raise
@@ -137,10 +180,10 @@ class _Reader:
     def entry(self, kind: type, node: yaml.Node, what: str) -> Any:
         kinds = _hints(kind)
         needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
-        made = {}
+        made = dict(self.stated) if what == "an entry" else {}
         for key, item in self.pairs(node, what):
             name = key.replace(" ", "_").replace("-", "_")
-            if name not in kinds:
+            if name not in kinds or (what == "an entry" and name in self.stated):
                 raise ContentError(self.path, item, f"{what} has no '{key}'{_nearest(name, kinds)}.")
             made[name] = self.make(kinds[name], item, f"'{key}'")
         if missing := sorted(needed - set(made)):
