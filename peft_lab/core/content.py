@@ -8,6 +8,7 @@ after it. Converters make what a file cannot state itself: a calculation by its 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -23,8 +24,8 @@ from peft_lab.core.kinds import fits
 
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
 Citation = NewType("Citation", str)
-#: What a field's type is made from: the value as YAML has it, lists as tuples; for a NewType of ``str`` the text as it
-#: is written. Raises ValueError with a sentence.
+#: What a field's type is made from: the value as YAML has it, lists as tuples; for ``str`` and its NewTypes the text as
+#: it is written. Raises ValueError with a sentence.
 Converters = Mapping[Any, Callable[[Any], Any]]
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class ContentError(ValueError):
 
     def __init__(self, path: Path, node: yaml.Node, sentence: str) -> None:
         self.path, self.line = path, node.start_mark.line + 1
-        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence}")
+        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence.replace('?.', '?')}")
 
 
 def cite(text: str) -> str:
@@ -82,11 +83,13 @@ def mistake(path: Path, sentence: str, *words: str) -> ContentError:
     """Return an error about what only shows after reading, such as a reference that leads nowhere.
 
     Args:
-        words: texts of the file; the error is at the first line with the last of them, after those before it.
+        words: texts of the file; the error is at the first line with the last of them, below those before it.
     """
-    line, lines = 0, path.read_text(encoding="utf-8").splitlines()
+    line, start, lines = 0, 0, path.read_text(encoding="utf-8").splitlines()
     for text in words:
-        line = next((place for place in range(line, len(lines)) if text in lines[place]), line)
+        whole = re.compile(re.escape(text) + r"(?![\w-])")
+        line = next((place for place in range(start, len(lines)) if whole.search(lines[place])), line)
+        start = line + 1
     return ContentError(path, yaml.ScalarNode("", "", yaml.Mark("", 0, line, 0, None, 0)), sentence)
 
 
@@ -142,8 +145,8 @@ class _Reader:
 
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
-        if kind in self.converters:
-            text = getattr(kind, "__supertype__", None) is str and isinstance(node, yaml.ScalarNode)
+        if kind in self.converters and (kind is not str or isinstance(node, yaml.ScalarNode)):
+            text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(node, yaml.ScalarNode)
             try:
                 return self.converters[kind](node.value.rstrip("\n") if text else self.value(node))
             except ValueError as error:
@@ -171,6 +174,7 @@ class _Reader:
         value = self.value(node)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
+            made = made and (kind is not str or isinstance(value, str))
             if kind is not NoneType and made and value is not None:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):

@@ -153,6 +153,8 @@ def show(value: float, unit: str) -> str:
 
 NO_GQA = "grouped-query attention: keys and values are narrower than queries here"
 BITS = 8  # per byte
+BYTE, HALF, SINGLE = 1, 2, 4  # bytes of a number of 8, 16 or 32 bits
+MOMENTS = 2  # of Adam, per trained parameter
 
 
 def tex(number: float) -> str:
@@ -261,7 +263,7 @@ SECOND_CONSTANT_BITS = 8
 CODE_BITS = 4
 NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # the magnitudes of a 4-bit float
-HALF = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
+POSITIVE = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
 
 
 @cache
@@ -271,8 +273,8 @@ def nf4_values() -> tuple[float, ...]:
     The outermost quantile is the mean of those for 15 and 16 equal bins, so that both ends exist and one value is
     exactly zero.
     """
-    outermost = 1 - (1 / (2 * (2 * HALF - 1)) + 1 / (2 * 2 * HALF)) / 2
-    positive, negative = _side(outermost, HALF), _side(outermost, HALF - 1)
+    outermost = 1 - (1 / (2 * (2 * POSITIVE - 1)) + 1 / (2 * 2 * POSITIVE)) / 2
+    positive, negative = _side(outermost, POSITIVE), _side(outermost, POSITIVE - 1)
     values = sorted([*positive, 0.0, *(-value for value in negative)])
     return tuple(value / values[-1] for value in values)
 

@@ -1,9 +1,13 @@
-"""LoRA: counts, scales and ranks."""
+"""LoRA: counts, scales and ranks; rates, targets and capacity; other starts."""
 
 from __future__ import annotations
 
+import math
+
 from peft_lab.interview.computed import (
+    HALF,
     NO_GQA,
+    SINGLE,
     Answer,
     Case,
     Whole,
@@ -16,7 +20,14 @@ from peft_lab.interview.computed import (
     result,
     share,
     tex,
+    told,
 )
+
+TENFOLD, SHORT_RUN = (
+    10,
+    15,
+)  # times the rate of full fine-tuning; the second for runs of about a hundred steps
+ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 
 
 def one_map(case: Case) -> Answer:
@@ -158,7 +169,7 @@ def scale_drop(case: Case) -> Answer:
     )
 
 
-def magnitudes(case: Case) -> Answer:
+def dora_magnitudes(case: Case) -> Answer:
     """Parameters that DoRA adds to LoRA on queries and values: a magnitude for each output."""
     q, v, layers = case.matrix("q"), case.matrix("v"), case.shape.num_layers
     names = [case.shape.target_name(group) for group in (q, v)]
@@ -211,4 +222,248 @@ def compression(case: Case) -> Answer:
         value, "times", steps,
         (entries(q) / (r * q.in_features), "B: the correction is a product of two matrices"),
         (1 / value, "the direction: ask how many times fewer"),
+    )  # fmt: skip
+
+
+def value_map(case: Case) -> Answer:
+    return told(case["r"] * both(case.matrix("v")), "parameters")
+
+
+def same_budget_rank(case: Case) -> Answer:
+    """The rank at which query and value maps alone cost as much as all maps at the question's rank."""
+    names = [case.shape.target_name(case.matrix(role)) for role in ("q", "v")]
+    budget = case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    return told(budget // case.trained("lora", r=1, target_modules=names))
+
+
+def compression_twice_as_wide(case: Case) -> Answer:
+    """The compression of a map with twice the inputs and outputs."""
+    q = case.matrix("q")
+    return told(2 * entries(q) / (case["r"] * both(q)))
+
+
+def full_rank_cost(case: Case) -> Answer:
+    v = case.matrix("v")
+    return told(min(v.in_features, v.out_features) * both(v) / entries(v))
+
+
+def per_rank(case: Case) -> int:
+    """Parameters that one rank on every linear map of the blocks trains."""
+    return case.trained("lora", r=1, target_modules=["all-linear"])
+
+
+def tenfold(case: Case) -> Answer:
+    """The rate to try first, in millionths."""
+    full = case["full"]
+    value = TENFOLD * full
+    return result(
+        value, "millionths", [line(rf"{product(TENFOLD, full)} = {tex(value)}")],
+        (full, "the factor of ten: that is the rate of full fine-tuning itself"),
+        (SHORT_RUN * full, "that the factor of fifteen was found for runs of about a hundred steps only"),
+        (full / TENFOLD, "the direction: LoRA takes the larger rate"),
+        named={"short": plain(SHORT_RUN * full)},
+    )  # fmt: skip
+
+
+def invariant_rates(case: Case) -> Answer:
+    """A and B scaled by p, α by 1 / p²: the same product at every step of Adam if the rates are scaled by p."""
+    factor = case["factor"]
+    value = math.sqrt(factor)
+    steps = [
+        line(r"\gamma B A = \tfrac{\gamma}{p^2} (pB)(pA)"),
+        line(rf"p^2 = {factor} \;\Rightarrow\; p = \sqrt{{{factor}}} = {tex(value)}"),
+    ]
+    return result(
+        value, "times", steps,
+        (float(factor), "that the factor is shared by A and B: each takes its square root"),
+        (1 / value, "the direction: what the scale loses, A and B have to gain"),
+        (1.0, "that a smaller scale asks for larger steps of A and B"),
+        tolerance=0.005,
+    )  # fmt: skip
+
+
+def attention_rank(case: Case) -> Answer:
+    """The rank on attention maps alone that has as many parameters as a rank on the feed-forward maps alone."""
+    r, block = case["r"], case.shape.block
+    feed = sum(both(group) for role, group in block.items() if role in FEED_FORWARD)
+    attention = sum(both(group) for role, group in block.items() if role in ATTENTION)
+    value = r * feed / attention
+    steps = [
+        line(
+            rf"\text{{feed-forward, per rank}}: {tex(feed)} \qquad \text{{attention, per rank}}: {tex(attention)}"
+        ),
+        line(rf"{r} \cdot \frac{{{tex(feed)}}}{{{tex(attention)}}} = {tex(value)}"),
+    ]
+    query_value = both(block["q"]) + both(block["v"])
+    return result(
+        value, "", steps,
+        (float(r), "that the feed-forward maps are wider: one rank costs more there"),
+        (r * attention / feed, "the direction: the narrow maps need the higher rank"),
+        (r * feed / query_value, "two of the four attention maps"),
+        (r * 2 * both(block["up"]) / attention, "the gate: a gated feed-forward part has three maps"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def capacity_rank(case: Case) -> Answer:
+    """The least rank on every map whose parameters hold the bits of a corpus."""
+    corpus, bits, held, each = case["corpus"], case["token_bits"], case["parameter_bits"], per_rank(case)
+    value = math.ceil(corpus * bits / (held * each))
+    steps = [
+        line(rf"\text{{to learn}}: {product(corpus, bits)} = {tex(corpus * bits)}\ \text{{bits}}"),
+        line(rf"\text{{one rank holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}"),
+        line(rf"\lceil {tex(corpus * bits)} / {tex(each * held)} \rceil = {tex(value)}"),
+    ]
+    return result(
+        value, "", steps,
+        (math.ceil(corpus * bits / each), "what a parameter holds: more than one bit"),
+        (math.ceil(corpus * bits * 16 / (held * each)), "that this is counted in bits of information, not of storage"),
+        (math.floor(corpus * bits / (held * each)), "to round up: a rank below does not hold it"),
+        named={"each": plain(each)},
+    )  # fmt: skip
+
+
+def reward_room(case: Case) -> Answer:
+    """How many times over rank 1 holds what a run of reinforcement learning can say, at a bit an episode."""
+    prompts, answers, held, each = case["prompts"], case["answers"], case["parameter_bits"], per_rank(case)
+    episodes = prompts * answers
+    value = each * held / episodes
+    steps = [
+        line(rf"\text{{episodes}}: {product(prompts, answers)} = {tex(episodes)}\ \text{{bits}}"),
+        line(rf"\text{{rank 1 holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}"),
+        line(rf"{tex(each * held)} / {tex(episodes)} = {tex(value)}"),
+    ]
+    return result(
+        value, "times", steps,
+        (each * held / prompts, "that every prompt is answered several times, and each answer is an episode"),
+        (each / episodes, "what a parameter holds: more than one bit"),
+        (episodes / (each * held), "the direction: ask how often the adapter holds it"),
+        tolerance=0.01,
+        named={"episodes": plain(episodes)},
+    )  # fmt: skip
+
+
+def random_cosine(case: Case) -> Answer:
+    """The mean absolute cosine of a random direction with a fixed one, in as many dimensions as the model is wide."""
+    hidden = case.shape.hidden
+    value = math.sqrt(2 / (math.pi * hidden))
+    steps = [
+        line(
+            rf"\sqrt{{\tfrac{{2}}{{\pi d}}}} = \sqrt{{\tfrac{{2}}{{\pi \cdot {tex(hidden)}}}}} = {tex(value)}"
+        )
+    ]
+    return result(
+        value, "", steps,
+        (1 / hidden, "the square root: a cosine falls with the root of the dimension"),
+        (1 / math.sqrt(hidden), "the mean of the absolute value: that is its root mean square"),
+        (0.0, "the absolute value: with signs the mean is zero"),
+        tolerance=0.02,
+        named={"times": plain(0.5 / value)},
+    )  # fmt: skip
+
+
+def first_step(case: Case) -> Answer:
+    """The norm of B after Adam's first step, in millionths: every entry has moved by the rate."""
+    out, r, rate = case.matrix("q").out_features, case["r"], case["rate"]
+    value = rate * math.sqrt(out * r)
+    steps = [
+        line(r"|\Delta b_{ij}| = \eta \frac{|g|}{\sqrt{g^2}} = \eta"),
+        line(rf"\eta \sqrt{{d_{{out}} \cdot r}} = {rate} \cdot \sqrt{{{product(out, r)}}} = {tex(value)}"),
+    ]
+    return result(
+        value, "millionths", steps,
+        (float(rate), "that all entries of B move, not one"),
+        (float(rate * out * r), "the square root: a norm adds squares"),
+        (rate * math.sqrt(case.matrix("q").in_features * r + out * r), "that A's first gradient is zero: it stays"),
+        (rate * math.sqrt(out), "the rank: B has r columns"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def highest_rank(case: Case) -> Answer:
+    """EVA's cap: ``rho`` times the rank."""
+    r, rho = case["r"], case["rho"]
+    value = r * rho
+    return result(
+        value, "", [line(rf"{product(rho, r)} = {value}")],
+        (r, "that ρ above one lets ranks move between layers"),
+        (r**rho, "that ρ multiplies the rank"),
+        (r + rho, "that ρ is a factor, not a number of extra ranks"),
+    )  # fmt: skip
+
+
+def rank_of_the_rest(case: Case) -> Answer:
+    """The mean rank of the other maps when a share of them has the highest one and the total stays."""
+    r, rho, capped = case["r"], case["rho"], case.number("capped")
+    value = r * (1 - capped * rho) / (1 - capped)
+    steps = [
+        line(
+            rf"\text{{total per map}}: {r} \qquad \text{{taken}}: {tex(capped)} \cdot {product(rho, r)} = "
+            rf"{tex(capped * rho * r)}"
+        ),
+        line(rf"\frac{{{r} - {tex(capped * rho * r)}}}{{1 - {tex(capped)}}} = {tex(value)}"),
+    ]
+    return result(
+        value, "", steps,
+        (float(r), "that ranks are moved, not added: the others pay for them"),
+        (r * (1 - capped * rho), "that the rest is shared by fewer maps"),
+        (r * (1 - capped), "that the maps at the cap take ρ times the rank"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def converted(case: Case) -> Answer:
+    """Parameters of a plain LoRA that says what a PiSSA or OLoRA adapter changed: twice the rank."""
+    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
+    value = case.trained("lora", r=2 * case["r"], target_modules=names)
+    steps = [
+        line(r"\Delta W = B A - B_0 A_0 = [B \; B_0] \begin{bmatrix} A \\ -A_0 \end{bmatrix}"),
+        line(rf"2 \cdot {tex(value // 2)} = {tex(value)}"),
+    ]
+    return result(
+        value, "parameters", steps,
+        (value // 2, "the start: it is subtracted, and takes as many columns and rows again"),
+        (value // 4, "both the start and one of A and B"),
+        (value * 2, "that two adapters are joined, not squared: the rank doubles once"),
+        wholes=beside(case),
+    )  # fmt: skip
+
+
+def covariances(case: Case) -> Answer:
+    """Bytes of the covariance matrices of every adapted map's inputs, in float32."""
+    inside = [case.shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
+    each = sum(group.in_features**2 for group in inside)
+    layers = case.shape.num_layers
+    value = layers * each * SINGLE
+    hidden, o_in, down_in = (case.matrix(role).in_features for role in ("q", "o", "down"))
+    steps = [
+        line(rf"\sum d_{{in}}^2 = 5 \cdot {tex(hidden)}^2 + {tex(o_in)}^2 + {tex(down_in)}^2 = {tex(each)}"),
+        line(rf"{layers} \cdot {tex(each)} \cdot {SINGLE} = {tex(value)}\ \text{{bytes}}"),
+    ]
+    return result(
+        value, "bytes", steps,
+        (layers * sum(group.in_features for group in inside) * SINGLE, "that a covariance is a square matrix"),
+        (value // layers, "the layers"),
+        (value // 2, "that the numbers are in float32"),
+        (
+            layers * sum(g.in_features * g.out_features for g in inside) * SINGLE,
+            "that only inputs enter the covariance, not outputs",
+        ),
+        tolerance=0.01,
+        named={
+            "weights": plain(case.shape.total * HALF / 1e9),
+            "times": plain(value / (case.shape.total * HALF)),
+        },
+    )  # fmt: skip
+
+
+def rate_of_b(case: Case) -> Answer:
+    """LoRA+: B's rate in millionths."""
+    rate, ratio = case["rate"], case["ratio"]
+    value = rate * ratio
+    return result(
+        value, "millionths", [line(rf"{product(ratio, rate)} = {tex(value)}")],
+        (rate / ratio, "the direction: B takes the larger rate"),
+        (rate, "the ratio: that is A's rate"),
+        (rate + ratio, "that the ratio multiplies"),
     )  # fmt: skip

@@ -1,13 +1,35 @@
-"""Memory by bytes: weights, gradients, optimizer states, caches, and activations that shapes tell."""
+"""Memory by bytes: weights, gradients, optimizer states in any format, caches, and activations that shapes tell."""
 
 from __future__ import annotations
 
-from peft_lab.interview.computed import BITS, NO_GQA, Answer, Case, line, plain, result, tex, widest_kv
+import math
 
-HALF, SINGLE = 2, 4  # bytes per number
-MOMENTS = 2  # of Adam, per trained parameter
+from peft_lab.interview import computed
+from peft_lab.interview.computed import (
+    BITS,
+    BYTE,
+    HALF,
+    MOMENTS,
+    NO_GQA,
+    SINGLE,
+    Answer,
+    Case,
+    block_entries,
+    entries,
+    line,
+    plain,
+    product,
+    result,
+    tex,
+    told,
+    widest_kv,
+)
+
 MASTER = SINGLE  # the float32 copy of mixed precision
 MIXED = HALF + HALF + MASTER + MOMENTS * SINGLE  # weights, gradients, master copy, moments
+GPUS = 8
+BLOCK = 256  # moments that share a float32 constant (bitsandbytes, Optimizer2State)
+LEAST = 4096  # smaller parameters keep 32-bit moments (bitsandbytes, min_8bit_size)
 
 
 def _query_value(case: Case) -> int:
@@ -179,4 +201,140 @@ def adapter_share(case: Case) -> Answer:
         (100 * trained / total, "the bytes: numbers are stored in different widths"),
         (100 * trained * (SINGLE + SINGLE) / base, "the optimizer states"),
         tolerance=0.01,
+    )  # fmt: skip
+
+
+def pure_sixteen_bits(case: Case) -> Answer:
+    return told(case.shape.total * HALF * (2 + MOMENTS), "bytes")
+
+
+def split_over_gpus(case: Case) -> Answer:
+    return told(case.shape.total * MIXED / GPUS, "bytes", gpus=GPUS)
+
+
+def saved_by_narrow_heads(case: Case) -> Answer:
+    """The weights that grouped-query attention saves in keys and values, as a share of the model with full ones."""
+    shape = case.shape
+    k, v = case.matrix("k"), case.matrix("v")
+    saved = sum((shape.heads * shape.head_dim - m.out_features) * m.in_features * m.count for m in (k, v))
+    return told(100 * saved / (shape.total + saved), "percent")
+
+
+def eight_bit_saving(case: Case) -> Answer:
+    trained = _query_value(case)
+    saved = trained * MOMENTS * (SINGLE - BYTE)
+    return told(saved, "bytes", share=told(100 * saved / (case.shape.total * HALF), "percent").shown)
+
+
+def rank_that_matters(case: Case) -> Answer:
+    """The rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
+    per_rank = _query_value(case) / case["r"] * (2 + MOMENTS) * SINGLE
+    base, blocks = case.shape.total * HALF, block_entries(case.shape)
+    in_four_bits = base - blocks * HALF + blocks * computed.nf4_bits(double=True) / BITS
+    return told(round(0.1 * base / per_rank), sooner=base / in_four_bits)
+
+
+def saved_against_mixed(case: Case) -> Answer:
+    own = _query_value(case) * (2 + MOMENTS) * SINGLE
+    return told(case.shape.total * (MIXED - HALF) - own, "bytes")
+
+
+def eight_bits(case: Case) -> Answer:
+    """Bytes of 8-bit Adam's states over all weights."""
+    total = case.shape.total
+    value = total * MOMENTS * (1 + SINGLE / BLOCK)
+    steps = [
+        line(rf"1 + \frac{{4}}{{{BLOCK}}} = {tex(1 + SINGLE / BLOCK)}\ \text{{bytes for a moment}}"),
+        line(rf"{tex(total)} \cdot 2 \cdot {tex(1 + SINGLE / BLOCK)} = {tex(value)}\ \text{{bytes}}"),
+    ]
+    return result(
+        value, "bytes", steps,
+        (value / 2, "that Adam keeps two moments"),
+        (total * MOMENTS * SINGLE, "that a moment takes one byte"),
+        (total * MOMENTS * HALF, "that a moment takes one byte, not two"),
+        tolerance=0.02,
+        named={"single": plain(total * MOMENTS * SINGLE / 1e9)},
+    )  # fmt: skip
+
+
+def least_rank(case: Case) -> Answer:
+    """The smallest rank at which A of a query map is large enough for 8-bit moments."""
+    inputs = case.matrix("q").in_features
+    value = math.ceil(LEAST / inputs)
+    return result(
+        value, "", [line(rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}")],
+        (LEAST, "that a rank holds as many numbers as the map has inputs"),
+        (LEAST // inputs if LEAST % inputs else value + 1, "to round up to a rank that reaches the threshold"),
+        (math.ceil(LEAST / inputs**2), "that A is thin: r rows of inputs"),
+    )  # fmt: skip
+
+
+def offloading(case: Case) -> Answer:
+    """Seconds a step waits for gradients to the CPU and weights back, at best."""
+    total, speed = case.shape.total, case["speed"]
+    value = total * (HALF + HALF) / (speed * 1e9)
+    steps = [
+        line(rf"{tex(total)} \cdot (2 + 2) = {tex(total * 4)}\ \text{{bytes}}"),
+        line(rf"{tex(total * 4)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{s}}"),
+    ]
+    return result(
+        value, "seconds", steps,
+        (value / 2, "one of the two directions"),
+        (total * 8 / (speed * 1e9), "that the moments stay with the CPU: only gradients and weights travel"),
+        (value * 1000, "that the question is in seconds"),
+        (value * 8, "that the link's speed is in bytes, not bits"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def galore(case: Case) -> Answer:
+    """GaLore's states for one widening map, as a percentage of Adam's."""
+    up, r = case.matrix("up"), case["r"]
+    narrow, wide = sorted((up.in_features, up.out_features))
+    states = MOMENTS * r * wide + narrow * r
+    full = MOMENTS * entries(up)
+    value = 100 * states / full
+    steps = [
+        line(
+            rf"\text{{moments}}: 2 \cdot {r} \cdot {tex(wide)} \qquad \text{{projection}}: {tex(narrow)} \cdot {r}"
+        ),
+        line(rf"{tex(states)} / (2 \cdot {product(narrow, wide)}) = {tex(value)}\,\%"),
+    ]
+    return result(
+        value, "percent", steps,
+        (100 * MOMENTS * r * wide / full, "the projection, which has to be kept as well"),
+        (100 * r * wide / full, "that Adam keeps two moments"),
+        (
+            100 * MOMENTS * r * (wide + narrow) / full,
+            "that only the gradient's narrow side is projected: there is no A and B",
+        ),
+        tolerance=0.01,
+        named={"lora": plain(100 * MOMENTS * r * (wide + narrow) / full)},
+    )  # fmt: skip
+
+
+def sampled_layers(case: Case) -> Answer:
+    """Bytes of Adam's float32 moments for some layers and all that is outside the layers."""
+    shape, active = case.shape, case["active"]
+    inside = sum(group.each * group.count for group in shape.groups if group.layers)
+    outside = shape.total - inside
+    trained = outside + active * inside / shape.num_layers
+    value = trained * MOMENTS * SINGLE
+    steps = [
+        line(rf"\text{{outside}}: {tex(outside)} \qquad \text{{a layer}}: {tex(inside / shape.num_layers)}"),
+        line(
+            rf"({tex(outside)} + {active} \cdot {tex(inside / shape.num_layers)}) \cdot 8 = {tex(value)}\ "
+            rf"\text{{bytes}}"
+        ),
+    ]
+    return result(
+        value, "bytes", steps,
+        (
+            active * inside / shape.num_layers * MOMENTS * SINGLE,
+            "embeddings and output layer, which are always trained",
+        ),
+        (shape.total * MOMENTS * SINGLE, "that the other layers are frozen"),
+        (value / 2, "that Adam keeps two moments"),
+        tolerance=0.01,
+        named={"full": plain(shape.total * MOMENTS * SINGLE / 1e9)},
     )  # fmt: skip
