@@ -113,6 +113,17 @@ def read_entries(
     return tuple(reader.make(kind, entry, "an entry") for entry in node.value)
 
 
+def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
+    """Return entries by their ``id``. Raises ContentError if two have the same."""
+    known: dict[str, T] = {}
+    for entry in entries:
+        name = str(vars(entry)["id"])
+        if name in known:
+            raise mistake(path, f"there are two entries '{name}'.", f"id: {name}", f"id: {name}")
+        known[name] = entry
+    return known
+
+
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
     reader = _Reader(path, converters)
@@ -172,6 +183,10 @@ class _Reader:
 
     def union(self, kinds: tuple[Any, ...], node: yaml.Node, what: str) -> Any:
         value = self.value(node)
+        classes: list[Any] = [kind for kind in kinds if is_dataclass(kind)]
+        if len(classes) > 1 and isinstance(value, dict):  # the one that has most of the fields
+            named = {key.replace(" ", "_") for key in value}
+            return self.make(max(classes, key=lambda kind: len(named & set(_hints(kind)))), node, what)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
             made = made and (kind is not str or isinstance(value, str))

@@ -9,7 +9,7 @@ from typing import Literal, NewType
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, mistake, read_entries, read_entry
+from peft_lab.core.content import Citation, ContentError, by_id, mistake, read_entries, read_entry
 from peft_lab.core.facts import FIRST, RATE, Fact, fact
 from peft_lab.core.references import LORA
 
@@ -140,3 +140,38 @@ def test_a_mistake_in_a_fact_is_found(tmp_path: Path, old: str, new: str, line: 
 def test_a_mistake_after_reading_is_found_by_its_words(tmp_path: Path) -> None:
     path = written(tmp_path, WHOLE)
     assert [mistake(path, "", *words).line for words in ((), ("sources", "8"), ("8",))] == [1, 11, 3]
+
+
+@dataclass(frozen=True)
+class Counts:
+    function: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Trains:
+    runs: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    id: str
+    experiment: Counts | Trains
+
+
+def test_of_two_classes_the_one_with_most_fields_is_meant(tmp_path: Path) -> None:
+    text = "- id: a\n  experiment: {function: f, unit: x}\n- id: b\n  experiment: {unit: x, runs: 3}\n"
+    entries = read_entries(written(tmp_path, text), Settled)
+    assert [entry.experiment for entry in entries] == [Counts("f", "x"), Trains(3, "x")]
+    with pytest.raises(ContentError) as caught:
+        read_entries(written(tmp_path, text.replace("runs: 3", "run: 3")), Settled)
+    assert caught.value.line == 4
+
+
+def test_two_entries_of_one_name_are_a_mistake(tmp_path: Path) -> None:
+    entries = read_entries(written(tmp_path, WHOLE + WHOLE), Entry)
+    assert list(by_id(written(tmp_path, WHOLE), entries[:1])) == ["merge-rank"]
+    with pytest.raises(ContentError) as caught:
+        by_id(written(tmp_path, WHOLE + WHOLE), entries)
+    assert caught.value.line == 13

@@ -23,8 +23,15 @@ from peft_lab.interview.computed import show, wilson
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, rating_of
 from peft_lab.interview.mock import SIZE, Interview, begin, get_role, make_plan
-from peft_lab.interview.prediction_bank import all_predictions, get_prediction
-from peft_lab.interview.predictions import Contest, Inquiry, decide, same_runs, stored
+from peft_lab.interview.predictions import (
+    Contest,
+    Inquiry,
+    all_predictions,
+    decide,
+    get_prediction,
+    same_runs,
+    stored,
+)
 from peft_lab.interview.question import topics
 from peft_lab.interview.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
