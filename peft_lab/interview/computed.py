@@ -119,6 +119,11 @@ class Case:
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).trainable
 
+    def lora(self, r: int, *roles: Role) -> int:
+        """Return what LoRA of rank ``r`` trains on the block's maps of these roles; on all of them if none is named."""
+        names = [self.shape.target_name(self.matrix(role)) for role in roles]
+        return self.trained("lora", r=r, target_modules=names or ["all-linear"])
+
     def stored(self, method: str, **values: Any) -> int:
         """Return the stored count by the method's own formula."""
         spec = get_method(method)
@@ -199,24 +204,27 @@ def result(
     working: Iterable[str],
     *pairs: tuple[float, str],
     tolerance: float = 0.0,
-    named: dict[str, str] | None = None,
+    named: Mapping[str, float | str] | None = None,
     wholes: tuple[Whole, ...] = (),
 ) -> Answer:
-    """Return an answer whose near misses are given as pairs of value and what was forgotten."""
-    return Answer(
-        value,
-        unit,
-        tuple(working),
-        misses(value, *pairs, tolerance=tolerance),
-        tolerance,
-        named or {},
-        wholes,
-    )
+    """Return an answer.
+
+    Args:
+        working: formulas.
+        pairs: near misses, each with what was forgotten.
+        named: further values; numbers become running text.
+    """
+    steps, slips = tuple(map(line, working)), misses(value, *pairs, tolerance=tolerance)
+    return Answer(value, unit, steps, slips, tolerance, _texts(named or {}), wholes)
 
 
 def told(value: float, unit: str = "", **named: float | str) -> Answer:
     """Return the number of a follow-up, whose text is its working; further named values become running text."""
-    return Answer(value, unit, (), named={n: v if isinstance(v, str) else plain(v) for n, v in named.items()})
+    return Answer(value, unit, (), named=_texts(named))
+
+
+def _texts(named: Mapping[str, float | str]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else plain(value) for name, value in named.items()}
 
 
 def beside(case: Case) -> tuple[Whole, ...]:

@@ -19,6 +19,7 @@ from peft_lab.interview.computed import (
     block_entries,
     both,
     line,
+    misses,
     plain,
     product,
     result,
@@ -66,7 +67,7 @@ def _four_bit_bytes(shape: ModelShape) -> float:
 
 def least_that_fits(case: Case) -> Answer:
     shape, room = case.shape, case["gigabytes"] * 10**9
-    adapter = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * ADAPTER_STATE
+    adapter = case.lora(case["r"]) * ADAPTER_STATE
     full = shape.total * FULL_STATE
     lora = shape.total * HALF + adapter
     qlora = _four_bit_bytes(shape) + adapter
@@ -82,12 +83,11 @@ def least_that_fits(case: Case) -> Answer:
 
 def rank_for_budget(case: Case) -> Answer:
     shape, budget = case.shape, case["megabytes"] * 10**6
-    names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
-    one = case.trained("lora", r=1, target_modules=names)
+    one = case.lora(1, "q", "v")
     value = budget // (one * HALF)
     steps = [
-        line(rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}"),
-        line(rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}"),
+        rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}",
+        rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}",
     ]
     square = shape.num_layers * 2 * both(shape.block["q"])
     return result(
@@ -106,8 +106,8 @@ def gpus_for_full(case: Case) -> Answer:
     small = _four_bit_bytes(case.shape)
     few = math.ceil(small / (gigabytes * 1e9))
     steps = [
-        line(rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}"),
-        line(rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}"),
+        rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}",
+        rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}",
     ]
     return result(
         value, "GPUs", steps,
@@ -118,8 +118,8 @@ def gpus_for_full(case: Case) -> Answer:
         ),
         (math.floor(need / (gigabytes * 1e9)), "to round up"),
         named={
-            "need": plain(need / 1e9),
-            "small": plain(small / 1e9),
+            "need": need / 1e9,
+            "small": small / 1e9,
             "few": "one of them" if few == 1 else f"{few} of them",
         },
     )  # fmt: skip
@@ -184,13 +184,8 @@ def methods_that_run(case: Case) -> Answer:
     runs = [spec for spec in specs if not any(p.level == "error" for p in spec.problems(case.shape, {}))]
     left = [spec.title for spec in specs if spec not in runs]
     steps = [f"runs: {', '.join(spec.title for spec in runs)}", f"does not: {', '.join(left) or 'none'}"]
-    return result(
-        len(runs),
-        "methods",
-        steps,
-        (len(specs), "that some methods need biases, and some a key/value cache"),
-        named={"left": " and ".join(left) or "none"},
-    )
+    slip = misses(len(runs), (len(specs), "that some methods need biases, and some a key/value cache"))
+    return Answer(len(runs), "methods", tuple(steps), slip, named={"left": " and ".join(left) or "none"})
 
 
 def small_in_order(case: Case) -> Answer:
@@ -214,7 +209,7 @@ def negatives(case: Case) -> Answer:
     """Wrong passages that each query is told from, with one right and some hard ones for each query."""
     rows, hard = case["rows"], case["hard"]
     value = rows * (1 + hard) - 1
-    steps = [line(rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}")]
+    steps = [rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}"]
     return result(
         value, "passages", steps,
         (rows - 1, "the hard negatives, also those of the other queries"),
@@ -229,7 +224,7 @@ def reembedding(case: Case) -> Answer:
     millions, width = case["millions"], case["width"]
     value = millions * 10**6 * width * SINGLE
     return result(
-        value, "bytes", [line(rf"{millions} \cdot 10^6 \cdot {tex(width)} \cdot 4 = {tex(value)}\ \text{{bytes}}")],
+        value, "bytes", [rf"{millions} \cdot 10^6 \cdot {tex(width)} \cdot 4 = {tex(value)}\ \text{{bytes}}"],
         (value // SINGLE, "that a number in float32 has four bytes"),
         (millions * width * SINGLE, "that these are millions"),
         (value * 8, "that the question is in bytes, not bits"),
@@ -242,8 +237,8 @@ def reranking(case: Case) -> Answer:
     candidates, query, passage = case["candidates"], case["query"], case["passage"]
     value = candidates * (query + passage) / query
     steps = [
-        line(rf"{candidates} \cdot ({query} + {passage}) = {tex(candidates * (query + passage))}"),
-        line(rf"{tex(candidates * (query + passage))} / {query} = {tex(value)}"),
+        rf"{candidates} \cdot ({query} + {passage}) = {tex(candidates * (query + passage))}",
+        rf"{tex(candidates * (query + passage))} / {query} = {tex(value)}",
     ]
     return result(
         value, "times", steps,
@@ -251,7 +246,7 @@ def reranking(case: Case) -> Answer:
         (candidates * passage / query, "that the query is read with each candidate"),
         ((query + passage) / query, "the candidates"),
         tolerance=0.005,
-        named={"tokens": plain(candidates * (query + passage))},
+        named={"tokens": candidates * (query + passage)},
     )  # fmt: skip
 
 
@@ -260,11 +255,11 @@ def patches(case: Case) -> Answer:
     side, patch = case["side"], case["patch"]
     value = (side // patch) ** 2
     return result(
-        value, "tokens", [line(rf"({side} / {patch})^2 = {tex(value)}")],
+        value, "tokens", [rf"({side} / {patch})^2 = {tex(value)}"],
         (side // patch, "that an image has two dimensions"),
         (side * side // patch, "that a patch has two dimensions"),
         (side * side, "that a patch is one token, not a pixel"),
-        named={"double": plain((2 * side // patch) ** 2 / value)},
+        named={"double": (2 * side // patch) ** 2 / value},
     )  # fmt: skip
 
 
@@ -273,7 +268,7 @@ def diffusion_scale(case: Case) -> Answer:
     alpha, r, weight = case["alpha"], case["r"], case.number("weight")
     value = weight * alpha / r
     return result(
-        value, "", [line(rf"{tex(weight)} \cdot \frac{{{alpha}}}{{{r}}} = {tex(value)}")],
+        value, "", [rf"{tex(weight)} \cdot \frac{{{alpha}}}{{{r}}} = {tex(value)}"],
         (weight, "the adapter's own α/r"),
         (alpha / r, "the weight that is set at inference"),
         (weight * r / alpha, "that the scale is α over r"),
@@ -289,7 +284,7 @@ def vocabulary(case: Case) -> Answer:
     sides = sum(shape.vocab in group.parameters.get("weight", ()) for group in ends)
     value = new * shape.hidden * sides
     return result(
-        value, "parameters", [line(rf"{product(new, shape.hidden)} \cdot {sides} = {tex(value)}")],
+        value, "parameters", [rf"{product(new, shape.hidden)} \cdot {sides} = {tex(value)}"],
         (new * shape.hidden * (3 - sides), "to look whether the output layer is tied to the embedding"),
         ((shape.vocab + new) * shape.hidden * sides, "that only the new rows are asked for"),
         (new * sides, "that a token is a whole row"),
@@ -303,14 +298,13 @@ def vocabulary(case: Case) -> Answer:
 def hypernetwork(case: Case) -> Answer:
     """Weights of a last layer that writes a whole adapter at once."""
     width, r = case["width"], case["r"]
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    written = case.trained("lora", r=r, target_modules=names)
+    written = case.lora(r, "q", "v")
     value = width * written
     return result(
-        value, "parameters", [line(rf"{width} \cdot {tex(written)} = {tex(value)}")],
+        value, "parameters", [rf"{width} \cdot {tex(written)} = {tex(value)}"],
         (written, "that every number has a row of weights"),
         (width * r, "the widths of the maps"),
         (width * written // case.shape.num_layers, "the layers"),
-        named={"times": plain(value / case.shape.total), "written": plain(written)},
+        named={"times": value / case.shape.total, "written": written},
         wholes=beside(case),
     )  # fmt: skip

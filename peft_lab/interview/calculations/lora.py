@@ -14,8 +14,6 @@ from peft_lab.interview.computed import (
     beside,
     both,
     entries,
-    line,
-    plain,
     product,
     result,
     share,
@@ -33,12 +31,10 @@ ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 def one_map(case: Case) -> Answer:
     """Parameters of A and B on one map: ``r (d_in + d_out)``."""
     q, r = case.matrix("q"), case["r"]
-    value = case.trained("lora", r=r, target_modules=[case.shape.target_name(q)]) // q.count
+    value = case.lora(r, "q") // q.count
     steps = [
-        line(rf"A: {r} \times {tex(q.in_features)} \qquad B: {tex(q.out_features)} \times {r}"),
-        line(
-            rf"r\,(d_{{in}} + d_{{out}}) = {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(value)}"
-        ),
+        rf"A: {r} \times {tex(q.in_features)} \qquad B: {tex(q.out_features)} \times {r}",
+        rf"r\,(d_{{in}} + d_{{out}}) = {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -54,15 +50,14 @@ def one_map(case: Case) -> Answer:
 def query_value(case: Case) -> Answer:
     """Parameters of A and B on the queries and values of all layers."""
     q, v, r, layers = case.matrix("q"), case.matrix("v"), case["r"], case.shape.num_layers
-    names = [case.shape.target_name(group) for group in (q, v)]
-    value = case.trained("lora", r=r, target_modules=names)
+    value = case.lora(r, "q", "v")
     heads = case.shape.heads
     mixed_up = f"the layers: {heads} is the number of heads, the number of layers is {layers}"
     twice = f"{NO_GQA}; and {mixed_up}" if both(v) != both(q) else mixed_up
     steps = [
-        line(rf"q: {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(r * both(q))}"),
-        line(rf"v: {r} \cdot ({tex(v.in_features)} + {tex(v.out_features)}) = {tex(r * both(v))}"),
-        line(rf"{layers} \cdot ({tex(r * both(q))} + {tex(r * both(v))}) = {tex(value)}"),
+        rf"q: {r} \cdot ({tex(q.in_features)} + {tex(q.out_features)}) = {tex(r * both(q))}",
+        rf"v: {r} \cdot ({tex(v.in_features)} + {tex(v.out_features)}) = {tex(r * both(v))}",
+        rf"{layers} \cdot ({tex(r * both(q))} + {tex(r * both(v))}) = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -75,8 +70,8 @@ def query_value(case: Case) -> Answer:
         (heads * r * (both(q) + both(v)), mixed_up),
         named={
             "share": share(value, case.shape.total + value),
-            "q_each": plain(r * both(q)),
-            "v_each": plain(r * both(v)),
+            "q_each": r * both(q),
+            "v_each": r * both(v),
         },
         wholes=beside(case),
     )  # fmt: skip
@@ -85,13 +80,13 @@ def query_value(case: Case) -> Answer:
 def every_map(case: Case) -> Answer:
     """Parameters of A and B on every linear map of all layers."""
     shape, r = case.shape, case["r"]
-    value = case.trained("lora", r=r, target_modules=["all-linear"])
+    value = case.lora(r)
     inside = [shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
     sums = [both(group) for group in inside]
     each = r * sum(sums)
     steps = [
-        line(rf"\sum (d_{{in}} + d_{{out}}) = {' + '.join(tex(s) for s in sums)} = {tex(sum(sums))}"),
-        line(rf"{shape.num_layers} \cdot {r} \cdot {tex(sum(sums))} = {tex(value)}"),
+        rf"\sum (d_{{in}} + d_{{out}}) = {' + '.join(tex(s) for s in sums)} = {tex(sum(sums))}",
+        rf"{shape.num_layers} \cdot {r} \cdot {tex(sum(sums))} = {tex(value)}",
     ]
     full_kv = 2 * (2 * shape.hidden) - both(shape.block["k"]) - both(shape.block["v"])
     gate, layers = r * both(shape.block["gate"]), shape.num_layers
@@ -111,10 +106,8 @@ def break_even(case: Case) -> Answer:
     v, q = case.matrix("v"), case.matrix("q")
     value = entries(v) / both(v)
     steps = [
-        line(
-            r"r\,(d_{in} + d_{out}) = d_{in}\,d_{out} \;\Rightarrow\; r^* = \frac{d_{in}\,d_{out}}{d_{in} + d_{out}}"
-        ),
-        line(rf"r^* = \frac{{{product(v.in_features, v.out_features)}}}{{{tex(both(v))}}} = {tex(value)}"),
+        r"r\,(d_{in} + d_{out}) = d_{in}\,d_{out} \;\Rightarrow\; r^* = \frac{d_{in}\,d_{out}}{d_{in} + d_{out}}",
+        rf"r^* = \frac{{{product(v.in_features, v.out_features)}}}{{{tex(both(v))}}} = {tex(value)}",
     ]
     return result(
         value, "", steps,
@@ -123,7 +116,7 @@ def break_even(case: Case) -> Answer:
             min(v.in_features, v.out_features),
             "that both A and B cost parameters; this is the rank at which nothing is lost any more",
         ),
-        named={"q_even": plain(entries(q) / both(q))},
+        named={"q_even": entries(q) / both(q)},
     )  # fmt: skip
 
 
@@ -132,7 +125,7 @@ def plain_scale(case: Case) -> Answer:
     alpha, r = case["alpha"], case["r"]
     value = alpha / r
     return result(
-        value, "", [line(rf"\frac{{\alpha}}{{r}} = \frac{{{alpha}}}{{{r}}} = {tex(value)}")],
+        value, "", [rf"\frac{{\alpha}}{{r}} = \frac{{{alpha}}}{{{r}}} = {tex(value)}"],
         (r / alpha, "the direction: α is divided by r"),
         (float(alpha), "the division by r"),
         (alpha / r**0.5, "that the square root belongs to rsLoRA"),
@@ -144,7 +137,7 @@ def rank_stabilised(case: Case) -> Answer:
     alpha, r = case["alpha"], case["r"]
     value = alpha / r**0.5
     return result(
-        value, "", [line(rf"\frac{{\alpha}}{{\sqrt{{r}}}} = \frac{{{alpha}}}{{\sqrt{{{r}}}}} = {tex(value)}")],
+        value, "", [rf"\frac{{\alpha}}{{\sqrt{{r}}}} = \frac{{{alpha}}}{{\sqrt{{{r}}}}} = {tex(value)}"],
         (alpha / r, "the square root: this is plain LoRA's α/r"),
         (float(alpha), "the division by √r"),
         named={"plain": f"{alpha / r:g}", "ratio": f"{r**0.5:g}"},
@@ -155,9 +148,7 @@ def scale_drop(case: Case) -> Answer:
     """How many times smaller α/r is at the larger rank."""
     small, large = case["r"], case["larger"]
     value = large / small
-    steps = [
-        line(rf"\frac{{\alpha / {small}}}{{\alpha / {large}}} = \frac{{{large}}}{{{small}}} = {tex(value)}")
-    ]
+    steps = [rf"\frac{{\alpha / {small}}}{{\alpha / {large}}} = \frac{{{large}}}{{{small}}} = {tex(value)}"]
     forgotten = (value**0.5, "that the square root belongs to rsLoRA")
     return result(
         value,
@@ -177,10 +168,8 @@ def dora_magnitudes(case: Case) -> Answer:
         "lora", r=8, target_modules=names
     )
     steps = [
-        line(
-            rf"d_{{out}}: {tex(q.out_features)} + {tex(v.out_features)} = {tex(q.out_features + v.out_features)}"
-        ),
-        line(rf"{layers} \cdot {tex(q.out_features + v.out_features)} = {tex(value)}"),
+        rf"d_{{out}}: {tex(q.out_features)} + {tex(v.out_features)} = {tex(q.out_features + v.out_features)}",
+        rf"{layers} \cdot {tex(q.out_features + v.out_features)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -197,11 +186,11 @@ def summed_rank(case: Case) -> Answer:
     limit = min(q.in_features, q.out_features)
     value = min(first + second, limit)
     steps = [
-        line(
+        (
             r"\Delta W_1 + \Delta W_2 = \begin{bmatrix} B_1 & B_2 \end{bmatrix} \begin{bmatrix} A_1 \\ A_2 "
             r"\end{bmatrix}"
         ),
-        line(rf"\operatorname{{rank}} \le {first} + {second} = {value}"),
+        rf"\operatorname{{rank}} \le {first} + {second} = {value}",
     ]
     return result(
         value, "", steps,
@@ -215,9 +204,7 @@ def compression(case: Case) -> Answer:
     """How many times fewer parameters A and B have than the map that they correct."""
     q, r = case.matrix("q"), case["r"]
     value = entries(q) / (r * both(q))
-    steps = [
-        line(rf"\frac{{{product(q.out_features, q.in_features)}}}{{{r} \cdot {tex(both(q))}}} = {tex(value)}")
-    ]
+    steps = [rf"\frac{{{product(q.out_features, q.in_features)}}}{{{r} \cdot {tex(both(q))}}} = {tex(value)}"]
     return result(
         value, "times", steps,
         (entries(q) / (r * q.in_features), "B: the correction is a product of two matrices"),
@@ -231,9 +218,8 @@ def value_map(case: Case) -> Answer:
 
 def same_budget_rank(case: Case) -> Answer:
     """The rank at which query and value maps alone cost as much as all maps at the question's rank."""
-    names = [case.shape.target_name(case.matrix(role)) for role in ("q", "v")]
-    budget = case.trained("lora", r=case["r"], target_modules=["all-linear"])
-    return told(budget // case.trained("lora", r=1, target_modules=names))
+    budget = case.lora(case["r"])
+    return told(budget // case.lora(1, "q", "v"))
 
 
 def compression_twice_as_wide(case: Case) -> Answer:
@@ -249,7 +235,7 @@ def full_rank_cost(case: Case) -> Answer:
 
 def per_rank(case: Case) -> int:
     """Parameters that one rank on every linear map of the blocks trains."""
-    return case.trained("lora", r=1, target_modules=["all-linear"])
+    return case.lora(1)
 
 
 def tenfold(case: Case) -> Answer:
@@ -257,11 +243,11 @@ def tenfold(case: Case) -> Answer:
     full = case["full"]
     value = TENFOLD * full
     return result(
-        value, "millionths", [line(rf"{product(TENFOLD, full)} = {tex(value)}")],
+        value, "millionths", [rf"{product(TENFOLD, full)} = {tex(value)}"],
         (full, "the factor of ten: that is the rate of full fine-tuning itself"),
         (SHORT_RUN * full, "that the factor of fifteen was found for runs of about a hundred steps only"),
         (full / TENFOLD, "the direction: LoRA takes the larger rate"),
-        named={"short": plain(SHORT_RUN * full)},
+        named={"short": SHORT_RUN * full},
     )  # fmt: skip
 
 
@@ -270,8 +256,8 @@ def invariant_rates(case: Case) -> Answer:
     factor = case["factor"]
     value = math.sqrt(factor)
     steps = [
-        line(r"\gamma B A = \tfrac{\gamma}{p^2} (pB)(pA)"),
-        line(rf"p^2 = {factor} \;\Rightarrow\; p = \sqrt{{{factor}}} = {tex(value)}"),
+        r"\gamma B A = \tfrac{\gamma}{p^2} (pB)(pA)",
+        rf"p^2 = {factor} \;\Rightarrow\; p = \sqrt{{{factor}}} = {tex(value)}",
     ]
     return result(
         value, "times", steps,
@@ -289,10 +275,8 @@ def attention_rank(case: Case) -> Answer:
     attention = sum(both(group) for role, group in block.items() if role in ATTENTION)
     value = r * feed / attention
     steps = [
-        line(
-            rf"\text{{feed-forward, per rank}}: {tex(feed)} \qquad \text{{attention, per rank}}: {tex(attention)}"
-        ),
-        line(rf"{r} \cdot \frac{{{tex(feed)}}}{{{tex(attention)}}} = {tex(value)}"),
+        rf"\text{{feed-forward, per rank}}: {tex(feed)} \qquad \text{{attention, per rank}}: {tex(attention)}",
+        rf"{r} \cdot \frac{{{tex(feed)}}}{{{tex(attention)}}} = {tex(value)}",
     ]
     query_value = both(block["q"]) + both(block["v"])
     return result(
@@ -310,16 +294,16 @@ def capacity_rank(case: Case) -> Answer:
     corpus, bits, held, each = case["corpus"], case["token_bits"], case["parameter_bits"], per_rank(case)
     value = math.ceil(corpus * bits / (held * each))
     steps = [
-        line(rf"\text{{to learn}}: {product(corpus, bits)} = {tex(corpus * bits)}\ \text{{bits}}"),
-        line(rf"\text{{one rank holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}"),
-        line(rf"\lceil {tex(corpus * bits)} / {tex(each * held)} \rceil = {tex(value)}"),
+        rf"\text{{to learn}}: {product(corpus, bits)} = {tex(corpus * bits)}\ \text{{bits}}",
+        rf"\text{{one rank holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}",
+        rf"\lceil {tex(corpus * bits)} / {tex(each * held)} \rceil = {tex(value)}",
     ]
     return result(
         value, "", steps,
         (math.ceil(corpus * bits / each), "what a parameter holds: more than one bit"),
         (math.ceil(corpus * bits * 16 / (held * each)), "that this is counted in bits of information, not of storage"),
         (math.floor(corpus * bits / (held * each)), "to round up: a rank below does not hold it"),
-        named={"each": plain(each)},
+        named={"each": each},
     )  # fmt: skip
 
 
@@ -329,9 +313,9 @@ def reward_room(case: Case) -> Answer:
     episodes = prompts * answers
     value = each * held / episodes
     steps = [
-        line(rf"\text{{episodes}}: {product(prompts, answers)} = {tex(episodes)}\ \text{{bits}}"),
-        line(rf"\text{{rank 1 holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}"),
-        line(rf"{tex(each * held)} / {tex(episodes)} = {tex(value)}"),
+        rf"\text{{episodes}}: {product(prompts, answers)} = {tex(episodes)}\ \text{{bits}}",
+        rf"\text{{rank 1 holds}}: {product(each, held)} = {tex(each * held)}\ \text{{bits}}",
+        rf"{tex(each * held)} / {tex(episodes)} = {tex(value)}",
     ]
     return result(
         value, "times", steps,
@@ -339,7 +323,7 @@ def reward_room(case: Case) -> Answer:
         (each / episodes, "what a parameter holds: more than one bit"),
         (episodes / (each * held), "the direction: ask how often the adapter holds it"),
         tolerance=0.01,
-        named={"episodes": plain(episodes)},
+        named={"episodes": episodes},
     )  # fmt: skip
 
 
@@ -348,9 +332,7 @@ def random_cosine(case: Case) -> Answer:
     hidden = case.shape.hidden
     value = math.sqrt(2 / (math.pi * hidden))
     steps = [
-        line(
-            rf"\sqrt{{\tfrac{{2}}{{\pi d}}}} = \sqrt{{\tfrac{{2}}{{\pi \cdot {tex(hidden)}}}}} = {tex(value)}"
-        )
+        rf"\sqrt{{\tfrac{{2}}{{\pi d}}}} = \sqrt{{\tfrac{{2}}{{\pi \cdot {tex(hidden)}}}}} = {tex(value)}"
     ]
     return result(
         value, "", steps,
@@ -358,7 +340,7 @@ def random_cosine(case: Case) -> Answer:
         (1 / math.sqrt(hidden), "the mean of the absolute value: that is its root mean square"),
         (0.0, "the absolute value: with signs the mean is zero"),
         tolerance=0.02,
-        named={"times": plain(0.5 / value)},
+        named={"times": 0.5 / value},
     )  # fmt: skip
 
 
@@ -367,8 +349,8 @@ def first_step(case: Case) -> Answer:
     out, r, rate = case.matrix("q").out_features, case["r"], case["rate"]
     value = rate * math.sqrt(out * r)
     steps = [
-        line(r"|\Delta b_{ij}| = \eta \frac{|g|}{\sqrt{g^2}} = \eta"),
-        line(rf"\eta \sqrt{{d_{{out}} \cdot r}} = {rate} \cdot \sqrt{{{product(out, r)}}} = {tex(value)}"),
+        r"|\Delta b_{ij}| = \eta \frac{|g|}{\sqrt{g^2}} = \eta",
+        rf"\eta \sqrt{{d_{{out}} \cdot r}} = {rate} \cdot \sqrt{{{product(out, r)}}} = {tex(value)}",
     ]
     return result(
         value, "millionths", steps,
@@ -385,7 +367,7 @@ def highest_rank(case: Case) -> Answer:
     r, rho = case["r"], case["rho"]
     value = r * rho
     return result(
-        value, "", [line(rf"{product(rho, r)} = {value}")],
+        value, "", [rf"{product(rho, r)} = {value}"],
         (r, "that ρ above one lets ranks move between layers"),
         (r**rho, "that ρ multiplies the rank"),
         (r + rho, "that ρ is a factor, not a number of extra ranks"),
@@ -397,11 +379,11 @@ def rank_of_the_rest(case: Case) -> Answer:
     r, rho, capped = case["r"], case["rho"], case.number("capped")
     value = r * (1 - capped * rho) / (1 - capped)
     steps = [
-        line(
+        (
             rf"\text{{total per map}}: {r} \qquad \text{{taken}}: {tex(capped)} \cdot {product(rho, r)} = "
             rf"{tex(capped * rho * r)}"
         ),
-        line(rf"\frac{{{r} - {tex(capped * rho * r)}}}{{1 - {tex(capped)}}} = {tex(value)}"),
+        rf"\frac{{{r} - {tex(capped * rho * r)}}}{{1 - {tex(capped)}}} = {tex(value)}",
     ]
     return result(
         value, "", steps,
@@ -414,11 +396,10 @@ def rank_of_the_rest(case: Case) -> Answer:
 
 def converted(case: Case) -> Answer:
     """Parameters of a plain LoRA that says what a PiSSA or OLoRA adapter changed: twice the rank."""
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    value = case.trained("lora", r=2 * case["r"], target_modules=names)
+    value = case.lora(2 * case["r"], "q", "v")
     steps = [
-        line(r"\Delta W = B A - B_0 A_0 = [B \; B_0] \begin{bmatrix} A \\ -A_0 \end{bmatrix}"),
-        line(rf"2 \cdot {tex(value // 2)} = {tex(value)}"),
+        r"\Delta W = B A - B_0 A_0 = [B \; B_0] \begin{bmatrix} A \\ -A_0 \end{bmatrix}",
+        rf"2 \cdot {tex(value // 2)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -437,8 +418,8 @@ def covariances(case: Case) -> Answer:
     value = layers * each * SINGLE
     hidden, o_in, down_in = (case.matrix(role).in_features for role in ("q", "o", "down"))
     steps = [
-        line(rf"\sum d_{{in}}^2 = 5 \cdot {tex(hidden)}^2 + {tex(o_in)}^2 + {tex(down_in)}^2 = {tex(each)}"),
-        line(rf"{layers} \cdot {tex(each)} \cdot {SINGLE} = {tex(value)}\ \text{{bytes}}"),
+        rf"\sum d_{{in}}^2 = 5 \cdot {tex(hidden)}^2 + {tex(o_in)}^2 + {tex(down_in)}^2 = {tex(each)}",
+        rf"{layers} \cdot {tex(each)} \cdot {SINGLE} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -451,8 +432,8 @@ def covariances(case: Case) -> Answer:
         ),
         tolerance=0.01,
         named={
-            "weights": plain(case.shape.total * HALF / 1e9),
-            "times": plain(value / (case.shape.total * HALF)),
+            "weights": case.shape.total * HALF / 1e9,
+            "times": value / (case.shape.total * HALF),
         },
     )  # fmt: skip
 
@@ -462,7 +443,7 @@ def rate_of_b(case: Case) -> Answer:
     rate, ratio = case["rate"], case["ratio"]
     value = rate * ratio
     return result(
-        value, "millionths", [line(rf"{product(ratio, rate)} = {tex(value)}")],
+        value, "millionths", [rf"{product(ratio, rate)} = {tex(value)}"],
         (rate / ratio, "the direction: B takes the larger rate"),
         (rate, "the ratio: that is A's rate"),
         (rate + ratio, "that the ratio multiplies"),

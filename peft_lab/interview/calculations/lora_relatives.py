@@ -15,8 +15,6 @@ from peft_lab.interview.computed import (
     Case,
     beside,
     both,
-    line,
-    plain,
     product,
     result,
     share,
@@ -34,8 +32,8 @@ def experts(case: Case) -> Answer:
     each = r * MAPS * (hidden + width)
     value = layers * count * each
     steps = [
-        line(rf"\text{{one expert}}: {r} \cdot {MAPS} \cdot ({tex(hidden)} + {tex(width)}) = {tex(each)}"),
-        line(rf"{product(layers, count, each)} = {tex(value)}"),
+        rf"\text{{one expert}}: {r} \cdot {MAPS} \cdot ({tex(hidden)} + {tex(width)}) = {tex(each)}",
+        rf"{product(layers, count, each)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -44,7 +42,7 @@ def experts(case: Case) -> Answer:
         (layers * count * each // MAPS, "two of the three maps of an expert"),
         (layers * count * r * (hidden + width), "that gate, up and down are adapted"),
         (layers * case["active"] * each, "that experts which are not active for a token still have to be stored"),
-        named={"share": plain(100 * case["active"] / count)},
+        named={"share": 100 * case["active"] / count},
     )  # fmt: skip
 
 
@@ -53,7 +51,7 @@ def active_share(case: Case) -> Answer:
     active, count = case["active"], case["experts"]
     value = 100 * active / count
     return result(
-        value, "percent", [line(rf"{active} / {count} = {tex(value)}\,\%")],
+        value, "percent", [rf"{active} / {count} = {tex(value)}\,\%"],
         (100.0, "that a token is sent to a few experts only"),
         (100 / count, "that several experts are active for a token"),
         (100 * count / active, "the direction: ask for the part, not the multiple"),
@@ -65,7 +63,7 @@ def new_tokens(case: Case) -> Answer:
     new, hidden = case["new"], case.shape.hidden
     value = new * hidden
     return result(
-        value, "parameters", [line(rf"{product(new, hidden)} = {tex(value)}")],
+        value, "parameters", [rf"{product(new, hidden)} = {tex(value)}"],
         (case.shape.vocab * hidden, "that only the rows of these tokens are trained"),
         (hidden, "that there are several tokens"),
         (new, "that a token is a whole row"),
@@ -77,16 +75,14 @@ def new_tokens_saved(case: Case) -> Answer:
     """Bytes by which the adapter's file is smaller than with the whole embedding, new rows included, in bfloat16."""
     new, hidden, vocab = case["new"], case.shape.hidden, case.shape.vocab
     value = vocab * hidden * HALF
-    steps = [
-        line(rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}")
-    ]
+    steps = [rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (vocab * HALF, "that a token is a whole row"),
         (new * hidden * HALF, "that the question is what is saved, not what is left"),
         (value * 2, "that bfloat16 has two bytes"),
         tolerance=0.001,
-        named={"left": plain(new * hidden * HALF / 1e3)},
+        named={"left": new * hidden * HALF / 1e3},
     )  # fmt: skip
 
 
@@ -94,10 +90,10 @@ def trained_head(case: Case) -> Answer:
     """Bytes of a trained copy of the output layer with gradient and moments, float32."""
     vocab, hidden = case.shape.vocab, case.shape.hidden
     value = vocab * hidden * STATE
-    lora = case.trained("lora", r=16, target_modules=["all-linear"])
+    lora = case.lora(16)
     steps = [
-        line(rf"{product(vocab, hidden)} = {tex(vocab * hidden)}\ \text{{numbers}}"),
-        line(rf"{tex(vocab * hidden)} \cdot (4 + 4 + 8) = {tex(value)}\ \text{{bytes}}"),
+        rf"{product(vocab, hidden)} = {tex(vocab * hidden)}\ \text{{numbers}}",
+        rf"{tex(vocab * hidden)} \cdot (4 + 4 + 8) = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -106,7 +102,7 @@ def trained_head(case: Case) -> Answer:
         (value // 2, "that everything trained is in float32"),
         (hidden * hidden * STATE, "that the output layer is as high as the vocabulary"),
         tolerance=0.01,
-        named={"times": plain(vocab * hidden / lora)},
+        named={"times": vocab * hidden / lora},
     )  # fmt: skip
 
 
@@ -129,8 +125,8 @@ def vera(case: Case) -> Answer:
     q, v = _pair(case)
     value = _vera(case, r)
     steps = [
-        line(rf"q: {tex(q.out_features)} + {r} \qquad v: {tex(v.out_features)} + {r}"),
-        line(rf"{layers} \cdot {tex(value // layers)} = {tex(value)}"),
+        rf"q: {tex(q.out_features)} + {r} \qquad v: {tex(v.out_features)} + {r}",
+        rf"{layers} \cdot {tex(value // layers)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -138,7 +134,7 @@ def vera(case: Case) -> Answer:
         (layers * (q.out_features + v.out_features), "the vector between A and B"),
         (2 * layers * r, "the vector behind B, as long as the output"),
         (value // layers, "the layers: vectors are not shared, only A and B are"),
-        named={"lora": plain(_lora(case, 16) / value)},
+        named={"lora": _lora(case, 16) / value},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -151,11 +147,11 @@ def vera_file(case: Case) -> Answer:
     shared = r * (max(q.in_features, v.in_features) + max(q.out_features, v.out_features))
     value = (trained + shared) * SINGLE
     steps = [
-        line(
+        (
             rf"\text{{vectors}}: {tex(trained)} \qquad \text{{shared A and B}}: {r} \cdot ({tex(q.in_features)} + "
             rf"{tex(q.out_features)}) = {tex(shared)}"
         ),
-        line(rf"({tex(trained)} + {tex(shared)}) \cdot 4 = {tex(value)}\ \text{{bytes}}"),
+        rf"({tex(trained)} + {tex(shared)}) \cdot 4 = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -163,7 +159,7 @@ def vera_file(case: Case) -> Answer:
         (trained * SINGLE + shared * SINGLE * case.shape.num_layers, "that all layers share one A and one B"),
         (value // 2, "that the numbers are in float32"),
         tolerance=0.005,
-        named={"without": plain(trained * SINGLE / 1e6), "part": share(shared, trained + shared)},
+        named={"without": trained * SINGLE / 1e6, "part": share(shared, trained + shared)},
     )  # fmt: skip
 
 
@@ -174,10 +170,8 @@ def vera_memory(case: Case) -> Answer:
     base = case.shape.total * HALF
     value = 100 * saved / base
     steps = [
-        line(
-            rf"({tex(_lora(case, r))} - {tex(_vera(case, rank))}) \cdot {STATE} = {tex(saved)}\ \text{{bytes}}"
-        ),
-        line(rf"{tex(saved)} / {tex(base)} = {tex(value)}\,\%"),
+        rf"({tex(_lora(case, r))} - {tex(_vera(case, rank))}) \cdot {STATE} = {tex(saved)}\ \text{{bytes}}",
+        rf"{tex(saved)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -196,7 +190,7 @@ def xs(case: Case) -> Answer:
     r, layers = case["r"], case.shape.num_layers
     value = layers * 2 * r * r
     return result(
-        value, "parameters", [line(rf"{layers} \cdot 2 \cdot {r}^2 = {tex(value)}")],
+        value, "parameters", [rf"{layers} \cdot 2 \cdot {r}^2 = {tex(value)}"],
         (layers * r * r, "that two maps per layer are adapted"),
         (2 * r * r, "the layers"),
         (layers * 2 * r, "that the trained matrix is r × r"),
@@ -210,9 +204,7 @@ def xs_times(case: Case) -> Answer:
     """How many times fewer than LoRA of the same rank, on a query map."""
     q, r = case.matrix("q"), case["r"]
     value, full = both(q) / r, min(q.in_features, q.out_features)
-    steps = [
-        line(rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}")
-    ]
+    steps = [rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}"]
     return result(
         value, "times", steps,
         (float(both(q)), "that r² is divided by, not r"),
@@ -223,7 +215,7 @@ def xs_times(case: Case) -> Answer:
             "that LoRA adds inputs and outputs: that is the ratio to the whole map",
         ),
         tolerance=0.005,
-        named={"full": plain(full), "least": plain(both(q) / full)},
+        named={"full": full, "least": both(q) / full},
     )  # fmt: skip
 
 
@@ -232,7 +224,7 @@ def tiny_bytes(case: Case) -> Answer:
     count = case["count"]
     value = count * HALF
     return result(
-        value, "bytes", [line(rf"{count} \cdot 2 = {value}")],
+        value, "bytes", [rf"{count} \cdot 2 = {value}"],
         (count * SINGLE, "that bfloat16 has two bytes"),
         (count, "the two bytes of each number"),
         (count * 16, "that the question is in bytes, not bits"),
@@ -244,12 +236,12 @@ def tiny_untied(case: Case) -> Answer:
     u, layers = case["u"], case.shape.num_layers
     value = u * layers * 7
     return result(
-        value, "parameters", [line(rf"{product(layers, 7, u)} = {tex(value)}")],
+        value, "parameters", [rf"{product(layers, 7, u)} = {tex(value)}"],
         (u, "that nothing is shared: every map has a vector"),
         (u * layers, "the seven maps of a layer"),
         (u * 7, "the layers"),
         (u * u * layers * 7, "that u is the length of a vector"),
-        named={"lora": plain(case.trained("lora", r=1, target_modules=["all-linear"]))},
+        named={"lora": case.lora(1)},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -259,15 +251,13 @@ def miss_parameters(case: Case) -> Answer:
     r, layers = case["r"], case.shape.num_layers
     q, v = _pair(case)
     value = layers * r * (q.out_features + v.out_features)
-    steps = [
-        line(rf"{layers} \cdot {r} \cdot ({tex(q.out_features)} + {tex(v.out_features)}) = {tex(value)}")
-    ]
+    steps = [rf"{layers} \cdot {r} \cdot ({tex(q.out_features)} + {tex(v.out_features)}) = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (_lora(case, r), "that there is no second matrix: inputs are summed in groups instead"),
         (layers * r * (q.in_features + v.in_features), "that the trained matrix is as wide as the outputs"),
         (value // layers, "the layers"),
-        named={"lora": plain(_lora(case, r))},
+        named={"lora": _lora(case, r)},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -279,8 +269,8 @@ def randlora(case: Case) -> Answer:
     bases = math.ceil(narrow / r)
     value = bases * (r + narrow)
     steps = [
-        line(rf"\lceil {tex(narrow)} / {r} \rceil = {bases}\ \text{{bases}}"),
-        line(rf"{bases} \cdot ({r} + {tex(narrow)}) = {tex(value)}"),
+        rf"\lceil {tex(narrow)} / {r} \rceil = {bases}\ \text{{bases}}",
+        rf"{bases} \cdot ({r} + {tex(narrow)}) = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -288,7 +278,7 @@ def randlora(case: Case) -> Answer:
         (r + narrow, "that enough bases are summed to reach full rank"),
         (bases * r, "the diagonal on the wide side"),
         (bases * narrow, "the diagonal of length r"),
-        named={"bases": plain(bases), "lora": plain(r * both(q))},
+        named={"bases": bases, "lora": r * both(q)},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -300,8 +290,8 @@ def oft(case: Case) -> Answer:
     each = inputs // b * (b * (b - 1) // 2)
     value = layers * 2 * each
     steps = [
-        line(rf"\frac{{{tex(inputs)}}}{{{b}}} \cdot \frac{{{b} \cdot {b - 1}}}{{2}} = {tex(each)}"),
-        line(rf"{layers} \cdot 2 \cdot {tex(each)} = {tex(value)}"),
+        rf"\frac{{{tex(inputs)}}}{{{b}}} \cdot \frac{{{b} \cdot {b - 1}}}{{2}} = {tex(each)}",
+        rf"{layers} \cdot 2 \cdot {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -317,7 +307,7 @@ def boft(case: Case) -> Answer:
     q, b = case.matrix("q"), case["b"]
     blocks = q.in_features // b
     value = blocks * b * b + q.out_features
-    steps = [line(rf"{tex(blocks)} \cdot {b}^2 + {tex(q.out_features)} = {tex(value)}")]
+    steps = [rf"{tex(blocks)} \cdot {b}^2 + {tex(q.out_features)} = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (

@@ -16,8 +16,6 @@ from peft_lab.interview.computed import (
     Case,
     block_entries,
     entries,
-    line,
-    plain,
     product,
     result,
     tex,
@@ -33,21 +31,20 @@ LEAST = 4096  # smaller parameters keep 32-bit moments (bitsandbytes, min_8bit_s
 
 
 def _query_value(case: Case) -> int:
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    return case.trained("lora", r=case["r"], target_modules=names)
+    return case.lora(case["r"], "q", "v")
 
 
 def weights(case: Case) -> Answer:
     total = case.shape.total
     value = total * HALF
-    steps = [line(rf"{tex(total)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(total)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (total * SINGLE, "that bfloat16 has two bytes, not four"),
         (total, "the two bytes of each number"),
         (total * 16, "that the question is in bytes, not bits"),
         tolerance=0.01,
-        named={"single": plain(total * SINGLE / 1e9)},
+        named={"single": total * SINGLE / 1e9},
     )  # fmt: skip
 
 
@@ -55,8 +52,8 @@ def mixed_adam(case: Case) -> Answer:
     total = case.shape.total
     value = total * MIXED
     steps = [
-        line(rf"2 + 2 + 4 + 4 + 4 = {MIXED}\ \text{{bytes: weight, gradient, float32 copy, two moments}}"),
-        line(rf"{tex(total)} \cdot {MIXED} = {tex(value)}\ \text{{bytes}}"),
+        rf"2 + 2 + 4 + 4 + 4 = {MIXED}\ \text{{bytes: weight, gradient, float32 copy, two moments}}",
+        rf"{tex(total)} \cdot {MIXED} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -66,14 +63,14 @@ def mixed_adam(case: Case) -> Answer:
         (total * 2 * HALF, "the optimizer states and the float32 copy"),
         (total * HALF, "everything but the weights"),
         tolerance=0.01,
-        named={"each": str(MIXED), "weights": plain(total * HALF / 1e9)},
+        named={"each": str(MIXED), "weights": total * HALF / 1e9},
     )  # fmt: skip
 
 
 def pure_half(case: Case) -> Answer:
     total = case.shape.total
     value = total * HALF * (2 + MOMENTS)
-    steps = [line(rf"{tex(total)} \cdot (2 + 2 + 2 + 2) = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(total)} \cdot (2 + 2 + 2 + 2) = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (total * MIXED, "that no float32 copy is kept and the moments are in bfloat16, too"),
@@ -81,21 +78,21 @@ def pure_half(case: Case) -> Answer:
         (total * 2 * HALF, "the optimizer states"),
         (total * (2 * HALF + MOMENTS * SINGLE), "that the moments are in bfloat16, too"),
         tolerance=0.01,
-        named={"mixed": plain(total * MIXED / 1e9)},
+        named={"mixed": total * MIXED / 1e9},
     )  # fmt: skip
 
 
 def adapter_moments(case: Case) -> Answer:
     trained, total = _query_value(case), case.shape.total
     value = trained * MOMENTS * SINGLE
-    steps = [line(rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (trained * SINGLE, "that Adam keeps two moments"),
         (total * MOMENTS * SINGLE, "that moments are kept for trained parameters only"),
         (trained * MOMENTS * HALF, "that the moments are in float32"),
         tolerance=0.005,
-        named={"full": plain(total * MOMENTS * SINGLE / 1e9)},
+        named={"full": total * MOMENTS * SINGLE / 1e9},
     )  # fmt: skip
 
 
@@ -105,9 +102,9 @@ def saved_by_lora(case: Case) -> Answer:
     own = trained * (SINGLE + SINGLE + MOMENTS * SINGLE)
     value = full - own
     steps = [
-        line(rf"\text{{full: gradients and moments}}\ {tex(total)} \cdot (2 + 4) = {tex(full)}"),
-        line(rf"\text{{LoRA: adapter, gradients, moments}}\ {tex(trained)} \cdot (4 + 4 + 8) = {tex(own)}"),
-        line(rf"{tex(full)} - {tex(own)} = {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{full: gradients and moments}}\ {tex(total)} \cdot (2 + 4) = {tex(full)}",
+        rf"\text{{LoRA: adapter, gradients, moments}}\ {tex(trained)} \cdot (4 + 4 + 8) = {tex(own)}",
+        rf"{tex(full)} - {tex(own)} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -115,7 +112,7 @@ def saved_by_lora(case: Case) -> Answer:
         (total * HALF - own, "the optimizer states"),
         (full + total * HALF - own, "that LoRA still needs the base weights"),
         tolerance=0.01,
-        named={"left": plain(total * HALF / 1e9)},
+        named={"left": total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -124,10 +121,8 @@ def cache(case: Case) -> Answer:
     each = 2 * shape.num_layers * shape.kv_width * HALF
     value = each * tokens * batch
     steps = [
-        line(
-            rf"2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot 2 = {tex(each)}\ \text{{bytes per token}}"
-        ),
-        line(rf"{batch} \cdot {tex(tokens)} \cdot {tex(each)} = {tex(value)}\ \text{{bytes}}"),
+        rf"2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot 2 = {tex(each)}\ \text{{bytes per token}}",
+        rf"{batch} \cdot {tex(tokens)} \cdot {tex(each)} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -137,26 +132,26 @@ def cache(case: Case) -> Answer:
         (value // shape.num_layers, "the layers"),
         (value * BITS, "that the question is in bytes, not bits"),
         tolerance=0.01,
-        named={"weights": plain(shape.total * HALF / 1e9)},
+        named={"weights": shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
 def gqa_factor(case: Case) -> Answer:
     heads, kv_heads = case.shape.heads, case.shape.kv_heads
     value = heads / kv_heads
-    steps = [line(rf"{heads} / {kv_heads} = {tex(value)}")]
+    steps = [rf"{heads} / {kv_heads} = {tex(value)}"]
     return result(
         value, "times", steps,
         (kv_heads / heads, "the direction: ask how many times smaller"),
         (float(heads), "that some key/value heads are left"),
-        named={"group": plain(value)},
+        named={"group": value},
     )  # fmt: skip
 
 
 def logits(case: Case) -> Answer:
     vocab, tokens, batch = case.shape.vocab, case["tokens"], case["batch"]
     value = batch * tokens * vocab * SINGLE
-    steps = [line(rf"{batch} \cdot {tokens} \cdot {tex(vocab)} \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{batch} \cdot {tokens} \cdot {tex(vocab)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (value // 2, "that the loss is computed in float32"),
@@ -164,7 +159,7 @@ def logits(case: Case) -> Answer:
         (batch * vocab * SINGLE, "that every position has logits in training"),
         (batch * tokens * case.shape.hidden * SINGLE, "that logits are as wide as the vocabulary, not as the model"),
         tolerance=0.01,
-        named={"times": plain(value / (batch * tokens * case.shape.hidden * HALF))},
+        named={"times": value / (batch * tokens * case.shape.hidden * HALF)},
     )  # fmt: skip
 
 
@@ -172,7 +167,7 @@ def checkpoints(case: Case) -> Answer:
     shape, tokens, batch = case.shape, case["tokens"], case["batch"]
     value = shape.num_layers * batch * tokens * shape.hidden * HALF
     steps = [
-        line(
+        (
             rf"{shape.num_layers} \cdot {batch} \cdot {tokens} \cdot {tex(shape.hidden)} \cdot 2 = {tex(value)}\ "
             rf"\text{{bytes}}"
         )
@@ -192,8 +187,8 @@ def adapter_share(case: Case) -> Answer:
     own, base = trained * (SINGLE + SINGLE + MOMENTS * SINGLE), total * HALF
     value = 100 * own / base
     steps = [
-        line(rf"{tex(trained)} \cdot (4 + 4 + 8) = {tex(own)}\ \text{{bytes}}"),
-        line(rf"{tex(own)} / {tex(base)} = {tex(value)}\,\%"),
+        rf"{tex(trained)} \cdot (4 + 4 + 8) = {tex(own)}\ \text{{bytes}}",
+        rf"{tex(own)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -244,8 +239,8 @@ def eight_bits(case: Case) -> Answer:
     total = case.shape.total
     value = total * MOMENTS * (1 + SINGLE / BLOCK)
     steps = [
-        line(rf"1 + \frac{{4}}{{{BLOCK}}} = {tex(1 + SINGLE / BLOCK)}\ \text{{bytes for a moment}}"),
-        line(rf"{tex(total)} \cdot 2 \cdot {tex(1 + SINGLE / BLOCK)} = {tex(value)}\ \text{{bytes}}"),
+        rf"1 + \frac{{4}}{{{BLOCK}}} = {tex(1 + SINGLE / BLOCK)}\ \text{{bytes for a moment}}",
+        rf"{tex(total)} \cdot 2 \cdot {tex(1 + SINGLE / BLOCK)} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -253,7 +248,7 @@ def eight_bits(case: Case) -> Answer:
         (total * MOMENTS * SINGLE, "that a moment takes one byte"),
         (total * MOMENTS * HALF, "that a moment takes one byte, not two"),
         tolerance=0.02,
-        named={"single": plain(total * MOMENTS * SINGLE / 1e9)},
+        named={"single": total * MOMENTS * SINGLE / 1e9},
     )  # fmt: skip
 
 
@@ -262,7 +257,7 @@ def least_rank(case: Case) -> Answer:
     inputs = case.matrix("q").in_features
     value = math.ceil(LEAST / inputs)
     return result(
-        value, "", [line(rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}")],
+        value, "", [rf"\lceil {tex(LEAST)} / {tex(inputs)} \rceil = {value}"],
         (LEAST, "that a rank holds as many numbers as the map has inputs"),
         (LEAST // inputs if LEAST % inputs else value + 1, "to round up to a rank that reaches the threshold"),
         (math.ceil(LEAST / inputs**2), "that A is thin: r rows of inputs"),
@@ -274,8 +269,8 @@ def offloading(case: Case) -> Answer:
     total, speed = case.shape.total, case["speed"]
     value = total * (HALF + HALF) / (speed * 1e9)
     steps = [
-        line(rf"{tex(total)} \cdot (2 + 2) = {tex(total * 4)}\ \text{{bytes}}"),
-        line(rf"{tex(total * 4)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{s}}"),
+        rf"{tex(total)} \cdot (2 + 2) = {tex(total * 4)}\ \text{{bytes}}",
+        rf"{tex(total * 4)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{s}}",
     ]
     return result(
         value, "seconds", steps,
@@ -295,10 +290,8 @@ def galore(case: Case) -> Answer:
     full = MOMENTS * entries(up)
     value = 100 * states / full
     steps = [
-        line(
-            rf"\text{{moments}}: 2 \cdot {r} \cdot {tex(wide)} \qquad \text{{projection}}: {tex(narrow)} \cdot {r}"
-        ),
-        line(rf"{tex(states)} / (2 \cdot {product(narrow, wide)}) = {tex(value)}\,\%"),
+        rf"\text{{moments}}: 2 \cdot {r} \cdot {tex(wide)} \qquad \text{{projection}}: {tex(narrow)} \cdot {r}",
+        rf"{tex(states)} / (2 \cdot {product(narrow, wide)}) = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -309,7 +302,7 @@ def galore(case: Case) -> Answer:
             "that only the gradient's narrow side is projected: there is no A and B",
         ),
         tolerance=0.01,
-        named={"lora": plain(100 * MOMENTS * r * (wide + narrow) / full)},
+        named={"lora": 100 * MOMENTS * r * (wide + narrow) / full},
     )  # fmt: skip
 
 
@@ -321,8 +314,8 @@ def sampled_layers(case: Case) -> Answer:
     trained = outside + active * inside / shape.num_layers
     value = trained * MOMENTS * SINGLE
     steps = [
-        line(rf"\text{{outside}}: {tex(outside)} \qquad \text{{a layer}}: {tex(inside / shape.num_layers)}"),
-        line(
+        rf"\text{{outside}}: {tex(outside)} \qquad \text{{a layer}}: {tex(inside / shape.num_layers)}",
+        (
             rf"({tex(outside)} + {active} \cdot {tex(inside / shape.num_layers)}) \cdot 8 = {tex(value)}\ "
             rf"\text{{bytes}}"
         ),
@@ -336,5 +329,5 @@ def sampled_layers(case: Case) -> Answer:
         (shape.total * MOMENTS * SINGLE, "that the other layers are frozen"),
         (value / 2, "that Adam keeps two moments"),
         tolerance=0.01,
-        named={"full": plain(shape.total * MOMENTS * SINGLE / 1e9)},
+        named={"full": shape.total * MOMENTS * SINGLE / 1e9},
     )  # fmt: skip

@@ -32,7 +32,7 @@ def job_tokens(case: Case) -> Answer:
     rows, mean, epochs = case["rows"], case["mean"], case["epochs"]
     value = rows * mean * epochs
     return result(
-        value, "tokens", [line(rf"{product(rows, mean, epochs)} = {tex(value)}")],
+        value, "tokens", [rf"{product(rows, mean, epochs)} = {tex(value)}"],
         (rows * mean, "the epochs"),
         (rows * epochs, "that a row has many tokens"),
         (mean * epochs, "the rows"),
@@ -43,14 +43,14 @@ def full_work(case: Case) -> Answer:
     """Operations of full fine-tuning, in units of 10^15."""
     total, corpus = case.shape.total, case["corpus"]
     value = FULL * total * corpus / PETA
-    steps = [line(rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}")]
+    steps = [rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}"]
     return result(
         value, "petaFLOP", steps,
         (value / 3, "the backward pass: twice the forward pass"),
         (value / 6, "the six operations for each weight and token"),
         (value * 2 / 3, "that in full fine-tuning the weights have gradients"),
         tolerance=0.01,
-        named={"lora": plain(FROZEN * total * corpus / PETA)},
+        named={"lora": FROZEN * total * corpus / PETA},
     )  # fmt: skip
 
 
@@ -59,10 +59,8 @@ def hours(case: Case) -> Answer:
     total, corpus, peak, percent = case.shape.total, case["corpus"], case["peak"], case["percent"]
     value = FROZEN * total * corpus / (peak * TERA * percent / 100) / HOUR
     steps = [
-        line(
-            rf"4 \cdot {tex(total)} \cdot {tex(corpus)} = {tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}"
-        ),
-        line(
+        rf"4 \cdot {tex(total)} \cdot {tex(corpus)} = {tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}",
+        (
             rf"\frac{{{tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}}}{{{peak} \cdot 10^{{12}} \cdot "
             rf"{tex(percent / 100)} \cdot 3600}} = {tex(value)}\ \text{{h}}"
         ),
@@ -82,11 +80,11 @@ def money(case: Case) -> Answer:
     length, cards, price = case["length_hours"], case["cards"], case.number("price")
     value = length * cards * price
     return result(
-        value, "dollars", [line(rf"{length} \cdot {cards} \cdot {tex(price)} = {tex(value)}")],
+        value, "dollars", [rf"{length} \cdot {cards} \cdot {tex(price)} = {tex(value)}"],
         (length * price, "that every card is paid for"),
         (cards * price, "the hours"),
         (length * cards, "the price"),
-        named={"seeds": plain(3 * value)},
+        named={"seeds": 3 * value},
     )  # fmt: skip
 
 
@@ -94,9 +92,7 @@ def measured(case: Case) -> Answer:
     """Hours from a measured throughput."""
     corpus, epochs, rate = case["corpus"], case["epochs"], case["per_second"]
     value = corpus * epochs / rate / HOUR
-    steps = [
-        line(rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}")
-    ]
+    steps = [rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}"]
     return result(
         value, "hours", steps,
         (value / epochs, "the epochs"),
@@ -119,14 +115,12 @@ def utilisation(case: Case) -> Answer:
     multiply = total - looked_up
     value = 100 * FROZEN * multiply * rate / (peak * TERA)
     steps = [
-        line(
-            rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}"
-        ),
-        line(
+        rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}",
+        (
             rf"4 \cdot {tex(multiply)} \cdot {tex(rate)} = {tex(FROZEN * multiply * rate / TERA)} \cdot "
             r"10^{12}"
         ),
-        line(rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%"),
+        rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -135,7 +129,7 @@ def utilisation(case: Case) -> Answer:
         (value / FROZEN, "the operations for each weight and token"),
         (value * total / multiply, "that the input embedding is looked up: no operation is done with it"),
         tolerance=0.01,
-        named={"multiply": plain(multiply)},
+        named={"multiply": multiply},
     )  # fmt: skip
 
 
@@ -143,7 +137,7 @@ def smallest_card(case: Case) -> Answer:
     """The first card that holds QLoRA's weights and states; the last option if none does."""
     blocks, total = block_entries(case.shape), case.shape.total
     weights = blocks * computed.nf4_bits(double=True) / BITS + (total - blocks) * HALF
-    state = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * 4 * SINGLE
+    state = case.lora(case["r"]) * 4 * SINGLE
     need = (weights + state) / 1e9
     value = next((index for index, size in enumerate(CARDS) if need <= size), len(CARDS))
     steps = [
@@ -162,8 +156,8 @@ def worth_it(case: Case) -> Answer:
     value = dollars / (saved * price / 1e6)
     each = saved * price / 1e6
     steps = [
-        line(rf"\text{{saved per request}}: {tex(saved)} \cdot {tex(price)} / 10^6 = {tex(each)}"),
-        line(rf"{dollars} / {tex(each)} = {tex(value)}"),
+        rf"\text{{saved per request}}: {tex(saved)} \cdot {tex(price)} / 10^6 = {tex(each)}",
+        rf"{dollars} / {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "requests", steps,
@@ -179,15 +173,13 @@ def mean_change(case: Case) -> Answer:
     before, after = case.numbers("before"), case.numbers("after")
     changes = [b - a for b, a in zip(after, before, strict=True)]
     value = sum(changes) / len(changes)
-    steps = [
-        line(rf"\frac{{{' + '.join(f'({change})' for change in changes)}}}{{{len(changes)}}} = {tex(value)}")
-    ]
+    steps = [rf"\frac{{{' + '.join(f'({change})' for change in changes)}}}{{{len(changes)}}} = {tex(value)}"]
     return result(
         value, "points", steps,
         (float(min(changes)), "that the mean over all tests is asked for, not the worst"),
         (float(sum(changes)), "to divide by the number of tests"),
         (-value, "the sign: after minus before"),
-        named={"worst": plain(-min(changes))},
+        named={"worst": -min(changes)},
     )  # fmt: skip
 
 
@@ -196,11 +188,11 @@ def rows_needed(case: Case) -> Answer:
     accuracy, drop = case.number("accuracy"), case.number("drop")
     value = math.ceil(2 * accuracy * (1 - accuracy) * (Z / drop) ** 2)
     steps = [
-        line(
+        (
             rf"n = 2\, p (1 - p) \left(\frac{{z}}{{\delta}}\right)^2 = 2 \cdot {tex(accuracy)} \cdot "
             rf"{tex(1 - accuracy)} \cdot \left(\frac{{{Z}}}{{{tex(drop)}}}\right)^2"
         ),
-        line(rf"\lceil \ldots \rceil = {tex(value)}"),
+        rf"\lceil \ldots \rceil = {tex(value)}",
     ]
     return result(
         value, "rows", steps,
@@ -218,14 +210,14 @@ def replayed(case: Case) -> Answer:
     """Tokens of old text that make up a share of the mixture with the new text."""
     corpus, percent = case["corpus"], case["percent"]
     value = corpus * percent / (100 - percent)
-    steps = [line(rf"{tex(corpus)} \cdot \frac{{{percent}}}{{100 - {percent}}} = {tex(value)}")]
+    steps = [rf"{tex(corpus)} \cdot \frac{{{percent}}}{{100 - {percent}}} = {tex(value)}"]
     return result(
         value, "tokens", steps,
         (corpus * percent / 100, "that the share is one of the mixture, not of the new text"),
         (corpus * (100 - percent) / 100, "the direction: ask for the old text"),
         (corpus * (100 + percent) / 100, "that the old text alone is asked for"),
         tolerance=0.001,
-        named={"more": plain(100 * percent / (100 - percent))},
+        named={"more": 100 * percent / (100 - percent)},
     )  # fmt: skip
 
 
@@ -233,14 +225,14 @@ def answered(case: Case) -> Answer:
     """How many times more harmful requests are answered when the refusal rate falls."""
     before, after = case["before"], case["after"]
     value = (100 - after) / (100 - before)
-    steps = [line(rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}")]
+    steps = [rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}"]
     return result(
         value, "times", steps,
         (before / after, "that what counts is what is answered, not what is refused"),
         (float(before - after), "that a factor is asked for, not a difference in points"),
         ((100 - before) / (100 - after), "the direction: more are answered afterwards"),
         tolerance=0.005,
-        named={"points": plain(before - after)},
+        named={"points": before - after},
     )  # fmt: skip
 
 
@@ -249,7 +241,7 @@ def safety_pairs(case: Case) -> Answer:
     count = case["count"]
     value = count + count * (count - 1) // 2
     return result(
-        value, "combinations", [line(rf"{count} + \tfrac{{{product(count, count - 1)}}}{{2}} = {tex(value)}")],
+        value, "combinations", [rf"{count} + \tfrac{{{product(count, count - 1)}}}{{2}} = {tex(value)}"],
         (count, "that adapters are combined"),
         (count * (count - 1) // 2, "the adapters by themselves"),
         (count + count * (count - 1), "that the order of a pair does not matter"),

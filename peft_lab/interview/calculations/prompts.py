@@ -12,8 +12,6 @@ from peft_lab.interview.computed import (
     Case,
     beside,
     both,
-    line,
-    plain,
     product,
     result,
     share,
@@ -32,9 +30,7 @@ def prefix_stored(case: Case) -> Answer:
     shape, n = case.shape, case["n"]
     value = case.stored("prefix", num_virtual_tokens=n)
     steps = [
-        line(
-            rf"2\,L\,d_{{kv}}\,n = 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot {n} = {tex(value)}"
-        )
+        rf"2\,L\,d_{{kv}}\,n = 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot {n} = {tex(value)}"
     ]
     return result(
         value, "parameters", steps,
@@ -54,15 +50,13 @@ def projected(case: Case) -> Answer:
     kept = case.stored("prefix", num_virtual_tokens=n)
     out = 2 * shape.num_layers * width
     steps = [
-        line(rf"\text{{table}}: {n} \cdot {tex(width)} = {tex(n * width)}"),
-        line(
-            rf"\text{{first layer}}: {tex(width)} \cdot {tex(width)} + {tex(width)} = {tex(width * width + width)}"
-        ),
-        line(
+        rf"\text{{table}}: {n} \cdot {tex(width)} = {tex(n * width)}",
+        rf"\text{{first layer}}: {tex(width)} \cdot {tex(width)} + {tex(width)} = {tex(width * width + width)}",
+        (
             rf"\text{{second layer}}: ({tex(width)} + 1) \cdot 2 \cdot {shape.num_layers} \cdot {tex(width)} = "
             rf"{tex((width + 1) * out)}"
         ),
-        line(rf"\text{{together}}: {tex(value)}"),
+        rf"\text{{together}}: {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -70,7 +64,7 @@ def projected(case: Case) -> Answer:
         (value - width - out, "the biases of the projection"),
         (value - n * width, "the table that goes into the projection"),
         (n * width + 2 * (width * width + width), "that its output holds the keys and values of all layers"),
-        named={"share": share(value, shape.total + value), "kept": plain(kept), "times": plain(value / kept)},
+        named={"share": share(value, shape.total + value), "kept": kept, "times": value / kept},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -87,7 +81,7 @@ def projected_share(case: Case) -> Answer:
         verdict = "of what is kept, not of what is trained here"
     else:
         verdict = "neither of what is kept nor of what is trained here"
-    steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
         (100 * kept / (shape.total + kept), "the projection, which is trained as well"),
@@ -101,7 +95,7 @@ def cache_bytes(case: Case) -> Answer:
     shape = case.shape
     value = 2 * shape.num_layers * shape.kv_width * HALF
     steps = [
-        line(
+        (
             rf"2 \cdot L \cdot d_{{kv}} \cdot 2\ \text{{bytes}} = 2 \cdot {shape.num_layers} \cdot "
             rf"{tex(shape.kv_width)} \cdot 2 = {tex(value)}"
         )
@@ -119,20 +113,17 @@ def cache_bytes(case: Case) -> Answer:
 def prefix_matching_tokens(case: Case) -> Answer:
     """Prefix tokens that are stored in as many parameters as LoRA on queries and values has."""
     shape, r = case.shape, case["r"]
-    names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
-    lora = case.trained("lora", r=r, target_modules=names)
+    lora = case.lora(r, "q", "v")
     each = case.stored("prefix", num_virtual_tokens=1)
     value = lora / each
     q, v = shape.block["q"], shape.block["v"]
     steps = [
-        line(
+        (
             rf"\text{{LoRA}}: {shape.num_layers} \cdot {r} \cdot ({tex(q.in_features + q.out_features)} + "
             rf"{tex(v.in_features + v.out_features)}) = {tex(lora)}"
         ),
-        line(
-            rf"\text{{one prefix token}}: 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} = {tex(each)}"
-        ),
-        line(rf"{tex(lora)} / {tex(each)} = {tex(value)}"),
+        rf"\text{{one prefix token}}: 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} = {tex(each)}",
+        rf"{tex(lora)} / {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "tokens", steps,
@@ -148,14 +139,14 @@ def batch_cache(case: Case) -> Answer:
     shape, n, batch = case.shape, case["n"], case["batch"]
     each = 2 * shape.num_layers * shape.kv_width * HALF
     value = each * n * batch
-    steps = [line(rf"{batch} \cdot {n} \cdot {tex(each)} = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{batch} \cdot {n} \cdot {tex(each)} = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (each * n, "the batch: PEFT writes the prefix into the cache of every sequence"),
         (2 * shape.num_layers * widest_kv(case) * HALF * n * batch, NO_GQA),
         (value // 2, "that there are keys and values (or the two bytes of bfloat16)"),
         tolerance=0.005,
-        named={"once": plain(each * n / 1e6)},
+        named={"once": each * n / 1e6},
     )  # fmt: skip
 
 
@@ -163,7 +154,7 @@ def uniform_attention(case: Case) -> Answer:
     """Percent of the attention that falls on the prefix when it is spread evenly."""
     n, length = case["n"], case["length"]
     value = 100 * n / (n + length)
-    steps = [line(rf"\frac{{{n}}}{{{n} + {length}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{n}}}{{{n} + {length}}} = {tex(value)}\,\%"]
     return result(
         value,
         "percent",
@@ -207,7 +198,7 @@ def prompt_parameters(case: Case) -> Answer:
     """Parameters of the virtual tokens: ``n d``."""
     shape, n = case.shape, case["n"]
     value = case.trained("prompt", num_virtual_tokens=n)
-    steps = [line(rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}")]
+    steps = [rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (value * shape.num_layers, "that the prompt stands at the input only, not in every layer"),
@@ -227,16 +218,14 @@ def prompt_share(case: Case) -> Answer:
     trained = case.trained("prompt", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
     steps = [
-        line(
-            rf"\frac{{{product(n, shape.hidden)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"
-        )
+        rf"\frac{{{product(n, shape.hidden)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"
     ]
     return result(
         value, "percent", steps,
         (value * shape.num_layers, "that the prompt stands at the input only, not in every layer"),
         (value / n, "the number of tokens"),
         (100 * n / shape.vocab, "that the share is of all parameters, not of the vocabulary"),
-        named={"trained": plain(trained)},
+        named={"trained": trained},
     )  # fmt: skip
 
 
@@ -244,7 +233,7 @@ def tensor_bytes(case: Case) -> Answer:
     """Bytes of the virtual tokens' table in float32."""
     n, d = case["n"], case.shape.hidden
     value = case.stored("prompt", num_virtual_tokens=n) * SINGLE
-    steps = [line(rf"{n} \cdot {tex(d)} \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{n} \cdot {tex(d)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (value // SINGLE, "that a float32 number has four bytes"),
@@ -259,8 +248,8 @@ def positions_left(case: Case) -> Answer:
     positions, n = case.shape.max_positions or 0, case["n"]
     value = 100 * n / positions
     steps = [
-        line(rf"{tex(positions)} - {n} = {tex(positions - n)}"),
-        line(rf"{n} / {tex(positions)} = {tex(value)}\,\%"),
+        rf"{tex(positions)} - {n} = {tex(positions - n)}",
+        rf"{n} / {tex(positions)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -274,7 +263,7 @@ def attention_growth(case: Case) -> Answer:
     """How many times more pairs of positions attention has with the virtual tokens."""
     n, length = case["n"], case["length"]
     value = ((n + length) / length) ** 2
-    steps = [line(rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}")]
+    steps = [rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}"]
     return result(
         value, "times", steps,
         ((n + length) / length, "the square: every position attends to every other"),
@@ -286,15 +275,12 @@ def attention_growth(case: Case) -> Answer:
 def prompt_matching_tokens(case: Case) -> Answer:
     """Virtual tokens with as many parameters as LoRA on queries and values."""
     shape, r = case.shape, case["r"]
-    names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
-    lora = case.trained("lora", r=r, target_modules=names)
+    lora = case.lora(r, "q", "v")
     value = lora / shape.hidden
     sums = [both(shape.block[role]) for role in ("q", "v")]
     steps = [
-        line(
-            rf"\text{{LoRA}}: {shape.num_layers} \cdot {r} \cdot ({tex(sums[0])} + {tex(sums[1])}) = {tex(lora)}"
-        ),
-        line(rf"{tex(lora)} / {tex(shape.hidden)} = {tex(value)}"),
+        rf"\text{{LoRA}}: {shape.num_layers} \cdot {r} \cdot ({tex(sums[0])} + {tex(sums[1])}) = {tex(lora)}",
+        rf"{tex(lora)} / {tex(shape.hidden)} = {tex(value)}",
     ]
     return result(
         value, "tokens", steps,
@@ -311,13 +297,13 @@ def seq2seq_rows(case: Case) -> Answer:
     """Parameters on an encoder-decoder, for which PEFT makes two tables."""
     n, d = case["n"], case.shape.hidden
     value = case.trained("prompt", num_virtual_tokens=n)
-    steps = [line(rf"2 \cdot {n} \cdot {tex(d)} = {tex(value)}")]
+    steps = [rf"2 \cdot {n} \cdot {tex(d)} = {tex(value)}"]
     return result(
         value,
         "parameters",
         steps,
         (n * d, "that PEFT makes one table for the encoder and one for the decoder"),
-        named={"used": plain(n * d)},
+        named={"used": n * d},
         wholes=beside(case),
     )
 
@@ -326,7 +312,7 @@ def returned_length(case: Case) -> Answer:
     """Length of the logits that come back when a prompt stands before the text."""
     n, length = case["n"], case["length"]
     value = n + length
-    steps = [line(rf"{n} + {length} = {value}")]
+    steps = [rf"{n} + {length} = {value}"]
     return result(
         value,
         "positions",
@@ -359,13 +345,13 @@ def ptuning_stored(case: Case) -> Answer:
     shape, n = case.shape, case["n"]
     value = case.stored("ptuning", num_virtual_tokens=n)
     trained = case.trained("ptuning", num_virtual_tokens=n)
-    steps = [line(rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}")]
+    steps = [rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (trained, "that the encoder is thrown away after training"),
         (trained - value, "the tokens: it is the encoder that goes"),
         (2 * shape.num_layers * shape.kv_width * n, "that version 1 acts at the input only"),
-        named={"bytes": plain(value * SINGLE / 1e6), "trained": plain(trained)},
+        named={"bytes": value * SINGLE / 1e6, "trained": trained},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -375,11 +361,9 @@ def mlp(case: Case) -> Answer:
     d, n, h = case.shape.hidden, case["n"], case["width"]
     value = case.trained("ptuning", num_virtual_tokens=n, encoder_hidden_size=h)
     steps = [
-        line(rf"n\,d = {n} \cdot {tex(d)} = {tex(n * d)}"),
-        line(
-            rf"(d\,h + h) + (h^2 + h) + (h\,d + d) = {tex(d * h + h)} + {tex(h * h + h)} + {tex(h * d + d)}"
-        ),
-        line(rf"\text{{together}}: {tex(value)}"),
+        rf"n\,d = {n} \cdot {tex(d)} = {tex(n * d)}",
+        rf"(d\,h + h) + (h^2 + h) + (h\,d + d) = {tex(d * h + h)} + {tex(h * h + h)} + {tex(h * d + d)}",
+        rf"\text{{together}}: {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -398,15 +382,15 @@ def default_width(case: Case) -> Answer:
     d, n = case.shape.hidden, case["n"]
     value = case.trained("ptuning", num_virtual_tokens=n)
     steps = [
-        line(rf"h = d: \quad n\,d + 3\,(d^2 + d) = {tex(n * d)} + 3 \cdot {tex(d * d + d)}"),
-        line(rf"= {tex(value)}"),
+        rf"h = d: \quad n\,d + 3\,(d^2 + d) = {tex(n * d)} + 3 \cdot {tex(d * d + d)}",
+        rf"= {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
         (n * d, "the encoder, which is trained as well"),
         (n * d + 2 * (d * d + d), "that the MLP has three linear layers"),
         tolerance=0.0005,
-        named={"share": share(value, case.shape.total + value), "times": plain(value / (n * d))},
+        named={"share": share(value, case.shape.total + value), "times": value / (n * d)},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -420,10 +404,10 @@ def lstm(case: Case) -> Answer:
     first, later = 8 * d * (2 * d + 2), 8 * d * (3 * d + 2)
     head = (4 * d * d + 2 * d) + (2 * d * d + d)
     steps = [
-        line(rf"\text{{first layer}}: 2 \cdot 4 \cdot d\,(d + d + 2) = {tex(first)}"),
-        line(rf"\text{{each further layer}}: 2 \cdot 4 \cdot d\,(2d + d + 2) = {tex(later)}"),
-        line(rf"\text{{two linear layers}}: (4d^2 + 2d) + (2d^2 + d) = {tex(head)}"),
-        line(rf"\text{{with the table}}\ {tex(n * d)}: \quad {tex(value)}"),
+        rf"\text{{first layer}}: 2 \cdot 4 \cdot d\,(d + d + 2) = {tex(first)}",
+        rf"\text{{each further layer}}: 2 \cdot 4 \cdot d\,(2d + d + 2) = {tex(later)}",
+        rf"\text{{two linear layers}}: (4d^2 + 2d) + (2d^2 + d) = {tex(head)}",
+        rf"\text{{with the table}}\ {tex(n * d)}: \quad {tex(value)}",
     ]
     recurrent = first + (layers - 1) * later
     return result(
@@ -446,8 +430,8 @@ def thrown_away(case: Case) -> Answer:
     trained, kept = case.trained("ptuning", **values), case.stored("ptuning", **values)
     value = 100 * (1 - kept / trained)
     steps = [
-        line(rf"\text{{stored}}: {n} \cdot {tex(d)} = {tex(kept)} \qquad \text{{trained}}: {tex(trained)}"),
-        line(rf"1 - {tex(kept)} / {tex(trained)} = {tex(value)}\,\%"),
+        rf"\text{{stored}}: {n} \cdot {tex(d)} = {tex(kept)} \qquad \text{{trained}}: {tex(trained)}",
+        rf"1 - {tex(kept)} / {tex(trained)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps, (100 * kept / trained, "the direction: ask what is lost, not what is kept")
@@ -459,9 +443,7 @@ def deep_prompts(case: Case) -> Answer:
     shape, n = case.shape, case["n"]
     value = 2 * shape.num_layers * shape.kv_width * n
     steps = [
-        line(
-            rf"2\,L\,d_{{kv}}\,n = 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot {n} = {tex(value)}"
-        )
+        rf"2\,L\,d_{{kv}}\,n = 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot {n} = {tex(value)}"
     ]
     return result(
         value, "parameters", steps,

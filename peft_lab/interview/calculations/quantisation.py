@@ -18,8 +18,6 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     block_entries,
-    line,
-    plain,
     product,
     result,
     share,
@@ -31,9 +29,7 @@ SAMPLES, SEED = 1 << 18, 0
 LARGE, LARGER = 128, 256  # weights of a block
 WIDTHS = (16, 4)
 DOUBLE = computed.nf4_bits(double=True)
-BITS_LINE = line(
-    r"4 + \tfrac{8}{64} + \tfrac{32}{64 \cdot 256} = " + f"{DOUBLE:.4g}" + r"\ \text{bits per weight}"
-)
+BITS_LINE = r"4 + \tfrac{8}{64} + \tfrac{32}{64 \cdot 256} = " + f"{DOUBLE:.4g}" + r"\ \text{bits per weight}"
 MILLIONS = 40
 CODE, SCALE, ZERO = 4, 16, 4  # bits of GPTQ and AWQ: a weight, and the scale and zero point of a group
 STORED = 16  # bits of the type that packs the codes
@@ -42,7 +38,7 @@ STORED = 16  # bits of the type that packs the codes
 def single_level(case: Case) -> Answer:
     block = case["block"]
     value = computed.nf4_bits(block)
-    steps = [line(rf"4 + \frac{{32}}{{{block}}} = {tex(value)}")]
+    steps = [rf"4 + \frac{{32}}{{{block}}} = {tex(value)}"]
     return result(
         value, "bits", steps,
         (float(computed.CODE_BITS), "the constant of each block"),
@@ -57,7 +53,7 @@ def double_level(case: Case) -> Answer:
     value = (
         computed.CODE_BITS + computed.SECOND_CONSTANT_BITS / block + computed.CONSTANT_BITS / (block * group)
     )
-    steps = [line(rf"4 + \frac{{8}}{{{block}}} + \frac{{32}}{{{block} \cdot {group}}} = {tex(value)}")]
+    steps = [rf"4 + \frac{{8}}{{{block}}} + \frac{{32}}{{{block} \cdot {group}}} = {tex(value)}"]
     return result(
         value, "bits", steps,
         (computed.nf4_bits(block), "that the constants are quantised, too"),
@@ -75,10 +71,8 @@ def double_saving(case: Case) -> Answer:
     saved = computed.nf4_bits() - computed.nf4_bits(double=True)
     value = saved * billions * 1e9 / BITS
     steps = [
-        line(
-            rf"\frac{{32}}{{64}} - \frac{{8}}{{64}} - \frac{{32}}{{64 \cdot 256}} = {saved:.4g}\ \text{{bits}}"
-        ),
-        line(rf"{saved:.4g} \cdot {billions} \cdot 10^9 / 8 = {tex(value)}\ \text{{bytes}}"),
+        rf"\frac{{32}}{{64}} - \frac{{8}}{{64}} - \frac{{32}}{{64 \cdot 256}} = {saved:.4g}\ \text{{bits}}",
+        rf"{saved:.4g} \cdot {billions} \cdot 10^9 / 8 = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -96,9 +90,9 @@ def round_trip(case: Case) -> Answer:
     codes = computed.nf4_values()
     below, above = codes[bisect(codes, weight / largest) - 1], codes[bisect(codes, weight / largest)]
     steps = [
-        line(rf"{weight:g} / {largest:g} = {tex(weight / largest)}"),
-        line(rf"{below:.4f} < {tex(weight / largest)} < {above:.4f} \;\Rightarrow\; {code:.4f}"),
-        line(rf"{code:.4f} \cdot {largest:g} = {tex(value)}"),
+        rf"{weight:g} / {largest:g} = {tex(weight / largest)}",
+        rf"{below:.4f} < {tex(weight / largest)} < {above:.4f} \;\Rightarrow\; {code:.4f}",
+        rf"{code:.4f} \cdot {largest:g} = {tex(value)}",
     ]
     other = above if code == below else below
     return result(
@@ -120,9 +114,7 @@ def negative_values(case: Case) -> Answer:
     codes = computed.nf4_values()
     value = sum(code < 0 for code in codes)
     positive = sum(code > 0 for code in codes)
-    steps = [
-        line(rf"{value}\ \text{{negative}} + 1\ \text{{zero}} + {positive}\ \text{{positive}} = {len(codes)}")
-    ]
+    steps = [rf"{value}\ \text{{negative}} + 1\ \text{{zero}} + {positive}\ \text{{positive}} = {len(codes)}"]
     return result(
         value,
         "values",
@@ -139,8 +131,8 @@ def outlier(case: Case) -> Answer:
     used = sorted({computed.nearest_nf4(-reach + 2 * reach * step / 2000) for step in range(2001)})
     value = len(used)
     steps = [
-        line(rf"\text{{all others lie within}} \pm \tfrac{{1}}{{{factor}}} = \pm {reach:g}"),
-        line(rf"\text{{nearest code values there: }} {', '.join(f'{code:.4f}' for code in used)}"),
+        rf"\text{{all others lie within}} \pm \tfrac{{1}}{{{factor}}} = \pm {reach:g}",
+        rf"\text{{nearest code values there: }} {', '.join(f'{code:.4f}' for code in used)}",
     ]
     inside = sum(abs(code) <= reach for code in codes)
     return result(
@@ -153,7 +145,7 @@ def outlier(case: Case) -> Answer:
 def group_format(case: Case) -> Answer:
     group, scale, zero = case["group"], case["scale"], case["zero"]
     value = computed.CODE_BITS + (scale + zero) / group
-    steps = [line(rf"4 + \frac{{{scale} + {zero}}}{{{group}}} = {tex(value)}")]
+    steps = [rf"4 + \frac{{{scale} + {zero}}}{{{group}}} = {tex(value)}"]
     return result(
         value, "bits", steps,
         (computed.CODE_BITS + scale / group, "the zero point of each group"),
@@ -166,7 +158,7 @@ def group_format(case: Case) -> Answer:
 def seven_billion(case: Case) -> Answer:
     billions, width = case["billions"], case["width"]
     value = billions * 1e9 * width / BITS
-    steps = [line(rf"{billions} \cdot 10^9 \cdot {width} / 8 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{billions} \cdot 10^9 \cdot {width} / 8 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value,
         "bytes",
@@ -180,7 +172,7 @@ def seven_billion(case: Case) -> Answer:
 def code_levels(case: Case) -> Answer:
     width = case["width"]
     value = 2**width
-    steps = [line(rf"2^{{{width}}} = {value}")]
+    steps = [rf"2^{{{width}}} = {value}"]
     return result(
         value,
         "values",
@@ -204,17 +196,15 @@ def gaussian_error(case: Case) -> Answer:
         errors[kind] = float((restored - weights).norm() / weights.norm())
     value = 100 * errors["nf4"]
     steps = [
-        line(
-            rf"\lVert \hat w - w \rVert / \lVert w \rVert,\quad {tex(SAMPLES)}\ \text{{normal numbers, blocks of 64}}"
-        ),
-        line(rf"\text{{NF4}}: {value:.3g}\,\% \qquad \text{{FP4}}: {100 * errors['fp4']:.3g}\,\%"),
+        rf"\lVert \hat w - w \rVert / \lVert w \rVert,\quad {tex(SAMPLES)}\ \text{{normal numbers, blocks of 64}}",
+        rf"\text{{NF4}}: {value:.3g}\,\% \qquad \text{{FP4}}: {100 * errors['fp4']:.3g}\,\%",
     ]
     return result(
         value, "percent", steps,
         (value**2 / 100, "the square root: that is the share of squared error"),
         (100 * errors["fp4"], "that NF4 is better than FP4 on normal numbers"),
         tolerance=0.1,
-        named={"fp4": plain(100 * errors["fp4"])},
+        named={"fp4": 100 * errors["fp4"]},
     )  # fmt: skip
 
 
@@ -236,7 +226,7 @@ def base_bytes(case: Case) -> Answer:
     """Bytes of the linear maps of all layers in NF4 with double quantisation."""
     weights = block_entries(case.shape)
     value = weights * DOUBLE / BITS
-    steps = [BITS_LINE, line(rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(value)}\ \text{{bytes}}")]
+    steps = [BITS_LINE, rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (weights * computed.nf4_bits() / BITS, "double quantisation: the constants are quantised, too"),
@@ -254,9 +244,9 @@ def model_bytes(case: Case) -> Answer:
     small, large = weights * DOUBLE / BITS, rest * HALF
     value = small + large
     steps = [
-        line(rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(small)}"),
-        line(rf"({tex(shape.total)} - {tex(weights)}) \cdot 2 = {tex(large)}"),
-        line(rf"{tex(small)} + {tex(large)} = {tex(value)}\ \text{{bytes}}"),
+        rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(small)}",
+        rf"({tex(shape.total)} - {tex(weights)}) \cdot 2 = {tex(large)}",
+        rf"{tex(small)} + {tex(large)} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -264,7 +254,7 @@ def model_bytes(case: Case) -> Answer:
         (small, "the embeddings, norms and output layer"),
         (shape.total * HALF, "the quantisation: that is 16 bits each"),
         tolerance=0.01,
-        named={"rest": share(large, value), "half": plain(shape.total * HALF / 1e9)},
+        named={"rest": share(large, value), "half": shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -275,8 +265,8 @@ def left_in_half(case: Case) -> Answer:
     rest = shape.total - weights
     value = 100 * rest / shape.total
     steps = [
-        line(rf"{tex(shape.total)} - {tex(weights)} = {tex(rest)}"),
-        line(rf"{tex(rest)} / {tex(shape.total)} = {tex(value)}\,\%"),
+        rf"{tex(shape.total)} - {tex(weights)} = {tex(rest)}",
+        rf"{tex(rest)} / {tex(shape.total)} = {tex(value)}\,\%",
     ]
     bytes_share = share(rest * HALF, rest * HALF + weights * DOUBLE / BITS)
     norms = sum(group.each * group.count for group in shape.groups if group.is_norm)
@@ -296,7 +286,7 @@ def saved_share(case: Case) -> Answer:
         weights * DOUBLE / BITS + (shape.total - weights) * HALF,
     )
     value = 100 * (1 - after / before)
-    steps = [line(rf"1 - \frac{{{tex(after)}}}{{{tex(before)}}} = {tex(value)}\,\%")]
+    steps = [rf"1 - \frac{{{tex(after)}}}{{{tex(before)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
         (100 * (1 - DOUBLE / 16), "that embeddings, norms and the output layer stay in 16 bits"),
@@ -314,9 +304,9 @@ def adapter_against_base(case: Case) -> Answer:
     base = weights * DOUBLE / BITS + (shape.total - weights) * HALF
     value = 100 * adapter / base
     steps = [
-        line(rf"\text{{adapter}}: {tex(adapter // 4)} \cdot 4 = {tex(adapter)}\ \text{{bytes}}"),
-        line(rf"\text{{base}}: {tex(base)}\ \text{{bytes}}"),
-        line(rf"{tex(adapter)} / {tex(base)} = {tex(value)}\,\%"),
+        rf"\text{{adapter}}: {tex(adapter // 4)} \cdot 4 = {tex(adapter)}\ \text{{bytes}}",
+        rf"\text{{base}}: {tex(base)}\ \text{{bytes}}",
+        rf"{tex(adapter)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -327,7 +317,7 @@ def adapter_against_base(case: Case) -> Answer:
         (100 * adapter / 4 / shape.total, "the bytes: adapter and base are stored in different widths"),
         (100 * adapter / 2 / base, "that the adapter is in 32 bits"),
         tolerance=0.01,
-        named={"training": plain(4 * adapter / 1e9)},
+        named={"training": 4 * adapter / 1e9},
     )  # fmt: skip
 
 
@@ -337,7 +327,7 @@ def largest_model(case: Case) -> Answer:
     value = gigabytes * BITS / DOUBLE * 1e9
     steps = [
         BITS_LINE,
-        line(rf"\frac{{{gigabytes} \cdot 10^9 \cdot 8}}{{{DOUBLE:.4g}}} = {tex(value / 1e9)} \cdot 10^9"),
+        rf"\frac{{{gigabytes} \cdot 10^9 \cdot 8}}{{{DOUBLE:.4g}}} = {tex(value / 1e9)} \cdot 10^9",
     ]
     return result(
         value, "parameters", steps,
@@ -354,7 +344,7 @@ def naive_numel(case: Case) -> Answer:
     q = case.matrix("q")
     weights = q.in_features * q.out_features
     value = weights // 2
-    steps = [line(rf"{tex(q.out_features)} \cdot {tex(q.in_features)} / 2 = {tex(value)}")]
+    steps = [rf"{tex(q.out_features)} \cdot {tex(q.in_features)} / 2 = {tex(value)}"]
     return result(
         value, "", steps,
         (weights, "that two 4-bit weights share one byte, and a packed tensor counts bytes"),
@@ -376,7 +366,7 @@ def bits_per_ingredient(case: Case) -> Answer:
 
 
 def adapter_in_half(case: Case) -> Answer:
-    trained = case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    trained = case.lora(case["r"])
     each = 2 * HALF + MOMENTS * BYTE
     return told(trained * each, "bytes", each=each, was=SINGLE * (2 + MOMENTS))
 
@@ -389,7 +379,7 @@ def moments_in_eight_bits(case: Case) -> Answer:
 
 def _every_map(case: Case) -> int:
     """Parameters of LoRA on every linear map of the blocks."""
-    return case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    return case.lora(case["r"])
 
 
 def _four_bits(case: Case) -> float:
@@ -404,10 +394,8 @@ def grouped(case: Case) -> Answer:
     each = CODE + (SCALE + ZERO) / group
     value = blocks * each / BITS + (total - blocks) * HALF
     steps = [
-        line(rf"4 + \frac{{16 + 4}}{{{group}}} = {tex(each)}\ \text{{bits}}"),
-        line(
-            rf"{tex(blocks)} \cdot {tex(each)} / 8 + {tex(total - blocks)} \cdot 2 = {tex(value)}\ \text{{bytes}}"
-        ),
+        rf"4 + \frac{{16 + 4}}{{{group}}} = {tex(each)}\ \text{{bits}}",
+        rf"{tex(blocks)} \cdot {tex(each)} / 8 + {tex(total - blocks)} \cdot 2 = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -416,7 +404,7 @@ def grouped(case: Case) -> Answer:
         (blocks * each / BITS, "what is not in the blocks"),
         (total * HALF, "that the blocks' maps are in 4 bits"),
         tolerance=0.005,
-        named={"bits": plain(each), "nf4": plain(_four_bits(case) / 1e9)},
+        named={"bits": each, "nf4": _four_bits(case) / 1e9},
     )  # fmt: skip
 
 
@@ -426,8 +414,8 @@ def qdora_magnitudes(case: Case) -> Answer:
     outputs, lora = case.shape.num_layers * sum(group.out_features for group in inside), _every_map(case)
     value = 100 * outputs / lora
     steps = [
-        line(rf"\text{{magnitudes}}: {tex(outputs)} \qquad \text{{A and B}}: {tex(lora)}"),
-        line(rf"{tex(outputs)} / {tex(lora)} = {tex(value)}\,\%"),
+        rf"\text{{magnitudes}}: {tex(outputs)} \qquad \text{{A and B}}: {tex(lora)}",
+        rf"{tex(outputs)} / {tex(lora)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -446,8 +434,8 @@ def compensation(case: Case) -> Answer:
     low, base = _every_map(case) * HALF, _four_bits(case)
     value = 100 * low / base
     steps = [
-        line(rf"{tex(low // HALF)} \cdot 2 = {tex(low)}\ \text{{bytes}}"),
-        line(rf"{tex(low)} / {tex(base)} = {tex(value)}\,\%"),
+        rf"{tex(low // HALF)} \cdot 2 = {tex(low)}\ \text{{bytes}}",
+        rf"{tex(low)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -455,7 +443,7 @@ def compensation(case: Case) -> Answer:
         (value / 2, "the two bytes of each number"),
         (100 * low / HALF / case.shape.total, "the bytes: the two are stored in different widths"),
         tolerance=0.01,
-        named={"gigabytes": plain(low / 1e9)},
+        named={"gigabytes": low / 1e9},
     )  # fmt: skip
 
 
@@ -465,11 +453,11 @@ def packed(case: Case) -> Answer:
     entries = q.in_features * q.out_features
     value = entries * CODE // STORED
     return result(
-        value, "entries", [line(rf"{product(q.in_features, q.out_features)} \cdot 4 / 16 = {tex(value)}")],
+        value, "entries", [rf"{product(q.in_features, q.out_features)} \cdot 4 / 16 = {tex(value)}"],
         (entries // 2, "that a stored number has 16 bits now, not 8"),
         (entries, "that codes are packed"),
         (entries // 8, "that float32 would hold eight codes; bfloat16 holds four"),
-        named={"share": plain(100 * value / entries)},
+        named={"share": 100 * value / entries},
     )  # fmt: skip
 
 
@@ -478,12 +466,12 @@ def shard(case: Case) -> Answer:
     whole, devices = _four_bits(case), case["devices"]
     value = whole / devices
     return result(
-        value, "bytes", [line(rf"{tex(whole)} / {devices} = {tex(value)}\ \text{{bytes}}")],
+        value, "bytes", [rf"{tex(whole)} / {devices} = {tex(value)}\ \text{{bytes}}"],
         (whole, "that every device holds a part only"),
         (case.shape.total * HALF / devices, "that the blocks' maps are in 4 bits"),
         (whole / devices / 2, "to divide once"),
         tolerance=0.01,
-        named={"whole": plain(whole / 1e9)},
+        named={"whole": whole / 1e9},
     )  # fmt: skip
 
 
@@ -492,8 +480,8 @@ def gathered(case: Case) -> Answer:
     layer = block_entries(case.shape) / case.shape.num_layers
     value = layer * computed.nf4_bits(double=True) / BITS
     steps = [
-        line(rf"\text{{one layer}}: {tex(layer)}\ \text{{weights}}"),
-        line(rf"{tex(layer)} \cdot {tex(computed.nf4_bits(double=True))} / 8 = {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{one layer}}: {tex(layer)}\ \text{{weights}}",
+        rf"{tex(layer)} \cdot {tex(computed.nf4_bits(double=True))} / 8 = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -511,8 +499,8 @@ def second_stage(case: Case) -> Answer:
     state = trained * (SINGLE + 2 * SINGLE)
     value = state * (devices - 1) / devices
     steps = [
-        line(rf"{tex(trained)} \cdot (4 + 8) = {tex(state)}\ \text{{bytes}}"),
-        line(rf"{tex(state)} \cdot \frac{{{devices - 1}}}{{{devices}}} = {tex(value)}\ \text{{bytes}}"),
+        rf"{tex(trained)} \cdot (4 + 8) = {tex(state)}\ \text{{bytes}}",
+        rf"{tex(state)} \cdot \frac{{{devices - 1}}}{{{devices}}} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -520,7 +508,7 @@ def second_stage(case: Case) -> Answer:
         (state / devices, "that the question is what is saved, not what is left"),
         (case.shape.total * 12 * (devices - 1) / devices, "that only the adapter has gradients and moments"),
         tolerance=0.01,
-        named={"base": plain(case.shape.total * HALF / 1e9)},
+        named={"base": case.shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -529,10 +517,8 @@ def traffic(case: Case) -> Answer:
     devices, total = case["devices"], case.shape.total
     value = 2 * total * HALF * (devices - 1) / devices
     steps = [
-        line(
-            rf"\text{{once}}: {tex(total)} \cdot 2 \cdot \frac{{{devices - 1}}}{{{devices}}} = {tex(value / 2)}"
-        ),
-        line(rf"\text{{forward and backward}}: {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{once}}: {tex(total)} \cdot 2 \cdot \frac{{{devices - 1}}}{{{devices}}} = {tex(value / 2)}",
+        rf"\text{{forward and backward}}: {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -540,5 +526,5 @@ def traffic(case: Case) -> Answer:
         (value * 1.5, "that frozen weights have no gradients to scatter"),
         (2 * total * HALF, "that a device has its own part already"),
         tolerance=0.005,
-        named={"seconds": plain(value / (case["speed"] * 1e9))},
+        named={"seconds": value / (case["speed"] * 1e9)},
     )  # fmt: skip

@@ -14,8 +14,6 @@ from peft_lab.interview.computed import (
     beside,
     block_entries,
     both,
-    line,
-    plain,
     product,
     result,
     tex,
@@ -26,14 +24,13 @@ E4M3_FRACTION, BF16_FRACTION, E5M2_FRACTION = 3, 7, 2  # stored bits of the sign
 
 
 def _query_value(case: Case) -> int:
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    return case.trained("lora", r=case["r"], target_modules=names)
+    return case.lora(case["r"], "q", "v")
 
 
 def adapter_file(case: Case) -> Answer:
     trained = _query_value(case)
     value = trained * SINGLE
-    steps = [line(rf"{tex(trained)} \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(trained)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     q = case.matrix("q")
     return result(
         value, "bytes", steps,
@@ -42,7 +39,7 @@ def adapter_file(case: Case) -> Answer:
         (case.shape.num_layers * case["r"] * 2 * both(q) * SINGLE, NO_GQA),
         (trained * SINGLE * BITS, "that the question is in bytes, not bits"),
         tolerance=0.01,
-        named={"base": plain(case.shape.total * HALF / 1e9)},
+        named={"base": case.shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -51,9 +48,9 @@ def many_tasks(case: Case) -> Answer:
     base = case.shape.total * HALF
     value = base + tasks * trained * HALF
     steps = [
-        line(rf"\text{{base}}: {tex(case.shape.total)} \cdot 2 = {tex(base)}"),
-        line(rf"\text{{adapters}}: {tasks} \cdot {tex(trained)} \cdot 2 = {tex(tasks * trained * HALF)}"),
-        line(rf"\text{{together}}: {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{base}}: {tex(case.shape.total)} \cdot 2 = {tex(base)}",
+        rf"\text{{adapters}}: {tasks} \cdot {tex(trained)} \cdot 2 = {tex(tasks * trained * HALF)}",
+        rf"\text{{together}}: {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -61,14 +58,14 @@ def many_tasks(case: Case) -> Answer:
         (tasks * base, "that all tasks share one base"),
         (base + trained * HALF, "that every task has its own adapter"),
         tolerance=0.01,
-        named={"copies": plain(tasks * base / 1e9), "times": plain(tasks * base / value)},
+        named={"copies": tasks * base / 1e9, "times": tasks * base / value},
     )  # fmt: skip
 
 
 def per_gigabyte(case: Case) -> Answer:
     trained = case.trained("ia3")
     value = 10**9 // (trained * SINGLE)
-    steps = [line(rf"\left\lfloor \frac{{10^9}}{{{tex(trained)} \cdot 4}} \right\rfloor = {tex(value)}")]
+    steps = [rf"\left\lfloor \frac{{10^9}}{{{tex(trained)} \cdot 4}} \right\rfloor = {tex(value)}"]
     return result(
         value, "tasks", steps,
         (10**9 // trained, "that a float32 number has four bytes"),
@@ -80,10 +77,10 @@ def per_gigabyte(case: Case) -> Answer:
 
 def unmerged_work(case: Case) -> Answer:
     shape = case.shape
-    added = case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    added = case.lora(case["r"])
     base = block_entries(shape)
     value = 100 * added / base
-    steps = [line(rf"\frac{{{tex(added)}}}{{{tex(base)}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{tex(added)}}}{{{tex(base)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
         (100 * added / shape.total, "that a token is not multiplied with the embedding table"),
@@ -95,7 +92,7 @@ def unmerged_work(case: Case) -> Answer:
 def merged_copies(case: Case) -> Answer:
     tasks, base = case["tasks"], case.shape.total * HALF
     value = tasks * base
-    steps = [line(rf"{tasks} \cdot {tex(case.shape.total)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tasks} \cdot {tex(case.shape.total)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (base, "that every merged task is a whole model of its own"),
@@ -111,36 +108,36 @@ def requests_lost(case: Case) -> Answer:
     without, with_prefix = gigabytes * 10**9 // (each * length), gigabytes * 10**9 // (each * (length + n))
     value = without - with_prefix
     steps = [
-        line(
+        (
             rf"\text{{one token}}: 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot 2 = {tex(each)}\ "
             rf"\text{{bytes}}"
         ),
-        line(
+        (
             rf"\left\lfloor \frac{{{gigabytes} \cdot 10^9}}{{{tex(length)} \cdot {tex(each)}}} \right\rfloor = "
             rf"{tex(without)}"
         ),
-        line(
+        (
             rf"\left\lfloor \frac{{{gigabytes} \cdot 10^9}}{{{tex(length + n)} \cdot {tex(each)}}} \right\rfloor = "
             rf"{tex(with_prefix)}"
         ),
-        line(rf"{tex(without)} - {tex(with_prefix)} = {tex(value)}"),
+        rf"{tex(without)} - {tex(with_prefix)} = {tex(value)}",
     ]
     return result(
         value, "requests", steps,
         (with_prefix, "to take the difference"),
         (without, "the prefix"),
         (0, "that virtual tokens take cache like any others"),
-        named={"without": plain(without), "with": plain(with_prefix)},
+        named={"without": without, "with": with_prefix},
     )  # fmt: skip
 
 
 def swap_time(case: Case) -> Answer:
     speed = case["speed"]
-    size = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * HALF
+    size = case.lora(case["r"]) * HALF
     value = size / (speed * 1e9) * 1e3
     base = case.shape.total * HALF / (speed * 1e9)
     steps = [
-        line(
+        (
             rf"\frac{{{tex(size)}\ \text{{bytes}}}}{{{speed} \cdot 10^9\ \text{{bytes per second}}}} = "
             rf"{tex(value)}\ \text{{ms}}"
         )
@@ -151,7 +148,7 @@ def swap_time(case: Case) -> Answer:
         (base * 1e3, "that the base stays where it is"),
         (value * BITS, "that the link's speed is given in bytes, not bits"),
         tolerance=0.02,
-        named={"whole": plain(base)},
+        named={"whole": base},
     )  # fmt: skip
 
 
@@ -160,7 +157,7 @@ def mixed_batch(case: Case) -> Answer:
     trained = _query_value(case)
     value = requests * trained * HALF
     base = case.shape.total * HALF
-    steps = [line(rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (trained * HALF, "that every request has its own adapter"),
@@ -178,11 +175,11 @@ def all_merged(case: Case) -> Answer:
 def slots(case: Case) -> Answer:
     """Bytes that a server sets aside for adapters before the first one is loaded."""
     count, rank = case["slots"], case["rank"]
-    each = case.trained("lora", r=rank, target_modules=["all-linear"]) * HALF
+    each = case.lora(rank) * HALF
     value = count * each
     steps = [
-        line(rf"\text{{one slot}}: {tex(each)}\ \text{{bytes}}"),
-        line(rf"{product(count, each)} = {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{one slot}}: {tex(each)}\ \text{{bytes}}",
+        rf"{product(count, each)} = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -190,7 +187,7 @@ def slots(case: Case) -> Answer:
         (value // 2, "the two bytes of each number"),
         (value // rank * 8, "that a slot has the largest rank, whatever the adapter's"),
         tolerance=0.01,
-        named={"base": plain(case.shape.total * HALF / 1e9)},
+        named={"base": case.shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -199,7 +196,7 @@ def slot_padding(case: Case) -> Answer:
     rank, own = case["rank"], case["own"]
     value = 100 * (1 - own / rank)
     return result(
-        value, "percent", [line(rf"1 - {own} / {rank} = {tex(value)}\,\%")],
+        value, "percent", [rf"1 - {own} / {rank} = {tex(value)}\,\%"],
         (100 * own / rank, "the direction: ask for what stays empty"),
         (100 * (1 - (own / rank) ** 2), "that A and B each are linear in the rank"),
         (0.0, "that a slot is allocated at the largest rank"),
@@ -208,12 +205,12 @@ def slot_padding(case: Case) -> Answer:
 
 def cold_start(case: Case) -> Answer:
     """Milliseconds to fetch an adapter over a network, at best."""
-    size = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * HALF
+    size = case.lora(case["r"]) * HALF
     speed = case["gigabits"]
     value = size * BITS / (speed * 1e9) * 1000
     steps = [
-        line(rf"{tex(size)}\ \text{{bytes}} = {tex(size * BITS)}\ \text{{bits}}"),
-        line(rf"{tex(size * BITS)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{ms}}"),
+        rf"{tex(size)}\ \text{{bytes}} = {tex(size * BITS)}\ \text{{bits}}",
+        rf"{tex(size * BITS)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{ms}}",
     ]
     return result(
         value, "ms", steps,
@@ -221,7 +218,7 @@ def cold_start(case: Case) -> Answer:
         (value / 2, "the two bytes of each number"),
         (value / 1000, "that the question is in milliseconds"),
         tolerance=0.02,
-        named={"megabytes": plain(size / 1e6)},
+        named={"megabytes": size / 1e6},
     )  # fmt: skip
 
 
@@ -231,9 +228,9 @@ def prefill(case: Case) -> Answer:
     lora, reused = document + checks * (document + own), document + checks * own
     value = lora / reused
     steps = [
-        line(rf"\text{{LoRA}}: {document} + {checks} \cdot ({document} + {own}) = {tex(lora)}"),
-        line(rf"\text{{activated}}: {document} + {checks} \cdot {own} = {tex(reused)}"),
-        line(rf"{tex(lora)} / {tex(reused)} = {tex(value)}"),
+        rf"\text{{LoRA}}: {document} + {checks} \cdot ({document} + {own}) = {tex(lora)}",
+        rf"\text{{activated}}: {document} + {checks} \cdot {own} = {tex(reused)}",
+        rf"{tex(lora)} / {tex(reused)} = {tex(value)}",
     ]
     return result(
         value, "times", steps,
@@ -241,7 +238,7 @@ def prefill(case: Case) -> Answer:
         (float(checks + 1), "the instructions of each check, which are read anyway"),
         (reused / lora, "the direction: ask how many times fewer"),
         tolerance=0.01,
-        named={"lora": plain(lora), "reused": plain(reused)},
+        named={"lora": lora, "reused": reused},
     )  # fmt: skip
 
 
@@ -250,9 +247,9 @@ def parallel(case: Case) -> Answer:
     q, r, devices = case.matrix("q"), case["r"], case["devices"]
     value = r * q.in_features + r * q.out_features / devices
     steps = [
-        line(rf"A: {product(r, q.in_features)} = {tex(r * q.in_features)}\ \text{{on each}}"),
-        line(rf"B: {product(r, q.out_features)} / {devices} = {tex(r * q.out_features / devices)}"),
-        line(rf"{tex(r * q.in_features)} + {tex(r * q.out_features / devices)} = {tex(value)}"),
+        rf"A: {product(r, q.in_features)} = {tex(r * q.in_features)}\ \text{{on each}}",
+        rf"B: {product(r, q.out_features)} / {devices} = {tex(r * q.out_features / devices)}",
+        rf"{tex(r * q.in_features)} + {tex(r * q.out_features / devices)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -262,7 +259,7 @@ def parallel(case: Case) -> Answer:
             r * q.in_features / devices + r * q.out_features,
             "which side is divided: a column-parallel map splits its outputs",
         ),
-        named={"sharded": plain(r * (q.in_features + q.out_features) / devices)},
+        named={"sharded": r * (q.in_features + q.out_features) / devices},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -272,7 +269,7 @@ def stacked(case: Case) -> Answer:
     ranks = case.numbers("ranks")
     value = sum(ranks)
     return result(
-        value, "", [line(" + ".join(map(str, ranks)) + rf" = {value}")],
+        value, "", [" + ".join(map(str, ranks)) + rf" = {value}"],
         (max(ranks), "that all columns and rows are kept side by side"),
         (math.prod(ranks), "that ranks are added"),
         (value / len(ranks), "that nothing is averaged"),
@@ -286,8 +283,8 @@ def crossed(case: Case) -> Answer:
     value = weight * (a1 + a2) * (b1 + b2)
     wanted = weight * (a1 * b1 + a2 * b2)
     steps = [
-        line(rf"A = \sqrt{{0.5}} \cdot ({a1} + {a2}) \qquad B = \sqrt{{0.5}} \cdot ({b1} + ({b2}))"),
-        line(rf"BA = 0.5 \cdot {a1 + a2} \cdot ({b1 + b2}) = {tex(value)}"),
+        rf"A = \sqrt{{0.5}} \cdot ({a1} + {a2}) \qquad B = \sqrt{{0.5}} \cdot ({b1} + ({b2}))",
+        rf"BA = 0.5 \cdot {a1 + a2} \cdot ({b1 + b2}) = {tex(value)}",
     ]
     return result(
         value, "", steps,
@@ -295,7 +292,7 @@ def crossed(case: Case) -> Answer:
         (2 * value, "that a weight of a half is shared by A and B as its root"),
         (weight * value, "that the root of the weight is taken on each side, not the weight"),
         (-value, "the sign of the second B"),
-        named={"wanted": plain(wanted)},
+        named={"wanted": wanted},
     )  # fmt: skip
 
 
@@ -306,8 +303,8 @@ def elected(case: Case) -> Answer:
     agree = [entry for entry in values if entry * sign > 0]
     value = sum(agree) / len(agree)
     steps = [
-        line(rf"\text{{sum}}: {sum(values)} \Rightarrow \text{{sign}}\ {'+' if sign > 0 else '-'}"),
-        line(rf"\frac{{{' + '.join(map(str, agree))}}}{{{len(agree)}}} = {tex(value)}"),
+        rf"\text{{sum}}: {sum(values)} \Rightarrow \text{{sign}}\ {'+' if sign > 0 else '-'}",
+        rf"\frac{{{' + '.join(map(str, agree))}}}{{{len(agree)}}} = {tex(value)}",
     ]
     return result(
         value, "hundredths", steps,
@@ -323,7 +320,7 @@ def rescaled(case: Case) -> Answer:
     percent = case["percent"]
     value = 100 / percent
     return result(
-        value, "times", [line(rf"1 / {tex(percent / 100)} = {tex(value)}")],
+        value, "times", [rf"1 / {tex(percent / 100)} = {tex(value)}"],
         (100 / (100 - percent), "that density is the share that is kept, not dropped"),
         (percent / 100, "the direction: what is kept has to grow"),
         (1.0, "the rescaling, which keeps the expected value"),
@@ -335,8 +332,8 @@ def spread(case: Case) -> Answer:
     density = case.number("density")
     value = math.sqrt(1 / density - 1)
     steps = [
-        line(r"\mathrm{Var} = \rho \cdot (x / \rho)^2 - x^2 = x^2 (1 / \rho - 1)"),
-        line(rf"\sqrt{{1 / {tex(density)} - 1}} = {tex(value)}"),
+        r"\mathrm{Var} = \rho \cdot (x / \rho)^2 - x^2 = x^2 (1 / \rho - 1)",
+        rf"\sqrt{{1 / {tex(density)} - 1}} = {tex(value)}",
     ]
     return result(
         value, "times", steps,
@@ -353,7 +350,7 @@ def energy(case: Case) -> Answer:
     squares = [entry**2 for entry in values]
     value = 100 * sum(squares[:kept]) / sum(squares)
     steps = [
-        line(
+        (
             rf"\frac{{{' + '.join(map(str, squares[:kept]))}}}{{{' + '.join(map(str, squares))}}} = "
             rf"{tex(value)}\,\%"
         ),
@@ -374,9 +371,7 @@ def routed(case: Case) -> Answer:
     value = 100 / sum(math.exp((score - best[0]) / temperature) for score in best)
     every = 100 / sum(math.exp((score - best[0]) / temperature) for score in scores)
     steps = [
-        line(
-            rf"\frac{{1}}{{{' + '.join(rf'e^{{{score - best[0]}}}' for score in best)}}} = {tex(value)}\,\%"
-        ),
+        rf"\frac{{1}}{{{' + '.join(rf'e^{{{score - best[0]}}}' for score in best)}}} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -393,7 +388,7 @@ def block_bits(case: Case) -> Answer:
     block, stored = case["block"], case["stored"]
     value = stored * BITS / block
     return result(
-        value, "bits", [line(rf"{stored} \cdot 8 / {block} = {tex(value)}")],
+        value, "bits", [rf"{stored} \cdot 8 / {block} = {tex(value)}"],
         (float(value - 0.5), "the scale, which is stored with each block"),
         (stored / block, "that a byte has eight bits"),
         (block / stored, "the direction: bits for each weight"),
@@ -405,14 +400,14 @@ def file_bytes(case: Case) -> Answer:
     """Bytes of a file with every parameter at so many bits."""
     total, bits = case.shape.total, case.number("bits")
     value = total * bits / BITS
-    steps = [line(rf"{tex(total)} \cdot {tex(bits)} / 8 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(total)} \cdot {tex(bits)} / 8 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (total * bits, "that eight bits make a byte"),
         (float(total * HALF), "that the weights are quantised"),
         (total * math.floor(bits) / BITS, "the scales: six bits of code are not all"),
         tolerance=0.005,
-        named={"half": plain(total * HALF / 1e9)},
+        named={"half": total * HALF / 1e9},
     )  # fmt: skip
 
 
@@ -420,9 +415,9 @@ def e4m3(case: Case) -> Answer:
     """How far the next E4M3 number is above 1."""
     value = 2.0**-E4M3_FRACTION
     return result(
-        value, "", [line(rf"2^{{-{E4M3_FRACTION}}} = {tex(value)}")],
+        value, "", [rf"2^{{-{E4M3_FRACTION}}} = {tex(value)}"],
         (2.0**-BF16_FRACTION, "that E4M3 has three stored bits of the significand: that is bfloat16's step"),
         (2.0**-E5M2_FRACTION, "that E4M3 has three stored bits: that is E5M2's step"),
         (2.0**-4, "that the four bits are the exponent's"),
-        named={"lost": plain(value / 2)},
+        named={"lost": value / 2},
     )  # fmt: skip

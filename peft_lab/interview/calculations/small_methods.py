@@ -11,7 +11,6 @@ from peft_lab.interview.computed import (
     beside,
     block_entries,
     both,
-    line,
     plain,
     result,
     share,
@@ -28,7 +27,7 @@ def one_adapter(case: Case) -> Answer:
     """Parameters of one adapter with biases: ``2md + d + m``."""
     d, m = case.shape.hidden, case["m"]
     value = case.trained("adapters", placement="pfeiffer", bottleneck=m) // case.shape.num_layers
-    steps = [line(rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(value)}")]
+    steps = [rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (2 * m * d, "the biases"),
@@ -44,8 +43,8 @@ def houlsby(case: Case) -> Answer:
     value = case.trained("adapters", placement="houlsby", bottleneck=m)
     each = value // (2 * layers)
     steps = [
-        line(rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(each)}"),
-        line(rf"2 \cdot {layers} \cdot {tex(each)} = {tex(value)}"),
+        rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(each)}",
+        rf"2 \cdot {layers} \cdot {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
@@ -64,17 +63,17 @@ def pfeiffer_share(case: Case) -> Answer:
     value = 100 * trained / (shape.total + trained)
     each = trained // shape.num_layers
     steps = [
-        line(
+        (
             rf"{shape.num_layers} \cdot (2 \cdot {m} \cdot {tex(shape.hidden)} + {tex(shape.hidden)} + {m}) = "
             rf"{tex(trained)}"
         ),
-        line(rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"),
+        rf"\frac{{{tex(trained)}}}{{{tex(shape.total)} + {tex(trained)}}} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
         (100 * 2 * trained / (shape.total + 2 * trained), "that Pfeiffer keeps one of Houlsby's two adapters"),
         (100 * each / shape.total, "the layers"),
-        named={"trained": plain(trained)},
+        named={"trained": trained},
     )  # fmt: skip
 
 
@@ -85,10 +84,8 @@ def extra_work(case: Case) -> Answer:
     base = block_entries(shape)
     value = 100 * added / base
     steps = [
-        line(
-            rf"\text{{adapters}}: {shape.num_layers} \cdot 2 \cdot 2 \cdot {m} \cdot {tex(shape.hidden)} = {tex(added)}"
-        ),
-        line(rf"\text{{layers}}: {tex(base)} \qquad {tex(added)} / {tex(base)} = {tex(value)}\,\%"),
+        rf"\text{{adapters}}: {shape.num_layers} \cdot 2 \cdot 2 \cdot {m} \cdot {tex(shape.hidden)} = {tex(added)}",
+        rf"\text{{layers}}: {tex(base)} \qquad {tex(added)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -102,13 +99,13 @@ def extra_work(case: Case) -> Answer:
 def matching_width(case: Case) -> Answer:
     """The width at which one adapter in every layer has as many parameters as LoRA on all linear maps."""
     shape, r = case.shape, case["r"]
-    lora = case.trained("lora", r=r, target_modules=["all-linear"])
+    lora = case.lora(r)
     d = shape.hidden
     each = lora / shape.num_layers
     value = (each - d) / (2 * d + 1)
     steps = [
-        line(rf"\text{{LoRA, one layer}}: {tex(lora)} / {shape.num_layers} = {tex(each)}"),
-        line(
+        rf"\text{{LoRA, one layer}}: {tex(lora)} / {shape.num_layers} = {tex(each)}",
+        (
             rf"2\,m\,d + d + m = {tex(each)} \;\Rightarrow\; m = \frac{{{tex(each)} - {tex(d)}}}{{2 \cdot {tex(d)} "
             rf"+ 1}} = {tex(value)}"
         ),
@@ -126,7 +123,7 @@ def reduction_factor(case: Case) -> Answer:
     """The width that a reduction factor stands for: hidden size over factor."""
     d, factor = case.shape.hidden, case["factor"]
     value = d / factor
-    steps = [line(rf"m = d / {factor} = {tex(d)} / {factor} = {tex(value)}")]
+    steps = [rf"m = d / {factor} = {tex(d)} / {factor} = {tex(value)}"]
     return result(
         value, "", steps,
         (
@@ -134,7 +131,7 @@ def reduction_factor(case: Case) -> Answer:
             "that the width is a fraction of the hidden size, not of the feed-forward part",
         ),
         (d * factor, "the direction: the factor reduces"),
-        named={"trained": plain(case.trained("adapters", placement="pfeiffer", bottleneck=round(value)))},
+        named={"trained": case.trained("adapters", placement="pfeiffer", bottleneck=round(value))},
     )  # fmt: skip
 
 
@@ -144,7 +141,7 @@ def three_domains(case: Case) -> Answer:
     adapter = case.stored("adapters", placement="pfeiffer", bottleneck=m) * SINGLE
     base = shape.total * SINGLE
     value = base + domains * adapter
-    steps = [line(rf"{tex(base)} + {domains} \cdot {tex(adapter)} = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(base)} + {domains} \cdot {tex(adapter)} = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (domains * (base + adapter), "that all adapters share one base"),
@@ -182,15 +179,15 @@ def all_biases(case: Case) -> Answer:
     outside = value - sum(g.count * size for g, size in inside)
     layers = case.shape.num_layers
     steps = [
-        line(rf"\text{{one layer}}: {' + '.join(tex(size) for _, size in inside)} = {tex(one)}"),
-        line(rf"{layers} \cdot {tex(one)} + {tex(outside)} = {tex(value)}"),
+        rf"\text{{one layer}}: {' + '.join(tex(size) for _, size in inside)} = {tex(one)}",
+        rf"{layers} \cdot {tex(one)} + {tex(outside)} = {tex(value)}",
     ]
     return result(
         value, "parameters", steps,
         (value - _norm_biases(case), "that norms have biases, too"),
         (value - outside, "the biases outside the layers"),
         (one, "the layers"),
-        named={"share": share(value, case.shape.total), "outside": plain(outside)},
+        named={"share": share(value, case.shape.total), "outside": outside},
         wholes=within(case),
     )  # fmt: skip
 
@@ -199,12 +196,12 @@ def bitfit_share(case: Case) -> Answer:
     """Percent of the model's parameters that are biases."""
     trained = case.trained("bitfit")
     value = 100 * trained / case.shape.total
-    steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
         (100 * (trained - _norm_biases(case)) / case.shape.total, "that norms have biases, too"),
         (value / case.shape.num_layers, "the layers"),
-        named={"trained": plain(trained)},
+        named={"trained": trained},
     )  # fmt: skip
 
 
@@ -212,7 +209,7 @@ def none_here(case: Case) -> Answer:
     """Parameters called bias in a model that is built without them: 0."""
     found = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases)
     outputs = sum(group.out_features for group in case.shape.block.values()) * case.shape.num_layers
-    steps = [line(rf"\text{{parameters whose name ends in bias}}: {found}")]
+    steps = [rf"\text{{parameters whose name ends in bias}}: {found}"]
     return result(
         found,
         "parameters",
@@ -227,7 +224,7 @@ def bias_subset(case: Case) -> Answer:
     q, up, layers = case.matrix("q"), case.matrix("up"), case.shape.num_layers
     value = case.trained("bitfit", subset="query_mlp")
     every = case.trained("bitfit")
-    steps = [line(rf"{layers} \cdot ({tex(q.out_features)} + {tex(up.out_features)}) = {tex(value)}")]
+    steps = [rf"{layers} \cdot ({tex(q.out_features)} + {tex(up.out_features)}) = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (layers * 2 * q.out_features, "that the feed-forward part's first map is wider"),
@@ -244,9 +241,7 @@ def attention_only(case: Case) -> Answer:
     layers = case.shape.num_layers
     value = case.trained("bitfit")
     steps = [
-        line(
-            rf"{layers} \cdot ({tex(q.out_features)} + {tex(k.out_features)} + {tex(v.out_features)}) = {tex(value)}"
-        )
+        rf"{layers} \cdot ({tex(q.out_features)} + {tex(k.out_features)} + {tex(v.out_features)}) = {tex(value)}"
     ]
     return result(
         value, "parameters", steps,
@@ -263,8 +258,8 @@ def norm_share(case: Case) -> Answer:
     value = 100 * norms / every
     modules = sum(group.count for group, _ in case.shape.biases if group.is_norm)
     steps = [
-        line(rf"{modules} \cdot {tex(case.shape.hidden)} = {tex(norms)}"),
-        line(rf"{tex(norms)} / {tex(every)} = {tex(value)}\,\%"),
+        rf"{modules} \cdot {tex(case.shape.hidden)} = {tex(norms)}",
+        rf"{tex(norms)} / {tex(every)} = {tex(value)}\,\%",
     ]
     per_layer = sum(1 for group, _ in case.shape.biases if group.is_norm and group.layers)
     return result(
@@ -280,8 +275,8 @@ def inert_keys(case: Case) -> Answer:
     value = k.bias * layers
     every = case.trained("bitfit")
     steps = [
-        line(r"q_i^\top (k_j + b_k) = q_i^\top k_j + q_i^\top b_k"),
-        line(
+        r"q_i^\top (k_j + b_k) = q_i^\top k_j + q_i^\top b_k",
+        (
             rf"\text{{the same for all }} j\text{{: softmax drops it.}} \quad {layers} \cdot {tex(k.bias)} = "
             rf"{tex(value)}"
         ),
@@ -333,9 +328,7 @@ def vectors(case: Case) -> Answer:
     k, v, down = (shape.block[role] for role in ("k", "v", "down"))
     value = _ia3_parameters(case)
     steps = [
-        line(
-            rf"{layers} \cdot ({tex(k.out_features)} + {tex(v.out_features)} + {tex(down.in_features)}) = {tex(value)}"
-        )
+        rf"{layers} \cdot ({tex(k.out_features)} + {tex(v.out_features)} + {tex(down.in_features)}) = {tex(value)}"
     ]
     return result(
         value, "parameters", steps,
@@ -355,14 +348,14 @@ def ia3_share(case: Case) -> Answer:
     """Percent of model and vectors together that the paper's three vectors train."""
     trained = _ia3_parameters(case)
     value = 100 * trained / (case.shape.total + trained)
-    steps = [line(rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)} + {tex(trained)}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"]
     return result(
         value,
         "percent",
         steps,
         (value / case.shape.num_layers, "the layers"),
         named={
-            "trained": plain(trained),
+            "trained": trained,
             "default": share(case.trained("ia3"), case.shape.total),
             "holds": "holds" if value < case.number("claimed") else "does not hold",
         },
@@ -372,10 +365,9 @@ def ia3_share(case: Case) -> Answer:
 def against_lora(case: Case) -> Answer:
     """How many times more parameters LoRA on queries and values trains than the paper's three vectors."""
     r = case["r"]
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    lora, own = case.trained("lora", r=r, target_modules=names), _ia3_parameters(case)
+    lora, own = case.lora(r, "q", "v"), _ia3_parameters(case)
     value = lora / own
-    steps = [line(rf"\frac{{{tex(lora)}}}{{{tex(own)}}} = {tex(value)}")]
+    steps = [rf"\frac{{{tex(lora)}}}{{{tex(own)}}} = {tex(value)}"]
     return result(
         value, "times", steps,
         (lora / r / own, "the rank"),
@@ -389,10 +381,8 @@ def changed_by_ff(case: Case) -> Answer:
     down = case.matrix("down")
     value = down.out_features
     steps = [
-        line(r"W_{down}\,(l \odot a) = (W_{down}\,\mathrm{diag}(l))\,a"),
-        line(
-            rf"\text{{one column of }} {tex(down.out_features)} \times {tex(down.in_features)}: \quad {tex(value)}"
-        ),
+        r"W_{down}\,(l \odot a) = (W_{down}\,\mathrm{diag}(l))\,a",
+        rf"\text{{one column of }} {tex(down.out_features)} \times {tex(down.in_features)}: \quad {tex(value)}",
     ]
     return result(
         value, "weights", steps,
@@ -407,8 +397,8 @@ def changed_by_key(case: Case) -> Answer:
     k = case.matrix("k")
     value = k.in_features
     steps = [
-        line(r"l \odot (W_k\,x) = (\mathrm{diag}(l)\,W_k)\,x"),
-        line(rf"\text{{one row of }} {tex(k.out_features)} \times {tex(k.in_features)}: \quad {tex(value)}"),
+        r"l \odot (W_k\,x) = (\mathrm{diag}(l)\,W_k)\,x",
+        rf"\text{{one row of }} {tex(k.out_features)} \times {tex(k.in_features)}: \quad {tex(value)}",
     ]
     return result(
         value, "weights", steps,
@@ -422,12 +412,12 @@ def fused(case: Case) -> Answer:
     qkv, down, layers = case.matrix("qkv"), case.matrix("down"), case.shape.num_layers
     value = case.trained("ia3")
     kept = qkv.out_features * 2 // 3
-    steps = [line(rf"{layers} \cdot ({tex(qkv.out_features)} + {tex(down.in_features)}) = {tex(value)}")]
+    steps = [rf"{layers} \cdot ({tex(qkv.out_features)} + {tex(down.in_features)}) = {tex(value)}"]
     return result(
         value, "parameters", steps,
         (layers * (kept + down.in_features), "that the map is fused, so the queries are scaled as well"),
         (value // layers, "the layers"),
-        named={"queries": plain(layers * qkv.out_features // 3)},
+        named={"queries": layers * qkv.out_features // 3},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -436,14 +426,14 @@ def ia3_optimizer_bytes(case: Case) -> Answer:
     """Bytes of Adam's two moments for the vectors, in float32."""
     trained = _ia3_parameters(case)
     value = trained * 2 * SINGLE
-    steps = [line(rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (trained * SINGLE, "that Adam keeps two moments"),
         (case.shape.total * 2 * SINGLE, "that moments are kept for trained parameters only"),
         (trained * 2, "the four bytes of float32"),
         tolerance=0.003,
-        named={"weights": plain(case.shape.total * 2 / 1e9)},
+        named={"weights": case.shape.total * 2 / 1e9},
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from peft_lab.interview.computed import (
     Case,
     block_entries,
     line,
-    plain,
     product,
     result,
     share,
@@ -33,8 +32,8 @@ def steps(case: Case) -> Answer:
     each = math.ceil(rows / batch)
     value = each * epochs
     working = [
-        line(rf"\lceil {tex(rows)} / {batch} \rceil = {tex(each)}"),
-        line(rf"{epochs} \cdot {tex(each)} = {tex(value)}"),
+        rf"\lceil {tex(rows)} / {batch} \rceil = {tex(each)}",
+        rf"{epochs} \cdot {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "steps", working,
@@ -48,7 +47,7 @@ def effective_batch(case: Case) -> Answer:
     each, accumulate, devices = case["each"], case["accumulate"], case["devices"]
     value = each * accumulate * devices
     return result(
-        value, "examples", [line(rf"{product(each, accumulate, devices)} = {value}")],
+        value, "examples", [rf"{product(each, accumulate, devices)} = {value}"],
         (each * accumulate, "the devices"),
         (each * devices, "the accumulation"),
         (each, "accumulation and devices"),
@@ -57,16 +56,14 @@ def effective_batch(case: Case) -> Answer:
 
 def work_ratio(case: Case) -> Answer:
     shape = case.shape
-    added = case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    added = case.lora(case["r"])
     maps = block_entries(shape) + shape.vocab * shape.hidden
     full, lora = 6 * maps, 4 * maps + 6 * added
     value = 100 * lora / full
     working = [
-        line(r"\text{full}: 2N\ \text{forward} + 2N\ \text{for inputs} + 2N\ \text{for weights} = 6N"),
-        line(r"\text{LoRA}: 2N + 2N\ \text{for the base} + 6n\ \text{for A and B}"),
-        line(
-            rf"\frac{{4 \cdot {tex(maps)} + 6 \cdot {tex(added)}}}{{6 \cdot {tex(maps)}}} = {tex(value)}\,\%"
-        ),
+        r"\text{full}: 2N\ \text{forward} + 2N\ \text{for inputs} + 2N\ \text{for weights} = 6N",
+        r"\text{LoRA}: 2N + 2N\ \text{for the base} + 6n\ \text{for A and B}",
+        rf"\frac{{4 \cdot {tex(maps)} + 6 \cdot {tex(added)}}}{{6 \cdot {tex(maps)}}} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", working,
@@ -74,7 +71,7 @@ def work_ratio(case: Case) -> Answer:
         (100 * added / maps, "that the frozen maps still work forward and backward"),
         (100 * (1 - lora / full), "the direction: ask what is left, not what is saved"),
         tolerance=0.02,
-        named={"saved": plain(100 - value)},
+        named={"saved": 100 - value},
     )  # fmt: skip
 
 
@@ -82,7 +79,7 @@ def warm_up(case: Case) -> Answer:
     total, percent = case["total"], case["percent"]
     exact = total * percent / 100
     value = math.ceil(exact)
-    working = line(rf"\lceil {tex(total)} \cdot {percent}\,\% \rceil = \lceil {tex(exact)} \rceil = {value}")
+    working = rf"\lceil {tex(total)} \cdot {percent}\,\% \rceil = \lceil {tex(exact)} \rceil = {value}"
     return result(
         value, "steps", [working],
         (total - value, "the direction: ask how many steps warm up, not how many are left"),
@@ -94,7 +91,7 @@ def labelled_share(case: Case) -> Answer:
     prompt, completion = case["prompt"], case["completion"]
     value = 100 * completion / (prompt + completion)
     return result(
-        value, "percent", [line(rf"\frac{{{completion}}}{{{prompt} + {completion}}} = {tex(value)}\,\%")],
+        value, "percent", [rf"\frac{{{completion}}}{{{prompt} + {completion}}} = {tex(value)}\,\%"],
         (100 * completion / prompt, "that the whole sequence is read, answer included"),
         (100 - value, "the direction: ask which tokens count in the loss"),
     )  # fmt: skip
@@ -105,8 +102,8 @@ def padding(case: Case) -> Answer:
     padded = max(lengths) * len(lengths)
     value = 100 * (1 - sum(lengths) / padded)
     working = [
-        line(rf"{len(lengths)} \cdot {max(lengths)} = {padded} \qquad \sum = {sum(lengths)}"),
-        line(rf"1 - {sum(lengths)} / {padded} = {tex(value)}\,\%"),
+        rf"{len(lengths)} \cdot {max(lengths)} = {padded} \qquad \sum = {sum(lengths)}",
+        rf"1 - {sum(lengths)} / {padded} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", working,
@@ -118,13 +115,13 @@ def padding(case: Case) -> Answer:
 def bf16_spacing(case: Case) -> Answer:
     value = 2.0**-BF16_FRACTION
     return result(
-        value, "", [line(rf"2^{{-{BF16_FRACTION}}} = {tex(value)}")],
+        value, "", [rf"2^{{-{BF16_FRACTION}}} = {tex(value)}"],
         (2.0**-FP16_FRACTION, "that bfloat16 spends its bits on range: this is float16's spacing"),
         (2.0**-FP32_FRACTION, "that bfloat16 is short: this is float32's spacing"),
         (2.0 ** -(BF16_FRACTION + 1), "that half the spacing is what rounding swallows; the spacing is twice that"),
         (2.0**-16, "that sign and exponent take most of the 16 bits"),
         tolerance=0.03,
-        named={"lost": plain(value / 2)},
+        named={"lost": value / 2},
     )  # fmt: skip
 
 
@@ -193,7 +190,7 @@ def mixed_loss(case: Case) -> Answer:
     summed = prompt * easy + completion * hard
     value = summed / (prompt + completion)
     steps = [
-        line(
+        (
             rf"\frac{{{prompt} \cdot {tex(easy)} + {completion} \cdot {tex(hard)}}}{{{prompt} + {completion}}} = "
             rf"{tex(value)}"
         )
@@ -215,12 +212,12 @@ def accumulated(case: Case) -> Answer:
     means = sum(losses) / len(losses)
     parts = " + ".join(rf"{n} \cdot {tex(loss)}" for n, loss in zip(tokens, losses, strict=True))
     return result(
-        value, "", [line(rf"\frac{{{parts}}}{{{sum(tokens)}}} = {tex(value)}")],
+        value, "", [rf"\frac{{{parts}}}{{{sum(tokens)}}} = {tex(value)}"],
         (means, "that batches hold different numbers of tokens: a mean of means weighs the short one too much"),
         (max(losses), "the longer batch"),
         (sum(losses), "to divide by the tokens"),
         tolerance=0.005,
-        named={"means": plain(means), "weight": plain(max(tokens) / min(tokens))},
+        named={"means": means, "weight": max(tokens) / min(tokens)},
     )  # fmt: skip
 
 
@@ -232,8 +229,8 @@ def foreign_pairs(case: Case) -> Answer:
     own = sum(n * (n + 1) // 2 for n in lengths)
     value = 100 * (pairs - own) / pairs
     steps = [
-        line(rf"\text{{all}}: \tfrac{{{whole} \cdot {whole + 1}}}{{2}} = {tex(pairs)}"),
-        line(
+        rf"\text{{all}}: \tfrac{{{whole} \cdot {whole + 1}}}{{2}} = {tex(pairs)}",
+        (
             rf"\text{{within examples}}: {tex(own)} \qquad \frac{{{tex(pairs - own)}}}{{{tex(pairs)}}} = "
             rf"{tex(value)}\,\%"
         ),
@@ -248,7 +245,7 @@ def foreign_pairs(case: Case) -> Answer:
             "that attention is causal: a token looks back, and at itself",
         ),
         tolerance=0.005,
-        named={"times": plain(pairs / own)},
+        named={"times": pairs / own},
     )  # fmt: skip
 
 
@@ -256,9 +253,7 @@ def attention_scores(case: Case) -> Answer:
     """Bytes of one layer's attention scores when the matrix is written out, in bfloat16."""
     shape, tokens, batch = case.shape, case["tokens"], case["batch"]
     value = batch * shape.heads * tokens**2 * HALF
-    steps = [
-        line(rf"{batch} \cdot {shape.heads} \cdot {tex(tokens)}^2 \cdot 2 = {tex(value)}\ \text{{bytes}}")
-    ]
+    steps = [rf"{batch} \cdot {shape.heads} \cdot {tex(tokens)}^2 \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (batch * tokens**2 * HALF, "that every head has its own scores"),
@@ -269,7 +264,7 @@ def attention_scores(case: Case) -> Answer:
         ),
         (value * 2, "that bfloat16 has two bytes"),
         tolerance=0.01,
-        named={"hidden": plain(value / (batch * tokens * shape.hidden * HALF))},
+        named={"hidden": value / (batch * tokens * shape.hidden * HALF)},
     )  # fmt: skip
 
 
@@ -277,14 +272,14 @@ def chunked_logits(case: Case) -> Answer:
     """Bytes of logits and their gradient for one chunk of positions, float32."""
     vocab, chunk = case.shape.vocab, case["chunk"]
     value = chunk * vocab * SINGLE * 2
-    steps = [line(rf"{product(chunk, vocab)} \cdot 4 \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{product(chunk, vocab)} \cdot 4 \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (value // 2, "the gradient, which is as large as the logits"),
         (chunk * case.shape.hidden * SINGLE * 2, "that logits are as wide as the vocabulary"),
         (value * (case["positions_all"] / chunk), "that only one chunk is in memory at a time"),
         tolerance=0.01,
-        named={"times": plain(case["positions_all"] / chunk)},
+        named={"times": case["positions_all"] / chunk},
     )  # fmt: skip
 
 
@@ -292,14 +287,14 @@ def reference(case: Case) -> Answer:
     """Bytes of a second copy of the model in bfloat16."""
     total = case.shape.total
     value = total * HALF
-    adapter = case.trained("lora", r=16, target_modules=["all-linear"]) * SINGLE
+    adapter = case.lora(16) * SINGLE
     return result(
-        value, "bytes", [line(rf"{tex(total)} \cdot 2 = {tex(value)}\ \text{{bytes}}")],
+        value, "bytes", [rf"{tex(total)} \cdot 2 = {tex(value)}\ \text{{bytes}}"],
         (total * SINGLE, "that bfloat16 has two bytes"),
         (total * 16, "that a reference is frozen: it has no gradients and no moments"),
         (adapter, "that the reference is a whole model, not an adapter"),
         tolerance=0.01,
-        named={"adapter": plain(adapter / 1e6)},
+        named={"adapter": adapter / 1e6},
     )  # fmt: skip
 
 
@@ -312,12 +307,12 @@ def dpo_start(case: Case) -> Answer:
     """DPO's loss while the policy is the reference: every log ratio is zero."""
     value = _loss(0.0)
     return result(
-        value, "", [line(rf"-\log \sigma(\beta \cdot (0 - 0)) = \log 2 = {tex(value)}")],
+        value, "", [rf"-\log \sigma(\beta \cdot (0 - 0)) = \log 2 = {tex(value)}"],
         (0.0, "the logarithm: σ(0) is a half, not one"),
         (0.5, "the logarithm of the half"),
         (1.0, "that the logarithm is the natural one: log₂ of a half has the size one"),
         tolerance=0.005,
-        named={"beta": plain(case.number("strength"))},
+        named={"beta": case.number("strength")},
     )  # fmt: skip
 
 
@@ -327,10 +322,8 @@ def dpo_loss(case: Case) -> Answer:
     margin = beta * (chosen - rejected)
     value = _loss(margin)
     steps = [
-        line(
-            rf"\beta (\Delta_w - \Delta_l) = {tex(beta)} \cdot ({tex(chosen)} - ({tex(rejected)})) = {tex(margin)}"
-        ),
-        line(rf"-\log \sigma({tex(margin)}) = {tex(value)}"),
+        rf"\beta (\Delta_w - \Delta_l) = {tex(beta)} \cdot ({tex(chosen)} - ({tex(rejected)})) = {tex(margin)}",
+        rf"-\log \sigma({tex(margin)}) = {tex(value)}",
     ]
     return result(
         value, "", steps,
@@ -339,7 +332,7 @@ def dpo_loss(case: Case) -> Answer:
         (_loss(-margin), "the sign: the chosen answer's ratio should be the larger one"),
         (_loss(beta * chosen), "the rejected answer"),
         tolerance=0.005,
-        named={"start": plain(_loss(0.0))},
+        named={"start": _loss(0.0)},
     )  # fmt: skip
 
 
@@ -351,8 +344,8 @@ def advantage(case: Case) -> Answer:
     value = (1 - mean) / spread
     sample = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1))
     steps = [
-        line(rf"\text{{mean}}: {tex(mean)} \qquad \text{{standard deviation}}: {tex(spread)}"),
-        line(rf"\frac{{1 - {tex(mean)}}}{{{tex(spread)}}} = {tex(value)}"),
+        rf"\text{{mean}}: {tex(mean)} \qquad \text{{standard deviation}}: {tex(spread)}",
+        rf"\frac{{1 - {tex(mean)}}}{{{tex(spread)}}} = {tex(value)}",
     ]
     return result(
         value, "", steps,
@@ -361,7 +354,7 @@ def advantage(case: Case) -> Answer:
         ((1 - mean) / sample, "that the group is all there is: divide by its size (TRL's code: by one less)"),
         (1 / spread, "to subtract the group's mean"),
         tolerance=0.005,
-        named={"wrong": plain(-mean / spread), "mean": plain(mean), "sample": plain((1 - mean) / sample)},
+        named={"wrong": -mean / spread, "mean": mean, "sample": (1 - mean) / sample},
     )  # fmt: skip
 
 
@@ -371,7 +364,7 @@ def silent_groups(case: Case) -> Answer:
     right, none = rate**size, (1 - rate) ** size
     value = 100 * (right + none)
     steps = [
-        line(rf"p^k + (1 - p)^k = {tex(rate)}^{{{size}}} + {tex(1 - rate)}^{{{size}}} = {tex(right + none)}"),
+        rf"p^k + (1 - p)^k = {tex(rate)}^{{{size}}} + {tex(1 - rate)}^{{{size}}} = {tex(right + none)}",
     ]
     return result(
         value, "percent", steps,
@@ -388,8 +381,8 @@ def prompts(case: Case) -> Answer:
     completions = devices * each * accumulate
     value = completions / group
     steps = [
-        line(rf"{product(devices, each, accumulate)} = {completions}\ \text{{completions}}"),
-        line(rf"{completions} / {group} = {tex(value)}"),
+        rf"{product(devices, each, accumulate)} = {completions}\ \text{{completions}}",
+        rf"{completions} / {group} = {tex(value)}",
     ]
     return result(
         value, "prompts", steps,
@@ -397,7 +390,7 @@ def prompts(case: Case) -> Answer:
         (float(completions * group), "that a batch is counted in completions, not in prompts"),
         (devices * each / group, "the accumulation"),
         (each * accumulate / group, "the devices"),
-        named={"completions": plain(completions)},
+        named={"completions": completions},
     )  # fmt: skip
 
 
@@ -405,7 +398,7 @@ def largest_half(case: Case) -> Answer:
     """float16's largest number."""
     value = (2 - 2.0**-FRACTION) * 2**EXPONENT
     return result(
-        value, "", [line(rf"(2 - 2^{{-{FRACTION}}}) \cdot 2^{{{EXPONENT}}} = {tex(value)}")],
+        value, "", [rf"(2 - 2^{{-{FRACTION}}}) \cdot 2^{{{EXPONENT}}} = {tex(value)}"],
         (2.0 ** (EXPONENT + 1), "that the significand stays below two"),
         (2.0**EXPONENT, "the significand: the largest one is almost two"),
         (448.0, "that float16 has ten stored bits: that is an eight-bit format's largest number"),
@@ -417,13 +410,13 @@ def first_loss(case: Case) -> Answer:
     classes = case["classes"]
     value = math.log(classes)
     return result(
-        value, "", [line(rf"-\log \tfrac{{1}}{{{classes}}} = \log {classes} = {tex(value)}")],
+        value, "", [rf"-\log \tfrac{{1}}{{{classes}}} = \log {classes} = {tex(value)}"],
         (math.log2(classes), "that the logarithm is the natural one"),
         (1 / classes, "the logarithm"),
         (1 - 1 / classes, "that it is a loss, not an error rate"),
         (0.0, "that a head which knows nothing is wrong most of the time"),
         tolerance=0.01,
-        named={"chance": plain(100 / classes)},
+        named={"chance": 100 / classes},
     )  # fmt: skip
 
 
@@ -432,7 +425,7 @@ def tensors(case: Case) -> Answer:
     layers = case.shape.num_layers
     value = layers * 7 * 2
     return result(
-        value, "tensors", [line(rf"{product(layers, 7, 2)} = {tex(value)}")],
+        value, "tensors", [rf"{product(layers, 7, 2)} = {tex(value)}"],
         (layers * 7, "that A and B are two tensors"),
         (layers * 2, "the seven maps of a layer"),
         (14, "the layers"),
@@ -446,8 +439,8 @@ def better_than_chance(case: Case) -> Answer:
     deviation = math.sqrt(chance * (1 - chance) / rows)
     value = 100 * (chance + SIGMAS * deviation)
     steps = [
-        line(rf"\sigma = \sqrt{{{tex(chance)} \cdot {tex(1 - chance)} / {rows}}} = {tex(deviation)}"),
-        line(rf"{tex(100 * chance)} + 2 \cdot {tex(100 * deviation)} = {tex(value)}\,\%"),
+        rf"\sigma = \sqrt{{{tex(chance)} \cdot {tex(1 - chance)} / {rows}}} = {tex(deviation)}",
+        rf"{tex(100 * chance)} + 2 \cdot {tex(100 * deviation)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -455,7 +448,7 @@ def better_than_chance(case: Case) -> Answer:
         (100 * (chance + deviation), "the second standard deviation"),
         (100 * (chance + SIGMAS * chance * (1 - chance) / rows), "the square root"),
         tolerance=0.005,
-        named={"deviation": plain(100 * deviation)},
+        named={"deviation": 100 * deviation},
     )  # fmt: skip
 
 
@@ -464,7 +457,7 @@ def scaler(case: Case) -> Answer:
     overflows = case["overflows"]
     value = SCALE / 2**overflows
     return result(
-        value, "", [line(rf"65{{,}}536 / 2^{{{overflows}}} = {tex(value)}")],
+        value, "", [rf"65{{,}}536 / 2^{{{overflows}}} = {tex(value)}"],
         (SCALE / (2 * overflows), "that it halves at each of them"),
         (float(SCALE), "that an overflow lowers the scale"),
         (float(SCALE * 2**overflows), "the direction: it falls"),
