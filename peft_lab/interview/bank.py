@@ -31,6 +31,7 @@ from peft_lab.interview.calculations.quantisation import code_book
 from peft_lab.interview.claims import kept
 from peft_lab.interview.computed import Answer, Case, Given, Whole, line, plain, tex
 from peft_lab.interview.question import (
+    CONTENT,
     LEVELS,
     Calculation,
     FollowUp,
@@ -45,7 +46,7 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import get_model, readers_of_text
 
 T = TypeVar("T")
-FOLDER = Path(__file__).with_name("content") / "questions"
+FOLDER = CONTENT / "questions"
 LONGEST = 5  # questions of a chain
 _FIGURE = re.compile(r"\{\{(\w+):\s*([^{}]*)\}\}")
 _CALL = re.compile(r"(\w+)\((\d+)\)")

@@ -314,6 +314,12 @@ def nf4_bits(
     return code + SECOND_CONSTANT_BITS / block + constant / (block * SECOND_BLOCK)
 
 
+def four_bit_bytes(shape: ModelShape) -> float:
+    """Return the bytes of a model with the blocks' maps in NF4 with double quantisation, and the rest in 16 bits."""
+    weights = block_entries(shape)
+    return weights * nf4_bits(double=True) / BITS + (shape.total - weights) * HALF
+
+
 def float_errors(rows: int = 1 << 18) -> list[float]:
     """Return the error of normal numbers, in percent of their norm, in NVFP4 and in MXFP4.
 

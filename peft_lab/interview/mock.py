@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+from peft_lab.core.content import by_id, mistake, read_entries
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
-from peft_lab.interview.question import LEVELS, Level, Question, topics
+from peft_lab.interview.question import CONTENT, LEVELS, Level, Question, common_topics, topics
 
 SIZE = 10
 MIX: Mapping[Level, int] = {"basic": 3, "medium": 4, "hard": 3}  # out of ten
@@ -212,19 +214,6 @@ def ticked_points(question: Question, ticked: Collection[int]) -> float:
 
 
 WEAK = 0.7  # a topic below this share of its points is listed in the report
-# Pages on a topic, by slug; a method's topic has the page of the same slug.
-PAGES: Mapping[str, tuple[str, ...]] = {
-    "memory": ("memory",),
-    "quantisation": ("qlora",),
-    "serving": ("adapters", "lora"),
-    "choosing": ("choose", "compare"),
-    "training": ("runs", "lora"),
-    "preference": ("runs",),
-    "planning": ("choose", "memory"),
-    "merging": ("lora", "adapters"),
-    "debugging": ("runs", "lora"),
-    "safety": ("compare", "runs"),
-}
 
 
 @dataclass(frozen=True)
@@ -284,7 +273,7 @@ def report(interview: Interview) -> Report:
             topic,
             topics().get(topic, topic),
             tally,
-            PAGES.get(topic, (topic,)),
+            common_topics()[topic].pages if topic in common_topics() else (topic,),
             tuple(
                 name for name, question in questions.items() if question.topic == topic and points[name] < 1
             ),
@@ -320,49 +309,30 @@ LENGTHS: Mapping[str, int] = {"short": 5, "usual": 10, "long": 15}
 
 @dataclass(frozen=True)
 class Role:
-    """A role. ``topics``: those its interviews are limited to; empty for all. The choice is this app's own."""
+    """A role. ``topics``: those its interviews are limited to; empty for all."""
 
+    id: str
     title: str
-    topics: tuple[str, ...]
+    topics: tuple[str, ...] = ()
 
 
-ROLES: Mapping[str, Role] = {
-    "any": Role("Any role", ()),
-    "engineer": Role(
-        "ML engineer",
-        ("lora", "qlora", "memory", "training", "debugging", "merging", "serving", "choosing", "planning"),
-    ),
-    "research": Role(
-        "Research",
-        (
-            "lora",
-            "prefix",
-            "prompt",
-            "ptuning",
-            "adapters",
-            "ia3",
-            "bitfit",
-            "preference",
-            "quantisation",
-            "safety",
-        ),
-    ),
-    "platform": Role(
-        "Platform",
-        ("serving", "memory", "quantisation", "qlora", "merging", "planning", "debugging", "safety"),
-    ),
-    "applied": Role(
-        "Applied scientist",
-        ("choosing", "lora", "qlora", "training", "preference", "safety", "planning", "debugging", "prompt"),
-    ),
-}
+@cache
+def all_roles() -> Mapping[str, Role]:
+    """Return the roles by name. Raises ContentError for a mistake in their file, such as a topic that there is not."""
+    path = CONTENT / "roles.yaml"
+    roles = by_id(path, read_entries(path, Role))
+    for role in roles.values():
+        for topic in role.topics:
+            if topic not in topics():
+                raise mistake(path, f"there is no topic '{topic}'.", f"id: {role.id}", topic)
+    return roles
 
 
 def get_role(name: str) -> Role:
     """Return a role by name. Raises :class:`UnknownName`."""
-    if name not in ROLES:
-        raise UnknownName("role", name, ROLES, "role")
-    return ROLES[name]
+    if name not in all_roles():
+        raise UnknownName("role", name, all_roles(), "role")
+    return all_roles()[name]
 
 
 def role_size(name: str) -> int:

@@ -18,12 +18,12 @@ from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview import predicted_behaviour
 from peft_lab.interview.computed import show
-from peft_lab.interview.question import topics
+from peft_lab.interview.question import CONTENT, topics
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.studies import tiny
 from peft_lab.workers import inspector
 
-CONTENT = Path(__file__).with_name("content") / "predictions.yaml"
+FILE = CONTENT / "predictions.yaml"
 Rule = Literal["largest", "smallest", "bands"]
 Function = Callable[..., list[float]]
 Arguments = tuple[Any, ...]
@@ -199,11 +199,11 @@ def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tup
 def all_predictions() -> dict[str, Prediction]:
     """Return every prediction by id. Raises ContentError for a mistake in their file."""
     converters = {Function: _function, Arguments: _arguments, RunRequest: _request, Source: Source}
-    entries = read_entries(CONTENT, Prediction, converters)
+    entries = read_entries(FILE, Prediction, converters)
     for entry in entries:
         if entry.topic not in topics():
-            raise mistake(CONTENT, f"there is no topic '{entry.topic}'.", f"id: {entry.id}", "topic:")
-    return by_id(CONTENT, entries)
+            raise mistake(FILE, f"there is no topic '{entry.topic}'.", f"id: {entry.id}", "topic:")
+    return by_id(FILE, entries)
 
 
 def get_prediction(name: str) -> Prediction:

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
-from peft_lab.core.content import Citation
+from peft_lab.core.content import Citation, by_id, read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.core.facts import Fact
 from peft_lab.core.units import Source
@@ -23,6 +24,7 @@ from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 
+CONTENT = Path(__file__).with_name("content")
 Calculation = Callable[[Case], Answer]
 Predicate = Callable[[ModelShape], bool]
 Setting = bool | int | float | str | tuple[str, ...]
@@ -31,28 +33,32 @@ Kind = Literal["numeric", "choice", "free"]
 Need = Literal["shape", "torch"]
 
 LEVELS: tuple[Level, ...] = ("basic", "medium", "hard")
-_OTHER_TOPICS = {
-    "memory": "Memory",
-    "quantisation": "Quantisation",
-    "serving": "Serving",
-    "choosing": "Choosing a method",
-    "training": "Training",
-    "preference": "Preferences and rewards",
-    "planning": "Planning a job",
-    "merging": "Merging and shipping",
-    "debugging": "Debugging",
-    "safety": "Forgetting and safety",
-}
 #: Questions on full fine-tuning are under memory and choosing.
 _NO_TOPIC = frozenset({"full"})
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic common to all methods. ``pages``: slugs of the pages to read on it, the best one first."""
+
+    id: str
+    title: str
+    pages: tuple[str, ...]
+
+
+@cache
+def common_topics() -> Mapping[str, Topic]:
+    """Return the topics that are no method's, in teaching order."""
+    path = CONTENT / "topics.yaml"
+    return by_id(path, read_entries(path, Topic))
 
 
 @cache
 def topics() -> Mapping[str, str]:
     """Return title by topic, in teaching order: every method of the registry, then the topics common to all."""
     methods = {slug: spec.title for slug, spec in all_methods().items() if slug not in _NO_TOPIC}
-    return methods | _OTHER_TOPICS
+    return methods | {name: topic.title for name, topic in common_topics().items()}
 
 
 def any_model(shape: ModelShape) -> bool:

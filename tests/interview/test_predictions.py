@@ -164,9 +164,9 @@ def test_contests_are_decided_by_records() -> None:
 def test_a_mistake_is_named_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: int
 ) -> None:
-    path = tmp_path / predictions.CONTENT.name
-    path.write_text(predictions.CONTENT.read_text("utf-8").replace(old, new, 1), "utf-8")
-    monkeypatch.setattr(predictions, "CONTENT", path)
+    path = tmp_path / predictions.FILE.name
+    path.write_text(predictions.FILE.read_text("utf-8").replace(old, new, 1), "utf-8")
+    monkeypatch.setattr(predictions, "FILE", path)
     with pytest.raises(ContentError) as caught:
         all_predictions.__wrapped__()
     assert caught.value.line == line, caught.value

@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from peft_lab.interview import computed
 from peft_lab.interview.computed import (
-    BITS,
     HALF,
     SINGLE,
     Answer,
     Case,
     beside,
-    block_entries,
     both,
+    four_bit_bytes,
     line,
     misses,
     plain,
@@ -28,7 +26,6 @@ from peft_lab.interview.computed import (
 )
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.models.shapes import ModelShape
 
 FULL_STATE = 16  # bytes per parameter: mixed precision with Adam
 ADAPTER_STATE = 16  # bytes per parameter: float32 weight, gradient and two moments
@@ -59,18 +56,12 @@ def _only(flags: Sequence[bool]) -> int:
     return list(flags).index(True)
 
 
-def _four_bit_bytes(shape: ModelShape) -> float:
-    """The layers' maps in NF4 with double quantisation, the rest in 16 bits."""
-    weights = block_entries(shape)
-    return weights * computed.nf4_bits(double=True) / BITS + (shape.total - weights) * HALF
-
-
 def least_that_fits(case: Case) -> Answer:
     shape, room = case.shape, case["gigabytes"] * 10**9
     adapter = case.lora(case["r"]) * ADAPTER_STATE
     full = shape.total * FULL_STATE
     lora = shape.total * HALF + adapter
-    qlora = _four_bit_bytes(shape) + adapter
+    qlora = four_bit_bytes(shape) + adapter
     sizes = {"Full fine-tuning": full, "LoRA": lora, "QLoRA": qlora}
     right = next((index for index, size in enumerate(sizes.values()) if size <= room), len(sizes))
     steps = [
@@ -103,7 +94,7 @@ def gpus_for_full(case: Case) -> Answer:
     gigabytes = case["gigabytes"]
     need = case.shape.total * FULL_STATE
     value = math.ceil(need / (gigabytes * 1e9))
-    small = _four_bit_bytes(case.shape)
+    small = four_bit_bytes(case.shape)
     few = math.ceil(small / (gigabytes * 1e9))
     steps = [
         rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}",

@@ -110,11 +110,6 @@ def _pair(case: Case) -> tuple[ModuleGroup, ModuleGroup]:
     return case.matrix("q"), case.matrix("v")
 
 
-def _lora(case: Case, r: int) -> int:
-    names = [case.shape.target_name(group) for group in _pair(case)]
-    return case.trained("lora", r=r, target_modules=names)
-
-
 def _vera(case: Case, r: int) -> int:
     return case.shape.num_layers * sum(group.out_features + r for group in _pair(case))
 
@@ -130,11 +125,11 @@ def vera(case: Case) -> Answer:
     ]
     return result(
         value, "parameters", steps,
-        (_lora(case, r), "that A and B are frozen and shared: only two vectors are trained"),
+        (case.lora(r, "q", "v"), "that A and B are frozen and shared: only two vectors are trained"),
         (layers * (q.out_features + v.out_features), "the vector between A and B"),
         (2 * layers * r, "the vector behind B, as long as the output"),
         (value // layers, "the layers: vectors are not shared, only A and B are"),
-        named={"lora": _lora(case, 16) / value},
+        named={"lora": case.lora(16, "q", "v") / value},
         wholes=beside(case),
     )  # fmt: skip
 
@@ -165,21 +160,18 @@ def vera_file(case: Case) -> Answer:
 
 def vera_memory(case: Case) -> Answer:
     """What a change from LoRA to VeRA saves in training, as a percentage of the base in 16 bits."""
-    r, rank = case["r"], case["vera_rank"]
-    saved = (_lora(case, r) - _vera(case, rank)) * STATE
+    lora, vera = case.lora(case["r"], "q", "v"), _vera(case, case["vera_rank"])
+    saved = (lora - vera) * STATE
     base = case.shape.total * HALF
     value = 100 * saved / base
     steps = [
-        rf"({tex(_lora(case, r))} - {tex(_vera(case, rank))}) \cdot {STATE} = {tex(saved)}\ \text{{bytes}}",
+        rf"({tex(lora)} - {tex(vera)}) \cdot {STATE} = {tex(saved)}\ \text{{bytes}}",
         rf"{tex(saved)} / {tex(base)} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
-        (100 - 100 * _vera(case, rank) / _lora(case, r), "that the adapter is compared with the base, not with LoRA"),
-        (
-            100 * (_lora(case, r) - _vera(case, rank)) / case.shape.total,
-            "the bytes: gradients and moments count, and widths differ",
-        ),
+        (100 - 100 * vera / lora, "that the adapter is compared with the base, not with LoRA"),
+        (100 * (lora - vera) / case.shape.total, "the bytes: gradients and moments count, and widths differ"),
         (100 * saved / (2 * base), "that the base is in 16 bits"),
         tolerance=0.01,
     )  # fmt: skip
@@ -194,7 +186,7 @@ def xs(case: Case) -> Answer:
         (layers * r * r, "that two maps per layer are adapted"),
         (2 * r * r, "the layers"),
         (layers * 2 * r, "that the trained matrix is r × r"),
-        (_lora(case, r), "that A and B are frozen"),
+        (case.lora(r, "q", "v"), "that A and B are frozen"),
         named={"share": share(value, case.shape.total + value)},
         wholes=beside(case),
     )  # fmt: skip
@@ -254,10 +246,10 @@ def miss_parameters(case: Case) -> Answer:
     steps = [rf"{layers} \cdot {r} \cdot ({tex(q.out_features)} + {tex(v.out_features)}) = {tex(value)}"]
     return result(
         value, "parameters", steps,
-        (_lora(case, r), "that there is no second matrix: inputs are summed in groups instead"),
+        (case.lora(r, "q", "v"), "that there is no second matrix: inputs are summed in groups instead"),
         (layers * r * (q.in_features + v.in_features), "that the trained matrix is as wide as the outputs"),
         (value // layers, "the layers"),
-        named={"lora": _lora(case, r)},
+        named={"lora": case.lora(r, "q", "v")},
         wholes=beside(case),
     )  # fmt: skip
 

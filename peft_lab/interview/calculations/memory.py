@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from peft_lab.interview import computed
 from peft_lab.interview.computed import (
     BITS,
     BYTE,
@@ -14,8 +13,8 @@ from peft_lab.interview.computed import (
     SINGLE,
     Answer,
     Case,
-    block_entries,
     entries,
+    four_bit_bytes,
     product,
     result,
     tex,
@@ -28,10 +27,6 @@ MIXED = HALF + HALF + MASTER + MOMENTS * SINGLE  # weights, gradients, master co
 GPUS = 8
 BLOCK = 256  # moments that share a float32 constant (bitsandbytes, Optimizer2State)
 LEAST = 4096  # smaller parameters keep 32-bit moments (bitsandbytes, min_8bit_size)
-
-
-def _query_value(case: Case) -> int:
-    return case.lora(case["r"], "q", "v")
 
 
 def weights(case: Case) -> Answer:
@@ -83,7 +78,7 @@ def pure_half(case: Case) -> Answer:
 
 
 def adapter_moments(case: Case) -> Answer:
-    trained, total = _query_value(case), case.shape.total
+    trained, total = case.lora(case["r"], "q", "v"), case.shape.total
     value = trained * MOMENTS * SINGLE
     steps = [rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     return result(
@@ -97,7 +92,7 @@ def adapter_moments(case: Case) -> Answer:
 
 
 def saved_by_lora(case: Case) -> Answer:
-    total, trained = case.shape.total, _query_value(case)
+    total, trained = case.shape.total, case.lora(case["r"], "q", "v")
     full = total * (HALF + MOMENTS * HALF)
     own = trained * (SINGLE + SINGLE + MOMENTS * SINGLE)
     value = full - own
@@ -183,7 +178,7 @@ def checkpoints(case: Case) -> Answer:
 
 
 def adapter_share(case: Case) -> Answer:
-    trained, total = _query_value(case), case.shape.total
+    trained, total = case.lora(case["r"], "q", "v"), case.shape.total
     own, base = trained * (SINGLE + SINGLE + MOMENTS * SINGLE), total * HALF
     value = 100 * own / base
     steps = [
@@ -216,21 +211,20 @@ def saved_by_narrow_heads(case: Case) -> Answer:
 
 
 def eight_bit_saving(case: Case) -> Answer:
-    trained = _query_value(case)
+    trained = case.lora(case["r"], "q", "v")
     saved = trained * MOMENTS * (SINGLE - BYTE)
     return told(saved, "bytes", share=told(100 * saved / (case.shape.total * HALF), "percent").shown)
 
 
 def rank_that_matters(case: Case) -> Answer:
     """The rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
-    per_rank = _query_value(case) / case["r"] * (2 + MOMENTS) * SINGLE
-    base, blocks = case.shape.total * HALF, block_entries(case.shape)
-    in_four_bits = base - blocks * HALF + blocks * computed.nf4_bits(double=True) / BITS
-    return told(round(0.1 * base / per_rank), sooner=base / in_four_bits)
+    per_rank = case.lora(case["r"], "q", "v") / case["r"] * (2 + MOMENTS) * SINGLE
+    base = case.shape.total * HALF
+    return told(round(0.1 * base / per_rank), sooner=base / four_bit_bytes(case.shape))
 
 
 def saved_against_mixed(case: Case) -> Answer:
-    own = _query_value(case) * (2 + MOMENTS) * SINGLE
+    own = case.lora(case["r"], "q", "v") * (2 + MOMENTS) * SINGLE
     return told(case.shape.total * (MIXED - HALF) - own, "bytes")
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 
-from peft_lab.interview import computed
 from peft_lab.interview.computed import (
-    BITS,
-    HALF,
     SINGLE,
     Answer,
     Case,
-    block_entries,
+    four_bit_bytes,
     line,
     plain,
     product,
@@ -135,8 +132,7 @@ def utilisation(case: Case) -> Answer:
 
 def smallest_card(case: Case) -> Answer:
     """The first card that holds QLoRA's weights and states; the last option if none does."""
-    blocks, total = block_entries(case.shape), case.shape.total
-    weights = blocks * computed.nf4_bits(double=True) / BITS + (total - blocks) * HALF
+    weights = four_bit_bytes(case.shape)
     state = case.lora(case["r"]) * 4 * SINGLE
     need = (weights + state) / 1e9
     value = next((index for index, size in enumerate(CARDS) if need <= size), len(CARDS))

@@ -18,6 +18,7 @@ from peft_lab.interview.computed import (
     Answer,
     Case,
     block_entries,
+    four_bit_bytes,
     product,
     result,
     share,
@@ -68,7 +69,7 @@ def double_level(case: Case) -> Answer:
 
 def double_saving(case: Case) -> Answer:
     billions = case["billions"]
-    saved = computed.nf4_bits() - computed.nf4_bits(double=True)
+    saved = computed.nf4_bits() - DOUBLE
     value = saved * billions * 1e9 / BITS
     steps = [
         rf"\frac{{32}}{{64}} - \frac{{8}}{{64}} - \frac{{32}}{{64 \cdot 256}} = {saved:.4g}\ \text{{bits}}",
@@ -279,12 +280,7 @@ def left_in_half(case: Case) -> Answer:
 
 def saved_share(case: Case) -> Answer:
     """Percent that NF4 saves of the model in 16 bits."""
-    shape = case.shape
-    weights = block_entries(shape)
-    before, after = (
-        shape.total * HALF,
-        weights * DOUBLE / BITS + (shape.total - weights) * HALF,
-    )
+    before, after = case.shape.total * HALF, four_bit_bytes(case.shape)
     value = 100 * (1 - after / before)
     steps = [rf"1 - \frac{{{tex(after)}}}{{{tex(before)}}} = {tex(value)}\,\%"]
     return result(
@@ -300,8 +296,7 @@ def adapter_against_base(case: Case) -> Answer:
     """Percent that the adapter's bytes, in float32, are of the base's."""
     shape, r = case.shape, case["r"]
     adapter = case.trained("qlora", r=r) * 4
-    weights = block_entries(shape)
-    base = weights * DOUBLE / BITS + (shape.total - weights) * HALF
+    base = four_bit_bytes(shape)
     value = 100 * adapter / base
     steps = [
         rf"\text{{adapter}}: {tex(adapter // 4)} \cdot 4 = {tex(adapter)}\ \text{{bytes}}",
@@ -361,7 +356,7 @@ def bits_per_ingredient(case: Case) -> Answer:
         0,
         "",
         four=f"{BITS * HALF - computed.nf4_bits():.3g}",
-        double=f"{computed.nf4_bits() - computed.nf4_bits(double=True):.2g}",
+        double=f"{computed.nf4_bits() - DOUBLE:.2g}",
     )
 
 
@@ -375,17 +370,6 @@ def moments_in_eight_bits(case: Case) -> Answer:
     return told(
         MILLIONS * 1e6 * MOMENTS * SINGLE, "bytes", eight=told(MILLIONS * 1e6 * MOMENTS, "bytes").shown
     )
-
-
-def _every_map(case: Case) -> int:
-    """Parameters of LoRA on every linear map of the blocks."""
-    return case.lora(case["r"])
-
-
-def _four_bits(case: Case) -> float:
-    """Bytes of the model with its blocks' maps in NF4 with double quantisation, the rest in two bytes."""
-    blocks = block_entries(case.shape)
-    return blocks * computed.nf4_bits(double=True) / BITS + (case.shape.total - blocks) * HALF
 
 
 def grouped(case: Case) -> Answer:
@@ -404,14 +388,14 @@ def grouped(case: Case) -> Answer:
         (blocks * each / BITS, "what is not in the blocks"),
         (total * HALF, "that the blocks' maps are in 4 bits"),
         tolerance=0.005,
-        named={"bits": each, "nf4": _four_bits(case) / 1e9},
+        named={"bits": each, "nf4": four_bit_bytes(case.shape) / 1e9},
     )  # fmt: skip
 
 
 def qdora_magnitudes(case: Case) -> Answer:
     """What DoRA's magnitudes add to LoRA's parameters on every map, in percent."""
     inside = [case.shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
-    outputs, lora = case.shape.num_layers * sum(group.out_features for group in inside), _every_map(case)
+    outputs, lora = case.shape.num_layers * sum(group.out_features for group in inside), case.lora(case["r"])
     value = 100 * outputs / lora
     steps = [
         rf"\text{{magnitudes}}: {tex(outputs)} \qquad \text{{A and B}}: {tex(lora)}",
@@ -431,7 +415,7 @@ def qdora_magnitudes(case: Case) -> Answer:
 
 def compensation(case: Case) -> Answer:
     """Bytes of a low-rank compensation in bfloat16, as a percentage of the 4-bit base."""
-    low, base = _every_map(case) * HALF, _four_bits(case)
+    low, base = case.lora(case["r"]) * HALF, four_bit_bytes(case.shape)
     value = 100 * low / base
     steps = [
         rf"{tex(low // HALF)} \cdot 2 = {tex(low)}\ \text{{bytes}}",
@@ -463,7 +447,7 @@ def packed(case: Case) -> Answer:
 
 def shard(case: Case) -> Answer:
     """Bytes of a 4-bit base on each of several devices."""
-    whole, devices = _four_bits(case), case["devices"]
+    whole, devices = four_bit_bytes(case.shape), case["devices"]
     value = whole / devices
     return result(
         value, "bytes", [rf"{tex(whole)} / {devices} = {tex(value)}\ \text{{bytes}}"],
@@ -478,10 +462,10 @@ def shard(case: Case) -> Answer:
 def gathered(case: Case) -> Answer:
     """Bytes of one layer's maps, put together on a device for its turn, in NF4 with double quantisation."""
     layer = block_entries(case.shape) / case.shape.num_layers
-    value = layer * computed.nf4_bits(double=True) / BITS
+    value = layer * DOUBLE / BITS
     steps = [
         rf"\text{{one layer}}: {tex(layer)}\ \text{{weights}}",
-        rf"{tex(layer)} \cdot {tex(computed.nf4_bits(double=True))} / 8 = {tex(value)}\ \text{{bytes}}",
+        rf"{tex(layer)} \cdot {tex(DOUBLE)} / 8 = {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -495,7 +479,7 @@ def gathered(case: Case) -> Answer:
 
 def second_stage(case: Case) -> Answer:
     """Bytes that sharding gradients and moments of a LoRA saves on each device."""
-    devices, trained = case["devices"], _every_map(case)
+    devices, trained = case["devices"], case.lora(case["r"])
     state = trained * (SINGLE + 2 * SINGLE)
     value = state * (devices - 1) / devices
     steps = [

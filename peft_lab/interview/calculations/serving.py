@@ -23,12 +23,8 @@ from peft_lab.interview.computed import (
 E4M3_FRACTION, BF16_FRACTION, E5M2_FRACTION = 3, 7, 2  # stored bits of the significand
 
 
-def _query_value(case: Case) -> int:
-    return case.lora(case["r"], "q", "v")
-
-
 def adapter_file(case: Case) -> Answer:
-    trained = _query_value(case)
+    trained = case.lora(case["r"], "q", "v")
     value = trained * SINGLE
     steps = [rf"{tex(trained)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     q = case.matrix("q")
@@ -44,7 +40,7 @@ def adapter_file(case: Case) -> Answer:
 
 
 def many_tasks(case: Case) -> Answer:
-    trained, tasks = _query_value(case), case["tasks"]
+    trained, tasks = case.lora(case["r"], "q", "v"), case["tasks"]
     base = case.shape.total * HALF
     value = base + tasks * trained * HALF
     steps = [
@@ -84,7 +80,7 @@ def unmerged_work(case: Case) -> Answer:
     return result(
         value, "percent", steps,
         (100 * added / shape.total, "that a token is not multiplied with the embedding table"),
-        (100 * _query_value(case) / base, "that every linear map is adapted, not query and value alone"),
+        (100 * case.lora(case["r"], "q", "v") / base, "that every linear map is adapted, not query and value alone"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -154,7 +150,7 @@ def swap_time(case: Case) -> Answer:
 
 def mixed_batch(case: Case) -> Answer:
     requests = case["requests"]
-    trained = _query_value(case)
+    trained = case.lora(case["r"], "q", "v")
     value = requests * trained * HALF
     base = case.shape.total * HALF
     steps = [rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
