@@ -110,13 +110,13 @@ def _of_the_bank(question: Question) -> None:
 
 def defended(question: Question, model: str | None) -> None:
     """The doubt about this question's answer, if there is one."""
-    doubt = question.doubt
-    if doubt is None:
+    about = question.doubt
+    if about is None:
         return
-    said, objection, because = question.explain_doubt(doubt, model)
+    said, doubt, because = question.explain_doubt(about, model)
     st.markdown("#### Defend it")
-    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(doubt.said))}")
-    st.markdown(f"The interviewer: **{objection}**")
+    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(about.said))}")
+    st.markdown(f"The interviewer: **{doubt}**")
     taken = state.remembered(SCOPE, _STAND, "", question.id)
     if not taken:
         row = st.container(horizontal=True)
@@ -125,8 +125,8 @@ def defended(question: Question, model: str | None) -> None:
                 state.remember(SCOPE, _STAND, stand, question.id)
                 st.rerun()
         return
-    _reaction(doubt, str(taken), because, figures.badge(question.source_of(doubt.because)))
-    show_in_lab(doubt.opens, f"doubt-{question.id}")
+    _reaction(about, str(taken), because, figures.badge(question.source_of(about.because)))
+    show_in_lab(about.opens, f"doubt-{question.id}")
 
 
 def _reaction(doubt: Doubt, taken: str, because: str, source: str) -> None:
