@@ -40,17 +40,17 @@ NINETY_FIVE = 1.96  # standard deviations to either side
 
 
 def titles(slugs: Sequence[str]) -> tuple[str, ...]:
-    """Method titles as options."""
+    """Return method titles as options."""
     return tuple(get_method(slug).title for slug in slugs)
 
 
 def model_titles(names: Sequence[str]) -> tuple[str, ...]:
-    """Model titles as options."""
+    """Return model titles as options."""
     return tuple(get_model(name).title for name in names)
 
 
 def _only(flags: Sequence[bool]) -> int:
-    """The index of the one true flag. Raises ValueError when the question has no single answer."""
+    """Return the index of the one true flag. Raises ValueError when the question has no single answer."""
     if sum(flags) != 1:
         raise ValueError(f"{sum(flags)} options are right")
     return list(flags).index(True)
@@ -191,13 +191,13 @@ def small_in_order(case: Case) -> Answer:
 
 
 def interval_of_share(case: Case) -> Answer:
-    """Half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
+    """Return half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
     half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
     return told(round(half), "", share=f"{SHARE:.0%}")
 
 
 def negatives(case: Case) -> Answer:
-    """Wrong passages that each query is told from, with one right and some hard ones for each query."""
+    """Return the wrong passages that each query is told from, with one right and some hard ones for each query."""
     rows, hard = case["rows"], case["hard"]
     value = rows * (1 + hard) - 1
     steps = [rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}"]
@@ -211,7 +211,7 @@ def negatives(case: Case) -> Answer:
 
 
 def reembedding(case: Case) -> Answer:
-    """Bytes of an index of float32 vectors, to be written again with each new adapter."""
+    """Return the bytes of an index of float32 vectors, to be written again with each new adapter."""
     millions, width = case["millions"], case["width"]
     value = millions * 10**6 * width * SINGLE
     return result(
@@ -224,7 +224,7 @@ def reembedding(case: Case) -> Answer:
 
 
 def reranking(case: Case) -> Answer:
-    """Tokens that a reranker reads for a query, in multiples of what the embedding of the query reads."""
+    """Return the tokens that a reranker reads for a query, in multiples of what the embedding of the query reads."""
     candidates, query, passage = case["candidates"], case["query"], case["passage"]
     value = candidates * (query + passage) / query
     steps = [
@@ -242,7 +242,7 @@ def reranking(case: Case) -> Answer:
 
 
 def patches(case: Case) -> Answer:
-    """Tokens that a vision transformer makes of a square image."""
+    """Return the tokens that a vision transformer makes of a square image."""
     side, patch = case["side"], case["patch"]
     value = (side // patch) ** 2
     return result(
@@ -255,7 +255,7 @@ def patches(case: Case) -> Answer:
 
 
 def diffusion_scale(case: Case) -> Answer:
-    """What BA is multiplied by when the user's weight comes on top of α/r."""
+    """Return what BA is multiplied by when the user's weight comes on top of α/r."""
     alpha, r, weight = case["alpha"], case["r"], case.number("weight")
     value = weight * alpha / r
     return result(
@@ -267,7 +267,7 @@ def diffusion_scale(case: Case) -> Answer:
 
 
 def vocabulary(case: Case) -> Answer:
-    """Parameters that new tokens add to embedding and output layer."""
+    """Return the parameters that new tokens add to embedding and output layer."""
     shape, new = case.shape, case["new"]
     ends = [
         group for group in shape.groups if not group.layers and group.each
@@ -287,7 +287,7 @@ def vocabulary(case: Case) -> Answer:
 
 
 def hypernetwork(case: Case) -> Answer:
-    """Weights of a last layer that writes a whole adapter at once."""
+    """Return the weights of a last layer that writes a whole adapter at once."""
     width, r = case["width"], case["r"]
     written = case.lora(r, "q", "v")
     value = width * written

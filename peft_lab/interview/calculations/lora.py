@@ -29,7 +29,7 @@ ATTENTION, FEED_FORWARD = ("q", "k", "v", "o"), ("gate", "up", "down")
 
 
 def one_map(case: Case) -> Answer:
-    """Parameters of A and B on one map: ``r (d_in + d_out)``."""
+    """Return the parameters of A and B on one map: ``r (d_in + d_out)``."""
     q, r = case.matrix("q"), case["r"]
     value = case.lora(r, "q") // q.count
     steps = [
@@ -48,7 +48,7 @@ def one_map(case: Case) -> Answer:
 
 
 def query_value(case: Case) -> Answer:
-    """Parameters of A and B on the queries and values of all layers."""
+    """Return the parameters of A and B on the queries and values of all layers."""
     q, v, r, layers = case.matrix("q"), case.matrix("v"), case["r"], case.shape.num_layers
     value = case.lora(r, "q", "v")
     heads = case.shape.heads
@@ -78,7 +78,7 @@ def query_value(case: Case) -> Answer:
 
 
 def every_map(case: Case) -> Answer:
-    """Parameters of A and B on every linear map of all layers."""
+    """Return the parameters of A and B on every linear map of all layers."""
     shape, r = case.shape, case["r"]
     value = case.lora(r)
     inside = [shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
@@ -102,7 +102,7 @@ def every_map(case: Case) -> Answer:
 
 
 def break_even(case: Case) -> Answer:
-    """The rank at which A and B have as many parameters as the map of the values itself."""
+    """Return the rank at which A and B have as many parameters as the map of the values itself."""
     v, q = case.matrix("v"), case.matrix("q")
     value = entries(v) / both(v)
     steps = [
@@ -121,7 +121,7 @@ def break_even(case: Case) -> Answer:
 
 
 def plain_scale(case: Case) -> Answer:
-    """LoRA's factor before BA: α/r."""
+    """Return LoRA's factor before BA: α/r."""
     alpha, r = case["alpha"], case["r"]
     value = alpha / r
     return result(
@@ -133,7 +133,7 @@ def plain_scale(case: Case) -> Answer:
 
 
 def rank_stabilised(case: Case) -> Answer:
-    """rsLoRA's factor before BA: α/√r (Kalajdzievski 2023, arXiv 2312.03732)."""
+    """Return rsLoRA's factor before BA: α/√r (Kalajdzievski 2023, arXiv 2312.03732)."""
     alpha, r = case["alpha"], case["r"]
     value = alpha / r**0.5
     return result(
@@ -145,7 +145,7 @@ def rank_stabilised(case: Case) -> Answer:
 
 
 def scale_drop(case: Case) -> Answer:
-    """How many times smaller α/r is at the larger rank."""
+    """Return how many times smaller α/r is at the larger rank."""
     small, large = case["r"], case["larger"]
     value = large / small
     steps = [rf"\frac{{\alpha / {small}}}{{\alpha / {large}}} = \frac{{{large}}}{{{small}}} = {tex(value)}"]
@@ -161,7 +161,7 @@ def scale_drop(case: Case) -> Answer:
 
 
 def dora_magnitudes(case: Case) -> Answer:
-    """Parameters that DoRA adds to LoRA on queries and values: a magnitude for each output."""
+    """Return the parameters that DoRA adds to LoRA on queries and values: a magnitude for each output."""
     q, v, layers = case.matrix("q"), case.matrix("v"), case.shape.num_layers
     names = [case.shape.target_name(group) for group in (q, v)]
     value = case.trained("lora", r=8, target_modules=names, use_dora=True) - case.trained(
@@ -180,7 +180,7 @@ def dora_magnitudes(case: Case) -> Answer:
 
 
 def summed_rank(case: Case) -> Answer:
-    """The highest rank that the sum of two corrections can have."""
+    """Return the highest rank that the sum of two corrections can have."""
     q = case.matrix("q")
     first, second = case["r"], case["other"]
     limit = min(q.in_features, q.out_features)
@@ -201,7 +201,7 @@ def summed_rank(case: Case) -> Answer:
 
 
 def compression(case: Case) -> Answer:
-    """How many times fewer parameters A and B have than the map that they correct."""
+    """Return how many times fewer parameters A and B have than the map that they correct."""
     q, r = case.matrix("q"), case["r"]
     value = entries(q) / (r * both(q))
     steps = [rf"\frac{{{product(q.out_features, q.in_features)}}}{{{r} \cdot {tex(both(q))}}} = {tex(value)}"]
@@ -217,13 +217,13 @@ def value_map(case: Case) -> Answer:
 
 
 def same_budget_rank(case: Case) -> Answer:
-    """The rank at which query and value maps alone cost as much as all maps at the question's rank."""
+    """Return the rank at which query and value maps alone cost as much as all maps at the question's rank."""
     budget = case.lora(case["r"])
     return told(budget // case.lora(1, "q", "v"))
 
 
 def compression_twice_as_wide(case: Case) -> Answer:
-    """The compression of a map with twice the inputs and outputs."""
+    """Return the compression of a map with twice the inputs and outputs."""
     q = case.matrix("q")
     return told(2 * entries(q) / (case["r"] * both(q)))
 
@@ -234,12 +234,12 @@ def full_rank_cost(case: Case) -> Answer:
 
 
 def per_rank(case: Case) -> int:
-    """Parameters that one rank on every linear map of the blocks trains."""
+    """Return the parameters that one rank on every linear map of the blocks trains."""
     return case.lora(1)
 
 
 def tenfold(case: Case) -> Answer:
-    """The rate to try first, in millionths."""
+    """Return the rate to try first, in millionths."""
     full = case["full"]
     value = TENFOLD * full
     return result(
@@ -252,7 +252,7 @@ def tenfold(case: Case) -> Answer:
 
 
 def invariant_rates(case: Case) -> Answer:
-    """A and B scaled by p, α by 1 / p²: the same product at every step of Adam if the rates are scaled by p."""
+    """Return the factor p of both rates that keeps Adam's steps the same when α is divided by p²."""
     factor = case["factor"]
     value = math.sqrt(factor)
     steps = [
@@ -269,7 +269,7 @@ def invariant_rates(case: Case) -> Answer:
 
 
 def attention_rank(case: Case) -> Answer:
-    """The rank on attention maps alone that has as many parameters as a rank on the feed-forward maps alone."""
+    """Return the rank on attention maps alone that has as many parameters as a rank on the feed-forward maps alone."""
     r, block = case["r"], case.shape.block
     feed = sum(both(group) for role, group in block.items() if role in FEED_FORWARD)
     attention = sum(both(group) for role, group in block.items() if role in ATTENTION)
@@ -290,7 +290,7 @@ def attention_rank(case: Case) -> Answer:
 
 
 def capacity_rank(case: Case) -> Answer:
-    """The least rank on every map whose parameters hold the bits of a corpus."""
+    """Return the least rank on every map whose parameters hold the bits of a corpus."""
     corpus, bits, held, each = case["corpus"], case["token_bits"], case["parameter_bits"], per_rank(case)
     value = math.ceil(corpus * bits / (held * each))
     steps = [
@@ -308,7 +308,7 @@ def capacity_rank(case: Case) -> Answer:
 
 
 def reward_room(case: Case) -> Answer:
-    """How many times over rank 1 holds what a run of reinforcement learning can say, at a bit an episode."""
+    """Return how many times over rank 1 holds what a run of reinforcement learning can say, at a bit an episode."""
     prompts, answers, held, each = case["prompts"], case["answers"], case["parameter_bits"], per_rank(case)
     episodes = prompts * answers
     value = each * held / episodes
@@ -328,7 +328,7 @@ def reward_room(case: Case) -> Answer:
 
 
 def random_cosine(case: Case) -> Answer:
-    """The mean absolute cosine of a random direction with a fixed one, in as many dimensions as the model is wide."""
+    """Return the mean absolute cosine of a random direction with a fixed one, in the model's width."""
     hidden = case.shape.hidden
     value = math.sqrt(2 / (math.pi * hidden))
     steps = [
@@ -345,7 +345,7 @@ def random_cosine(case: Case) -> Answer:
 
 
 def first_step(case: Case) -> Answer:
-    """The norm of B after Adam's first step, in millionths: every entry has moved by the rate."""
+    """Return the norm of B after Adam's first step, in millionths: every entry has moved by the rate."""
     out, r, rate = case.matrix("q").out_features, case["r"], case["rate"]
     value = rate * math.sqrt(out * r)
     steps = [
@@ -363,7 +363,7 @@ def first_step(case: Case) -> Answer:
 
 
 def highest_rank(case: Case) -> Answer:
-    """EVA's cap: ``rho`` times the rank."""
+    """Return EVA's cap: ``rho`` times the rank."""
     r, rho = case["r"], case["rho"]
     value = r * rho
     return result(
@@ -375,7 +375,7 @@ def highest_rank(case: Case) -> Answer:
 
 
 def rank_of_the_rest(case: Case) -> Answer:
-    """The mean rank of the other maps when a share of them has the highest one and the total stays."""
+    """Return the mean rank of the other maps when a share of them has the highest one and the total stays."""
     r, rho, capped = case["r"], case["rho"], case.number("capped")
     value = r * (1 - capped * rho) / (1 - capped)
     steps = [
@@ -395,7 +395,7 @@ def rank_of_the_rest(case: Case) -> Answer:
 
 
 def converted(case: Case) -> Answer:
-    """Parameters of a plain LoRA that says what a PiSSA or OLoRA adapter changed: twice the rank."""
+    """Return the parameters of a plain LoRA that says what a PiSSA or OLoRA adapter changed: twice the rank."""
     value = case.lora(2 * case["r"], "q", "v")
     steps = [
         r"\Delta W = B A - B_0 A_0 = [B \; B_0] \begin{bmatrix} A \\ -A_0 \end{bmatrix}",
@@ -411,7 +411,7 @@ def converted(case: Case) -> Answer:
 
 
 def covariances(case: Case) -> Answer:
-    """Bytes of the covariance matrices of every adapted map's inputs, in float32."""
+    """Return the bytes of the covariance matrices of every adapted map's inputs, in float32."""
     inside = [case.shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
     each = sum(group.in_features**2 for group in inside)
     layers = case.shape.num_layers
@@ -439,7 +439,7 @@ def covariances(case: Case) -> Answer:
 
 
 def rate_of_b(case: Case) -> Answer:
-    """LoRA+: B's rate in millionths."""
+    """Return B's rate under LoRA+, in millionths."""
     rate, ratio = case["rate"], case["ratio"]
     value = rate * ratio
     return result(

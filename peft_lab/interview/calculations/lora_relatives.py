@@ -27,7 +27,7 @@ MAPS = 3  # of a gated expert: gate, up, down
 
 
 def experts(case: Case) -> Answer:
-    """A and B on the three maps of every expert."""
+    """Return the parameters of A and B on the three maps of every expert."""
     layers, count, hidden, width, r = (case[name] for name in ("blocks", "experts", "wide", "width", "r"))
     each = r * MAPS * (hidden + width)
     value = layers * count * each
@@ -47,7 +47,7 @@ def experts(case: Case) -> Answer:
 
 
 def active_share(case: Case) -> Answer:
-    """The share of the experts' adapters that one token passes through."""
+    """Return the share of the experts' adapters that one token passes through."""
     active, count = case["active"], case["experts"]
     value = 100 * active / count
     return result(
@@ -59,7 +59,7 @@ def active_share(case: Case) -> Answer:
 
 
 def new_tokens(case: Case) -> Answer:
-    """One row of the embedding for each new token."""
+    """Return the parameters of one row of the embedding for each new token."""
     new, hidden = case["new"], case.shape.hidden
     value = new * hidden
     return result(
@@ -72,7 +72,7 @@ def new_tokens(case: Case) -> Answer:
 
 
 def new_tokens_saved(case: Case) -> Answer:
-    """Bytes by which the adapter's file is smaller than with the whole embedding, new rows included, in bfloat16."""
+    """Return the bytes that the adapter's file is smaller by than with the whole embedding, in bfloat16."""
     new, hidden, vocab = case["new"], case.shape.hidden, case.shape.vocab
     value = vocab * hidden * HALF
     steps = [rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
@@ -87,7 +87,7 @@ def new_tokens_saved(case: Case) -> Answer:
 
 
 def trained_head(case: Case) -> Answer:
-    """Bytes of a trained copy of the output layer with gradient and moments, float32."""
+    """Return the bytes of a trained copy of the output layer with gradient and moments, float32."""
     vocab, hidden = case.shape.vocab, case.shape.hidden
     value = vocab * hidden * STATE
     lora = case.lora(16)
@@ -115,7 +115,7 @@ def _vera(case: Case, r: int) -> int:
 
 
 def vera(case: Case) -> Answer:
-    """A vector as long as the output and one as long as the rank, per map."""
+    """Return VeRA's parameters: a vector as long as the output and one as long as the rank, per map."""
     r, layers = case["r"], case.shape.num_layers
     q, v = _pair(case)
     value = _vera(case, r)
@@ -135,7 +135,7 @@ def vera(case: Case) -> Answer:
 
 
 def vera_file(case: Case) -> Answer:
-    """Bytes of the file with the shared projections in it, float32."""
+    """Return the bytes of the file with the shared projections in it, float32."""
     r = case["r"]
     q, v = _pair(case)
     trained = _vera(case, r)
@@ -159,7 +159,7 @@ def vera_file(case: Case) -> Answer:
 
 
 def vera_memory(case: Case) -> Answer:
-    """What a change from LoRA to VeRA saves in training, as a percentage of the base in 16 bits."""
+    """Return what a change from LoRA to VeRA saves in training, as a percentage of the base in 16 bits."""
     lora, vera = case.lora(case["r"], "q", "v"), _vera(case, case["vera_rank"])
     saved = (lora - vera) * STATE
     base = case.shape.total * HALF
@@ -178,7 +178,7 @@ def vera_memory(case: Case) -> Answer:
 
 
 def xs(case: Case) -> Answer:
-    """r² numbers between frozen factors, per map."""
+    """Return LoRA-XS's parameters: r² numbers between frozen factors, per map."""
     r, layers = case["r"], case.shape.num_layers
     value = layers * 2 * r * r
     return result(
@@ -193,7 +193,7 @@ def xs(case: Case) -> Answer:
 
 
 def xs_times(case: Case) -> Answer:
-    """How many times fewer than LoRA of the same rank, on a query map."""
+    """Return how many times fewer than LoRA of the same rank, on a query map."""
     q, r = case.matrix("q"), case["r"]
     value, full = both(q) / r, min(q.in_features, q.out_features)
     steps = [rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}"]
@@ -212,7 +212,7 @@ def xs_times(case: Case) -> Answer:
 
 
 def tiny_bytes(case: Case) -> Answer:
-    """So many numbers in bfloat16."""
+    """Return the bytes of so many numbers in bfloat16."""
     count = case["count"]
     value = count * HALF
     return result(
@@ -224,7 +224,7 @@ def tiny_bytes(case: Case) -> Answer:
 
 
 def tiny_untied(case: Case) -> Answer:
-    """One vector of u numbers for every map of the blocks, none shared."""
+    """Return TinyLoRA's parameters: one vector of u numbers for every map of the blocks, none shared."""
     u, layers = case["u"], case.shape.num_layers
     value = u * layers * 7
     return result(
@@ -239,7 +239,7 @@ def tiny_untied(case: Case) -> Answer:
 
 
 def miss_parameters(case: Case) -> Answer:
-    """One matrix of r rows and as many columns as outputs, per map."""
+    """Return MiSS's parameters: one matrix of r rows and as many columns as outputs, per map."""
     r, layers = case["r"], case.shape.num_layers
     q, v = _pair(case)
     value = layers * r * (q.out_features + v.out_features)
@@ -255,7 +255,7 @@ def miss_parameters(case: Case) -> Answer:
 
 
 def randlora(case: Case) -> Answer:
-    """Two diagonals for each of as many random bases as fill the rank of the map."""
+    """Return RandLoRA's parameters: two diagonals for each of as many random bases as fill the rank of the map."""
     q, r = case.matrix("q"), case["r"]
     narrow = min(q.in_features, q.out_features)
     bases = math.ceil(narrow / r)
@@ -276,7 +276,7 @@ def randlora(case: Case) -> Answer:
 
 
 def oft(case: Case) -> Answer:
-    """Rotations of blocks of the inputs of q and v: a skew-symmetric matrix for each block."""
+    """Return OFT's parameters on the inputs of q and v: a skew-symmetric matrix for each block."""
     b, layers = case["b"], case.shape.num_layers
     inputs = case.matrix("q").in_features
     each = inputs // b * (b * (b - 1) // 2)
@@ -295,7 +295,7 @@ def oft(case: Case) -> Answer:
 
 
 def boft(case: Case) -> Answer:
-    """PEFT's BOFT with one factor on a query map: full blocks and a scale for each output."""
+    """Return the parameters of PEFT's BOFT with one factor on a query map: full blocks and a scale for each output."""
     q, b = case.matrix("q"), case["b"]
     blocks = q.in_features // b
     value = blocks * b * b + q.out_features

@@ -203,7 +203,7 @@ def split_over_gpus(case: Case) -> Answer:
 
 
 def saved_by_narrow_heads(case: Case) -> Answer:
-    """The weights that grouped-query attention saves in keys and values, as a share of the model with full ones."""
+    """Return the weights that grouped-query attention saves, as a share of the model with full keys and values."""
     shape = case.shape
     k, v = case.matrix("k"), case.matrix("v")
     saved = sum((shape.heads * shape.head_dim - m.out_features) * m.in_features * m.count for m in (k, v))
@@ -217,7 +217,7 @@ def eight_bit_saving(case: Case) -> Answer:
 
 
 def rank_that_matters(case: Case) -> Answer:
-    """The rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
+    """Return the rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
     per_rank = case.lora(case["r"], "q", "v") / case["r"] * (2 + MOMENTS) * SINGLE
     base = case.shape.total * HALF
     return told(round(0.1 * base / per_rank), sooner=base / four_bit_bytes(case.shape))
@@ -229,7 +229,7 @@ def saved_against_mixed(case: Case) -> Answer:
 
 
 def eight_bits(case: Case) -> Answer:
-    """Bytes of 8-bit Adam's states over all weights."""
+    """Return the bytes of 8-bit Adam's states over all weights."""
     total = case.shape.total
     value = total * MOMENTS * (1 + SINGLE / BLOCK)
     steps = [
@@ -247,7 +247,7 @@ def eight_bits(case: Case) -> Answer:
 
 
 def least_rank(case: Case) -> Answer:
-    """The smallest rank at which A of a query map is large enough for 8-bit moments."""
+    """Return the smallest rank at which A of a query map is large enough for 8-bit moments."""
     inputs = case.matrix("q").in_features
     value = math.ceil(LEAST / inputs)
     return result(
@@ -259,7 +259,7 @@ def least_rank(case: Case) -> Answer:
 
 
 def offloading(case: Case) -> Answer:
-    """Seconds a step waits for gradients to the CPU and weights back, at best."""
+    """Return the seconds a step waits for gradients to the CPU and weights back, at best."""
     total, speed = case.shape.total, case["speed"]
     value = total * (HALF + HALF) / (speed * 1e9)
     steps = [
@@ -277,7 +277,7 @@ def offloading(case: Case) -> Answer:
 
 
 def galore(case: Case) -> Answer:
-    """GaLore's states for one widening map, as a percentage of Adam's."""
+    """Return GaLore's states for one widening map, as a percentage of Adam's."""
     up, r = case.matrix("up"), case["r"]
     narrow, wide = sorted((up.in_features, up.out_features))
     states = MOMENTS * r * wide + narrow * r
@@ -301,7 +301,7 @@ def galore(case: Case) -> Answer:
 
 
 def sampled_layers(case: Case) -> Answer:
-    """Bytes of Adam's float32 moments for some layers and all that is outside the layers."""
+    """Return the bytes of Adam's float32 moments for some layers and all that is outside the layers."""
     shape, active = case.shape, case["active"]
     inside = sum(group.each * group.count for group in shape.groups if group.layers)
     outside = shape.total - inside

@@ -25,7 +25,7 @@ Z = 1.96  # two-sided, five percent
 
 
 def job_tokens(case: Case) -> Answer:
-    """Tokens that a run goes through."""
+    """Return the tokens that a run goes through."""
     rows, mean, epochs = case["rows"], case["mean"], case["epochs"]
     value = rows * mean * epochs
     return result(
@@ -37,7 +37,7 @@ def job_tokens(case: Case) -> Answer:
 
 
 def full_work(case: Case) -> Answer:
-    """Operations of full fine-tuning, in units of 10^15."""
+    """Return the operations of full fine-tuning, in units of 10^15."""
     total, corpus = case.shape.total, case["corpus"]
     value = FULL * total * corpus / PETA
     steps = [rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}"]
@@ -52,7 +52,7 @@ def full_work(case: Case) -> Answer:
 
 
 def hours(case: Case) -> Answer:
-    """Hours of a LoRA run on one card at a given share of its peak."""
+    """Return the hours of a LoRA run on one card at a given share of its peak."""
     total, corpus, peak, percent = case.shape.total, case["corpus"], case["peak"], case["percent"]
     value = FROZEN * total * corpus / (peak * TERA * percent / 100) / HOUR
     steps = [
@@ -73,7 +73,7 @@ def hours(case: Case) -> Answer:
 
 
 def money(case: Case) -> Answer:
-    """What a run costs."""
+    """Return what a run costs."""
     length, cards, price = case["length_hours"], case["cards"], case.number("price")
     value = length * cards * price
     return result(
@@ -86,7 +86,7 @@ def money(case: Case) -> Answer:
 
 
 def measured(case: Case) -> Answer:
-    """Hours from a measured throughput."""
+    """Return the hours from a measured throughput."""
     corpus, epochs, rate = case["corpus"], case["epochs"], case["per_second"]
     value = corpus * epochs / rate / HOUR
     steps = [rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}"]
@@ -100,13 +100,13 @@ def measured(case: Case) -> Answer:
 
 
 def only_looked_up(shape: ModelShape) -> int:
-    """Entries of embedding tables that no product is taken with: those that the output layer does not share."""
+    """Return the entries of embedding tables that no product is taken with: the output layer does not share them."""
     shared = any(group.tied and group.is_matrix for group in shape.groups)
     return 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding")
 
 
 def utilisation(case: Case) -> Answer:
-    """The share of a card's peak that a LoRA run reaches."""
+    """Return the share of a card's peak that a LoRA run reaches."""
     total, rate, peak = case.shape.total, case["per_second"], case["peak"]
     looked_up = only_looked_up(case.shape)
     multiply = total - looked_up
@@ -131,7 +131,7 @@ def utilisation(case: Case) -> Answer:
 
 
 def smallest_card(case: Case) -> Answer:
-    """The first card that holds QLoRA's weights and states; the last option if none does."""
+    """Return the first card that holds QLoRA's weights and states; the last option if none does."""
     weights = four_bit_bytes(case.shape)
     state = case.lora(case["r"]) * 4 * SINGLE
     need = (weights + state) / 1e9
@@ -147,7 +147,7 @@ def smallest_card(case: Case) -> Answer:
 
 
 def worth_it(case: Case) -> Answer:
-    """Requests after which a tuned model without examples in the prompt has paid for its training."""
+    """Return the requests after which a tuned model without examples in the prompt has paid for its training."""
     dollars, saved, price = case["dollars"], case["saved"], case.number("price")
     value = dollars / (saved * price / 1e6)
     each = saved * price / 1e6
@@ -165,7 +165,7 @@ def worth_it(case: Case) -> Answer:
 
 
 def mean_change(case: Case) -> Answer:
-    """Mean change of several tests in points."""
+    """Return the mean change of several tests in points."""
     before, after = case.numbers("before"), case.numbers("after")
     changes = [b - a for b, a in zip(after, before, strict=True)]
     value = sum(changes) / len(changes)
@@ -180,7 +180,7 @@ def mean_change(case: Case) -> Answer:
 
 
 def rows_needed(case: Case) -> Answer:
-    """Rows on each side to tell a drop of accuracy from chance, with separate samples."""
+    """Return the rows on each side to tell a drop of accuracy from chance, with separate samples."""
     accuracy, drop = case.number("accuracy"), case.number("drop")
     value = math.ceil(2 * accuracy * (1 - accuracy) * (Z / drop) ** 2)
     steps = [
@@ -203,7 +203,7 @@ def rows_needed(case: Case) -> Answer:
 
 
 def replayed(case: Case) -> Answer:
-    """Tokens of old text that make up a share of the mixture with the new text."""
+    """Return the tokens of old text that make up a share of the mixture with the new text."""
     corpus, percent = case["corpus"], case["percent"]
     value = corpus * percent / (100 - percent)
     steps = [rf"{tex(corpus)} \cdot \frac{{{percent}}}{{100 - {percent}}} = {tex(value)}"]
@@ -218,7 +218,7 @@ def replayed(case: Case) -> Answer:
 
 
 def answered(case: Case) -> Answer:
-    """How many times more harmful requests are answered when the refusal rate falls."""
+    """Return how many times more harmful requests are answered when the refusal rate falls."""
     before, after = case["before"], case["after"]
     value = (100 - after) / (100 - before)
     steps = [rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}"]
@@ -233,7 +233,7 @@ def answered(case: Case) -> Answer:
 
 
 def safety_pairs(case: Case) -> Answer:
-    """Single adapters and pairs of them that a safety test would have to run."""
+    """Return single adapters and pairs of them that a safety test would have to run."""
     count = case["count"]
     value = count + count * (count - 1) // 2
     return result(

@@ -26,7 +26,7 @@ LONG = 128 * 1024  # positions of a long model
 
 
 def prefix_stored(case: Case) -> Answer:
-    """Parameters in the saved prefix: keys and values of every layer."""
+    """Return the parameters in the saved prefix: keys and values of every layer."""
     shape, n = case.shape, case["n"]
     value = case.stored("prefix", num_virtual_tokens=n)
     steps = [
@@ -44,7 +44,7 @@ def prefix_stored(case: Case) -> Answer:
 
 
 def projected(case: Case) -> Answer:
-    """Parameters that are trained when an MLP makes the prefix."""
+    """Return the parameters that are trained when an MLP makes the prefix."""
     shape, n, width = case.shape, case["n"], case.shape.kv_width
     value = case.trained("prefix", num_virtual_tokens=n, prefix_projection=True, encoder_hidden_size=width)
     kept = case.stored("prefix", num_virtual_tokens=n)
@@ -70,7 +70,7 @@ def projected(case: Case) -> Answer:
 
 
 def projected_share(case: Case) -> Answer:
-    """Percent of model and prefix together that is trained when an MLP makes the prefix."""
+    """Return the percent of model and prefix together that is trained when an MLP makes the prefix."""
     shape, n, width = case.shape, case["n"], case.shape.kv_width
     trained = case.trained("prefix", num_virtual_tokens=n, prefix_projection=True, encoder_hidden_size=width)
     kept = case.stored("prefix", num_virtual_tokens=n)
@@ -91,7 +91,7 @@ def projected_share(case: Case) -> Answer:
 
 
 def cache_bytes(case: Case) -> Answer:
-    """Bytes of one prefix token in the cache, in 16 bits."""
+    """Return the bytes of one prefix token in the cache, in 16 bits."""
     shape = case.shape
     value = 2 * shape.num_layers * shape.kv_width * HALF
     steps = [
@@ -111,7 +111,7 @@ def cache_bytes(case: Case) -> Answer:
 
 
 def prefix_matching_tokens(case: Case) -> Answer:
-    """Prefix tokens that are stored in as many parameters as LoRA on queries and values has."""
+    """Return the prefix tokens that are stored in as many parameters as LoRA on queries and values has."""
     shape, r = case.shape, case["r"]
     lora = case.lora(r, "q", "v")
     each = case.stored("prefix", num_virtual_tokens=1)
@@ -135,7 +135,7 @@ def prefix_matching_tokens(case: Case) -> Answer:
 
 
 def batch_cache(case: Case) -> Answer:
-    """Bytes of the prefix in the cache of a whole batch, in 16 bits."""
+    """Return the bytes of the prefix in the cache of a whole batch, in 16 bits."""
     shape, n, batch = case.shape, case["n"], case["batch"]
     each = 2 * shape.num_layers * shape.kv_width * HALF
     value = each * n * batch
@@ -151,7 +151,7 @@ def batch_cache(case: Case) -> Answer:
 
 
 def uniform_attention(case: Case) -> Answer:
-    """Percent of the attention that falls on the prefix when it is spread evenly."""
+    """Return the percent of the attention that falls on the prefix when it is spread evenly."""
     n, length = case["n"], case["length"]
     value = 100 * n / (n + length)
     steps = [rf"\frac{{{n}}}{{{n} + {length}}} = {tex(value)}\,\%"]
@@ -195,7 +195,7 @@ def narrow_projection(case: Case) -> Answer:
 
 
 def prompt_parameters(case: Case) -> Answer:
-    """Parameters of the virtual tokens: ``n d``."""
+    """Return the parameters of the virtual tokens: ``n d``."""
     shape, n = case.shape, case["n"]
     value = case.trained("prompt", num_virtual_tokens=n)
     steps = [rf"n \cdot d = {n} \cdot {tex(shape.hidden)} = {tex(value)}"]
@@ -213,7 +213,7 @@ def prompt_parameters(case: Case) -> Answer:
 
 
 def prompt_share(case: Case) -> Answer:
-    """Percent of model and prompt together that the virtual tokens are."""
+    """Return the percent of model and prompt together that the virtual tokens are."""
     shape, n = case.shape, case["n"]
     trained = case.trained("prompt", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
@@ -230,7 +230,7 @@ def prompt_share(case: Case) -> Answer:
 
 
 def tensor_bytes(case: Case) -> Answer:
-    """Bytes of the virtual tokens' table in float32."""
+    """Return the bytes of the virtual tokens' table in float32."""
     n, d = case["n"], case.shape.hidden
     value = case.stored("prompt", num_virtual_tokens=n) * SINGLE
     steps = [rf"{n} \cdot {tex(d)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
@@ -244,7 +244,7 @@ def tensor_bytes(case: Case) -> Answer:
 
 
 def positions_left(case: Case) -> Answer:
-    """Percent of the model's positions that the virtual tokens take."""
+    """Return the percent of the model's positions that the virtual tokens take."""
     positions, n = case.shape.max_positions or 0, case["n"]
     value = 100 * n / positions
     steps = [
@@ -260,7 +260,7 @@ def positions_left(case: Case) -> Answer:
 
 
 def attention_growth(case: Case) -> Answer:
-    """How many times more pairs of positions attention has with the virtual tokens."""
+    """Return how many times more pairs of positions attention has with the virtual tokens."""
     n, length = case["n"], case["length"]
     value = ((n + length) / length) ** 2
     steps = [rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}"]
@@ -273,7 +273,7 @@ def attention_growth(case: Case) -> Answer:
 
 
 def prompt_matching_tokens(case: Case) -> Answer:
-    """Virtual tokens with as many parameters as LoRA on queries and values."""
+    """Return the virtual tokens with as many parameters as LoRA on queries and values."""
     shape, r = case.shape, case["r"]
     lora = case.lora(r, "q", "v")
     value = lora / shape.hidden
@@ -294,7 +294,7 @@ def prompt_matching_tokens(case: Case) -> Answer:
 
 
 def seq2seq_rows(case: Case) -> Answer:
-    """Parameters on an encoder-decoder, for which PEFT makes two tables."""
+    """Return the parameters on an encoder-decoder, for which PEFT makes two tables."""
     n, d = case["n"], case.shape.hidden
     value = case.trained("prompt", num_virtual_tokens=n)
     steps = [rf"2 \cdot {n} \cdot {tex(d)} = {tex(value)}"]
@@ -309,7 +309,7 @@ def seq2seq_rows(case: Case) -> Answer:
 
 
 def returned_length(case: Case) -> Answer:
-    """Length of the logits that come back when a prompt stands before the text."""
+    """Return the length of the logits that come back when a prompt stands before the text."""
     n, length = case["n"], case["length"]
     value = n + length
     steps = [rf"{n} + {length} = {value}"]
@@ -341,7 +341,7 @@ def unchanged_length(case: Case) -> Answer:
 
 
 def ptuning_stored(case: Case) -> Answer:
-    """Parameters in the saved prompt, without the encoder that made it."""
+    """Return the parameters in the saved prompt, without the encoder that made it."""
     shape, n = case.shape, case["n"]
     value = case.stored("ptuning", num_virtual_tokens=n)
     trained = case.trained("ptuning", num_virtual_tokens=n)
@@ -357,7 +357,7 @@ def ptuning_stored(case: Case) -> Answer:
 
 
 def mlp(case: Case) -> Answer:
-    """Parameters that are trained with an MLP of a given width."""
+    """Return the parameters that are trained with an MLP of a given width."""
     d, n, h = case.shape.hidden, case["n"], case["width"]
     value = case.trained("ptuning", num_virtual_tokens=n, encoder_hidden_size=h)
     steps = [
@@ -378,7 +378,7 @@ def mlp(case: Case) -> Answer:
 
 
 def default_width(case: Case) -> Answer:
-    """Parameters that are trained with an MLP as wide as the model."""
+    """Return the parameters that are trained with an MLP as wide as the model."""
     d, n = case.shape.hidden, case["n"]
     value = case.trained("ptuning", num_virtual_tokens=n)
     steps = [
@@ -396,7 +396,7 @@ def default_width(case: Case) -> Answer:
 
 
 def lstm(case: Case) -> Answer:
-    """Parameters that are trained with an LSTM in both directions."""
+    """Return the parameters that are trained with an LSTM in both directions."""
     d, n, layers = case.shape.hidden, case["n"], case["lstm_layers"]
     value = case.trained(
         "ptuning", num_virtual_tokens=n, encoder_reparameterization_type="LSTM", encoder_num_layers=layers
@@ -424,7 +424,7 @@ def lstm(case: Case) -> Answer:
 
 
 def thrown_away(case: Case) -> Answer:
-    """Percent of the trained parameters that are not saved."""
+    """Return the percent of the trained parameters that are not saved."""
     d, n, h = case.shape.hidden, case["n"], case["width"]
     values = {"num_virtual_tokens": n, "encoder_hidden_size": h}
     trained, kept = case.trained("ptuning", **values), case.stored("ptuning", **values)
@@ -439,7 +439,7 @@ def thrown_away(case: Case) -> Answer:
 
 
 def deep_prompts(case: Case) -> Answer:
-    """Parameters of the prompts of version 2, in every layer."""
+    """Return the parameters of the prompts of version 2, in every layer."""
     shape, n = case.shape, case["n"]
     value = 2 * shape.num_layers * shape.kv_width * n
     steps = [

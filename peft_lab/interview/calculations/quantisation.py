@@ -107,7 +107,7 @@ def round_trip(case: Case) -> Answer:
 
 
 def code_book() -> str:
-    """The 16 values, for a question's text."""
+    """Return the 16 values, for a question's text."""
     return ", ".join(f"{value:.4f}" for value in computed.nf4_values())
 
 
@@ -185,7 +185,7 @@ def code_levels(case: Case) -> Answer:
 
 
 def gaussian_error(case: Case) -> Answer:
-    """Relative error of NF4 on normal numbers, by bitsandbytes. Imports torch."""
+    """Return the relative error of NF4 on normal numbers, by bitsandbytes. Imports torch."""
     import bitsandbytes.functional as bnb
     import torch
 
@@ -219,12 +219,12 @@ def other_widths(case: Case) -> Answer:
 
 
 def third_level(case: Case) -> Answer:
-    """Bits that are left in the second constants, which is all that a third level could touch."""
+    """Return the bits that are left in the second constants, which is all that a third level could touch."""
     return told(computed.CONSTANT_BITS / (computed.NF4_BLOCK * computed.SECOND_BLOCK), "bits")
 
 
 def base_bytes(case: Case) -> Answer:
-    """Bytes of the linear maps of all layers in NF4 with double quantisation."""
+    """Return the bytes of the linear maps of all layers in NF4 with double quantisation."""
     weights = block_entries(case.shape)
     value = weights * DOUBLE / BITS
     steps = [BITS_LINE, rf"{tex(weights)} \cdot {DOUBLE:.4g} / 8 = {tex(value)}\ \text{{bytes}}"]
@@ -239,7 +239,7 @@ def base_bytes(case: Case) -> Answer:
 
 
 def model_bytes(case: Case) -> Answer:
-    """Bytes of the whole model: linear maps in NF4, the rest in 16 bits."""
+    """Return the bytes of the whole model: linear maps in NF4, the rest in 16 bits."""
     shape = case.shape
     weights, rest = block_entries(shape), shape.total - block_entries(shape)
     small, large = weights * DOUBLE / BITS, rest * HALF
@@ -260,7 +260,7 @@ def model_bytes(case: Case) -> Answer:
 
 
 def left_in_half(case: Case) -> Answer:
-    """Percent of the model's parameters that stay in 16 bits."""
+    """Return the percent of the model's parameters that stay in 16 bits."""
     shape = case.shape
     weights = block_entries(shape)
     rest = shape.total - weights
@@ -279,7 +279,7 @@ def left_in_half(case: Case) -> Answer:
 
 
 def saved_share(case: Case) -> Answer:
-    """Percent that NF4 saves of the model in 16 bits."""
+    """Return the percent that NF4 saves of the model in 16 bits."""
     before, after = case.shape.total * HALF, four_bit_bytes(case.shape)
     value = 100 * (1 - after / before)
     steps = [rf"1 - \frac{{{tex(after)}}}{{{tex(before)}}} = {tex(value)}\,\%"]
@@ -293,7 +293,7 @@ def saved_share(case: Case) -> Answer:
 
 
 def adapter_against_base(case: Case) -> Answer:
-    """Percent that the adapter's bytes, in float32, are of the base's."""
+    """Return the percent that the adapter's bytes, in float32, are of the base's."""
     shape, r = case.shape, case["r"]
     adapter = case.trained("qlora", r=r) * 4
     base = four_bit_bytes(shape)
@@ -317,7 +317,7 @@ def adapter_against_base(case: Case) -> Answer:
 
 
 def largest_model(case: Case) -> Answer:
-    """Parameters that fit into so many gigabytes in NF4 with double quantisation."""
+    """Return the parameters that fit into so many gigabytes in NF4 with double quantisation."""
     gigabytes = case["gigabytes"]
     value = gigabytes * BITS / DOUBLE * 1e9
     steps = [
@@ -335,7 +335,7 @@ def largest_model(case: Case) -> Answer:
 
 
 def naive_numel(case: Case) -> Answer:
-    """Entries of a packed 4-bit map's tensor: two weights share one."""
+    """Return the entries of a packed 4-bit map's tensor: two weights share one."""
     q = case.matrix("q")
     weights = q.in_features * q.out_features
     value = weights // 2
@@ -373,7 +373,7 @@ def moments_in_eight_bits(case: Case) -> Answer:
 
 
 def grouped(case: Case) -> Answer:
-    """Bytes of the model with its blocks' maps in groups of 4-bit codes, the rest in two bytes."""
+    """Return the bytes of the model with its blocks' maps in groups of 4-bit codes, the rest in two bytes."""
     group, blocks, total = case["group"], block_entries(case.shape), case.shape.total
     each = CODE + (SCALE + ZERO) / group
     value = blocks * each / BITS + (total - blocks) * HALF
@@ -393,7 +393,7 @@ def grouped(case: Case) -> Answer:
 
 
 def qdora_magnitudes(case: Case) -> Answer:
-    """What DoRA's magnitudes add to LoRA's parameters on every map, in percent."""
+    """Return what DoRA's magnitudes add to LoRA's parameters on every map, in percent."""
     inside = [case.shape.block[role] for role in ("q", "k", "v", "o", "gate", "up", "down")]
     outputs, lora = case.shape.num_layers * sum(group.out_features for group in inside), case.lora(case["r"])
     value = 100 * outputs / lora
@@ -414,7 +414,7 @@ def qdora_magnitudes(case: Case) -> Answer:
 
 
 def compensation(case: Case) -> Answer:
-    """Bytes of a low-rank compensation in bfloat16, as a percentage of the 4-bit base."""
+    """Return the bytes of a low-rank compensation in bfloat16, as a percentage of the 4-bit base."""
     low, base = case.lora(case["r"]) * HALF, four_bit_bytes(case.shape)
     value = 100 * low / base
     steps = [
@@ -432,7 +432,7 @@ def compensation(case: Case) -> Answer:
 
 
 def packed(case: Case) -> Answer:
-    """Entries of one query map's packed weight when codes are stored as bfloat16."""
+    """Return the entries of one query map's packed weight when codes are stored as bfloat16."""
     q = case.matrix("q")
     entries = q.in_features * q.out_features
     value = entries * CODE // STORED
@@ -446,7 +446,7 @@ def packed(case: Case) -> Answer:
 
 
 def shard(case: Case) -> Answer:
-    """Bytes of a 4-bit base on each of several devices."""
+    """Return the bytes of a 4-bit base on each of several devices."""
     whole, devices = four_bit_bytes(case.shape), case["devices"]
     value = whole / devices
     return result(
@@ -460,7 +460,7 @@ def shard(case: Case) -> Answer:
 
 
 def gathered(case: Case) -> Answer:
-    """Bytes of one layer's maps, put together on a device for its turn, in NF4 with double quantisation."""
+    """Return the bytes of one layer's maps, put together on a device for its turn, in NF4 with double quantisation."""
     layer = block_entries(case.shape) / case.shape.num_layers
     value = layer * DOUBLE / BITS
     steps = [
@@ -478,7 +478,7 @@ def gathered(case: Case) -> Answer:
 
 
 def second_stage(case: Case) -> Answer:
-    """Bytes that sharding gradients and moments of a LoRA saves on each device."""
+    """Return the bytes that sharding gradients and moments of a LoRA saves on each device."""
     devices, trained = case["devices"], case.lora(case["r"])
     state = trained * (SINGLE + 2 * SINGLE)
     value = state * (devices - 1) / devices
@@ -497,7 +497,7 @@ def second_stage(case: Case) -> Answer:
 
 
 def traffic(case: Case) -> Answer:
-    """Bytes that a device receives in a step to have each frozen weight for the forward and the backward pass."""
+    """Return the bytes that a device receives in a step, to have each frozen weight for both passes."""
     devices, total = case["devices"], case.shape.total
     value = 2 * total * HALF * (devices - 1) / devices
     steps = [

@@ -169,7 +169,7 @@ def all_merged(case: Case) -> Answer:
 
 
 def slots(case: Case) -> Answer:
-    """Bytes that a server sets aside for adapters before the first one is loaded."""
+    """Return the bytes that a server sets aside for adapters before the first one is loaded."""
     count, rank = case["slots"], case["rank"]
     each = case.lora(rank) * HALF
     value = count * each
@@ -188,7 +188,7 @@ def slots(case: Case) -> Answer:
 
 
 def slot_padding(case: Case) -> Answer:
-    """The share of a slot that an adapter of smaller rank leaves empty."""
+    """Return the share of a slot that an adapter of smaller rank leaves empty."""
     rank, own = case["rank"], case["own"]
     value = 100 * (1 - own / rank)
     return result(
@@ -200,7 +200,7 @@ def slot_padding(case: Case) -> Answer:
 
 
 def cold_start(case: Case) -> Answer:
-    """Milliseconds to fetch an adapter over a network, at best."""
+    """Return the milliseconds to fetch an adapter over a network, at best."""
     size = case.lora(case["r"]) * HALF
     speed = case["gigabits"]
     value = size * BITS / (speed * 1e9) * 1000
@@ -219,7 +219,7 @@ def cold_start(case: Case) -> Answer:
 
 
 def prefill(case: Case) -> Answer:
-    """How many times fewer tokens are read when adapters reuse the base's cache."""
+    """Return how many times fewer tokens are read when adapters reuse the base's cache."""
     document, checks, own = case["document"], case["checks"], case["own"]
     lora, reused = document + checks * (document + own), document + checks * own
     value = lora / reused
@@ -239,7 +239,7 @@ def prefill(case: Case) -> Answer:
 
 
 def parallel(case: Case) -> Answer:
-    """Parameters of a query map's adapter on each device, when only the sharded side of it is divided."""
+    """Return the parameters of a query map's adapter on each device, when only the sharded side of it is divided."""
     q, r, devices = case.matrix("q"), case["r"], case["devices"]
     value = r * q.in_features + r * q.out_features / devices
     steps = [
@@ -261,7 +261,7 @@ def parallel(case: Case) -> Answer:
 
 
 def stacked(case: Case) -> Answer:
-    """The rank of adapters that are concatenated."""
+    """Return the rank of adapters that are concatenated."""
     ranks = case.numbers("ranks")
     value = sum(ranks)
     return result(
@@ -273,7 +273,7 @@ def stacked(case: Case) -> Answer:
 
 
 def crossed(case: Case) -> Answer:
-    """PEFT's ``linear`` on two adapters of one number each, with equal weights of a half."""
+    """Return what PEFT's ``linear`` makes of two adapters of one number each, with equal weights of a half."""
     (a1, b1), (a2, b2) = case.numbers("first"), case.numbers("second")
     weight = 0.5
     value = weight * (a1 + a2) * (b1 + b2)
@@ -293,7 +293,7 @@ def crossed(case: Case) -> Answer:
 
 
 def elected(case: Case) -> Answer:
-    """TIES at one entry: the sign of the sum, then the mean of those that agree."""
+    """Return what TIES makes of one entry: the sign of the sum, then the mean of those that agree."""
     values = case.numbers("values")
     sign = 1 if sum(values) >= 0 else -1
     agree = [entry for entry in values if entry * sign > 0]
@@ -312,7 +312,7 @@ def elected(case: Case) -> Answer:
 
 
 def rescaled(case: Case) -> Answer:
-    """DARE: the factor for what is kept."""
+    """Return DARE's factor for what is kept."""
     percent = case["percent"]
     value = 100 / percent
     return result(
@@ -324,7 +324,7 @@ def rescaled(case: Case) -> Answer:
 
 
 def spread(case: Case) -> Answer:
-    """DARE: the standard deviation of an entry, in units of the entry."""
+    """Return the standard deviation of an entry under DARE, in units of the entry."""
     density = case.number("density")
     value = math.sqrt(1 / density - 1)
     steps = [
@@ -341,7 +341,7 @@ def spread(case: Case) -> Answer:
 
 
 def energy(case: Case) -> Answer:
-    """The share of squared singular values that the first ones keep."""
+    """Return the share of squared singular values that the first ones keep."""
     values, kept = case.numbers("singular"), case["kept"]
     squares = [entry**2 for entry in values]
     value = 100 * sum(squares[:kept]) / sum(squares)
@@ -361,7 +361,7 @@ def energy(case: Case) -> Answer:
 
 
 def routed(case: Case) -> Answer:
-    """The weight of the best adapter under a softmax over the top ones."""
+    """Return the weight of the best adapter under a softmax over the top ones."""
     scores, top, temperature = case.numbers("scores"), case["top"], case.number("temperature")
     best = sorted(scores, reverse=True)[:top]
     value = 100 / sum(math.exp((score - best[0]) / temperature) for score in best)
@@ -380,7 +380,7 @@ def routed(case: Case) -> Answer:
 
 
 def block_bits(case: Case) -> Answer:
-    """Bits per weight of a GGUF block format."""
+    """Return the bits per weight of a GGUF block format."""
     block, stored = case["block"], case["stored"]
     value = stored * BITS / block
     return result(
@@ -393,7 +393,7 @@ def block_bits(case: Case) -> Answer:
 
 
 def file_bytes(case: Case) -> Answer:
-    """Bytes of a file with every parameter at so many bits."""
+    """Return the bytes of a file with every parameter at so many bits."""
     total, bits = case.shape.total, case.number("bits")
     value = total * bits / BITS
     steps = [rf"{tex(total)} \cdot {tex(bits)} / 8 = {tex(value)}\ \text{{bytes}}"]
@@ -408,7 +408,7 @@ def file_bytes(case: Case) -> Answer:
 
 
 def e4m3(case: Case) -> Answer:
-    """How far the next E4M3 number is above 1."""
+    """Return how far the next E4M3 number is above 1."""
     value = 2.0**-E4M3_FRACTION
     return result(
         value, "", [rf"2^{{-{E4M3_FRACTION}}} = {tex(value)}"],

@@ -24,7 +24,7 @@ from peft_lab.models.catalogue import catalogue
 
 
 def one_adapter(case: Case) -> Answer:
-    """Parameters of one adapter with biases: ``2md + d + m``."""
+    """Return the parameters of one adapter with biases: ``2md + d + m``."""
     d, m = case.shape.hidden, case["m"]
     value = case.trained("adapters", placement="pfeiffer", bottleneck=m) // case.shape.num_layers
     steps = [rf"2\,m\,d + d + m = 2 \cdot {m} \cdot {tex(d)} + {tex(d)} + {m} = {tex(value)}"]
@@ -38,7 +38,7 @@ def one_adapter(case: Case) -> Answer:
 
 
 def houlsby(case: Case) -> Answer:
-    """Parameters of two adapters in every layer."""
+    """Return the parameters of two adapters in every layer."""
     d, m, layers = case.shape.hidden, case["m"], case.shape.num_layers
     value = case.trained("adapters", placement="houlsby", bottleneck=m)
     each = value // (2 * layers)
@@ -57,7 +57,7 @@ def houlsby(case: Case) -> Answer:
 
 
 def pfeiffer_share(case: Case) -> Answer:
-    """Percent of model and adapters together that one adapter in every layer trains."""
+    """Return the percent of model and adapters together that one adapter in every layer trains."""
     shape, m = case.shape, case["m"]
     trained = case.trained("adapters", placement="pfeiffer", bottleneck=m)
     value = 100 * trained / (shape.total + trained)
@@ -78,7 +78,7 @@ def pfeiffer_share(case: Case) -> Answer:
 
 
 def extra_work(case: Case) -> Answer:
-    """Percent of multiplications that two adapters in every layer add to those of the layers, for one token."""
+    """Return the percent of multiplications that two adapters in every layer add for one token."""
     shape, m = case.shape, case["m"]
     added = 2 * 2 * m * shape.hidden * shape.num_layers
     base = block_entries(shape)
@@ -97,7 +97,7 @@ def extra_work(case: Case) -> Answer:
 
 
 def matching_width(case: Case) -> Answer:
-    """The width at which one adapter in every layer has as many parameters as LoRA on all linear maps."""
+    """Return the width at which one adapter in every layer has as many parameters as LoRA on all linear maps."""
     shape, r = case.shape, case["r"]
     lora = case.lora(r)
     d = shape.hidden
@@ -120,7 +120,7 @@ def matching_width(case: Case) -> Answer:
 
 
 def reduction_factor(case: Case) -> Answer:
-    """The width that a reduction factor stands for: hidden size over factor."""
+    """Return the width that a reduction factor stands for: hidden size over factor."""
     d, factor = case.shape.hidden, case["factor"]
     value = d / factor
     steps = [rf"m = d / {factor} = {tex(d)} / {factor} = {tex(value)}"]
@@ -136,7 +136,7 @@ def reduction_factor(case: Case) -> Answer:
 
 
 def three_domains(case: Case) -> Answer:
-    """Bytes of one base and an adapter for every domain, all in float32."""
+    """Return the bytes of one base and an adapter for every domain, all in float32."""
     shape, m, domains = case.shape, case["m"], case["domains"]
     adapter = case.stored("adapters", placement="pfeiffer", bottleneck=m) * SINGLE
     base = shape.total * SINGLE
@@ -159,7 +159,7 @@ def adapter_placements(case: Case) -> Answer:
 
 
 def adapters_twice_as_wide(case: Case) -> Answer:
-    """By how much the adapters' share of the layers' matrices falls where the model is twice as wide."""
+    """Return by how much the adapters' share of the layers' matrices falls where the model is twice as wide."""
     shape, m = case.shape, case["m"]
     adapters = shape.num_layers * (2 * m * shape.hidden + shape.hidden + m)
     wider = shape.num_layers * (4 * m * shape.hidden + 2 * shape.hidden + m)
@@ -172,7 +172,7 @@ def _norm_biases(case: Case) -> int:
 
 
 def all_biases(case: Case) -> Answer:
-    """Parameters of all the model's biases."""
+    """Return the parameters of all the model's biases."""
     value = case.trained("bitfit")
     inside = [(g, g.parameters[name][0]) for g, name in case.shape.biases if g.layers]
     one = sum(size for _, size in inside)
@@ -193,7 +193,7 @@ def all_biases(case: Case) -> Answer:
 
 
 def bitfit_share(case: Case) -> Answer:
-    """Percent of the model's parameters that are biases."""
+    """Return the percent of the model's parameters that are biases."""
     trained = case.trained("bitfit")
     value = 100 * trained / case.shape.total
     steps = [rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)}}} = {tex(value)}\,\%"]
@@ -206,7 +206,7 @@ def bitfit_share(case: Case) -> Answer:
 
 
 def none_here(case: Case) -> Answer:
-    """Parameters called bias in a model that is built without them: 0."""
+    """Return the parameters called bias in a model that is built without them: 0."""
     found = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases)
     outputs = sum(group.out_features for group in case.shape.block.values()) * case.shape.num_layers
     steps = [rf"\text{{parameters whose name ends in bias}}: {found}"]
@@ -220,7 +220,7 @@ def none_here(case: Case) -> Answer:
 
 
 def bias_subset(case: Case) -> Answer:
-    """Parameters of the biases of the queries and of the feed-forward part's first map, in all layers."""
+    """Return the parameters of the biases of the queries and of the feed-forward part's first map, in all layers."""
     q, up, layers = case.matrix("q"), case.matrix("up"), case.shape.num_layers
     value = case.trained("bitfit", subset="query_mlp")
     every = case.trained("bitfit")
@@ -236,7 +236,7 @@ def bias_subset(case: Case) -> Answer:
 
 
 def attention_only(case: Case) -> Answer:
-    """Parameters of the biases of queries, keys and values, in all layers."""
+    """Return the parameters of the biases of queries, keys and values, in all layers."""
     q, k, v = (case.matrix(role) for role in ("q", "k", "v"))
     layers = case.shape.num_layers
     value = case.trained("bitfit")
@@ -253,7 +253,7 @@ def attention_only(case: Case) -> Answer:
 
 
 def norm_share(case: Case) -> Answer:
-    """Percent of all biases that are those of the norms."""
+    """Return the percent of all biases that are those of the norms."""
     norms, every = _norm_biases(case), case.trained("bitfit")
     value = 100 * norms / every
     modules = sum(group.count for group, _ in case.shape.biases if group.is_norm)
@@ -270,7 +270,7 @@ def norm_share(case: Case) -> Answer:
 
 
 def inert_keys(case: Case) -> Answer:
-    """Parameters of the biases of the keys, which softmax drops: they add the same to all scores of a row."""
+    """Return the parameters of the keys' biases, which softmax drops: they add the same to all scores of a row."""
     k, layers = case.matrix("k"), case.shape.num_layers
     value = k.bias * layers
     every = case.trained("bitfit")
@@ -297,7 +297,7 @@ def models_with_biases(case: Case) -> Answer:
 
 
 def norm_scales(case: Case) -> Answer:
-    """Scales of the norms, of which every norm has as many as biases."""
+    """Return the scales of the norms, of which every norm has as many as biases."""
     value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
     return told(value, "parameters")
 
@@ -310,7 +310,7 @@ def query_mlp_share(case: Case) -> Answer:
 
 
 def _ia3_parameters(case: Case) -> int:
-    """The paper's three vectors: keys, values and inner feed-forward activations.
+    """Return the parameters of the paper's three vectors: keys, values and inner feed-forward activations.
 
     Path endings cannot always name them alone: on BERT types ``output.dense`` also hits the attention's output map.
     """
@@ -323,7 +323,7 @@ def _ia3_parameters(case: Case) -> int:
 
 
 def vectors(case: Case) -> Answer:
-    """Parameters of the paper's three vectors in all layers."""
+    """Return the parameters of the paper's three vectors in all layers."""
     shape, layers = case.shape, case.shape.num_layers
     k, v, down = (shape.block[role] for role in ("k", "v", "down"))
     value = _ia3_parameters(case)
@@ -345,7 +345,7 @@ def vectors(case: Case) -> Answer:
 
 
 def ia3_share(case: Case) -> Answer:
-    """Percent of model and vectors together that the paper's three vectors train."""
+    """Return the percent of model and vectors together that the paper's three vectors train."""
     trained = _ia3_parameters(case)
     value = 100 * trained / (case.shape.total + trained)
     steps = [rf"\frac{{{tex(trained)}}}{{{tex(case.shape.total)} + {tex(trained)}}} = {tex(value)}\,\%"]
@@ -363,7 +363,7 @@ def ia3_share(case: Case) -> Answer:
 
 
 def against_lora(case: Case) -> Answer:
-    """How many times more parameters LoRA on queries and values trains than the paper's three vectors."""
+    """Return how many times more parameters LoRA on queries and values trains than the paper's three vectors."""
     r = case["r"]
     lora, own = case.lora(r, "q", "v"), _ia3_parameters(case)
     value = lora / own
@@ -377,7 +377,7 @@ def against_lora(case: Case) -> Answer:
 
 
 def changed_by_ff(case: Case) -> Answer:
-    """Weights of the down map that one entry of the feed-forward vector scales: a column."""
+    """Return the weights of the down map that one entry of the feed-forward vector scales: a column."""
     down = case.matrix("down")
     value = down.out_features
     steps = [
@@ -393,7 +393,7 @@ def changed_by_ff(case: Case) -> Answer:
 
 
 def changed_by_key(case: Case) -> Answer:
-    """Weights of the keys' map that one entry of its vector scales: a row."""
+    """Return the weights of the keys' map that one entry of its vector scales: a row."""
     k = case.matrix("k")
     value = k.in_features
     steps = [
@@ -408,7 +408,7 @@ def changed_by_key(case: Case) -> Answer:
 
 
 def fused(case: Case) -> Answer:
-    """Parameters of the vectors of a model whose queries, keys and values are one map."""
+    """Return the parameters of the vectors of a model whose queries, keys and values are one map."""
     qkv, down, layers = case.matrix("qkv"), case.matrix("down"), case.shape.num_layers
     value = case.trained("ia3")
     kept = qkv.out_features * 2 // 3
@@ -423,7 +423,7 @@ def fused(case: Case) -> Answer:
 
 
 def ia3_optimizer_bytes(case: Case) -> Answer:
-    """Bytes of Adam's two moments for the vectors, in float32."""
+    """Return the bytes of Adam's two moments for the vectors, in float32."""
     trained = _ia3_parameters(case)
     value = trained * 2 * SINGLE
     steps = [rf"{tex(trained)} \cdot 2 \cdot 4 = {tex(value)}\ \text{{bytes}}"]
@@ -438,7 +438,7 @@ def ia3_optimizer_bytes(case: Case) -> Answer:
 
 
 def rank_one_against_vectors(case: Case) -> Answer:
-    """Parameters of LoRA of rank 1 on queries and values, as a multiple of IA³'s."""
+    """Return the parameters of LoRA of rank 1 on queries and values, as a multiple of IA³'s."""
     shape = case.shape
     vectors = shape.num_layers * (2 * shape.kv_width + case.matrix("down").in_features)
     lora = shape.num_layers * (both(case.matrix("q")) + both(case.matrix("v")))
@@ -447,7 +447,7 @@ def rank_one_against_vectors(case: Case) -> Answer:
 
 
 def models_below_claim(case: Case) -> Answer:
-    """The catalogue's models on which IA³ at its defaults trains less than was claimed."""
+    """Return the catalogue's models on which IA³ at its defaults trains less than was claimed."""
     spec = get_method("ia3")
     holds = []
     for entry in catalogue().values():

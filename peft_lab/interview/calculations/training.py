@@ -126,7 +126,7 @@ def bf16_spacing(case: Case) -> Answer:
 
 
 def first_gradient(case: Case) -> Answer:
-    """The gradients of A and B for a map of two inputs and two outputs, by the chain rule on plain lists."""
+    """Return the gradients of A and B for a map of two inputs and two outputs, by the chain rule on plain lists."""
     a: Matrix = [[0.3, -0.7]]
     b: Matrix = [[0.0], [0.0]]
     x: Matrix = [[1.0], [2.0]]
@@ -176,7 +176,7 @@ def fewer_devices(case: Case) -> Answer:
 
 
 def sorted_padding(case: Case) -> Answer:
-    """Padding where the sequences are sorted and batched by halves."""
+    """Return the padding where the sequences are sorted and batched by halves."""
     lengths = sorted(case.numbers("lengths"))
     half = len(lengths) // 2
     places = half * lengths[half - 1] + (len(lengths) - half) * lengths[-1]
@@ -184,7 +184,7 @@ def sorted_padding(case: Case) -> Answer:
 
 
 def mixed_loss(case: Case) -> Answer:
-    """The mean loss when the prompt's tokens count as well."""
+    """Return the mean loss when the prompt's tokens count as well."""
     prompt, completion = case["prompt"], case["completion"]
     easy, hard = case.number("prompt_loss"), case.number("answer_loss")
     summed = prompt * easy + completion * hard
@@ -206,7 +206,7 @@ def mixed_loss(case: Case) -> Answer:
 
 
 def accumulated(case: Case) -> Answer:
-    """The mean loss per token over two batches of different length."""
+    """Return the mean loss per token over two batches of different length."""
     tokens, losses = case.numbers("tokens_each"), case.numbers("losses")
     value = sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens)
     means = sum(losses) / len(losses)
@@ -222,7 +222,7 @@ def accumulated(case: Case) -> Answer:
 
 
 def foreign_pairs(case: Case) -> Answer:
-    """The share of query-key pairs that cross examples in a packed sequence whose attention is not kept apart."""
+    """Return the share of query-key pairs that cross examples in a packed sequence under plain attention."""
     lengths = case.numbers("lengths")
     whole = sum(lengths)
     pairs = whole * (whole + 1) // 2
@@ -250,7 +250,7 @@ def foreign_pairs(case: Case) -> Answer:
 
 
 def attention_scores(case: Case) -> Answer:
-    """Bytes of one layer's attention scores when the matrix is written out, in bfloat16."""
+    """Return the bytes of one layer's attention scores when the matrix is written out, in bfloat16."""
     shape, tokens, batch = case.shape, case["tokens"], case["batch"]
     value = batch * shape.heads * tokens**2 * HALF
     steps = [rf"{batch} \cdot {shape.heads} \cdot {tex(tokens)}^2 \cdot 2 = {tex(value)}\ \text{{bytes}}"]
@@ -269,7 +269,7 @@ def attention_scores(case: Case) -> Answer:
 
 
 def chunked_logits(case: Case) -> Answer:
-    """Bytes of logits and their gradient for one chunk of positions, float32."""
+    """Return the bytes of logits and their gradient for one chunk of positions, float32."""
     vocab, chunk = case.shape.vocab, case["chunk"]
     value = chunk * vocab * SINGLE * 2
     steps = [rf"{product(chunk, vocab)} \cdot 4 \cdot 2 = {tex(value)}\ \text{{bytes}}"]
@@ -284,7 +284,7 @@ def chunked_logits(case: Case) -> Answer:
 
 
 def reference(case: Case) -> Answer:
-    """Bytes of a second copy of the model in bfloat16."""
+    """Return the bytes of a second copy of the model in bfloat16."""
     total = case.shape.total
     value = total * HALF
     adapter = case.lora(16) * SINGLE
@@ -299,12 +299,12 @@ def reference(case: Case) -> Answer:
 
 
 def _loss(margin: float) -> float:
-    """-log σ(margin)."""
+    """Return -log σ(margin)."""
     return math.log1p(math.exp(-margin))
 
 
 def dpo_start(case: Case) -> Answer:
-    """DPO's loss while the policy is the reference: every log ratio is zero."""
+    """Return DPO's loss while the policy is the reference: every log ratio is zero."""
     value = _loss(0.0)
     return result(
         value, "", [rf"-\log \sigma(\beta \cdot (0 - 0)) = \log 2 = {tex(value)}"],
@@ -317,7 +317,7 @@ def dpo_start(case: Case) -> Answer:
 
 
 def dpo_loss(case: Case) -> Answer:
-    """DPO's loss on one pair from the log ratios of policy and reference."""
+    """Return DPO's loss on one pair from the log ratios of policy and reference."""
     beta, chosen, rejected = (case.number(name) for name in ("strength", "chosen", "rejected"))
     margin = beta * (chosen - rejected)
     value = _loss(margin)
@@ -337,7 +337,7 @@ def dpo_loss(case: Case) -> Answer:
 
 
 def advantage(case: Case) -> Answer:
-    """GRPO's advantage of a right answer in a group of rewards of zero and one."""
+    """Return GRPO's advantage of a right answer in a group of rewards of zero and one."""
     rewards = case.numbers("rewards")
     mean = sum(rewards) / len(rewards)
     spread = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards))
@@ -359,7 +359,7 @@ def advantage(case: Case) -> Answer:
 
 
 def silent_groups(case: Case) -> Answer:
-    """How likely a group has equal rewards, and so no gradient."""
+    """Return how likely a group has equal rewards, and so no gradient."""
     size, rate = case["size"], case.number("rate")
     right, none = rate**size, (1 - rate) ** size
     value = 100 * (right + none)
@@ -376,7 +376,7 @@ def silent_groups(case: Case) -> Answer:
 
 
 def prompts(case: Case) -> Answer:
-    """Prompts of one update, when each takes several completions."""
+    """Return the prompts of one update, when each takes several completions."""
     devices, each, accumulate, group = (case[name] for name in ("devices", "each", "accumulate", "group"))
     completions = devices * each * accumulate
     value = completions / group
@@ -395,7 +395,7 @@ def prompts(case: Case) -> Answer:
 
 
 def largest_half(case: Case) -> Answer:
-    """float16's largest number."""
+    """Return float16's largest number."""
     value = (2 - 2.0**-FRACTION) * 2**EXPONENT
     return result(
         value, "", [rf"(2 - 2^{{-{FRACTION}}}) \cdot 2^{{{EXPONENT}}} = {tex(value)}"],
@@ -406,7 +406,7 @@ def largest_half(case: Case) -> Answer:
 
 
 def first_loss(case: Case) -> Answer:
-    """Cross-entropy of a head that knows nothing."""
+    """Return the cross-entropy of a head that knows nothing."""
     classes = case["classes"]
     value = math.log(classes)
     return result(
@@ -421,7 +421,7 @@ def first_loss(case: Case) -> Answer:
 
 
 def tensors(case: Case) -> Answer:
-    """Tensors in the file of a LoRA on every linear map of the blocks: A and B for each."""
+    """Return the tensors in the file of a LoRA on every linear map of the blocks: A and B for each."""
     layers = case.shape.num_layers
     value = layers * 7 * 2
     return result(
@@ -433,7 +433,7 @@ def tensors(case: Case) -> Answer:
 
 
 def better_than_chance(case: Case) -> Answer:
-    """The accuracy that chance exceeds rarely, in percent."""
+    """Return the accuracy that chance exceeds rarely, in percent."""
     rows, classes = case["rows"], case["classes"]
     chance = 1 / classes
     deviation = math.sqrt(chance * (1 - chance) / rows)
@@ -453,7 +453,7 @@ def better_than_chance(case: Case) -> Answer:
 
 
 def scaler(case: Case) -> Answer:
-    """PyTorch's loss scale after so many overflows in a row."""
+    """Return PyTorch's loss scale after so many overflows in a row."""
     overflows = case["overflows"]
     value = SCALE / 2**overflows
     return result(
