@@ -22,7 +22,7 @@ from peft_lab.interview.bank import chain, get_question, select
 from peft_lab.interview.computed import show, wilson
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, rating_of
-from peft_lab.interview.mock import SIZE, Interview, begin, get_role, make_plan
+from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, begin, get_role, look_next, make_plan
 from peft_lab.interview.predictions import (
     Contest,
     Inquiry,
@@ -33,7 +33,6 @@ from peft_lab.interview.predictions import (
     stored,
 )
 from peft_lab.interview.question import topics
-from peft_lab.interview.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
 from peft_lab.runs.ending import end_run
 from peft_lab.runs.record import stands_for

@@ -39,16 +39,6 @@ EXAMPLES, SHARE = 60, 0.8  # and the share of right answers among them
 NINETY_FIVE = 1.96  # standard deviations to either side
 
 
-def titles(slugs: Sequence[str]) -> tuple[str, ...]:
-    """Return method titles as options."""
-    return tuple(get_method(slug).title for slug in slugs)
-
-
-def model_titles(names: Sequence[str]) -> tuple[str, ...]:
-    """Return model titles as options."""
-    return tuple(get_model(name).title for name in names)
-
-
 def _only(flags: Sequence[bool]) -> int:
     """Return the index of the one true flag. Raises ValueError when the question has no single answer."""
     if sum(flags) != 1:
