@@ -9,7 +9,6 @@ import typer
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.interview.bank import get_question, select
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.question import FollowUp, Opens, Question, topics
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
@@ -77,7 +76,7 @@ def _row(question: Question, model: str | None) -> dict[str, Any]:
         "listen_for": list(question.listen_for),
         "wrong": list(question.wrong),
         "follow_ups": [_follow_up(question, each, own) for each in question.follow_ups],
-        "because": list(question.because),
+        "because": [option.thought for option in question.options] if question.explained else [],
         "defend": _defend(question, own),
         "sources": list(question.sources),
     }
@@ -95,18 +94,17 @@ def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> di
 
 
 def _defend(question: Question, model: str | None) -> dict[str, Any] | None:
-    challenge = all_challenges().get(question.id)
-    if challenge is None:
+    doubt = question.doubt
+    if doubt is None:
         return None
-    texts = (challenge.said, challenge.doubt, challenge.because)
-    said, doubt, because = question.fill_in(texts, challenge.calculate, model)
+    said, objection, because = question.explain_doubt(doubt, model)
     return {
         "said": said,
-        "doubt": doubt,
-        "holds": challenge.holds,
+        "doubt": objection,
+        "holds": doubt.holds,
         "because": because,
-        "sources": list(challenge.sources),
-        "opens": _opens(challenge.opens),
+        "sources": list(doubt.sources),
+        "opens": _opens(doubt.opens),
     }
 
 

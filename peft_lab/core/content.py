@@ -8,6 +8,7 @@ after it. Converters make what a file cannot state itself: a calculation by its 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -18,11 +19,13 @@ from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, 
 import yaml
 
 from peft_lab.core import references
+from peft_lab.core.facts import RELATIONS, Fact, fact
 from peft_lab.core.kinds import fits
 
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
 Citation = NewType("Citation", str)
-#: What a field's type is made from: the value as YAML has it, lists as tuples. Raises ValueError with a sentence.
+#: What a field's type is made from: the value as YAML has it, lists as tuples; for ``str`` and its NewTypes the text as
+#: it is written. Raises ValueError with a sentence.
 Converters = Mapping[Any, Callable[[Any], Any]]
 
 T = TypeVar("T")
@@ -34,7 +37,7 @@ class ContentError(ValueError):
 
     def __init__(self, path: Path, node: yaml.Node, sentence: str) -> None:
         self.path, self.line = path, node.start_mark.line + 1
-        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence}")
+        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence.replace('?.', '?')}")
 
 
 def cite(text: str) -> str:
@@ -54,26 +57,76 @@ def cite(text: str) -> str:
     return f"{reference}{comma}{place}"
 
 
-def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:
+def read_fact(stated: Any) -> Fact:
+    """Return a fact from its fields: ``{subject: lora, relation: merges, when: {tasks: many}}``.
+
+    Beside these there are ``object`` (a name, a number or two) and ``holds``. Raises ValueError for other fields.
+    """
+    if not isinstance(stated, Mapping) or not {"subject", "relation"} <= set(stated):
+        raise ValueError("a fact needs 'subject' and 'relation'")
+    if unknown := sorted(set(stated) - {"subject", "relation", "object", "holds", "when"}):
+        raise ValueError(f"a fact has no '{unknown[0]}'")
+    relation, holds = stated["relation"], stated.get("holds", "always")
+    if relation not in RELATIONS:
+        raise ValueError(f"there is no relation '{relation}'{_nearest(str(relation), RELATIONS)}")
+    if holds not in ("always", "sometimes", "never"):
+        raise ValueError(f"a fact holds always, sometimes or never, not '{holds}'")
+    words = {True: "yes", False: "no"}  # what YAML makes of an answer that is yes or no
+    when = {
+        name: words[value] if isinstance(value, bool) else value
+        for name, value in stated.get("when", {}).items()
+    }
+    return fact(stated["subject"], relation, stated.get("object", ""), holds, **when)
+
+
+def mistake(path: Path, sentence: str, *words: str) -> ContentError:
+    """Return an error about what only shows after reading, such as a reference that leads nowhere.
+
+    Args:
+        words: texts of the file; the error is at the first line with the last of them, below those before it.
+    """
+    line, start, lines = 0, 0, path.read_text(encoding="utf-8").splitlines()
+    for text in words:
+        whole = re.compile(re.escape(text) + r"(?![\w-])")
+        line = next((place for place in range(start, len(lines)) if whole.search(lines[place])), line)
+        start = line + 1
+    return ContentError(path, yaml.ScalarNode("", "", yaml.Mark("", 0, line, 0, None, 0)), sentence)
+
+
+def read_entries(
+    path: Path, kind: type[T], converters: Converters | None = None, **stated: Any
+) -> tuple[T, ...]:
     """Return the entries of a file, in its order.
 
     Args:
         kind: the dataclass of an entry.
         converters: by the type of a field, beside those of this module.
+        stated: fields of every entry that the file's name or folder states.
 
     Raises:
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, converters, stated)
     node = reader.compose()
     if not isinstance(node, yaml.SequenceNode):
         raise ContentError(path, node, "a list of entries is needed: each begins with '- '.")
     return tuple(reader.make(kind, entry, "an entry") for entry in node.value)
 
 
+def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
+    """Return entries by their ``id``. Raises ContentError if two have the same."""
+    known: dict[str, T] = {}
+    for entry in entries:
+        name = str(vars(entry)["id"])
+        if name in known:
+            raise mistake(path, f"there are two entries '{name}'.", f"id: {name}", f"id: {name}")
+        known[name] = entry
+    return known
+
+
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
 
@@ -81,8 +134,11 @@ def read_entry(path: Path, kind: type[T], converters: Converters | None = None) 
 class _Reader:
     """Build values of a type from the nodes of one file."""
 
-    def __init__(self, path: Path, converters: Converters) -> None:
-        self.path, self.converters = path, converters
+    def __init__(
+        self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self.converters = path, {Citation: cite, Fact: read_fact, **(converters or {})}
+        self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
     def compose(self) -> yaml.Node:
@@ -100,9 +156,10 @@ class _Reader:
 
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
-        if kind in self.converters:
+        if kind in self.converters and (kind is not str or isinstance(node, yaml.ScalarNode)):
+            text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(node, yaml.ScalarNode)
             try:
-                return self.converters[kind](self.value(node))
+                return self.converters[kind](node.value.rstrip("\n") if text else self.value(node))
             except ValueError as error:
                 if isinstance(error, ContentError):
                     raise
@@ -126,8 +183,13 @@ class _Reader:
 
     def union(self, kinds: tuple[Any, ...], node: yaml.Node, what: str) -> Any:
         value = self.value(node)
+        classes: list[Any] = [kind for kind in kinds if is_dataclass(kind)]
+        if len(classes) > 1 and isinstance(value, dict):  # the one that has most of the fields
+            named = {key.replace(" ", "_") for key in value}
+            return self.make(max(classes, key=lambda kind: len(named & set(_hints(kind)))), node, what)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
+            made = made and (kind is not str or isinstance(value, str))
             if kind is not NoneType and made and value is not None:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):
@@ -137,10 +199,10 @@ class _Reader:
     def entry(self, kind: type, node: yaml.Node, what: str) -> Any:
         kinds = _hints(kind)
         needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
-        made = {}
+        made = dict(self.stated) if what == "an entry" else {}
         for key, item in self.pairs(node, what):
             name = key.replace(" ", "_").replace("-", "_")
-            if name not in kinds:
+            if name not in kinds or (what == "an entry" and name in self.stated):
                 raise ContentError(self.path, item, f"{what} has no '{key}'{_nearest(name, kinds)}.")
             made[name] = self.make(kinds[name], item, f"'{key}'")
         if missing := sorted(needed - set(made)):

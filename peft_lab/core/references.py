@@ -142,3 +142,20 @@ CACHED_PROMPTS = "OpenAI documentation, Prompt caching, developers.openai.com/ap
 LORA_PRIMER = (
     "Thinking Machines Lab 2026, Tinker documentation, tinker-docs.thinkingmachines.ai/tinker/lora-primer"
 )
+VERA = "Kopiczko et al. 2023, VeRA, arXiv:2310.11454 (as PEFT's VeraConfig cites it)"
+VIT = "Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, arXiv:2010.11929"
+POISONED_ADAPTERS = "arXiv:2605.30189, abstract (as summarised by papers.dast.ai, second-hand)"
+OWASP = "OWASP LLM03, vulnerable LoRA adapters (as presented at evlbot.xyz, second-hand)"
+SAMPLE_SIZE = "vrcacademy.com, sample size to estimate the difference of two proportions"
+PYTORCH = "PyTorch documentation"
+PYTORCH_CODE = "PyTorch"
+TRANSFORMERS_CODE = "Transformers code"
+SAFETENSORS = "safetensors documentation"
+DIFFUSERS = "diffusers"
+LLAMA_CPP_CODE = "llama.cpp, convert_lora_to_gguf.py and quantize"
+EOS_ISSUES = "huggingface/transformers issue 23530 and huggingface/trl issue 976"
+EMPTY_ADAPTER_ISSUES = (
+    "huggingface/accelerate issue 3508, huggingface/trl issue 4416 and huggingface/peft issue 2450"
+)
+MERGE_CHECK = "Fact check: However a QLoRA adapter is merged, the model stays as good"
+DECISION_TREE = "the lab's own decision tree, which asks first whether a prompt reaches the target"

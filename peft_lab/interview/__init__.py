@@ -1,3 +1,4 @@
-"""Interview practice: the questions (:mod:`peft_lab.interview.bank`) and their calculations, the mock interview, myths
-(:mod:`peft_lab.interview.claims`), the debug clinic, the guided tour, and learners with their cards.
+"""Interview practice: questions (:mod:`peft_lab.interview.bank` reads them from ``content/questions``) and their
+calculations, the mock interview, myths (:mod:`peft_lab.interview.claims`), the debug clinic, the guided tour, and
+learners with their cards.
 """

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.question import FollowUp, Question, topics
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def back(question: Question, answer: Answer | None, model: str | None = None) ->
         ("Listen for", question.listen_for),
         ("Often wrong", question.wrong),
         ("Follow-up", [_follow_up(question, each, model) for each in question.follow_ups]),
-        ("Wrong options", question.thoughts(answer, model) if question.because else ()),
+        ("Wrong options", question.thoughts(answer, model) if question.explained else ()),
         ("Defend it", _defence(question, model)),
         ("Sources", question.sources),
     ):
@@ -111,13 +110,11 @@ def _follow_up(question: Question, follow_up: FollowUp, model: str | None) -> st
 
 def _defence(question: Question, model: str | None) -> tuple[str, ...]:
     """Return the doubt about the answer, and the right reaction to it."""
-    challenge = all_challenges().get(question.id)
-    if challenge is None:
+    if question.doubt is None:
         return ()
-    said, doubt, because = question.fill_in(
-        (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
-    )
-    return (f"You have said: {said}", doubt, f"{'Hold to it.' if challenge.holds else 'Give way.'} {because}")
+    said, objection, because = question.explain_doubt(question.doubt, model)
+    reaction = "Hold to it." if question.doubt.holds else "Give way."
+    return (f"You have said: {said}", objection, f"{reaction} {because}")
 
 
 def to_html(text: str) -> str:

@@ -319,7 +319,7 @@ def _choice(question: Question, right: int, text: str, model: str | None) -> Ver
         return Verdict("unreadable", f"Choose one of {letters}.")
     if chosen == right:
         return Verdict("right", f"Right: {options[right]}.")
-    thought = question.because[chosen] if question.because else ""
+    thought = question.options[chosen].thought
     behind = f" The thought behind yours: {thought[0].lower()}{thought[1:]}" if thought else ""
     return Verdict("wrong", f"Not this time: the answer is {options[right]}.{behind}")
 

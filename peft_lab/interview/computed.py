@@ -119,6 +119,11 @@ class Case:
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).trainable
 
+    def lora(self, r: int, *roles: Role) -> int:
+        """Return what LoRA of rank ``r`` trains on the block's maps of these roles; on all of them if none is named."""
+        names = [self.shape.target_name(self.matrix(role)) for role in roles]
+        return self.trained("lora", r=r, target_modules=names or ["all-linear"])
+
     def stored(self, method: str, **values: Any) -> int:
         """Return the stored count by the method's own formula."""
         spec = get_method(method)
@@ -153,6 +158,8 @@ def show(value: float, unit: str) -> str:
 
 NO_GQA = "grouped-query attention: keys and values are narrower than queries here"
 BITS = 8  # per byte
+BYTE, HALF, SINGLE = 1, 2, 4  # bytes of a number of 8, 16 or 32 bits
+MOMENTS = 2  # of Adam, per trained parameter
 
 
 def tex(number: float) -> str:
@@ -197,24 +204,27 @@ def result(
     working: Iterable[str],
     *pairs: tuple[float, str],
     tolerance: float = 0.0,
-    named: dict[str, str] | None = None,
+    named: Mapping[str, float | str] | None = None,
     wholes: tuple[Whole, ...] = (),
 ) -> Answer:
-    """Return an answer whose near misses are given as pairs of value and what was forgotten."""
-    return Answer(
-        value,
-        unit,
-        tuple(working),
-        misses(value, *pairs, tolerance=tolerance),
-        tolerance,
-        named or {},
-        wholes,
-    )
+    """Return an answer.
+
+    Args:
+        working: formulas.
+        pairs: near misses, each with what was forgotten.
+        named: further values; numbers become running text.
+    """
+    steps, slips = tuple(map(line, working)), misses(value, *pairs, tolerance=tolerance)
+    return Answer(value, unit, steps, slips, tolerance, _texts(named or {}), wholes)
 
 
 def told(value: float, unit: str = "", **named: float | str) -> Answer:
     """Return the number of a follow-up, whose text is its working; further named values become running text."""
-    return Answer(value, unit, (), named={n: v if isinstance(v, str) else plain(v) for n, v in named.items()})
+    return Answer(value, unit, (), named=_texts(named))
+
+
+def _texts(named: Mapping[str, float | str]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else plain(value) for name, value in named.items()}
 
 
 def beside(case: Case) -> tuple[Whole, ...]:
@@ -261,7 +271,7 @@ SECOND_CONSTANT_BITS = 8
 CODE_BITS = 4
 NVFP4_BLOCK, MXFP4_BLOCK = 16, 32
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # the magnitudes of a 4-bit float
-HALF = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
+POSITIVE = 8  # values on the positive side; the negative side has one fewer, and zero makes it 16
 
 
 @cache
@@ -271,8 +281,8 @@ def nf4_values() -> tuple[float, ...]:
     The outermost quantile is the mean of those for 15 and 16 equal bins, so that both ends exist and one value is
     exactly zero.
     """
-    outermost = 1 - (1 / (2 * (2 * HALF - 1)) + 1 / (2 * 2 * HALF)) / 2
-    positive, negative = _side(outermost, HALF), _side(outermost, HALF - 1)
+    outermost = 1 - (1 / (2 * (2 * POSITIVE - 1)) + 1 / (2 * 2 * POSITIVE)) / 2
+    positive, negative = _side(outermost, POSITIVE), _side(outermost, POSITIVE - 1)
     values = sorted([*positive, 0.0, *(-value for value in negative)])
     return tuple(value / values[-1] for value in values)
 
@@ -302,6 +312,12 @@ def nf4_bits(
     if not double:
         return code + constant / block
     return code + SECOND_CONSTANT_BITS / block + constant / (block * SECOND_BLOCK)
+
+
+def four_bit_bytes(shape: ModelShape) -> float:
+    """Return the bytes of a model with the blocks' maps in NF4 with double quantisation, and the rest in 16 bits."""
+    weights = block_entries(shape)
+    return weights * nf4_bits(double=True) / BITS + (shape.total - weights) * HALF
 
 
 def float_errors(rows: int = 1 << 18) -> list[float]:

@@ -9,35 +9,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
+from peft_lab.core.content import Citation, by_id, read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.core.facts import Fact
 from peft_lab.core.units import Source
+from peft_lab.interview.calculations import choosing
 from peft_lab.interview.computed import Answer, Case, Given
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import readers_of_text, resolve
 from peft_lab.models.shapes import ModelShape
 
-# ----------------------------------------
-# Follow-ups: each has its own answer, or leads to another question of the bank.
-#
-# In a bank file::
-#
-#     follow_ups=(
-#         then("And A = 0 instead?", "The same at step 0: ...", f"{src.LORA}, section 4.1", opens=lab("lora", r=16)),
-#         then("How large is it at twice the rank?", "{{value}}.", src.ALGEBRA, calculate=calc.doubled),
-#         then("Why is that so?", to="lora-why-b-zero"),
-#     )
-#
-# They are asked in order, so each may build on the one before. Texts are templates like those of
-# :class:`peft_lab.interview.question.Question`, about the same model with the same given values.
-
-
+CONTENT = Path(__file__).with_name("content")
 Calculation = Callable[[Case], Answer]
+Predicate = Callable[[ModelShape], bool]
 Setting = bool | int | float | str | tuple[str, ...]
+Level = Literal["basic", "medium", "hard"]
+Kind = Literal["numeric", "choice", "free"]
+Need = Literal["shape", "torch"]
+
+LEVELS: tuple[Level, ...] = ("basic", "medium", "hard")
+#: Questions on full fine-tuning are under memory and choosing.
+_NO_TOPIC = frozenset({"full"})
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic common to all methods. ``pages``: slugs of the pages to read on it, the best one first."""
+
+    id: str
+    title: str
+    pages: tuple[str, ...]
+
+
+@cache
+def common_topics() -> Mapping[str, Topic]:
+    """Return the topics that are no method's, in teaching order."""
+    path = CONTENT / "topics.yaml"
+    return by_id(path, read_entries(path, Topic))
+
+
+@cache
+def topics() -> Mapping[str, str]:
+    """Return title by topic, in teaching order: every method of the registry, then the topics common to all."""
+    methods = {slug: spec.title for slug, spec in all_methods().items() if slug not in _NO_TOPIC}
+    return methods | {name: topic.title for name, topic in common_topics().items()}
+
+
+def any_model(shape: ModelShape) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -48,13 +73,18 @@ class Opens:
     values: Mapping[str, Setting] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+def lab(page: str, **values: Setting) -> Opens:
+    """Return a state of the Lab: a page and the settings in its address."""
+    return Opens(page, values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FollowUp:
-    """One follow-up. Exactly one of ``answer`` and ``leads_to`` is given.
+    """One follow-up; they are asked in order, so each may build on the one before.
 
     Attributes:
-        question, answer: templates.
-        leads_to: id of the bank's question that asks exactly this; its answer is the answer.
+        question, answer: templates about the case of the question that it follows.
+        leads_to: id of the question that asks exactly this, in place of an answer.
         sources: where the answer comes from.
         calculate: the calculation for its number, on the case of the question that it follows; it fills ``{{value}}``
             and the names it defines.
@@ -64,59 +94,50 @@ class FollowUp:
     question: str
     answer: str = ""
     leads_to: str = ""
-    sources: tuple[str, ...] = ()
     calculate: Calculation | None = None
     opens: Opens | None = None
+    sources: tuple[Citation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.answer) == bool(self.leads_to):
+            raise ValueError("a follow-up has an answer, or leads to a question")
 
 
-def then(
-    question: str,
-    answer: str = "",
-    *sources: str,
-    to: str = "",
-    calculate: Calculation | None = None,
-    opens: Opens | None = None,
-) -> FollowUp:
-    """Return a follow-up for a bank file: the question, the answer, and any number of sources."""
-    return FollowUp(question, answer, to, sources, calculate, opens)
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """The interviewer's doubt about an answer: the learner holds to it or gives way, with reasons.
+
+    Some doubts are justified: always holding on shows no more understanding than always giving way. Texts are
+    templates about the question's case.
+
+    Attributes:
+        said: what the learner has just said. objection: the interviewer's reply.
+        should: what to do; ``give way`` where what was said is wrong or goes too far.
+        because: the reason, in spoken words.
+        calculate: the calculation for the numbers in the texts; by default that of the question's own answer.
+        opens: where the Lab shows it.
+    """
+
+    said: str
+    objection: str
+    should: Literal["hold", "give way"]
+    because: str
+    calculate: Calculation | None = None
+    opens: Opens | None = None
+    sources: tuple[Citation, ...]
+
+    @property
+    def holds(self) -> bool:
+        return self.should == "hold"
 
 
-def lab(page: str, **values: Setting) -> Opens:
-    """Return a state of the Lab: a page and the settings in its address."""
-    return Opens(page, values)
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of a choice. ``thought``: what leads to it where it is wrong; ``right``: unless code decides."""
 
-
-Level = Literal["basic", "medium", "hard"]
-Kind = Literal["numeric", "choice", "free"]
-Need = Literal["shape", "torch"]
-
-LEVELS: tuple[Level, ...] = ("basic", "medium", "hard")
-_OTHER_TOPICS = {
-    "memory": "Memory",
-    "quantisation": "Quantisation",
-    "serving": "Serving",
-    "choosing": "Choosing a method",
-    "training": "Training",
-    "preference": "Preferences and rewards",
-    "planning": "Planning a job",
-    "merging": "Merging and shipping",
-    "debugging": "Debugging",
-    "safety": "Forgetting and safety",
-}
-#: Questions on full fine-tuning are under memory and choosing.
-_NO_TOPIC = frozenset({"full"})
-_PLACE = re.compile(r"\{\{(\w+)\}\}")
-
-
-@cache
-def topics() -> Mapping[str, str]:
-    """Return title by topic, in teaching order: every method of the registry, then the topics common to all."""
-    methods = {slug: spec.title for slug, spec in all_methods().items() if slug not in _NO_TOPIC}
-    return methods | _OTHER_TOPICS
-
-
-def any_model(shape: ModelShape) -> bool:
-    return True
+    text: str
+    thought: str = ""
+    right: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +145,18 @@ class Question:
     """One question of the bank.
 
     Attributes:
+        topic: stated by the name of its file.
         question, answer: templates.
-        listen_for: what an interviewer wants to hear. ``wrong``: common wrong answers.
-        follow_ups: what is asked next, in this order.
         model: catalogue name of the model asked about by default; ``None`` if no model matters.
-        given: the question's own numbers by placeholder.
-        options, correct: of a choice; ``correct`` is ``None`` if the calculation decides.
-        because: for each option of a choice, the thought that leads to it; empty for the option that is always
-            right.
-        calculate: the calculation; ``None`` for a written answer.
         fits: returns whether it can be asked about another model.
-        origin: where its figure comes from, if other than :attr:`source` infers.
+        options: of a choice.
+        listen_for: what an interviewer wants to hear. ``wrong``: common wrong answers.
+        calculate: the calculation; ``None`` for a written answer.
+        given: the question's own numbers by placeholder.
         needs: ``torch`` for a calculation that must run in the inspector process; there, call
             :func:`peft_lab.interview.bank.compute_answer`.
+        origin: where its figure comes from, if other than :attr:`source` infers.
+        follow_ups: what is asked next, in this order.
         facts: what the answer states, in the form that is compared with leaves, claims and recipes.
     """
 
@@ -144,26 +164,38 @@ class Question:
     topic: str
     level: Level
     kind: Kind
+    model: str | None = None
+    fits: Predicate = any_model
     question: str
     answer: str
+    options: tuple[Option, ...] = ()
     listen_for: tuple[str, ...]
     wrong: tuple[str, ...]
-    sources: tuple[str, ...]
-    follow_ups: tuple[FollowUp, ...] = ()
-    model: str | None = None
+    calculate: Calculation | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
-    correct: int | None = None
-    because: tuple[str, ...] = ()
-    calculate: Callable[[Case], Answer] | None = None
-    fits: Callable[[ModelShape], bool] = any_model
     needs: Need = "shape"
     origin: Source | None = None
+    follow_ups: tuple[FollowUp, ...] = ()
+    doubt: Doubt | None = None
     facts: tuple[Fact, ...] = ()
+    sources: tuple[Citation, ...]
+
+    def __post_init__(self) -> None:
+        if (self.kind == "choice") != bool(self.options):
+            raise ValueError("a choice has options, and nothing else has")
+        if self.kind == "choice" and sum(option.right for option in self.options) != (not self.computed):
+            raise ValueError("one option of a choice is right, or a calculation decides")
+        if self.kind != "choice" and (self.kind == "numeric") != self.computed:
+            raise ValueError("a numeric question has a calculation, and a free one has none")
 
     @property
     def computed(self) -> bool:
         return self.calculate is not None
+
+    @property
+    def explained(self) -> bool:
+        """Whether the thoughts that lead to its wrong options are written."""
+        return any(option.thought for option in self.options)
 
     @property
     def source(self) -> Source:
@@ -217,7 +249,7 @@ class Question:
     def choices(self, model: str | None = None, **given: Given) -> tuple[str, ...]:
         """Return the options' texts."""
         words = _words(self.case(model, **given))
-        return tuple(fill(option, words) for option in self.options)
+        return tuple(fill(option.text, words) for option in self.options)
 
     def compute(self, model: str | None = None, **given: Given) -> Answer | None:
         """Return the computed answer, ``None`` for a written one. With ``needs="torch"`` call it in the inspector."""
@@ -237,6 +269,13 @@ class Question:
         asked, answer = self.fill_in((follow_up.question, follow_up.answer), follow_up.calculate, model)
         return asked, answer
 
+    def explain_doubt(self, doubt: Doubt, model: str | None = None) -> tuple[str, str, str]:
+        """Return what the learner said, the objection to it, and the reason to hold or give way, numbers filled in."""
+        said, objection, because = self.fill_in(
+            (doubt.said, doubt.objection, doubt.because), doubt.calculate, model
+        )
+        return said, objection, because
+
     def fill_in(
         self, texts: Sequence[str], calculate: Calculation | None, model: str | None = None
     ) -> tuple[str, ...]:
@@ -255,10 +294,9 @@ class Question:
     def thoughts(self, computed: Answer | None, model: str | None = None) -> tuple[str, ...]:
         """Return each wrong option with the thought that leads to it."""
         right = self.right_option(computed)
-        texts = zip(self.choices(model), self.because, strict=True)
         return tuple(
-            f"{option}: {why[0].lower()}{why[1:]}"
-            for index, (option, why) in enumerate(texts)
+            f"{text}: {option.thought[0].lower()}{option.thought[1:]}"
+            for index, (text, option) in enumerate(zip(self.choices(model), self.options, strict=True))
             if index != right
         )
 
@@ -266,27 +304,10 @@ class Question:
         """Return the index of a choice's right option. Raises ValueError if the question is no choice."""
         if computed is not None:
             return round(computed.value)
-        if self.correct is None:
-            raise ValueError(f"{self.id} is no choice")
-        return self.correct
-
-
-def followed(
-    questions: Sequence[Question], follow_ups: Mapping[str, tuple[FollowUp, ...]]
-) -> tuple[Question, ...]:
-    """Return the questions with the follow-ups that a separate file defines, by id.
-
-    Raises:
-        ValueError: a mistake in the bank: no such question, or it has follow-ups in its own file.
-    """
-    known = {question.id: question for question in questions}
-    for name in follow_ups:
-        if name not in known or known[name].follow_ups:
-            raise ValueError(f"follow-ups to '{name}' have no place")
-    return tuple(
-        replace(question, follow_ups=follow_ups[question.id]) if question.id in follow_ups else question
-        for question in questions
-    )
+        for index, option in enumerate(self.options):
+            if option.right:
+                return index
+        raise ValueError(f"{self.id} is no choice")
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
@@ -323,74 +344,6 @@ def _plain(value: Given) -> str:
 
 
 # ----------------------------------------
-# Defend it: the interviewer doubts an answer, and the learner holds to it or gives way, with reasons.
-#
-# Some doubts are justified: always holding on shows no more understanding than always giving way.
-#
-# In a file of challenges::
-#
-#     CHALLENGES = (
-#         hold("lora-scale", "α/r, so {{value}}.", "No: a larger rank corrects more.", "Because ...", src.X),
-#         give_way("lora-rslora", "It adds parameters.", "Does it?", "It does not: ...", src.Y),
-#     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Challenge:
-    """One doubt. Texts are templates about the case of the question that it follows.
-
-    Attributes:
-        question: id of the question of the bank.
-        said: what the learner has just said. ``doubt``: the interviewer's reply.
-        holds: whether what was said is right, so that the learner should hold to it rather than give way.
-        because: the reason, in spoken words.
-        calculate: the calculation for the numbers in the texts; by default that of the question's own answer.
-        opens: where the Lab shows it.
-    """
-
-    question: str
-    said: str
-    doubt: str
-    holds: bool
-    because: str
-    sources: tuple[str, ...]
-    calculate: Calculation | None = None
-    opens: Opens | None = None
-
-
-def hold(
-    question: str,
-    said: str,
-    doubt: str,
-    because: str,
-    *sources: str,
-    calculate: Calculation | None = None,
-    opens: Opens | None = None,
-) -> Challenge:
-    """Return a doubt about a right statement."""
-    return Challenge(
-        question=question, said=said, doubt=doubt, holds=True, because=because, sources=sources,
-        calculate=calculate, opens=opens,
-    )  # fmt: skip
-
-
-def give_way(
-    question: str,
-    said: str,
-    doubt: str,
-    because: str,
-    *sources: str,
-    calculate: Calculation | None = None,
-    opens: Opens | None = None,
-) -> Challenge:
-    """Return a doubt about a statement that is wrong or goes too far."""
-    return Challenge(
-        question=question, said=said, doubt=doubt, holds=False, because=because, sources=sources,
-        calculate=calculate, opens=opens,
-    )  # fmt: skip
-
-
-# ----------------------------------------
 # The models that a question can be asked about.
 
 
@@ -412,14 +365,53 @@ def gated(shape: ModelShape) -> bool:
     return separate_attention(shape) and "gate" in shape.block
 
 
+def fused_attention(shape: ModelShape) -> bool:
+    """Return whether queries, keys and values are one map."""
+    return "qkv" in shape.block
+
+
+def grouped(shape: ModelShape) -> bool:
+    """Return whether it has grouped-query attention."""
+    return shape.kv_heads < shape.heads
+
+
+def encoder(shape: ModelShape) -> bool:
+    return shape.kind == "encoder"
+
+
+def seq2seq(shape: ModelShape) -> bool:
+    """Return whether it has an encoder and a decoder."""
+    return shape.kind == "seq2seq"
+
+
 def causal(shape: ModelShape) -> bool:
     """Return whether the model generates and so caches keys and values."""
     return shape.kind == "causal-lm"
 
 
+def gated_causal(shape: ModelShape) -> bool:
+    """Return whether it generates and has Llama-like blocks."""
+    return causal(shape) and gated(shape)
+
+
 def with_biases(shape: ModelShape) -> bool:
     """Return whether it has at least one bias, in one stack of layers."""
     return one_stack(shape) and bool(shape.biases)
+
+
+def full_of_biases(shape: ModelShape) -> bool:
+    """Return whether it is a BERT type: a bias in every linear map, learned positions, separate query and key."""
+    return with_biases(shape) and shape.kind == "encoder"
+
+
+def with_norm_biases(shape: ModelShape) -> bool:
+    """Return whether it has biases, in norms too, in one stack of layers."""
+    return with_biases(shape) and any(group.is_norm for group, _ in shape.biases)
+
+
+def only_in_attention(shape: ModelShape) -> bool:
+    """Return whether all its biases are those of queries, keys and values."""
+    return bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
 
 
 def without_biases(shape: ModelShape) -> bool:
@@ -431,6 +423,7 @@ def few_positions(shape: ModelShape) -> bool:
     return one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
 
 
+@cache
 def room_for(length: int) -> Callable[[ModelShape], bool]:
     """Return a predicate for causal models whose positions, if limited, are at least ``length`` tokens."""
 
@@ -453,3 +446,18 @@ def prefixed(shape: ModelShape) -> bool:
 def prompted(shape: ModelShape) -> bool:
     """Return whether Prompt Tuning and P-Tuning run on it, in one stack of layers."""
     return one_stack(shape) and takes("prompt", shape)
+
+
+def separate_and_prefixed(shape: ModelShape) -> bool:
+    """Return whether queries, keys and values are maps of their own, and PEFT's prefix fits."""
+    return separate_attention(shape) and prefixed(shape)
+
+
+def of_one_card(shape: ModelShape) -> bool:
+    """Return whether a rate measured on one card, for a few billion parameters, is plausible for it."""
+    return 3e9 <= shape.total <= 9e9
+
+
+def too_large_for_one_gpu(shape: ModelShape) -> bool:
+    """Return whether its states in full fine-tuning exceed one card, so that splitting them is a question."""
+    return shape.total * choosing.FULL_STATE > choosing.GPU_GIGABYTES * 10**9

@@ -11,7 +11,7 @@ from peft_lab.classroom import joining, places
 from peft_lab.core.asking import Asker, acting_for
 from peft_lab.interview import class_predictions
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.prediction_bank import all_predictions
+from peft_lab.interview.predictions import all_predictions
 from peft_lab.ui.practice import predicting
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined

@@ -117,13 +117,3 @@ def test_balance() -> None:
     assert 0.25 <= lora / total <= 0.4
     assert 0.25 <= practice / total <= 0.4
     assert (total - lora - practice) / total <= 0.4
-
-
-def test_choices_explain_every_wrong_option() -> None:
-    for question in all_questions().values():
-        if question.kind != "choice" or not question.because:
-            continue
-        assert len(question.because) == len(question.options), question.id
-        if question.correct is not None:
-            wrong = [text for index, text in enumerate(question.because) if index != question.correct]
-            assert all(wrong) and not question.because[question.correct], question.id

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from peft_lab.core import references
 from peft_lab.interview.answers import judge
-from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.chains import LONGEST, chains
-from peft_lab.interview.doubts import all_challenges
-from peft_lab.interview.question import Challenge, FollowUp, Question, followed, placeholders, then
+from peft_lab.interview.bank import LONGEST, all_questions, chains, get_question
+from peft_lab.interview.question import Doubt, FollowUp, Question, placeholders
 from peft_lab.methods import all_methods
 from tests.interview.test_bank import digits_left
 
@@ -34,7 +31,7 @@ FOLLOW_UPS = [
     for number, follow_up in enumerate(question.follow_ups, 1)
 ]
 each = pytest.mark.parametrize(("question", "follow_up"), FOLLOW_UPS)
-doubted = pytest.mark.parametrize("challenge", all_challenges().values(), ids=lambda each: each.question)
+DOUBTS = [(name, question.doubt) for name, question in all_questions().items() if question.doubt]
 PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}, (sections?|appendix|algorithm|figure|abstract)\b")
 
 
@@ -108,34 +105,23 @@ def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
     assert through == ["lora-one-map", "lora-break-even"]
 
 
-def test_follow_ups_in_a_file_of_their_own_find_their_question() -> None:
-    question = replace(get_question("lora-scale"), follow_ups=())
-    assert followed((question,), {"lora-scale": (then("Why?", "So.", "x"),)})[0].follow_ups[0].answer == "So."
-    for wrong in ({"lora-scales": ()}, {"lora-rslora": ()}):
-        with pytest.raises(ValueError, match="no place"):
-            followed((question, get_question("lora-rslora")), wrong)
-
-
 # -- doubts ------------------------------------------------------------------------------------------------------------
 
 
-@doubted
-def test_a_doubt_is_whole_and_has_its_reason(challenge: Challenge) -> None:
-    question = get_question(challenge.question)
-    assert stated_places(challenge.sources), challenge.sources
-    assert len(challenge.because) > 80, "a reason, not a remark"
+@pytest.mark.parametrize(("name", "doubt"), DOUBTS, ids=[name for name, _ in DOUBTS])
+def test_a_doubt_is_whole_and_has_its_reason(name: str, doubt: Doubt) -> None:
+    question = get_question(name)
+    assert stated_places(doubt.sources), doubt.sources
+    assert len(doubt.because) > 80, "a reason, not a remark"
     for model in question.models() or (None,):
-        texts = question.fill_in(
-            (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
-        )
+        texts = question.explain_doubt(doubt, model)
         assert all(whole(text) for text in texts), texts
 
 
 def test_doubts_are_spread_and_some_are_right() -> None:
-    found = all_challenges().values()
-    assert len(found) >= 60
-    by_topic = Counter((get_question(each.question).topic, each.holds) for each in found)
-    for topic in {get_question(each.question).topic for each in found}:
+    assert len(DOUBTS) >= 60
+    by_topic = Counter((get_question(name).topic, doubt.holds) for name, doubt in DOUBTS)
+    for topic in {topic for topic, _ in by_topic}:
         assert by_topic[topic, True] >= 2 and by_topic[topic, False] >= 2, topic
     assert {topic for topic, _ in by_topic} >= WITH_DOUBTS
 
@@ -147,18 +133,17 @@ CHOICES = [question for question in all_questions().values() if question.kind ==
 
 @pytest.mark.parametrize("question", CHOICES, ids=lambda question: question.id)
 def test_every_wrong_option_says_what_was_thought(question: Question) -> None:
-    assert len(question.because) == len(question.options)
+    thoughts = [option.thought for option in question.options]
     for model in question.models() or (None,):
         answer = question.compute(model)
         right = question.right_option(answer)
-        assert all(why for index, why in enumerate(question.because) if index != right)
-        assert len(question.thoughts(answer, model)) == len(question.options) - 1
-        wrong = next(index for index in range(len(question.options)) if index != right)
-        said = judge(question, answer, str(wrong + 1), model).message
-        assert question.because[wrong][1:] in said
-    texts = [why for why in question.because if why]
+        assert all(thought for index, thought in enumerate(thoughts) if index != right)
+        assert len(question.thoughts(answer, model)) == len(thoughts) - 1
+        wrong = next(index for index in range(len(thoughts)) if index != right)
+        assert thoughts[wrong][1:] in judge(question, answer, str(wrong + 1), model).message
+    texts = [thought for thought in thoughts if thought]
     assert len(set(texts)) == len(texts)
-    assert all(why[0].isupper() and why[-1] == "." for why in texts)
+    assert all(thought[0].isupper() and thought[-1] == "." for thought in texts)
 
 
 NUMERIC = [q for q in all_questions().values() if q.kind == "numeric" and q.needs == "shape"]

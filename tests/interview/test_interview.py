@@ -14,7 +14,7 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import all_questions, get_question
 from peft_lab.interview.mock import SECONDS, Interview, begin, make_plan, report, ticked_points
-from peft_lab.interview.question import LEVELS, topics
+from peft_lab.interview.question import LEVELS, common_topics, topics
 
 NOON = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 
@@ -187,9 +187,8 @@ def test_a_perfect_interview_has_no_weak_spots() -> None:
 
 
 def test_the_fixed_pages_of_topics_are_planned_ones() -> None:
-    from peft_lab.interview.mock import PAGES
     from peft_lab.methods import all_methods
 
     known = {*all_methods(), "memory", "compare", "choose", "runs"}
-    for topic in topics():
-        assert set(PAGES.get(topic, (topic,))) <= known
+    for topic in common_topics().values():
+        assert topic.pages and set(topic.pages) <= known

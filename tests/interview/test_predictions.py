@@ -5,19 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peft_lab.core.content import ContentError
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.units import Source
-from peft_lab.interview.prediction_bank import all_predictions, get_prediction
+from peft_lab.interview import predictions
 from peft_lab.interview.predictions import (
     Contest,
     Inquiry,
     Prediction,
+    all_predictions,
     decide,
     decide_records,
+    get_prediction,
     run,
     score,
     submission,
@@ -144,3 +148,25 @@ def test_contests_are_decided_by_records() -> None:
         run(contest, here)
     with pytest.raises(BadInput, match="no training runs"):
         decide_records(get_prediction("predict-alpha"), records)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("function: peaks", "function: peeks", 13),
+        ("source: simulated", "source: dreamt", 17),
+        ("topic: memory", "topic: memories", 4),
+        ("rule: largest", "rule: biggest", 18),
+        ("  rule: largest\n", "", 3),
+        ("id: predict-checkpointing", "id: predict-ia3-peak", 27),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: int
+) -> None:
+    path = tmp_path / predictions.FILE.name
+    path.write_text(predictions.FILE.read_text("utf-8").replace(old, new, 1), "utf-8")
+    monkeypatch.setattr(predictions, "FILE", path)
+    with pytest.raises(ContentError) as caught:
+        all_predictions.__wrapped__()
+    assert caught.value.line == line, caught.value

@@ -12,10 +12,9 @@ from peft_lab.advise.recipes.recipe import all_rules
 from peft_lab.core import references as src
 from peft_lab.core.facts import RANK_ONE
 from peft_lab.interview.bank import all_questions, get_question
-from peft_lab.interview.calculations.debugging import better_than_chance
+from peft_lab.interview.calculations.training import better_than_chance
 from peft_lab.interview.claims import kept
 from peft_lab.interview.computed import Case
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.since import all_discoveries
 from peft_lab.models.catalogue import get_model
 from tests.advise.stated import stated
@@ -70,7 +69,7 @@ def test_a_head_without_its_adapter_is_no_linear_probe() -> None:
 def test_the_smallest_lora_of_a_large_model_is_millions() -> None:
     question, d = get_question("lora-rank-one"), dims("llama-3.1-8b")
     assert question.given["large"] == get_model("llama-3.1-8b").shape.title
-    assert question.given["parameters"] == d.lora_all(1) == 2_621_440
+    assert question.given["parameters"] == f"{d.lora_all(1):,}" == "2,621,440"
 
 
 def _with_sources() -> Iterator[tuple[str, str, str]]:
@@ -79,7 +78,8 @@ def _with_sources() -> Iterator[tuple[str, str, str]]:
         yield f"question {name}", question.answer, " ".join(question.sources)
         for number, each in enumerate(question.follow_ups):
             yield f"follow-up {name} {number}", each.answer, " ".join(each.sources)
-    for name, doubt in all_challenges().items():
+    doubts = [(name, q.doubt) for name, q in all_questions().items() if q.doubt]
+    for name, doubt in doubts:
         yield f"doubt {name}", doubt.said + doubt.because, " ".join(doubt.sources)
     for advice in ADVICE.values():
         sources = " ".join(reason.source for reason in advice.reasons)

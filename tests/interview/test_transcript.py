@@ -13,22 +13,25 @@ from peft_lab.interview.bank import get_question
 from peft_lab.interview.computed import wilson
 from peft_lab.interview.mock import (
     LENGTHS,
-    ROLES,
+    MOST,
     Interview,
     InterviewPlan,
+    all_roles,
     begin,
     get_role,
+    look_next,
     make_plan,
     role_size,
+    strengths,
     ticked_points,
+    transcript,
 )
 from peft_lab.interview.question import topics
-from peft_lab.interview.transcript import MOST, look_next, strengths, transcript
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", all_roles())
 @pytest.mark.parametrize("length", LENGTHS)
 def test_every_role_and_length_makes_an_interview(name: str, length: str) -> None:
     about = get_role(name).topics

@@ -17,7 +17,7 @@ from peft_lab.core.units import Source
 from peft_lab.engine.devices import devices
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
-from peft_lab.interview.prediction_bank import all_predictions
+from peft_lab.interview.predictions import all_predictions
 from peft_lab.interview.question import LEVELS
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue

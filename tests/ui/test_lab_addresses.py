@@ -13,7 +13,6 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.bank import all_questions
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.question import Opens
 from peft_lab.interview.since import all_discoveries
 from peft_lab.methods import all_methods, get_method
@@ -45,7 +44,7 @@ def every() -> dict[str, Opens]:
         for opens in (follow_up.opens for follow_up in question.follow_ups)
         if opens is not None
     ]
-    found += [challenge.opens for challenge in all_challenges().values() if challenge.opens is not None]
+    found += [q.doubt.opens for q in all_questions().values() if q.doubt and q.doubt.opens is not None]
     found += [discovery.opens for discovery in all_discoveries() if discovery.opens is not None]
     return {f"{opens.page}?{address(opens)}": opens for opens in found}
 

@@ -18,17 +18,21 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox, TextInput
 
 from peft_lab.interview.answers import judge
-from peft_lab.interview.bank import get_question, select
-from peft_lab.interview.chains import chain
+from peft_lab.interview.bank import chain, get_question, select
 from peft_lab.interview.computed import show, wilson
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners, rating_of
-from peft_lab.interview.mock import SIZE, Interview, begin, get_role, make_plan
-from peft_lab.interview.prediction_bank import all_predictions, get_prediction
-from peft_lab.interview.predictions import Contest, Inquiry, decide, same_runs, stored
+from peft_lab.interview.mock import NO_STRENGTH, SIZE, Interview, begin, get_role, look_next, make_plan
+from peft_lab.interview.predictions import (
+    Contest,
+    Inquiry,
+    all_predictions,
+    decide,
+    get_prediction,
+    same_runs,
+    stored,
+)
 from peft_lab.interview.question import topics
-from peft_lab.interview.transcript import NO_STRENGTH, look_next
 from peft_lab.runs import store
 from peft_lab.runs.ending import end_run
 from peft_lab.runs.record import stands_for
@@ -201,15 +205,15 @@ def test_a_question_that_comes_again_asks_its_follow_ups_again(clock: Clock) -> 
     ("pressed", "found"), [("Hold to it", "Right: hold to it."), ("Give way", "Better: hold")]
 )
 def test_a_doubt_is_held_against_or_given_way_to(pressed: str, found: str, clock: Clock) -> None:
-    challenge = all_challenges()["prefix-stored"]
-    assert challenge.holds
+    doubt = get_question("prefix-stored").doubt
+    assert doubt is not None and doubt.holds
     app = opened(topic="prefix", level="basic")
     press(app, "I don't know")
-    assert challenge.doubt in told(app)
-    assert challenge.because not in told(app)
+    assert doubt.objection in told(app)
+    assert doubt.because not in told(app)
     press(app, pressed)
     assert found in told(app)
-    assert challenge.because in told(app)
+    assert doubt.because in told(app)
     assert not any(button.label in ("Hold to it", "Give way") for button in app.button)
 
 

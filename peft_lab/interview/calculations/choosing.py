@@ -1,17 +1,32 @@
-"""Choosing: what fits, what is smallest, what runs where. The code that runs the methods decides."""
+"""Choosing: what fits, what is smallest, what runs where; adapters beyond chat, and those that a network writes.
+
+The code that runs the methods decides.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from peft_lab.interview import computed
-from peft_lab.interview.computed import BITS, Answer, Case, block_entries, both, line, plain, result, tex
+from peft_lab.interview.computed import (
+    HALF,
+    SINGLE,
+    Answer,
+    Case,
+    beside,
+    both,
+    four_bit_bytes,
+    line,
+    misses,
+    plain,
+    product,
+    result,
+    tex,
+    told,
+)
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.models.shapes import ModelShape
 
-HALF, SINGLE = 2, 4  # bytes per number
 FULL_STATE = 16  # bytes per parameter: mixed precision with Adam
 ADAPTER_STATE = 16  # bytes per parameter: float32 weight, gradient and two moments
 GPU_GIGABYTES = 80  # decimal, of the card that full fine-tuning is asked about
@@ -19,37 +34,24 @@ BITFIT_MODELS = ("llama-3.2-3b", "mistral-7b", "gpt2", "gemma-2-2b")
 MERGE_CANDIDATES = ("prefix", "adapters", "ia3", "ptuning")
 ENCODER_CANDIDATES = ("lora", "prompt", "prefix", "ia3")
 SMALL_CANDIDATES = ("adapters", "lora", "prefix", "prompt")
-
-
-def titles(slugs: Sequence[str]) -> tuple[str, ...]:
-    """Method titles as options."""
-    return tuple(get_method(slug).title for slug in slugs)
-
-
-def model_titles(names: Sequence[str]) -> tuple[str, ...]:
-    """Model titles as options."""
-    return tuple(get_model(name).title for name in names)
+ORIGINAL_EIGHT = frozenset({"lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit"})
+EXAMPLES, SHARE = 60, 0.8  # and the share of right answers among them
+NINETY_FIVE = 1.96  # standard deviations to either side
 
 
 def _only(flags: Sequence[bool]) -> int:
-    """The index of the one true flag. Raises ValueError when the question has no single answer."""
+    """Return the index of the one true flag. Raises ValueError when the question has no single answer."""
     if sum(flags) != 1:
         raise ValueError(f"{sum(flags)} options are right")
     return list(flags).index(True)
 
 
-def _four_bit_bytes(shape: ModelShape) -> float:
-    """The layers' maps in NF4 with double quantisation, the rest in 16 bits."""
-    weights = block_entries(shape)
-    return weights * computed.nf4_bits(double=True) / BITS + (shape.total - weights) * HALF
-
-
 def least_that_fits(case: Case) -> Answer:
     shape, room = case.shape, case["gigabytes"] * 10**9
-    adapter = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * ADAPTER_STATE
+    adapter = case.lora(case["r"]) * ADAPTER_STATE
     full = shape.total * FULL_STATE
     lora = shape.total * HALF + adapter
-    qlora = _four_bit_bytes(shape) + adapter
+    qlora = four_bit_bytes(shape) + adapter
     sizes = {"Full fine-tuning": full, "LoRA": lora, "QLoRA": qlora}
     right = next((index for index, size in enumerate(sizes.values()) if size <= room), len(sizes))
     steps = [
@@ -62,12 +64,11 @@ def least_that_fits(case: Case) -> Answer:
 
 def rank_for_budget(case: Case) -> Answer:
     shape, budget = case.shape, case["megabytes"] * 10**6
-    names = [shape.target_name(shape.block[role]) for role in ("q", "v")]
-    one = case.trained("lora", r=1, target_modules=names)
+    one = case.lora(1, "q", "v")
     value = budget // (one * HALF)
     steps = [
-        line(rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}"),
-        line(rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}"),
+        rf"\text{{rank 1}}: {tex(one)} \cdot 2 = {tex(one * HALF)}\ \text{{bytes}}",
+        rf"\left\lfloor {tex(budget)} / {tex(one * HALF)} \right\rfloor = {value}",
     ]
     square = shape.num_layers * 2 * both(shape.block["q"])
     return result(
@@ -83,11 +84,11 @@ def gpus_for_full(case: Case) -> Answer:
     gigabytes = case["gigabytes"]
     need = case.shape.total * FULL_STATE
     value = math.ceil(need / (gigabytes * 1e9))
-    small = _four_bit_bytes(case.shape)
+    small = four_bit_bytes(case.shape)
     few = math.ceil(small / (gigabytes * 1e9))
     steps = [
-        line(rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}"),
-        line(rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}"),
+        rf"{tex(case.shape.total)} \cdot {FULL_STATE} = {tex(need)}\ \text{{bytes}}",
+        rf"\left\lceil \frac{{{tex(need)}}}{{{gigabytes} \cdot 10^9}} \right\rceil = {value}",
     ]
     return result(
         value, "GPUs", steps,
@@ -98,8 +99,8 @@ def gpus_for_full(case: Case) -> Answer:
         ),
         (math.floor(need / (gigabytes * 1e9)), "to round up"),
         named={
-            "need": plain(need / 1e9),
-            "small": plain(small / 1e9),
+            "need": need / 1e9,
+            "small": small / 1e9,
             "few": "one of them" if few == 1 else f"{few} of them",
         },
     )  # fmt: skip
@@ -164,13 +165,127 @@ def methods_that_run(case: Case) -> Answer:
     runs = [spec for spec in specs if not any(p.level == "error" for p in spec.problems(case.shape, {}))]
     left = [spec.title for spec in specs if spec not in runs]
     steps = [f"runs: {', '.join(spec.title for spec in runs)}", f"does not: {', '.join(left) or 'none'}"]
+    slip = misses(len(runs), (len(specs), "that some methods need biases, and some a key/value cache"))
+    return Answer(len(runs), "methods", tuple(steps), slip, named={"left": " and ".join(left) or "none"})
+
+
+def small_in_order(case: Case) -> Answer:
+    counts = {
+        "adapters": case.stored("adapters", placement="houlsby", bottleneck=case["m"]),
+        "lora": case.stored("lora", r=case["r"]),
+        "prefix": case.stored("prefix", num_virtual_tokens=case["n"]),
+        "prompt": case.stored("prompt", num_virtual_tokens=case["n"]),
+    }
+    ordered = sorted(SMALL_CANDIDATES, key=counts.__getitem__)
+    return told(0, "", order="; ".join(f"{get_method(slug).title} {counts[slug]:,}" for slug in ordered[1:]))
+
+
+def interval_of_share(case: Case) -> Answer:
+    """Return half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
+    half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
+    return told(round(half), "", share=f"{SHARE:.0%}")
+
+
+def negatives(case: Case) -> Answer:
+    """Return the wrong passages that each query is told from, with one right and some hard ones for each query."""
+    rows, hard = case["rows"], case["hard"]
+    value = rows * (1 + hard) - 1
+    steps = [rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}"]
     return result(
-        len(runs),
-        "methods",
-        steps,
-        (len(specs), "that some methods need biases, and some a key/value cache"),
-        named={"left": " and ".join(left) or "none"},
-    )
+        value, "passages", steps,
+        (rows - 1, "the hard negatives, also those of the other queries"),
+        (rows - 1 + hard, "that the others' hard negatives count as well"),
+        (rows * (1 + hard), "that the right passage is none of them"),
+        (hard, "the other rows of the batch"),
+    )  # fmt: skip
 
 
-ORIGINAL_EIGHT = frozenset({"lora", "qlora", "prefix", "prompt", "ptuning", "adapters", "ia3", "bitfit"})
+def reembedding(case: Case) -> Answer:
+    """Return the bytes of an index of float32 vectors, to be written again with each new adapter."""
+    millions, width = case["millions"], case["width"]
+    value = millions * 10**6 * width * SINGLE
+    return result(
+        value, "bytes", [rf"{millions} \cdot 10^6 \cdot {tex(width)} \cdot 4 = {tex(value)}\ \text{{bytes}}"],
+        (value // SINGLE, "that a number in float32 has four bytes"),
+        (millions * width * SINGLE, "that these are millions"),
+        (value * 8, "that the question is in bytes, not bits"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def reranking(case: Case) -> Answer:
+    """Return the tokens that a reranker reads for a query, in multiples of what the embedding of the query reads."""
+    candidates, query, passage = case["candidates"], case["query"], case["passage"]
+    value = candidates * (query + passage) / query
+    steps = [
+        rf"{candidates} \cdot ({query} + {passage}) = {tex(candidates * (query + passage))}",
+        rf"{tex(candidates * (query + passage))} / {query} = {tex(value)}",
+    ]
+    return result(
+        value, "times", steps,
+        (float(candidates), "that a pair is longer than the query"),
+        (candidates * passage / query, "that the query is read with each candidate"),
+        ((query + passage) / query, "the candidates"),
+        tolerance=0.005,
+        named={"tokens": candidates * (query + passage)},
+    )  # fmt: skip
+
+
+def patches(case: Case) -> Answer:
+    """Return the tokens that a vision transformer makes of a square image."""
+    side, patch = case["side"], case["patch"]
+    value = (side // patch) ** 2
+    return result(
+        value, "tokens", [rf"({side} / {patch})^2 = {tex(value)}"],
+        (side // patch, "that an image has two dimensions"),
+        (side * side // patch, "that a patch has two dimensions"),
+        (side * side, "that a patch is one token, not a pixel"),
+        named={"double": (2 * side // patch) ** 2 / value},
+    )  # fmt: skip
+
+
+def diffusion_scale(case: Case) -> Answer:
+    """Return what BA is multiplied by when the user's weight comes on top of α/r."""
+    alpha, r, weight = case["alpha"], case["r"], case.number("weight")
+    value = weight * alpha / r
+    return result(
+        value, "", [rf"{tex(weight)} \cdot \frac{{{alpha}}}{{{r}}} = {tex(value)}"],
+        (weight, "the adapter's own α/r"),
+        (alpha / r, "the weight that is set at inference"),
+        (weight * r / alpha, "that the scale is α over r"),
+    )  # fmt: skip
+
+
+def vocabulary(case: Case) -> Answer:
+    """Return the parameters that new tokens add to embedding and output layer."""
+    shape, new = case.shape, case["new"]
+    ends = [
+        group for group in shape.groups if not group.layers and group.each
+    ]  # a tied one holds nothing itself
+    sides = sum(shape.vocab in group.parameters.get("weight", ()) for group in ends)
+    value = new * shape.hidden * sides
+    return result(
+        value, "parameters", [rf"{product(new, shape.hidden)} \cdot {sides} = {tex(value)}"],
+        (new * shape.hidden * (3 - sides), "to look whether the output layer is tied to the embedding"),
+        ((shape.vocab + new) * shape.hidden * sides, "that only the new rows are asked for"),
+        (new * sides, "that a token is a whole row"),
+        named={
+            "sides": "embedding and output layer" if sides > 1 else "the embedding, which is the output layer, too"
+        },
+        wholes=beside(case),
+    )  # fmt: skip
+
+
+def hypernetwork(case: Case) -> Answer:
+    """Return the weights of a last layer that writes a whole adapter at once."""
+    width, r = case["width"], case["r"]
+    written = case.lora(r, "q", "v")
+    value = width * written
+    return result(
+        value, "parameters", [rf"{width} \cdot {tex(written)} = {tex(value)}"],
+        (written, "that every number has a row of weights"),
+        (width * r, "the widths of the maps"),
+        (width * written // case.shape.num_layers, "the layers"),
+        named={"times": value / case.shape.total, "written": written},
+        wholes=beside(case),
+    )  # fmt: skip

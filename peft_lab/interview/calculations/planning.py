@@ -1,24 +1,35 @@
-"""Planning a job: tokens, arithmetic, hours, money, and whether it pays."""
+"""Planning a job in tokens, hours and money; what a run costs in other abilities, and how to measure that."""
 
 from __future__ import annotations
 
-from peft_lab.interview import computed
-from peft_lab.interview.computed import BITS, Answer, Case, block_entries, line, plain, product, result, tex
+import math
+
+from peft_lab.interview.computed import (
+    SINGLE,
+    Answer,
+    Case,
+    four_bit_bytes,
+    line,
+    plain,
+    product,
+    result,
+    tex,
+)
 from peft_lab.models.shapes import ModelShape
 
 FULL, FROZEN = 6, 4  # operations per weight and token: with and without the gradients for the weights
 PETA, TERA = 1e15, 1e12
 HOUR = 3600
-HALF, SINGLE = 2, 4  # bytes per number
 CARDS = (24, 48, 80)  # gigabytes
+Z = 1.96  # two-sided, five percent
 
 
-def tokens(case: Case) -> Answer:
-    """Tokens that a run goes through."""
+def job_tokens(case: Case) -> Answer:
+    """Return the tokens that a run goes through."""
     rows, mean, epochs = case["rows"], case["mean"], case["epochs"]
     value = rows * mean * epochs
     return result(
-        value, "tokens", [line(rf"{product(rows, mean, epochs)} = {tex(value)}")],
+        value, "tokens", [rf"{product(rows, mean, epochs)} = {tex(value)}"],
         (rows * mean, "the epochs"),
         (rows * epochs, "that a row has many tokens"),
         (mean * epochs, "the rows"),
@@ -26,29 +37,27 @@ def tokens(case: Case) -> Answer:
 
 
 def full_work(case: Case) -> Answer:
-    """Operations of full fine-tuning, in units of 10^15."""
+    """Return the operations of full fine-tuning, in units of 10^15."""
     total, corpus = case.shape.total, case["corpus"]
     value = FULL * total * corpus / PETA
-    steps = [line(rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}")]
+    steps = [rf"6 \cdot {tex(total)} \cdot {tex(corpus)} / 10^{{15}} = {tex(value)}"]
     return result(
         value, "petaFLOP", steps,
         (value / 3, "the backward pass: twice the forward pass"),
         (value / 6, "the six operations for each weight and token"),
         (value * 2 / 3, "that in full fine-tuning the weights have gradients"),
         tolerance=0.01,
-        named={"lora": plain(FROZEN * total * corpus / PETA)},
+        named={"lora": FROZEN * total * corpus / PETA},
     )  # fmt: skip
 
 
 def hours(case: Case) -> Answer:
-    """Hours of a LoRA run on one card at a given share of its peak."""
+    """Return the hours of a LoRA run on one card at a given share of its peak."""
     total, corpus, peak, percent = case.shape.total, case["corpus"], case["peak"], case["percent"]
     value = FROZEN * total * corpus / (peak * TERA * percent / 100) / HOUR
     steps = [
-        line(
-            rf"4 \cdot {tex(total)} \cdot {tex(corpus)} = {tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}"
-        ),
-        line(
+        rf"4 \cdot {tex(total)} \cdot {tex(corpus)} = {tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}",
+        (
             rf"\frac{{{tex(FROZEN * total * corpus / PETA)} \cdot 10^{{15}}}}{{{peak} \cdot 10^{{12}} \cdot "
             rf"{tex(percent / 100)} \cdot 3600}} = {tex(value)}\ \text{{h}}"
         ),
@@ -64,25 +73,23 @@ def hours(case: Case) -> Answer:
 
 
 def money(case: Case) -> Answer:
-    """What a run costs."""
+    """Return what a run costs."""
     length, cards, price = case["length_hours"], case["cards"], case.number("price")
     value = length * cards * price
     return result(
-        value, "dollars", [line(rf"{length} \cdot {cards} \cdot {tex(price)} = {tex(value)}")],
+        value, "dollars", [rf"{length} \cdot {cards} \cdot {tex(price)} = {tex(value)}"],
         (length * price, "that every card is paid for"),
         (cards * price, "the hours"),
         (length * cards, "the price"),
-        named={"seeds": plain(3 * value)},
+        named={"seeds": 3 * value},
     )  # fmt: skip
 
 
 def measured(case: Case) -> Answer:
-    """Hours from a measured throughput."""
+    """Return the hours from a measured throughput."""
     corpus, epochs, rate = case["corpus"], case["epochs"], case["per_second"]
     value = corpus * epochs / rate / HOUR
-    steps = [
-        line(rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}")
-    ]
+    steps = [rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}"]
     return result(
         value, "hours", steps,
         (value / epochs, "the epochs"),
@@ -93,26 +100,24 @@ def measured(case: Case) -> Answer:
 
 
 def only_looked_up(shape: ModelShape) -> int:
-    """Entries of embedding tables that no product is taken with: those that the output layer does not share."""
+    """Return the entries of embedding tables that no product is taken with: the output layer does not share them."""
     shared = any(group.tied and group.is_matrix for group in shape.groups)
     return 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding")
 
 
 def utilisation(case: Case) -> Answer:
-    """The share of a card's peak that a LoRA run reaches."""
+    """Return the share of a card's peak that a LoRA run reaches."""
     total, rate, peak = case.shape.total, case["per_second"], case["peak"]
     looked_up = only_looked_up(case.shape)
     multiply = total - looked_up
     value = 100 * FROZEN * multiply * rate / (peak * TERA)
     steps = [
-        line(
-            rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}"
-        ),
-        line(
+        rf"\text{{weights that are multiplied with}}: {tex(total)} - {tex(looked_up)} = {tex(multiply)}",
+        (
             rf"4 \cdot {tex(multiply)} \cdot {tex(rate)} = {tex(FROZEN * multiply * rate / TERA)} \cdot "
             r"10^{12}"
         ),
-        line(rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%"),
+        rf"{tex(FROZEN * multiply * rate / TERA)} / {peak} = {tex(value)}\,\%",
     ]
     return result(
         value, "percent", steps,
@@ -121,15 +126,14 @@ def utilisation(case: Case) -> Answer:
         (value / FROZEN, "the operations for each weight and token"),
         (value * total / multiply, "that the input embedding is looked up: no operation is done with it"),
         tolerance=0.01,
-        named={"multiply": plain(multiply)},
+        named={"multiply": multiply},
     )  # fmt: skip
 
 
-def card(case: Case) -> Answer:
-    """The first card that holds QLoRA's weights and states; the last option if none does."""
-    blocks, total = block_entries(case.shape), case.shape.total
-    weights = blocks * computed.nf4_bits(double=True) / BITS + (total - blocks) * HALF
-    state = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * 4 * SINGLE
+def smallest_card(case: Case) -> Answer:
+    """Return the first card that holds QLoRA's weights and states; the last option if none does."""
+    weights = four_bit_bytes(case.shape)
+    state = case.lora(case["r"]) * 4 * SINGLE
     need = (weights + state) / 1e9
     value = next((index for index, size in enumerate(CARDS) if need <= size), len(CARDS))
     steps = [
@@ -143,13 +147,13 @@ def card(case: Case) -> Answer:
 
 
 def worth_it(case: Case) -> Answer:
-    """Requests after which a tuned model without examples in the prompt has paid for its training."""
+    """Return the requests after which a tuned model without examples in the prompt has paid for its training."""
     dollars, saved, price = case["dollars"], case["saved"], case.number("price")
     value = dollars / (saved * price / 1e6)
     each = saved * price / 1e6
     steps = [
-        line(rf"\text{{saved per request}}: {tex(saved)} \cdot {tex(price)} / 10^6 = {tex(each)}"),
-        line(rf"{dollars} / {tex(each)} = {tex(value)}"),
+        rf"\text{{saved per request}}: {tex(saved)} \cdot {tex(price)} / 10^6 = {tex(each)}",
+        rf"{dollars} / {tex(each)} = {tex(value)}",
     ]
     return result(
         value, "requests", steps,
@@ -157,4 +161,85 @@ def worth_it(case: Case) -> Answer:
         (dollars / (saved * price / 1e3), "that the price is for a million tokens"),
         (dollars * each, "to divide by what a request saves"),
         tolerance=0.01,
+    )  # fmt: skip
+
+
+def mean_change(case: Case) -> Answer:
+    """Return the mean change of several tests in points."""
+    before, after = case.numbers("before"), case.numbers("after")
+    changes = [b - a for b, a in zip(after, before, strict=True)]
+    value = sum(changes) / len(changes)
+    steps = [rf"\frac{{{' + '.join(f'({change})' for change in changes)}}}{{{len(changes)}}} = {tex(value)}"]
+    return result(
+        value, "points", steps,
+        (float(min(changes)), "that the mean over all tests is asked for, not the worst"),
+        (float(sum(changes)), "to divide by the number of tests"),
+        (-value, "the sign: after minus before"),
+        named={"worst": -min(changes)},
+    )  # fmt: skip
+
+
+def rows_needed(case: Case) -> Answer:
+    """Return the rows on each side to tell a drop of accuracy from chance, with separate samples."""
+    accuracy, drop = case.number("accuracy"), case.number("drop")
+    value = math.ceil(2 * accuracy * (1 - accuracy) * (Z / drop) ** 2)
+    steps = [
+        (
+            rf"n = 2\, p (1 - p) \left(\frac{{z}}{{\delta}}\right)^2 = 2 \cdot {tex(accuracy)} \cdot "
+            rf"{tex(1 - accuracy)} \cdot \left(\frac{{{Z}}}{{{tex(drop)}}}\right)^2"
+        ),
+        rf"\lceil \ldots \rceil = {tex(value)}",
+    ]
+    return result(
+        value, "rows", steps,
+        (math.ceil(accuracy * (1 - accuracy) * (Z / drop) ** 2), "that both scores scatter, before and after"),
+        (
+            math.ceil(2 * accuracy * (1 - accuracy) * Z / drop),
+            "the square: half the difference takes four times the rows",
+        ),
+        (math.ceil(2 * accuracy * (1 - accuracy) / drop**2), "the factor for the level of confidence"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def replayed(case: Case) -> Answer:
+    """Return the tokens of old text that make up a share of the mixture with the new text."""
+    corpus, percent = case["corpus"], case["percent"]
+    value = corpus * percent / (100 - percent)
+    steps = [rf"{tex(corpus)} \cdot \frac{{{percent}}}{{100 - {percent}}} = {tex(value)}"]
+    return result(
+        value, "tokens", steps,
+        (corpus * percent / 100, "that the share is one of the mixture, not of the new text"),
+        (corpus * (100 - percent) / 100, "the direction: ask for the old text"),
+        (corpus * (100 + percent) / 100, "that the old text alone is asked for"),
+        tolerance=0.001,
+        named={"more": 100 * percent / (100 - percent)},
+    )  # fmt: skip
+
+
+def answered(case: Case) -> Answer:
+    """Return how many times more harmful requests are answered when the refusal rate falls."""
+    before, after = case["before"], case["after"]
+    value = (100 - after) / (100 - before)
+    steps = [rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}"]
+    return result(
+        value, "times", steps,
+        (before / after, "that what counts is what is answered, not what is refused"),
+        (float(before - after), "that a factor is asked for, not a difference in points"),
+        ((100 - before) / (100 - after), "the direction: more are answered afterwards"),
+        tolerance=0.005,
+        named={"points": before - after},
+    )  # fmt: skip
+
+
+def safety_pairs(case: Case) -> Answer:
+    """Return single adapters and pairs of them that a safety test would have to run."""
+    count = case["count"]
+    value = count + count * (count - 1) // 2
+    return result(
+        value, "combinations", [rf"{count} + \tfrac{{{product(count, count - 1)}}}{{2}} = {tex(value)}"],
+        (count, "that adapters are combined"),
+        (count * (count - 1) // 2, "the adapters by themselves"),
+        (count + count * (count - 1), "that the order of a pair does not matter"),
+        (count * count, "that a pair has two different adapters and no order"),
     )  # fmt: skip

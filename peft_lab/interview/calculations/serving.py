@@ -1,32 +1,32 @@
-"""Serving: files, copies, transfers, and what unmerged adapters and virtual tokens take."""
+"""Serving and shipping: files, copies, transfers, slots and cold starts; several adapters merged into one."""
 
 from __future__ import annotations
 
+import math
+
 from peft_lab.interview.computed import (
     BITS,
+    HALF,
     NO_GQA,
+    SINGLE,
     Answer,
     Case,
+    beside,
     block_entries,
     both,
-    line,
-    plain,
+    product,
     result,
     tex,
+    told,
 )
 
-HALF, SINGLE = 2, 4  # bytes per number
-
-
-def _query_value(case: Case) -> int:
-    names = [case.shape.target_name(case.shape.block[role]) for role in ("q", "v")]
-    return case.trained("lora", r=case["r"], target_modules=names)
+E4M3_FRACTION, BF16_FRACTION, E5M2_FRACTION = 3, 7, 2  # stored bits of the significand
 
 
 def adapter_file(case: Case) -> Answer:
-    trained = _query_value(case)
+    trained = case.lora(case["r"], "q", "v")
     value = trained * SINGLE
-    steps = [line(rf"{tex(trained)} \cdot 4 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tex(trained)} \cdot 4 = {tex(value)}\ \text{{bytes}}"]
     q = case.matrix("q")
     return result(
         value, "bytes", steps,
@@ -35,18 +35,18 @@ def adapter_file(case: Case) -> Answer:
         (case.shape.num_layers * case["r"] * 2 * both(q) * SINGLE, NO_GQA),
         (trained * SINGLE * BITS, "that the question is in bytes, not bits"),
         tolerance=0.01,
-        named={"base": plain(case.shape.total * HALF / 1e9)},
+        named={"base": case.shape.total * HALF / 1e9},
     )  # fmt: skip
 
 
 def many_tasks(case: Case) -> Answer:
-    trained, tasks = _query_value(case), case["tasks"]
+    trained, tasks = case.lora(case["r"], "q", "v"), case["tasks"]
     base = case.shape.total * HALF
     value = base + tasks * trained * HALF
     steps = [
-        line(rf"\text{{base}}: {tex(case.shape.total)} \cdot 2 = {tex(base)}"),
-        line(rf"\text{{adapters}}: {tasks} \cdot {tex(trained)} \cdot 2 = {tex(tasks * trained * HALF)}"),
-        line(rf"\text{{together}}: {tex(value)}\ \text{{bytes}}"),
+        rf"\text{{base}}: {tex(case.shape.total)} \cdot 2 = {tex(base)}",
+        rf"\text{{adapters}}: {tasks} \cdot {tex(trained)} \cdot 2 = {tex(tasks * trained * HALF)}",
+        rf"\text{{together}}: {tex(value)}\ \text{{bytes}}",
     ]
     return result(
         value, "bytes", steps,
@@ -54,14 +54,14 @@ def many_tasks(case: Case) -> Answer:
         (tasks * base, "that all tasks share one base"),
         (base + trained * HALF, "that every task has its own adapter"),
         tolerance=0.01,
-        named={"copies": plain(tasks * base / 1e9), "times": plain(tasks * base / value)},
+        named={"copies": tasks * base / 1e9, "times": tasks * base / value},
     )  # fmt: skip
 
 
 def per_gigabyte(case: Case) -> Answer:
     trained = case.trained("ia3")
     value = 10**9 // (trained * SINGLE)
-    steps = [line(rf"\left\lfloor \frac{{10^9}}{{{tex(trained)} \cdot 4}} \right\rfloor = {tex(value)}")]
+    steps = [rf"\left\lfloor \frac{{10^9}}{{{tex(trained)} \cdot 4}} \right\rfloor = {tex(value)}"]
     return result(
         value, "tasks", steps,
         (10**9 // trained, "that a float32 number has four bytes"),
@@ -73,14 +73,14 @@ def per_gigabyte(case: Case) -> Answer:
 
 def unmerged_work(case: Case) -> Answer:
     shape = case.shape
-    added = case.trained("lora", r=case["r"], target_modules=["all-linear"])
+    added = case.lora(case["r"])
     base = block_entries(shape)
     value = 100 * added / base
-    steps = [line(rf"\frac{{{tex(added)}}}{{{tex(base)}}} = {tex(value)}\,\%")]
+    steps = [rf"\frac{{{tex(added)}}}{{{tex(base)}}} = {tex(value)}\,\%"]
     return result(
         value, "percent", steps,
         (100 * added / shape.total, "that a token is not multiplied with the embedding table"),
-        (100 * _query_value(case) / base, "that every linear map is adapted, not query and value alone"),
+        (100 * case.lora(case["r"], "q", "v") / base, "that every linear map is adapted, not query and value alone"),
         tolerance=0.01,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def unmerged_work(case: Case) -> Answer:
 def merged_copies(case: Case) -> Answer:
     tasks, base = case["tasks"], case.shape.total * HALF
     value = tasks * base
-    steps = [line(rf"{tasks} \cdot {tex(case.shape.total)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{tasks} \cdot {tex(case.shape.total)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (base, "that every merged task is a whole model of its own"),
@@ -104,36 +104,36 @@ def requests_lost(case: Case) -> Answer:
     without, with_prefix = gigabytes * 10**9 // (each * length), gigabytes * 10**9 // (each * (length + n))
     value = without - with_prefix
     steps = [
-        line(
+        (
             rf"\text{{one token}}: 2 \cdot {shape.num_layers} \cdot {tex(shape.kv_width)} \cdot 2 = {tex(each)}\ "
             rf"\text{{bytes}}"
         ),
-        line(
+        (
             rf"\left\lfloor \frac{{{gigabytes} \cdot 10^9}}{{{tex(length)} \cdot {tex(each)}}} \right\rfloor = "
             rf"{tex(without)}"
         ),
-        line(
+        (
             rf"\left\lfloor \frac{{{gigabytes} \cdot 10^9}}{{{tex(length + n)} \cdot {tex(each)}}} \right\rfloor = "
             rf"{tex(with_prefix)}"
         ),
-        line(rf"{tex(without)} - {tex(with_prefix)} = {tex(value)}"),
+        rf"{tex(without)} - {tex(with_prefix)} = {tex(value)}",
     ]
     return result(
         value, "requests", steps,
         (with_prefix, "to take the difference"),
         (without, "the prefix"),
         (0, "that virtual tokens take cache like any others"),
-        named={"without": plain(without), "with": plain(with_prefix)},
+        named={"without": without, "with": with_prefix},
     )  # fmt: skip
 
 
 def swap_time(case: Case) -> Answer:
     speed = case["speed"]
-    size = case.trained("lora", r=case["r"], target_modules=["all-linear"]) * HALF
+    size = case.lora(case["r"]) * HALF
     value = size / (speed * 1e9) * 1e3
     base = case.shape.total * HALF / (speed * 1e9)
     steps = [
-        line(
+        (
             rf"\frac{{{tex(size)}\ \text{{bytes}}}}{{{speed} \cdot 10^9\ \text{{bytes per second}}}} = "
             rf"{tex(value)}\ \text{{ms}}"
         )
@@ -144,16 +144,16 @@ def swap_time(case: Case) -> Answer:
         (base * 1e3, "that the base stays where it is"),
         (value * BITS, "that the link's speed is given in bytes, not bits"),
         tolerance=0.02,
-        named={"whole": plain(base)},
+        named={"whole": base},
     )  # fmt: skip
 
 
 def mixed_batch(case: Case) -> Answer:
     requests = case["requests"]
-    trained = _query_value(case)
+    trained = case.lora(case["r"], "q", "v")
     value = requests * trained * HALF
     base = case.shape.total * HALF
-    steps = [line(rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}")]
+    steps = [rf"{requests} \cdot {tex(trained)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
     return result(
         value, "bytes", steps,
         (trained * HALF, "that every request has its own adapter"),
@@ -161,4 +161,259 @@ def mixed_batch(case: Case) -> Answer:
         (value + base, "that the base is in memory anyway: the question is what comes on top"),
         tolerance=0.01,
         named={"share": f"{100 * value / base:.3g}%"},
+    )  # fmt: skip
+
+
+def all_merged(case: Case) -> Answer:
+    return told(case["tasks"] * case.shape.total * HALF, "bytes")
+
+
+def slots(case: Case) -> Answer:
+    """Return the bytes that a server sets aside for adapters before the first one is loaded."""
+    count, rank = case["slots"], case["rank"]
+    each = case.lora(rank) * HALF
+    value = count * each
+    steps = [
+        rf"\text{{one slot}}: {tex(each)}\ \text{{bytes}}",
+        rf"{product(count, each)} = {tex(value)}\ \text{{bytes}}",
+    ]
+    return result(
+        value, "bytes", steps,
+        (each, "that every slot is allocated"),
+        (value // 2, "the two bytes of each number"),
+        (value // rank * 8, "that a slot has the largest rank, whatever the adapter's"),
+        tolerance=0.01,
+        named={"base": case.shape.total * HALF / 1e9},
+    )  # fmt: skip
+
+
+def slot_padding(case: Case) -> Answer:
+    """Return the share of a slot that an adapter of smaller rank leaves empty."""
+    rank, own = case["rank"], case["own"]
+    value = 100 * (1 - own / rank)
+    return result(
+        value, "percent", [rf"1 - {own} / {rank} = {tex(value)}\,\%"],
+        (100 * own / rank, "the direction: ask for what stays empty"),
+        (100 * (1 - (own / rank) ** 2), "that A and B each are linear in the rank"),
+        (0.0, "that a slot is allocated at the largest rank"),
+    )  # fmt: skip
+
+
+def cold_start(case: Case) -> Answer:
+    """Return the milliseconds to fetch an adapter over a network, at best."""
+    size = case.lora(case["r"]) * HALF
+    speed = case["gigabits"]
+    value = size * BITS / (speed * 1e9) * 1000
+    steps = [
+        rf"{tex(size)}\ \text{{bytes}} = {tex(size * BITS)}\ \text{{bits}}",
+        rf"{tex(size * BITS)} / ({speed} \cdot 10^9) = {tex(value)}\ \text{{ms}}",
+    ]
+    return result(
+        value, "ms", steps,
+        (value / BITS, "that a network's speed is in bits"),
+        (value / 2, "the two bytes of each number"),
+        (value / 1000, "that the question is in milliseconds"),
+        tolerance=0.02,
+        named={"megabytes": size / 1e6},
+    )  # fmt: skip
+
+
+def prefill(case: Case) -> Answer:
+    """Return how many times fewer tokens are read when adapters reuse the base's cache."""
+    document, checks, own = case["document"], case["checks"], case["own"]
+    lora, reused = document + checks * (document + own), document + checks * own
+    value = lora / reused
+    steps = [
+        rf"\text{{LoRA}}: {document} + {checks} \cdot ({document} + {own}) = {tex(lora)}",
+        rf"\text{{activated}}: {document} + {checks} \cdot {own} = {tex(reused)}",
+        rf"{tex(lora)} / {tex(reused)} = {tex(value)}",
+    ]
+    return result(
+        value, "times", steps,
+        (checks * (document + own) / (checks * own), "that the base has to read the document once"),
+        (float(checks + 1), "the instructions of each check, which are read anyway"),
+        (reused / lora, "the direction: ask how many times fewer"),
+        tolerance=0.01,
+        named={"lora": lora, "reused": reused},
+    )  # fmt: skip
+
+
+def parallel(case: Case) -> Answer:
+    """Return the parameters of a query map's adapter on each device, when only the sharded side of it is divided."""
+    q, r, devices = case.matrix("q"), case["r"], case["devices"]
+    value = r * q.in_features + r * q.out_features / devices
+    steps = [
+        rf"A: {product(r, q.in_features)} = {tex(r * q.in_features)}\ \text{{on each}}",
+        rf"B: {product(r, q.out_features)} / {devices} = {tex(r * q.out_features / devices)}",
+        rf"{tex(r * q.in_features)} + {tex(r * q.out_features / devices)} = {tex(value)}",
+    ]
+    return result(
+        value, "parameters", steps,
+        (r * (q.in_features + q.out_features) / devices, "that A is held in full on each device"),
+        (float(r * (q.in_features + q.out_features)), "that B is divided with the outputs"),
+        (
+            r * q.in_features / devices + r * q.out_features,
+            "which side is divided: a column-parallel map splits its outputs",
+        ),
+        named={"sharded": r * (q.in_features + q.out_features) / devices},
+        wholes=beside(case),
+    )  # fmt: skip
+
+
+def stacked(case: Case) -> Answer:
+    """Return the rank of adapters that are concatenated."""
+    ranks = case.numbers("ranks")
+    value = sum(ranks)
+    return result(
+        value, "", [" + ".join(map(str, ranks)) + rf" = {value}"],
+        (max(ranks), "that all columns and rows are kept side by side"),
+        (math.prod(ranks), "that ranks are added"),
+        (value / len(ranks), "that nothing is averaged"),
+    )  # fmt: skip
+
+
+def crossed(case: Case) -> Answer:
+    """Return what PEFT's ``linear`` makes of two adapters of one number each, with equal weights of a half."""
+    (a1, b1), (a2, b2) = case.numbers("first"), case.numbers("second")
+    weight = 0.5
+    value = weight * (a1 + a2) * (b1 + b2)
+    wanted = weight * (a1 * b1 + a2 * b2)
+    steps = [
+        rf"A = \sqrt{{0.5}} \cdot ({a1} + {a2}) \qquad B = \sqrt{{0.5}} \cdot ({b1} + ({b2}))",
+        rf"BA = 0.5 \cdot {a1 + a2} \cdot ({b1 + b2}) = {tex(value)}",
+    ]
+    return result(
+        value, "", steps,
+        (wanted, "that A and B are combined apart: their product has cross terms"),
+        (2 * value, "that a weight of a half is shared by A and B as its root"),
+        (weight * value, "that the root of the weight is taken on each side, not the weight"),
+        (-value, "the sign of the second B"),
+        named={"wanted": wanted},
+    )  # fmt: skip
+
+
+def elected(case: Case) -> Answer:
+    """Return what TIES makes of one entry: the sign of the sum, then the mean of those that agree."""
+    values = case.numbers("values")
+    sign = 1 if sum(values) >= 0 else -1
+    agree = [entry for entry in values if entry * sign > 0]
+    value = sum(agree) / len(agree)
+    steps = [
+        rf"\text{{sum}}: {sum(values)} \Rightarrow \text{{sign}}\ {'+' if sign > 0 else '-'}",
+        rf"\frac{{{' + '.join(map(str, agree))}}}{{{len(agree)}}} = {tex(value)}",
+    ]
+    return result(
+        value, "hundredths", steps,
+        (sum(values) / len(values), "that entries of the other sign are left out"),
+        (sum(agree) / len(values), "that only those that agree are counted in the mean"),
+        (float(sum(agree)), "to divide: it is a mean"),
+        (float(max(values, key=abs)), "the smaller entries that agree"),
+    )  # fmt: skip
+
+
+def rescaled(case: Case) -> Answer:
+    """Return DARE's factor for what is kept."""
+    percent = case["percent"]
+    value = 100 / percent
+    return result(
+        value, "times", [rf"1 / {tex(percent / 100)} = {tex(value)}"],
+        (100 / (100 - percent), "that density is the share that is kept, not dropped"),
+        (percent / 100, "the direction: what is kept has to grow"),
+        (1.0, "the rescaling, which keeps the expected value"),
+    )  # fmt: skip
+
+
+def spread(case: Case) -> Answer:
+    """Return the standard deviation of an entry under DARE, in units of the entry."""
+    density = case.number("density")
+    value = math.sqrt(1 / density - 1)
+    steps = [
+        r"\mathrm{Var} = \rho \cdot (x / \rho)^2 - x^2 = x^2 (1 / \rho - 1)",
+        rf"\sqrt{{1 / {tex(density)} - 1}} = {tex(value)}",
+    ]
+    return result(
+        value, "times", steps,
+        (1 / density - 1, "the square root: that is the variance"),
+        (1 / density, "to subtract the square of the mean"),
+        (math.sqrt(density * (1 - density)), "the rescaling"),
+        tolerance=0.005,
+    )  # fmt: skip
+
+
+def energy(case: Case) -> Answer:
+    """Return the share of squared singular values that the first ones keep."""
+    values, kept = case.numbers("singular"), case["kept"]
+    squares = [entry**2 for entry in values]
+    value = 100 * sum(squares[:kept]) / sum(squares)
+    steps = [
+        (
+            rf"\frac{{{' + '.join(map(str, squares[:kept]))}}}{{{' + '.join(map(str, squares))}}} = "
+            rf"{tex(value)}\,\%"
+        ),
+    ]
+    return result(
+        value, "percent", steps,
+        (100 * sum(values[:kept]) / sum(values), "that the error is measured by squares"),
+        (100 * kept / len(values), "that singular values differ"),
+        (100 - value, "the direction: ask for what is kept"),
+        tolerance=0.005,
+    )  # fmt: skip
+
+
+def routed(case: Case) -> Answer:
+    """Return the weight of the best adapter under a softmax over the top ones."""
+    scores, top, temperature = case.numbers("scores"), case["top"], case.number("temperature")
+    best = sorted(scores, reverse=True)[:top]
+    value = 100 / sum(math.exp((score - best[0]) / temperature) for score in best)
+    every = 100 / sum(math.exp((score - best[0]) / temperature) for score in scores)
+    steps = [
+        rf"\frac{{1}}{{{' + '.join(rf'e^{{{score - best[0]}}}' for score in best)}}} = {tex(value)}\,\%",
+    ]
+    return result(
+        value, "percent", steps,
+        (every, "that only the top ones take part"),
+        (100 * best[0] / sum(best), "the exponential"),
+        (100 / top, "that weights follow the scores"),
+        (100.0, "that several adapters share a token"),
+        tolerance=0.01,
+    )  # fmt: skip
+
+
+def block_bits(case: Case) -> Answer:
+    """Return the bits per weight of a GGUF block format."""
+    block, stored = case["block"], case["stored"]
+    value = stored * BITS / block
+    return result(
+        value, "bits", [rf"{stored} \cdot 8 / {block} = {tex(value)}"],
+        (float(value - 0.5), "the scale, which is stored with each block"),
+        (stored / block, "that a byte has eight bits"),
+        (block / stored, "the direction: bits for each weight"),
+        tolerance=0.001,
+    )  # fmt: skip
+
+
+def file_bytes(case: Case) -> Answer:
+    """Return the bytes of a file with every parameter at so many bits."""
+    total, bits = case.shape.total, case.number("bits")
+    value = total * bits / BITS
+    steps = [rf"{tex(total)} \cdot {tex(bits)} / 8 = {tex(value)}\ \text{{bytes}}"]
+    return result(
+        value, "bytes", steps,
+        (total * bits, "that eight bits make a byte"),
+        (float(total * HALF), "that the weights are quantised"),
+        (total * math.floor(bits) / BITS, "the scales: six bits of code are not all"),
+        tolerance=0.005,
+        named={"half": total * HALF / 1e9},
+    )  # fmt: skip
+
+
+def e4m3(case: Case) -> Answer:
+    """Return how far the next E4M3 number is above 1."""
+    value = 2.0**-E4M3_FRACTION
+    return result(
+        value, "", [rf"2^{{-{E4M3_FRACTION}}} = {tex(value)}"],
+        (2.0**-BF16_FRACTION, "that E4M3 has three stored bits of the significand: that is bfloat16's step"),
+        (2.0**-E5M2_FRACTION, "that E4M3 has three stored bits: that is E5M2's step"),
+        (2.0**-4, "that the four bits are the exponent's"),
+        named={"lost": value / 2},
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,7 +222,8 @@ def load_card(db: sqlite3.Connection, profile: str, question: str, now: datetime
     return Card(card_id=_card_id(question), due=now) if row is None else read_card(row)
 
 
-def read_card(row: sqlite3.Row) -> Card:
+def read_card(row: sqlite3.Row | Mapping[str, Any]) -> Card:
+    """Return a card from its row, or from an exported one."""
     return Card(
         card_id=_card_id(row["question"]),
         state=State(row["state"]),

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from fsrs import Card, Rating, State
+from fsrs import Rating
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.kinds import misfit
@@ -17,6 +17,7 @@ from peft_lab.interview.learners.storage import (
     RETENTION_RANGE,
     check_name,
     find,
+    read_card,
     read_time,
     save_card,
     write_time,
@@ -93,7 +94,7 @@ def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
         raise ValueError(f"retention {retention}")
     db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, _time(data["created"]), retention))
     for row in data["cards"]:
-        save_card(db, name, row["question"], _card(_checked(_CARD, row, "A card")))
+        save_card(db, name, row["question"], read_card(_checked(_CARD, row, "A card")))
     for row in data["reviews"]:
         _checked(_REVIEW, row, "A review")
         values = (name, row["question"], int(Rating(row["rating"])), _time(row["at"]), row["milliseconds"])
@@ -106,18 +107,6 @@ def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
         db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", result)
     for key, value in data["kept"].items():
         db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, key, json.dumps(value)))
-
-
-def _card(row: Mapping[str, Any]) -> Card:
-    return Card(
-        card_id=0,
-        state=State(row["state"]),
-        step=row["step"],
-        stability=row["stability"],
-        difficulty=row["difficulty"],
-        due=read_time(row["due"]),
-        last_review=read_time(row["last_review"]) if row["last_review"] else None,
-    )
 
 
 def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, Any]]:

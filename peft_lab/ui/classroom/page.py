@@ -16,8 +16,7 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.interview import class_predictions
 from peft_lab.interview.class_predictions import Expected
-from peft_lab.interview.prediction_bank import all_predictions
-from peft_lab.interview.predictions import Prediction
+from peft_lab.interview.predictions import Prediction, all_predictions
 from peft_lab.methods import all_methods
 from peft_lab.runs import roll
 from peft_lab.runs.roll import QUIET, WAITING, Place, Row

@@ -6,7 +6,7 @@ import streamlit as st
 
 from peft_lab.core import asking
 from peft_lab.core.errors import PeftLabError
-from peft_lab.interview.prediction_bank import all_predictions, get_prediction
+from peft_lab.interview.predictions import all_predictions, get_prediction
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.foreign import plain

@@ -8,12 +8,10 @@ import streamlit as st
 
 from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
-from peft_lab.interview.bank import compute_answer
-from peft_lab.interview.chains import Link, chain
+from peft_lab.interview.bank import Link, chain, compute_answer
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.doubts import all_challenges
 from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
-from peft_lab.interview.question import Challenge, Opens, Question
+from peft_lab.interview.question import Doubt, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import come_back, is_open
@@ -112,14 +110,12 @@ def _of_the_bank(question: Question) -> None:
 
 def defended(question: Question, model: str | None) -> None:
     """The doubt about this question's answer, if there is one."""
-    challenge = all_challenges().get(question.id)
-    if challenge is None:
+    about = question.doubt
+    if about is None:
         return
-    said, doubt, because = question.fill_in(
-        (challenge.said, challenge.doubt, challenge.because), challenge.calculate, model
-    )
+    said, doubt, because = question.explain_doubt(about, model)
     st.markdown("#### Defend it")
-    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(challenge.said))}")
+    st.markdown(f"You have said: *{said}* {figures.badge(question.source_of(about.said))}")
     st.markdown(f"The interviewer: **{doubt}**")
     taken = state.remembered(SCOPE, _STAND, "", question.id)
     if not taken:
@@ -129,18 +125,18 @@ def defended(question: Question, model: str | None) -> None:
                 state.remember(SCOPE, _STAND, stand, question.id)
                 st.rerun()
         return
-    _reaction(challenge, str(taken), because, figures.badge(question.source_of(challenge.because)))
-    show_in_lab(challenge.opens, f"doubt-{question.id}")
+    _reaction(about, str(taken), because, figures.badge(question.source_of(about.because)))
+    show_in_lab(about.opens, f"doubt-{question.id}")
 
 
-def _reaction(challenge: Challenge, taken: str, because: str, source: str) -> None:
-    right = HOLD if challenge.holds else GIVE_WAY
+def _reaction(doubt: Doubt, taken: str, because: str, source: str) -> None:
+    right = HOLD if doubt.holds else GIVE_WAY
     if taken == right:
         st.success(f"Right: {right.lower()}.", icon=":material/check_circle:")
     else:
         st.warning(f"Better: {right.lower()}.", icon=":material/near_me:")
     st.markdown(f"{because} {source}")
-    _sources(challenge.sources)
+    _sources(doubt.sources)
 
 
 def _sources(sources: Sequence[str]) -> None:
@@ -293,7 +289,7 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
     """The answer and how it comes about."""
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
-    if question.because:
+    if question.explained:
         with st.expander("Wrong options, and the thought behind each"):
             _list(question.thoughts(answer, model))
     if answer is None:

@@ -27,7 +27,7 @@ from peft_lab.interview.learners.preparing import (
 )
 from peft_lab.interview.learners.schedule import Learners, rating_of
 from peft_lab.interview.learners.storage import RATINGS, RatingName
-from peft_lab.interview.mock import ROLES, SECONDS, get_role, ticked_points
+from peft_lab.interview.mock import SECONDS, all_roles, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import figures
@@ -62,7 +62,7 @@ def day_of(file: Learners, learner: str) -> date | None:
 def role_of(file: Learners, learner: str) -> str:
     """The role that the learner's interview is for."""
     kept = file.kept(learner, KEPT_ROLE, ANY)
-    return kept if isinstance(kept, str) and kept in ROLES else ANY
+    return kept if isinstance(kept, str) and kept in all_roles() else ANY
 
 
 def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]:
@@ -115,9 +115,9 @@ def _for_role(file: Learners, learner: str) -> None:
     before = role_of(file, learner)
     chosen = st.selectbox(
         "For the role",
-        list(ROLES),
-        index=list(ROLES).index(before),
-        format_func=lambda name: ROLES[name].title,
+        list(all_roles()),
+        index=list(all_roles()).index(before),
+        format_func=lambda name: all_roles()[name].title,
         key=state.widget_key(SCOPE, "plan-role", learner),
         help=f"Topics that its interviews ask about weigh {ASKED:g} times as much among new questions. Kept with the "
         "learner.",

@@ -17,7 +17,7 @@ from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.transfer import export_profile, import_profile
-from peft_lab.interview.mock import LENGTHS, ROLES
+from peft_lab.interview.mock import LENGTHS, all_roles
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
@@ -225,7 +225,7 @@ def model_filter(cell: Any) -> str:
 
 
 def role_filter(cell: Any) -> str:
-    titles = {name: role.title for name, role in ROLES.items()}
+    titles = {name: role.title for name, role in all_roles().items()}
     text = "Which topics come up; choosing a topic below overrides it."
     return _pick(cell, "role", "Role", titles, text, ANY)
 
@@ -287,7 +287,7 @@ def practice_readers() -> dict[str, Any]:
         "topic": among("topic", "topic", topics()),
         "level": among("level", "level", LEVELS),
         "model": among("model", "model", tuple(readers_of_text())),
-        "role": among("role", "role", tuple(ROLES)),
+        "role": among("role", "role", tuple(all_roles())),
         "length": among("length", "length", tuple(LENGTHS)),
         "seed": seed,
     }

@@ -13,9 +13,22 @@ from peft_lab.interview import mock
 from peft_lab.interview.answers import judge
 from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, to_avoid
-from peft_lab.interview.mock import MIX, Interview, Tally, begin, make_plan, report, ticked_points
+from peft_lab.interview.mock import (
+    MIX,
+    NO_STRENGTH,
+    Interview,
+    Tally,
+    begin,
+    between,
+    in_words,
+    look_next,
+    make_plan,
+    report,
+    strengths,
+    ticked_points,
+    transcript,
+)
 from peft_lab.interview.question import Question
-from peft_lab.interview.transcript import NO_STRENGTH, between, in_words, look_next, strengths, transcript
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part

@@ -22,15 +22,16 @@ from peft_lab.core.units import Source
 from peft_lab.interview import class_predictions
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import Result
-from peft_lab.interview.prediction_bank import all_predictions, get_prediction
 from peft_lab.interview.predictions import (
     Contest,
     Figure,
     Inquiry,
     Prediction,
     PredictionOutcome,
+    all_predictions,
     decide,
     decide_records,
+    get_prediction,
     score,
     stored,
     submission,

@@ -10,7 +10,7 @@ import pytest
 from peft_lab.interview.bank import get_question
 from peft_lab.interview.learners.schedule import LATELY, Learners, count_as_reviews, rating_of, to_avoid
 from peft_lab.interview.learners.storage import RatingName, Review
-from peft_lab.interview.mock import ROLES, begin, get_role, make_plan
+from peft_lab.interview.mock import all_roles, begin, get_role, make_plan
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_what_was_had_or_is_known_lately_is_avoided() -> None:
     assert to_avoid([], [], NOW) == set()
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", all_roles())
 def test_three_interviews_of_a_role_have_no_question_twice(name: str) -> None:
     """Of the learner's hour: interviews for an ML engineer with seeds 1, 2 and 3 repeated three questions."""
     had: list[str] = []
