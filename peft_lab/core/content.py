@@ -2,30 +2,43 @@
 
 A file holds a list of entries or one entry. Keys are the dataclass's fields, written with spaces, hyphens or
 underscores (``listen for``). Lists fill tuples. Text fields take any scalar as it is written, without the line ends
-after it. Converters make what a file cannot state itself: a calculation by its name, a citation, a fact.
+after it. Converters make what a file cannot state itself: a calculation by its name, a citation, a fact. As in YAML
+1.2, only ``true`` and ``false`` are truth values: ``yes`` and ``no`` are words.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from peft_lab.core import references
+from peft_lab.core import facts, references
 from peft_lab.core.kinds import fits
 
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
 Citation = NewType("Citation", str)
-#: What a field's type is made from: the value as YAML has it, lists as tuples. Raises ValueError with a sentence.
-Converters = Mapping[Any, Callable[[Any], Any]]
-
 T = TypeVar("T")
+
+
+class Through(NamedTuple):
+    """Read a value as ``kind``, then convert it with ``make``."""
+
+    kind: Any
+    make: Callable[[Any], Any]
+
+
+#: What a field's type is made from: the value as YAML has it, lists as tuples, or as another type. The function raises
+#: ValueError with a sentence.
+Converters = Mapping[Any, Callable[[Any], Any] | Through]
+
+_BOOL = "tag:yaml.org,2002:bool"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,6 +67,43 @@ def cite(text: str) -> str:
     return f"{reference}{comma}{place}"
 
 
+def named(known: Mapping[str, T], noun: str) -> Callable[[Any], T]:
+    """Return a converter from a name to what it stands for, such as a function.
+
+    >>> named({"double": 2}, "factor")("double")
+    2
+    """
+
+    def look_up(name: Any) -> T:
+        if name not in known:
+            raise ValueError(f"there is no {noun} '{name}'{_nearest(str(name), known)}")
+        return known[name]
+
+    return look_up
+
+
+@dataclass(frozen=True)
+class StatedFact:
+    """A fact as content states it: the arguments of :func:`peft_lab.core.facts.fact` by name."""
+
+    subject: str | tuple[str, ...]
+    relation: str
+    object: str | float | tuple[float, float] = ""
+    holds: facts.Holds = "always"
+    when: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+
+    def fact(self) -> facts.Fact:
+        """Return the fact. Raises ValueError for an unknown relation."""
+        if self.relation not in facts.RELATIONS:
+            raise ValueError(
+                f"there is no relation '{self.relation}'{_nearest(self.relation, facts.RELATIONS)}"
+            )
+        return facts.fact(self.subject, self.relation, self.object, self.holds, **self.when)
+
+
+_OWN: Converters = {Citation: cite, facts.Fact: Through(StatedFact, StatedFact.fact)}
+
+
 def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:
     """Return the entries of a file, in its order.
 
@@ -64,7 +114,7 @@ def read_entries(path: Path, kind: type[T], converters: Converters | None = None
     Raises:
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, {**_OWN, **(converters or {})})
     node = reader.compose()
     if not isinstance(node, yaml.SequenceNode):
         raise ContentError(path, node, "a list of entries is needed: each begins with '- '.")
@@ -73,7 +123,7 @@ def read_entries(path: Path, kind: type[T], converters: Converters | None = None
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
-    reader = _Reader(path, {Citation: cite, **(converters or {})})
+    reader = _Reader(path, {**_OWN, **(converters or {})})
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
 
@@ -101,8 +151,13 @@ class _Reader:
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
         if kind in self.converters:
+            converter = self.converters[kind]
+            if isinstance(converter, Through):
+                value, convert = self.make(converter.kind, node, what), converter.make
+            else:
+                value, convert = self.value(node), converter
             try:
-                return self.converters[kind](self.value(node))
+                return convert(value)
             except ValueError as error:
                 if isinstance(error, ContentError):
                     raise
@@ -119,6 +174,12 @@ class _Reader:
         if kind is str and isinstance(node, yaml.ScalarNode):
             return node.value.rstrip("\n")
         value = self.value(node)
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            if value in (known := [each.value for each in kind]):
+                return kind(value)
+            raise ContentError(
+                self.path, node, f"{what} cannot be '{value}'; it is one of {', '.join(known)}."
+            )
         if not fits(kind, value):
             allowed = f"one of {', '.join(inner)}" if origin is Literal else getattr(kind, "__name__", kind)
             raise ContentError(self.path, node, f"{what} cannot be {str(value)[:60]!r}; it is {allowed}.")
@@ -132,6 +193,8 @@ class _Reader:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):
                 return value
+        if str in kinds and isinstance(node, yaml.ScalarNode):
+            return self.make(str, node, what)
         raise ContentError(self.path, node, f"{what} cannot be {str(value)[:60]!r}.")
 
     def entry(self, kind: type, node: yaml.Node, what: str) -> Any:
@@ -166,6 +229,8 @@ class _Reader:
             return tuple(self.value(item) for item in node.value)
         if isinstance(node, yaml.MappingNode):
             return {key: self.value(item) for key, item in self.pairs(node, "it")}
+        if node.tag == _BOOL and node.value.lower() not in ("true", "false"):
+            return node.value
         return self.natural.construct_object(node)
 
 

@@ -24,6 +24,7 @@ RANK_ONE = "needs no more than rank one"
 RATE, ROWS, SEEDS = "learning rate", "worth it from rows", "seeds"
 NEAR_FULL = "near full fine-tuning from parameters"
 NUMERIC = (RATE, ROWS, SEEDS, NEAR_FULL)
+RELATIONS = (FIRST, RUNS, MERGES, SERVED, TARGETS, LENGTHENS, FORGETS_LESS, RANK_ONE, *NUMERIC)
 #: Two slugs of one idea: whoever advises the first has nothing against the second where memory is short.
 _FAMILY = {"qlora": "lora"}
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, read_entries, read_entry
+from peft_lab.core.content import Citation, ContentError, named, read_entries, read_entry
+from peft_lab.core.facts import RUNS, SEEDS, Fact, fact
 from peft_lab.core.references import LORA
 
 
@@ -28,6 +30,18 @@ class Entry:
     then: tuple[Then, ...] = ()
     given: Mapping[str, int | float | str | tuple[int, ...]] = field(default_factory=dict)
     correct: int | None = None
+
+
+class Badge(Enum):
+    COUNTED = "counted"
+
+
+@dataclass(frozen=True)
+class Judged:
+    check: Callable[[float], float]
+    source: Badge = Badge.COUNTED
+    version: str | None = None
+    facts: tuple[Fact, ...] = ()
 
 
 WHOLE = """\
@@ -85,6 +99,48 @@ def test_a_mistake_is_said_with_its_file_and_line(tmp_path: Path, old: str, new:
         read_entries(written(tmp_path, WHOLE.replace(old, new)), Entry)
     assert caught.value.line == line
     assert f"merging.yaml:{caught.value.line}" in str(caught.value)
+
+
+JUDGED = """\
+- check: halve
+  source: counted
+  version: 2025-09-29
+  facts:
+  - {subject: bitfit, relation: runs on, object: any model, holds: never, when: {biases: no}}
+  - {subject: [lora, ia3], relation: seeds, object: [3, 5]}
+"""
+
+
+def halve(value: float) -> float:
+    return value / 2
+
+
+CHECKS = {Callable[[float], float]: named({"halve": halve}, "check")}
+
+
+def test_functions_facts_and_kinds_are_read_by_name(tmp_path: Path) -> None:
+    (entry,) = read_entries(written(tmp_path, JUDGED), Judged, CHECKS)
+    assert (entry.check, entry.source, entry.version) == (halve, Badge.COUNTED, "2025-09-29")
+    assert entry.facts == (
+        fact("bitfit", RUNS, "any model", "never", biases="no"),
+        fact(("lora", "ia3"), SEEDS, (3, 5)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("check: halve", "check: half", 1),
+        ("source: counted", "source: typed", 2),
+        ("runs on", "walks on", 5),
+        ("holds: never", "holds: seldom", 5),
+        ("[3, 5]", "{3: 5}", 6),
+    ],
+)
+def test_an_unknown_name_is_said_with_its_line(tmp_path: Path, old: str, new: str, line: int) -> None:
+    with pytest.raises(ContentError) as caught:
+        read_entries(written(tmp_path, JUDGED.replace(old, new)), Judged, CHECKS)
+    assert caught.value.line == line
 
 
 @pytest.mark.parametrize("text", ["", "id: merge\n", "- 5\n", "- id: x\n  - y\n"])
