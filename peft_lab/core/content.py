@@ -115,10 +115,27 @@ def read_entries(path: Path, kind: type[T], converters: Converters | None = None
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
     reader = _Reader(path, {**_OWN, **(converters or {})})
-    node = reader.compose()
-    if not isinstance(node, yaml.SequenceNode):
-        raise ContentError(path, node, "a list of entries is needed: each begins with '- '.")
-    return tuple(reader.make(kind, entry, "an entry") for entry in node.value)
+    return tuple(reader.make(kind, node, "an entry") for node in reader.list_nodes())
+
+
+def read_table(
+    paths: Iterable[Path], kind: type[T], key: str, converters: Converters | None = None
+) -> dict[str, T]:
+    """Return the entries of several files by the field ``key``, in their order.
+
+    Raises:
+        ContentError: as :func:`read_entries`, or two entries have the same key.
+    """
+    table: dict[str, T] = {}
+    for path in paths:
+        reader = _Reader(path, {**_OWN, **(converters or {})})
+        for node in reader.list_nodes():
+            entry = reader.make(kind, node, "an entry")
+            name = getattr(entry, key)
+            if name in table:
+                raise ContentError(path, node, f"there is another entry '{name}'.")
+            table[name] = entry
+    return table
 
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
@@ -148,6 +165,13 @@ class _Reader:
             )
         return node
 
+    def list_nodes(self) -> list[yaml.Node]:
+        node = self.compose()
+        if not isinstance(node, yaml.SequenceNode):
+            raise ContentError(self.path, node, "a list of entries is needed: each begins with '- '.")
+        nodes: list[yaml.Node] = node.value
+        return nodes
+
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
         if kind in self.converters:
@@ -170,7 +194,14 @@ class _Reader:
         if origin is tuple and isinstance(node, yaml.SequenceNode) and inner[1:] in ((), (Ellipsis,)):
             return tuple(self.make(inner[0], item, what) for item in node.value)
         if origin is not None and origin not in (tuple, Literal) and issubclass(origin, Mapping):
-            return {key: self.make(inner[1], item, f"{what} '{key}'") for key, item in self.pairs(node, what)}
+            made = {}
+            for key, item in self.pairs(node, what):
+                if not fits(inner[0], key):
+                    raise ContentError(
+                        self.path, item, f"{what} has no '{key}'{_nearest(key, get_args(inner[0]))}."
+                    )
+                made[key] = self.make(inner[1], item, f"{what} '{key}'")
+            return made
         if kind is str and isinstance(node, yaml.ScalarNode):
             return node.value.rstrip("\n")
         value = self.value(node)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, named, read_entries, read_entry
+from peft_lab.core.content import Citation, ContentError, named, read_entries, read_entry, read_table
 from peft_lab.core.facts import RUNS, SEEDS, Fact, fact
 from peft_lab.core.references import LORA
 
@@ -42,6 +42,7 @@ class Judged:
     source: Badge = Badge.COUNTED
     version: str | None = None
     facts: tuple[Fact, ...] = ()
+    code: Mapping[Literal["save", "load"], str] = field(default_factory=dict)
 
 
 WHOLE = """\
@@ -108,6 +109,7 @@ JUDGED = """\
   facts:
   - {subject: bitfit, relation: runs on, object: any model, holds: never, when: {biases: no}}
   - {subject: [lora, ia3], relation: seeds, object: [3, 5]}
+  code: {load: x = 1}
 """
 
 
@@ -135,12 +137,23 @@ def test_functions_facts_and_kinds_are_read_by_name(tmp_path: Path) -> None:
         ("runs on", "walks on", 5),
         ("holds: never", "holds: seldom", 5),
         ("[3, 5]", "{3: 5}", 6),
+        ("load:", "lode:", 7),
     ],
 )
 def test_an_unknown_name_is_said_with_its_line(tmp_path: Path, old: str, new: str, line: int) -> None:
     with pytest.raises(ContentError) as caught:
         read_entries(written(tmp_path, JUDGED.replace(old, new)), Judged, CHECKS)
     assert caught.value.line == line
+
+
+def test_two_entries_of_a_name_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "- {question: a, answer: x}\n- {question: b}\n")
+    other = tmp_path / "other.yaml"
+    other.write_text("- question: c\n- question: a\n", encoding="utf-8")
+    assert [*read_table([path], Then, "question")] == ["a", "b"]
+    with pytest.raises(ContentError) as caught:
+        read_table([path, other], Then, "question")
+    assert (caught.value.path, caught.value.line) == (other, 2)
 
 
 @pytest.mark.parametrize("text", ["", "id: merge\n", "- 5\n", "- id: x\n  - y\n"])

@@ -1,13 +1,60 @@
-"""The checks, each a function that examines one thing. Importing this module registers them all."""
+"""The checks, each a function that examines one thing; the decorator ``check`` registers it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from peft_lab.interview.clinic.evidence import AGAINST, HINT, PROOF, SOME, STRONG, Evidence, check
+from peft_lab.interview.clinic.faults import (
+    AGAINST,
+    HINT,
+    PROOF,
+    SIZES,
+    SLIGHT,
+    SOME,
+    STRONG,
+    Evidence,
+    all_faults,
+)
 from peft_lab.interview.clinic.features import Features
+
+#: The inputs of a check; it runs only if all were given.
+Needs = Literal["adapter", "arguments", "rows", "messages", "tensors", "tokens"]
+NEEDS: dict[Needs, str] = {
+    "adapter": "the adapter's config",
+    "arguments": "the training arguments",
+    "rows": "the losses",
+    "messages": "what the console said",
+    "tensors": "the adapter's weights",
+    "tokens": "the tokenizer's files",
+}
+Look = Callable[[Features], Iterable[Evidence]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One function that looks for evidence. ``needs``: the inputs that must all be given."""
+
+    name: str
+    needs: tuple[Needs, ...]
+    look: Look
+
+
+CHECKS: list[Check] = []
+
+
+def check(*needs: Needs) -> Callable[[Look], Look]:
+    """Register a function as a check."""
+
+    def register(look: Look) -> Look:
+        CHECKS.append(Check(look.__name__, needs, look))
+        return look
+
+    return register
+
 
 # ----------------------------------------
 # What the configs state.
@@ -315,37 +362,17 @@ def untouched(seen: Features) -> Iterator[Evidence]:
 # Messages that libraries print, in their own words.
 
 
-#: A message, the fault it indicates, and its weight.
-SAID: tuple[tuple[str, str, float], ...] = (
-    (r"None of the inputs have requires_grad=True", "checkpointing-no-grad", PROOF),
-    (r"Target modules .* not found in the base model", "target-misspelt", PROOF),
-    (r"No modules were targeted for adaptation", "target-misspelt", STRONG),
-    (r"Attempting to unscale FP16 gradients", "fp16-unscale", PROOF),
-    (r"to have the same dtype|should be the same dtype|must have the same dtype", "dtype-mismatch", PROOF),
-    (r"size mismatch for (?!.*(?:embed_tokens|lm_head|word_embeddings|wte))", "wrong-base", STRONG),
-    (r"size mismatch for .*(?:embed_tokens|lm_head|word_embeddings|wte)", "vocabulary-not-saved", STRONG),
-    (r"Already found a `peft_config` attribute", "wrapped-twice", STRONG),
-    (r"modify a model with PEFT for a second time", "wrapped-twice", STRONG),
-    (r"Found missing adapter keys.*base_model\.model\.base_model", "fresh-then-loaded", PROOF),
-    (r"KeyError: '?base_model\.model\.base_model", "fresh-then-loaded", PROOF),  # where a head is loaded, too
-    (r"Found missing adapter keys", "fresh-then-loaded", SOME),
-    (r"Found missing adapter keys", "compiled-keys", HINT),
-    (r"Merge lora module to [48]-bit linear may get different", "merged-into-4-bit", PROOF),
-    (r"tie_word_embeddings=True.*part of the adapter", "tied-head-merged", STRONG),
-    (r"right-padding was detected", "right-padding", PROOF),
-    (r"[Cc]ould not find (?:the )?response key|response_template", "all-masked", STRONG),
-    (r"(?:classifier|score)\S* .*MISSING|newly initialized.*(?:classifier|score)", "head-not-saved", 0.7),
-)  # fmt: skip
 LONGEST = 160  # characters quoted of a message
 
 
 @check("messages")
 def said(seen: Features) -> Iterator[Evidence]:
     """Look for known messages, each once."""
-    for pattern, fault, weight in SAID:
-        line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
+    known = [(fault.name, message) for fault in all_faults().values() for message in fault.messages]
+    for fault, message in known:
+        line = next((line for line in seen.of.messages or () if re.search(message.pattern, line)), None)
         if line is not None:
-            yield Evidence(fault, weight, f"the log says “{line[:LONGEST]}”")
+            yield Evidence(fault, SIZES[message.weight], f"the log says “{line[:LONGEST]}”")
 
 
 @check("messages")
@@ -497,9 +524,9 @@ def numbers(seen: Features) -> Iterator[Evidence]:
         said = f"{len(broken)} of {len(tensors)} tensors hold entries that are no numbers"
         yield Evidence("fp16-weights", STRONG if half else SOME, f"{said}; {half} are in fp16")
         yield Evidence("all-masked", SOME, said)
-        yield Evidence("rate-too-high", 0.7, said)
+        yield Evidence("rate-too-high", SLIGHT, said)
     elif half:
-        yield Evidence("fp16-weights", 0.7, f"{half} of {len(tensors)} tensors are in fp16")
+        yield Evidence("fp16-weights", SLIGHT, f"{half} of {len(tensors)} tensors are in fp16")
 
 
 # ----------------------------------------
