@@ -9,6 +9,7 @@ after it. Converters make what a file cannot state itself: a calculation by its 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -22,8 +23,11 @@ import yaml
 from peft_lab.core import facts, references
 from peft_lab.core.kinds import fits
 
-#: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
+#: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``. Several
+#: are separated by semicolons.
 Citation = NewType("Citation", str)
+#: Text in which ``{LORA}`` stands for that reference.
+CitingText = NewType("CitingText", str)
 T = TypeVar("T")
 
 
@@ -38,6 +42,7 @@ class Through(NamedTuple):
 #: ValueError with a sentence.
 Converters = Mapping[Any, Callable[[Any], Any] | Through]
 
+_CITED = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _BOOL = "tag:yaml.org,2002:bool"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -51,7 +56,7 @@ class ContentError(ValueError):
 
 
 def cite(text: str) -> str:
-    """Return a citation with the name at its start replaced by the reference.
+    """Return a citation, or several, with the name at its start replaced by the reference.
 
     >>> cite("LORA, section 4.1")
     'Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1'
@@ -59,12 +64,28 @@ def cite(text: str) -> str:
     Raises:
         ValueError: there is no such reference.
     """
-    name, comma, place = text.partition(",")
+    parts = [part.partition(",") for part in str(text).split("; ")]
+    return "; ".join(f"{_reference(name)}{comma}{place}" for name, comma, place in parts)
+
+
+def fill_citations(text: str) -> str:
+    """Return a text with the references that it names in braces.
+
+    >>> fill_citations("a count, beside {BITFIT}, table 2")
+    'a count, beside Ben Zaken et al. 2021, BitFit, arXiv:2106.10199, table 2'
+
+    Raises:
+        ValueError: there is no such reference.
+    """
+    return _CITED.sub(lambda found: _reference(found[1]), str(text))
+
+
+def _reference(name: str) -> str:
     reference = getattr(references, name, None)
     if not name.isupper() or not isinstance(reference, str):
         known = [name for name in vars(references) if name.isupper()]
         raise ValueError(f"there is no reference '{name}' (core/references.py){_nearest(name, known)}")
-    return f"{reference}{comma}{place}"
+    return reference
 
 
 def named(known: Mapping[str, T], noun: str) -> Callable[[Any], T]:
@@ -101,7 +122,11 @@ class StatedFact:
         return facts.fact(self.subject, self.relation, self.object, self.holds, **self.when)
 
 
-_OWN: Converters = {Citation: cite, facts.Fact: Through(StatedFact, StatedFact.fact)}
+_OWN: Converters = {
+    Citation: cite,
+    CitingText: fill_citations,
+    facts.Fact: Through(StatedFact, StatedFact.fact),
+}
 
 
 def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:
