@@ -38,8 +38,8 @@ class Through(NamedTuple):
     make: Callable[[Any], Any]
 
 
-#: What a field's type is made from: the value as YAML has it, lists as tuples, or as another type. The function raises
-#: ValueError with a sentence.
+#: What a field's type is made from: the value as YAML has it, lists as tuples, or as another type; for a NewType of
+#: ``str`` the text as it is written. The function raises ValueError with a sentence.
 Converters = Mapping[Any, Callable[[Any], Any] | Through]
 
 _CITED = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
@@ -204,7 +204,8 @@ class _Reader:
             if isinstance(converter, Through):
                 value, convert = self.make(converter.kind, node, what), converter.make
             else:
-                value, convert = self.value(node), converter
+                text = getattr(kind, "__supertype__", None) is str and isinstance(node, yaml.ScalarNode)
+                value, convert = node.value.rstrip("\n") if text else self.value(node), converter
             try:
                 return convert(value)
             except ValueError as error:
