@@ -163,6 +163,22 @@ def read_table(
     return table
 
 
+class Table(Mapping[str, T]):
+    """Entries by name, read when the first is asked for."""
+
+    def __init__(self, read: Callable[[], Mapping[str, T]]) -> None:
+        self._read = cache(read)
+
+    def __getitem__(self, name: str) -> T:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
     reader = _Reader(path, {**_OWN, **(converters or {})})
@@ -246,6 +262,7 @@ class _Reader:
         value = self.value(node)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
+            made = made or (isinstance(kind, type) and issubclass(kind, Enum))
             if kind is not NoneType and made and value is not None:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):
