@@ -12,7 +12,7 @@ from typing import Any, NewType
 
 from peft_lab.advise.cited import PROMPT_SCALE
 from peft_lab.core import units
-from peft_lab.core.content import Converters, Table, Through, cite, named, read_table
+from peft_lab.core.content import Converters, Table, Through, by_name, cite, read_table
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
@@ -157,7 +157,9 @@ def _read_advice() -> dict[str, Advice]:
     }
 
     def reason(stated: str | Reason) -> Reason:
-        return named(shared, "reason in reasons.yaml")(stated) if isinstance(stated, str) else _plain(stated)
+        return (
+            by_name(shared, "reason in reasons.yaml")(stated) if isinstance(stated, str) else _plain(stated)
+        )
 
     resolved: Converters = {**converters, Reason: Through(str | _Own, reason)}
     return read_table([CONTENT / "advice.yaml"], Advice, "id", resolved)

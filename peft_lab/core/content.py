@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, get_args, 
 
 import yaml
 
-from peft_lab.core import facts, references
+from peft_lab.core import references
+from peft_lab.core.facts import RELATIONS, Fact, fact
 from peft_lab.core.kinds import fits
 
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``. Several
@@ -28,6 +29,10 @@ from peft_lab.core.kinds import fits
 Citation = NewType("Citation", str)
 #: Text in which ``{LORA}`` stands for that reference.
 CitingText = NewType("CitingText", str)
+#: Makes a value from what YAML has, lists as tuples; for ``str`` and its NewTypes from the text as it is written.
+#: Raises ValueError with a sentence.
+Converter = Callable[[Any], Any]
+
 T = TypeVar("T")
 
 
@@ -35,15 +40,13 @@ class Through(NamedTuple):
     """Read a value as ``kind``, then convert it with ``make``."""
 
     kind: Any
-    make: Callable[[Any], Any]
+    make: Converter
 
 
-#: What a field's type is made from: the value as YAML has it, lists as tuples, or as another type; for a NewType of
-#: ``str`` the text as it is written. The function raises ValueError with a sentence.
-Converters = Mapping[Any, Callable[[Any], Any] | Through]
+#: By the type of a field.
+Converters = Mapping[Any, Converter | Through]
 
 _CITED = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
-_BOOL = "tag:yaml.org,2002:bool"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -52,7 +55,7 @@ class ContentError(ValueError):
 
     def __init__(self, path: Path, node: yaml.Node, sentence: str) -> None:
         self.path, self.line = path, node.start_mark.line + 1
-        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence}")
+        super().__init__(f"{path.parent.name}/{path.name}:{self.line}: {sentence.replace('?.', '?')}")
 
 
 def cite(text: str) -> str:
@@ -88,59 +91,84 @@ def _reference(name: str) -> str:
     return reference
 
 
-def named(known: Mapping[str, T], noun: str) -> Callable[[Any], T]:
-    """Return a converter from a name to what it stands for, such as a function.
+def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
+    """Return a converter from a name to what it stands for. It raises ValueError, with the nearest, for other names.
 
-    >>> named({"double": 2}, "factor")("double")
-    2
+    Args:
+        noun: what is named, for the error.
     """
 
-    def look_up(name: Any) -> T:
+    def of(name: Any) -> T:
         if name not in known:
-            raise ValueError(f"there is no {noun} '{name}'{_nearest(str(name), known)}")
+            raise ValueError(f"there is no {noun} '{name}'{_nearest(str(name), known)}".replace("  ", " "))
         return known[name]
 
-    return look_up
+    return of
 
 
-@dataclass(frozen=True)
-class StatedFact:
-    """A fact as content states it: the arguments of :func:`peft_lab.core.facts.fact` by name."""
+def read_fact(stated: Any) -> Fact:
+    """Return a fact from its fields: ``{subject: lora, relation: merges, when: {tasks: many}}``.
 
-    subject: str | tuple[str, ...]
-    relation: str
-    object: str | float | tuple[float, float] = ""
-    holds: facts.Holds = "always"
-    when: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-
-    def fact(self) -> facts.Fact:
-        """Return the fact. Raises ValueError for an unknown relation."""
-        if self.relation not in facts.RELATIONS:
-            raise ValueError(
-                f"there is no relation '{self.relation}'{_nearest(self.relation, facts.RELATIONS)}"
-            )
-        return facts.fact(self.subject, self.relation, self.object, self.holds, **self.when)
-
-
-_OWN: Converters = {
-    Citation: cite,
-    CitingText: fill_citations,
-    facts.Fact: Through(StatedFact, StatedFact.fact),
-}
+    Beside these there are ``object`` (a name, a number or two) and ``holds``. Raises ValueError for other fields.
+    """
+    if not isinstance(stated, Mapping) or not {"subject", "relation"} <= set(stated):
+        raise ValueError("a fact needs 'subject' and 'relation'")
+    if unknown := sorted(set(stated) - {"subject", "relation", "object", "holds", "when"}):
+        raise ValueError(f"a fact has no '{unknown[0]}'")
+    relation, holds = stated["relation"], stated.get("holds", "always")
+    if relation not in RELATIONS:
+        raise ValueError(f"there is no relation '{relation}'{_nearest(str(relation), RELATIONS)}")
+    if holds not in ("always", "sometimes", "never"):
+        raise ValueError(f"a fact holds always, sometimes or never, not '{holds}'")
+    subject, about, when = stated["subject"], stated.get("object", ""), stated.get("when", {})
+    words = str | tuple[str, ...]
+    if not (fits(words, subject) and fits(str | float | tuple[float, float], about)):
+        raise ValueError("a fact's subject is one or several names, its object a name, a number or two")
+    if not fits(Mapping[str, words], when):
+        raise ValueError("a fact's 'when' is answers by question: {tasks: many}")
+    return fact(subject, relation, about, holds, **when)
 
 
-def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:
+def mistake(path: Path, sentence: str, *words: str) -> ContentError:
+    """Return an error about what only shows after reading, such as a reference that leads nowhere.
+
+    Args:
+        words: texts of the file; the error is at the first line with the last of them, below those before it.
+    """
+    line, start, lines = 0, 0, path.read_text(encoding="utf-8").splitlines()
+    for text in words:
+        whole = re.compile(re.escape(text) + r"(?![\w-])")
+        line = next((place for place in range(start, len(lines)) if whole.search(lines[place])), line)
+        start = line + 1
+    return ContentError(path, yaml.ScalarNode("", "", yaml.Mark("", 0, line, 0, None, 0)), sentence)
+
+
+def read_entries(
+    path: Path, kind: type[T], converters: Converters | None = None, **stated: Any
+) -> tuple[T, ...]:
     """Return the entries of a file, in its order.
 
     Args:
         kind: the dataclass of an entry.
         converters: by the type of a field, beside those of this module.
+        stated: fields of every entry that the file's name or folder states.
 
     Raises:
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
-    reader = _Reader(path, {**_OWN, **(converters or {})})
-    return tuple(reader.make(kind, node, "an entry") for node in reader.list_nodes())
+    reader = _Reader(path, converters, stated)
+    return tuple(reader.make(kind, entry, "an entry") for entry in reader.list_nodes())
+
+
+def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
+    """Return entries by their ``id``. Raises ContentError if two have the same."""
+    known: dict[str, T] = {}
+    for entry in entries:
+        name = str(vars(entry)["id"])
+        if name in known:
+            raise mistake(path, f"there are two entries '{name}'.", f"id: {name}", f"id: {name}")
+        known[name] = entry
+    return known
 
 
 def read_table(
@@ -153,7 +181,7 @@ def read_table(
     """
     table: dict[str, T] = {}
     for path in paths:
-        reader = _Reader(path, {**_OWN, **(converters or {})})
+        reader = _Reader(path, converters)
         for node in reader.list_nodes():
             entry = reader.make(kind, node, "an entry")
             name = getattr(entry, key)
@@ -181,16 +209,23 @@ class Table(Mapping[str, T]):
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
-    reader = _Reader(path, {**_OWN, **(converters or {})})
+    reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
+
+
+_OWN: Converters = {Citation: cite, CitingText: fill_citations, Fact: read_fact}
+_BOOL = "tag:yaml.org,2002:bool"
 
 
 class _Reader:
     """Build values of a type from the nodes of one file."""
 
-    def __init__(self, path: Path, converters: Converters) -> None:
-        self.path, self.converters = path, converters
+    def __init__(
+        self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self.converters = path, {**_OWN, **(converters or {})}
+        self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
     def compose(self) -> yaml.Node:
@@ -215,12 +250,14 @@ class _Reader:
 
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
-        if kind in self.converters:
+        if kind in self.converters and (kind is not str or isinstance(node, yaml.ScalarNode)):
             converter = self.converters[kind]
             if isinstance(converter, Through):
                 value, convert = self.make(converter.kind, node, what), converter.make
             else:
-                text = getattr(kind, "__supertype__", None) is str and isinstance(node, yaml.ScalarNode)
+                text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(
+                    node, yaml.ScalarNode
+                )
                 value, convert = node.value.rstrip("\n") if text else self.value(node), converter
             try:
                 return convert(value)
@@ -239,9 +276,8 @@ class _Reader:
             made = {}
             for key, item in self.pairs(node, what):
                 if not fits(inner[0], key):
-                    raise ContentError(
-                        self.path, item, f"{what} has no '{key}'{_nearest(key, get_args(inner[0]))}."
-                    )
+                    near = _nearest(key, get_args(inner[0]))
+                    raise ContentError(self.path, item, f"{what} has no '{key}'{near}.")
                 made[key] = self.make(inner[1], item, f"{what} '{key}'")
             return made
         if kind is str and isinstance(node, yaml.ScalarNode):
@@ -260,9 +296,14 @@ class _Reader:
 
     def union(self, kinds: tuple[Any, ...], node: yaml.Node, what: str) -> Any:
         value = self.value(node)
+        classes: list[Any] = [kind for kind in kinds if is_dataclass(kind)]
+        if len(classes) > 1 and isinstance(value, dict):  # the one that has most of the fields
+            named = {key.replace(" ", "_") for key in value}
+            return self.make(max(classes, key=lambda kind: len(named & set(_hints(kind)))), node, what)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
             made = made or (isinstance(kind, type) and issubclass(kind, Enum))
+            made = made and (kind is not str or isinstance(value, str))
             if kind is not NoneType and made and value is not None:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):
@@ -274,10 +315,10 @@ class _Reader:
     def entry(self, kind: type, node: yaml.Node, what: str) -> Any:
         kinds = _hints(kind)
         needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
-        made = {}
+        made = dict(self.stated) if what == "an entry" else {}
         for key, item in self.pairs(node, what):
             name = key.replace(" ", "_").replace("-", "_")
-            if name not in kinds:
+            if name not in kinds or (what == "an entry" and name in self.stated):
                 raise ContentError(self.path, item, f"{what} has no '{key}'{_nearest(name, kinds)}.")
             made[name] = self.make(kinds[name], item, f"'{key}'")
         if missing := sorted(needed - set(made)):

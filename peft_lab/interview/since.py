@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import units
-from peft_lab.core.content import Citation, CitingText, named, read_table
+from peft_lab.core.content import Citation, CitingText, by_name, read_table
 from peft_lab.core.facts import Fact
 from peft_lab.core.references import BENCH
 from peft_lab.engine.published import ADDRESS
@@ -148,13 +148,13 @@ def right(experiment: str) -> Figure:
     >>> right("lora--llama-3.2-3B-rank32")()
     '47.8%'
     """
-    row = named(rows(), "published row")(experiment)
+    row = by_name(rows(), "published row")(experiment)
     return lambda: f"{row.accuracy:.1%}"
 
 
 def trained(experiment: str) -> Figure:
     """Return a function for the trained parameters of a published row, abbreviated. Raises ValueError as above."""
-    row = named(rows(), "published row")(experiment)
+    row = by_name(rows(), "published row")(experiment)
     return lambda: units.short_count(row.trainable)
 
 
@@ -164,7 +164,7 @@ def printed(name: str) -> Figure:
     >>> printed("tiny-parameters")()
     '13'
     """
-    figure = named(literature(), "printed figure")(name)
+    figure = by_name(literature(), "printed figure")(name)
     return lambda: f"{figure.value:,g}"
 
 
@@ -174,7 +174,7 @@ def models(which: str) -> Figure:
         "listed": lambda: str(len(catalogue())),
         "without biases": lambda: str(sum(not tuple(entry.shape.biases) for entry in catalogue().values())),
     }
-    return named(counted, "number of models")(which)
+    return by_name(counted, "number of models")(which)
 
 
 FIGURES = {"right": right, "trained": trained, "printed": printed, "models": models}
@@ -182,7 +182,7 @@ FIGURES = {"right": right, "trained": trained, "printed": printed, "models": mod
 
 def _figure(text: Any) -> Figure:
     kind, _, of = str(text).partition(" ")
-    return named(FIGURES, "kind of figure")(kind)(of)
+    return by_name(FIGURES, "kind of figure")(kind)(of)
 
 
 def _opens(values: Any) -> Opens:

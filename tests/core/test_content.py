@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NewType
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, named, read_entries, read_entry, read_table
-from peft_lab.core.facts import RUNS, SEEDS, Fact, fact
+from peft_lab.core.content import (
+    Citation,
+    ContentError,
+    by_id,
+    by_name,
+    mistake,
+    read_entries,
+    read_entry,
+    read_table,
+)
+from peft_lab.core.facts import FIRST, RATE, RUNS, SEEDS, Fact, fact
 from peft_lab.core.references import LORA
 
 
@@ -30,19 +39,6 @@ class Entry:
     then: tuple[Then, ...] = ()
     given: Mapping[str, int | float | str | tuple[int, ...]] = field(default_factory=dict)
     correct: int | None = None
-
-
-class Badge(Enum):
-    COUNTED = "counted"
-
-
-@dataclass(frozen=True)
-class Judged:
-    check: Callable[[float], float]
-    source: Badge = Badge.COUNTED
-    version: str | None = None
-    facts: tuple[Fact, ...] = ()
-    code: Mapping[Literal["save", "load"], str] = field(default_factory=dict)
 
 
 WHOLE = """\
@@ -102,6 +98,108 @@ def test_a_mistake_is_said_with_its_file_and_line(tmp_path: Path, old: str, new:
     assert f"merging.yaml:{caught.value.line}" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "id: merge\n", "- 5\n", "- id: x\n  - y\n"])
+def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ContentError):
+        read_entries(written(tmp_path, text), Entry)
+
+
+Word = NewType("Word", str)
+
+
+@dataclass(frozen=True)
+class Stating:
+    topic: str
+    word: Word
+    facts: tuple[Fact, ...] = ()
+
+
+STATING = """\
+- word: no
+  facts:
+  - {subject: lora, relation: first choice, when: {live: no, kind: [encoder, causal-lm]}}
+  - {subject: [lora, ia3], relation: learning rate, object: [0.001, 0.01], holds: sometimes}
+"""
+
+
+def test_a_place_states_fields_and_a_text_is_converted_as_it_is_written(tmp_path: Path) -> None:
+    (entry,) = read_entries(written(tmp_path, STATING), Stating, {Word: str.upper}, topic="merging")
+    assert (entry.topic, entry.word) == ("merging", "NO")
+    assert entry.facts == (
+        fact("lora", FIRST, live="no", kind=("encoder", "causal-lm")),
+        fact(("lora", "ia3"), RATE, (0.001, 0.01), "sometimes"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("first choice", "first chance", 3),
+        ("subject: lora, ", "", 3),
+        ("sometimes", "seldom", 4),
+        ("holds", "hold", 4),
+        ("word: no", "topic: mine", 1),
+    ],
+)
+def test_a_mistake_in_a_fact_is_found(tmp_path: Path, old: str, new: str, line: int) -> None:
+    with pytest.raises(ContentError) as caught:
+        read_entries(written(tmp_path, STATING.replace(old, new)), Stating, {Word: str}, topic="merging")
+    assert caught.value.line == line
+
+
+def test_a_mistake_after_reading_is_found_by_its_words(tmp_path: Path) -> None:
+    path = written(tmp_path, WHOLE)
+    assert [mistake(path, "", *words).line for words in ((), ("sources", "8"), ("8",))] == [1, 11, 3]
+
+
+@dataclass(frozen=True)
+class Counts:
+    function: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Trains:
+    runs: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    id: str
+    experiment: Counts | Trains
+
+
+def test_of_two_classes_the_one_with_most_fields_is_meant(tmp_path: Path) -> None:
+    text = "- id: a\n  experiment: {function: f, unit: x}\n- id: b\n  experiment: {unit: x, runs: 3}\n"
+    entries = read_entries(written(tmp_path, text), Settled)
+    assert [entry.experiment for entry in entries] == [Counts("f", "x"), Trains(3, "x")]
+    with pytest.raises(ContentError) as caught:
+        read_entries(written(tmp_path, text.replace("runs: 3", "run: 3")), Settled)
+    assert caught.value.line == 4
+
+
+def test_two_entries_of_one_name_are_a_mistake(tmp_path: Path) -> None:
+    entries = read_entries(written(tmp_path, WHOLE + WHOLE), Entry)
+    assert list(by_id(written(tmp_path, WHOLE), entries[:1])) == ["merge-rank"]
+    with pytest.raises(ContentError) as caught:
+        by_id(written(tmp_path, WHOLE + WHOLE), entries)
+    assert caught.value.line == 13
+
+
+class Badge(Enum):
+    COUNTED = "counted"
+
+
+@dataclass(frozen=True)
+class Judged:
+    check: Callable[[float], float]
+    source: Badge = Badge.COUNTED
+    version: str | None = None
+    facts: tuple[Fact, ...] = ()
+    code: Mapping[Literal["save", "load"], str] = field(default_factory=dict)
+
+
 JUDGED = """\
 - check: halve
   source: counted
@@ -117,7 +215,7 @@ def halve(value: float) -> float:
     return value / 2
 
 
-CHECKS = {Callable[[float], float]: named({"halve": halve}, "check")}
+CHECKS = {Callable[[float], float]: by_name({"halve": halve}, "check")}
 
 
 def test_functions_facts_and_kinds_are_read_by_name(tmp_path: Path) -> None:
@@ -154,9 +252,3 @@ def test_two_entries_of_a_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ContentError) as caught:
         read_table([path, other], Then, "question")
     assert (caught.value.path, caught.value.line) == (other, 2)
-
-
-@pytest.mark.parametrize("text", ["", "id: merge\n", "- 5\n", "- id: x\n  - y\n"])
-def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ContentError):
-        read_entries(written(tmp_path, text), Entry)

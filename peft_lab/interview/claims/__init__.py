@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core.content import named, read_table
+from peft_lab.core.content import by_name, read_table
 from peft_lab.core.errors import UnknownName
 from peft_lab.interview import question
 from peft_lab.interview.claims.base import Check, Claim, Fits, Found, Template, read_template
@@ -63,8 +63,8 @@ def all_claims() -> dict[str, Claim]:
         "the first": checks["is_meant"],
     }
     converters = {
-        Check: named(checks, "check"),
-        Fits: named(models, "kind of model"),
+        Check: by_name(checks, "check"),
+        Fits: by_name(models, "kind of model"),
         Template: read_template,
     }
     paths = [CONTENT / f"{topic}.yaml" for topic in topics()]

@@ -10,7 +10,7 @@ from math import sqrt
 from typing import Any, Literal, NewType
 
 from peft_lab.core import units
-from peft_lab.core.content import CitingText, fill_citations, named
+from peft_lab.core.content import CitingText, by_name, fill_citations
 from peft_lab.core.errors import BadInput
 from peft_lab.core.facts import Fact
 from peft_lab.core.units import Source
@@ -216,7 +216,7 @@ def read_template(text: Any) -> Template:
     filled = fill_citations(text)
     for _, _, form, _ in string.Formatter().parse(filled):
         if form and not _PYTHONS.fullmatch(form):
-            named(FORMATS, "format of figures")(form)
+            by_name(FORMATS, "format of figures")(form)
     return Template(filled)
 
 
