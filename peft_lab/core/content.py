@@ -74,8 +74,8 @@ def cite(text: str) -> str:
 def fill_citations(text: str) -> str:
     """Return a text with the references that it names in braces.
 
-    >>> fill_citations("a count, beside {BITFIT}, table 2")
-    'a count, beside Ben Zaken et al. 2021, BitFit, arXiv:2106.10199, table 2'
+    >>> fill_citations("a count, beside {BITFIT}")
+    'a count, beside Ben Zaken et al. 2021, BitFit, arXiv:2106.10199'
 
     Raises:
         ValueError: there is no such reference.

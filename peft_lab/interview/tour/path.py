@@ -24,6 +24,7 @@ from peft_lab.core.kinds import misfit, read
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
 
+NEWCOMER = Path(__file__).parents[1] / "content" / "tours" / "newcomer.yaml"
 MOST_STOPS = 40
 MOST_SETTINGS = 60
 MOST_MOVES = 8
@@ -165,7 +166,7 @@ class Tour:
 @cache
 def newcomer() -> Tour:
     """Return the newcomer's path."""
-    return read_entry(Path(__file__).parents[1] / "content" / "tours" / "newcomer.yaml", Tour)
+    return read_entry(NEWCOMER, Tour)
 
 
 def _plain(stop: Stop) -> dict[str, Any]:
