@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shutil
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from peft_lab.advise import leaves, tree
 from peft_lab.core.content import ContentError, read_entry
 from peft_lab.interview import claims, since
 from peft_lab.interview.claims import all_claims
-from peft_lab.interview.clinic import faults
+from peft_lab.interview.clinic import checks, faults
 from peft_lab.interview.clinic.faults import all_faults
 from peft_lab.interview.question import topics
 from peft_lab.interview.tour import path as tour
@@ -96,6 +98,19 @@ def test_faults_name_faults_and_patterns_that_compile() -> None:
         assert set(fault.like) <= set(known) - {fault.name}
         assert all(re.compile(message.pattern) for message in fault.messages)
     assert PREFIX_LOST in known["prefix-ignored"].fix
+
+
+def test_checks_find_the_sentences_that_they_name() -> None:
+    known = {(fault.name, name) for fault in all_faults().values() for name in fault.evidence}
+    calls = [
+        [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+        for call in ast.walk(ast.parse(inspect.getsource(checks)))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "sign"
+    ]
+    named = {(call[0], call[1]) for call in calls if len(call) > 1 and call[0] in all_faults()}
+    assert len(named) > 50 and named <= known
+    written = inspect.getsource(checks)
+    assert not [name for _, name in known if f'"{name}"' not in written]
 
 
 def test_a_file_belongs_to_a_topic_a_method_or_a_stage() -> None:

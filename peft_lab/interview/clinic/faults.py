@@ -91,6 +91,7 @@ class Fault:
         code: the fix as lines of a script, by where they belong (:data:`MOMENTS`). Tests run them on the fault's case.
         unrun: why there is no testable code; empty if there is.
         like: faults that look alike, offered as options beside it in a case.
+        evidence: what the checks write when they see it, or something against it; figures stand in braces.
         messages: what libraries print with it.
     """
 
@@ -104,6 +105,7 @@ class Fault:
     code: Mapping[Moment, str] = field(default_factory=dict, hash=False)
     unrun: str = ""
     like: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict, hash=False)
     messages: tuple[Message, ...] = ()
 
 
@@ -122,3 +124,12 @@ def get_fault(name: str) -> Fault:
     if name not in all_faults():
         raise UnknownName("fault", name, all_faults(), "fault")
     return all_faults()[name]
+
+
+def sign(fault: str, name: str, weight: float, /, **words: object) -> Evidence:
+    """Return a piece of evidence in the fault's own words.
+
+    Args:
+        name: of the sentence in the fault's ``evidence``. words: what it names.
+    """
+    return Evidence(fault, weight, get_fault(fault).evidence[name].format_map(words))
