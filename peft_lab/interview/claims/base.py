@@ -133,7 +133,7 @@ class Claim:
     found: Template
     why: Template
     cited: Template = Template("")
-    cases: Mapping[str, Texts] = field(default_factory=dict)
+    cases: Mapping[str, Texts] = field(default_factory=dict, hash=False)
     origin: Origin = "text"
     needs: Literal["shape", "torch"] = "shape"
     model: str | None = FIRST
