@@ -252,3 +252,10 @@ def test_two_entries_of_a_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ContentError) as caught:
         read_table([path, other], Then, "question")
     assert (caught.value.path, caught.value.line) == (other, 2)
+
+
+def test_a_name_stands_for_what_python_has(tmp_path: Path) -> None:
+    converters = {str: by_name({"half": "0.5", "double": "2"})}
+    assert read_entry(written(tmp_path, "question: half\n"), Then, converters) == Then("0.5")
+    with pytest.raises(ContentError, match=r":1: .*'halve'.*'half'"):
+        read_entry(written(tmp_path, "question: halve\n"), Then, converters)
