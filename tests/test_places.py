@@ -16,7 +16,7 @@ _KIND = r"(?:sections?|tables?|figures?|appendix|appendices|algorithm|equation|e
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]+)*|[A-H](?:\.[0-9]+)*)\b"
 _PLACE = re.compile(rf"({_KIND}) ({_NUMBER}(?:(?:, | and | to ){_NUMBER})*)")
 _NAMED = re.compile(
-    r"(?:src\.|- )([A-Z0-9_]+)\b|arXiv[: ]?(\d{4}\.\d{5})|\"(\d{4}\.\d{5})\"|\"paper\": \"([A-Z0-9_]+)\""
+    r"(?:src\.|- |: |; |\{)([A-Z][A-Z0-9_]+)\b|arXiv[: ]?(\d{4}\.\d{5})|\"(\d{4}\.\d{5})\"|\"paper\": \"([A-Z0-9_]+)\""
 )
 _ONE = {
     "sections": "section",
@@ -43,6 +43,7 @@ def places(text: str) -> Iterator[tuple[str, str]]:
     }
     for line in text.splitlines():
         named = [(found.end(), next(filter(None, found.groups()))) for found in _NAMED.finditer(line)]
+        named = [(end, name) for end, name in named if name in PAPERS or not name.isupper()]
         for place in _PLACE.finditer(line):
             before = [paper for end, paper in named if end <= place.start()]
             kind = _ONE.get(place[1], place[1])
@@ -64,7 +65,8 @@ def test_every_place_was_looked_up(folder: str) -> None:
 
 def test_what_nobody_looked_up_is_found() -> None:
     assert unseen('f"{src.LORA}, section 9.9 and table 1"') == [("LORA", "section 9.9")]
-    assert unseen("    - LORA, section 9.9") == [("LORA", "section 9.9")]
+    for text in ("    - LORA, section 9.9", "source: LORA, section 9.9", "how: as {LORA}, section 9.9"):
+        assert unseen(text) == [("LORA", "section 9.9")]
     assert unseen("Hu et al. 2021, arXiv 2106.09685, sections 4.1 and 8.2") == [("LORA", "section 8.2")]
 
 

@@ -1,7 +1,8 @@
 """The decision tree as data: the questions in their order, and where each answer leads.
 
 The most fundamental questions come first: whether training is needed, how many tasks share one base, what kind of
-model it is. Then whether a step fits; the objective, the data and what may be forgotten decide the rest.
+model it is. Then whether a step fits; the objective, the data and what may be forgotten decide the rest. They stand in
+``content/tree/questions.yaml``, the ways between them in ``nodes.yaml``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 
 from peft_lab.advise import leaves
 from peft_lab.advise.leaves import ADVICE
+from peft_lab.core.content import Table, read_table
 from peft_lab.core.errors import BadInput
 from peft_lab.models.catalogue import get_model, resolve
 
@@ -66,136 +68,10 @@ class Node:
     branches: tuple[Branch, ...]
 
 
-_QUESTIONS = (
-    Question(
-        "prompting", "Training needed?", "Is training needed, or does a good prompt or looking things up do?",
-        "Write down the target, then measure a prompt with a few examples in it on held-out rows. What is missing may "
-        "be facts: those are looked up. No training is cheaper than any training.",
-        {"yes": "A prompt does it", "retrieval": "Looking up does", "no": "Yes"}, "you",
-    ),
-    Question(
-        "tasks", "How many tasks?", "How many tasks or customers are served from one base?",
-        "Tasks whose requests arrive mixed share one base in memory; what differs is swapped for each request.",
-        {"one": "One", "many": "Several"}, "you",
-    ),
-    Question(
-        "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
-        "Read from its config.",
-        {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
-    ),
-    Question(
-        "base", "Does a step fit?", "Does a LoRA step fit, and with how many bits a weight?",
-        "From the memory simulation: LoRA on all linear maps, the base in 16 bits and in 4 bits, with smaller batches "
-        "and checkpointing, down to a single row; on several devices, split over them as well.",
-        {"sixteen": "In 16 bits", "four": "In 4 bits only", "none": "Not even then"}, "simulated", "simulated",
-    ),
-    Question(
-        "objective", "What to learn?", "What is trained?",
-        "Answers, labels, vectors and a style are learnt from examples; continued pretraining reads raw text; "
-        "preferences and rewards judge what the model writes.",
-        {
-            "sft": "Instructions", "style": "A style", "classification": "Classes", "extraction": "Extraction",
-            "embedding": "Embeddings", "cpt": "Raw text", "preference": "Preferences", "rl": "Rewards",
-        }, "you",
-    ),
-    Question(
-        "rows", "How many rows?", "How many training rows are there?",
-        "Good rows, without duplicates. The upper line is where LoRA of a small rank fell behind in published results, "
-        "the lower one was chosen by this lab; neither is a sharp edge.",
-        {"few": "Few", "some": "Some", "many": "Very many"}, "you", "cited", ("few", "some"),
-    ),
-    Question(
-        "amount", "LoRA too small?", "Are there more tokens to learn than LoRA can hold?",
-        "Tokens of the data against parameters of LoRA of a large rank on every linear map, each by the bits that "
-        "it is worth.",
-        {"holds": "No", "exceeds": "Yes"}, "counted", "cited",
-    ),
-    Question(
-        "forgetting", "May it forget?", "May the model lose some of what it could do before?",
-        "What full fine-tuning learns more it pays for with what the base could do. Measure both on held-out rows.",
-        {"ok": "Yes", "matters": "No"}, "you",
-    ),
-    Question(
-        "full", "Full tuning fits?", "Would full fine-tuning fit?",
-        "From the memory simulation: every parameter trained with AdamW, weights remembered in float32 where there is "
-        "room; on several devices, split over them.",
-        {"yes": "Yes", "no": "No"}, "simulated", "simulated",
-    ),
-    Question(
-        "storage", "Room per task?", "How much may one task store?",
-        "Tight means less than LoRA stores on this model at its defaults, at four bytes per number.",
-        {"tight": "Tight", "roomy": "Roomy"}, "you", "counted",
-    ),
-    Question(
-        "latency", "Slower allowed?", "May a request take longer than on the base?",
-        "Compared with what adapter layers added in a published measurement, one row at a time.",
-        {"strict": "No", "relaxed": "Yes"}, "you", "cited",
-    ),
-    Question(
-        "serving", "Served by what?", "What answers the requests?",
-        "vLLM and servers like it apply LoRA for each request, and no bottleneck adapters.",
-        {"plain": "Own code", "vllm": "vLLM or alike"}, "you", "cited",
-    ),
-    Question(
-        "biases", "Any biases?", "Do the model's linear maps have biases?",
-        "Counted on the model: every linear map inside the layers has to have one.",
-        {"yes": "Yes", "no": "No"}, "counted",
-    ),
-    Question(
-        "scale", "A large base?", "Is the base large enough for Prompt Tuning to work?",
-        "The number of parameters, compared with the size at which Prompt Tuning came near full fine-tuning.",
-        {"large": "Yes", "small": "No"}, "counted", "cited",
-    ),
-)  # fmt: skip
-QUESTIONS: Mapping[str, Question] = {question.key: question for question in _QUESTIONS}
-
-_NODES = (
-    Node("prompting", "prompting", (
-        Branch(("yes",), "prompt-only"), Branch(("retrieval",), "retrieval"), Branch(("no",), "tasks"),
-    )),
-    Node("tasks", "tasks", (Branch(("one",), "kind"), Branch(("many",), "many-kind"))),
-    # one task
-    Node("kind", "kind", (
-        Branch(("causal-lm",), "base"), Branch(("encoder",), "encoder-rows"), Branch(("seq2seq",), "both-rows"),
-    )),
-    Node("base", "base", (
-        Branch(("none",), "nothing"), Branch(("four",), "qlora"), Branch(("sixteen",), "objective"),
-    )),
-    Node("objective", "objective", (
-        Branch(("cpt",), "amount"), Branch(("preference", "rl"), "lora-reward", "Judgements"),
-        Branch(("sft", "style", "classification", "extraction", "embedding"), "text-rows", "Examples"),
-    )),
-    Node("amount", "amount", (Branch(("holds",), "lora-large"), Branch(("exceeds",), "text-forgetting"))),
-    Node("text-forgetting", "forgetting", (Branch(("ok",), "text-full"), Branch(("matters",), "lora-keeping"))),
-    Node("text-full", "full", (Branch(("yes",), "full-text"), Branch(("no",), "lora-large"))),
-    Node("text-rows", "rows", (
-        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "lora-large"),
-    )),
-    Node("encoder-rows", "rows", (
-        Branch(("few",), "lora-few"), Branch(("some", "many"), "encoder-forgetting", "Enough"),
-    )),
-    Node("encoder-forgetting", "forgetting", (Branch(("ok",), "encoder-full"), Branch(("matters",), "lora"))),
-    Node("encoder-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora"))),
-    Node("both-rows", "rows", (
-        Branch(("few",), "lora-few"), Branch(("some",), "lora"), Branch(("many",), "both-forgetting"),
-    )),
-    Node("both-forgetting", "forgetting", (Branch(("ok",), "both-full"), Branch(("matters",), "lora-keeping"))),
-    Node("both-full", "full", (Branch(("yes",), "full-small"), Branch(("no",), "lora-large"))),
-    # several tasks
-    Node("many-kind", "kind", (
-        Branch(("causal-lm",), "many-base"), Branch(("encoder", "seq2seq"), "many-latency", "With an encoder"),
-    )),
-    Node("many-base", "base", (
-        Branch(("none",), "nothing"), Branch(("four",), "qlora-tenants"), Branch(("sixteen",), "many-storage"),
-    )),
-    Node("many-storage", "storage", (Branch(("roomy",), "lora-tenants"), Branch(("tight",), "many-scale"))),
-    Node("many-scale", "scale", (Branch(("large",), "many-served"), Branch(("small",), "lora-tiny"))),
-    Node("many-served", "serving", (Branch(("plain",), "prompt"), Branch(("vllm",), "lora-tiny"))),
-    Node("many-latency", "latency", (Branch(("strict",), "many-biases"), Branch(("relaxed",), "many-serving"))),
-    Node("many-biases", "biases", (Branch(("yes",), "bitfit-many"), Branch(("no",), "ia3-many"))),
-    Node("many-serving", "serving", (Branch(("plain",), "adapters"), Branch(("vllm",), "lora-tenants"))),
-)  # fmt: skip
-NODES: Mapping[str, Node] = {node.id: node for node in _NODES}
+QUESTIONS: Mapping[str, Question] = Table(
+    lambda: read_table([leaves.CONTENT / "questions.yaml"], Question, "key")
+)
+NODES: Mapping[str, Node] = Table(lambda: read_table([leaves.CONTENT / "nodes.yaml"], Node, "id"))
 
 
 def label(branch: Branch, question: Question) -> str:

@@ -10,9 +10,8 @@ import typer
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.claims import all_claims, get_claim, kept
+from peft_lab.interview.claims import all_claims, get_claim, kept, on_all, overall
 from peft_lab.interview.claims.base import Claim, Found
-from peft_lab.interview.claims.figures import on_all, overall
 from peft_lab.models import images
 from peft_lab.models.catalogue import resolve
 

@@ -2,7 +2,8 @@
 
 A file holds a list of entries or one entry. Keys are the dataclass's fields, written with spaces, hyphens or
 underscores (``listen for``). Lists fill tuples. Text fields take any scalar as it is written, without the line ends
-after it. Converters make what a file cannot state itself: a calculation by its name, a citation, a fact.
+after it. Converters make what a file cannot state itself: a calculation by its name, a citation, a fact. As in YAML
+1.2, only ``true`` and ``false`` are truth values: ``yes`` and ``no`` are words.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -22,13 +24,29 @@ from peft_lab.core import references
 from peft_lab.core.facts import RELATIONS, Fact, fact
 from peft_lab.core.kinds import fits
 
-#: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
+#: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``. Several
+#: are separated by semicolons.
 Citation = NewType("Citation", str)
-#: What a field's type is made from: the value as YAML has it, lists as tuples; for ``str`` and its NewTypes the text as
-#: it is written. Raises ValueError with a sentence.
-Converters = Mapping[Any, Callable[[Any], Any]]
+#: Text in which ``{LORA}`` stands for that reference.
+CitingText = NewType("CitingText", str)
+#: Makes a value from what YAML has, lists as tuples; for ``str`` and its NewTypes from the text as it is written.
+#: Raises ValueError with a sentence.
+Converter = Callable[[Any], Any]
 
 T = TypeVar("T")
+
+
+class Through(NamedTuple):
+    """Read a value as ``kind``, then convert it with ``make``."""
+
+    kind: Any
+    make: Converter
+
+
+#: By the type of a field.
+Converters = Mapping[Any, Converter | Through]
+
+_CITED = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -41,7 +59,7 @@ class ContentError(ValueError):
 
 
 def cite(text: str) -> str:
-    """Return a citation with the name at its start replaced by the reference.
+    """Return a citation, or several, with the name at its start replaced by the reference.
 
     >>> cite("LORA, section 4.1")
     'Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1'
@@ -49,12 +67,43 @@ def cite(text: str) -> str:
     Raises:
         ValueError: there is no such reference.
     """
-    name, comma, place = text.partition(",")
+    parts = [part.partition(",") for part in str(text).split("; ")]
+    return "; ".join(f"{_reference(name)}{comma}{place}" for name, comma, place in parts)
+
+
+def fill_citations(text: str) -> str:
+    """Return a text with the references that it names in braces.
+
+    >>> fill_citations("a count, beside {BITFIT}")
+    'a count, beside Ben Zaken et al. 2021, BitFit, arXiv:2106.10199'
+
+    Raises:
+        ValueError: there is no such reference.
+    """
+    return _CITED.sub(lambda found: _reference(found[1]), str(text))
+
+
+def _reference(name: str) -> str:
     reference = getattr(references, name, None)
     if not name.isupper() or not isinstance(reference, str):
         known = [name for name in vars(references) if name.isupper()]
         raise ValueError(f"there is no reference '{name}' (core/references.py){_nearest(name, known)}")
-    return f"{reference}{comma}{place}"
+    return reference
+
+
+def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
+    """Return a converter from a name to what it stands for. It raises ValueError, with the nearest, for other names.
+
+    Args:
+        noun: what is named, for the error.
+    """
+
+    def of(name: Any) -> T:
+        if name not in known:
+            raise ValueError(f"there is no {noun} '{name}'{_nearest(str(name), known)}".replace("  ", " "))
+        return known[name]
+
+    return of
 
 
 def read_fact(stated: Any) -> Fact:
@@ -71,12 +120,13 @@ def read_fact(stated: Any) -> Fact:
         raise ValueError(f"there is no relation '{relation}'{_nearest(str(relation), RELATIONS)}")
     if holds not in ("always", "sometimes", "never"):
         raise ValueError(f"a fact holds always, sometimes or never, not '{holds}'")
-    words = {True: "yes", False: "no"}  # what YAML makes of an answer that is yes or no
-    when = {
-        name: words[value] if isinstance(value, bool) else value
-        for name, value in stated.get("when", {}).items()
-    }
-    return fact(stated["subject"], relation, stated.get("object", ""), holds, **when)
+    subject, about, when = stated["subject"], stated.get("object", ""), stated.get("when", {})
+    words = str | tuple[str, ...]
+    if not (fits(words, subject) and fits(str | float | tuple[float, float], about)):
+        raise ValueError("a fact's subject is one or several names, its object a name, a number or two")
+    if not fits(Mapping[str, words], when):
+        raise ValueError("a fact's 'when' is answers by question: {tasks: many}")
+    return fact(subject, relation, about, holds, **when)
 
 
 def mistake(path: Path, sentence: str, *words: str) -> ContentError:
@@ -107,10 +157,7 @@ def read_entries(
         ContentError: the file is no YAML list, or an entry has a missing, unknown or wrong field.
     """
     reader = _Reader(path, converters, stated)
-    node = reader.compose()
-    if not isinstance(node, yaml.SequenceNode):
-        raise ContentError(path, node, "a list of entries is needed: each begins with '- '.")
-    return tuple(reader.make(kind, entry, "an entry") for entry in node.value)
+    return tuple(reader.make(kind, entry, "an entry") for entry in reader.list_nodes())
 
 
 def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
@@ -124,11 +171,51 @@ def by_id(path: Path, entries: Iterable[T]) -> dict[str, T]:
     return known
 
 
+def read_table(
+    paths: Iterable[Path], kind: type[T], key: str, converters: Converters | None = None
+) -> dict[str, T]:
+    """Return the entries of several files by the field ``key``, in their order.
+
+    Raises:
+        ContentError: as :func:`read_entries`, or two entries have the same key.
+    """
+    table: dict[str, T] = {}
+    for path in paths:
+        reader = _Reader(path, converters)
+        for node in reader.list_nodes():
+            entry = reader.make(kind, node, "an entry")
+            name = getattr(entry, key)
+            if name in table:
+                raise ContentError(path, node, f"there is another entry '{name}'.")
+            table[name] = entry
+    return table
+
+
+class Table(Mapping[str, T]):
+    """Entries by name, read when the first is asked for."""
+
+    def __init__(self, read: Callable[[], Mapping[str, T]]) -> None:
+        self._read = cache(read)
+
+    def __getitem__(self, name: str) -> T:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
     """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
     reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
+
+
+_OWN: Converters = {Citation: cite, CitingText: fill_citations, Fact: read_fact}
+_BOOL = "tag:yaml.org,2002:bool"
 
 
 class _Reader:
@@ -137,7 +224,7 @@ class _Reader:
     def __init__(
         self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None
     ) -> None:
-        self.path, self.converters = path, {Citation: cite, Fact: read_fact, **(converters or {})}
+        self.path, self.converters = path, {**_OWN, **(converters or {})}
         self.stated = stated or {}
         self.natural = yaml.constructor.SafeConstructor()
 
@@ -154,12 +241,26 @@ class _Reader:
             )
         return node
 
+    def list_nodes(self) -> list[yaml.Node]:
+        node = self.compose()
+        if not isinstance(node, yaml.SequenceNode):
+            raise ContentError(self.path, node, "a list of entries is needed: each begins with '- '.")
+        nodes: list[yaml.Node] = node.value
+        return nodes
+
     def make(self, kind: Any, node: yaml.Node, what: str) -> Any:
         """Return a node's value as a ``kind``; ``what`` names it in errors."""
         if kind in self.converters and (kind is not str or isinstance(node, yaml.ScalarNode)):
-            text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(node, yaml.ScalarNode)
+            converter = self.converters[kind]
+            if isinstance(converter, Through):
+                value, convert = self.make(converter.kind, node, what), converter.make
+            else:
+                text = str in (kind, getattr(kind, "__supertype__", None)) and isinstance(
+                    node, yaml.ScalarNode
+                )
+                value, convert = node.value.rstrip("\n") if text else self.value(node), converter
             try:
-                return self.converters[kind](node.value.rstrip("\n") if text else self.value(node))
+                return convert(value)
             except ValueError as error:
                 if isinstance(error, ContentError):
                     raise
@@ -172,10 +273,22 @@ class _Reader:
         if origin is tuple and isinstance(node, yaml.SequenceNode) and inner[1:] in ((), (Ellipsis,)):
             return tuple(self.make(inner[0], item, what) for item in node.value)
         if origin is not None and origin not in (tuple, Literal) and issubclass(origin, Mapping):
-            return {key: self.make(inner[1], item, f"{what} '{key}'") for key, item in self.pairs(node, what)}
+            made = {}
+            for key, item in self.pairs(node, what):
+                if not fits(inner[0], key):
+                    near = _nearest(key, get_args(inner[0]))
+                    raise ContentError(self.path, item, f"{what} has no '{key}'{near}.")
+                made[key] = self.make(inner[1], item, f"{what} '{key}'")
+            return made
         if kind is str and isinstance(node, yaml.ScalarNode):
             return node.value.rstrip("\n")
         value = self.value(node)
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            if value in (known := [each.value for each in kind]):
+                return kind(value)
+            raise ContentError(
+                self.path, node, f"{what} cannot be '{value}'; it is one of {', '.join(known)}."
+            )
         if not fits(kind, value):
             allowed = f"one of {', '.join(inner)}" if origin is Literal else getattr(kind, "__name__", kind)
             raise ContentError(self.path, node, f"{what} cannot be {str(value)[:60]!r}; it is {allowed}.")
@@ -189,11 +302,14 @@ class _Reader:
             return self.make(max(classes, key=lambda kind: len(named & set(_hints(kind)))), node, what)
         for kind in kinds:
             made = kind in self.converters or is_dataclass(kind) or get_origin(kind) not in (None, tuple)
+            made = made or (isinstance(kind, type) and issubclass(kind, Enum))
             made = made and (kind is not str or isinstance(value, str))
             if kind is not NoneType and made and value is not None:
                 return self.make(kind, node, what)
             if not made and fits(kind, value):
                 return value
+        if str in kinds and isinstance(node, yaml.ScalarNode):
+            return self.make(str, node, what)
         raise ContentError(self.path, node, f"{what} cannot be {str(value)[:60]!r}.")
 
     def entry(self, kind: type, node: yaml.Node, what: str) -> Any:
@@ -228,6 +344,8 @@ class _Reader:
             return tuple(self.value(item) for item in node.value)
         if isinstance(node, yaml.MappingNode):
             return {key: self.value(item) for key, item in self.pairs(node, "it")}
+        if node.tag == _BOOL and node.value.lower() not in ("true", "false"):
+            return node.value
         return self.natural.construct_object(node)
 
 

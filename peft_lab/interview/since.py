@@ -1,7 +1,4 @@
-"""What was found about a method since its paper; each method's discoveries are in a module of its slug.
-
-``interview/discoveries/<slug>.py`` defines ``SINCE``, a tuple of :class:`Discovery`; nothing else lists it.
-"""
+"""What was found about a method since its paper: ``interview/content/discoveries/<slug>.yaml``."""
 
 from __future__ import annotations
 
@@ -14,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import units
+from peft_lab.core.content import Citation, CitingText, by_name, read_table
 from peft_lab.core.facts import Fact
 from peft_lab.core.references import BENCH
 from peft_lab.engine.published import ADDRESS
 from peft_lab.engine.published.rows import literature, rows
-from peft_lab.interview.question import Opens
-from peft_lab.methods import all_methods, module_of
+from peft_lab.interview.question import Opens, lab
+from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import catalogue
 
 # ----------------------------------------
 # A discovery: what was found, by whom, what follows from it, and one way to see it.
 
 
+CONTENT = Path(__file__).with_name("content") / "discoveries"
+Figure = Callable[[], str]
 _YEAR = re.compile(r"\b(20\d\d)\b")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _SITE = re.compile(r", ((?:[\w-]+\.)+[a-z]{2,}/\S+)$")
@@ -35,7 +36,7 @@ class Discovery:
     """One discovery about a method, made after its paper.
 
     ``found`` and ``follows`` are sentences without figures of their own: ``{name}`` marks the place of one, and
-    ``figures`` reads it from a published row or from the file of printed figures.
+    ``figures`` says which of the :data:`FIGURES` it is, and of what.
 
     Attributes:
         id: unique among all; starts with the method's slug.
@@ -44,7 +45,7 @@ class Discovery:
         source: one of :mod:`peft_lab.core.references`. place: where in it.
         version: of the text that was read.
         dated: the year of a source whose reference has none, such as documentation.
-        figures: name -> function that returns the figure as text.
+        figures: name -> function that returns the figure as text; in the file ``right EXPERIMENT`` or the like.
         experiment: id of an experiment that shows it at this lab's size. expects: whether the experiment's own
             expectation holds if the discovery shows; ``None`` if it is related but does not test the discovery.
         rows: published experiments that show it. opens: a state of the Lab that shows it. One of the three is given.
@@ -55,11 +56,11 @@ class Discovery:
     title: str
     found: str
     follows: str
-    source: str
-    place: str
+    source: Citation
+    place: CitingText
     version: str = ""
     dated: int = 0
-    figures: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     experiment: str = ""
     expects: bool | None = None
     rows: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class Discovery:
         """The URL of the source's page; empty if its reference names none.
 
         >>> from peft_lab.core import references as src
-        >>> Discovery(id="", title="", found="", follows="", place="", source=src.LORA).address
+        >>> Discovery(id="", title="", found="", follows="", place=CitingText(""), source=Citation(src.LORA)).address
         'https://arxiv.org/abs/2106.09685'
         """
         if self.source == BENCH:
@@ -94,8 +95,8 @@ class Discovery:
 @cache
 def of_method(slug: str) -> tuple[Discovery, ...]:
     """Return the discoveries about a method, in display order; empty if there are none."""
-    own = module_of("peft_lab.interview.discoveries", slug)
-    return () if own is None else own.SINCE
+    path = CONTENT / f"{slug}.yaml"
+    return tuple(read_table([path], Discovery, "id", _CONVERTERS).values()) if path.exists() else ()
 
 
 def all_discoveries() -> tuple[Discovery, ...]:
@@ -138,27 +139,56 @@ def seen() -> dict[str, Seen]:
 
 
 # ----------------------------------------
-# Figures for the sentences of discoveries: of a published row, or as printed in a paper.
+# Figures for the sentences of discoveries: of a published row, as printed in a paper, or of the catalogue.
 
 
-def right(experiment: str) -> Callable[[], str]:
-    """Return a function for the share of right answers in a published row.
+def right(experiment: str) -> Figure:
+    """Return a function for the share of right answers in a published row. Raises ValueError if there is none.
 
     >>> right("lora--llama-3.2-3B-rank32")()
     '47.8%'
     """
-    return lambda: f"{rows()[experiment].accuracy:.1%}"
+    row = by_name(rows(), "published row")(experiment)
+    return lambda: f"{row.accuracy:.1%}"
 
 
-def trained(experiment: str) -> Callable[[], str]:
-    """Return a function for the trained parameters of a published row, abbreviated."""
-    return lambda: units.short_count(rows()[experiment].trainable)
+def trained(experiment: str) -> Figure:
+    """Return a function for the trained parameters of a published row, abbreviated. Raises ValueError as above."""
+    row = by_name(rows(), "published row")(experiment)
+    return lambda: units.short_count(row.trainable)
 
 
-def printed(name: str) -> Callable[[], str]:
-    """Return a function for a figure of a paper, without its unit.
+def printed(name: str) -> Figure:
+    """Return a function for a figure of a paper, without its unit. Raises ValueError if there is none.
 
     >>> printed("tiny-parameters")()
     '13'
     """
-    return lambda: f"{literature()[name].value:,g}"
+    figure = by_name(literature(), "printed figure")(name)
+    return lambda: f"{figure.value:,g}"
+
+
+def models(which: str) -> Figure:
+    """Return a function for a number of models of the catalogue: those ``listed``, or ``without biases``."""
+    counted = {
+        "listed": lambda: str(len(catalogue())),
+        "without biases": lambda: str(sum(not tuple(entry.shape.biases) for entry in catalogue().values())),
+    }
+    return by_name(counted, "number of models")(which)
+
+
+FIGURES = {"right": right, "trained": trained, "printed": printed, "models": models}
+
+
+def _figure(text: Any) -> Figure:
+    kind, _, of = str(text).partition(" ")
+    return by_name(FIGURES, "kind of figure")(kind)(of)
+
+
+def _opens(values: Any) -> Opens:
+    if not isinstance(values, Mapping) or "page" not in values:
+        raise ValueError("it needs a page, and may have settings: {page: lora, r: 16}")
+    return lab(**values)
+
+
+_CONVERTERS = {Figure: _figure, Opens: _opens}

@@ -10,12 +10,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from peft_lab.interview.tour import path
-from peft_lab.interview.tour.newcomer import NEWCOMER
-from peft_lab.interview.tour.path import Stop, Tour
+from peft_lab.interview.tour.path import Stop, Tour, newcomer
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import press, reach, settled, visit
 from tests.conftest import link
+
+NEWCOMER = newcomer()
 
 HOME = re.compile("Watch it learn")
 LESSON = Tour(

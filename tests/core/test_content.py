@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Literal, NewType
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, by_id, mistake, read_entries, read_entry
-from peft_lab.core.facts import FIRST, RATE, Fact, fact
+from peft_lab.core.content import (
+    Citation,
+    ContentError,
+    by_id,
+    by_name,
+    mistake,
+    read_entries,
+    read_entry,
+    read_table,
+)
+from peft_lab.core.facts import FIRST, RATE, RUNS, SEEDS, Fact, fact
 from peft_lab.core.references import LORA
 
 
@@ -175,3 +185,77 @@ def test_two_entries_of_one_name_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ContentError) as caught:
         by_id(written(tmp_path, WHOLE + WHOLE), entries)
     assert caught.value.line == 13
+
+
+class Badge(Enum):
+    COUNTED = "counted"
+
+
+@dataclass(frozen=True)
+class Judged:
+    check: Callable[[float], float]
+    source: Badge = Badge.COUNTED
+    version: str | None = None
+    facts: tuple[Fact, ...] = ()
+    code: Mapping[Literal["save", "load"], str] = field(default_factory=dict)
+
+
+JUDGED = """\
+- check: halve
+  source: counted
+  version: 2025-09-29
+  facts:
+  - {subject: bitfit, relation: runs on, object: any model, holds: never, when: {biases: no}}
+  - {subject: [lora, ia3], relation: seeds, object: [3, 5]}
+  code: {load: x = 1}
+"""
+
+
+def halve(value: float) -> float:
+    return value / 2
+
+
+CHECKS = {Callable[[float], float]: by_name({"halve": halve}, "check")}
+
+
+def test_functions_facts_and_kinds_are_read_by_name(tmp_path: Path) -> None:
+    (entry,) = read_entries(written(tmp_path, JUDGED), Judged, CHECKS)
+    assert (entry.check, entry.source, entry.version) == (halve, Badge.COUNTED, "2025-09-29")
+    assert entry.facts == (
+        fact("bitfit", RUNS, "any model", "never", biases="no"),
+        fact(("lora", "ia3"), SEEDS, (3, 5)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("check: halve", "check: half", 1),
+        ("source: counted", "source: typed", 2),
+        ("runs on", "walks on", 5),
+        ("holds: never", "holds: seldom", 5),
+        ("[3, 5]", "{3: 5}", 6),
+        ("load:", "lode:", 7),
+    ],
+)
+def test_an_unknown_name_is_said_with_its_line(tmp_path: Path, old: str, new: str, line: int) -> None:
+    with pytest.raises(ContentError) as caught:
+        read_entries(written(tmp_path, JUDGED.replace(old, new)), Judged, CHECKS)
+    assert caught.value.line == line
+
+
+def test_two_entries_of_a_name_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "- {question: a, answer: x}\n- {question: b}\n")
+    other = tmp_path / "other.yaml"
+    other.write_text("- question: c\n- question: a\n", encoding="utf-8")
+    assert [*read_table([path], Then, "question")] == ["a", "b"]
+    with pytest.raises(ContentError) as caught:
+        read_table([path, other], Then, "question")
+    assert (caught.value.path, caught.value.line) == (other, 2)
+
+
+def test_a_name_stands_for_what_python_has(tmp_path: Path) -> None:
+    converters = {str: by_name({"half": "0.5", "double": "2"})}
+    assert read_entry(written(tmp_path, "question: half\n"), Then, converters) == Then("0.5")
+    with pytest.raises(ContentError, match=r":1: .*'halve'.*'half'"):
+        read_entry(written(tmp_path, "question: halve\n"), Then, converters)

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.newcomer import NEWCOMER
+from peft_lab.interview.tour.path import newcomer
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.practice import learner
@@ -22,6 +22,8 @@ from tests.ui.test_tour import (
     home,  # noqa: F401  home: a lab folder of its own
     opened,
 )
+
+NEWCOMER = newcomer()
 
 # Steps at which Streamlit looks whether a run is to end: each use of session state, each element. By the last of these
 # the bar above a page has been drawn.

@@ -15,8 +15,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.tour import path as sharing
 from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.newcomer import NEWCOMER
-from peft_lab.interview.tour.path import Stop, Tour
+from peft_lab.interview.tour.path import Stop, Tour, newcomer
 from peft_lab.interview.tour.progress import FIRST
 from peft_lab.ui import pages, shell, state
 from peft_lab.ui.claims import page
@@ -26,6 +25,8 @@ from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour import teach
 from peft_lab.ui.tour.page import DONE, NO_RUN, NO_WORDS
 from tests.conftest import link
+
+NEWCOMER = newcomer()
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60

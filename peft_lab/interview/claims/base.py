@@ -1,13 +1,16 @@
-"""What a claim is: a quotation, and a check that works on a model and says what it found."""
+"""What a claim is: a quotation, a check that works on a model, and the sentences that say what it finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import string
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, NewType
 
+from peft_lab.core import units
+from peft_lab.core.content import CitingText, by_name, fill_citations
 from peft_lab.core.errors import BadInput
 from peft_lab.core.facts import Fact
 from peft_lab.core.units import Source
@@ -24,7 +27,7 @@ FIRST = "llama-3.2-3b"
 
 @dataclass(frozen=True)
 class Found:
-    """What a check found on one model.
+    """What is found on one model.
 
     Attributes:
         verdict: follows from the figures wherever figures decide.
@@ -39,6 +42,21 @@ class Found:
     why: str
     values: dict[str, float] = field(default_factory=dict)
     cited: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check returns: figures, and no sentence.
+
+    Attributes:
+        values: as in :class:`Found`. words: further numbers, texts and lists of (title, number) that sentences name.
+        case: which of the claim's other sentences are right here; empty for its usual ones.
+    """
+
+    verdict: Verdict
+    values: dict[str, float]
+    words: Mapping[str, Any] = field(default_factory=dict)
+    case: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,24 @@ class Subject:
         return 100 * self.trained(method, **values) / self.total(method, **values)
 
 
+#: A sentence with places for figures, ``{needed:size}``: a name of the check's, and one of the :data:`FORMATS` or a
+#: format of Python's. ``{model}`` is the model's title.
+Template = NewType("Template", str)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Sentences for a special case; an empty one stands for the claim's usual one."""
+
+    found: Template = Template("")
+    why: Template = Template("")
+    cited: Template = Template("")
+
+
+Check = Callable[[Subject], Checked]
+Fits = Callable[[ModelShape], bool]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """One claim.
@@ -81,6 +117,7 @@ class Claim:
         topic: as in :func:`peft_lab.interview.question.topics`.
         check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
         source: where what is found comes from. how: by which code or reference.
+        found, why, cited: the sentences of :class:`Found`. cases: others, by the check's ``case``.
         model: on which model it is checked first; ``None`` where none matters.
         fits: which models it can be checked on.
         facts: what comes out of it, in the form that is compared with what leaves, questions and recipes say.
@@ -90,13 +127,17 @@ class Claim:
     claim: str
     quote: str
     topic: str
-    check: Callable[[Subject], Found]
+    check: Check
     source: Source
-    how: str
+    how: CitingText
+    found: Template
+    why: Template
+    cited: Template = Template("")
+    cases: Mapping[str, Texts] = field(default_factory=dict, hash=False)
     origin: Origin = "text"
     needs: Literal["shape", "torch"] = "shape"
     model: str | None = FIRST
-    fits: Callable[[ModelShape], bool] = field(default=lambda shape: True)
+    fits: Fits = field(default=lambda shape: True)
     facts: tuple[Fact, ...] = ()
 
     @property
@@ -121,7 +162,14 @@ class Claim:
             raise BadInput(
                 f"This cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
             )
-        return self.check(Subject(name))
+        checked = self.check(Subject(name))
+        texts = self.cases[checked.case] if checked.case else Texts()
+        words = {"model": shape.title, **checked.values, **checked.words}
+        found, why, cited = (
+            _FORMATTER.vformat(text, (), words)
+            for text in (texts.found or self.found, texts.why or self.why, texts.cited or self.cited)
+        )
+        return Found(checked.verdict, found, why, checked.values, cited)
 
     @property
     def general(self) -> bool:
@@ -129,10 +177,47 @@ class Claim:
         return self.needs == "shape" and self.model is not None
 
 
-#: A claim about numbers of parameters.
-counted = partial(
-    Claim, source=Source.COUNTED, how="each method's formula on the model's shapes, checked against a count"
-)
+# ----------------------------------------
+# Figures in sentences.
+
+
+def times(value: float) -> str:
+    """How many times: three digits."""
+    return f"{value:,.3g} times"
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "share": units.percent,
+    "size": units.size,
+    "count": units.count,
+    "short": units.short_count,
+    "times": times,
+    "sizes": lambda pairs: ", ".join(f"{title} {units.size(size)}" for title, size in pairs),
+    "sizes with": lambda pairs: ", ".join(f"{units.size(size)} with {title}" for title, size in pairs),
+    "trained and needed": lambda rows: "; ".join(
+        f"{title} trains {units.count(count)} and needs {units.size(size)}" for title, count, size in rows
+    ),
+    "counts": lambda pairs: ", ".join(f"{title} {units.count(count)}" for title, count in pairs),
+}
+
+
+class _Formatter(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        write = FORMATS.get(format_spec)
+        return write(value) if write else str(super().format_field(value, format_spec))
+
+
+_FORMATTER = _Formatter()
+_PYTHONS = re.compile(r"[,.\d]*[fg%]?")
+
+
+def read_template(text: Any) -> Template:
+    """Return a template with its citations filled in. Raises ValueError for a place that cannot be filled."""
+    filled = fill_citations(text)
+    for _, _, form, _ in string.Formatter().parse(filled):
+        if form and not _PYTHONS.fullmatch(form):
+            by_name(FORMATS, "format of figures")(form)
+    return Template(filled)
 
 
 # ----------------------------------------

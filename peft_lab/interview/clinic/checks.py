@@ -1,13 +1,61 @@
-"""The checks, each a function that examines one thing. Importing this module registers them all."""
+"""The checks, each a function that examines one thing; the decorator ``check`` registers it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from peft_lab.interview.clinic.evidence import AGAINST, HINT, PROOF, SOME, STRONG, Evidence, check
+from peft_lab.interview.clinic.faults import (
+    AGAINST,
+    HINT,
+    PROOF,
+    SIZES,
+    SLIGHT,
+    SOME,
+    STRONG,
+    Evidence,
+    all_faults,
+    sign,
+)
 from peft_lab.interview.clinic.features import Features
+
+#: The inputs of a check; it runs only if all were given.
+Needs = Literal["adapter", "arguments", "rows", "messages", "tensors", "tokens"]
+NEEDS: dict[Needs, str] = {
+    "adapter": "the adapter's config",
+    "arguments": "the training arguments",
+    "rows": "the losses",
+    "messages": "what the console said",
+    "tensors": "the adapter's weights",
+    "tokens": "the tokenizer's files",
+}
+Look = Callable[[Features], Iterable[Evidence]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One function that looks for evidence. ``needs``: the inputs that must all be given."""
+
+    name: str
+    needs: tuple[Needs, ...]
+    look: Look
+
+
+CHECKS: list[Check] = []
+
+
+def check(*needs: Needs) -> Callable[[Look], Look]:
+    """Register a function as a check."""
+
+    def register(look: Look) -> Look:
+        CHECKS.append(Check(look.__name__, needs, look))
+        return look
+
+    return register
+
 
 # ----------------------------------------
 # What the configs state.
@@ -16,6 +64,7 @@ from peft_lab.interview.clinic.features import Features
 #: Initialisations that subtract the adapter's start from the base's weights.
 MOVING = ("pissa", "olora", "corda")
 _COLLATOR = "DataCollatorForLanguageModeling"
+_ADDED = "accumulation-not-averaged"
 
 
 @check("adapter")
@@ -23,7 +72,7 @@ def alpha(seen: Features) -> Iterator[Evidence]:
     """Look for α = 0."""
     adapter = seen.of.adapter or {}
     if adapter.get("lora_alpha") == 0:
-        yield Evidence("alpha-zero", PROOF, f"lora_alpha is 0 (with r = {adapter.get('r')})")
+        yield sign("alpha-zero", "zero", PROOF, r=adapter.get("r"))
 
 
 @check("adapter")
@@ -31,7 +80,7 @@ def initialisation(seen: Features) -> Iterator[Evidence]:
     """Look for an initialisation that changes the base; PEFT writes ``true`` here after conversion to a plain LoRA."""
     start = (seen.of.adapter or {}).get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(MOVING):
-        yield Evidence("base-changed", PROOF, f"init_lora_weights is '{start}', so the base was changed, too")
+        yield sign("base-changed", "initialisation", PROOF, start=start)
 
 
 @check("adapter")
@@ -42,9 +91,9 @@ def targets_of_the_base(seen: Features) -> Iterator[Evidence]:
     lost = seen.base.match(list(seen.targets)).unmatched
     quoted = ", ".join(f"'{name}'" for name in lost)
     if lost and len(lost) == len(seen.targets):
-        yield Evidence("target-misspelt", PROOF, f"{seen.base.title} has no module called {quoted}")
+        yield sign("target-misspelt", "no module", PROOF, base=seen.base.title, names=quoted)
     elif lost:
-        yield Evidence("target-partly-misspelt", PROOF, f"{seen.base.title} has no module called {quoted}")
+        yield sign("target-partly-misspelt", "no module", PROOF, base=seen.base.title, names=quoted)
 
 
 @check("arguments")
@@ -53,13 +102,9 @@ def prompts_in_the_loss(seen: Features) -> Iterator[Evidence]:
     arguments = seen.of.arguments or {}
     for name in ("completion_only_loss", "assistant_only_loss", "mask_prompt"):
         if arguments.get(name) is False:
-            yield Evidence(
-                "prompt-not-masked", STRONG, f"{name} is false: the prompt's tokens are in the loss"
-            )
+            yield sign("prompt-not-masked", "argument", STRONG, name=name, value="false")
     if arguments.get("train_on_inputs") is True:
-        yield Evidence(
-            "prompt-not-masked", STRONG, "train_on_inputs is true: the prompt's tokens are in the loss"
-        )
+        yield sign("prompt-not-masked", "argument", STRONG, name="train_on_inputs", value="true")
 
 
 @check("tokens")
@@ -68,11 +113,10 @@ def pad_and_end(seen: Features) -> Iterator[Evidence]:
     tokens = seen.of.tokens
     if tokens is None or tokens.pad is None or tokens.pad != tokens.eos:
         return
-    text = f"pad_token and eos_token are both '{tokens.pad}'"
     if str(seen.of.argument("data_collator")) == _COLLATOR:
-        yield Evidence("pad-is-eos", STRONG, f"{text}, and {_COLLATOR} masks every pad token")
+        yield sign("pad-is-eos", "masked", STRONG, token=tokens.pad, collator=_COLLATOR)
     else:
-        yield Evidence("pad-is-eos", HINT, f"{text}; harmful where the collator masks by the token")
+        yield sign("pad-is-eos", "equal", HINT, token=tokens.pad)
 
 
 @check("rows", "arguments")
@@ -81,8 +125,7 @@ def length_of_outputs(seen: Features) -> Iterator[Evidence]:
     limit = seen.number("generation_max_length", "max_new_tokens")
     lengths = [row.gen_len for row in seen.of.rows or () if row.gen_len is not None]
     if limit and lengths and lengths[-1] >= limit:
-        text = f"outputs are {lengths[-1]:g} tokens long on average, which is the limit: none of them ends"
-        yield Evidence("pad-is-eos", SOME, text)
+        yield sign("pad-is-eos", "never ends", SOME, length=lengths[-1])
 
 
 @check("arguments")
@@ -90,9 +133,9 @@ def half_precision(seen: Features) -> Iterator[Evidence]:
     """Look for weights loaded in fp16. Mixed precision alone (fp16=True) keeps what is trained in fp32."""
     said = str(seen.of.argument("torch_dtype", "dtype", "model_dtype"))
     if said.removeprefix("torch.") in ("float16", "fp16", "half"):
-        yield Evidence("fp16-weights", HINT, f"the model was loaded in {said}")
+        yield sign("fp16-weights", "loaded", HINT, dtype=said)
         if seen.yes("fp16"):
-            yield Evidence("fp16-unscale", SOME, f"the model was loaded in {said}, and fp16 is true")
+            yield sign("fp16-unscale", "loaded", SOME, dtype=said)
 
 
 # ----------------------------------------
@@ -122,19 +165,14 @@ def climbing(seen: Features) -> Iterator[Evidence]:
         return
     # The usual variation of the mean over a fifth of the losses.
     spread = 3 * curve.noise / math.sqrt(max(2, len(curve.losses) // 5))
-    said = f"the loss began at {curve.start:.3g} and ended at {curve.end:.3g}"
     if curve.end > 1.15 * curve.start + spread:
-        yield Evidence("rate-too-high", STRONG, said)
+        yield sign("rate-too-high", "rose", STRONG, start=curve.start, end=curve.end)
     elif curve.end > 1.5 * curve.best + spread and curve.end > 0.5 * curve.start:
-        yield Evidence(
-            "rate-too-high", SOME, f"the loss fell to {curve.best:.3g} and climbed to {curve.end:.3g}"
-        )
+        yield sign("rate-too-high", "climbed", SOME, best=curve.best, end=curve.end)
     elif curve.fall > 0.25:
-        yield Evidence("rate-too-high", AGAINST, f"{said}, so it learned")
+        yield sign("rate-too-high", "learned", AGAINST, start=curve.start, end=curve.end)
     if curve.top > 2 * curve.start + 4 * curve.noise:
-        yield Evidence(
-            "rate-too-high", SOME, f"the loss jumped to {curve.top:.3g}, from {curve.start:.3g} at first"
-        )
+        yield sign("rate-too-high", "jumped", SOME, top=curve.top, start=curve.start)
 
 
 @check("rows")
@@ -147,19 +185,19 @@ def rate_against_band(seen: Features) -> Iterator[Evidence]:
         return
     low, high = band
     learned = seen.curve is not None and seen.curve.fall > 0.15
-    said = f"learning_rate is {rate:g}; {seen.method} is run between {low:g} and {high:g}"
+    words = {"rate": rate, "method": seen.method, "low": low, "high": high}
     if rate > 3 * high:
-        yield Evidence("rate-too-high", 5.5 if learned else PROOF, f"{said}: far above")
+        yield sign("rate-too-high", "far above", 5.5 if learned else PROOF, **words)
     elif rate < low / 3:
-        yield Evidence("rate-too-low", SOME if learned else PROOF, f"{said}: far below")
+        yield sign("rate-too-low", "far below", SOME if learned else PROOF, **words)
     elif rate > high:
-        yield Evidence("rate-too-high", SOME if learned else STRONG, said)
+        yield sign("rate-too-high", "above", SOME if learned else STRONG, **words)
     elif rate < low:
-        yield Evidence("rate-too-low", HINT if learned else STRONG, said)
+        yield sign("rate-too-low", "below", HINT if learned else STRONG, **words)
     elif seen.curve is not None and rate > high / 4 and not learned:
-        yield Evidence("rate-too-high", SOME, f"{said}: it is near the upper end, and nothing was learned")
+        yield sign("rate-too-high", "near the end", SOME, **words)
     elif rate < 4 * low and not learned:
-        yield Evidence("rate-too-low", HINT, f"{said}: it is near the lower end")
+        yield sign("rate-too-low", "near the end", HINT, **words)
 
 
 @check("rows")
@@ -168,11 +206,10 @@ def flat(seen: Features) -> Iterator[Evidence]:
     curve = seen.curve
     if curve is None or curve.start == 0:
         return
-    said = f"the loss began at {curve.start:.3g} and ended at {curve.end:.3g}"
     if abs(curve.fall) < FLAT:
-        yield Evidence("rate-too-low", HINT, f"{said}: it hardly moved")
+        yield sign("rate-too-low", "flat", HINT, start=curve.start, end=curve.end)
     elif curve.fall > 0.15:
-        yield Evidence("rate-too-low", AGAINST, f"{said}, so it learned")
+        yield sign("rate-too-low", "learned", AGAINST, start=curve.start, end=curve.end)
 
 
 @check("rows")
@@ -185,20 +222,15 @@ def no_number(seen: Features) -> Iterator[Evidence]:
     lasts = bad == list(range(bad[0], len(losses)))
     what = "NaN" if math.isnan(losses[bad[0]]) else f"{losses[bad[0]]:g}"
     if bad[0] == 0 and lasts:
-        yield Evidence("all-masked", STRONG, f"the loss is {what} from the first logged step on")
-        yield Evidence("fp16-weights", HINT, f"the loss is {what} from the first logged step on")
+        yield sign("all-masked", "from the start", STRONG, what=what)
+        yield sign("fp16-weights", "from the start", HINT, what=what)
     elif lasts:
-        yield Evidence(
-            "fp16-weights",
-            STRONG,
-            f"the loss was {losses[bad[0] - 1]:.3g} and then {what} for good, from logged step {bad[0] + 1} on",
-        )
-        yield Evidence("rate-too-high", HINT, f"the loss became {what}")
+        words = {"before": losses[bad[0] - 1], "what": what, "step": bad[0] + 1}
+        yield sign("fp16-weights", "from a step on", STRONG, **words)
+        yield sign("rate-too-high", "no number", HINT, what=what)
     else:
-        yield Evidence(
-            "fp16-weights", SOME, f"the loss is {what} in {len(bad)} of {len(losses)} logged steps"
-        )
-        yield Evidence("all-masked", HINT, f"the loss is {what} in {len(bad)} of {len(losses)} logged steps")
+        yield sign("fp16-weights", "at times", SOME, what=what, bad=len(bad), losses=len(losses))
+        yield sign("all-masked", "at times", HINT, what=what, bad=len(bad), losses=len(losses))
 
 
 @check("rows", "arguments")
@@ -211,30 +243,19 @@ def accumulated(seen: Features) -> Iterator[Evidence]:
     if evals and math.isfinite(evals[-1]) and evals[-1] > 0 and seen.curve is not None:
         ratio = seen.curve.end / evals[-1]
         if 0.65 * passes < ratio < 1.5 * passes:
-            yield Evidence(
-                "accumulation-not-averaged",
-                PROOF if passes > 2 else STRONG,
-                f"the training loss ends at {seen.curve.end:.3g}, the evaluation at {evals[-1]:.3g}: {ratio:.2g} "
-                f"times, and gradient_accumulation_steps is {passes:g}",
-            )
-            yield Evidence("rate-too-high", -1.0, "the loss is large because it was added up")
+            words = {"end": seen.curve.end, "evaluated": evals[-1], "ratio": ratio, "passes": passes}
+            yield sign(_ADDED, "as many times", PROOF if passes > 2 else STRONG, **words)
+            yield sign("rate-too-high", "added up", -1.0)
             return
         # A loss that still falls fast is further above the later evaluation.
-        more = ratio >= 1.5 * passes
-        yield Evidence(
-            "accumulation-not-averaged",
-            SOME if more else AGAINST,
-            f"training and evaluation loss differ by {ratio:.2g} times"
-            + (f", and gradient_accumulation_steps is {passes:g}" if more else ""),
-        )
+        if ratio >= 1.5 * passes:
+            yield sign(_ADDED, "more times", SOME, ratio=ratio, passes=passes)
+        else:
+            yield sign(_ADDED, "alike", AGAINST, ratio=ratio)
     guess = seen.base.vocab if seen.base is not None and seen.base.kind == "causal-lm" else None
     if guess and seen.losses[0] > 1.1 * math.log(guess):
-        yield Evidence(
-            "accumulation-not-averaged",
-            STRONG,
-            f"the first loss is {seen.losses[0]:.3g}; a guess among {guess:,} tokens has {math.log(guess):.3g}, and "
-            f"gradient_accumulation_steps is {passes:g}",
-        )
+        words = {"first": seen.losses[0], "tokens": guess, "guess": math.log(guess), "passes": passes}
+        yield sign(_ADDED, "above a guess", STRONG, **words)
 
 
 # ----------------------------------------
@@ -258,18 +279,18 @@ def no_gradients(seen: Features, said: str) -> Iterator[Evidence]:
     ) and not (isinstance(reentrant, dict) and reentrant.get("use_reentrant") is False)
     bits = seen.yes("load_in_4bit", "load_in_8bit") or bool(seen.of.argument("quantization_bit", "bits"))
     resumed = seen.of.argument("adapter_name_or_path", "resume_adapter", "lora_weights", "peft_model_id")
-    yield Evidence(
-        "checkpointing-no-grad", STRONG if checkpointing else HINT,
-        said + ("; gradient_checkpointing is true" if checkpointing else ""),
-    )  # fmt: skip
-    yield Evidence(
-        "frozen-after-wrapping", STRONG if bits else SOME,
-        said + ("; the base is quantised, so it is prepared for training" if bits else ""),
-    )  # fmt: skip
-    yield Evidence(
-        "loaded-frozen", STRONG if resumed else HINT,
-        said + (f"; the adapter was loaded from '{resumed}'" if resumed else ""),
-    )  # fmt: skip
+    for fault, name, known, otherwise in (
+        ("checkpointing-no-grad", "checkpointing", checkpointing, HINT),
+        ("frozen-after-wrapping", "quantised", bits, SOME),
+        ("loaded-frozen", "loaded", resumed, HINT),
+    ):
+        yield sign(
+            fault,
+            name if known else "no gradients",
+            STRONG if known else otherwise,
+            seen=said,
+            adapter=resumed,
+        )
 
 
 @check("tensors")
@@ -277,7 +298,7 @@ def untouched(seen: Features) -> Iterator[Evidence]:
     """Look for weights that are still at their start, and compare with the log."""
     if not seen.untouched:
         if seen.starting:
-            yield Evidence("optimizer-without-adapter", AGAINST, "the adapter's weights have moved")
+            yield sign("optimizer-without-adapter", "moved", AGAINST)
         return
     name, (_, start) = next(iter(seen.starting.items()))
     said = f"all {len(seen.starting)} tensors such as '{name[-60:]}' are still {start:g} everywhere, as at the start"
@@ -285,67 +306,40 @@ def untouched(seen: Features) -> Iterator[Evidence]:
         (line for line in seen.of.messages or () if re.search(r"(?:Error|Exception)\b.*:", line)), None
     )
     if crashed is not None and not seen.losses:
-        yield Evidence("never-trained", HINT, f"{said}; the run ended in “{crashed[:100]}”")
+        yield sign("never-trained", "crashed", HINT, seen=said, line=crashed[:100])
         return
     if not seen.losses:
-        yield Evidence("never-trained", PROOF, said)
+        yield sign("never-trained", "at the start", PROOF, seen=said)
         return
     if seen.rates and max(seen.rates) == 0:
         return
     if seen.norms and not any(seen.norms):
-        yield Evidence("never-trained", HINT, said)
+        yield sign("never-trained", "at the start", HINT, seen=said)
     elif seen.curve is not None and seen.curve.fall > 0.1:
-        yield Evidence(
-            "never-trained",
-            PROOF,
-            f"{said}, but the loss fell from {seen.curve.start:.3g} to {seen.curve.end:.3g}: "
-            "this is not what was trained",
-        )
+        yield sign("never-trained", "loss fell", PROOF, seen=said, start=seen.curve.start, end=seen.curve.end)
     elif seen.norms:
-        yield Evidence(
-            "optimizer-without-adapter", PROOF, f"{said}, though grad_norm is up to {max(seen.norms):.3g}"
-        )
-        yield Evidence("never-trained", SOME, said)
+        yield sign("optimizer-without-adapter", "with gradients", PROOF, seen=said, norm=max(seen.norms))
+        yield sign("never-trained", "at the start", SOME, seen=said)
     else:
-        yield Evidence("never-trained", STRONG, said)
-        yield Evidence("optimizer-without-adapter", SOME, said)
+        yield sign("never-trained", "at the start", STRONG, seen=said)
+        yield sign("optimizer-without-adapter", "at the start", SOME, seen=said)
 
 
 # ----------------------------------------
 # Messages that libraries print, in their own words.
 
 
-#: A message, the fault it indicates, and its weight.
-SAID: tuple[tuple[str, str, float], ...] = (
-    (r"None of the inputs have requires_grad=True", "checkpointing-no-grad", PROOF),
-    (r"Target modules .* not found in the base model", "target-misspelt", PROOF),
-    (r"No modules were targeted for adaptation", "target-misspelt", STRONG),
-    (r"Attempting to unscale FP16 gradients", "fp16-unscale", PROOF),
-    (r"to have the same dtype|should be the same dtype|must have the same dtype", "dtype-mismatch", PROOF),
-    (r"size mismatch for (?!.*(?:embed_tokens|lm_head|word_embeddings|wte))", "wrong-base", STRONG),
-    (r"size mismatch for .*(?:embed_tokens|lm_head|word_embeddings|wte)", "vocabulary-not-saved", STRONG),
-    (r"Already found a `peft_config` attribute", "wrapped-twice", STRONG),
-    (r"modify a model with PEFT for a second time", "wrapped-twice", STRONG),
-    (r"Found missing adapter keys.*base_model\.model\.base_model", "fresh-then-loaded", PROOF),
-    (r"KeyError: '?base_model\.model\.base_model", "fresh-then-loaded", PROOF),  # where a head is loaded, too
-    (r"Found missing adapter keys", "fresh-then-loaded", SOME),
-    (r"Found missing adapter keys", "compiled-keys", HINT),
-    (r"Merge lora module to [48]-bit linear may get different", "merged-into-4-bit", PROOF),
-    (r"tie_word_embeddings=True.*part of the adapter", "tied-head-merged", STRONG),
-    (r"right-padding was detected", "right-padding", PROOF),
-    (r"[Cc]ould not find (?:the )?response key|response_template", "all-masked", STRONG),
-    (r"(?:classifier|score)\S* .*MISSING|newly initialized.*(?:classifier|score)", "head-not-saved", 0.7),
-)  # fmt: skip
 LONGEST = 160  # characters quoted of a message
 
 
 @check("messages")
 def said(seen: Features) -> Iterator[Evidence]:
     """Look for known messages, each once."""
-    for pattern, fault, weight in SAID:
-        line = next((line for line in seen.of.messages or () if re.search(pattern, line)), None)
+    known = [(fault.name, message) for fault in all_faults().values() for message in fault.messages]
+    for fault, message in known:
+        line = next((line for line in seen.of.messages or () if re.search(message.pattern, line)), None)
         if line is not None:
-            yield Evidence(fault, weight, f"the log says “{line[:LONGEST]}”")
+            yield Evidence(fault, SIZES[message.weight], f"the log says “{line[:LONGEST]}”")
 
 
 @check("messages")
@@ -371,11 +365,10 @@ def empty(seen: Features) -> Iterator[Evidence]:
     tensors = seen.of.tensors or {}
     hollow = [name for name, tensor in tensors.items() if tensor.size == 0]
     if not tensors:
-        yield Evidence("empty-adapter", PROOF, f"the file has {seen.of.stored} bytes and no tensors")
+        yield sign("empty-adapter", "no tensors", PROOF, size=seen.of.stored)
     elif hollow:
-        yield Evidence(
-            "empty-adapter", PROOF, f"{len(hollow)} of {len(tensors)} tensors have no entries: '{hollow[0]}'"
-        )
+        words = {"empty": len(hollow), "tensors": len(tensors), "first": hollow[0]}
+        yield sign("empty-adapter", "no entries", PROOF, **words)
 
 
 @check("tensors")
@@ -384,16 +377,12 @@ def names(seen: Features) -> Iterator[Evidence]:
     tensors = seen.of.tensors or {}
     compiled = [name for name in tensors if "_orig_mod." in name]
     if compiled:
-        yield Evidence(
-            "compiled-keys",
-            PROOF,
-            f"{len(compiled)} of {len(tensors)} keys hold '_orig_mod.': '{compiled[0]}'",
-        )
+        words = {"compiled": len(compiled), "tensors": len(tensors), "first": compiled[0]}
+        yield sign("compiled-keys", "prefix", PROOF, **words)
     nested = [name for name in tensors if name.count("base_model.model.") > 1 or ".base_layer.lora_" in name]
     if nested:
-        yield Evidence(
-            "wrapped-twice", PROOF, f"{len(nested)} of {len(tensors)} keys are nested: '{nested[0]}'"
-        )
+        words = {"nested": len(nested), "tensors": len(tensors), "first": nested[0]}
+        yield sign("wrapped-twice", "nested", PROOF, **words)
 
 
 @check("tensors", "adapter")
@@ -411,9 +400,7 @@ def targets_without_tensors(seen: Features) -> Iterator[Evidence]:
     ]
     if lost and len(lost) < len(seen.targets):
         quoted = ", ".join(f"'{name}'" for name in lost)
-        yield Evidence(
-            "target-partly-misspelt", PROOF, f"target_modules lists {quoted}, of which the file has no tensor"
-        )
+        yield sign("target-partly-misspelt", "no tensor", PROOF, names=quoted)
 
 
 @check("tensors", "adapter")
@@ -430,7 +417,7 @@ def head(seen: Features) -> Iterator[Evidence]:
         else ""
     )  # fmt: skip
     if said:
-        yield Evidence("head-not-saved", PROOF, f"{said}, and none of the {len(tensors)} tensors is a head")
+        yield sign("head-not-saved", "no head", PROOF, seen=said, tensors=len(tensors))
 
 
 @check("tensors", "adapter")
@@ -452,12 +439,9 @@ def shapes(seen: Features) -> Iterator[Evidence]:
         fitting = {weight[1 if place else 0] for weight in sides[found["target"]]}
         if tensor.shape[place] not in fitting:
             wanted = " or ".join(map(str, sorted(fitting)))
-            yield Evidence(
-                "wrong-base",
-                PROOF,
-                f"'{name[-70:]}' has {tensor.shape[place]} {'inputs' if place else 'outputs'}; "
-                f"{base.title}, which the config names, has {wanted} there",
-            )
+            side = "inputs" if place else "outputs"
+            words = {"name": name[-70:], "size": tensor.shape[place], "side": side, "wanted": wanted}
+            yield sign("wrong-base", "shape", PROOF, base=base.title, **words)
             return
 
 
@@ -467,11 +451,8 @@ def depth(seen: Features) -> Iterator[Evidence]:
     base, tensors = seen.base, seen.of.tensors or {}
     numbers = [int(found[1]) for name in tensors if (found := re.search(r"\.layers?\.(\d+)\.", name))]
     if base is not None and base.num_layers and numbers and max(numbers) >= base.num_layers:
-        yield Evidence(
-            "wrong-base",
-            PROOF,
-            f"the file has a layer {max(numbers)}; {base.title} has {base.num_layers} layers",
-        )
+        words = {"layer": max(numbers), "base": base.title, "layers": base.num_layers}
+        yield sign("wrong-base", "depth", PROOF, **words)
 
 
 @check("tensors", "tokens")
@@ -480,11 +461,8 @@ def vocabulary(seen: Features) -> Iterator[Evidence]:
     length = seen.of.tokens.length if seen.of.tokens else None
     if seen.base is None or not length or length <= seen.base.vocab or not seen.of.tensors or seen.embedded:
         return
-    yield Evidence(
-        "vocabulary-not-saved",
-        PROOF,
-        f"the tokenizer has {length:,} tokens, {seen.base.title} {seen.base.vocab:,}, and no tensor is an embedding",
-    )
+    words = {"tokens": length, "base": seen.base.title, "rows": seen.base.vocab}
+    yield sign("vocabulary-not-saved", "more tokens", PROOF, **words)
 
 
 @check("tensors")
@@ -494,12 +472,12 @@ def numbers(seen: Features) -> Iterator[Evidence]:
     broken = [name for name, tensor in tensors.items() if tensor.finite < 1]
     half = sum(tensor.dtype == "F16" for tensor in tensors.values())
     if broken:
-        said = f"{len(broken)} of {len(tensors)} tensors hold entries that are no numbers"
-        yield Evidence("fp16-weights", STRONG if half else SOME, f"{said}; {half} are in fp16")
-        yield Evidence("all-masked", SOME, said)
-        yield Evidence("rate-too-high", 0.7, said)
+        words = {"broken": len(broken), "tensors": len(tensors), "half": half}
+        yield sign("fp16-weights", "broken entries", STRONG if half else SOME, **words)
+        yield sign("all-masked", "broken entries", SOME, **words)
+        yield sign("rate-too-high", "broken entries", SLIGHT, **words)
     elif half:
-        yield Evidence("fp16-weights", 0.7, f"{half} of {len(tensors)} tensors are in fp16")
+        yield sign("fp16-weights", "sixteen bits", SLIGHT, half=half, tensors=len(tensors))
 
 
 # ----------------------------------------
@@ -516,11 +494,10 @@ def warm_up(seen: Features) -> Iterator[Evidence]:
     given, steps = seen.number("warmup_steps") or 0.0, seen.steps or seen.last_step
     share = given if 0 < given < 1 else seen.number("warmup_ratio") or 0.0
     if given < 1 and share > 0.5:
-        said = f"the warm-up takes {share:g} of the run"
-        yield Evidence("warm-up-too-long", PROOF if share >= _REACHED else SOME, said)
+        yield sign("warm-up-too-long", "share", PROOF if share >= _REACHED else SOME, share=share)
     if given >= 1 and steps and given >= _REACHED * steps:
         sure = STRONG if seen.steps or given > 5 * steps else SOME  # the log may end before the run
-        yield Evidence("warm-up-too-long", sure, f"warmup_steps is {given:g}, the run has {steps:g} steps")
+        yield sign("warm-up-too-long", "steps", sure, warmup=given, steps=steps)
 
 
 @check("rows")
@@ -529,14 +506,19 @@ def rising(seen: Features) -> Iterator[Evidence]:
     if not seen.rising:
         return
     last, asked = seen.rates[-1], seen.number("learning_rate", "lr")
-    said = f"learning_rate rises from {seen.rates[0]:g} to {last:g}, the last that was logged"
+    words = {
+        "first": seen.rates[0],
+        "last": last,
+        "asked": asked,
+        "step": seen.last_step,
+        "steps": seen.steps,
+    }
     if asked and last < _REACHED * asked:
-        yield Evidence("warm-up-too-long", PROOF, f"{said}, and was to be {asked:g}")
+        yield sign("warm-up-too-long", "below", PROOF, **words)
     elif seen.steps and seen.last_step < _REACHED * seen.steps:
-        part = f"step {seen.last_step:g} of {seen.steps:g}"
-        yield Evidence("warm-up-too-long", HINT, f"{said}, at {part}: the run was not over")
+        yield sign("warm-up-too-long", "not over", HINT, **words)
     else:
-        yield Evidence("warm-up-too-long", STRONG if seen.steps is None else PROOF, said)
+        yield sign("warm-up-too-long", "rising", STRONG if seen.steps is None else PROOF, **words)
 
 
 @check("rows")
@@ -547,12 +529,8 @@ def over_early(seen: Features) -> Iterator[Evidence]:
     top, asked, count = max(seen.rates), seen.number("learning_rate", "lr"), len(seen.rates)
     ended = next((number for number, rate in enumerate(reversed(seen.rates)) if rate), count)
     if top == 0:
-        yield Evidence("rate-stays-zero", PROOF, f"learning_rate is 0 in all {count} logged rows")
+        yield sign("rate-stays-zero", "always", PROOF, rows=count)
     elif ended >= max(3, _ENDED * count):
-        yield Evidence(
-            "rate-stays-zero", PROOF, f"learning_rate is 0 in the last {ended} of {count} logged rows"
-        )
+        yield sign("rate-stays-zero", "at the end", PROOF, last=ended, rows=count)
     elif asked and top < asked / 20 and not seen.rising:
-        yield Evidence(
-            "rate-stays-zero", PROOF, f"learning_rate was to be {asked:g}; the largest logged is {top:g}"
-        )
+        yield sign("rate-stays-zero", "much lower", PROOF, asked=asked, top=top)

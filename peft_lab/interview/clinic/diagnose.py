@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.clinic import checks
-from peft_lab.interview.clinic.evidence import CHECKS, NEEDS, PRIOR, Evidence
-from peft_lab.interview.clinic.faults import MOMENTS, Fault, get_fault
+from peft_lab.interview.clinic.checks import CHECKS, NEEDS
+from peft_lab.interview.clinic.faults import MOMENTS, PRIOR, Evidence, Fault, get_fault
 from peft_lab.interview.clinic.features import Features
 from peft_lab.interview.clinic.reading import Material
 
@@ -127,7 +126,6 @@ def diagnose(material: Material) -> Diagnosis:
     Raises:
         BadInput: nothing was given.
     """
-    assert checks  # the import registers them
     given = {
         need: value is not None
         for need, value in (

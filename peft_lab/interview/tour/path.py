@@ -1,4 +1,7 @@
-"""A path: stops, each a page with exact settings and a few words, validated before anything is shown."""
+"""A path: stops, each a page with exact settings and a few words, validated before anything is shown.
+
+The path that every newcomer is offered is ``interview/content/tours/newcomer.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ import unicodedata
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from peft_lab.core import units
+from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.kinds import misfit, read
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
 
+NEWCOMER = Path(__file__).parents[1] / "content" / "tours" / "newcomer.yaml"
 MOST_STOPS = 40
 MOST_SETTINGS = 60
 MOST_MOVES = 8
@@ -154,6 +161,12 @@ class Tour:
         return cls(data["title"], tuple(Stop(**read(Stop, stop, "A stop")) for stop in data["stops"])).check(
             pages
         )
+
+
+@cache
+def newcomer() -> Tour:
+    """Return the newcomer's path."""
+    return read_entry(NEWCOMER, Tour)
 
 
 def _plain(stop: Stop) -> dict[str, Any]:

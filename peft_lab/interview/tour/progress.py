@@ -8,8 +8,7 @@ from typing import Any
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour.newcomer import NEWCOMER
-from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour
+from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour, newcomer
 
 FIRST = "newcomer"  # the id of the path that every learner has
 _PATHS = "paths"
@@ -28,7 +27,7 @@ class Progress:
 
 
 def path_id(path: Tour) -> str:
-    return FIRST if path == NEWCOMER else path.id
+    return FIRST if path == newcomer() else path.id
 
 
 def progress(file: Learners, learner: str, identity: str) -> Progress:
@@ -78,7 +77,7 @@ def paths(file: Learners, learner: str, pages: Collection[str]) -> dict[str, Tou
     """Return the paths that the learner can follow, by id: the newcomer's and those added."""
     kept: list[Any] = file.kept(learner, _PATHS, [])
     found = [Tour.from_dict(entry, pages) for entry in kept]
-    return {FIRST: NEWCOMER} | {path.id: path for path in found}
+    return {FIRST: newcomer()} | {path.id: path for path in found}
 
 
 def take_in(file: Learners, learner: str, path: Tour, pages: Collection[str]) -> str:

@@ -10,9 +10,8 @@ import streamlit as st
 
 from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.core.units import Source
-from peft_lab.interview.claims import all_claims, kept
+from peft_lab.interview.claims import all_claims, kept, on_all, overall
 from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
-from peft_lab.interview.claims.figures import on_all, overall
 from peft_lab.interview.claims.kept import kept_result, result_seconds
 from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text

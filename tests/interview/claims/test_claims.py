@@ -15,9 +15,8 @@ from peft_lab import advise
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine import published
 from peft_lab.interview import claims
-from peft_lab.interview.claims import all_claims, get_claim, kept
-from peft_lab.interview.claims.base import VERDICTS, Claim, Subject, about, both, within
-from peft_lab.interview.claims.figures import on_all, overall
+from peft_lab.interview.claims import all_claims, get_claim, kept, on_all, overall
+from peft_lab.interview.claims.base import VERDICTS, Claim, about, both, within
 from peft_lab.interview.question import topics
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
@@ -271,6 +270,18 @@ def test_no_figure_is_typed_into_a_text(file: Path) -> None:
     assert not typed
 
 
+PLACE = re.compile(r"\{[^}]*\}")
+
+
+@pytest.mark.parametrize("claim", all_claims().values(), ids=by_id)
+def test_no_figure_is_typed_into_what_is_found(claim: Claim) -> None:
+    texts = [claim.found, claim.why, claim.cited]
+    texts += [text for each in claim.cases.values() for text in (each.found, each.why, each.cited)]
+    for text in texts:
+        bare = NAMES.sub("", PLACE.sub("", text))
+        assert not re.search(r"\d", bare) or re.search(r"section|figure \d|arXiv|\d{4}, ", bare), text
+
+
 def test_every_slow_check_has_a_kept_result_that_says_how_it_was_found() -> None:
     for claim in all_claims().values():
         assert (kept.kept_result(claim.id) is not None) == (claim.needs == "torch")
@@ -293,7 +304,7 @@ def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.M
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)
 def test_kept_results_are_found_again(claim: Claim) -> None:
-    found, known = claim.check(Subject(claim.model or "llama-3.2-3b")), kept.kept_result(claim.id)
+    found, known = claim.on(), kept.kept_result(claim.id)
     assert re.search(r"\d|\bone\b", found.found)
     if known is not None:
         assert known.verdict == found.verdict

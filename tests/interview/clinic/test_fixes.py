@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.interview.clinic.diagnose import as_rows, rank
-from peft_lab.interview.clinic.evidence import PROOF, Evidence
-from peft_lab.interview.clinic.faults import MOMENTS, all_faults, get_fault
+from peft_lab.interview.clinic.faults import MOMENTS, PROOF, Evidence, all_faults, get_fault
 from tools.clinic_made.faults import SPOILS
 from tools.clinic_made.in_use import USED
 from tools.clinic_made.measured import TROUBLE, setup_of, too_large, unlearned

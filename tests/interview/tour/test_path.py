@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.tour import path as sharing
 from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.newcomer import NEWCOMER
-from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour, fill, trained
+from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour, fill, newcomer, trained
 from peft_lab.ui.pages import titles
+
+NEWCOMER = newcomer()
 
 PAGES = tuple(titles())
 STOP = Stop(

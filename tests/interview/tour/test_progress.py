@@ -10,9 +10,10 @@ from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.transfer import export_profile, import_profile
 from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.newcomer import NEWCOMER
-from peft_lab.interview.tour.path import Stop, Tour
+from peft_lab.interview.tour.path import Stop, Tour, newcomer
 from peft_lab.interview.tour.progress import FIRST, Progress
+
+NEWCOMER = newcomer()
 
 PAGES = ("home", "lora")
 LESSON = Tour("Lesson", (Stop(page="lora", title="One"), Stop(page="home", title="Two")))

@@ -1,0 +1,284 @@
+"""Checks that simulate training steps: the memory they take, and what fits a device."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from peft_lab.advise.recommend import decide
+from peft_lab.advise.room import room_of
+from peft_lab.advise.situation import Situation
+from peft_lab.advise.words import PUBLISHED
+from peft_lab.engine import fits, published
+from peft_lab.engine.devices import devices
+from peft_lab.engine.published import MODEL
+from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.simulate import simulate
+from peft_lab.interview.calculations.memory import MIXED
+from peft_lab.interview.claims.base import ABOUT, Checked, Subject, about, both, holds
+from peft_lab.interview.claims.comparing import accuracy
+from peft_lab.interview.question import takes
+from peft_lab.methods import get_method
+from peft_lab.models.catalogue import get_model
+
+BATCH, SEQ, LONG = 4, 512, 1024  # of the steps, where a claim says nothing; of the snippet's
+FEWEST = 1  # rows
+HALF = 2  # bytes
+PURE = 4 * HALF  # weights, gradients and two moments, all in 16 bits
+STATED_FULL, STATED_PEFT = 112e9, 16e9
+MINIMAL = 0.5  # of LoRA's memory at most, to be called so
+
+
+def simulated(
+    model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, seq: int = SEQ,
+    checkpointing: bool = False,
+) -> Simulation:  # fmt: skip
+    """Simulate a training step in bfloat16 with AdamW. Imports torch; each is run once per process.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    return _simulated(
+        StepRequest(model, method, values or {}, Setting(batch, seq), checkpointing=checkpointing)
+    )
+
+
+_simulated = lru_cache(maxsize=128)(simulate)
+
+
+def _needs(
+    model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, **other: Any
+) -> int:
+    """Return the bytes that such a step needs."""
+    return fits.needed(simulated(model, method, values, batch, **other))
+
+
+def _query_value(model: Subject) -> dict[str, Any]:
+    """Return LoRA's own targets as a setting, so that the base alone differs."""
+    return {"target_modules": tuple(get_method("lora").defaults(model.shape)["target_modules"])}
+
+
+# ----------------------------------------
+# What a step needs.
+
+
+STEP = {"batch": BATCH, "seq": SEQ}
+
+
+def memory_full_7b(model: Subject) -> Checked:
+    total = model.shape.total
+    mixed, pure = total * MIXED, total * PURE
+    step = simulated(model.name, "full", batch=FEWEST)
+    matches_mixed, matches_pure = (about(value, STATED_FULL) == "right" for value in (mixed, pure))
+    parts = {name: step.parts[name] for name in ("activations", "logits", "temporary") if name in step.parts}
+    largest = max(parts, key=parts.__getitem__)  # none of the states
+    names = {"logits": "logits and loss", "temporary": "what the optimizer needs meanwhile"}
+    return Checked(
+        both(matches_mixed or matches_pure, matches_pure),
+        {"mixed": mixed, "pure": pure, "step": fits.needed(step)},
+        {
+            "seq": SEQ,
+            "mixed_bytes": MIXED,
+            "pure_bytes": PURE,
+            "on_top": names.get(largest, largest),
+            "on_top_size": parts[largest],
+        },
+    )
+
+
+def memory_under_16(model: Subject) -> Checked:
+    lora, qlora = (_needs(model.name, slug, None, FEWEST, checkpointing=True) for slug in ("lora", "qlora"))
+    verdict = both(qlora < STATED_PEFT, lora < STATED_PEFT)
+    return Checked(verdict, {"lora": lora, "qlora": qlora}, {"seq": SEQ})
+
+
+def prompt_minimal_memory(model: Subject) -> Checked:
+    """The text's table goes from very high to very low: less than all others is what minimal means there."""
+    same = {"qlora": _query_value(model)}
+    slugs = [slug for slug in ("full", "lora", "qlora", "prompt") if takes(slug, model.shape)]
+    needs = {slug: _needs(model.name, slug, same.get(slug)) for slug in slugs}
+    least = min(needs, key=needs.__getitem__)
+    prompt, lora = (published.rows()[PUBLISHED[slug]] for slug in ("prompt", "lora"))
+    ordered = sorted(needs, key=lambda slug: slug == "qlora")  # last: what is said of its maps follows
+    titles = {slug: get_method(slug).title for slug in ordered} | {"full": "full fine-tuning"}
+    return Checked(
+        "right"
+        if least == "prompt"
+        else "imprecise"
+        if needs["prompt"] < MINIMAL * needs["lora"]
+        else "wrong",
+        {slug: float(size) for slug, size in needs.items()},
+        {
+            **STEP,
+            "needs": [(titles[slug], needs[slug]) for slug in ordered],
+            "least": get_method(least).title,
+            "published_on": get_model(MODEL).title,
+            "prompt_reserved": prompt.reserved,
+            "tokens": (prompt.config or {})["num_virtual_tokens"],
+            "lora_reserved": lora.reserved,
+            "rank": (lora.config or {})["r"],
+        },
+    )
+
+
+def comparable_performance(model: Subject) -> Checked:
+    """Both at once: the setting that scored best of those with adapters on linear maps, in a step on a 7B model."""
+    rows = [row for row in published.rows().values() if row.config is not None]
+    near = [row for row in rows if 100 * row.accuracy >= accuracy("full")]
+    loras = [row for row in near if row.config and row.config["peft_type"] == "LORA"]
+    best = max(loras, key=lambda row: row.accuracy, default=None)
+    if best is None:
+        return Checked("wrong", {"near": 0}, {"runs": len(near)}, "none")
+    config = best.config or {}
+    values = {"r": config["r"], "lora_alpha": config["lora_alpha"], "use_rslora": config["use_rslora"]}
+    lora, qlora = (
+        _needs(model.name, slug, own, FEWEST, checkpointing=True)
+        for slug, own in (("lora", values), ("qlora", {"r": config["r"]}))
+    )
+    return Checked(
+        both(lora <= STATED_PEFT or qlora <= STATED_PEFT, lora <= STATED_PEFT),
+        {"near": len(near), "lora": lora, "qlora": qlora},
+        {
+            "rank": config["r"],
+            "seq": SEQ,
+            "runs": len(rows),
+            "published_on": get_model(MODEL).title,
+            "full_right": accuracy("full"),
+            "best_right": 100 * best.accuracy,
+        },
+    )
+
+
+def qlora_very_low(model: Subject) -> Checked:
+    full, lora = (_needs(model.name, slug) for slug in ("full", "lora"))
+    qlora = _needs(model.name, "qlora", _query_value(model))
+    return Checked(
+        both(qlora < lora, qlora < MINIMAL * lora), {"qlora": qlora, "lora": lora, "full": full}, STEP
+    )
+
+
+def fewer_is_less_memory(model: Subject) -> Checked:
+    slugs = [slug for slug in ("lora", "ia3", "prompt") if takes(slug, model.shape)]
+    peaks = {slug: _needs(model.name, slug) for slug in slugs}
+    trained = {slug: model.trained(slug) for slug in slugs}
+    by_count, by_peak = (sorted(slugs, key=order.__getitem__) for order in (trained, peaks))
+    return Checked(
+        holds(by_count == by_peak),
+        {f"{slug}_peak": peaks[slug] for slug in slugs},
+        STEP | {"steps": [(get_method(slug).title, trained[slug], peaks[slug]) for slug in by_count]},
+    )
+
+
+def checkpointing_halves(model: Subject) -> Checked:
+    plain, again = (_needs(model.name, "lora", checkpointing=on) for on in (False, True))
+    ratio = again / plain
+    return Checked(
+        "right" if abs(ratio - 0.5) <= 0.5 * ABOUT else "imprecise",
+        {"ratio": ratio},
+        STEP | {"plain": plain, "again": again, "share": 100 * ratio},
+    )
+
+
+def lora_optimizer(model: Subject) -> Checked:
+    step = simulated(model.name, "lora")
+    part = step.parts["optimizer"] / step.peak_bytes
+    largest = max(step.parts, key=step.parts.__getitem__)
+    return Checked(
+        holds(largest == "optimizer"),
+        {"optimizer_share": part},
+        STEP
+        | {
+            "share": 100 * part,
+            "largest": largest,
+            "largest_share": 100 * step.parts[largest] / step.peak_bytes,
+        },
+    )
+
+
+# ----------------------------------------
+# Large models on one graphics card, or on several.
+
+
+RANK_70B = 64
+CONSUMER = "GeForce"
+HOME, SEVERAL = "rtx-4090", 2  # what a 70B model was fine-tuned on at home, in 2024
+#: Touvron et al. 2023, LLaMA, arXiv:2302.13971, and the config that was published with it.
+LLAMA_30B = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 6656, "intermediate_size": 17920,
+    "num_hidden_layers": 60, "num_attention_heads": 52, "vocab_size": 32000, "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def qlora_70b(model: Subject) -> Checked:
+    names = tuple(model.shape.target_name(model.shape.block[role]) for role in ("q", "k", "v", "o"))
+    values = {"r": RANK_70B, "target_modules": names}
+    needs = _needs(model.name, "qlora", values, FEWEST, seq=LONG, checkpointing=True)
+    holding = [device for device in devices().values() if device.kind == "cuda" and device.memory >= needs]
+    return Checked(
+        holds(bool(holding)),
+        {"needed": needs},
+        {"seq": LONG, "gpus": len(holding), "smallest": holding[0].title if holding else ""},
+        "" if holding else "none",
+    )
+
+
+def qlora_consumer(model: Subject) -> Checked:
+    needs = _needs(model.name, "qlora", None, FEWEST, checkpointing=True)
+    total, least = _llama_30b()
+    cards = [device for device in devices().values() if device.title.startswith(CONSUMER)]
+    largest = max(cards, key=lambda device: device.memory)
+    one = [size <= largest.memory for size in (least, needs)]
+    home = devices()[HOME]
+    there = Situation(model=model.name, device=HOME, devices=SEVERAL, batch=SEVERAL, seq=SEQ)
+    step = room_of(there).smallest("qlora", {})
+    host = step.host * SEVERAL if step else 0
+    return Checked(
+        "right" if all(one) else "imprecise" if one[0] or step is not None else "wrong",
+        {
+            "needed": needs,
+            "smaller": least,
+            "card": largest.memory,
+            "split": float(step.needed if step else 0),
+        },
+        {
+            "seq": SEQ,
+            "smaller_total": total,
+            "card_title": largest.holding,
+            "several": SEVERAL,
+            "home": home.title,
+            "home_memory": home.memory,
+            "host": host,
+        },
+        "not even split" if step is None else "with main memory" if host else "",
+    )
+
+
+def _llama_30b() -> tuple[int, int]:
+    """Return parameters of the model at the lower end of what the text says, and what its smallest QLoRA step needs."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(LLAMA_30B), "utf-8")
+        needs = _needs(folder, "qlora", None, FEWEST, checkpointing=True)
+        return Subject(folder).shape.total, needs
+
+
+def qlora_by_size(model: Subject) -> Checked:
+    methods, advised, needs = [], [], {}
+    for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
+        there = Situation(model=name, device=device)
+        decided = decide(there, room_of(there))
+        assert decided.step is not None
+        methods.append(decided.advice.method)
+        needs[name] = float(decided.step.needed)
+        card = devices()[device].title.partition(",")[0]
+        advised.append((get_model(name).title, card, decided.advice.title, there.hardware.memory))
+    words = {
+        f"{place}_{key}": value
+        for place, row in zip(("first", "second"), advised, strict=True)
+        for key, value in zip(("model", "card", "advice", "memory"), row, strict=True)
+    }
+    words |= {"first_needs": needs["llama-3.1-8b"], "second_needs": needs["llama-3.1-70b"]}
+    return Checked("right" if methods == ["lora", "qlora"] else "imprecise", needs, words)

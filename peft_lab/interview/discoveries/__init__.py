@@ -1,1 +1,0 @@
-"""What was found about each method since its paper, one module a method."""
