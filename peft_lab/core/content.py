@@ -23,7 +23,8 @@ from peft_lab.core.kinds import fits
 #: The name of a constant in :mod:`peft_lab.core.references`, then the place: ``PEFT, add_weighted_adapter``.
 Citation = NewType("Citation", str)
 #: What a field's type is made from: the value as YAML has it, lists as tuples. Raises ValueError with a sentence.
-Converters = Mapping[Any, Callable[[Any], Any]]
+Converter = Callable[[Any], Any]
+Converters = Mapping[Any, Converter]
 
 T = TypeVar("T")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -52,6 +53,17 @@ def cite(text: str) -> str:
         known = [name for name in vars(references) if name.isupper()]
         raise ValueError(f"there is no reference '{name}' (core/references.py){_nearest(name, known)}")
     return f"{reference}{comma}{place}"
+
+
+def by_name(known: Mapping[str, Any]) -> Converter:
+    """Return a converter from a name to what it stands for. It raises ValueError, with the nearest, for other names."""
+
+    def of(name: Any) -> Any:
+        if name not in known:
+            raise ValueError(f"there is no '{name}'{_nearest(str(name), known)}")
+        return known[name]
+
+    return of
 
 
 def read_entries(path: Path, kind: type[T], converters: Converters | None = None) -> tuple[T, ...]:

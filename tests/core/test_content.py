@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from peft_lab.core.content import Citation, ContentError, read_entries, read_entry
+from peft_lab.core.content import Citation, ContentError, by_name, read_entries, read_entry
 from peft_lab.core.references import LORA
 
 
@@ -91,3 +91,10 @@ def test_a_mistake_is_said_with_its_file_and_line(tmp_path: Path, old: str, new:
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ContentError):
         read_entries(written(tmp_path, text), Entry)
+
+
+def test_a_name_stands_for_what_python_has(tmp_path: Path) -> None:
+    converters = {str: by_name({"half": "0.5", "double": "2"})}
+    assert read_entry(written(tmp_path, "question: half\n"), Then, converters) == Then("0.5")
+    with pytest.raises(ContentError, match=r":1: .*'halve'.*'half'"):
+        read_entry(written(tmp_path, "question: halve\n"), Then, converters)
