@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise import duration
 from peft_lab.advise.leaves import UNTRAINED, Advice
-from peft_lab.advise.recipes.job import ADAFACTOR, ADAMW, Job
+from peft_lab.advise.recipes.job import Job
 from peft_lab.advise.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
-from peft_lab.advise.recipes.runs import PAGED
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED
 from peft_lab.advise.room import BFLOAT16, Room
 from peft_lab.advise.simulating import SPLIT, TENSOR, Step
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import FEW_ROWS
-from peft_lab.advise.update import UPDATES, answers, job_of, readers
-from peft_lab.advise.ways import negatives
+from peft_lab.advise.ways import UPDATES, answers, job_of, negatives, readers, training_seconds
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.units import Source, several
@@ -127,7 +125,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         host_bytes=step.host,
         seconds=None
         if step.sharding == TENSOR
-        else duration.training_seconds(
+        else training_seconds(
             shape,
             advice.method,
             values,

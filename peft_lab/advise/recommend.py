@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise import answers, leaves, states, tree, words
+from peft_lab.advise import answers, leaves, tree, ways, words
 from peft_lab.advise import plan as plans
 from peft_lab.advise.answers import GIVEN, amount, answer, found_answer, held
 from peft_lab.advise.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN
@@ -168,7 +168,7 @@ def _memory_is_short(situation: Situation, step: Step | None) -> bool:
     shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
     run = Run(step.batch, step.checkpointing)
     shape = situation.shape
-    saved = states.weight_bytes(shape, "lora", run) - states.weight_bytes(shape, "qlora", run)
+    saved = ways.weight_bytes(shape, "lora", run) - ways.weight_bytes(shape, "qlora", run)
     return shrunk and saved >= SAVES * step.needed
 
 

@@ -311,7 +311,7 @@ def simulating(situation: Situation) -> Needed:
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
         asked, how = request(situation, method, values, run), sharding(situation, run)
         if how is None:
-            return _waiting(asked) if run.in_main_memory else _simulated(asked)
+            return _simulated(asked, run.in_main_memory)
         return _split(asked, how)[run.in_main_memory]
 
     return needed
@@ -351,23 +351,13 @@ def sharding(situation: Situation, run: Run) -> Sharding | None:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=512)
-def _simulated(request: StepRequest) -> int:
-    key = simulation_key(request)
+@lru_cache(maxsize=1024)
+def _simulated(request: StepRequest, in_main_memory: bool) -> int:
+    """Return the bytes on the device, or those in main memory."""
+    key = simulation_key(request, in_main_memory=in_main_memory)
     known = shipped_simulations().get(key)
     if known is None:
-        known = bytes_needed(request)
-    note_simulation(key, known)
-    return known
-
-
-@lru_cache(maxsize=512)
-def _waiting(request: StepRequest) -> int:
-    """Return the bytes in main memory."""
-    key = simulation_key(request, in_main_memory=True)
-    known = shipped_simulations().get(key)
-    if known is None:
-        known = simulate(request).host_bytes
+        known = simulate(request).host_bytes if in_main_memory else bytes_needed(request)
     note_simulation(key, known)
     return known
 

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from peft_lab.advise.recipes import rates, runs, sizes
-from peft_lab.advise.recipes.job import (
+from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job
+from peft_lab.advise.recipes.rules import (
     ADAMW,
-    OBJECTIVES,
-    OF_ENCODERS,
-    RULES,
-    Job,
+    ALL_LINEAR,
+    RATE,
     Rule,
     Said,
+    all_rules,
     allowing,
     choose,
     spanned,
@@ -33,8 +32,6 @@ from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import STEPS
 
-_ENTERED = (rates, rates, sizes, runs, runs)  # importing these registers their functions in RULES
-RATE = rates.RATE
 #: Kinds of value: chosen by the lab, or given by the user.
 LAB, TOLD = "lab", "told"
 _KNOBS = (
@@ -168,14 +165,11 @@ def recipe(job: Job) -> Recipe:
     return Recipe(job, ordered)
 
 
-def all_rules() -> tuple[Rule, ...]:
-    """Return every rule, in order."""
-    return tuple(RULES)
-
-
 def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
     """Return every rule that covers a field for a job, and what it says; of rates, this optimizer's."""
-    rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
+    rules = (
+        rule for rule in all_rules() if rule.field == field and (field != RATE or rule.optimizer == optimizer)
+    )
     asked = ((rule, rule.says(job)) for rule in rules)
     return [(rule, said) for rule, said in asked if said is not None]
 
@@ -248,10 +242,10 @@ def _step(job: Job, name: str, value: Any) -> Setting:
 
 def _targets(job: Job, names: tuple[str, ...]) -> str:
     """Return a list of targets in the sources' terms."""
-    if tuple(names) == (sizes.ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
-        return sizes.ALL_LINEAR
+    if tuple(names) == (ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
+        return ALL_LINEAR
     if job.shape.mixtures and tuple(names) == targets.every_map(job.shape)["target_modules"]:
-        return sizes.ALL_LINEAR
+        return ALL_LINEAR
     usual = get_method("lora").defaults(job.shape)["target_modules"]
     return "query and value" if tuple(names) == tuple(usual) else ", ".join(names)
 

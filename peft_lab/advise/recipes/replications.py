@@ -15,10 +15,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes import rates, runs, sizes
-from peft_lab.advise.recipes.job import GRAIN, Job, Rule, job
-from peft_lab.advise.recipes.rates import RATE as RATES
-from peft_lab.advise.recipes.recipe import all_rules
+from peft_lab.advise.recipes.job import Job, job
+from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, Rule, all_rules
+from peft_lab.advise.recipes.rules import RATE as RATES
 from peft_lab.core.setting_words import label, written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies.shipped_sweep import (
@@ -78,11 +77,11 @@ Trial = Callable[[Sweep], Tried]
 TRIALS: dict[str, Trial] = {}
 
 
-def trial(of: Callable[[Job], Any]) -> Callable[[Trial], Trial]:
-    """Return a decorator that registers a function as the test of the rule that ``of`` defines."""
+def trial(rule: str) -> Callable[[Trial], Trial]:
+    """Return a decorator that registers a function as the test of a rule, by the rule's id."""
 
     def enter(does: Trial) -> Trial:
-        TRIALS[of.__name__.strip("_").replace("_", "-")] = does
+        TRIALS[rule] = does
         return does
 
     return enter
@@ -148,7 +147,7 @@ def _worse(one: Curve, other: Curve) -> float | None:
     return math.log(one.best.loss / other.best.loss)
 
 
-@trial(rates.ten_times_full)
+@trial("ten-times-full")
 def _times_full(sweep: Sweep) -> Tried:
     pairs = [
         (_group(lora), _apart(lora, full), (lora, full))
@@ -158,12 +157,12 @@ def _times_full(sweep: Sweep) -> Tried:
         "Best rate of LoRA over that of full fine-tuning",
         "same model, batch and seed; geometric mean over ranks and targets",
         TIMES,
-        (rates.TIMES_FULL / GRAIN, rates.TIMES_FULL_SHORT * GRAIN),
+        (TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN),
         pairs,
     )
 
 
-@trial(sizes.alpha_fixed)
+@trial("alpha-fixed")
 def _rate_by_rank(sweep: Sweep) -> Tried:
     pairs = []
     for model in sweep.models:
@@ -180,7 +179,7 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
     )
 
 
-@trial(sizes.targets_with_feed_forward)
+@trial("targets-with-feed-forward")
 def _feed_forward(sweep: Sweep) -> Tried:
     mixed = [
         model
@@ -205,7 +204,7 @@ def _feed_forward(sweep: Sweep) -> Tried:
     )
 
 
-@trial(runs.small_batches_for_lora)
+@trial("small-batches-for-lora")
 def _large_batches(sweep: Sweep) -> Tried:
     pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
     sizes_seen: set[int] = set()
@@ -235,13 +234,14 @@ def _large_batches(sweep: Sweep) -> Tried:
     )
 
 
-@trial(sizes.small_ranks)
+@trial("small-ranks")
 def _rank_beyond(sweep: Sweep) -> Tried:
     pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    rule = next(rule for rule in all_rules() if rule.id == "small-ranks")
     for model in sweep.models:
         ranks = sweep.values(model, "rank")
         for large, small in ((one, two) for rank in ranks for two, one in _pairs(sweep, rank=rank)):
-            said = sizes.small_ranks(job_of(small.at))
+            said = rule.says(job_of(small.at))
             if said is None or small.at.model != model or large.at.rank != ranks[-1]:
                 continue
             least, most = said.band or (0.0, 0.0)
