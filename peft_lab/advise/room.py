@@ -29,6 +29,7 @@ from peft_lab.advise.simulating import (
     largest_rows,
     recalling,
     simulating,
+    splits,
 )
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.ways import Way, leaves_nothing, order, refused
@@ -195,7 +196,7 @@ class Room:
             raise Unsupported(reason, "optimizer")
         most = most or self.most(method, values, sharding)
         step, least = self._fit(method, values, Run(1, checkpointing, sharding=sharding), most)
-        everything = checkpointing and not sharding.startswith((SPLIT, TENSOR))
+        everything = checkpointing and not splits(sharding)
         if step is not None or not everything or self._situation.hardware.kind != "cuda":
             return step, least
         away, less = self._fit(method, values, Run(1, True, sharding=sharding, offload=True), most)
@@ -234,10 +235,11 @@ class Room:
             rows, needed = found
             there = replace(run, batch=rows, in_main_memory=True)
             host = self.needs(method, values, there) if run.offload or run.offloads else 0
-            return Step(
-                rows, run.checkpointing, needed + buckets, ceil(most / rows), run.optimizer, run.dtype, way.sharding,
-                host, run.loss, packed=bool(self.packed), offload=run.offload,
-            ), needed + buckets  # fmt: skip
+            needed += buckets
+            passes = ceil(most / rows)
+            return run.step(
+                needed, batch=rows, accumulate=passes, host=host, packed=bool(self.packed)
+            ), needed
         return None, least
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
@@ -275,10 +277,7 @@ class Room:
                 bound = bool(known) and low < high
                 most = int(high * MARGIN if bound else high) if known else self.needs(method, values, run)
                 if most <= limit:
-                    return Step(
-                        1, True, most + buckets, 1, run.optimizer, run.dtype, kind, loss=run.loss,
-                        packed=bool(self.packed), bound=bound,
-                    )  # fmt: skip
+                    return run.step(most + buckets, sharding=kind, packed=bool(self.packed), bound=bound)
         return None
 
     def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
@@ -316,10 +315,10 @@ class Room:
         if method != "full":
             for loss in losses:
                 yield Run(1, False, self.optimizer or "adamw", loss=loss)
-                if method == "qlora" and not (self.optimizer or sharding.startswith((SPLIT, TENSOR))):
+                if method == "qlora" and not (self.optimizer or splits(sharding)):
                     yield Run(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
             return
-        if self.optimizer or sharding.startswith((SPLIT, TENSOR)):
+        if self.optimizer or splits(sharding):
             widths = ("float32", "bfloat16") if multiplies else ("float32",)
             name = self.optimizer or "adamw"
             yield from (Run(1, False, name, width, loss) for width in widths for loss in losses)

@@ -68,10 +68,8 @@ def order(situation: Situation, method: str, values: Mapping[str, Any], step: St
 
     Only for embeddings are there negatives: each row is told apart from the others of its pass.
     """
-    seconds = training_seconds(
-        situation.shape, method, values, step, situation.seq, situation.device, situation.devices,
-        situation.tokens * situation.pairs, situation.link,
-    )  # fmt: skip
+    tokens = situation.tokens * situation.pairs
+    seconds = training_seconds(situation, method, values, step, situation.devices, tokens)
     return rounds(method, step), -negatives(situation, step.batch), 0.0 if seconds is None else sum(seconds)
 
 
@@ -148,24 +146,12 @@ COUNTED = (0.97, 1.45)
 
 
 def training_seconds(
-    shape: ModelShape,
-    method: str,
-    values: Mapping[str, Any],
-    step: Step,
-    length: int,
-    device: str,
-    devices: int,
-    tokens: float,
-    link: str = "",
+    situation: Situation, method: str, values: Mapping[str, Any], step: Step, devices: int, tokens: float
 ) -> tuple[float, float] | None:
     """Return lower and upper seconds for so many tokens; ``None`` if the device's speed is unknown, and for
-    mixtures of experts, whose products are not counted.
-
-    ``length``: tokens of a row. ``link``: what connects the devices; empty: PCIe.
-    """
-    if device not in SHEETS and device != THIS:
-        return None
-    if device == THIS and here.known() is None:
+    mixtures of experts, whose products are not counted."""
+    shape, device, length = situation.shape, situation.device, situation.seq
+    if device not in SHEETS and (device != THIS or here.known() is None):
         return None
     if shape.mixtures:  # a router's choices are not counted; Plan traces them
         return None
@@ -190,7 +176,7 @@ def training_seconds(
         passes=step.accumulate,
         chunked=step.loss == "chunked",
     )
-    one = estimate.seconds(work, device, devices, link or "pcie", sent)
+    one = estimate.seconds(work, device, devices, situation.link or "pcie", sent)
     steps = tokens / (step.batch * length * devices)
     return one.low * COUNTED[0] * steps, one.high * COUNTED[1] * steps
 

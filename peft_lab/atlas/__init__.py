@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from peft_lab.atlas.base import FAMILIES, AtlasType, Fields
+from peft_lab.atlas.base import CONTENT, FAMILIES, AtlasType, Fields
 from peft_lab.atlas.forms import EACH, OF_MODEL, ONCE, Each, OfModel, Once
 from peft_lab.core.content import Converter, by_name, read_entries
 from peft_lab.core.errors import UnknownName
 
 __all__ = ["FAMILIES", "AtlasType", "all_types", "entries", "get_entry", "lineage", "variants"]
 
-CONTENT = Path(__file__).parent / "content"
 VARIANTS = "variants"
 
 

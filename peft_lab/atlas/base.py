@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NewType
 
 from peft_lab.atlas.forms import Each, OfModel, Once, Settings, target_names
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.models.shapes import ModelShape
 from peft_lab.models.structure import Role
@@ -19,18 +21,25 @@ from peft_lab.models.structure import Role
 #: Fields of a config as PEFT takes them: lists stay lists.
 Fields = NewType("Fields", dict[str, Any])
 
+CONTENT = Path(__file__).parent / "content"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A name with its title, and a sentence about it."""
+
+    name: str
+    title: str
+    text: str
+
+
+def headings(file: str) -> dict[str, tuple[str, str]]:
+    """Return titles and sentences by name, in the order of a content file. Raises ContentError."""
+    return {one.name: (one.title, one.text) for one in read_entries(CONTENT / file, Heading)}
+
+
 #: Families by key, in display order: title, and what their members have in common.
-FAMILIES: dict[str, tuple[str, str]] = {
-    "inputs": ("Trained input, keys and values", "W stays as it is; the model reads trained vectors besides the text."),
-    "scale": ("Select or scale", "A few numbers multiply or shift what is there, or a few rows of it are trained."),
-    "low_rank": ("Low rank", "ΔW is a product of two thin matrices, so its rank is at most r."),
-    "shared": ("Shared or random bases", "Frozen or shared matrices span ΔW; what is trained says how much of each."),
-    "kronecker": ("Kronecker and Hadamard", "Products by entries or blocks reach a high rank with few numbers."),
-    "orthogonal": ("Orthogonal", "W is turned, not added to: lengths of its vectors and angles between them stay."),
-    "spectral": ("Spectral", "A few coefficients of a transform are trained; ΔW is their inverse transform."),
-    "sparse": ("Sparse", "A few entries of W itself are trained, the rest never moves."),
-    "routed": ("Routed", "Several adapters, and a trained router that mixes them."),
-}  # fmt: skip
+FAMILIES = headings("families.yaml")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from peft_lab.advise.recipes.job import job
 from peft_lab.advise.recipes.recipe import evidence
 from peft_lab.advise.recipes.rules import choose
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step
+from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step, splits
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError, UnknownName
@@ -211,7 +211,7 @@ class Change:
 def short(room: Room, situation: Situation, method: str, sharding: str, least: int) -> str:
     """Return why nothing fits if one row needs ``least`` bytes on each device: the memory there is and, in full
     fine-tuning, how the weights are kept, which differs when they are split."""
-    split = sharding.startswith((SPLIT, TENSOR))
+    split = splits(sharding)
     run = list(room.states(method, sharding))[-1]
     wide = (
         f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""

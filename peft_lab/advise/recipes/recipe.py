@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job
 from peft_lab.advise.recipes.rules import (
     ADAMW,
     ALL_LINEAR,
+    CONTENT,
     RATE,
     Rule,
     Said,
@@ -25,7 +27,8 @@ from peft_lab.advise.recipes.rules import (
     spanned,
 )
 from peft_lab.core import references as src
-from peft_lab.core.setting_words import NEXT, told_rows, written_figure
+from peft_lab.core.content import read_entries
+from peft_lab.core.setting_words import told_rows, written_figure
 from peft_lab.core.units import Source, several
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import targets
@@ -184,8 +187,20 @@ def _setting(
     compared = more.get("compared", value)
     agreeing = allowing(found, compared)
     return Setting(
-        name, value, spanned(found), said, agreeing, kind, why or _few(found, agreeing), NEXT[name]
+        name, value, spanned(found), said, agreeing, kind, why or _few(found, agreeing), _next()[name]
     )
+
+
+@dataclass(frozen=True)
+class _Next:
+    setting: str
+    next: str
+
+
+@cache
+def _next() -> dict[str, str]:
+    """Return what to try next, by setting."""
+    return {one.setting: one.next for one in read_entries(CONTENT / "next.yaml", _Next)}
 
 
 def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
@@ -269,7 +284,9 @@ def _batch(job: Job) -> Setting:
 
 
 def _derived(name: str, value: Any, why: str) -> Setting:
-    return Setting(name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", NEXT[name])
+    return Setting(
+        name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", _next()[name]
+    )
 
 
 def rate_for(job: Job, optimizer: str) -> Setting | None:

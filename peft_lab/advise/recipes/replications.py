@@ -47,6 +47,8 @@ from peft_lab.studies.shipped_sweep import (
 
 TIMES, PERCENT, RATE = "times", "%", "rate"
 Group = tuple[str, int, int]
+#: A group, the difference of logarithms (``None``: a best rate lies at an end of the sweep), and the curves behind it.
+Pair = tuple[Group, float | None, tuple[Curve, ...]]
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,6 @@ class Tried:
     def figure(self, logarithm: float) -> float:
         """Return a logarithm as a figure in the unit."""
         return 100 * math.expm1(logarithm) if self.unit == PERCENT else math.exp(logarithm)
-
-
-Trial = Callable[[Sweep], Tried]
-TRIALS: dict[str, Trial] = {}
-
-
-def trial(rule: str) -> Callable[[Trial], Trial]:
-    """Return a decorator that registers a function as the test of a rule, by the rule's id."""
-
-    def enter(does: Trial) -> Trial:
-        TRIALS[rule] = does
-        return does
-
-    return enter
 
 
 def job_of(point: Point) -> Job:
@@ -121,10 +109,7 @@ def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[Curve, Curve]]:
             yield curve, beside
 
 
-def _tried(
-    what: str, note: str, unit: str, expected: tuple[float, float],
-    pairs: Sequence[tuple[Group, float | None, tuple[Curve, ...]]],
-) -> Tried:  # fmt: skip
+def _tried(what: str, note: str, unit: str, expected: tuple[float, float], pairs: Sequence[Pair]) -> Tried:
     """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted."""
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
@@ -147,7 +132,6 @@ def _worse(one: Curve, other: Curve) -> float | None:
     return math.log(one.best.loss / other.best.loss)
 
 
-@trial("ten-times-full")
 def _times_full(sweep: Sweep) -> Tried:
     pairs = [
         (_group(lora), _apart(lora, full), (lora, full))
@@ -162,7 +146,6 @@ def _times_full(sweep: Sweep) -> Tried:
     )
 
 
-@trial("alpha-fixed")
 def _rate_by_rank(sweep: Sweep) -> Tried:
     pairs = []
     for model in sweep.models:
@@ -179,7 +162,6 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
     )
 
 
-@trial("targets-with-feed-forward")
 def _feed_forward(sweep: Sweep) -> Tried:
     mixed = [
         model
@@ -204,9 +186,8 @@ def _feed_forward(sweep: Sweep) -> Tried:
     )
 
 
-@trial("small-batches-for-lora")
 def _large_batches(sweep: Sweep) -> Tried:
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
     sizes_seen: set[int] = set()
     known = _known(sweep)
     for model in sweep.models:
@@ -234,9 +215,8 @@ def _large_batches(sweep: Sweep) -> Tried:
     )
 
 
-@trial("small-ranks")
 def _rank_beyond(sweep: Sweep) -> Tried:
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
     rule = next(rule for rule in all_rules() if rule.id == "small-ranks")
     for model in sweep.models:
         ranks = sweep.values(model, "rank")
@@ -271,9 +251,19 @@ def _moved_by_seed(sweep: Sweep) -> float:
     return 100 * math.expm1(statistics.median(moved)) if moved else 0.0
 
 
+#: The test of each rule that has one of its own, by the rule's id.
+TRIALS: Mapping[str, Callable[[Sweep], Tried]] = {
+    "ten-times-full": _times_full,
+    "alpha-fixed": _rate_by_rank,
+    "targets-with-feed-forward": _feed_forward,
+    "small-batches-for-lora": _large_batches,
+    "small-ranks": _rank_beyond,
+}
+
+
 def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
     """Return the best rates of the runs that a rule gives a rate for; ``None`` if it covers none."""
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
     bands, steps = [], set()
     for curve in curves(sweep):
         said = rule.says(job_of(curve.at))

@@ -20,7 +20,7 @@ from peft_lab.engine import published
 from peft_lab.methods import all_methods
 from peft_lab.models.shapes import ModelKind
 
-CONTENT = Path(__file__).parents[1] / "content" / "rules"
+CONTENT = Path(__file__).parents[1] / "content"
 FILES = ("learning_rates", "runs", "sizes")
 #: Range of a single figure: half to twice that figure. Sweeps move in steps of two to three, and no source looked
 #: between two steps. (LoRA's best rate moved by less than two between rank 4 and 512.)
@@ -234,7 +234,9 @@ def all_rules() -> tuple[Rule, ...]:
         ContentError: a file has a mistake.
     """
     converters: dict[Any, Converter] = {Words: _words, Figure: _figure, Calculation: by_name(CALCULATIONS)}
-    return tuple(rule for name in FILES for rule in read_entries(CONTENT / f"{name}.yaml", Rule, converters))
+    return tuple(
+        rule for name in FILES for rule in read_entries(CONTENT / "rules" / f"{name}.yaml", Rule, converters)
+    )
 
 
 def _words(value: Any) -> Words:

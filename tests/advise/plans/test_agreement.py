@@ -58,10 +58,7 @@ def counted(
 ) -> Pace | None:
     """The time of an update by the estimate that Choose has."""
     tokens = step.batch * situation.seq * situation.devices * accumulate
-    found = training_seconds(
-        situation.shape, method, values, step, situation.seq, situation.device, situation.devices, tokens,
-        situation.link,
-    )  # fmt: skip
+    found = training_seconds(situation, method, values, step, situation.devices, tokens)
     if found is None or step.sharding == TENSOR:
         return None
     low, high = found

@@ -292,7 +292,8 @@ def test_a_mistake_in_a_rule_is_told_with_its_line(
 ) -> None:
     monkeypatch.setattr(rules, "CONTENT", tmp_path)
     monkeypatch.setattr(rules, "FILES", ("example",))
-    file = tmp_path / "example.yaml"
+    file = tmp_path / "rules" / "example.yaml"
+    file.parent.mkdir()
     file.write_text(RULE, "utf-8")
     (rule,) = all_rules.__wrapped__()
     assert rule.says(asked("lora", "causal-lm", 3e9, "sft")) == Said(8)
