@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from peft_lab.advise import leaves
 from peft_lab.advise.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN, MANY_ROWS
 from peft_lab.advise.room import Room
@@ -12,7 +10,6 @@ from peft_lab.advise.situation import Situation, lora_bytes
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
 from peft_lab.core import units
 from peft_lab.core.errors import UnknownName
-from peft_lab.engine.request import LOSSES
 from peft_lab.methods import get_method
 
 # ----------------------------------------
@@ -22,24 +19,13 @@ from peft_lab.methods import get_method
 # is not simulated.
 
 
-def between(room: Room, method: str) -> tuple[float, float]:
-    """Return bounds in bytes on :meth:`Room.least`, without asking the simulation; equal if it is known."""
-    values, states = room.usual(method), list(room.states(method))
-    found = []
-    for loss in LOSSES:
-        run = next((run for run in reversed(states) if run.loss == loss), None)
-        if run is not None:
-            found.append(room.between(method, values, replace(run, batch=1, checkpointing=True)))
-    return min(low for low, _ in found), min(high for _, high in found)
-
-
 def least(room: Room, method: str) -> str:
     """Return as text what one row needs.
 
     Raises:
         BadInput, SimulationError: as the simulation.
     """
-    low, high = between(room, method)
+    low, high = room.least_between(method)
     if low < high:
         if low / MARGIN > room.usable:
             return f"at least {units.size(int(low / MARGIN))}"

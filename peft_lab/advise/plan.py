@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise import duration
 from peft_lab.advise.leaves import UNTRAINED, Advice
-from peft_lab.advise.recipes.job import ADAFACTOR, ADAMW, Job
+from peft_lab.advise.recipes.job import Job
 from peft_lab.advise.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
-from peft_lab.advise.recipes.runs import PAGED
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED
 from peft_lab.advise.room import BFLOAT16, Room
-from peft_lab.advise.simulating import SPLIT, TENSOR, Step
+from peft_lab.advise.simulating import TENSOR, Step, splits
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import FEW_ROWS
-from peft_lab.advise.update import UPDATES, answers, job_of, readers
-from peft_lab.advise.ways import negatives
+from peft_lab.advise.ways import UPDATES, answers, job_of, negatives, readers, training_seconds
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.units import Source, several
@@ -71,7 +69,7 @@ class StepPlan:
     @property
     def split(self) -> bool:
         """Return whether each device holds only a share of the model."""
-        return self.sharding.startswith((SPLIT, TENSOR))
+        return splits(self.sharding)
 
     @property
     def group(self) -> int:
@@ -107,7 +105,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     settings = _settled(situation, advice, step, said, values, accumulate, read)
     if room.optimizer:
         settings |= _with_optimizer(room.optimizer, settings, found.job)
-    epochs = float(settings["epochs"].value)
+    tokens = float(settings["epochs"].value) * situation.tokens * situation.pairs * group
     return StepPlan(
         values=values,
         batch=step.batch,
@@ -127,17 +125,7 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         host_bytes=step.host,
         seconds=None
         if step.sharding == TENSOR
-        else duration.training_seconds(
-            shape,
-            advice.method,
-            values,
-            step,
-            situation.seq,
-            situation.device,
-            room.devices,
-            epochs * situation.tokens * situation.pairs * group,
-            situation.link,
-        ),
+        else training_seconds(situation, advice.method, values, step, room.devices, tokens),
         loss=step.loss,
         offload=step.offload,
         settings=settings,
@@ -161,7 +149,7 @@ def _settled(
 
     ``read``: rows of the data in an update.
     """
-    how, group = "Simulated training step", answers(said)
+    how, group, cited = "Simulated training step", answers(said), str(Source.CITED)
     devices, batch = situation.devices, said["batch"]
     settled = {
         "batch": _own("batch", step.batch, f"{how}: {_at_once(situation, step, accumulate)}"),
@@ -172,9 +160,7 @@ def _settled(
             f"{f', which hold {read} of the data' if step.packed else ''}; the band is of those.",
         ),
         "optimizer": _optimizer(step, said["optimizer"], how),
-        "quantization": replace(
-            _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3."), kind=str(Source.CITED)
-        )
+        "quantization": _own("quantization", "nf4", f"QLoRA's own: {src.QLORA}, section 3.", cited)
         if advice.method == "qlora"
         else _own("quantization", "none", f"{how}: the base fits in 16 bits."),
         "sharding": _own("sharding", step.sharding, _shared(step, devices)),
@@ -192,22 +178,17 @@ def _settled(
             "master_weights", step.dtype, kept if step.dtype == "float32" else lost
         )
     if situation.rows < FEW_ROWS:
-        few, cited = src.FEW_SAMPLE, str(Source.CITED)
-        widely = f"Equal runs with other seeds differ widely: {few}."
-        settled["seeds"] = replace(
-            _own("seeds", SEEDS[-1], widely), band=(float(SEEDS[0]), float(SEEDS[-1])), kind=cited
-        )
-        settled["early_stopping"] = replace(
-            _own("early_stopping", True, f"By held-out rows, not by a fixed number of steps: {few}."),
-            kind=cited,
-        )
+        widely = f"Equal runs with other seeds differ widely: {src.FEW_SAMPLE}."
+        settled["seeds"] = _own("seeds", SEEDS[-1], widely, cited, (float(SEEDS[0]), float(SEEDS[-1])))
+        by_rows = f"By held-out rows, not by a fixed number of steps: {src.FEW_SAMPLE}."
+        settled["early_stopping"] = _own("early_stopping", True, by_rows, cited)
     usual = get_method(advice.method).defaults(situation.shape)
     for name, value in values.items():
         if name not in said:
             why = "The method's default." if value == usual[name] else "Chosen for the room there is."
             if name == "target_parameters" and value:
                 why = "All experts: they are stacked in parameters, which no name of a module reaches."
-            settled[name] = replace(_own(name, value, why), kind=LAB)
+            settled[name] = _own(name, value, why, LAB)
     return {**{name: one for name, one in said.items() if name not in settled}, **settled}
 
 
@@ -220,7 +201,7 @@ _TORCHS = {
 
 def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
     """Return the requested optimizer as a setting, with its learning rate or a remark on AdamW's."""
-    found = {"optimizer": replace(_own("optimizer", name, "As you set it."), kind=TOLD)}
+    found = {"optimizer": _own("optimizer", name, "As you set it.", TOLD)}
     rate = settings["learning_rate"]
     own = rate_for(asked, ADAFACTOR) if name == "adafactor" else None
     if own is not None:
@@ -245,9 +226,15 @@ def _optimizer(step: Step, said: Setting, how: str) -> Setting:
     return said
 
 
-def _own(name: str, value: Any, why: str) -> Setting:
-    """Return a setting that the available memory decides."""
-    return Setting(name, value, None, (), (), str(Source.SIMULATED), why, "")
+def _own(
+    name: str,
+    value: Any,
+    why: str,
+    kind: str = str(Source.SIMULATED),
+    band: tuple[float, float] | None = None,
+) -> Setting:
+    """Return a setting that the plan decides: by default from the available memory."""
+    return Setting(name, value, band, (), (), kind, why, "")
 
 
 def _at_once(situation: Situation, step: Step, accumulate: int) -> str:

@@ -6,12 +6,12 @@ lengthen requests beyond the limit. Advice that fails is overruled by the next t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise import answers, leaves, states, tree, words
+from peft_lab.advise import answers, leaves, tree, ways, words
 from peft_lab.advise import plan as plans
 from peft_lab.advise.answers import GIVEN, amount, answer, found_answer, held
 from peft_lab.advise.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN
@@ -114,10 +114,22 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
         named = (second.method, f"{second.title} {second.instead}") if second else None
         if named is None and chosen.method == "qlora":
             named = _on_a_smaller_model(situation, room, "lora")
-    reasons = [reason for reason in chosen.reasons if _is_so(reason, situation, room)]
-    found = _result(chosen, reasons, known, path, planned, named, tuple(decided.overruled))
-    nearest = words.nearest(situation, room, _quickly) if chosen.method == NOTHING else {}
-    return replace(found, unknown=unknown(situation, chosen, planned), nearest=nearest)
+    why = [
+        Why(reason.text.format_map(known), reason.source, str(reason.kind or ""))
+        for reason in chosen.reasons
+        if _is_so(reason, situation, room)
+    ]
+    if chosen.method == NOTHING:
+        why += decided.overruled
+    if planned is not None and chosen.method == "full" and planned.remembered != "float32":
+        why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
+    why += [Why(words.sentence(at.because), _found_how(at.how), at.how) for at in path if at.how != GIVEN]
+    slug, text = named or (None, "")
+    return Recommendation(
+        chosen.method, chosen.id, chosen.title, tuple(why), path, planned, slug, text, tuple(decided.overruled),
+        unknown(situation, chosen, planned),
+        words.nearest(situation, room, _quickly) if chosen.method == NOTHING else {},
+    )  # fmt: skip
 
 
 def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
@@ -168,7 +180,7 @@ def _memory_is_short(situation: Situation, step: Step | None) -> bool:
     shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
     run = Run(step.batch, step.checkpointing)
     shape = situation.shape
-    saved = states.weight_bytes(shape, "lora", run) - states.weight_bytes(shape, "qlora", run)
+    saved = ways.weight_bytes(shape, "lora", run) - ways.weight_bytes(shape, "qlora", run)
     return shrunk and saved >= SAVES * step.needed
 
 
@@ -288,31 +300,6 @@ def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
     return answers.value(question, situation, room) == wanted
 
 
-def _result(
-    advice: Advice,
-    reasons: Sequence[Reason],
-    known: words.Words,
-    path: tuple[Answered, ...],
-    plan: StepPlan | None,
-    runner: tuple[str, str] | None,
-    overruled: tuple[Why, ...],
-) -> Recommendation:
-    why = [Why(reason.text.format_map(known), reason.source, str(reason.kind or "")) for reason in reasons]
-    if advice.method == NOTHING:
-        why += overruled
-    if plan is not None and advice.method == "full" and plan.remembered != "float32":
-        why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
-    why += [
-        Why(words.sentence(step.because), _found_how(step.how), step.how)
-        for step in path
-        if step.how != GIVEN
-    ]
-    slug, text = runner or (None, "")
-    return Recommendation(
-        advice.method, advice.id, advice.title, tuple(why), path, plan, slug, text, overruled
-    )
-
-
 def _found_how(how: str) -> str:
     return "simulated training step" if how == Source.SIMULATED else "counted on the model"
 
@@ -327,9 +314,7 @@ TWICE = 2  # times the tokens that LoRA holds: clearly beyond the threshold
 
 def find_place(name: str) -> Place:
     """Return a place of the tree by its id. Raises UnknownName if there is none."""
-    from peft_lab.advise.tree import places
-
-    known = {place.id: place for place in places()}
+    known = {place.id: place for place in tree.places()}
     if name not in known:
         raise UnknownName("place in the tree", name, known)
     return known[name]

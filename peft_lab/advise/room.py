@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import ceil, inf
 from typing import Any
 
-from peft_lab.advise import states
+from peft_lab.advise import ways
 from peft_lab.advise.simulating import (
     MARGIN,
     OFFLOAD,
@@ -29,10 +29,10 @@ from peft_lab.advise.simulating import (
     largest_rows,
     recalling,
     simulating,
+    splits,
 )
 from peft_lab.advise.situation import Situation
-from peft_lab.advise.update import most_rows
-from peft_lab.advise.ways import Way, leaves_nothing, order, refused, ways
+from peft_lab.advise.ways import Way, leaves_nothing, order, refused
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.request import LOSSES
 from peft_lab.models.catalogue import resolve
@@ -95,7 +95,7 @@ class Room:
         """Return the bytes of autocast's copies, which the simulation of one device omits; FSDP2's has them."""
         kind = run.sharding.partition(OFFLOAD)[0]
         part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
-        return int(part * states.copies(self._situation.shape, method, run.dtype))
+        return int(part * ways.copies(self._situation.shape, method, run.dtype))
 
     def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
         """Return bounds on the bytes on one device, without asking the simulation."""
@@ -103,21 +103,21 @@ class Room:
         known = self._recall(self._situation, method, values, ran) if self._recall else {}
         shape, rows, seq = self._situation.shape, run.batch * self._situation.pairs, self._situation.seq
         if not known:
-            return float(0 if run.split else states.weight_bytes(shape, method, run)), inf
+            return float(0 if run.split else ways.weight_bytes(shape, method, run)), inf
         # a split step peaks in the passes or the optimizer's step: not linear in rows, but never falling
         if run.split:
             share = self.share(method, values, run)
             each = [bounds({size: needed}, share, rows, seq) for size, needed in known.items()]
             return max(low for low, _ in each), min(high for _, high in each)
         copies = self._copies(method, run)
-        low, high = bounds(known, states.weight_bytes(shape, method, run), rows, seq)
+        low, high = bounds(known, ways.weight_bytes(shape, method, run), rows, seq)
         return low + copies, high + copies
 
     def share(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Return the bytes of weights, gradients and moments that a device of a split step holds at least."""
         if run.offloads:
             return 0
-        return states.states(self._situation.shape, method, values, run) // self.devices
+        return ways.states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: Run, limit: int) -> bool:
         """Return whether one row may fit with this loss: chunks save only logits; a whole one always may."""
@@ -133,14 +133,23 @@ class Room:
         self, method: str, values: Mapping[str, Any] | None = None, sharding: str = "none", away: bool = False
     ) -> int:
         """Return the bytes of the smallest step; ``away``: with what the backward pass needs in main memory."""
-        values, kept, needed = values or self.usual(method), list(self.states(method, sharding)), list[int]()
-        for loss in LOSSES:
-            run = next((run for run in reversed(kept) if run.loss == loss), None)
-            if run is not None:
-                with suppress(*_NO_CHUNKS[loss]):
-                    one = replace(run, batch=1, checkpointing=True, sharding=sharding, offload=away)
-                    needed.append(self.needs(method, values, one))
+        values, needed = values or self.usual(method), list[int]()
+        for run in self._one_row(method, sharding):
+            with suppress(*_NO_CHUNKS[run.loss]):
+                needed.append(self.needs(method, values, replace(run, sharding=sharding, offload=away)))
         return min(needed)
+
+    def _one_row(self, method: str, sharding: str = "none") -> list[Run]:
+        """Return the smallest step with each loss: one row, checkpointed, in the last of :meth:`states`."""
+        last = {run.loss: run for run in self.states(method, sharding)}
+        return [replace(last[loss], batch=1, checkpointing=True) for loss in LOSSES if loss in last]
+
+    def least_between(self, method: str) -> tuple[float, float]:
+        """Return bounds on :meth:`least`, without asking the simulation; equal if it is known."""
+        lows, highs = zip(
+            *(self.between(method, self.usual(method), run) for run in self._one_row(method)), strict=True
+        )
+        return min(lows), min(highs)
 
     def least_of_all(self, method: str) -> int:
         """Return the bytes below which no step of a method fits one device, wherever activations are."""
@@ -162,11 +171,11 @@ class Room:
 
     def ways(self, method: str, values: Mapping[str, Any]) -> Iterator[tuple[Way, ...]]:
         """Yield groups of ways to run a step, as :func:`peft_lab.advise.ways.ways`."""
-        return ways(self._situation, method, values, self.optimizer)
+        return ways.ways(self._situation, method, values, self.optimizer)
 
     def most(self, method: str, values: Mapping[str, Any], sharding: str) -> int:
         """Return the most rows of a step on each device."""
-        return most_rows(self._situation, method, values, sharding, self.packed)
+        return ways.most_rows(self._situation, method, values, sharding, self.packed)
 
     def fit(
         self, method: str, values: Mapping[str, Any], sharding: str, checkpointing: bool, most: int = 0
@@ -187,7 +196,7 @@ class Room:
             raise Unsupported(reason, "optimizer")
         most = most or self.most(method, values, sharding)
         step, least = self._fit(method, values, Run(1, checkpointing, sharding=sharding), most)
-        everything = checkpointing and not sharding.startswith((SPLIT, TENSOR))
+        everything = checkpointing and not splits(sharding)
         if step is not None or not everything or self._situation.hardware.kind != "cuda":
             return step, least
         away, less = self._fit(method, values, Run(1, True, sharding=sharding, offload=True), most)
@@ -200,7 +209,7 @@ class Room:
             run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)
             buckets = 0 if run.split else self._buckets(method, values, run)
             limit = (self.usable_split if run.split else self.usable) - buckets
-            floor = self.share(method, values, run) if run.split else states.weight_bytes(shape, method, run)
+            floor = self.share(method, values, run) if run.split else ways.weight_bytes(shape, method, run)
             if floor > limit:
                 least = floor + buckets
                 continue
@@ -226,10 +235,11 @@ class Room:
             rows, needed = found
             there = replace(run, batch=rows, in_main_memory=True)
             host = self.needs(method, values, there) if run.offload or run.offloads else 0
-            return Step(
-                rows, run.checkpointing, needed + buckets, ceil(most / rows), run.optimizer, run.dtype, way.sharding,
-                host, run.loss, packed=bool(self.packed), offload=run.offload,
-            ), needed + buckets  # fmt: skip
+            needed += buckets
+            passes = ceil(most / rows)
+            return run.step(
+                needed, batch=rows, accumulate=passes, host=host, packed=bool(self.packed)
+            ), needed
         return None, least
 
     def smallest(self, method: str, values: Mapping[str, Any]) -> Step | None:
@@ -247,36 +257,32 @@ class Room:
         return None
 
     def _smallest_alone(self, method: str, values: Mapping[str, Any]) -> Step | None:
-        ways = [replace(run, batch=1, checkpointing=True) for run in self.states(method)]
-        buckets = self._buckets(method, values, ways[-1])
+        runs = self._one_row(method)
+        buckets = self._buckets(method, values, runs[-1])
         limit = self.usable - buckets
         kind = "ddp" if self.devices > 1 else "none"
         if (
             refused(self.optimizer, kind)
-            or states.weight_bytes(self._situation.shape, method, ways[-1]) > limit
+            or ways.weight_bytes(self._situation.shape, method, runs[-1]) > limit
         ):
             return None
-        for loss in LOSSES:
-            run = next((run for run in reversed(ways) if run.loss == loss), None)
-            if run is None or not self.may_help(method, values, run, limit):
+        for run in runs:
+            if not self.may_help(method, values, run, limit):
                 continue
             low, high = self.between(method, values, run)
             known = decided((low, high), limit)
             if known is False:
                 continue
-            with suppress(*_NO_CHUNKS[loss]):
+            with suppress(*_NO_CHUNKS[run.loss]):
                 bound = bool(known) and low < high
                 most = int(high * MARGIN if bound else high) if known else self.needs(method, values, run)
                 if most <= limit:
-                    return Step(
-                        1, True, most + buckets, 1, run.optimizer, run.dtype, kind, loss=loss,
-                        packed=bool(self.packed), bound=bound,
-                    )  # fmt: skip
+                    return run.step(most + buckets, sharding=kind, packed=bool(self.packed), bound=bound)
         return None
 
     def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
         """Return the bytes of gradient buckets if each of several devices holds the whole model, else 0."""
-        return states.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
+        return ways.buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
 
     def base(self) -> str:
         """Return the answer to the tree's question ``base``.
@@ -309,10 +315,10 @@ class Room:
         if method != "full":
             for loss in losses:
                 yield Run(1, False, self.optimizer or "adamw", loss=loss)
-                if method == "qlora" and not (self.optimizer or sharding.startswith((SPLIT, TENSOR))):
+                if method == "qlora" and not (self.optimizer or splits(sharding)):
                     yield Run(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
             return
-        if self.optimizer or sharding.startswith((SPLIT, TENSOR)):
+        if self.optimizer or splits(sharding):
             widths = ("float32", "bfloat16") if multiplies else ("float32",)
             name = self.optimizer or "adamw"
             yield from (Run(1, False, name, width, loss) for width in widths for loss in losses)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
 from importlib import resources
 from math import ceil, inf
@@ -136,6 +136,11 @@ SPLIT, OFFLOAD = "fsdp2", "+offload"
 TENSOR = "tp"
 
 
+def splits(sharding: str) -> bool:
+    """Return whether a device holds only a share of the model."""
+    return sharding.startswith((SPLIT, TENSOR))
+
+
 @dataclass(frozen=True)
 class Run:
     """How a step is run on each device.
@@ -162,12 +167,16 @@ class Run:
     @property
     def split(self) -> bool:
         """Return whether a device holds only a share of the model."""
-        return self.sharding.startswith((SPLIT, TENSOR))
+        return splits(self.sharding)
 
     @property
     def offloads(self) -> bool:
         """Return whether a device's share waits in main memory."""
         return self.sharding.endswith(OFFLOAD)
+
+    def step(self, needed: int, **more: Any) -> Step:
+        """Return the step that is run so and needs so many bytes, with ``more`` of its fields."""
+        return Step(**vars(self) | more, needed=needed)
 
 
 #: (method, knobs, run) -> bytes that the device must have
@@ -179,42 +188,24 @@ Recall = Callable[[Situation, str, Mapping[str, Any], Run], Known]
 
 
 @dataclass(frozen=True)
-class Step:
-    """A training step that fits.
+class Step(Run):
+    """A training step that fits: how it is run, and what it takes.
 
     Attributes:
-        batch: rows on each device. needed: bytes on each. accumulate: passes that make up the requested batch.
-        sharding: ``none``, ``ddp``, ``tp``, ``fsdp2``, or ``fsdp2+offload`` with ``host`` bytes in main memory for
-            each device.
+        sharding: as of a run, and ``ddp`` where several devices hold the whole model each.
+        needed: bytes on each device. host: bytes in main memory for each. accumulate: passes that make up the
+            requested batch.
         bound: whether ``needed`` is only an upper bound, from the simulation of a larger step.
-        packed: whether several data rows share each of its rows.
-        offload: whether what the backward pass needs waits in main memory, where it takes ``host`` bytes.
     """
 
-    batch: int
-    checkpointing: bool
-    needed: int
+    needed: int = 0
     accumulate: int = 1
-    optimizer: str = "adamw"
-    dtype: str = DTYPE
-    sharding: str = "none"
     host: int = 0
-    loss: str = "whole"
     bound: bool = False
-    packed: bool = False
-    offload: bool = False
 
     def run(self, batch: int) -> Run:
         """Return how the step is run, with another number of rows."""
-        return Run(
-            batch, self.checkpointing, self.optimizer, self.dtype, self.loss, self.sharding, packed=self.packed,
-            offload=self.offload,
-        )  # fmt: skip
-
-    @property
-    def split(self) -> bool:
-        """Return whether a device holds only a share of the model."""
-        return self.sharding.startswith((SPLIT, TENSOR))
+        return Run(**{field.name: getattr(self, field.name) for field in fields(Run)} | {"batch": batch})
 
 
 # ----------------------------------------
@@ -311,7 +302,7 @@ def simulating(situation: Situation) -> Needed:
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
         asked, how = request(situation, method, values, run), sharding(situation, run)
         if how is None:
-            return _waiting(asked) if run.in_main_memory else _simulated(asked)
+            return _simulated(asked, run.in_main_memory)
         return _split(asked, how)[run.in_main_memory]
 
     return needed
@@ -351,23 +342,13 @@ def sharding(situation: Situation, run: Run) -> Sharding | None:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=512)
-def _simulated(request: StepRequest) -> int:
-    key = simulation_key(request)
+@lru_cache(maxsize=1024)
+def _simulated(request: StepRequest, in_main_memory: bool) -> int:
+    """Return the bytes on the device, or those in main memory."""
+    key = simulation_key(request, in_main_memory=in_main_memory)
     known = shipped_simulations().get(key)
     if known is None:
-        known = bytes_needed(request)
-    note_simulation(key, known)
-    return known
-
-
-@lru_cache(maxsize=512)
-def _waiting(request: StepRequest) -> int:
-    """Return the bytes in main memory."""
-    key = simulation_key(request, in_main_memory=True)
-    known = shipped_simulations().get(key)
-    if known is None:
-        known = simulate(request).host_bytes
+        known = simulate(request).host_bytes if in_main_memory else bytes_needed(request)
     note_simulation(key, known)
     return known
 

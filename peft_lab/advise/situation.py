@@ -9,6 +9,7 @@ from typing import Any
 
 from peft_lab.advise import tree
 from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS
+from peft_lab.advise.recipes.job import OF_ENCODERS as OF_ENCODERS
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, number, text, whole
@@ -22,8 +23,6 @@ from peft_lab.models.shapes import ModelShape
 BYTES = 4  # of a stored number: adapters are saved in float32
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "gib": GIB}
 LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
-#: What encoders, which write no text, can be trained for.
-OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
 
 
 def read_size(text: str) -> int:

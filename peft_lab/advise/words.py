@@ -14,7 +14,7 @@ from peft_lab.advise.situation import stored_bytes
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError
 from peft_lab.engine import published
-from peft_lab.engine.devices import Device, devices
+from peft_lab.engine.devices import Device, gpus
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
 from peft_lab.models.shapes import ModelShape
@@ -231,8 +231,8 @@ def larger_device(situation: Situation, room: Room) -> Device | None:
 
 def _larger_devices(situation: Situation, room: Room) -> Iterator[Device]:
     least = room.memory_for(room.least_of_all("qlora"))
-    for each in devices().values():
-        if each.kind == "cuda" and each.memory >= least:
+    for each in gpus().values():
+        if each.memory >= least:
             there = replace(situation, device=each.name, devices=1)
             # kernels differ, and with them what it needs
             if _asking(room, situation, there).smallest("qlora", {}) is not None:

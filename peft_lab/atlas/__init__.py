@@ -1,33 +1,49 @@
 """Every PEFT type as a short declaration, from which everything else about it is derived as for the methods.
 
-To add a type, add one ``AtlasType`` to a module of ``atlas/families``. It then appears on the page, on the
-command line and in the tests.
+To add a type, add an entry to ``content/<family>.yaml``. It then appears on the page, on the command line and in the
+tests.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
-from peft_lab.atlas import families
-from peft_lab.atlas.base import FAMILIES, AtlasType
+from peft_lab.atlas.base import CONTENT, FAMILIES, AtlasType, Fields
+from peft_lab.atlas.forms import EACH, OF_MODEL, ONCE, Each, OfModel, Once
+from peft_lab.core.content import Converter, by_name, read_entries
 from peft_lab.core.errors import UnknownName
 
 __all__ = ["FAMILIES", "AtlasType", "all_types", "entries", "get_entry", "lineage", "variants"]
 
+VARIANTS = "variants"
+
+
+def _lists(value: Any) -> Any:
+    """Return a value with lists in place of tuples, which content has for both."""
+    if isinstance(value, Mapping):
+        return {name: _lists(inner) for name, inner in value.items()}
+    return [_lists(inner) for inner in value] if isinstance(value, tuple) else value
+
+
+_CONVERTERS: dict[Any, Converter] = {
+    Each: by_name(EACH), Once: by_name(ONCE), OfModel: by_name(OF_MODEL), Fields: _lists,
+}  # fmt: skip
+
 
 @cache
 def entries() -> dict[str, AtlasType]:
-    """Return types and variants by name: all types family by family, then all variants."""
-    found = [
-        entry
-        for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda each: each.name)
-        for entry in importlib.import_module(f"{families.__name__}.{module.name}").ENTRIES
-    ]
-    order = list(FAMILIES)
-    found.sort(key=lambda entry: (bool(entry.variant), order.index(entry.family)))
-    return {entry.name: entry for entry in found}
+    """Return types and variants by name: all types family by family, then all variants.
+
+    Raises:
+        ContentError: a file has a mistake.
+    """
+    return {
+        entry.name: entry
+        for name in (*FAMILIES, VARIANTS)
+        for entry in read_entries(CONTENT / f"{name}.yaml", AtlasType, _CONVERTERS)
+    }
 
 
 def all_types() -> dict[str, AtlasType]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.atlas.base import AtlasType
+from peft_lab.atlas.forms import target_names
 from peft_lab.methods.base import TaskType
 from peft_lab.models.shapes import ModelShape
 
@@ -111,8 +112,6 @@ def _trained_loras(model: Any, shape: ModelShape, task: Any, folder: str) -> lis
     """Save two LoRA adapters with random values, as stand-ins for trained ones; return their paths."""
     import torch
     from peft import LoraConfig, get_peft_model
-
-    from peft_lab.atlas.base import target_names
 
     paths = []
     for number in range(2):

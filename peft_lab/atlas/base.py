@@ -1,36 +1,45 @@
 """What a type of the atlas declares; everything else is counted, simulated, probed or looked up.
 
-A declaration states what code cannot find out: the update as a formula, the paper, usual settings, and when to
-use it. A closed form of the count is part of it if there is one; tests compare it with PEFT's own count.
+A declaration is an entry of ``content/<family>.yaml``. It states what code cannot find out: the update as a formula,
+the paper, usual settings, and when to use it. A closed form of the count is part of it if there is one, by its name in
+:mod:`peft_lab.atlas.forms`; tests compare it with PEFT's own count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NewType
 
+from peft_lab.atlas.forms import Each, OfModel, Once, Settings, target_names
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput
 from peft_lab.models.shapes import ModelShape
-from peft_lab.models.structure import ModuleGroup, Role
+from peft_lab.models.structure import Role
 
-Settings = Mapping[str, Any]
-#: Parameters trained in one adapted module, and those that exist once for the whole model.
-Each = Callable[[ModuleGroup, Settings], int]
-Once = Callable[[ModelShape, tuple[ModuleGroup, ...], Settings], int]
+#: Fields of a config as PEFT takes them: lists stay lists.
+Fields = NewType("Fields", dict[str, Any])
+
+CONTENT = Path(__file__).parent / "content"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A name with its title, and a sentence about it."""
+
+    name: str
+    title: str
+    text: str
+
+
+def headings(file: str) -> dict[str, tuple[str, str]]:
+    """Return titles and sentences by name, in the order of a content file. Raises ContentError."""
+    return {one.name: (one.title, one.text) for one in read_entries(CONTENT / file, Heading)}
+
 
 #: Families by key, in display order: title, and what their members have in common.
-FAMILIES: dict[str, tuple[str, str]] = {
-    "inputs": ("Trained input, keys and values", "W stays as it is; the model reads trained vectors besides the text."),
-    "scale": ("Select or scale", "A few numbers multiply or shift what is there, or a few rows of it are trained."),
-    "low_rank": ("Low rank", "ΔW is a product of two thin matrices, so its rank is at most r."),
-    "shared": ("Shared or random bases", "Frozen or shared matrices span ΔW; what is trained says how much of each."),
-    "kronecker": ("Kronecker and Hadamard", "Products by entries or blocks reach a high rank with few numbers."),
-    "orthogonal": ("Orthogonal", "W is turned, not added to: lengths of its vectors and angles between them stay."),
-    "spectral": ("Spectral", "A few coefficients of a transform are trained; ΔW is their inverse transform."),
-    "sparse": ("Sparse", "A few entries of W itself are trained, the rest never moves."),
-    "routed": ("Routed", "Several adapters, and a trained router that mixes them."),
-}  # fmt: skip
+FAMILIES = headings("families.yaml")
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,15 @@ class Usual:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """A field to count and simulate with, in place of files that must exist otherwise; ``value``: for one model."""
+
+    name: str
+    value: OfModel
+    what: str
+
+
+@dataclass(frozen=True)
 class AtlasType:
     """One type, or a variant of one.
 
@@ -76,31 +94,31 @@ class AtlasType:
         parent: name of the type that it changes; empty for one that starts a line of its own.
         update: what the adapted map computes, as plain text.
         differs: how it differs from its parent, as a sentence. when: when to use it, as a sentence.
-        settings: further fields; a callable returns the value for a model.
+        of_model: further fields whose value depends on the model. settings: the others.
         targets: roles of the adapted matrices; empty if the config names none.
         form: the closed form as text, with ``each`` and ``once`` to compute it; empty: counted only.
         rate: learning rate of a short training. taught: slug of the method's own page, if any.
-        stand_in: a field to count and simulate with, in place of files that must exist otherwise.
     """
 
     type: str
     title: str
     family: str
-    parent: str
     update: str
     paper: Paper
     knobs: tuple[Usual, ...]
     differs: str
     when: str
+    parent: str = ""
     variant: str = ""
-    settings: Settings = field(default_factory=dict)
+    of_model: Mapping[str, OfModel] = field(default_factory=dict)
+    settings: Fields = field(default_factory=lambda: Fields({}))
     targets: tuple[Role, ...] = ("q", "v")
     form: str = ""
     each: Each | None = None
     once: Once | None = None
     rate: float = 1e-3
     taught: str = ""
-    stand_in: Usual | None = None
+    stand_in: StandIn | None = None
 
     @property
     def name(self) -> str:
@@ -109,9 +127,9 @@ class AtlasType:
 
     def chosen(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
         """Return the settings on one model: the usual and the declared ones, with ``changes``."""
-        values = {knob.name: knob.values[0] for knob in self.knobs} | dict(self.settings)
-        filled = {name: value(shape) if callable(value) else value for name, value in values.items()}
-        return {**filled, **changes}
+        usual = {knob.name: knob.values[0] for knob in self.knobs}
+        of_model = {name: value(shape) for name, value in self.of_model.items()}
+        return {**usual, **of_model, **self.settings, **changes}
 
     def config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
         """Return the content of an ``adapter_config.json`` for one model.
@@ -129,7 +147,7 @@ class AtlasType:
     def counted_config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
         """Return :meth:`config` with the stand-in for files. Raises what that raises."""
         config, held = self.config(shape, **changes), self.stand_in
-        return config if held is None else {**config, held.name: held.values[0](shape)}
+        return config if held is None else {**config, held.name: held.value(shape)}
 
     def formula(self, shape: ModelShape, config: Settings) -> int | None:
         """Return the closed form's count of trained parameters on one model; ``None`` without a closed form."""
@@ -141,14 +159,3 @@ class AtlasType:
         if self.each is not None:
             total += sum(self.each(group, config) * group.count for group in groups)
         return total
-
-
-def target_names(shape: ModelShape, roles: tuple[Role, ...]) -> tuple[str, ...]:
-    """Return the names of the matrices with these roles; the fused one if it replaces queries, keys and values."""
-    found = []
-    for role in roles:
-        group = shape.block.get(role) or (shape.block.get("qkv") if role in ("q", "k", "v") else None)
-        if group is not None:
-            short = role in ("q", "k", "v") and group.role != "qkv"
-            found.append(group.path.rpartition(".")[2] if short else shape.target_name(group))
-    return tuple(dict.fromkeys(found))

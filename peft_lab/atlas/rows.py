@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.atlas import get_entry, variants
-from peft_lab.atlas.base import AtlasType
+from peft_lab.atlas.base import AtlasType, headings
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.engine import published
 from peft_lab.engine.request import Setting
@@ -51,31 +51,7 @@ def counted_type(name: str, model: str, **changes: Any) -> Counted:
 PROBES_FILE = Path(__file__).parent / "probed.json"
 
 #: The capabilities probed, in display order: a short title, and what a yes means.
-CAPABILITIES: dict[str, tuple[str, str]] = {
-    "attaches": ("Attaches", "PEFT puts it on a small Llama with its usual settings, and something is trained."),
-    "equal_at_start": ("Starts as the base", "Before any training the outputs are the base's."),
-    "gradients": ("Gradient at step 0", "In the first step at least one trained parameter gets a gradient."),
-    "saves": ("Saves and reloads", "Saved and loaded onto a fresh base, it gives the same outputs."),
-    "merges": ("Merges (fp32)", "Folded into the weights in float32, the outputs stay the same."),
-    "merges_bf16": ("Merges (bf16)", "The same in bfloat16, to within 5%."),
-    "unmerges": ("Unmerges", "Merged and unmerged again, the outputs are what they were."),
-    "disables": ("Can be switched off", "With the adapter disabled the outputs are the base's."),
-    "several": ("Several at once", "A second adapter beside the first, and back again."),
-    "mixed_batch": ("Mixed batch", "Rows of one batch each get their own adapter, or none."),
-    "combines": ("Combines", "add_weighted_adapter of one adapter with weight 1 gives that adapter."),
-    "generates": ("Generates", "generate() writes what the logits say."),
-    "on_8bit": ("8-bit base", "A training step works on a base in 8 bits (bitsandbytes, CPU)."),
-    "on_4bit": ("4-bit base", "A training step works on a base in 4 bits (bitsandbytes, CPU)."),
-    "on_linear": ("Linear", "It adapts another linear map that is named."),
-    "on_conv1d": ("Conv1D", "It adapts GPT-2's maps, which are stored the other way round."),
-    "on_embedding": ("Embedding", "It adapts the embedding."),
-    "on_experts": ("Experts", "It adapts the stacked experts of a mixture."),
-    "with_ddp": ("DDP", "Two processes with half a batch each train what one with all of it does; DDP's defaults."),
-    "exports": ("Exports", "Merged, saved and loaded by transformers without PEFT, it gives the same outputs."),
-    "trains_causal": ("Trains a decoder", "In 20 steps on 32 tokens or fewer, SmolLM2's first 4 layers learn them."),
-    "trains_encoder": ("Trains an encoder", "In 20 steps on two rows, MiniLM's loss falls, with its head frozen."),
-    "trains_seq2seq": ("Trains a seq2seq", "In 20 steps on three rows, the loss of a tiny random T5 falls."),
-}  # fmt: skip
+CAPABILITIES = headings("capabilities.yaml")
 #: The kinds of model of the last three, as the command line names them.
 TRAINS = {"trains_causal": "causal-lm", "trains_encoder": "encoder", "trains_seq2seq": "seq2seq"}
 

@@ -1,34 +1,10 @@
-"""Names and values of settings as text, and advice on what to try next for each setting."""
+"""Names and values of settings as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from peft_lab.core import units
-
-NEXT: Mapping[str, str] = {
-    "learning_rate": "Train a tenth of the steps at a third of it and at three times it, and keep the highest rate "
-    "that trains without spikes.",
-    "schedule": "A constant rate lets you stop or go on anywhere; a falling one ends lower.",
-    "warmup": "Longer, if the loss jumps in the first steps.",
-    "batch": "Halve it before you double it: rows of a step cost memory, and large batches hurt LoRA.",
-    "group": "More where all answers of a group get the same reward: such a group teaches nothing.",
-    "epochs": "Score held-out rows after each epoch and keep the best.",
-    "steps": "Score held-out rows a few times on the way.",
-    "r": "Double it if the loss stops falling before all rows were seen; halve it to store less.",
-    "use_rslora": "Lower the rate with it: at a large rank its scale is larger.",
-    "lora_alpha": "Leave it and tune the rate: both scale the same update.",
-    "target_modules": "The feed-forward maps alone, if all linear maps are too many.",
-    "lora_dropout": "None, if there are many rows; more, if held-out loss rises while training loss falls.",
-    "loraplus_lr_ratio": "Without it, at the same rate, as the comparison.",
-    "num_virtual_tokens": "Twice as many; past a hundred little is gained.",
-    "bottleneck": "256 for large data, 8 for small.",
-    "dtype": "float16 with loss scaling on cards without bfloat16.",
-    "optimizer": "An 8-bit optimizer, if its states are what does not fit.",
-    "checkpointing": "Switch it on before the batch becomes smaller than one row a device.",
-    "packing": "Compare the loss with and without it: rows must not see each other.",
-}
 
 _LABELS = {
     "group": "answers to a prompt",

@@ -97,6 +97,11 @@ def devices() -> dict[str, Device]:
     return {device.name: device for device in (_processor(), *([own] if own else []), *others)}
 
 
+def gpus() -> dict[str, Device]:
+    """Return the GPUs among :func:`devices`."""
+    return {name: device for name, device in devices().items() if device.kind == "cuda"}
+
+
 def _processor() -> Device:
     """Return this machine's processor with its main memory, or with the limit of the container this runs in."""
     memory = machine.installed_memory()

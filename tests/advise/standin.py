@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.advise import states
+from peft_lab.advise import ways
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Ask, Needed, Run
 from peft_lab.advise.situation import Situation
@@ -20,7 +20,7 @@ def ask(situation: Situation) -> Needed:
     shape = situation.shape
 
     def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
-        weights = states.weight_bytes(shape, method, run)
+        weights = ways.weight_bytes(shape, method, run)
         each = ACTIVATIONS / 10 if run.checkpointing else ACTIVATIONS
         if run.split:
             weights = 0 if run.offloads else weights // situation.devices

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.answers import between, least
+from peft_lab.advise.answers import least
 from peft_lab.advise.flips import flips, longest
 from peft_lab.advise.recommend import Recommendation, recommend
 from peft_lab.advise.room import Room, room_of
@@ -76,7 +76,7 @@ def test_a_sentence_says_a_bound_only_of_what_it_holds_for(method: str, seed: in
     situation = drawn(seed)
     room = Room(situation, standin.ask, recall=neighbours)
     real, said = room.least(method), least(room, method)
-    low, high = between(room, method)
+    low, high = room.least_between(method)
     assert low <= real * 1.001 and real <= high * 1.001
     kind = re.match("at least |at most ", said)
     if kind is None:

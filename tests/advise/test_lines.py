@@ -65,8 +65,10 @@ def fitting(gigabytes: float) -> int:
 @pytest.mark.parametrize(
     ("memory", "step"),
     [
-        (110, Step(4, False, 110 * GB)), (109, Step(2, False, 70 * GB, 2)), (69, Step(1, False, 50 * GB, 4)),
-        (49, Step(4, True, 42 * GB)), (41, Step(2, True, 34 * GB, 2)), (33, Step(1, True, 30 * GB, 4)), (29, None),
+        (110, Step(4, False, needed=110 * GB)), (109, Step(2, False, needed=70 * GB, accumulate=2)),
+        (69, Step(1, False, needed=50 * GB, accumulate=4)), (49, Step(4, True, needed=42 * GB)),
+        (41, Step(2, True, needed=34 * GB, accumulate=2)), (33, Step(1, True, needed=30 * GB, accumulate=4)),
+        (29, None),
     ],
 )  # fmt: skip
 def test_what_costs_least_is_tried_first(memory: int, step: Step | None) -> None:

@@ -7,9 +7,9 @@ import inspect
 import pytest
 
 from peft_lab.advise import plan
-from peft_lab.advise.recipes.job import ADAMW, job
+from peft_lab.advise.recipes.job import job
 from peft_lab.advise.recipes.recipe import LAB, Setting, recipe
-from peft_lab.advise.recipes.runs import PAGED
+from peft_lab.advise.recipes.rules import ADAMW, PAGED
 from peft_lab.advise.simulating import Step
 from peft_lab.models.catalogue import get_model
 
@@ -40,6 +40,6 @@ def test_adafactor_gets_a_rate_of_its_own(method: str, rate: float, kind: str) -
 def test_the_optimizer_that_is_said_is_the_one_that_was_simulated(
     simulated: str, advised: str, settled: str
 ) -> None:
-    step = Step(1, False, 1, 1, simulated, "bfloat16", "none")
+    step = Step(1, False, simulated, needed=1)
     said = Setting("optimizer", advised, None, (), (), "cited", "", "")
     assert plan._optimizer(step, said, "Simulated").value == settled

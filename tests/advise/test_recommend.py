@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.advise import duration
+from peft_lab.advise import ways
 from peft_lab.advise.cited import ADAPTER_LATENCY, PROMPT_SCALE
 from peft_lab.advise.flips import flips
 from peft_lab.advise.leaves import ADVICE, NOTHING, UNTRAINED, counted_answers
@@ -20,7 +20,7 @@ from peft_lab.advise.room import HEADROOM, Room
 from peft_lab.advise.simulating import Needed, Run, Step
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
-from peft_lab.advise.update import UPDATES
+from peft_lab.advise.ways import UPDATES
 from peft_lab.advise.words import smaller_model
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import devices
@@ -230,12 +230,10 @@ def test_a_step_on_rewards_is_on_every_answer_and_says_what_is_in_no_figure() ->
     epochs = plan.settings["epochs"].value
     assert (plan.group, plan.batch * plan.accumulate) == (64, 1_024)
     assert plan.settings["steps"].value == epochs * 469
-    step = Step(plan.batch, plan.checkpointing, 0, 1, plan.optimizer, plan.dtype, "none", loss=plan.loss)
+    step = Step(plan.batch, plan.checkpointing, plan.optimizer, plan.dtype, plan.loss)
     step = replace(step, accumulate=plan.accumulate)
     tokens = epochs * 7_500 * 64 * asked.seq
-    assert plan.seconds == duration.training_seconds(
-        asked.shape, "lora", plan.values, step, asked.seq, asked.device, 1, tokens
-    )
+    assert plan.seconds == ways.training_seconds(asked, "lora", plan.values, step, 1, tokens)
     found = recommend(asked, standin.room(asked))
     assert any("64 answers" in str(one) for one in found.unknown)
     assert not any("answers to each" in str(one) for one in _unknown(replace(asked, objective="sft")))

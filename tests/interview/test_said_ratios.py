@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from peft_lab.advise.leaves import ADVICE
-from peft_lab.advise.recipes.recipe import all_rules
+from peft_lab.advise.recipes.rules import all_rules
 from peft_lab.core import references as src
 from peft_lab.core.facts import RANK_ONE
 from peft_lab.interview.bank import all_questions, get_question

@@ -33,7 +33,7 @@ def _measure(name: str) -> dict[str, Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     entry = get_entry(name)
-    own = {knob.name for knob in entry.knobs} | set(entry.settings)
+    own = {knob.name for knob in entry.knobs} | set(entry.of_model) | set(entry.settings)
     small = {field: value for field, value in SMALL.items() if field in own} | SMALL_OF.get(entry.type, {})
     held = held_models.hold(entry, **small)
     found = [

@@ -18,7 +18,7 @@ from peft_lab.advise.plans.facts import NAME, ROWS, Facts, gather, needed, refus
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
 from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.advise.recipes.sizes import ALL_LINEAR
+from peft_lab.advise.recipes.rules import ALL_LINEAR
 from peft_lab.engine.devices import devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve

@@ -21,8 +21,7 @@ from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.references import LIMA
-from peft_lab.engine.devices import Device
-from peft_lab.engine.devices import devices as all_devices
+from peft_lab.engine.devices import Device, gpus
 from peft_lab.engine.step import OPTIMIZER_TITLES, OPTIMIZERS
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text, resolve
@@ -197,7 +196,7 @@ def _number(text: str) -> float | None:
 
 def _card(text: str, _: Wanted) -> Meant:
     """Return the GPU whose name is most similar to the text, else the default."""
-    cards = {name: card for name, card in all_devices().items() if card.kind == "cuda"}
+    cards = gpus()
     typed = difflib.SequenceMatcher(b=text.strip().lower().replace(" ", "-")[:_LONGEST])
     alike = dict[str, float]()
     for name in cards:
@@ -435,13 +434,7 @@ def need(fields: Mapping[str, Any], method: str, cards: int) -> Need:
     return Need(method, cards, taken, smallest.title if smallest else "")
 
 
-def _kept_free(cards: int) -> float:
-    """Return the share of a card's memory that a step on so many cards leaves free."""
-    return HEADROOM if cards == 1 else HEADROOM_SPLIT
-
-
 def _smallest(taken: int, count: int) -> Device | None:
-    cards = sorted(
-        (card for card in all_devices().values() if card.kind == "cuda"), key=lambda card: card.memory
-    )
-    return next((card for card in cards if card.memory * (1 - _kept_free(count)) >= taken), None)
+    cards = sorted(gpus().values(), key=lambda card: card.memory)
+    usable = 1 - (HEADROOM if count == 1 else HEADROOM_SPLIT)
+    return next((card for card in cards if card.memory * usable >= taken), None)

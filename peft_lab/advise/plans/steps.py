@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from peft_lab.advise import simulating, states
+from peft_lab.advise import simulating, ways
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans.facts import loads_alone
-from peft_lab.advise.recipes.job import choose, job
+from peft_lab.advise.recipes.job import job
 from peft_lab.advise.recipes.recipe import evidence
+from peft_lab.advise.recipes.rules import choose
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step
+from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step, splits
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError, UnknownName
@@ -107,7 +108,7 @@ def step_pace(
         # a layer is gathered twice in a pass, but once without a backward pass
         ahead = sum(sent.nbytes for sent in one.exchanges if sent.kind == "all-gather") * share / 2
     elif situation.devices > 1:
-        once = 2 * share * states.BYTES_OF_DTYPE[step.dtype if method == "full" else "float32"] * trainable
+        once = 2 * share * ways.BYTES_OF_DTYPE[step.dtype if method == "full" else "float32"] * trainable
 
     def timed(part: Work, sent: float = 0.0, copied: float = 0.0) -> Seconds:
         link = link_of(situation)
@@ -210,7 +211,7 @@ class Change:
 def short(room: Room, situation: Situation, method: str, sharding: str, least: int) -> str:
     """Return why nothing fits if one row needs ``least`` bytes on each device: the memory there is and, in full
     fine-tuning, how the weights are kept, which differs when they are split."""
-    split = sharding.startswith((SPLIT, TENSOR))
+    split = splits(sharding)
     run = list(room.states(method, sharding))[-1]
     wide = (
         f" with {OPTIMIZER_TITLES[run.optimizer]} and weights kept in {run.dtype}" if method == "full" else ""
@@ -238,8 +239,8 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
     if not plan.split:
         return 0
     if method == "full":
-        return shape.total * states.BYTES_OF_DTYPE[plan.remembered]
-    return states.weight_bytes(shape, method, Run(1, plan.checkpointing))
+        return shape.total * ways.BYTES_OF_DTYPE[plan.remembered]
+    return ways.weight_bytes(shape, method, Run(1, plan.checkpointing))
 
 
 #: safetensors maps files: a tensor that is not cast stays part of the file, which the system keeps once.

@@ -1,14 +1,13 @@
-"""The job that a recipe is for, and the rules by which sources speak of its settings."""
+"""The job that a recipe is for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.engine import published
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -144,116 +143,3 @@ def job(
     return Job(
         method, shape, objective, rows, row_tokens, devices, batch, dtype, checkpointing, complete, settled
     )
-
-
-# ----------------------------------------
-# One source on one setting: a function of the job, with its citation and its range of validity.
-
-
-#: A source's single figure is read as half to twice that figure: sweeps move in steps of two to three, and no
-#: source looked between two steps. (LoRA's best rate moved by less than two between rank 4 and 512.)
-GRAIN = 2.0
-#: Optimizers that rates were measured with. Each rate is for its own only: each scales gradients differently.
-#: AdamW stands for Adam too, which differs in decay, and for 8-bit and paged moments, which replace 32-bit ones without
-#: a change of hyperparameters (8-bit Optimizers, abstract).
-ADAMW, ADAFACTOR = "AdamW", "Adafactor"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a source says for one job: the value that it used, and the range if it gives one."""
-
-    value: Any
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def band(self) -> tuple[float, float] | None:
-        """Return the range that it allows; ``None`` if the value is no number."""
-        if isinstance(self.value, bool | str) or not isinstance(self.value, int | float):
-            return None
-        least = 1 if isinstance(self.value, int) else 0  # there is no half epoch and no half row
-        low = max(self.value / GRAIN, least) if self.low is None else self.low
-        high = self.value * GRAIN if self.high is None else self.high
-        return float(f"{low:.6g}"), float(f"{high:.6g}")
-
-    def allows(self, value: Any) -> bool:
-        """Return whether a value agrees with it."""
-        band = self.band
-        if band is None or isinstance(value, bool | str) or not isinstance(value, int | float):
-            return bool(value == self.value)
-        return band[0] * (1 - 1e-9) <= value <= band[1] * (1 + 1e-9)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One source on one setting.
-
-    Attributes:
-        field: the setting.
-        source: the reference. place: where in it. measured: on which models and data.
-        says: returns what it says for a job, or ``None`` outside its range.
-        optimizer: with which a learning rate was measured; without meaning for other settings.
-        untestable: why this lab's small models cannot test it; empty if a sweep on them can.
-    """
-
-    id: str
-    field: str
-    source: str
-    place: str
-    measured: str
-    says: Callable[[Job], Said | None]
-    untestable: str = ""
-    optimizer: str = ADAMW
-
-    @property
-    def citation(self) -> str:
-        """Return the reference and the place in it."""
-        return f"{self.source}, {self.place}" if self.place else self.source
-
-
-SAYS = Callable[[Job], Said | None]
-RULES: list[Rule] = []
-
-
-def rule(
-    field: str, source: str, place: str, measured: str, untestable: str = "", optimizer: str = ADAMW
-) -> Callable[[SAYS], SAYS]:
-    """Return a decorator that adds a function to the list of rules. Order matters: the first one wins a tie."""
-
-    def enter(says: SAYS) -> SAYS:
-        name = says.__name__.strip("_").replace("_", "-")
-        RULES.append(Rule(name, field, source, place, measured, says, untestable, optimizer))
-        return says
-
-    return enter
-
-
-def choose(found: Iterable[tuple[Rule, Said]]) -> Any:
-    """Return the first rule's value if a second reference allows it, else what most references allow."""
-    found = list(found)
-    first = found[0][1].value
-    if len(allowing(found, first)) > 1:
-        return first
-    return max((said.value for _, said in found), key=lambda value: len(allowing(found, value)))
-
-
-def allowing(found: Iterable[tuple[Rule, Said]], value: Any) -> tuple[str, ...]:
-    """Return the references that allow a value."""
-    return tuple(dict.fromkeys(rule.source for rule, said in found if said.allows(value)))
-
-
-def spanned(found: Iterable[tuple[Rule, Said]]) -> tuple[float, float] | None:
-    """Return the range of all that any rule allows; ``None`` if no value is a number."""
-    bands = [said.band for _, said in found if said.band is not None]
-    return (min(low for low, _ in bands), max(high for _, high in bands)) if bands else None
-
-
-LARGE = "needs a model of billions of parameters"
-OTHER_TASK = "this lab trains no such task"
-
-
-def best_published(kind: str) -> Said | None:
-    """Return the rate of the best row of a kind in the published comparison; ``None`` if it has none."""
-    rows = [row for name, row in published.rows().items() if name.startswith(f"{kind}--")]
-    return Said(max(rows, key=lambda row: row.accuracy).learning_rate) if rows else None

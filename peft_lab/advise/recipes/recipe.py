@@ -10,31 +10,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes import rates, runs, sizes
-from peft_lab.advise.recipes.job import (
+from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job
+from peft_lab.advise.recipes.rules import (
     ADAMW,
-    OBJECTIVES,
-    OF_ENCODERS,
-    RULES,
-    Job,
+    ALL_LINEAR,
+    CONTENT,
+    RATE,
     Rule,
     Said,
+    all_rules,
     allowing,
     choose,
     spanned,
 )
 from peft_lab.core import references as src
-from peft_lab.core.setting_words import NEXT, told_rows, written_figure
+from peft_lab.core.content import read_entries
+from peft_lab.core.setting_words import told_rows, written_figure
 from peft_lab.core.units import Source, several
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import STEPS
 
-_ENTERED = (rates, rates, sizes, runs, runs)  # importing these registers their functions in RULES
-RATE = rates.RATE
 #: Kinds of value: chosen by the lab, or given by the user.
 LAB, TOLD = "lab", "told"
 _KNOBS = (
@@ -53,6 +53,8 @@ _NEAR = {
     "sft": (), "classification": ("sft",),
 }  # fmt: skip
 _LIKE = ("llama-3.2-3b", "roberta-large", "t5-base")  # models that sources cover, as stand-ins
+#: Rules with what they say for a job.
+Statements = list[tuple[Rule, Said]]
 _LOW = ("preference", "rl")  # lower rates than for answers, in every method with both
 
 
@@ -168,73 +170,85 @@ def recipe(job: Job) -> Recipe:
     return Recipe(job, ordered)
 
 
-def all_rules() -> tuple[Rule, ...]:
-    """Return every rule, in order."""
-    return tuple(RULES)
-
-
-def evidence(job: Job, field: str, optimizer: str = ADAMW) -> list[tuple[Rule, Said]]:
+def evidence(job: Job, field: str, optimizer: str = ADAMW) -> Statements:
     """Return every rule that covers a field for a job, and what it says; of rates, this optimizer's."""
-    rules = (rule for rule in RULES if rule.field == field and (field != RATE or rule.optimizer == optimizer))
-    asked = ((rule, rule.says(job)) for rule in rules)
-    return [(rule, said) for rule, said in asked if said is not None]
+    rules = (
+        rule for rule in all_rules() if rule.field == field and (field != RATE or rule.optimizer == optimizer)
+    )
+    return [(rule, said) for rule in rules if (said := rule.says(job)) is not None]
 
 
 def _setting(
-    name: str, value: Any, found: list[tuple[Rule, Said]], kind: str, why: str, **more: Any
+    name: str,
+    value: Any,
+    statements: Statements,
+    kind: str = str(Source.CITED),
+    why: str = "",
+    compared: Any = None,
 ) -> Setting:
+    """Return a setting with all statements about it. ``compared``: the value in the sources' terms, if they differ."""
     said = tuple(
         Evidence(rule.id, rule.source, rule.citation, rule.measured, one.value, one.band)
-        for rule, one in found
+        for rule, one in statements
     )
-    compared = more.get("compared", value)
-    agreeing = allowing(found, compared)
-    return Setting(
-        name, value, spanned(found), said, agreeing, kind, why or _few(found, agreeing), NEXT[name]
-    )
+    agreeing = allowing(statements, value if compared is None else compared)
+    why = why or _few(statements, agreeing)
+    return Setting(name, value, spanned(statements), said, agreeing, kind, why, _next()[name])
 
 
-def _few(found: list[tuple[Rule, Said]], agreeing: tuple[str, ...]) -> str:
+@dataclass(frozen=True)
+class _Next:
+    setting: str
+    next: str
+
+
+@cache
+def _next() -> dict[str, str]:
+    """Return what to try next, by setting."""
+    return {one.setting: one.next for one in read_entries(CONTENT / "next.yaml", _Next)}
+
+
+def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
     """Return why fewer than two sources support a value."""
     if len(agreeing) >= 2:
         return ""
     if not agreeing:
         return "No source that we know uses this value."
-    others = tuple(dict.fromkeys(rule.source for rule, _ in found if rule.source not in agreeing))
+    others = tuple(dict.fromkeys(rule.source for rule, _ in statements if rule.source not in agreeing))
     if not others:
         return "This is the only source that we know for such a job."
     return "The sources disagree: no two of them allow one value, so try the others' as well."
 
 
 def _said(job: Job, name: str) -> Setting:
-    found = evidence(job, name)
-    if not found:
+    statements = evidence(job, name)
+    if not statements:
         return _setting(name, {"warmup": 0.06, "epochs": 3, "batch": 16}[name], [], LAB, _USUAL)
-    return _setting(name, choose(found), found, str(Source.CITED), "")
+    return _setting(name, choose(statements), statements)
 
 
 def _knob(job: Job, name: str) -> Setting | None:
-    found = evidence(job, name)
-    if not found and name in _OPTIONAL:
+    statements = evidence(job, name)
+    if not statements and name in _OPTIONAL:
         return None
-    if not found:
+    if not statements:
         return _setting(name, job.values[name], [], LAB, _OUTSIDE if name in job.fixed else _USUAL)
     if name not in job.fixed:
-        value = choose(found)
+        value = choose(statements)
         shown = (value,) if name == "target_modules" else value
-        return _setting(name, shown, found, str(Source.CITED), "", compared=value)
+        return _setting(name, shown, statements, compared=value)
     value = job.values[name]
     compared = _targets(job, value) if name == "target_modules" else value
-    allowed = allowing(found, compared)
+    allowed = allowing(statements, compared)
     kind, why = (str(Source.CITED), "") if allowed else (LAB, _OUTSIDE)
-    return _setting(name, value, found, kind, why, compared=compared)
+    return _setting(name, value, statements, kind, why, compared=compared)
 
 
 def _step(job: Job, name: str, value: Any) -> Setting:
     """Return precision or checkpointing, from the simulated step if there is one."""
     if value is None:
         return _said(job, name)
-    found = evidence(job, name)
+    statements = evidence(job, name)
     why = "As in this plan's simulated step."
     if value == "float16":
         why = "This device does not compute in bfloat16. float16 needs loss scaling."
@@ -243,25 +257,25 @@ def _step(job: Job, name: str, value: Any) -> Setting:
             " Weights that are trained in this format lose updates that are small beside them; float32 copies keep "
             "them, for four more bytes a parameter."
         )
-    return _setting(name, value, found, str(Source.SIMULATED), why)
+    return _setting(name, value, statements, str(Source.SIMULATED), why)
 
 
 def _targets(job: Job, names: tuple[str, ...]) -> str:
     """Return a list of targets in the sources' terms."""
-    if tuple(names) == (sizes.ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
-        return sizes.ALL_LINEAR
+    if tuple(names) == (ALL_LINEAR,) or set(names) >= set(job.shape.target_names):
+        return ALL_LINEAR
     if job.shape.mixtures and tuple(names) == targets.every_map(job.shape)["target_modules"]:
-        return sizes.ALL_LINEAR
+        return ALL_LINEAR
     usual = get_method("lora").defaults(job.shape)["target_modules"]
     return "query and value" if tuple(names) == tuple(usual) else ", ".join(names)
 
 
 def _batch(job: Job) -> Setting:
     if job.batch is not None:
-        found = evidence(job, "batch")
-        agree = bool(allowing(found, job.batch))
+        statements = evidence(job, "batch")
+        agree = bool(allowing(statements, job.batch))
         why = "As you set it." if agree else "As you set it; the sources used other batches."
-        return _setting("batch", job.batch, found, TOLD, why)
+        return _setting("batch", job.batch, statements, TOLD, why)
     setting = _said(job, "batch")
     most = max(job.sequences // (_LEAST_STEPS * job.group), 1) * job.group  # groups stay whole
     if setting.value > most:
@@ -275,24 +289,26 @@ def _batch(job: Job) -> Setting:
 
 
 def _derived(name: str, value: Any, why: str) -> Setting:
-    return Setting(name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", NEXT[name])
+    return Setting(
+        name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", _next()[name]
+    )
 
 
 def rate_for(job: Job, optimizer: str) -> Setting | None:
     """Return the rate that sources used for a job with an optimizer; ``None`` if none gives one."""
-    found = evidence(job, RATE, optimizer)
-    return _setting(RATE, choose(found), found, str(Source.CITED), "") if found else None
+    statements = evidence(job, RATE, optimizer)
+    return _setting(RATE, choose(statements), statements) if statements else None
 
 
 def _rate(job: Job, steps: int) -> Setting:
     """Return the sources' rate, or the lab's own for a live model and a job as short as the lab's runs."""
-    found = evidence(job, RATE)
+    statements = evidence(job, RATE)
     if job.live and steps <= STEPS:
-        return _own_rate(job, found)
-    if found:
-        return _setting(RATE, choose(found), found, str(Source.CITED), "")
-    found, near = _nearest(job)
-    value = min(said.value for _, said in found) if job.objective in _LOW else choose(found)
+        return _own_rate(job, statements)
+    if statements:
+        return _setting(RATE, choose(statements), statements)
+    statements, near = _nearest(job)
+    value = min(said.value for _, said in statements) if job.objective in _LOW else choose(statements)
     title, objective = get_method(job.method).title, OBJECTIVES[job.objective]
     lower = (
         " The lowest of them is taken: such training takes lower rates than answers do."
@@ -303,18 +319,18 @@ def _rate(job: Job, steps: int) -> Setting:
         f"No source that we know gives a rate for {title} in {objective} on {_KINDS[job.kind]} of this size. Shown is "
         f"what is used for {OBJECTIVES[near.objective]} on {_KINDS[near.kind]}.{lower}"
     )
-    return _setting(RATE, value, found, LAB, why)
+    return _setting(RATE, value, statements, LAB, why)
 
 
-def _own_rate(job: Job, found: list[tuple[Rule, Said]]) -> Setting:
+def _own_rate(job: Job, statements: Statements) -> Setting:
     value = get_method(job.method).learning_rate(job.kind, job.values)
     why = (
         f"Chosen so that {STEPS} steps learn on this small model. Published rates are for thousands of steps."
     )
-    return replace(_setting(RATE, value, found, LAB, why), band=None)
+    return replace(_setting(RATE, value, statements, LAB, why), band=None)
 
 
-def _nearest(job: Job) -> tuple[list[tuple[Rule, Said]], Job]:
+def _nearest(job: Job) -> tuple[Statements, Job]:
     """Return the evidence for the nearest job that has any, and that job."""
     objectives = (job.objective, *_NEAR[job.objective], *OBJECTIVES)
     shapes = (job.shape, *(get_model(name).shape for name in _LIKE))
@@ -323,7 +339,7 @@ def _nearest(job: Job) -> tuple[list[tuple[Rule, Said]], Job]:
             if shape.kind == "encoder" and objective not in OF_ENCODERS:
                 continue
             near = replace(job, shape=shape, objective=objective)
-            found = evidence(near, RATE)
-            if found:
-                return found, near
+            statements = evidence(near, RATE)
+            if statements:
+                return statements, near
     raise LookupError(f"no source gives any rate for {job.method} ({src.ALGEBRA})")

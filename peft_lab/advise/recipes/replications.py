@@ -15,10 +15,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes import rates, runs, sizes
-from peft_lab.advise.recipes.job import GRAIN, Job, Rule, job
-from peft_lab.advise.recipes.rates import RATE as RATES
-from peft_lab.advise.recipes.recipe import all_rules
+from peft_lab.advise.recipes.job import Job, job
+from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, Rule, all_rules
+from peft_lab.advise.recipes.rules import RATE as RATES
 from peft_lab.core.setting_words import label, written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies.shipped_sweep import (
@@ -48,6 +47,8 @@ from peft_lab.studies.shipped_sweep import (
 
 TIMES, PERCENT, RATE = "times", "%", "rate"
 Group = tuple[str, int, int]
+#: A group, the difference of logarithms (``None``: a best rate lies at an end of the sweep), and the curves behind it.
+Pair = tuple[Group, float | None, tuple[Curve, ...]]
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,6 @@ class Tried:
     def figure(self, logarithm: float) -> float:
         """Return a logarithm as a figure in the unit."""
         return 100 * math.expm1(logarithm) if self.unit == PERCENT else math.exp(logarithm)
-
-
-Trial = Callable[[Sweep], Tried]
-TRIALS: dict[str, Trial] = {}
-
-
-def trial(of: Callable[[Job], Any]) -> Callable[[Trial], Trial]:
-    """Return a decorator that registers a function as the test of the rule that ``of`` defines."""
-
-    def enter(does: Trial) -> Trial:
-        TRIALS[of.__name__.strip("_").replace("_", "-")] = does
-        return does
-
-    return enter
 
 
 def job_of(point: Point) -> Job:
@@ -122,10 +109,7 @@ def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[Curve, Curve]]:
             yield curve, beside
 
 
-def _tried(
-    what: str, note: str, unit: str, expected: tuple[float, float],
-    pairs: Sequence[tuple[Group, float | None, tuple[Curve, ...]]],
-) -> Tried:  # fmt: skip
+def _tried(what: str, note: str, unit: str, expected: tuple[float, float], pairs: Sequence[Pair]) -> Tried:
     """Return the result. Pairs without a difference, their best rate at an end of the sweep, are only counted."""
     kept = [(group, found, used) for group, found, used in pairs if found is not None]
     out = len(pairs) - len(kept)
@@ -148,7 +132,6 @@ def _worse(one: Curve, other: Curve) -> float | None:
     return math.log(one.best.loss / other.best.loss)
 
 
-@trial(rates.ten_times_full)
 def _times_full(sweep: Sweep) -> Tried:
     pairs = [
         (_group(lora), _apart(lora, full), (lora, full))
@@ -158,12 +141,11 @@ def _times_full(sweep: Sweep) -> Tried:
         "Best rate of LoRA over that of full fine-tuning",
         "same model, batch and seed; geometric mean over ranks and targets",
         TIMES,
-        (rates.TIMES_FULL / GRAIN, rates.TIMES_FULL_SHORT * GRAIN),
+        (TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN),
         pairs,
     )
 
 
-@trial(sizes.alpha_fixed)
 def _rate_by_rank(sweep: Sweep) -> Tried:
     pairs = []
     for model in sweep.models:
@@ -180,7 +162,6 @@ def _rate_by_rank(sweep: Sweep) -> Tried:
     )
 
 
-@trial(sizes.targets_with_feed_forward)
 def _feed_forward(sweep: Sweep) -> Tried:
     mixed = [
         model
@@ -205,9 +186,8 @@ def _feed_forward(sweep: Sweep) -> Tried:
     )
 
 
-@trial(runs.small_batches_for_lora)
 def _large_batches(sweep: Sweep) -> Tried:
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
     sizes_seen: set[int] = set()
     known = _known(sweep)
     for model in sweep.models:
@@ -235,13 +215,13 @@ def _large_batches(sweep: Sweep) -> Tried:
     )
 
 
-@trial(sizes.small_ranks)
 def _rank_beyond(sweep: Sweep) -> Tried:
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
+    rule = next(rule for rule in all_rules() if rule.id == "small-ranks")
     for model in sweep.models:
         ranks = sweep.values(model, "rank")
         for large, small in ((one, two) for rank in ranks for two, one in _pairs(sweep, rank=rank)):
-            said = sizes.small_ranks(job_of(small.at))
+            said = rule.says(job_of(small.at))
             if said is None or small.at.model != model or large.at.rank != ranks[-1]:
                 continue
             least, most = said.band or (0.0, 0.0)
@@ -271,9 +251,19 @@ def _moved_by_seed(sweep: Sweep) -> float:
     return 100 * math.expm1(statistics.median(moved)) if moved else 0.0
 
 
+#: The test of each rule that has one of its own, by the rule's id.
+TRIALS: Mapping[str, Callable[[Sweep], Tried]] = {
+    "ten-times-full": _times_full,
+    "alpha-fixed": _rate_by_rank,
+    "targets-with-feed-forward": _feed_forward,
+    "small-batches-for-lora": _large_batches,
+    "small-ranks": _rank_beyond,
+}
+
+
 def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
     """Return the best rates of the runs that a rule gives a rate for; ``None`` if it covers none."""
-    pairs: list[tuple[Group, float | None, tuple[Curve, ...]]] = []
+    pairs: list[Pair] = []
     bands, steps = [], set()
     for curve in curves(sweep):
         said = rule.says(job_of(curve.at))

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.advise.recipes.recipe import all_rules
 from peft_lab.advise.recipes.replications import Replication, Verdict, measured, replications
+from peft_lab.advise.recipes.rules import all_rules
 from peft_lab.core import units
 from peft_lab.core.errors import UnknownName
 from peft_lab.core.palette import faint

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise import duration
 from peft_lab.advise.leaves import UNTRAINED
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import ranking, steps
@@ -29,6 +28,7 @@ from peft_lab.advise.recommend import Recommendation, recommend
 from peft_lab.advise.room import Room, room_of
 from peft_lab.advise.simulating import OFFLOAD, TENSOR, Step
 from peft_lab.advise.situation import Situation, parse
+from peft_lab.advise.ways import training_seconds
 from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.models.catalogue import readers_of_text
 from tests.advise import standin
@@ -58,10 +58,7 @@ def counted(
 ) -> Pace | None:
     """The time of an update by the estimate that Choose has."""
     tokens = step.batch * situation.seq * situation.devices * accumulate
-    found = duration.training_seconds(
-        situation.shape, method, values, step, situation.seq, situation.device, situation.devices, tokens,
-        situation.link,
-    )  # fmt: skip
+    found = training_seconds(situation, method, values, step, situation.devices, tokens)
     if found is None or step.sharding == TENSOR:
         return None
     low, high = found

@@ -39,7 +39,10 @@ def test_no_plan_is_told_to_take_more_rows_at_once_than_fit(monkeypatch: pytest.
     monkeypatch.setattr(steps, "step_pace", lambda *_: half)
     plan: Any = SimpleNamespace(readers=1, accumulate=8, values={}, trainable=1)
     situation = Situation(model="smollm2-135m", device="rtx-4090")
-    assert [change(situation, "lora", plan, Step(rows, False, 1), now) for rows in (2, 4)] == [None, None]
+    assert [change(situation, "lora", plan, Step(rows, False, needed=1), now) for rows in (2, 4)] == [
+        None,
+        None,
+    ]
 
 
 def test_what_choose_recommends_comes_first_and_vectors_by_their_negatives() -> None:

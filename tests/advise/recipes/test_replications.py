@@ -11,9 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.advise.recipes import rates
-from peft_lab.advise.recipes.job import GRAIN
-from peft_lab.advise.recipes.recipe import all_rules
 from peft_lab.advise.recipes.replications import (
     TRIALS,
     Replication,
@@ -22,6 +19,7 @@ from peft_lab.advise.recipes.replications import (
     replicated,
     replications,
 )
+from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, all_rules
 from peft_lab.studies.shipped_sweep import Sweep
 from tests.studies.shipped_sweep import made
 from tests.studies.shipped_sweep.made import Truth
@@ -32,7 +30,7 @@ TIMES, RANK, TARGETS, BATCH = (
     "targets-with-feed-forward",
     "small-batches-for-lora",
 )
-LOW, HIGH = rates.TIMES_FULL / GRAIN, rates.TIMES_FULL_SHORT * GRAIN
+LOW, HIGH = TIMES_FULL / GRAIN, TIMES_FULL_SHORT * GRAIN
 
 
 def of(truth: Truth, rule: str, seed: int = 0) -> Replication:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_lab.advise.recipes.job import ADAFACTOR, ADAMW, Said
-from peft_lab.advise.recipes.rates import _FULL, OVER_LION
-from peft_lab.advise.recipes.recipe import all_rules, evidence, recipe
+from peft_lab.advise.recipes import rules
+from peft_lab.advise.recipes.recipe import evidence, recipe
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, CALCULATIONS, OF_ALL_WEIGHTS, Said, all_rules
 from peft_lab.core import references as src
+from peft_lab.core.content import ContentError
 from peft_lab.engine import published
 from peft_lab.models.shapes import ModelKind
 from tests.advise.recipes.jobs import asked, every
@@ -172,9 +174,9 @@ def test_every_rate_is_of_the_optimizer_that_it_was_measured_with_or_is_converte
         assert place
         converted = src.LION in rule.place and trained == "LionW"
         assert rule.optimizer == trained or converted, rule.id
-    assert {RULES[one.__name__.replace("_", "-")].optimizer for one in _FULL} == {ADAMW}
+    assert {RULES[name].optimizer for name in OF_ALL_WEIGHTS} == {ADAMW}
     low, high = RULES["learns-less-pretraining"].says(asked("full", "causal-lm", 7e9, "cpt")).band  # type: ignore[union-attr,misc]
-    assert (low, high) == pytest.approx([times * 1e-5 for times in OVER_LION])
+    assert (low, high) == pytest.approx((3e-5, 10e-5)), "AdamW's rates are 3 to 10 times LionW's 1e-5"
 
 
 def test_a_recipe_has_rates_of_its_own_optimizer_alone() -> None:
@@ -224,7 +226,7 @@ def test_lora_takes_ten_times_the_rates_of_all_weights_and_fifteen_in_short_runs
 def test_a_rank_holds_what_there_is_to_learn() -> None:
     """Llama 3.1 8B: rank 1 has "3M parameters" over all weight matrices, the paper says."""
     from peft_lab.advise.recipes.job import job
-    from peft_lab.advise.recipes.sizes import per_rank
+    from peft_lab.advise.recipes.rules import per_rank
     from peft_lab.models.catalogue import get_model
 
     shape = get_model("llama-3.1-8b").shape
@@ -249,10 +251,54 @@ def test_the_published_comparison_is_read_not_copied() -> None:
         assert RULES[name].source == src.BENCH
 
 
-def test_sources_are_references_and_quotes_stand_in_docstrings() -> None:
+def test_sources_are_references_and_rules_quote_them() -> None:
     known = {value for name, value in vars(src).items() if name.isupper()}
     for rule in RULES.values():
         assert rule.source in known, rule.id
         assert rule.measured
-        assert rule.says.__doc__, rule.id
-        assert not re.search(r"simulat", rule.says.__doc__ + rule.measured), "a rate is never simulated"
+        assert rule.quote, rule.id
+        assert not re.search(r"simulat", rule.quote + rule.measured), "a rate is never simulated"
+
+
+def test_every_calculation_is_named_by_a_rule() -> None:
+    assert set(CALCULATIONS.values()) == {rule.calculate for rule in RULES.values() if rule.calculate}
+    assert set(OF_ALL_WEIGHTS) <= set(RULES)
+
+
+RULE = """\
+- id: example
+  field: batch
+  source: LORA
+  measured: GPT-2
+  quote: Eight.
+  when: {method: low-rank, billions: {most: 3}}
+  value: 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("low-rank", "lowrank", 6),
+        ("most: 3", "atmost: 3", 6),
+        ("source: LORA", "source: LORRA", 3),
+        ("value: 8", "value: 8\n  best row: lora", 1),
+        ("value: 8", "calculate: double_it", 7),
+        ("  value: 8\n", "", 1),
+    ],
+)
+def test_a_mistake_in_a_rule_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: int
+) -> None:
+    monkeypatch.setattr(rules, "CONTENT", tmp_path)
+    monkeypatch.setattr(rules, "FILES", ("example",))
+    file = tmp_path / "rules" / "example.yaml"
+    file.parent.mkdir()
+    file.write_text(RULE, "utf-8")
+    (rule,) = all_rules.__wrapped__()
+    assert rule.says(asked("lora", "causal-lm", 3e9, "sft")) == Said(8)
+    assert rule.says(asked("lora", "causal-lm", 3e9 + 1, "sft")) is None
+    file.write_text(RULE.replace(old, new), "utf-8")
+    with pytest.raises(ContentError) as caught:
+        all_rules.__wrapped__()
+    assert caught.value.line == line

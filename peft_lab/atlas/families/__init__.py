@@ -1,1 +1,0 @@
-"""The declarations, one module a family."""
