@@ -2,7 +2,7 @@
 
     methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
                    recording.py     RunRecorder: what a run notes for the method's own picture
-    studies/experiments/<slug>.py   EXPERIMENTS of its "Try it"
+    studies/experiments/<slug>.yaml its "Try it"
     interview/bank/<slug>.py        QUESTIONS and CHALLENGES, with interview/calculations/<slug>.py
     interview/claims/<slug>.py      CLAIMS that are about this method alone
     interview/discoveries/<slug>.py SINCE: what was found about it after its paper
