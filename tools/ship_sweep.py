@@ -24,9 +24,9 @@ from typing import Any
 
 from peft_lab.core import machine
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.machine import describe_machine
 from peft_lab.runs.record import PACKAGES
 from peft_lab.studies import shipped_sweep
-from peft_lab.studies.compare.plan import describe_machine
 from peft_lab.studies.shipped_sweep import FULL, LORA, Point, Sweep
 from peft_lab.training.tasks import get_task
 from tools import sweep

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab import interview
+from peft_lab.core.machine import describe_machine
 from peft_lab.interview.prediction_bank import all_predictions
 from peft_lab.interview.predictions import FILE, Contest, Prediction, decide_records
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.plan import describe_machine
 from peft_lab.studies.experiments import results
 
 TARGET = Path(str(interview.__file__)).parent / FILE

@@ -49,11 +49,12 @@ def _experiment(slug: str, entry: Mapping[str, Any]) -> Experiment:
         arms = tuple(Arm(**_frozen(kinds.read(Arm, arm, "An arm"))) for arm in entry["arms"])
         expect = Expectation(**_frozen(kinds.read(Expectation, entry["expect"], "The expectation")))
         quantities = tuple(QUANTITIES[name] for name in entry["quantities"])
-        texts = {
+        fields: dict[str, Any] = {
             name: _PUBLISHED.sub(lambda row: right(row[1]), value) if isinstance(value, str) else value
             for name, value in entry.items()
         }
-        return Experiment(method=slug, **{**texts, "arms": arms, "expect": expect, "quantities": quantities})
+        fields |= {"arms": arms, "expect": expect, "quantities": quantities}
+        return Experiment(method=slug, **fields)
     except (BadInput, KeyError, TypeError) as error:
         raise BadInput(f"{where}: {error}") from error
 

@@ -12,7 +12,8 @@ from peft_lab.core import machine as this_machine
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.studies.compare import carrying, plan, results, shipped, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import plan, results, shipped, store
 from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.studies.compare.results import (
     MOST_NAMED,
@@ -180,7 +181,7 @@ def test_a_row_is_worked_out_from_its_runs(runner: FakeQueue) -> None:
     assert waiting["lora"]["status"] == "pending" and waiting["lora"]["percent"] is None
     assert waiting["lora"]["peak_bytes"] is None and waiting["lora"]["forgetting_why"] == ""
     runner.endings = {("lora", 1): "failed"}
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     rows = {row["method"]: row for row in results.document(comparison)["rows"]}
     lora, bitfit = rows["lora"], rows["bitfit"]
     assert (lora["status"], lora["why"]) == ("partly failed", "as the test wanted")
@@ -271,6 +272,6 @@ def test_the_processor_is_named_as_the_kernel_names_it(
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz \nmodel name\t: Another\n")
     monkeypatch.setattr(this_machine, "CPUINFO", info)
-    assert plan.describe_machine()["processor"] == "A Fast One: 2 GHz"
+    assert this_machine.describe_machine()["processor"] == "A Fast One: 2 GHz"
     monkeypatch.setattr(this_machine, "CPUINFO", tmp_path / "none")
-    assert plan.describe_machine()["processor"]
+    assert this_machine.describe_machine()["processor"]

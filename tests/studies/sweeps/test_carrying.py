@@ -19,7 +19,8 @@ from peft_lab.runs import checkpoints, owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies import carrying as studies_carrying
+from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import asked, carrying
 from tests.conftest import link
 
@@ -77,12 +78,15 @@ class Stand:
                     "step", step=number, loss=loss, lr=0.1, grad_norm=1.0, tokens=tokens, seconds=0.1
                 )
 
+    def end(self, run: Run) -> None:
+        run.ask_to_stop()
+
     def close(self) -> None: ...
 
 
 def lose(specs: tuple[RunSpec, ...]) -> None:
     """What a driver that is gone held is lost."""
-    for run in runs_of_comparison(specs):
+    for run in runs_of(specs):
         if run is not None and not run.status().final:
             run.log.emit("lost", message="gone")
 
@@ -90,7 +94,7 @@ def lose(specs: tuple[RunSpec, ...]) -> None:
 @pytest.fixture
 def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link(own_home)
-    monkeypatch.setattr(carrying, "POLL", 0.0)
+    monkeypatch.setattr(studies_carrying, "POLL", 0.0)
     return own_home
 
 
@@ -138,7 +142,7 @@ def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
 
     class Nosy(Stand):
         def start(self, spec: RunSpec) -> str:
-            with pytest.raises(RunError, match="Another command is carrying out this sweep"):
+            with pytest.raises(RunError, match="under way already"):
                 carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
             return super().start(spec)
 

@@ -12,9 +12,9 @@ import pytest
 from peft_lab.runs import checkpoints, hold, owners
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.sweeps import by_url
-from peft_lab.studies.sweeps.by_url import Place, Store
-from peft_lab.studies.sweeps.on_ray import CARRIER, OnRay
+from peft_lab.studies import by_url
+from peft_lab.studies.by_url import Place, Store
+from peft_lab.studies.on_ray import CARRIER, OnRay
 
 URL = "memory://driver/runs"
 NAME = "20261127-180000-lora-minilm-sentiment-abcd"

@@ -15,8 +15,8 @@ import pytest
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import checkpoints, hold, owners, store
 from peft_lab.runs.store import Run
-from peft_lab.studies.sweeps import by_url
-from peft_lab.studies.sweeps.by_url import Carried, Fetching, Place, Store
+from peft_lab.studies import by_url
+from peft_lab.studies.by_url import Carried, Fetching, Place, Store
 
 URL = "memory://lab/runs"
 NAME = "20261127-180000-lora-minilm-sentiment-abcd"
