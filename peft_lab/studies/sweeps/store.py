@@ -19,8 +19,8 @@ from peft_lab.runs import checkpoints
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
+from peft_lab.studies import shipped_sweep
 from peft_lab.studies.landscape import LOSS, METRIC
-from peft_lab.studies.shipped_sweep import quantile
 from peft_lab.studies.store import Study, runs_of, status_of
 from peft_lab.studies.sweeps.asha import Asha
 
@@ -233,8 +233,5 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     >>> [round(value, 3) for value in interval([0.80, 0.82, 0.84])], interval([0.8])
     ([0.77, 0.87], None)
     """
-    if len(values) < 2:
-        return None
-    reach = quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - reach, mean + reach
+    found = shipped_sweep.interval(enumerate(values))
+    return None if found is None or found.low is None or found.high is None else (found.low, found.high)

@@ -13,7 +13,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import carrying
-from peft_lab.studies.compare import plan, results, shipped, store
+from peft_lab.studies.compare import plan, results, store
 from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.studies.compare.results import (
     MOST_NAMED,
@@ -24,6 +24,7 @@ from peft_lab.studies.compare.results import (
     seed_pairs,
 )
 from tests.studies.compare.conftest import WISH, FakeQueue
+from tools.ship_comparison import to_ship
 
 
 def test_more_is_better_of_the_metric_alone() -> None:
@@ -249,9 +250,9 @@ def test_only_what_is_finished_ships(status: str, done: int, ships: bool) -> Non
     }
     if not ships:
         with pytest.raises(ValueError, match="only a finished"):
-            shipped.to_ship(document)
+            to_ship(document)
         return
-    kept = shipped.to_ship(document, "quiet")
+    kept = to_ship(document, "quiet")
     assert kept["rows"][0]["loss"] == {"mean": [1.235, None], "std": [0.0001235, None]} or kept["rows"][0]["loss"] == {
         "mean": [1.235, None], "std": [0.0001234, None],
     }  # fmt: skip
