@@ -26,7 +26,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
-from peft_lab.studies.by_url import Store
+from peft_lab.studies.by_url import RemoteRuns
 
 # ----------------------------------------
 # The task on a cluster's node: one run, in a process that trains nothing else.
@@ -64,9 +64,9 @@ def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
     scratch = Path(tempfile.mkdtemp(dir=top))
     try:
         with FileLock(scratch / _LOCK):
-            carried = by_url.begun(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
+            carried = by_url.take_over(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
             owners.Heart(lambda: [carried.folder]).start()
-            with carried.kept_up():
+            with carried.exchanging():
                 return child.carry_elsewhere(str(carried.folder), str(home), turn, threads)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -121,7 +121,7 @@ class OnRay:
             raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
         self._ray = _ray()
         _require_answer(address)
-        self._store = None if store is None else Store(store, tell)
+        self._store = None if store is None else RemoteRuns(store, tell)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
         self._waiting: list[Run] = []  # for a place in the cluster

@@ -70,7 +70,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ModelSetting:
     """What the trainings on one model have in common.
 
     Attributes:
@@ -107,7 +107,7 @@ class Sweep:
     dtype: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     again: int = 0
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, ModelSetting] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> Self:
@@ -118,7 +118,7 @@ class Sweep:
         """
         known_of = dict(about or {})
         settings = {
-            model: _setting(kinds.read(Setting, each, "A model's setting"))
+            model: _setting(kinds.read(ModelSetting, each, "A model's setting"))
             for model, each in known_of.pop("settings", {}).items()
         }
         told = kinds.read(cls, {"points": [], **known_of}, "A sweep")
@@ -168,9 +168,9 @@ def _order(value: Any) -> tuple[Any, ...]:
     return (value == ALL, value) if isinstance(value, str) else (value,)
 
 
-def _setting(told: Mapping[str, Any]) -> Setting:
+def _setting(told: Mapping[str, Any]) -> ModelSetting:
     targets = {name: tuple(maps) for name, maps in told["targets"].items()}
-    return Setting(**{**told, "targets": targets})
+    return ModelSetting(**{**told, "targets": targets})
 
 
 def _require_sense(point: Point) -> None:

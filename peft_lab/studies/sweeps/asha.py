@@ -56,7 +56,7 @@ class Asha:
         return tuple(found)
 
 
-def asked(content: Any, steps: int) -> Asha:
+def parse(content: Any, steps: int) -> Asha:
     """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
 
     Args:
