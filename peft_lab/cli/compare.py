@@ -199,9 +199,9 @@ def _carried_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, i
             bars.update(shown.pop(identity), 1.0)
         bars.update("Comparing", share, what if len(going) == 1 else f"{done} of {total} runs done")
 
-    if not comparison.running:
-        comparison.begin_afresh()
     try:
+        if not comparison.running:
+            comparison.begin_afresh()
         with stopping(comparison.ask_to_stop) as signals, ProgressBars() as bars:
             if cluster is None:
                 ended = carrying.carry_out_here(comparison, training_queue(), draw)
