@@ -18,10 +18,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from peft_lab.core.machine import describe_machine
 from peft_lab.interview.clinic import cases
 from peft_lab.models import loading
 from peft_lab.runs.record import PACKAGES
-from peft_lab.studies.compare.plan import describe_machine
 from peft_lab.training.batches import render
 from tools.clinic_made.faults import NEEDS, SPOILS
 from tools.clinic_made.in_use import USED, loss_of, prepared

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from peft_lab.core.machine import describe_machine
 from peft_lab.interview.claims import all_claims, kept
-from peft_lab.studies.compare import plan
 
 TARGET = Path(kept.__file__).with_name(kept.KEPT_FILE)
 
@@ -22,7 +22,7 @@ def main() -> None:
         if claim.needs == "torch":
             found[name] = asdict(claim.on())
             print(f"{name}: {found[name]['verdict']}: {found[name]['found']}")
-    here = plan.describe_machine()
+    here = describe_machine()
     content = {
         "packages": kept.kept_versions(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

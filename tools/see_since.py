@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from peft_lab.core.machine import describe_machine
 from peft_lab.interview import since
 from peft_lab.interview.claims.kept import kept_versions
 from peft_lab.interview.since import all_discoveries
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare import plan
 from peft_lab.studies.experiments import all_experiments, results
 from peft_lab.studies.experiments.base import Experiment
 
@@ -59,7 +59,7 @@ def _seen(experiment: Experiment) -> dict[str, Any]:
         for arm, outcome in zip(experiment.arms, outcomes, strict=True)
     ]
     found = results.conclude(experiment, readings, outcomes)
-    here = plan.describe_machine()
+    here = describe_machine()
     return {
         "text": found.text,
         "holds": found.holds,

@@ -13,11 +13,35 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from peft_lab.core.errors import PeftLabError
 from peft_lab.studies.compare import results, shipped, store
 
 TARGET = Path(shipped.__file__).parent / shipped.FOLDER
+
+
+def to_ship(found: dict[str, Any], note: str = "") -> dict[str, Any]:
+    """Return a document as it is shipped: without conclusions, curves rounded, run ids kept as evidence.
+
+    Args:
+        note: what a reader should know about the measurement, such as that the machine was shared.
+
+    Raises:
+        ValueError: the comparison is not finished.
+    """
+    if found["status"] not in ("done", "incomplete") or not found["done"]:
+        raise ValueError(f"'{found['id']}' is {found['status']}: only a finished comparison ships")
+    kept = {key: value for key, value in found.items() if key not in ("pairs", "says")}
+    rows = [
+        {**row, "loss": {name: [_short(value) for value in values] for name, values in row["loss"].items()}}
+        for row in kept["rows"]
+    ]
+    return {**kept, "rows": rows, "note": note}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def main(arguments: list[str] | None = None, target: Path = TARGET) -> int:
@@ -32,7 +56,7 @@ def main(arguments: list[str] | None = None, target: Path = TARGET) -> int:
         return 0
     try:
         found = results.document(store.get(asked.comparison))
-        content = shipped.to_ship(found, asked.note)
+        content = to_ship(found, asked.note)
     except (PeftLabError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

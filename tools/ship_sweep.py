@@ -14,24 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from peft_lab.core import machine
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.machine import describe_machine
+from peft_lab.models.catalogue import get_model
 from peft_lab.runs.record import PACKAGES
 from peft_lab.studies import shipped_sweep
-from peft_lab.studies.compare.plan import describe_machine
-from peft_lab.studies.shipped_sweep import FULL, LORA, Point, Sweep
+from peft_lab.studies.shipped_sweep import FULL, LORA, Curve, Point, Sweep, curves
 from peft_lab.training.tasks import get_task
 from tools import sweep
 
-FOLDER = Path(shipped_sweep.__file__).parent
+FOLDER = Path(shipped_sweep.__file__).parent / "shipped_sweep"
 #: Of a run's spec, what every training of a model and method has alike.
 _VARIED = ("model", "method", "task", "learning_rate", "head_learning_rate", "steps", "batch", "seed")
 _NAMES = tuple(sweep.Training.__dataclass_fields__)
@@ -119,6 +121,83 @@ def repeat(rows: Sequence[dict[str, Any]], of_each: int) -> int:
     return made
 
 
+# ----------------------------------------
+# The best learning rate of every method, batch and rank, with its spread over seeds and targets.
+
+
+@dataclass(frozen=True)
+class Best:
+    """The curves of one model, method, batch and rank: one for each seed and choice of targets.
+
+    Attributes:
+        rate: geometric mean, lowest and highest of their best rates; ``None`` if all of these are at an end of the
+            sweep.
+        loss: mean, lowest and highest of their lowest held-out losses. metric: the same for these trainings.
+        curves: number of curves. seeds: number of distinct seeds.
+    """
+
+    model: str
+    method: str
+    batch: int
+    rank: int
+    rate: tuple[float, float, float] | None
+    loss: tuple[float, float, float]
+    metric: tuple[float, float, float]
+    curves: int
+    seeds: int
+
+
+def best_rate(sweep: Sweep) -> list[Best]:
+    """Return the best rates by model, full fine-tuning first, then by batch and rank; complete curves only."""
+    table: dict[tuple[str, bool, int, int], list[Curve]] = {}
+    for curve in curves(sweep):
+        at = curve.at
+        if curve.best is not None:
+            table.setdefault((at.model, at.method != FULL, at.batch, at.rank), []).append(curve)
+    order = sorted(table, key=lambda key: (sweep.models.index(key[0]), *key[1:]))
+    return [_best(table[key]) for key in order]
+
+
+def _best(found: Sequence[Curve]) -> Best:
+    at = found[0].at
+    scored = [curve.best for curve in found if curve.best is not None]
+    logs = [math.log(curve.rate) for curve in found if curve.rate is not None]
+    rate = (math.exp(statistics.fmean(logs)), math.exp(min(logs)), math.exp(max(logs))) if logs else None
+    losses, shares = (
+        [value for point in scored if (value := getattr(point, name)) is not None]
+        for name in ("loss", "metric")
+    )
+    return Best(
+        at.model, at.method, at.batch, at.rank, rate, _three(losses), _three(shares), len(found),
+        len({curve.at.seed for curve in found}),
+    )  # fmt: skip
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    return statistics.fmean(values), min(values), max(values)
+
+
+def rate_table(sweep: Sweep) -> str:
+    """Return :func:`best_rate` as a table in Markdown."""
+    lines = [
+        "| model | method | batch | rank | best rate (lowest to highest) | loss there | metric there | curves, seeds |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in best_rate(sweep):
+        rate = "at an end" if each.rate is None else _span(each.rate, "{:.1e}")
+        rank = "–" if each.method == FULL else str(each.rank)
+        lines.append(
+            f"| {get_model(each.model).title} | {each.method} | {each.batch} | {rank} | {rate} | "
+            f"{_span(each.loss, '{:.3f}')} | {_span(each.metric, '{:.1%}')} | {each.curves}, {each.seeds} |"
+        )
+    return "\n".join(lines)
+
+
+def _span(values: tuple[float, float, float], form: str) -> str:
+    mean, low, high = (form.format(value) for value in values)
+    return f"{mean} ({low} to {high})"
+
+
 def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, help="what tools.sweep wrote")
@@ -126,7 +205,7 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     parser.add_argument("--again", type=int, default=1, help="trainings of each model to repeat")
     asked = parser.parse_args(arguments)
     if not asked.files:
-        print(shipped_sweep.rate_table(shipped_sweep.shipped_points()))
+        print(rate_table(shipped_sweep.shipped_points()))
         return 0
     try:
         rows = union(file.read_text("utf-8") for file in asked.files)

@@ -15,12 +15,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from peft_lab.core.machine import describe_machine
 from peft_lab.interview.predictions import STORED, Contest, Prediction, all_predictions, decide_records
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.plan import describe_machine
 from peft_lab.studies.experiments import results
 
 TARGET = STORED

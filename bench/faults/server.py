@@ -101,9 +101,8 @@ def _answer(question: list[Any]) -> Any:
     if question[0] == "count":
         return inspector.ask(counting.count, "gpt2", "lora", {"r": question[1]}).trainable
     server: Any = forkserver._forkserver
-    late: Any = inspector.get_inspector()._pool
-    pool = None if late is None else late._pool
-    asked = list(pool._processes) if pool is not None and pool._processes else []
+    executor: Any = inspector.get_inspector()._members[0].executor
+    asked = list(executor._processes or ()) if executor is not None else []
     return {"fork server": server._forkserver_pid, "inspector": asked[0] if asked else None}
 
 

@@ -8,7 +8,7 @@ that was killed leaves as much.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
@@ -26,11 +26,10 @@ from peft_lab.core.errors import BadInput, echoed
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.studies.compare import carrying, plan, results, store
-from peft_lab.studies.compare.carrying import Notice
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import plan, results, store
 from peft_lab.studies.compare.store import Comparison
-from peft_lab.studies.sweeps import carrying as comparing
-from peft_lab.studies.sweeps.on_ray import OnRay
+from peft_lab.studies.on_ray import OnRay
 
 # ----------------------------------------
 # Who carries out the runs of ``sweep`` and ``compare``: this machine's queue, or a Ray cluster.
@@ -137,7 +136,7 @@ def compare(
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
     on_ray = chosen_executor(executor, address, cpus, gpus, store_at)
-    ended, signalled = _watched(comparison) if on_ray is None else _on_cluster(comparison, on_ray)
+    ended, signalled = _carried_out(comparison, on_ray)
     found = results.document(comparison, axes=front)
     output.show(found, as_json, human=lambda: comparison_lines(found))
     runs.tell_of_all(list(comparison.standing().runs.values()))
@@ -175,58 +174,53 @@ def _axes(text: str) -> tuple[str, str]:
     return results.get_axis(names[0]).name, results.get_axis(names[1]).name
 
 
-def _watched(comparison: Comparison) -> tuple[bool, int]:
-    """Carry it out, drawing progress; whether it came to its end, and the signal that ended it early (0 for none)."""
-    if not comparison.running:
-        comparison.begin_afresh()
-    with _stopping(comparison) as signals, ProgressBars() as bars:
+def _carried_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:
+    """Carry it out here or on a cluster, drawing progress; return whether it came to its end, and the signal that
+    ended it early (0 for none)."""
+    shown: dict[str, str] = {}  # the bars of runs by their ids
 
-        def draw(notice: Notice) -> None:
-            share = (notice.done + notice.seen.progress * 0.9) / notice.total
-            what = f"{notice.cell.method}, seed {notice.cell.seed}: {notice.seen.status}"
-            if notice.seen.losses:
-                what += f", step {notice.seen.step} of {notice.seen.steps}, loss {notice.seen.losses[-1]:.3f}"
-            bars.update("Comparing", share, what)
-            bars.update(
-                f"{notice.done + 1} of {notice.total}: {notice.cell.method}, seed {notice.cell.seed}",
-                1.0 if notice.seen.status.final else min(notice.seen.progress, 0.99),
-                what if notice.seen.status.final else "",
-            )
+    def draw(done: int, total: int, going: Sequence[Run]) -> None:
+        seen = {run.id: run.view() for run in going}
+        share = (done + 0.9 * sum(view.progress for view in seen.values())) / total
+        what = ""
+        for run in going:
+            view, spec = seen[run.id], run.spec
+            shown[run.id] = f"{spec.method}, seed {spec.seed}"
+            at = f", step {view.step} of {view.steps}, loss {view.losses[-1]:.3f}" if view.losses else ""
+            what = f"{shown[run.id]}: {view.status}{at}"
+            bars.update(shown[run.id], min(view.progress, 0.99))
+        for identity in shown.keys() - seen.keys():
+            bars.update(shown.pop(identity), 1.0)
+        bars.update("Comparing", share, what if len(going) == 1 else f"{done} of {total} runs done")
 
-        ended = carrying.carry_out(comparison, training_queue(), draw)
-        if ended:
-            bars.update("Comparing", 1.0)
-    return ended, signals[-1] if signals else 0
-
-
-def _on_cluster(comparison: Comparison, cluster: OnRay) -> tuple[bool, int]:
-    """The same, as many runs at a time as the cluster has room for."""
     try:
         if not comparison.running:
             comparison.begin_afresh()
-        with _stopping(comparison) as signals, ProgressBars() as bars:
-
-            def draw(done: int, total: int, going: Sequence[Run]) -> None:
-                shares = [run.view().progress for run in going]
-                bars.update("Comparing", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
-
-            ended = comparing.carry_out_comparison(comparison, cluster, draw)
+        with stopping(comparison.ask_to_stop) as signals, ProgressBars() as bars:
+            if cluster is None:
+                ended = carrying.carry_out_here(comparison, training_queue(), draw)
+            else:
+                ended = carrying.carry_out(comparison, cluster, cluster.machines(), draw)
     finally:
-        cluster.close()
+        if cluster is not None:
+            cluster.close()
     return ended, signals[-1] if signals else 0
 
 
 @contextmanager
-def _stopping(comparison: Comparison) -> Iterator[list[int]]:
-    """The first signal asks the comparison to stop; a second one ends this process, and its run with it."""
+def stopping(ask_to_stop: Callable[[], None], hint: str = "") -> Iterator[list[int]]:
+    """Call ``ask_to_stop`` at the first signal; let a second one end this process, and its run with it.
+
+    The context's value is the list of the signals that came.
+    """
     seen: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         seen.append(number)
-        output.note("stopping after the current step (again to leave at once)")
-        comparison.ask_to_stop()
+        output.note(f"stopping after the current step (again to leave at once){hint}")
+        ask_to_stop()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -19,9 +16,9 @@ from peft_lab.cli.train import training_queue
 from peft_lab.core import units
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies.carrying import Executor, Local
+from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import asked, carrying
-from peft_lab.studies.sweeps.carrying import Executor, Local
 
 
 @command("sweep")
@@ -40,7 +37,8 @@ def sweep(
     wanted = asked.read(file)
     on_ray = compare.chosen_executor(executor, address, cpus, gpus, store_at)
     carrier: Executor = on_ray or Local(training_queue())
-    with _stopping() as signals, ProgressBars() as bars:
+    hint = "; the same command goes on"
+    with compare.stopping(lambda: None, hint) as signals, ProgressBars() as bars:
 
         def draw(done: int, total: int, going: Sequence[Run]) -> None:
             shares = [run.view().progress for run in going]
@@ -51,7 +49,7 @@ def sweep(
         finally:
             carrier.close()
     output.show({"rows": rows}, as_json, human=lambda: [_table(rows)])
-    runs.tell_of_all([run for run in runs_of_comparison(wanted.specs) if run])
+    runs.tell_of_all([run for run in runs_of(wanted.specs) if run])
     if signals:
         raise typer.Exit(128 + signals[-1])
     lacking = [row for row in rows if row["status"] != Status.DONE and not row["ended_early"]]
@@ -59,27 +57,6 @@ def sweep(
         for row in lacking:
             output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
         raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _stopping() -> Iterator[list[int]]:
-    """The first signal ends the sweep after the steps under way; a second one ends this process."""
-    seen: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        seen.append(number)
-        output.note("stopping after the current step (again to leave at once); the same command goes on")
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -318,3 +318,16 @@ def free_memory() -> int:
         return min(available, limit - int((GROUP / "memory.current").read_text("ascii")))
     except (OSError, ValueError):
         return available
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what figures of a training depend on: processor, cores (available to this process), features,
+    memory_bytes, system and python. Loads no torch; the runs' records hold the device and the packages."""
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "features": cpu_features(),
+        "memory_bytes": installed_memory(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }

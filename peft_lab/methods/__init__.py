@@ -2,10 +2,8 @@
 
     methods/<slug>/spec.py          METHOD: formula, knobs, how it is applied
                    recording.py     RunRecorder: what a run notes for the method's own picture
-    studies/experiments/<slug>.py   EXPERIMENTS of its "Try it"
-    interview/content/questions/<slug>.yaml  its questions, with calculations by name in interview/calculations
-    interview/claims/<slug>.py      CLAIMS that are about this method alone
-    interview/discoveries/<slug>.py SINCE: what was found about it after its paper
+    studies/experiments/<slug>.yaml its "Try it"
+    interview/content/<kind>/<slug>.yaml  its questions, claims and discoveries, with calculations and checks by name
 
 All but the spec are optional.
 """

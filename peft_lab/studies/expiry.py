@@ -16,8 +16,8 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
-from peft_lab.studies.compare import store as comparisons
-from peft_lab.studies.sweeps import store as sweeps
+from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.sweeps.store import KeptSweep
 from peft_lab.training.tasks import kept_files
 
 EVERY = 3600.0  # seconds between clearings
@@ -27,12 +27,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Removed:
-    """How many of each were removed; ``asked`` counts sweeps and comparisons."""
+    """How many of each were removed; ``studies`` are sweeps and comparisons."""
 
     learners: int = 0
     runs: int = 0
     uploads: int = 0
-    asked: int = 0
+    studies: int = 0
 
 
 def clear(now: float | None = None) -> Removed:
@@ -51,12 +51,10 @@ def clear(now: float | None = None) -> Removed:
                 if _changed(run) < before and not _going(run):
                     store.remove(run)
                     removed.runs += 1
-            asked = [(one.folder, one.running) for one in sweeps.sweeps()]
-            asked += [(one.folder, one.running) for one in comparisons.comparisons()]
-            for folder, running in asked:
-                if _touched(folder) < before and not running:
-                    shutil.rmtree(folder)
-                    removed.asked += 1
+            for study in (*KeptSweep.stored(), *Comparison.stored()):
+                if _touched(study.folder) < before and not study.running:
+                    shutil.rmtree(study.folder)
+                    removed.studies += 1
             removed.uploads += kept_files.remove_unused(before)
     return removed
 
@@ -74,7 +72,7 @@ def _changed(run: Run) -> float:
 
 
 def _touched(folder: Path) -> float:
-    """Return when a sweep or comparison last wrote into its folder: on each request and while it runs."""
+    """Return when a study last wrote into its folder: on each request and while it runs."""
     return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
 
 

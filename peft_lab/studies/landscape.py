@@ -154,9 +154,12 @@ def best_of(found: Sequence[Line], figure: str) -> tuple[Line, Spot] | None:
 
 def _spot(points: Sequence[Point], figure: str) -> Spot | None:
     values = [value for point in points if (value := getattr(point, figure)) is not None]
-    if not values:
-        return None
-    return Spot(points[0].rate, statistics.fmean(values), min(values), max(values), len(values))
+    return spot_of(points[0].rate, values) if points else None
+
+
+def spot_of(rate: float, values: Sequence[float]) -> Spot | None:
+    """Return the spot of some seeds' figures at a value of the x axis; ``None`` without any."""
+    return Spot(rate, statistics.fmean(values), min(values), max(values), len(values)) if values else None
 
 
 def models(sweep: Sweep) -> list[str]:

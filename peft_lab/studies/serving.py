@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from peft_lab.classroom import places
 from peft_lab.core.asking import in_person
@@ -21,8 +21,8 @@ from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.models.catalogue import fitting_shapes
 from peft_lab.models.loading import no_pickles
-from peft_lab.runs import kept as kept_module
 from peft_lab.runs import store
+from peft_lab.runs.kept import kept_adapter
 from peft_lab.runs.spec import RunRequest, RunSpec
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ Batch = dict[str, "torch.Tensor"]
 
 
 class Served(ABC):
-    """One base with an adapter for each domain."""
+    """One base with an adapter for each domain.
+
+    A batch has the model's inputs by name, each of shape (rows, tokens); logits have the shape (rows, classes).
+    """
 
     def __init__(self, runs: Mapping[str, str]) -> None:
         from peft_lab.runs.course import fresh_base
@@ -102,36 +105,14 @@ class Served(ABC):
 
     @abstractmethod
     def bare(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of the base without any adapter.
-
-        Args:
-            batch: the model's inputs by name, each tensor of shape (rows, tokens).
-
-        Returns:
-            logits of shape (rows, classes).
-        """
+        """Return the logits of the base without any adapter, of shape (rows, classes)."""
 
     @abstractmethod
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        """Return the logits of a batch whose rows ask for different adapters.
-
-        Args:
-            batch: the model's inputs by name, each tensor of shape (rows, tokens).
-            names: the adapter that each row asks for, one name a row.
-
-        Returns:
-            logits of shape (rows, classes).
-        """
+        """Return the logits, of shape (rows, classes), with each row through the adapter that ``names`` has for it."""
 
     def answer(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of a batch with the adapter that is active now.
-
-        Args:
-            batch: the model's inputs by name, each tensor of shape (rows, tokens).
-
-        Returns:
-            logits of shape (rows, classes).
-        """
+        """Return the logits of a batch, of shape (rows, classes), with the adapter that is active now."""
         logits: torch.Tensor = self.model(**batch).logits
         return logits
 
@@ -144,20 +125,22 @@ class Served(ABC):
 class ServedAdapters(Served):
     """Serve this package's bottleneck adapters; each row of a batch may name another one."""
 
+    _method = cast(Adapters, get_method("adapters"))
+
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         for name, run in self.runs.items():
-            _adapters().load(base, kept_module.kept_adapter(run.folder), name)
+            self._method.load(base, kept_adapter(run.folder), name)
         return base
 
     def use(self, name: str) -> None:
-        _adapters().set_active(self.model, name)
+        self._method.set_active(self.model, name)
 
     def bare(self, batch: Batch) -> torch.Tensor:
-        _adapters().set_active(self.model, None)
+        self._method.set_active(self.model, None)
         return self.answer(batch)
 
     def mixed(self, batch: Batch, names: Sequence[str]) -> torch.Tensor:
-        _adapters().set_active(self.model, list(names))
+        self._method.set_active(self.model, list(names))
         return self.answer(batch)
 
 
@@ -167,13 +150,11 @@ class ServedLora(Served):
     def attach(self, base: torch.nn.Module) -> torch.nn.Module:
         from peft import PeftModel
 
-        (first, run), *others = self.runs.items()
+        (first, folder), *others = ((name, str(kept_adapter(run.folder))) for name, run in self.runs.items())
         with no_pickles(), fitting_shapes():
-            model: Any = PeftModel.from_pretrained(
-                base, str(kept_module.kept_adapter(run.folder)), adapter_name=first
-            )
+            model: Any = PeftModel.from_pretrained(base, folder, adapter_name=first)
             for name, other in others:
-                model.load_adapter(str(kept_module.kept_adapter(other.folder)), adapter_name=name)
+                model.load_adapter(other, adapter_name=name)
         return model
 
     def use(self, name: str) -> None:
@@ -191,12 +172,6 @@ class ServedLora(Served):
         """Merge the active adapter into the weights and unmerge it: what switching costs with merged adapters."""
         self.model.merge_adapter()
         self.model.unmerge_adapter()
-
-
-def _adapters() -> Adapters:
-    method = get_method("adapters")
-    assert isinstance(method, Adapters)
-    return method
 
 
 # ----------------------------------------

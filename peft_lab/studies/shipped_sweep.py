@@ -70,7 +70,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ModelSetting:
     """What the trainings on one model have in common.
 
     Attributes:
@@ -107,7 +107,7 @@ class Sweep:
     dtype: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     again: int = 0
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, ModelSetting] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> Self:
@@ -118,7 +118,7 @@ class Sweep:
         """
         known_of = dict(about or {})
         settings = {
-            model: _setting(kinds.read(Setting, each, "A model's setting"))
+            model: _setting(kinds.read(ModelSetting, each, "A model's setting"))
             for model, each in known_of.pop("settings", {}).items()
         }
         told = kinds.read(cls, {"points": [], **known_of}, "A sweep")
@@ -168,9 +168,9 @@ def _order(value: Any) -> tuple[Any, ...]:
     return (value == ALL, value) if isinstance(value, str) else (value,)
 
 
-def _setting(told: Mapping[str, Any]) -> Setting:
+def _setting(told: Mapping[str, Any]) -> ModelSetting:
     targets = {name: tuple(maps) for name, maps in told["targets"].items()}
-    return Setting(**{**told, "targets": targets})
+    return ModelSetting(**{**told, "targets": targets})
 
 
 def _require_sense(point: Point) -> None:
@@ -314,83 +314,6 @@ def curves(sweep: Sweep, points: Iterable[Point] | None = None) -> list[Curve]:
         table.setdefault(key, []).append(point)
     whole = (found for found in table.values() if len(found) == len(rates[found[0].model, found[0].method]))
     return [Curve(tuple(sorted(found, key=lambda point: point.rate))) for found in whole]
-
-
-# ----------------------------------------
-# The best learning rate of every method, batch and rank, with its spread over seeds and targets.
-
-
-@dataclass(frozen=True)
-class Best:
-    """The curves of one model, method, batch and rank: one for each seed and choice of targets.
-
-    Attributes:
-        rate: geometric mean, lowest and highest of their best rates; ``None`` if all of these are at an end of the
-            sweep.
-        loss: mean, lowest and highest of their lowest held-out losses. metric: the same for these trainings.
-        curves: number of curves. seeds: number of distinct seeds.
-    """
-
-    model: str
-    method: str
-    batch: int
-    rank: int
-    rate: tuple[float, float, float] | None
-    loss: tuple[float, float, float]
-    metric: tuple[float, float, float]
-    curves: int
-    seeds: int
-
-
-def best_rate(sweep: Sweep) -> list[Best]:
-    """Return the best rates by model, full fine-tuning first, then by batch and rank; complete curves only."""
-    table: dict[tuple[str, bool, int, int], list[Curve]] = {}
-    for curve in curves(sweep):
-        at = curve.at
-        if curve.best is not None:
-            table.setdefault((at.model, at.method != FULL, at.batch, at.rank), []).append(curve)
-    order = sorted(table, key=lambda key: (sweep.models.index(key[0]), *key[1:]))
-    return [_best(table[key]) for key in order]
-
-
-def _best(found: Sequence[Curve]) -> Best:
-    at = found[0].at
-    scored = [curve.best for curve in found if curve.best is not None]
-    logs = [math.log(curve.rate) for curve in found if curve.rate is not None]
-    rate = (math.exp(statistics.fmean(logs)), math.exp(min(logs)), math.exp(max(logs))) if logs else None
-    losses, shares = (
-        [value for point in scored if (value := getattr(point, name)) is not None]
-        for name in ("loss", "metric")
-    )
-    return Best(
-        at.model, at.method, at.batch, at.rank, rate, _three(losses), _three(shares), len(found),
-        len({curve.at.seed for curve in found}),
-    )  # fmt: skip
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    return statistics.fmean(values), min(values), max(values)
-
-
-def rate_table(sweep: Sweep) -> str:
-    """Return :func:`best_rate` as a table in Markdown."""
-    lines = [
-        "| model | method | batch | rank | best rate (lowest to highest) | loss there | metric there | curves, seeds |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for each in best_rate(sweep):
-        rate = "at an end" if each.rate is None else _span(each.rate, "{:.1e}")
-        rank = "–" if each.method == FULL else str(each.rank)
-        lines.append(
-            f"| {get_model(each.model).title} | {each.method} | {each.batch} | {rank} | {rate} | "
-            f"{_span(each.loss, '{:.3f}')} | {_span(each.metric, '{:.1%}')} | {each.curves}, {each.seeds} |"
-        )
-    return "\n".join(lines)
-
-
-def _span(values: tuple[float, float, float], form: str) -> str:
-    mean, low, high = (form.format(value) for value in values)
-    return f"{mean} ({low} to {high})"
 
 
 # ----------------------------------------

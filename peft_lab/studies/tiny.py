@@ -157,6 +157,20 @@ def first_gradients() -> list[float]:
     return [gradient_norm(model, "lora_A"), gradient_norm(model, "lora_B")]
 
 
+def _fall(model: Any, rate: float, steps: int) -> float:
+    """Return how far the loss falls in some steps of AdamW without weight decay."""
+    import torch
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+    start = float(loss(model).detach())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(model).backward()
+        optimizer.step()
+    return start - float(loss(model).detach())
+
+
 def trained_from_zero(steps: int) -> list[float]:
     """Return how far the loss falls with B = 0 alone, and with A = B = 0."""
     import torch
@@ -164,17 +178,10 @@ def trained_from_zero(steps: int) -> list[float]:
     falls = []
     for zero_a in (False, True):
         model = lora(tiny())
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for name, parameter in model.named_parameters():
             if zero_a and "lora_A" in name:
                 torch.nn.init.zeros_(parameter)
-        optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.0)
-        start = float(loss(model).detach())
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss(model).backward()
-            optimizer.step()
-        falls.append(start - float(loss(model).detach()))
+        falls.append(_fall(model, 1e-2, steps))
     return falls
 
 
@@ -185,32 +192,20 @@ def zero_sides(rates: Sequence[float], steps: int, seeds: int) -> list[list[floa
     """
     import torch
 
-    falls: list[list[float]] = [[], []]
-    for number in range(seeds):
-        for side in (0, 1):
-            found = []
-            for rate in rates:
-                model = lora(tiny())
-                torch.manual_seed(number)
-                for name, parameter in model.named_parameters():
-                    if "lora_" in name:
-                        if ("lora_A" in name) == (side == 1):
-                            torch.nn.init.zeros_(parameter)
-                        else:
-                            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5)
-                optimizer = torch.optim.AdamW(
-                    [parameter for parameter in model.parameters() if parameter.requires_grad],
-                    lr=rate,
-                    weight_decay=0.0,
-                )
-                start = float(loss(model).detach())
-                for _ in range(steps):
-                    optimizer.zero_grad()
-                    loss(model).backward()
-                    optimizer.step()
-                found.append(start - float(loss(model).detach()))
-            falls[side].append(max(found))
-    return falls
+    def fall(number: int, zero: str, rate: float) -> float:
+        model = lora(tiny())
+        torch.manual_seed(number)
+        for name, parameter in model.named_parameters():
+            if zero in name:
+                torch.nn.init.zeros_(parameter)
+            elif "lora_" in name:
+                torch.nn.init.kaiming_uniform_(parameter, a=5**0.5)
+        return _fall(model, rate, steps)
+
+    return [
+        [max(fall(number, zero, rate) for rate in rates) for number in range(seeds)]
+        for zero in ("lora_B", "lora_A")
+    ]
 
 
 def doubled_alpha() -> list[float]:

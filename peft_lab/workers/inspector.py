@@ -10,6 +10,7 @@ waits for a process to start: the first answer just takes longer.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import multiprocessing
 import os
@@ -17,12 +18,12 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from multiprocessing import util
 from typing import Any, TypeVar
 
@@ -59,156 +60,23 @@ def is_over(kept: object) -> bool:
 
 
 # ----------------------------------------
-# A worker process that takes questions before it is there: nobody who asks waits for its start.
+# Worker processes behind one queue of questions.
 #
-# The first process of an app takes seconds, for which the fork server still imports. What is asked meanwhile is
-# handed to it, in order, by the thread that started it.
-
-
-_ATTEMPTS = 2  # the fork server may be lost while it is asked for a child; asking again starts a new one
-
-
-class NotStarted(Exception):
-    """No process could be started for the question. The message is the reason."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    answer: Future[Any]
-
-
-class LatePool:
-    """An executor that accepts questions before its process has started. Safe to use from any thread.
-
-    A thread starts the process, hands it the questions that wait, and ends.
-    """
-
-    def __init__(self, start: Callable[[], Executor]) -> None:
-        """Begin the start in a thread. ``start`` returns an executor whose process is running."""
-        self._start = start
-        self._lock = threading.Lock()
-        self._waiting: list[_Question] = []
-        self._pool: Executor | None = None
-        self._refused: NotStarted | None = None
-        self._closed = False
-        try:
-            threading.Thread(target=self._work, name="late-pool", daemon=True).start()
-        except RuntimeError as error:  # the app is closing, or the machine is full
-            self._refuse(error)
-
-    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return the answer as a future, at once.
-
-        The future holds what the function returns or raises, :class:`NotStarted` if no process starts, or
-        BrokenProcessPool if the process dies before it answers. :meth:`close` cancels it.
-
-        Raises:
-            BrokenProcessPool: the process died before this question.
-        """
-        question = _Question(function, args, kwargs, Future())
-        with self._lock:
-            if self._pool is not None:
-                return _taken(self._pool, question)
-            if self._refused is None and not self._closed:
-                self._waiting.append(question)
-                return question.answer
-        if self._refused is None:
-            question.answer.cancel()
-        else:
-            question.answer.set_exception(self._refused)
-        return question.answer
-
-    def close(self) -> None:
-        """End the process, or end it as soon as its start completes. Returns at once."""
-        with self._lock:
-            self._closed = True
-            dropped, self._waiting = self._waiting, []
-            pool = self._pool
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for question in dropped:
-            question.answer.cancel()
-
-    def _work(self) -> None:
-        try:
-            pool = self._started()
-        except Exception as error:  # noqa: BLE001  whatever it was, those who asked have to know
-            self._refuse(error)
-            return
-        with self._lock:
-            closed = self._closed
-            if not closed:
-                self._pool = pool
-                handed_over = [(question, _handed_over(pool, question)) for question in self._waiting]
-                self._waiting = []
-        if closed:
-            pool.shutdown(wait=False, cancel_futures=True)
-            return
-        for question, inner in handed_over:
-            inner.add_done_callback(partial(_pass_on, question.answer))
-
-    def _started(self) -> Executor:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return self._start()
-            except (EOFError, ConnectionError, BrokenProcessPool):
-                continue
-        return self._start()
-
-    def _refuse(self, error: Exception) -> None:
-        said = getattr(error, "strerror", None) or str(error) or "the process that starts others was ended"
-        with self._lock:
-            self._refused = NotStarted(said)
-            refused, self._waiting = self._waiting, []
-        for question in refused:
-            question.answer.set_exception(self._refused)
-
-
-def _taken(pool: Executor, question: _Question) -> Future[Any]:
-    """Submit a question to a running pool; if the app is closing, return a future that has failed.
-
-    Raises:
-        BrokenProcessPool: the process died before this question.
-    """
-    try:
-        return pool.submit(question.function, *question.args, **question.kwargs)
-    except BrokenProcessPool:
-        raise
-    except RuntimeError as error:  # the app is closing
-        question.answer.set_exception(NotStarted(str(error)))
-        return question.answer
-
-
-def _handed_over(pool: Executor, question: _Question) -> Future[Any]:
-    """Submit a question that waited; if the process is lost, return a future that has failed."""
-    try:
-        return _taken(pool, question)
-    except BrokenProcessPool as lost:
-        failed: Future[Any] = Future()
-        failed.set_exception(lost)
-        return failed
-
-
-def _pass_on(outer: Future[Any], done: Future[Any]) -> None:
-    if done is outer:
-        return
-    if done.cancelled():
-        outer.cancel()
-    elif (error := done.exception()) is not None:
-        outer.set_exception(error)
-    else:
-        outer.set_result(done.result())
+# A thread serves a process while there are questions: it starts the process with the first, hands it one question after
+# another, and ends when none waits. So nobody who asks waits for a start, the first of which takes seconds in which the
+# fork server still imports.
 
 
 Answer = TypeVar("Answer")
-KEPT = 256  # answers, as they were sent between processes: a count takes 2 kB then, 15 as an object
+KEPT = 256  # answers
+#: Bytes of them. They are cached as they were sent between processes, 2 kB for a count and 20 kB for a simulated step:
+#: as objects they would take nine times as much, and to read one again takes 0.4 ms.
+KEPT_BYTES = 16_000_000
 #: Characters of a question that its key spells out. The lengths of a file's rows take megabytes, which nobody counts.
 _LONGEST = 1000
 # Of a class: what may be named there holds for who answers, too.
 _OF_A_CLASS = (asking.CLASS_VARIABLE, asking.MODELS_VARIABLE)
+_ATTEMPTS = 2  # the fork server may be lost while it is asked for a child; asking again starts a new one
 
 
 @dataclass(frozen=True)
@@ -219,24 +87,279 @@ class _Settings:
     of_a_class: Mapping[str, str | None]
 
 
-class Inspector:
-    """One worker process and a cache of its answers. Safe to use from any thread."""
+@dataclass(eq=False)
+class _Question:
+    key: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    answer: Future[Any]
+    asked: int = 0
 
-    def __init__(self, threads: int | None = 1, kept: int = KEPT, after: int = 0) -> None:
-        """Make an inspector; its process starts with the first question.
+
+class _Member:
+    """One process and the question that it has. ``settings`` are those that it is started with."""
+
+    def __init__(self, settings: _Settings | None) -> None:
+        self.settings = settings
+        self.executor: Executor | None = None
+        self.question: _Question | None = None
+        self.handed_over = False
+        self.closed = False
+
+
+class Workers:
+    """Worker processes behind one queue of questions, and a cache of their answers. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        members: int,
+        threads: int | None,
+        after: int,
+        kept: int,
+        kept_bytes: int = KEPT_BYTES,
+        waiting: int | None = None,
+    ) -> None:
+        """Make the queue; a process starts with the first question that finds the others busy.
 
         Args:
-            threads: how many cores the process computes on; ``None`` for all.
-            kept: how many answers to cache.
-            after: how much its process yields to pages in a class (:func:`.processes.give_way`).
+            members: how many processes there are at most.
+            threads: how many cores a process computes on; ``None`` for all.
+            after: how much the processes yield to pages in a class (:func:`.processes.give_way`).
+            kept, kept_bytes: how many answers are cached, and how large they are together.
+            waiting: how many questions may wait; of more, those asked longest ago are cancelled. ``None``: any number.
         """
         self._threads, self._after = threads, after
-        self._kept = kept
-        self._lock = threading.Lock()
-        self._pool: LatePool | None = None
-        self._settings: _Settings | None = None
+        self._most, self._most_bytes, self._most_waiting = kept, kept_bytes, waiting
+        self._lock = threading.RLock()
         # What is waited for, refusals, failures for a while, and answers as they were sent.
         self._answers: OrderedDict[str, Future[Any] | bytes] = OrderedDict()
+        self._held = 0  # bytes of those
+        self._waiting: dict[Future[Any], _Question] = {}
+        self._order: list[tuple[int, int, int, _Question]] = []
+        self._serial = 0
+        self._settings: _Settings | None = None
+        self._members = [_Member(None) for _ in range(members)]
+
+    def _put(
+        self,
+        urgency: int,
+        newest_first: bool,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[Any]:
+        """Return the answer to a question as a future, at once. Equal questions get the same answer.
+
+        Args:
+            urgency: 0 runs first.
+            newest_first: of equally urgent questions the one asked last runs next; else the one asked first.
+
+        Raises:
+            TypeError: an argument is neither JSON-able nor a dataclass.
+        """
+        key = question_key(function, args, kwargs)
+        if asking.is_in_person(function):
+            who = asking.asker()
+            key, function, args = f"{who} {key}", asking.answered_for, (who, function, args)
+        self._follow_settings()
+        with self._lock:
+            known = self._answers.get(key)
+            if known is None or is_over(known) or (isinstance(known, Future) and known.cancelled()):
+                known = Future()
+                self._answers[key] = known
+                self._waiting[known] = _Question(key, function, args, kwargs, known)
+            self._answers.move_to_end(key)
+            question = self._waiting.get(known) if isinstance(known, Future) else None
+            if question is not None and (newest_first or not question.asked):
+                self._serial += 1
+                question.asked = self._serial
+                order = -self._serial if newest_first else self._serial
+                heapq.heappush(self._order, (urgency, order, self._serial, question))
+            self._trim()
+        self._serve()
+        return known if isinstance(known, Future) else read(known)
+
+    def forget(self) -> None:
+        """Drop all cached answers. Call it when the files they were read from have changed."""
+        with self._lock:
+            self._answers.clear()
+            self._held = 0
+
+    def close(self) -> None:
+        """End the processes, each after the question that it has; the next question starts another. Returns at once."""
+        with self._lock:
+            replaced = self._replace()
+        self._end(*replaced)
+
+    def _replace(self) -> tuple[list[_Member], list[_Question]]:
+        """Put new members, which have no process yet, in place of the old ones; return these and the questions that
+        no process has."""
+        old, self._members = self._members, [_Member(self._settings) for _ in self._members]
+        dropped = list(self._waiting.values())
+        dropped += [one.question for one in old if one.question is not None and not one.handed_over]
+        self._waiting.clear()
+        self._order.clear()
+        for question in dropped:
+            self._drop(question)
+        for member in old:
+            member.closed = True
+        return old, dropped
+
+    def _end(self, members: Iterable[_Member], dropped: Iterable[_Question]) -> None:
+        for member in members:
+            if member.executor is not None:
+                member.executor.shutdown(wait=False, cancel_futures=True)
+        for question in dropped:
+            question.answer.set_exception(_dropped())
+
+    def _follow_settings(self) -> None:
+        """Replace the processes and drop their answers if the lab folder or the class settings have changed."""
+        settings = _Settings(str(assets.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
+        with self._lock:
+            if settings == self._settings:
+                return
+            self._settings = settings
+            self.forget()
+            replaced = self._replace()
+        self._end(*replaced)
+
+    def _drop(self, question: _Question) -> None:
+        if self._answers.get(question.key) is question.answer:
+            del self._answers[question.key]
+
+    def _trim(self) -> None:
+        while self._most_waiting is not None and len(self._waiting) > self._most_waiting:
+            oldest = min(self._waiting.values(), key=lambda question: question.asked)
+            del self._waiting[oldest.answer]
+            self._drop(oldest)
+            oldest.answer.cancel()
+        beyond = len(self._answers) - self._most
+        for key in list(self._answers) if beyond > 0 or self._held > self._most_bytes else ():
+            if beyond <= 0 and self._held <= self._most_bytes:
+                break
+            answer = self._answers[key]
+            if isinstance(answer, bytes):
+                self._held -= len(answer)
+            elif not answer.done():
+                continue
+            beyond -= 1
+            del self._answers[key]
+
+    # -- serving ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Give questions that wait to processes that have none. Each is served by a thread."""
+        chosen = []
+        with self._lock:
+            for member in self._members:
+                if member.question is None and (question := self._next()) is not None:
+                    member.question = question
+                    chosen.append((member, question))
+        for member, question in chosen:
+            try:
+                threading.Thread(
+                    target=self._work, args=(member, question), name="workers", daemon=True
+                ).start()
+            except RuntimeError as error:  # the app is closing, or the machine is full
+                refused: _Question | None = question
+                while refused is not None:
+                    refused = self._settle(member, refused, error=_not_started(error))
+
+    def _next(self) -> _Question | None:
+        while self._order:
+            question = heapq.heappop(self._order)[-1]
+            if self._waiting.pop(question.answer, None) is not None:
+                return question
+        return None
+
+    def _work(self, member: _Member, question: _Question | None) -> None:
+        """Answer the member's question, and others as long as some wait."""
+        while question is not None:
+            try:
+                future = self._handed_over(member, question)
+                if future is None:
+                    return
+                result = future.result()
+            except BrokenProcessPool:
+                member.executor = None
+                ended = RunError("The process that answers questions about models was ended; try again.")
+                question = self._settle(member, question, error=ended)
+            except CancelledError:
+                question = self._settle(member, question, error=_dropped())
+            except BaseException as error:  # noqa: BLE001  whatever the question raises is its answer
+                question = self._settle(member, question, error=error)
+            else:
+                question = self._settle(member, question, result)
+
+    def _handed_over(self, member: _Member, question: _Question) -> Future[Any] | None:
+        """Submit a question to the member's process, started if there is none; ``None`` if it is closed meanwhile.
+
+        Raises:
+            RunError: the process cannot be started, or the app is closing. BrokenProcessPool: it died at once.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                executor = member.executor or _started(member.settings, self._threads, self._after)
+            except (EOFError, ConnectionError, BrokenProcessPool) as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise _not_started(error) from error
+                continue
+            except Exception as error:
+                raise _not_started(error) from error
+            with self._lock:
+                if member.closed:
+                    executor.shutdown(wait=False, cancel_futures=True)
+                    return None
+                member.executor, member.handed_over = executor, True
+            try:
+                return executor.submit(question.function, *question.args, **question.kwargs)
+            except BrokenProcessPool:  # it died since the last question, which nobody had to notice
+                member.executor = None
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            except RuntimeError as error:
+                raise _not_started(error) from error
+        raise AssertionError("unreachable")
+
+    def _settle(
+        self, member: _Member, question: _Question, result: Any = None, error: BaseException | None = None
+    ) -> _Question | None:
+        """Give an answer to who waits for it, and cache it; return the member's next question."""
+        sent = pickle.dumps(result, pickle.HIGHEST_PROTOCOL) if error is None else b""
+        with self._lock:
+            if self._answers.get(question.key) is question.answer:
+                if error is None:
+                    self._answers[question.key] = sent
+                    self._held += len(sent)
+                # What cannot be is an answer like any other. Other failures may be mended: weights can be fetched,
+                # memory freed.
+                elif not isinstance(error, SimulationError | Unsupported):
+                    self._answers[question.key] = Failed(error)
+            member.handed_over = False
+            member.question = following = None if member.closed else self._next()
+        if error is None:
+            question.answer.set_result(result)
+        elif not question.answer.done():
+            question.answer.set_exception(error)
+        return following
+
+
+def _dropped() -> RunError:
+    return RunError("The question was dropped: the app is closing.")
+
+
+def _not_started(error: BaseException) -> RunError:
+    reason = getattr(error, "strerror", None) or str(error) or "the process that starts others was ended"
+    return RunError(f"No process could be started for this question: {reason}.")
+
+
+class Inspector(Workers):
+    """One worker process that answers questions in the order in which they are asked."""
+
+    def __init__(self, threads: int | None = 1, kept: int = KEPT, after: int = 0) -> None:
+        """Make an inspector; its process starts with the first question. Arguments as in :class:`Workers`."""
+        super().__init__(1, threads, after, kept)
 
     def submit(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Future[Answer]:
         """Return the answer as a future, at once. It holds the errors that :meth:`ask` raises.
@@ -244,31 +367,7 @@ class Inspector:
         Raises:
             TypeError: an argument is neither JSON-able nor a dataclass.
         """
-        key = question_key(function, args, kwargs)
-        call: tuple[Callable[..., Any], tuple[Any, ...]] = (function, args)
-        if asking.is_in_person(function):
-            who = asking.asker()
-            key, call = f"{who} {key}", (asking.answered_for, (who, function, args))
-        self._follow_settings()
-        with self._lock:
-            known = self._answers.get(key)
-            if known is not None and not is_over(known):
-                self._answers.move_to_end(key)
-                return known if isinstance(known, Future) else read(known)
-            outer: Future[Answer] = Future()
-            self._answers[key] = outer
-            while len(self._answers) > self._kept:
-                self._answers.popitem(last=False)
-            pool = self._running_pool()
-            try:
-                inner = pool.submit(call[0], *call[1], **kwargs)
-            except BrokenProcessPool:
-                # It died since the last question, which nobody had to notice; a new one takes this question.
-                self._pool = None
-                pool = self._running_pool()
-                inner = pool.submit(call[0], *call[1], **kwargs)
-        inner.add_done_callback(lambda done: self._settle(key, pool, done, outer))
-        return outer
+        return self._put(0, False, function, args, kwargs)
 
     def ask(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
         """Wait for the answer and return it.
@@ -278,67 +377,6 @@ class Inspector:
             TypeError: an argument is neither JSON-able nor a dataclass.
         """
         return self.submit(function, *args, **kwargs).result()
-
-    def forget(self) -> None:
-        """Drop all cached answers. Call it when the files they were read from have changed."""
-        with self._lock:
-            self._answers.clear()
-
-    def close(self) -> None:
-        """End the worker process; the next question starts another."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
-
-    def _follow_settings(self) -> None:
-        """Replace the process and drop its answers if the lab folder or the class settings have changed."""
-        settings = _Settings(str(assets.home()), {name: os.environ.get(name) for name in _OF_A_CLASS})
-        with self._lock:
-            if settings == self._settings:
-                return
-            pool, self._pool, self._settings = self._pool, None, settings
-            self._answers.clear()
-        if pool is not None:
-            pool.close()
-
-    def _running_pool(self) -> LatePool:
-        if self._pool is None:
-            self._pool = LatePool(partial(_started, self._settings, self._threads, self._after))
-        return self._pool
-
-    def _settle(self, key: str, pool: LatePool, inner: Future[Answer], outer: Future[Answer]) -> None:
-        error = (
-            RunError("The question was dropped: the app is closing.")
-            if inner.cancelled()
-            else inner.exception()
-        )
-        broken = isinstance(error, BrokenProcessPool | NotStarted)
-        if isinstance(error, NotStarted):
-            error = RunError(f"No process could be started for this question: {error}.")
-        elif broken:
-            error = RunError("The process that answers questions about models was ended; try again.")
-        if error is None:
-            if self._answers.get(key) is outer:  # a pool's member keeps nothing, and weighs nothing
-                sent = pickle.dumps(inner.result(), pickle.HIGHEST_PROTOCOL)
-                with self._lock:
-                    if self._answers.get(key) is outer:
-                        self._answers[key] = sent
-            outer.set_result(inner.result())
-            return
-        # What cannot be is an answer like any other. Other failures may be mended (weights fetched, memory freed).
-        if isinstance(error, SimulationError | Unsupported):
-            outer.set_exception(error)
-            return
-        with self._lock:
-            if self._answers.get(key) is outer:
-                if inner.cancelled():  # closed: whoever asks now means the next process
-                    del self._answers[key]
-                else:
-                    self._answers[key] = Failed(error)
-            if broken and self._pool is pool:
-                self._pool = None
-        outer.set_exception(error)
 
 
 def read(sent: bytes) -> Future[Any]:

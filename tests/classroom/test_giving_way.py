@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,13 +50,6 @@ def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
         monkeypatch.setenv(asking.CLASS_VARIABLE, CODE)
     else:
         monkeypatch.delenv(asking.CLASS_VARIABLE, raising=False)
-    made: list[Inspector] = []
-
-    def noted(*args: Any, **kwargs: Any) -> Inspector:
-        made.append(Inspector(*args, **kwargs))
-        return made[-1]
-
-    monkeypatch.setattr(pool, "Inspector", noted)
     counting, simulating = Inspector(), pool.get_pool.__wrapped__()
     own = processes.niceness()
     try:
@@ -65,8 +57,8 @@ def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
             simulating.submit(0, processes.niceness).result(SOON), counting.submit(processes.niceness).result(SOON),
         ]  # fmt: skip
     finally:
-        for each in (counting, *made):
-            each.close()
+        counting.close()
+        simulating.close()
     assert found == [own + processes.SIMULATES_AFTER if of_class else own, own]
 
 

@@ -58,9 +58,9 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "runs.queue.RunQueue.position": lambda room: get_queue().position(room.run),
     "runs.queue.RunQueue.wait": lambda room: get_queue().wait(room.run, 0),
     "runs.waiting.ahead": lambda room: ahead(room.run),
-    "studies.compare.store.get": lambda room: comparisons.get(room.comparison),
-    "studies.compare.store.delete": lambda room: comparisons.delete(room.comparison),
-    "studies.sweeps.store.get": lambda room: sweeps.get(room.sweep),
+    "studies.store.Study.get": lambda room: comparisons.get(room.comparison),
+    "studies.store.Study.get, of a sweep": lambda room: sweeps.get(room.sweep),
+    "studies.store.Study.delete": lambda room: comparisons.delete(room.comparison),
     "studies.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
     "studies.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
     "studies.intruding.look": lambda room: intruding.look(room.run),
@@ -88,7 +88,9 @@ TEACHERS: dict[str, Callable[[Room], Any]] = {
 }
 #: Names that are no run's or comparison's, or functions that only pass one on to those above.
 OTHERS = {
-    "studies.compare.carrying.Queue.stop": "a protocol",
+    "studies.carrying.Queue.stop": "a protocol",
+    "studies.carrying.Queue.go_on": "a protocol",
+    "studies.store.Study.create": "writes into one's own folder",
     "takeaway.generator.as_notebook": "only writes the name",
     "runs.record.record_of": "of what it is handed",
     "drawing.svg.Canvas.rect": "a place in a drawing",
@@ -120,7 +122,7 @@ PAST = {
     "engine/timing/here.py": "what was measured of the machine",
     "workers/inspector.py": "tells a process where weights lie",
     "runs/child.py": "tells a process where weights lie",
-    "studies/sweeps/on_ray.py": "where weights lie, and runs that came by a URL; a class sends none",
+    "studies/on_ray.py": "where weights lie, and runs that came by a URL; a class sends none",
     "runs/tracking/start.py": "where trackers of the machine's own user lie; a learner's run goes to none",
     "runs/waiting.py": "the queue trains for all; hides whose is not one's own; counts all, names none",
     "runs/queue.py": "the device's lock; acts for each run's owner",
@@ -156,6 +158,7 @@ def test_every_operation_is_tried() -> None:
         if {"identity", "run_id", "mark"} & {each.arg for each in node.args.args}
     }
     by_other_words = {
+        "studies.store.Study.get, of a sweep",
         "studies.blending.blend",
         "studies.blending.ask",
         "studies.serving.measure_serving",

@@ -390,10 +390,10 @@ def test_old_sweeps_and_comparisons_go_too(empty_class: Path) -> None:
             os.utime(new.folder / "sweep.json", (later, later))
             for file in (empty_class / "class").glob("*/who.json"):
                 os.utime(file, (later, later))
-            assert expiry.clear(later) == expiry.Removed(asked=2)
+            assert expiry.clear(later) == expiry.Removed(studies=2)
             assert {sweep.id for sweep in sweeps.sweeps()} == {new.id, going.id}
         assert not old.folder.exists() and not compared.folder.exists()
-        assert expiry.clear(later) == expiry.Removed(asked=1), "it has ended, and is as old"
+        assert expiry.clear(later) == expiry.Removed(studies=1), "it has ended, and is as old"
 
 
 def test_who_has_not_come_for_long_is_forgotten_unless_a_run_goes(empty_class: Path) -> None:

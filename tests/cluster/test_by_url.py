@@ -12,8 +12,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from peft_lab.runs import store
-from peft_lab.studies.sweeps.by_url import UNTOLD
-from peft_lab.studies.sweeps.on_ray import FOLDER
+from peft_lab.studies.by_url import UNTOLD
+from peft_lab.studies.on_ray import FOLDER
 from tests.cluster.test_on_ray import (
     SECONDS,
     WISH,

@@ -20,13 +20,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 from peft_lab.core.errors import BadInput
+from peft_lab.core.machine import describe_machine
 from peft_lab.runs import child, hold, owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import unfinished
-from peft_lab.studies.compare.plan import describe_machine
+from peft_lab.studies.on_ray import OnRay
 from peft_lab.studies.sweeps import asked, carrying
-from peft_lab.studies.sweeps.on_ray import OnRay
 from peft_lab.workers import processes
 from tests.conftest import link
 

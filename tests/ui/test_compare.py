@@ -22,9 +22,9 @@ from peft_lab.methods import all_methods
 from peft_lab.runs.spec import usual_eval_rows
 from peft_lab.runs.tracking import start as tracking
 from peft_lab.runs.tracking.start import Told
+from peft_lab.studies import carrying, shipped_sweep
 from peft_lab.studies import landscape as landscapes
-from peft_lab.studies import shipped_sweep
-from peft_lab.studies.compare import carrying, results, shipped, store
+from peft_lab.studies.compare import results, shipped, store
 from peft_lab.studies.compare.plan import make_plan
 from peft_lab.studies.shipped_sweep import shipped_points
 from peft_lab.ui import state, theme
@@ -71,7 +71,7 @@ def told(app: AppTest) -> str:
 
 def finished(runner: FakeQueue) -> dict[str, Any]:
     comparison = store.keep(make_plan(WISH))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     return results.document(comparison)
 
 
@@ -329,7 +329,7 @@ def _without_markup(text: str) -> str:
 def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(replace(WISH, seeds=(0, 1))))
     runner.endings = {("lora", 1): "lost", ("bitfit", 1): "lost"}
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     app = opened()
     assert "2 of 4 runs are done." in told(app)
     assert "means are over fewer seeds" in told(app)
@@ -342,7 +342,7 @@ def test_what_was_interrupted_goes_on_without_repeating(runner: FakeQueue) -> No
 
 def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(WISH))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     ended = list(comparison.standing().runs.values())
     for run in ended:
         tracking.write_tracking(run.folder, Told("trackio", "a folder", run.id, complete=True))

@@ -2,177 +2,152 @@
 
 from __future__ import annotations
 
-import weakref
-from concurrent.futures import Future
+import queue
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
 
-from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.workers import inspector
-from peft_lab.workers.inspector import Inspector
-from peft_lab.workers.pool import WAITING, Pool, get_pool
+from peft_lab.workers.pool import Pool
+
+SOON = 30  # seconds, of a busy machine
 
 
-class Member:
-    """An inspector whose answers the test gives."""
+class Desk(Executor):
+    """Every process at once: the test takes what it is asked and gives the answers."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self.open: Future[Any] = Future()
+        self._open: queue.Queue[Future[Any]] = queue.Queue()
 
-    def submit(self, function: Any, *args: Any) -> Future[Any]:
-        self.asked.append(args[0])
-        self.open = Future()
-        return self.open
-
-
-class Taken:
-    """A process that answers at once."""
-
-    def submit(self, function: Any, *args: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         answer: Future[Any] = Future()
-        answer.set_result(function(*args))
+        self.asked.append(args[0])
+        self._open.put(answer)
         return answer
 
-    def close(self) -> None:
-        pass
+    def give(self, answer: Any, times: int = 1) -> None:
+        """Answer the question that waits longest, or so many of them; an error is raised."""
+        for _ in range(times):
+            asked = self._open.get(timeout=SOON)
+            asked.set_exception(answer) if isinstance(answer, Exception) else asked.set_result(answer)
 
 
-def pool(*members: Member, **limits: int) -> Pool:
-    return Pool(members, **limits)  # type: ignore[arg-type]
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    made = Desk()
+    monkeypatch.setattr(inspector, "_started", lambda *_: made)
+    return made
 
 
 def double(number: int) -> int:
     return 2 * number
 
 
-def test_members_work_side_by_side_and_equal_questions_are_joined() -> None:
-    first, second = Member(), Member()
-    both = pool(first, second)
+def told(answer: Future[Any]) -> Any:
+    return answer.result(SOON)
+
+
+def test_members_work_side_by_side_and_equal_questions_are_joined(desk: Desk) -> None:
+    both = Pool(2)
     answers = [both.submit(0, double, number) for number in (1, 1, 2)]
     assert answers[0] is answers[1] is not answers[2]
-    assert sorted(first.asked + second.asked) == [1, 2]
-    first.open.set_result(2 * first.asked[0])
-    second.open.set_result(2 * second.asked[0])
-    assert [answer.result(0) for answer in answers] == [2, 2, 4]
-    assert both.submit(1, double, 2).result(0) == 4 and sorted(first.asked + second.asked) == [1, 2]
+    first, second = (desk._open.get(timeout=SOON) for _ in range(2))
+    assert sorted(desk.asked) == [1, 2], "none waits for the other"
+    first.set_result(2 * desk.asked[0])
+    second.set_result(2 * desk.asked[1])
+    assert [told(answer) for answer in answers] == [2, 2, 4]
+    assert told(both.submit(1, double, 2)) == 4 and sorted(desk.asked) == [1, 2]
 
 
-def test_urgent_questions_first_then_the_newest() -> None:
-    one = Member()
-    alone = pool(one)
-    alone.submit(0, double, 0)
-    for urgency, number in ((1, 10), (0, 1), (1, 11), (0, 2)):
-        alone.submit(urgency, double, number)
+def test_urgent_questions_first_then_the_newest(desk: Desk) -> None:
+    alone = Pool(1)
+    answers = [alone.submit(0, double, 0)]
+    answers += [alone.submit(urgency, double, at) for urgency, at in ((1, 10), (0, 1), (1, 11), (0, 2))]
     alone.submit(0, double, 1)  # asked again: it matters now
-    while not one.open.done():
-        one.open.set_result(0)
-    assert one.asked == [0, 1, 2, 11, 10]
+    desk.give(0, times=5)
+    assert all(told(answer) == 0 for answer in answers)
+    assert desk.asked == [0, 1, 2, 11, 10]
 
 
-def test_refusals_are_kept_and_losses_are_told_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_are_kept_and_losses_are_told_for_a_while(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A page asks again when an answer has come: what fails each time would be begun at each of its looks."""
-    one = Member()
-    alone = pool(one)
+    alone = Pool(1)
     refused = alone.submit(0, double, 1)
-    one.open.set_exception(BadInput("no"))
-    assert alone.submit(0, double, 1) is refused
+    desk.give(Unsupported("no"))
+    assert isinstance(refused.exception(SOON), Unsupported) and alone.submit(0, double, 1) is refused
     lost = alone.submit(0, double, 2)
-    one.open.set_exception(RunError("gone"))
-    with pytest.raises(RunError):
-        lost.result(0)
+    desk.give(RunError("gone"))
+    assert isinstance(lost.exception(SOON), RunError)
     with pytest.raises(RunError, match="gone"):
-        alone.submit(0, double, 2).result(0)
-    assert one.asked == [1, 2], "a page that looks again is told what happened"
+        told(alone.submit(0, double, 2))
+    assert desk.asked == [1, 2], "a page that looks again is told what happened"
     monkeypatch.setattr(inspector, "TOLD_FOR", 0)
-    alone.submit(0, double, 3)
-    one.open.set_exception(RunError("gone"))
-    assert not alone.submit(0, double, 3).done(), "it may have been mended"
-    assert one.asked == [1, 2, 3, 3]
+    lost = alone.submit(0, double, 3)
+    desk.give(RunError("gone"))
+    assert isinstance(lost.exception(SOON), RunError)
+    again = alone.submit(0, double, 3)
+    desk.give(6)
+    assert told(again) == 6, "it may have been mended"
+    assert desk.asked == [1, 2, 3, 3]
 
 
-def test_far_too_many_questions_are_cut_and_may_come_again() -> None:
-    one = Member()
-    alone = pool(one, waiting=2)
+def test_far_too_many_questions_are_cut_and_may_come_again(desk: Desk) -> None:
+    alone = Pool(1, waiting=2)
     alone.submit(0, double, 0)
     oldest, *_ = [alone.submit(0, double, number) for number in (1, 2, 3)]
     assert oldest.cancelled()
     again = alone.submit(0, double, 1)
     assert again is not oldest and not again.done()
-    while not one.open.done():
-        one.open.set_result(7)
-    assert again.result(0) == 7
-    assert one.asked == [0, 1, 3]
+    desk.give(7, times=3)
+    assert told(again) == 7
+    assert desk.asked[:2] == [0, 1]
 
 
-def test_old_answers_are_dropped() -> None:
-    one = Member()
-    alone = pool(one, kept=1)
+def test_old_answers_are_dropped(desk: Desk) -> None:
+    alone = Pool(1, kept=1)
     first = alone.submit(0, double, 1)
-    one.open.set_result(2)
-    assert first.done() and alone.submit(0, double, 1).result(0) == 2 and one.asked == [1]
-    alone.submit(0, double, 2)
-    one.open.set_result(4)
-    assert not alone.submit(0, double, 1).done()
+    desk.give(2)
+    assert told(first) == told(alone.submit(0, double, 1)) == 2 and desk.asked == [1]
+    other = alone.submit(0, double, 2)
+    desk.give(4)
+    assert told(other) == 4 and not alone.submit(0, double, 1).done()
+    desk.give(2)
 
 
-def test_answers_are_dropped_by_what_they_weigh() -> None:
-    one = Member()
-    alone = pool(one, kept_bytes=2500)
+def test_answers_are_dropped_by_what_they_weigh(desk: Desk) -> None:
+    alone = Pool(1, kept_bytes=2500)
     for number in range(3):
-        alone.submit(0, double, number)
-        one.open.set_result(bytes(1000))
+        asked = alone.submit(0, double, number)
+        desk.give(bytes(1000))
+        told(asked)
     assert all(alone.submit(0, double, number).done() for number in (2, 1)), "two weigh less than that"
     again = alone.submit(0, double, 0)
-    assert not again.done() and len(one.asked) == 4
-    one.open.set_result(b"")
+    assert not again.done()
+    desk.give(b"")
+    assert told(again) == b"" and len(desk.asked) == 4
     assert alone.submit(0, double, 1).done(), "a small one drove nothing out"
 
 
-def _told(answer: Future[Any]) -> Any:
-    return answer.result(0)
-
-
-def test_who_asks_again_gets_an_answer_of_their_own() -> None:
+def test_who_asks_again_gets_an_answer_of_their_own(desk: Desk) -> None:
     """It is kept as it was sent, which takes a ninth of the memory."""
-    one = Member()
-    alone = pool(one)
-    alone.submit(0, double, 1)
-    one.open.set_result({"figures": [1, 2]})
-    first, second = (_told(alone.submit(0, double, 1)) for _ in range(2))
+    alone = Pool(1)
+    asked = alone.submit(0, double, 1)
+    desk.give({"figures": [1, 2]})
+    told(asked)
+    first, second = (told(alone.submit(0, double, 1)) for _ in range(2))
     assert first == second == {"figures": [1, 2]} and first is not second
     assert [type(kept) for kept in alone._answers.values()] == [bytes]
 
 
-def test_what_the_pool_lets_go_of_stays_with_no_member() -> None:
-    for member in get_pool.__wrapped__()._idle:
-        member._running_pool = Taken  # type: ignore[assignment, method-assign]
-        gone = weakref.ref(member.submit(double, 1))
-        assert gone() is None
-
-
-def test_all_that_wait_hear_of_a_member_that_takes_nothing_any_more() -> None:
-    class Full(Member):
-        def submit(self, function: Any, *args: Any) -> Future[Any]:
-            answer = super().submit(function, *args)
-            if len(self.asked) > 1:
-                answer.set_exception(RunError("full"))
-            return answer
-
-    one = Full()
-    alone = pool(one)
-    asked = [alone.submit(0, double, number) for number in range(WAITING + 1)]
-    one.open.set_result(0)
-    assert asked[0].result(0) == 0
-    assert all(isinstance(future.exception(0), RunError) for future in asked[1:])
-
-
 def test_real_processes_answer() -> None:
-    members = [Inspector(threads=1), Inspector(threads=1)]
-    both = Pool(members)
+    both = Pool(2)
     try:
         assert [both.submit(0, double, number).result(120) for number in range(5)] == [0, 2, 4, 6, 8]
     finally:
-        for member in members:
-            member.close()
+        both.close()

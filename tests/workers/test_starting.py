@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,28 @@ from peft_lab.workers import inspector
 from peft_lab.workers.inspector import Inspector
 from peft_lab.workers.pool import Pool
 from tests.workers.test_inspector import die
-from tests.workers.test_late import together
 
 SOON = 120  # seconds, of a busy machine
 
 
 THREADS = 2  # of no other inspector here: whose start it was
+
+
+def together(number: int, do: Callable[[int], Any]) -> list[Any]:
+    """What so many threads get that do it at the same moment."""
+    ready, done = threading.Barrier(number), [None] * number
+
+    def work(at: int) -> None:
+        ready.wait(SOON)
+        done[at] = do(at)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+        assert not thread.is_alive(), "it waits for the start"
+    return done
 
 
 class Gate:
@@ -86,7 +103,7 @@ def test_closed_while_it_starts(slow: Inspector, gate: Gate) -> None:
     gate.open.set()
     assert again.result(SOON) == 4
     for thread in threading.enumerate():
-        if thread.name == "late-pool":
+        if thread.name == "workers":
             thread.join(SOON)
             assert not thread.is_alive()
     slow.close()
@@ -129,8 +146,7 @@ def test_one_that_dies_with_its_first_question_is_replaced(slow: Inspector, gate
 
 
 def test_every_question_of_a_pool_hears_that_no_process_starts(gate: Gate) -> None:
-    members = [Inspector(), Inspector()]
-    both = Pool(members)
+    both = Pool(2)
     gate.error = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     asked = [both.submit(0, double, at) for at in range(60)]
     gate.open.set()
@@ -139,8 +155,7 @@ def test_every_question_of_a_pool_hears_that_no_process_starts(gate: Gate) -> No
             future.result(SOON)
     gate.error = None
     assert both.submit(0, double, 60).result(SOON) == 120
-    for member in members:
-        member.close()
+    both.close()
 
 
 def test_every_question_of_a_pool_hears_that_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +163,81 @@ def test_every_question_of_a_pool_hears_that_no_thread_starts(monkeypatch: pytes
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", full)
-    alone = Pool([Inspector()])
+    alone = Pool(1)
     asked = [alone.submit(0, double, at) for at in range(60)]
     assert all("can't start new thread" in str(future.exception(0)) for future in asked)
+
+
+class Here(Executor):
+    """A process that answers at once, here, until it is lost or closed with the app."""
+
+    def __init__(self, takes: int = 1000, error: type[RuntimeError] = BrokenProcessPool) -> None:
+        self._takes, self._error = takes, error
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not self._takes:
+            raise self._error("no more")
+        self._takes -= 1
+        answer: Future[Any] = Future()
+        answer.set_result(function(*args, **kwargs))
+        return answer
+
+
+@pytest.mark.parametrize(("losses", "starts"), [(1, True), (2, False)])
+def test_a_start_whose_fork_server_is_lost_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, losses: int, starts: bool
+) -> None:
+    errors, attempts = [EOFError(), ConnectionResetError("reset")][:losses], []
+
+    def start(*_: Any) -> Executor:
+        attempts.append(1)
+        if errors:
+            raise errors.pop(0)
+        return Here()
+
+    monkeypatch.setattr(inspector, "_started", start)
+    asked = Inspector().submit(double, 4)
+    if starts:
+        assert asked.result(SOON) == 8
+    else:
+        assert isinstance(asked.exception(SOON), RunError)
+    assert len(attempts) == 2
+
+
+def test_a_process_that_was_lost_since_its_last_question_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Here(takes=1), Here()]
+    monkeypatch.setattr(inspector, "_started", lambda *_: made.pop(0))
+    alone = Inspector()
+    assert [alone.ask(double, at) for at in range(3)] == [0, 2, 4] and not made
+
+
+def test_questions_asked_while_the_app_closes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here(0, RuntimeError))
+    with pytest.raises(RunError, match="No process could be started for this question: no more"):
+        Inspector().ask(double, 1)
+
+
+def test_questions_are_answered_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here())
+    alone, seen = Inspector(), list[int]()
+    monkeypatch.setattr(inspector, "question_key", lambda function, args, kwargs: str(args))
+    for future in [alone.submit(seen.append, at) for at in range(200)]:
+        future.result(SOON)
+    assert seen == list(range(200))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_closing_at_any_moment_leaves_no_question_open(monkeypatch: pytest.MonkeyPatch, members: int) -> None:
+    monkeypatch.setattr(inspector, "_started", lambda *_: Here())
+    for _ in range(50):
+        some = Pool(members)
+
+        def act(at: int, some: Pool = some) -> list[Future[int]]:
+            if at == 3:
+                some.close()
+                return []
+            return [some.submit(0, double, 10 * at + number) for number in range(5)]
+
+        for future in (one for answers in together(6, act) for one in answers):
+            assert future.cancelled() or future.exception(SOON) or future.result(0) % 2 == 0
+        assert not some._waiting and all(member.question is None for member in some._members)

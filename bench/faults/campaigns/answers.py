@@ -55,8 +55,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
 
 def _kill(after: float) -> None:
     time.sleep(after)
-    late: Any = inspector.get_inspector(inspector.Worker.ANSWERS)._pool
-    pool = None if late is None else late._pool
-    for pid in list(pool._processes or ()) if pool is not None else ():
+    executor: Any = inspector.get_inspector(inspector.Worker.ANSWERS)._members[0].executor
+    for pid in list(executor._processes or ()) if executor is not None else ():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from peft_lab.core import kinds, machine
+from peft_lab.core import kinds
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
@@ -200,20 +199,3 @@ def command_of(request: ComparisonRequest) -> str:
         text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
         parts += ["--set", f"{name}={text}"]
     return shlex.join(parts)
-
-
-# ----------------------------------------
-# The machine that a comparison ran on, as far as its figures depend on it.
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores (available to this process), features, memory_bytes, system and python. Loads no
-    torch; the runs' records hold the device and the packages."""
-    return {
-        "processor": machine.processor(),
-        "cores": machine.cores(),
-        "features": machine.cpu_features(),
-        "memory_bytes": machine.installed_memory(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }

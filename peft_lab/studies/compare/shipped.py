@@ -31,29 +31,6 @@ def all_shipped() -> dict[str, dict[str, Any]]:
     return {document["id"]: with_conclusions(document) for document in documents}
 
 
-def to_ship(found: dict[str, Any], note: str = "") -> dict[str, Any]:
-    """Return a document as it is shipped: without conclusions, curves rounded, run ids kept as evidence.
-
-    Args:
-        note: what a reader should know about the measurement, such as that the machine was shared.
-
-    Raises:
-        ValueError: the comparison is not finished.
-    """
-    if found["status"] not in ("done", "incomplete") or not found["done"]:
-        raise ValueError(f"'{found['id']}' is {found['status']}: only a finished comparison ships")
-    kept = {key: value for key, value in found.items() if key not in ("pairs", "says")}
-    rows = [
-        {**row, "loss": {name: [_short(value) for value in values] for name, values in row["loss"].items()}}
-        for row in kept["rows"]
-    ]
-    return {**kept, "rows": rows, "note": note}
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
-
-
 # ----------------------------------------
 # The published comparison as rows of figures: on axes, by method, and as settings of this lab.
 #

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import sqrt
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from peft_lab.core.units import Source
 from peft_lab.runs.spec import RunRequest
 
 # ----------------------------------------
-# The quantities that an experiment can read from a finished run. A method's own module may define more.
+# The quantities that an experiment can read from a finished run.
 
 
 LAST = 10  # training steps over which the final loss is averaged
@@ -77,38 +78,55 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-METRIC = Quantity("Held-out score", "share", Source.MEASURED, _metric, _sampling)
-LOSS = Quantity(
-    "Held-out loss",
-    "nats",
-    Source.MEASURED,
-    lambda outcome: float(outcome.record["evaluation"]["after"]["loss"]),
-)
-BASE_LOSS = Quantity(
-    "Held-out loss before training",
-    "nats",
-    Source.MEASURED,
-    lambda outcome: float(outcome.record["evaluation"]["before"]["loss"]),
-)
-TRAIN_LOSS = Quantity(
-    f"Training loss, mean of the last {LAST} steps",
-    "nats",
-    Source.MEASURED,
-    lambda outcome: _mean(outcome.record["loss"][-LAST:]),
-)
-PEAK = Quantity(
-    "Peak of one step",
-    "bytes",
-    Source.MEASURED,
-    lambda outcome: float(outcome.record["memory"]["peak_bytes"]),
-)
-STORED = Quantity("Stored adapter", "bytes", Source.COUNTED, lambda outcome: float(outcome.stored_bytes))
-TRAINED = Quantity(
-    "Trained parameters", "parameters", Source.COUNTED, lambda outcome: float(outcome.record["trainable"])
-)
-STEP_SECONDS = Quantity(
-    "Time of one step", "seconds", Source.MEASURED, lambda outcome: 1 / outcome.record["steps_per_second"]
-)
+def _corrections(value: Callable[[Mapping[str, Any]], float]) -> Callable[[ExperimentOutcome], float]:
+    """Return a reading of LoRA's notes: the mean of ``value`` over the corrections of all matrices."""
+    return lambda outcome: float(_mean([value(row) for row in outcome.insight["corrections"]]))
+
+
+def _prefix_share(outcome: ExperimentOutcome) -> float:
+    share = outcome.insight["attention"][-1]["share"]
+    return sum(map(sum, share)) / sum(map(len, share))
+
+
+def _loss(when: str) -> Callable[[ExperimentOutcome], float]:
+    return lambda outcome: float(outcome.record["evaluation"][when]["loss"])
+
+
+_measured = partial(Quantity, source=Source.MEASURED)
+_counted = partial(Quantity, source=Source.COUNTED)
+_inside = partial(_measured, tab="look inside")
+#: The figures by the names that the files of experiments use.
+QUANTITIES = {
+    "metric": _measured("Held-out score", "share", read=_metric, chance=_sampling),
+    "loss": _measured("Held-out loss", "nats", read=_loss("after")),
+    "base_loss": _measured("Held-out loss before training", "nats", read=_loss("before")),
+    "train_loss": _measured(
+        f"Training loss, mean of the last {LAST} steps",
+        "nats",
+        read=lambda outcome: _mean(outcome.record["loss"][-LAST:]),
+    ),
+    "peak": _measured(
+        "Peak of one step", "bytes", read=lambda outcome: float(outcome.record["memory"]["peak_bytes"])
+    ),
+    "step_seconds": _measured(
+        "Time of one step", "seconds", read=lambda outcome: 1 / outcome.record["steps_per_second"]
+    ),
+    "stored": _counted("Stored adapter", "bytes", read=lambda outcome: float(outcome.stored_bytes)),
+    "trained": _counted(
+        "Trained parameters", "parameters", read=lambda outcome: float(outcome.record["trainable"])
+    ),
+    "moved": _inside("Mean ‖ΔW‖ / ‖W‖", "share", read=_corrections(lambda row: row["ratio"])),
+    "used": _inside("Mean effective rank", "", read=_corrections(lambda row: row["effective_rank"])),
+    "used_share": _inside(
+        "Share of r", "share", read=_corrections(lambda row: row["effective_rank"] / row["rank"])
+    ),
+    "apart": _inside(
+        "Difference between the virtual tokens",
+        "share",
+        read=lambda outcome: float(outcome.insight["attention"][-1]["apart"]),
+    ),
+    "on_prefix": _inside("Attention on the prefix", "share", read=_prefix_share),
+}
 
 
 Relation = Literal["above", "below", "near"]

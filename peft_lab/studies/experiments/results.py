@@ -17,6 +17,35 @@ _WANTED = {"above": "higher", "below": "lower", "near": "about the same"}
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """A run that is wanted, and the one that stands for it so far; ``None`` if there is none."""
+
+    label: str
+    spec: RunSpec
+    line: RunSummary | None
+
+    @property
+    def status(self) -> Status | None:
+        """Return the run's status; ``None`` if there is none."""
+        return Status(self.line.status) if self.line else None
+
+    @property
+    def done(self) -> bool:
+        """Return whether the run has finished all its steps."""
+        return self.status is Status.DONE
+
+    @property
+    def under_way(self) -> bool:
+        """Return whether the run was begun and has not ended yet."""
+        return self.status is not None and not self.status.final
+
+
+def planned(specs: Mapping[str, RunSpec], lines: Sequence[RunSummary]) -> list[PlannedRun]:
+    """Return the wanted runs, given by their labels, as they stand."""
+    return [PlannedRun(label, spec, run_of(spec, lines)) for label, spec in specs.items()]
+
+
+@dataclass(frozen=True)
 class Reading:
     """The figures of an arm's run: a value for each quantity, or why there is none."""
 

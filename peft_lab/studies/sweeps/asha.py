@@ -21,7 +21,7 @@ from peft_lab.runs import checkpoints
 from peft_lab.runs.checkpoints import Rung, Verdicts
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.store import status_of_comparison
+from peft_lab.studies.store import status_of
 
 NAME, LOSS = "asha", "loss"
 FACTOR = 4  # Ray Tune's default
@@ -56,7 +56,7 @@ class Asha:
         return tuple(found)
 
 
-def asked(content: Any, steps: int) -> Asha:
+def parse(content: Any, steps: int) -> Asha:
     """Read ``stop`` of a sweep file: ``asha``, or its settings with ``by: asha``.
 
     Args:
@@ -120,7 +120,7 @@ class Judge:
                 self._judge(run)
 
     def _judge(self, run: Run) -> None:
-        final, stamp = status_of_comparison(run).final, run.stamp()
+        final, stamp = status_of(run).final, run.stamp()
         if final and self._over.get(run.id) == stamp:
             return
         known, losses = self._known[run.id], run.view().losses

@@ -128,7 +128,7 @@ def of(content: Mapping[str, Any]) -> Sweep:
     # Two settings that are equal once defaults are filled in are one run.
     specs = {json.dumps(spec.to_dict(), sort_keys=True): spec for spec in (r.complete() for r in requests)}
     found = tuple(specs.values())
-    early = None if content.get("stop") is None else asha.asked(content["stop"], found[0].steps)
+    early = None if content.get("stop") is None else asha.parse(content["stop"], found[0].steps)
     return Sweep(found, early)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_lab.core.setting_words import written_figure
-from peft_lab.studies.landscape import Line, Spot, best_spot
+from peft_lab.studies.landscape import Line, best_spot, spot_of
 from peft_lab.studies.sweeps.store import METHOD, RATE, Setting, best_setting, kind_of
 
 WIDE = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
@@ -72,7 +72,11 @@ def lines(
             and (not by or each.values[by] == value)
             and all(each.values[name] in (None, wanted) for name, wanted in fixed.items())
         ]
-        spots = [spot for each in fitting if (spot := _spot(each, across, figure)) is not None]
+        spots = [
+            spot
+            for each in fitting
+            if (spot := spot_of(float(each.values[across]), each.found(figure))) is not None
+        ]
         if spots:
             spots.sort(key=lambda spot: spot.rate)
             found.append(Line(label(by, value), "", (), tuple(spots), best_spot(spots, kind_of(figure))))
@@ -100,14 +104,6 @@ def title(name: str) -> str:
 def told(values_: Mapping[str, Any]) -> str:
     """Return a setting as text: its values of what was varied."""
     return ", ".join(label(name, value) for name, value in values_.items() if value is not None) or "all runs"
-
-
-def _spot(setting: Setting, across: str, figure: str) -> Spot | None:
-    found = setting.found(figure)
-    if not found:
-        return None
-    at = float(setting.values[across])
-    return Spot(at, statistics.fmean(found), min(found), max(found), len(found))
 
 
 def places(settings: Sequence[Setting], x: str, y: str, figure: str) -> list[Place]:

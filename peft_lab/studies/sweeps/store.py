@@ -1,7 +1,4 @@
-"""Sweeps on disk: one folder each under ``PEFT_LAB_HOME/sweeps``. The run store has the runs, found by spec.
-
-sweep.json     the requested runs    owner.json     the process that carries it out, or the last one that did
-"""
+"""Sweeps as studies: the requested runs of each, how far they are, and its settings with the runs of their seeds."""
 
 from __future__ import annotations
 
@@ -10,96 +7,46 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
-from peft_lab.classroom import places
-from peft_lab.core import disk as storage
-from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.methods import get_method
-from peft_lab.runs import checkpoints, owners
+from peft_lab.runs import checkpoints
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
-from peft_lab.studies.compare.store import runs_of_comparison, status_of_comparison
+from peft_lab.studies import shipped_sweep
 from peft_lab.studies.landscape import LOSS, METRIC
-from peft_lab.studies.shipped_sweep import quantile
+from peft_lab.studies.store import Study, runs_of, status_of
 from peft_lab.studies.sweeps.asha import Asha
 
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
-_FILE, _OWNER = "sweep.json", "owner.json"
 
-
-@dataclass(frozen=True)
-class KeptSweep:
+class KeptSweep(Study):
     """One sweep's folder."""
 
-    id: str
-    folder: Path
+    NOUN: ClassVar[str] = "sweep"
+    FOLDER: ClassVar[str] = "sweeps"
+    FILE: ClassVar[str] = "sweep.json"
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
-        """Return the requested runs, in order. Raises RunError if the file is missing or cannot be read."""
-        return _specs(self.folder)
-
-    @property
-    def created(self) -> float:
-        """Return when it was created, in seconds since 1970; 0 if it is gone."""
-        try:
-            return (self.folder / _FILE).stat().st_mtime
-        except OSError:
-            return 0.0
-
-    @property
-    def running(self) -> bool:
-        """Return whether a living process carries it out."""
-        try:
-            content = json.loads((self.folder / _OWNER).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return False
-        owner = owners.read(content)
-        if owner is None or not content.get("at_work"):
-            return False
-        # On this host the process table tells; only a process on another host needs a heartbeat.
-        return not owners.gone(owner, None if owners.here(owner) else owners.heard(self.folder / owners.BEAT))
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Claim the sweep for this process for the duration of the context.
-
-        Raises:
-            RunError: another process has claimed it, or the disk cannot be written.
-        """
-        lock = FileLock(self.folder / ".lock", thread_local=False)
-        try:
-            with storage.writing(self.folder):
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError("Another command is carrying out this sweep; wait for it or end it.") from None
-        me, at_work = owners.myself().to_dict(), [self.folder]
-        try:
-            with storage.writing(self.folder):
-                write_json(self.folder / _OWNER, {**me, "at_work": True})
-            owners.touch(self.folder)
-            owners.Heart(lambda: at_work).start()
-            yield
-        finally:
-            at_work.clear()
-            # If it cannot be written, the claim ends with this process.
-            with suppress(OSError):
-                write_json(self.folder / _OWNER, {**me, "at_work": False})
-            lock.release()
+        return _specs(self)
 
 
-def root() -> Path:
-    """Return the folder of the current person's sweeps."""
-    return places.mine() / "sweeps"
+# A sweep's name contains a hash of its content, which never changes.
+@lru_cache(maxsize=16)
+def _specs(sweep: KeptSweep) -> tuple[RunSpec, ...]:
+    try:
+        return tuple(RunSpec.from_dict(spec) for spec in sweep.content()["specs"])
+    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise sweep.unreadable(error) from error
+
+
+get, sweeps, root = KeptSweep.get, KeptSweep.stored, KeptSweep.root
 
 
 def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
@@ -110,42 +57,9 @@ def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
     content: dict[str, Any] = {"specs": [spec.to_dict() for spec in specs]}
     if early is not None:
         content["stop"] = early.to_dict()
-    kept = KeptSweep(_named(specs[0], content), root() / _named(specs[0], content))
-    with storage.writing(kept.folder):
-        kept.folder.mkdir(parents=True, exist_ok=True)
-        if not (kept.folder / _FILE).exists():
-            write_json(kept.folder / _FILE, content)
-    return kept
-
-
-def _named(first: RunSpec, content: Mapping[str, Any]) -> str:
-    told = json.dumps(content, sort_keys=True).encode()
-    model = re.sub(r"[^a-z0-9]+", "-", Path(first.model).name.lower()).strip("-") or "model"
-    return f"{model[:60]}-{first.task}-{hashlib.sha256(told).hexdigest()[:8]}"
-
-
-def get(identity: str) -> KeptSweep:
-    """Return a sweep by its id. Raises RunError if there is none."""
-    folder = root() / identity
-    if not _ID.fullmatch(identity) or not (folder / _FILE).is_file():
-        raise RunError(f"There is no sweep called '{identity[:200]}'.")
-    return KeptSweep(identity, folder)
-
-
-def sweeps() -> list[KeptSweep]:
-    """Return the current person's sweeps, newest first."""
-    found = [KeptSweep(path.parent.name, path.parent) for path in root().glob(f"*/{_FILE}")]
-    return sorted((one for one in found if _ID.fullmatch(one.id)), key=lambda one: one.created, reverse=True)
-
-
-# A sweep's name contains a hash of its content, which never changes.
-@lru_cache(maxsize=16)
-def _specs(folder: Path) -> tuple[RunSpec, ...]:
-    try:
-        content = json.loads((folder / _FILE).read_text("utf-8"))
-        return tuple(RunSpec.from_dict(each) for each in content["specs"])
-    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"The sweep '{folder.name}' cannot be read ({error}).") from error
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    model = re.sub(r"[^a-z0-9]+", "-", Path(specs[0].model).name.lower()).strip("-") or "model"
+    return KeptSweep.create(f"{model[:60]}-{specs[0].task}-{digest}", content)
 
 
 # ----------------------------------------
@@ -222,7 +136,7 @@ _ended_trials: dict[Path, tuple[int, Trial]] = {}  # with the run's stamp: one t
 
 def trials(specs: Sequence[RunSpec]) -> list[Trial]:
     """Return the runs of a sweep as they are now, in order. Ended runs are cached."""
-    return [_trial(spec, run) for spec, run in zip(specs, runs_of_comparison(specs), strict=True)]
+    return [_trial(spec, run) for spec, run in zip(specs, runs_of(specs), strict=True)]
 
 
 def _trial(spec: RunSpec, run: Run | None) -> Trial:
@@ -233,7 +147,7 @@ def _trial(spec: RunSpec, run: Run | None) -> Trial:
     if known is not None and known[0] == stamp and known[1].spec == spec:
         return known[1]
     try:
-        status = status_of_comparison(run)
+        status = status_of(run)
         found = _read(spec, run, status, run.view())
     except PeftLabError as error:
         return Trial(spec, run.id, DAMAGED, str(error))
@@ -319,8 +233,5 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     >>> [round(value, 3) for value in interval([0.80, 0.82, 0.84])], interval([0.8])
     ([0.77, 0.87], None)
     """
-    if len(values) < 2:
-        return None
-    reach = quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - reach, mean + reach
+    found = shipped_sweep.interval(enumerate(values))
+    return None if found is None or found.low is None or found.high is None else (found.low, found.high)

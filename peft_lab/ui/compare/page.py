@@ -15,7 +15,8 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.runs import allowance
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare import carrying, results, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.plan import ComparisonPlan
 from peft_lab.studies.compare.results import AXES
 from peft_lab.studies.compare.shipped import all_shipped

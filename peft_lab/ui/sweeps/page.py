@@ -14,9 +14,9 @@ from peft_lab.core.setting_words import written_figure
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.store import runs_of_comparison
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.shipped_sweep import SURE
+from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import asked, picture, store
 from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, Setting, Trial
 from peft_lab.training.tasks.titles import task_title
@@ -106,7 +106,7 @@ def watch_sweep(sweep: KeptSweep) -> list[Trial]:
     found = store.trials(sweep.specs)
     if not _going(sweep, found):
         _bar(found, going=False)
-        told_to([run for run in runs_of_comparison(sweep.specs) if run])
+        told_to([run for run in runs_of(sweep.specs) if run])
         return found
     before = _ended(found)
 

@@ -12,6 +12,7 @@ import pytest
 from peft_lab.runs import store
 from peft_lab.runs.ending import end_run
 from peft_lab.runs.spec import RunSpec
+from peft_lab.studies import carrying
 from peft_lab.studies.compare.plan import ComparisonRequest
 from tests.conftest import link
 
@@ -49,11 +50,15 @@ class FakeQueue:
         end_run(run, ending, "" if ending == "done" else "as the test wanted")
         return run.id
 
+    def go_on(self, identity: str, anew: bool = False) -> None:
+        raise AssertionError("a comparison here makes a new run in place of one that ended too early")
+
     def stop(self, identity: str) -> None:
         store.get(identity).ask_to_stop()
 
 
 @pytest.fixture
-def runner(own_home: Path, assets_home: object) -> FakeQueue:
+def runner(own_home: Path, assets_home: object, monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
     link(own_home)
+    monkeypatch.setattr(carrying, "POLL", 0.0)
     return FakeQueue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pytest
@@ -13,10 +14,13 @@ from peft_lab.core.errors import RunError
 from peft_lab.runs import owners
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare import carrying, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import store
 from peft_lab.studies.compare.plan import make_plan
 from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.store import runs_of, status_of
 from tests.studies.compare.conftest import WISH, FakeQueue
 
 pytestmark = pytest.mark.weights
@@ -36,45 +40,45 @@ def wait(comparison: Comparison) -> None:
 def test_all_runs_are_made_in_order_and_never_again(runner: FakeQueue) -> None:
     comparison = made(runner)
     assert comparison.standing().status == "interrupted"
-    assert carrying.carry_out(comparison, runner)
+    assert carrying.carry_out_here(comparison, runner)
     assert [(spec.method, spec.seed) for spec in runner.submitted] == [
         (cell.method, cell.seed) for cell in comparison.plan.cells
     ]
     assert comparison.standing().status == "done"
-    assert carrying.carry_out(made(runner), runner)
+    assert carrying.carry_out_here(made(runner), runner)
     assert len(runner.submitted) == len(comparison.plan.cells)
 
 
 def test_a_wider_comparison_takes_over_what_a_smaller_one_has_run(runner: FakeQueue) -> None:
-    carrying.carry_out(made(runner), runner)
+    carrying.carry_out_here(made(runner), runner)
     wider = store.keep(make_plan(replace(WISH, methods=("lora", "bitfit", "full"), seeds=(0, 1))))
     before = len(runner.submitted)
-    carrying.carry_out(wider, runner)
+    carrying.carry_out_here(wider, runner)
     assert [spec.method for spec in runner.submitted[before:]] == ["full", "full"]
 
 
 def test_a_run_that_was_lost_or_deleted_is_made_anew_and_no_other(runner: FakeQueue) -> None:
     comparison = made(runner)
     runner.endings = {("lora", 1): "lost"}
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     standing = comparison.standing()
     assert [(cell.method, cell.seed) for cell in standing.pending] == [("lora", 1)]
     assert standing.status == "interrupted"
     gone = next(run for cell, run in standing.runs.items() if (cell.method, cell.seed) == ("bitfit", 2))
     runs.delete(gone.id)
     runner.endings, before = {}, len(runner.submitted)
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     assert [(spec.method, spec.seed) for spec in runner.submitted[before:]] == [("lora", 1), ("bitfit", 2)]
 
 
 def test_a_failed_run_is_left_behind_and_tried_again_when_asked(runner: FakeQueue) -> None:
     comparison = made(runner)
     runner.endings = {("bitfit", 0): "failed"}
-    assert carrying.carry_out(comparison, runner)
+    assert carrying.carry_out_here(comparison, runner)
     assert len(runner.submitted) == len(comparison.plan.cells)
     assert comparison.standing().status == "incomplete"
     runner.endings = {}
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     assert len(runner.submitted) == len(comparison.plan.cells) + 1
     assert comparison.standing().status == "done"
 
@@ -87,11 +91,11 @@ def test_stop_ends_it_before_the_next_run(runner: FakeQueue) -> None:
             comparison.ask_to_stop()
 
     runner.before = stop_at_the_third
-    assert not carrying.carry_out(comparison, runner)
+    assert not carrying.carry_out_here(comparison, runner)
     assert len(runner.submitted) == 3
     assert comparison.standing().status == "interrupted"
     runner.before = lambda _: None
-    assert carrying.carry_out(comparison, runner)  # the request to stop does not outlive its answer
+    assert carrying.carry_out_here(comparison, runner)  # the request to stop does not outlive its answer
     assert len(runner.submitted) == 6
 
 
@@ -109,7 +113,7 @@ def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
     with comparison.claimed():
         assert comparison.standing().status == "running"
         with pytest.raises(RunError, match="under way"):
-            carrying.carry_out(comparison, runner)
+            carrying.carry_out_here(comparison, runner)
     assert not comparison.running
 
 
@@ -151,7 +155,7 @@ def test_comparisons_are_listed_newest_first_and_forgotten_without_their_runs(ru
     first = made(runner)
     second = store.keep(make_plan(replace(WISH, steps=3)))
     os.utime(first.folder / "plan.json", (1, 1))
-    carrying.carry_out(first, runner)
+    carrying.carry_out_here(first, runner)
     assert [one.id for one in store.comparisons()] == [second.id, first.id]
     store.delete(first.id)
     assert [one.id for one in store.comparisons()] == [second.id]
@@ -174,12 +178,17 @@ def test_what_watches_and_fails_ends_the_run_it_watched(runner: FakeQueue) -> No
     class Gone(BaseException):
         pass
 
-    def leave(_: object) -> None:
-        raise Gone
+    def leave(_done: int, _total: int, going: Sequence[Run]) -> None:
+        if going:
+            raise Gone
+
+    class Endless(FakeQueue):
+        def submit(self, spec: RunSpec) -> str:
+            return runs.create(spec, owners.myself()).id
 
     comparison = made(runner)
     with pytest.raises(Gone):
-        carrying.carry_out(comparison, runner, leave)
+        carrying.carry_out_here(comparison, Endless(), leave)
     (run,) = runs.runs()
     assert run.asked_to_stop() and not comparison.running
 
@@ -195,11 +204,11 @@ def test_a_run_under_way_is_looked_at_again_and_a_damaged_one_passed_over(runner
     spec = made(runner).plan.cells[0].spec
     run = runs.create(spec)
     run.log.emit("queued", owner=owners.myself().to_dict())
-    assert not store.status_of_comparison(run).final
+    assert not status_of(run).final
     run.log.emit("done", message="")
-    assert str(store.status_of_comparison(run)) == "done"
+    assert str(status_of(run)) == "done"
     (runs.create(spec).folder / "spec.json").write_text("{")
-    assert [each and each.id for each in store.runs_of_comparison([spec])] == [run.id]
+    assert [each and each.id for each in runs_of([spec])] == [run.id]
 
 
 @pytest.mark.parametrize("name", ["nope", "../comparisons", "", "x" * 300])
@@ -220,8 +229,35 @@ def test_on_another_host_it_is_at_work_while_it_is_heard_of(runner: FakeQueue) -
 
 def test_a_run_that_has_ended_is_read_once(runner: FakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = made(runner)
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     run = next(iter(comparison.standing().runs.values()))
-    assert store.status_of_comparison(run) is Status.DONE
+    assert status_of(run) is Status.DONE
     monkeypatch.setattr(type(run), "events", lambda _: pytest.fail("its events are read again"))
-    assert store.status_of_comparison(run) is Status.DONE
+    assert status_of(run) is Status.DONE
+
+
+def test_a_refused_run_holds_up_no_other_and_is_told_at_the_end(runner: FakeQueue) -> None:
+    comparison = made(runner)
+
+    def refuse(spec: RunSpec) -> None:
+        if spec.method == "lora":
+            raise RunError("too large")
+
+    runner.before = refuse
+    with pytest.raises(RunError, match="too large"):
+        carrying.carry_out_here(comparison, runner)
+    assert [cell.method for cell in comparison.standing().done] == ["bitfit"] * 3
+    assert not comparison.running
+
+
+def test_a_run_that_another_command_makes_meanwhile_is_taken_over(runner: FakeQueue) -> None:
+    comparison = made(runner)
+    other = FakeQueue()
+
+    def made_elsewhere(spec: RunSpec) -> None:
+        if not other.submitted:
+            other.submit(comparison.specs[-1])
+
+    runner.before = made_elsewhere
+    assert carrying.carry_out_here(comparison, runner)
+    assert len(runner.submitted) == len(comparison.specs) - 1 and len(runs.runs()) == len(comparison.specs)

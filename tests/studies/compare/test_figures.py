@@ -12,7 +12,8 @@ from peft_lab.core import machine as this_machine
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.studies.compare import carrying, plan, results, shipped, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import plan, results, store
 from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, make_plan
 from peft_lab.studies.compare.results import (
     MOST_NAMED,
@@ -23,6 +24,7 @@ from peft_lab.studies.compare.results import (
     seed_pairs,
 )
 from tests.studies.compare.conftest import WISH, FakeQueue
+from tools.ship_comparison import to_ship
 
 
 def test_more_is_better_of_the_metric_alone() -> None:
@@ -180,7 +182,7 @@ def test_a_row_is_worked_out_from_its_runs(runner: FakeQueue) -> None:
     assert waiting["lora"]["status"] == "pending" and waiting["lora"]["percent"] is None
     assert waiting["lora"]["peak_bytes"] is None and waiting["lora"]["forgetting_why"] == ""
     runner.endings = {("lora", 1): "failed"}
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     rows = {row["method"]: row for row in results.document(comparison)["rows"]}
     lora, bitfit = rows["lora"], rows["bitfit"]
     assert (lora["status"], lora["why"]) == ("partly failed", "as the test wanted")
@@ -248,9 +250,9 @@ def test_only_what_is_finished_ships(status: str, done: int, ships: bool) -> Non
     }
     if not ships:
         with pytest.raises(ValueError, match="only a finished"):
-            shipped.to_ship(document)
+            to_ship(document)
         return
-    kept = shipped.to_ship(document, "quiet")
+    kept = to_ship(document, "quiet")
     assert kept["rows"][0]["loss"] == {"mean": [1.235, None], "std": [0.0001235, None]} or kept["rows"][0]["loss"] == {
         "mean": [1.235, None], "std": [0.0001234, None],
     }  # fmt: skip
@@ -271,6 +273,6 @@ def test_the_processor_is_named_as_the_kernel_names_it(
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz \nmodel name\t: Another\n")
     monkeypatch.setattr(this_machine, "CPUINFO", info)
-    assert plan.describe_machine()["processor"] == "A Fast One: 2 GHz"
+    assert this_machine.describe_machine()["processor"] == "A Fast One: 2 GHz"
     monkeypatch.setattr(this_machine, "CPUINFO", tmp_path / "none")
-    assert plan.describe_machine()["processor"]
+    assert this_machine.describe_machine()["processor"]

@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from peft_lab.studies.compare import carrying, results, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.plan import make_plan
 from tests.studies.compare.conftest import WISH, FakeQueue
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.weights
 
 def test_figures_are_those_of_the_runs(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(WISH))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     found = results.document(comparison)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     rows = {row["method"]: row for row in found["rows"]}
@@ -38,7 +39,7 @@ def test_figures_are_those_of_the_runs(runner: FakeQueue) -> None:
 def test_pairs_and_sentences_follow_from_the_rows(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(WISH))
     assert results.document(comparison)["says"] == []
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     found = results.document(comparison)
     (pair,) = found["pairs"]
     assert (pair["better"], pair["worse"], pair["apart"]) == ("lora", "bitfit", True)
@@ -56,7 +57,7 @@ def test_pairs_and_sentences_follow_from_the_rows(runner: FakeQueue) -> None:
 def test_a_failed_run_and_one_that_is_to_come_are_told(runner: FakeQueue) -> None:
     runner.endings = {("bitfit", seed): "failed" for seed in (0, 1, 2)} | {("lora", 2): "lost"}
     comparison = store.keep(make_plan(WISH))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     found = results.document(comparison)
     rows = {row["method"]: row for row in found["rows"]}
     assert rows["bitfit"]["status"] == "failed" and rows["bitfit"]["why"] == "as the test wanted"
@@ -69,7 +70,7 @@ def test_one_seed_ranks_nothing(runner: FakeQueue) -> None:
     from dataclasses import replace
 
     comparison = store.keep(make_plan(replace(WISH, seeds=(0,))))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     found = results.document(comparison)
     assert found["pairs"] == []
     assert "one seed" in found["says"][0]
@@ -77,7 +78,7 @@ def test_one_seed_ranks_nothing(runner: FakeQueue) -> None:
 
 def test_a_run_that_left_no_record_is_read_from_its_events(runner: FakeQueue) -> None:
     comparison = store.keep(make_plan(WISH))
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     before = results.document(comparison)
     for run in comparison.standing().runs.values():
         (run.folder / "record.json").unlink(missing_ok=True)

@@ -9,7 +9,8 @@ import pytest
 
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
-from peft_lab.studies.compare import carrying, results, shipped, store
+from peft_lab.studies import carrying
+from peft_lab.studies.compare import results, shipped, store
 from peft_lab.studies.compare.plan import make_plan
 from peft_lab.training.tasks import get_task
 from tests.studies.compare.conftest import WISH, FakeQueue
@@ -43,7 +44,7 @@ def test_a_finished_comparison_becomes_a_file(
     assert "only a finished comparison ships" in capsys.readouterr().err
     assert ship_comparison.main([]) == 0
     assert f"{comparison.id}  interrupted  0 runs" in capsys.readouterr().out
-    carrying.carry_out(comparison, runner)
+    carrying.carry_out_here(comparison, runner)
     assert ship_comparison.main([comparison.id, "--note", "a quiet machine"], target) == 0
     content = json.loads((target / "minilm-l6-sentiment.json").read_text())
     assert content["note"] == "a quiet machine"

@@ -9,27 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_lab.core.errors import BadInput
+from peft_lab.engine.published.rows import right
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.record import stands_for
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunSummary
+from peft_lab.studies import experiments
 from peft_lab.studies.experiments import all_experiments, of_method, results
-from peft_lab.studies.experiments.base import (
-    BASE_LOSS,
-    LOSS,
-    METRIC,
-    PEAK,
-    STEP_SECONDS,
-    STORED,
-    TRAIN_LOSS,
-    TRAINED,
-    Arm,
-    Expectation,
-    Experiment,
-    ExperimentOutcome,
-)
+from peft_lab.studies.experiments.base import QUANTITIES, Arm, Expectation, Experiment, ExperimentOutcome
 
+METRIC, LOSS = QUANTITIES["metric"], QUANTITIES["loss"]
 EXPERIMENTS = all_experiments()
 
 
@@ -109,10 +100,43 @@ def concluded(experiment: Experiment, *found: ExperimentOutcome) -> results.Conc
 
 
 def test_every_quantity_is_read_off_a_record() -> None:
-    found = outcome(score=0.8, loss=0.3)
-    shown = {quantity: quantity.read(found) for quantity in (METRIC, LOSS, BASE_LOSS, PEAK, STORED, TRAINED)}
-    assert list(shown.values()) == [0.8, 0.3, 0.6, 7, 11, 5]
-    assert STEP_SECONDS.read(found) == 0.25 and TRAIN_LOSS.read(found) == pytest.approx(1.2)
+    rows = [
+        {"ratio": 0.1, "effective_rank": 2.0, "rank": 8},
+        {"ratio": 0.3, "effective_rank": 4.0, "rank": 8},
+    ]
+    insight = {"corrections": rows, "attention": [{}, {"apart": 0.25, "share": [[0.1, 0.3], [0.2]]}]}
+    found = replace(outcome(score=0.8, loss=0.3), insight=insight)
+    expected = {
+        "metric": 0.8, "loss": 0.3, "base_loss": 0.6, "train_loss": 1.2, "peak": 7, "step_seconds": 0.25,
+        "stored": 11, "trained": 5, "moved": 0.2, "used": 3.0, "used_share": 0.375, "apart": 0.25, "on_prefix": 0.2,
+    }  # fmt: skip
+    assert {name: quantity.read(found) for name, quantity in QUANTITIES.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"quantities": ["los"]}, "los"),
+        ({"arms": [{"label": "one", "rank": 4}]}, "rank"),
+        ({"arms": [{"label": "one", "learning_rate": "fast"}]}, "learning_rate"),
+        ({"expect": {"first": "one", "relation": "over", "second": "two"}}, "relation"),
+        ({"sorce": "a paper"}, "sorce"),
+    ],
+)
+def test_a_mistake_in_a_file_names_its_entry(changes: dict[str, Any], named: str) -> None:
+    entry = {
+        "id": "lora-x", "title": "", "question": "?", "why": ".", "source": "", "model": "minilm-l6",
+        "task": "sentiment", "arms": [{"label": "one"}, {"label": "two"}], "quantities": ["loss"],
+        "expect": {"first": "one", "relation": "near", "second": "two"},
+    }  # fmt: skip
+    assert experiments._experiment("lora", entry).quantities == (LOSS,)
+    with pytest.raises(BadInput, match=rf"lora\.yaml, lora-x: .*{named}"):
+        experiments._experiment("lora", {**entry, **changes})
+
+
+def test_a_published_score_is_looked_up() -> None:
+    (rates,) = (each for each in of_method("prompt") if each.id == "prompt-learning-rate")
+    assert all(right(name) in rates.why for name in ("prompt_tuning-default", "prompt_tuning-lr_0.001"))
 
 
 def test_a_difference_within_chance_is_none() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.studies import shipped_sweep
 from peft_lab.studies.shipped_sweep import Sweep, curves, interval
 from tests.studies.shipped_sweep import made
 from tests.studies.shipped_sweep.made import Truth
+from tools.ship_sweep import best_rate, rate_table
 
 UNEVEN = {"lora": [1e-4, 4e-4, 5e-4, 2e-3, 3e-3, 1e-2], "full": [1e-5, 4e-5, 5e-5, 2e-4, 3e-4, 1e-3]}
 
@@ -92,14 +92,14 @@ def test_a_single_group_has_no_interval_and_none_no_mean() -> None:
 
 def test_the_table_of_best_rates() -> None:
     sweep = made.sweep(Truth(times=10, by_rank=4, batch=1.1))
-    found = {(each.method, each.batch, each.rank): each for each in shipped_sweep.best_rate(sweep)}
+    found = {(each.method, each.batch, each.rank): each for each in best_rate(sweep)}
     assert list(found)[:2] == [("full", 8, 0), ("full", 32, 0)] and len(found) == 6
     large, small = found["lora", 8, 16], found["lora", 8, 2]
     assert large.rate and small.rate
     assert large.rate[0] / small.rate[0] == pytest.approx(4) and (large.curves, large.seeds) == (6, 2)
     ratio = found["lora", 32, 2].loss[0] / small.loss[0]
     assert ratio == pytest.approx(1.1, abs=0.02)
-    table = shipped_sweep.rate_table(sweep)
+    table = rate_table(sweep)
     assert len(table.splitlines()) == 8 and "at an end" not in table
     beyond = made.sweep(Truth(times=10_000))
-    assert "at an end" in shipped_sweep.rate_table(beyond)
+    assert "at an end" in rate_table(beyond)

@@ -15,6 +15,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
+from peft_lab.studies import carrying as studies_carrying
 from peft_lab.studies.sweeps import asha, asked, carrying
 from peft_lab.studies.sweeps import store as trials
 from tests.conftest import link
@@ -73,13 +74,16 @@ class Stand:
             loss = run.spec.learning_rate
             run.log.emit("step", step=taken + 1, loss=loss, lr=0.1, grad_norm=1.0, tokens=4, seconds=0.1)
 
+    def end(self, run: Run) -> None:
+        run.ask_to_stop()
+
     def close(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
 def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link(own_home)
-    monkeypatch.setattr(carrying, "POLL", 0.0)
+    monkeypatch.setattr(studies_carrying, "POLL", 0.0)
     return own_home
 
 

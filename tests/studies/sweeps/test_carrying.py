@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from peft_lab.runs import checkpoints, owners, store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.store import runs_of_comparison
+from peft_lab.studies import carrying as studies_carrying
+from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import asked, carrying
 from tests.conftest import link
 
@@ -77,12 +81,15 @@ class Stand:
                     "step", step=number, loss=loss, lr=0.1, grad_norm=1.0, tokens=tokens, seconds=0.1
                 )
 
+    def end(self, run: Run) -> None:
+        run.ask_to_stop()
+
     def close(self) -> None: ...
 
 
 def lose(specs: tuple[RunSpec, ...]) -> None:
     """What a driver that is gone held is lost."""
-    for run in runs_of_comparison(specs):
+    for run in runs_of(specs):
         if run is not None and not run.status().final:
             run.log.emit("lost", message="gone")
 
@@ -90,7 +97,7 @@ def lose(specs: tuple[RunSpec, ...]) -> None:
 @pytest.fixture
 def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link(own_home)
-    monkeypatch.setattr(carrying, "POLL", 0.0)
+    monkeypatch.setattr(studies_carrying, "POLL", 0.0)
     return own_home
 
 
@@ -138,12 +145,34 @@ def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
 
     class Nosy(Stand):
         def start(self, spec: RunSpec) -> str:
-            with pytest.raises(RunError, match="Another command is carrying out this sweep"):
+            with pytest.raises(RunError, match="under way already"):
                 carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
             return super().start(spec)
 
     (row,) = carrying.carry_out(specs, Nosy(1, 0), lambda *_: None, lambda: False)
     assert row["status"] == "done"
+
+
+def test_a_comparison_is_carried_out_by_the_same_carrier_on_any_executor(
+    home: Path, assets_home: Path
+) -> None:
+    """Several at a time; what was cut off goes on in its own folder, and the machines are those that trained."""
+    request = ComparisonRequest("minilm-l6", "sentiment", ("lora", "bitfit"), steps=3, batch=4, seeds=(0, 1))
+    comparison = Comparison.create("one", make_plan(request).to_dict())
+    machines = [{"processor": "a node's"}, {"processor": "another's"}]
+    with pytest.raises(Killed):
+        studies_carrying.carry_out(comparison, Stand(3, 9), machines[:1])
+    lose(tuple(comparison.specs))
+    most = 0
+
+    def watch(_done: int, total: int, going: Sequence[Run]) -> None:
+        nonlocal most
+        most = max(most, len(going))
+        assert total == 4
+
+    assert studies_carrying.carry_out(comparison, Stand(3, 0), machines, watch)
+    assert comparison.standing().status == "done" and comparison.machines == machines and most == 3
+    assert len(store.runs()) == 4, "none was begun in a second folder"
 
 
 @pytest.mark.slow

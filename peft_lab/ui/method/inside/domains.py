@@ -12,22 +12,23 @@ from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.runs import store
-from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.view import RunSummary, Status
+from peft_lab.runs.view import Status
 from peft_lab.studies import serving
 from peft_lab.studies.experiments import results
+from peft_lab.studies.experiments.results import PlannedRun
 from peft_lab.studies.serving import measure_serving
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
+from peft_lab.ui.method.try_it import train
 from peft_lab.ui.runs.shown import summaries
 from peft_lab.workers import inspector
 
 REFRESH = 0.7  # seconds between looks at runs that are going
 TITLES = {"adapters": "Adapters (ours)", "lora": "LoRA (PEFT)"}
-Found = dict[str, dict[str, RunSummary | None]]
+Found = dict[str, list[PlannedRun]]  # a method's runs, labelled by their domains
 
 
 def show() -> None:
@@ -43,79 +44,59 @@ def show() -> None:
         st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
     found = _look(wanted)
-    if all(_status(line) is Status.DONE for lines in found.values() for line in lines.values()):
+    if all(run.done for run in _all(found)):
         _served(found)
         return
-    going = any(_going(line) for lines in found.values() for line in lines.values())
+    going = any(run.under_way for run in _all(found))
 
     def standing() -> None:
         now = _look(wanted)
         _progress(now)
-        if going and not any(_going(line) for lines in now.values() for line in lines.values()):
+        if going and not any(run.under_way for run in _all(now)):
             st.rerun()
 
     part(standing, every=REFRESH if going else None)
     if not going:
-        _button(wanted, found)
+        _button(found)
 
 
 def _look(wanted: Mapping[str, Mapping[str, RunSpec]]) -> Found:
     lines = summaries()
-    return {
-        method: {domain: results.run_of(spec, lines) for domain, spec in specs.items()}
-        for method, specs in wanted.items()
-    }
+    return {method: results.planned(specs, lines) for method, specs in wanted.items()}
 
 
-def _status(line: RunSummary | None) -> Status | None:
-    return Status(line.status) if line else None
-
-
-def _going(line: RunSummary | None) -> bool:
-    status = _status(line)
-    return status is not None and not status.final
+def _all(found: Found) -> list[PlannedRun]:
+    return [run for runs in found.values() for run in runs]
 
 
 def _progress(found: Found) -> None:
-    def score(line: RunSummary | None) -> str:
-        if line is None:
+    def score(run: PlannedRun) -> str:
+        if run.line is None:
             return "not yet"
-        if not _going(line):
-            return line.status
-        seen = store.get(line.id).view()
+        if not run.under_way:
+            return run.line.status
+        seen = store.get(run.line.id).view()
         return f"{seen.status}, {seen.progress:.0%}" if seen.status is not Status.QUEUED else "queued"
 
     figures.table(
         ("", *serving.DOMAINS),
-        [(TITLES[method], *(score(line) for line in lines.values())) for method, lines in found.items()],
+        [(TITLES[method], *map(score, runs)) for method, runs in found.items()],
     )
 
 
-def _button(wanted: Mapping[str, Mapping[str, RunSpec]], found: Found) -> None:
-    missing = [
-        wanted[method][domain]
-        for method, lines in found.items()
-        for domain, line in lines.items()
-        if _status(line) is not Status.DONE
-    ]
-    if not st.button(
+def _button(found: Found) -> None:
+    missing = [run for run in _all(found) if not run.done]
+    if st.button(
         f"Train {len(missing)} and serve them",
         key="domains-run",
         type="primary",
         icon=":material/play_arrow:",
     ):
-        return
-    try:
-        for spec in missing:
-            get_queue().submit(spec)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        train(missing)
 
 
 def _served(found: Found) -> None:
-    runs = {m: {domain: line.id for domain, line in found[m].items() if line} for m in serving.METHODS}
+    runs = {method: {run.label: run.line.id for run in runs if run.line} for method, runs in found.items()}
     seen = serving.kept(runs)
     if seen is None:
         asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)

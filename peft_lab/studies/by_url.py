@@ -38,15 +38,15 @@ _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Place:
+class RemoteFolder:
     """A folder at a URL."""
 
     files: Any
     path: str
 
-    def below(self, *names: object) -> Place:
+    def below(self, *names: object) -> RemoteFolder:
         """Return the place below this one, with each name as a part of the path."""
-        return Place(self.files, "/".join((self.path, *map(str, names))))
+        return RemoteFolder(self.files, "/".join((self.path, *map(str, names))))
 
     def names(self) -> list[str]:
         """Return the names of the entries here, sorted; empty if there is no such place."""
@@ -75,7 +75,7 @@ class Place:
             self.files.rm(self.path, recursive=True)
 
 
-def place(url: str) -> Place:
+def place(url: str) -> RemoteFolder:
     """Return the place at a URL, after writing and reading a test file there.
 
     Raises:
@@ -87,7 +87,7 @@ def place(url: str) -> Place:
         from fsspec.core import url_to_fs
 
         files, path = url_to_fs(url, use_listings_cache=False)
-        found = Place(files, str(path).rstrip("/"))
+        found = RemoteFolder(files, str(path).rstrip("/"))
         mark = f".tried-{secrets.token_hex(4)}"
         found.write(mark, b"tried")
         if found.read(mark) != b"tried":
@@ -98,27 +98,27 @@ def place(url: str) -> Place:
     return found
 
 
-def turn_of(at: Place, run: str, turn: float) -> Place:
+def turn_of(at: RemoteFolder, run: str, turn: float) -> RemoteFolder:
     """Return the place of one hand-over of a run, named by its turn with six decimals."""
     return at.below(run, f"{turn:.6f}")
 
 
-def attempts(turn: Place) -> list[int]:
+def holders(turn: RemoteFolder) -> list[int]:
     """Return the numbers of a turn's holders: 0 for the requester, then the nodes. Empty once it is over."""
     return sorted(int(name) for name in turn.names() if name.isdigit())
 
 
 @dataclass
-class Bringing:
+class Upload:
     """Copy a folder to a place: each call sends what has changed since the one before."""
 
     folder: Path
-    to: Place
+    to: RemoteFolder
     without: tuple[str, ...] = FROM_DRIVER
     _sent: dict[str, tuple[int, int]] = field(default_factory=dict)
     _events: bytes = b""
 
-    def bring(self) -> None:
+    def send(self) -> None:
         """Send what has changed; the events last, as read first: an ending arrives only after its files."""
         with suppress(FileNotFoundError):
             events = (self.folder / EVENTS).read_bytes()
@@ -152,10 +152,10 @@ def _goes(name: str) -> bool:
 
 
 @dataclass
-class Fetching:
+class Download:
     """Copy a turn's files from its nodes into the run's folder: each call fetches what has changed."""
 
-    turn: Place
+    turn: RemoteFolder
     folder: Path
     answered: float = 0.0  # when the place last answered, by time.monotonic()
     _attempt: int = 0
@@ -164,14 +164,14 @@ class Fetching:
 
     def fetch(self) -> None:
         """Fetch what has changed. Raises OSError and what the library of the URL raises."""
-        for attempt in reversed(attempts(self.turn)):
+        for attempt in reversed(holders(self.turn)):
             source = self.turn.below(attempt)
             if attempt == 0 or (events := source.read(EVENTS)) is None:
                 continue
             self.answered = time.monotonic()
             if attempt != self._attempt:
                 self._attempt, self._got = attempt, {}
-            there = fetched(source, self.folder, self._got)
+            there = fetch_changed(source, self.folder, self._got)
             for path in self.folder.glob("checkpoint-*.pt"):
                 if path.name not in there:
                     path.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ class Fetching:
                     self._told[name] = data
 
 
-def fetched(source: Place, folder: Path, got: dict[str, Any], first: bool = False) -> set[str]:
+def fetch_changed(source: RemoteFolder, folder: Path, got: dict[str, Any], first: bool = False) -> set[str]:
     """Copy the changed files of a place into a folder; update ``got``, their stamps, and return all names there.
 
     Args:
@@ -223,44 +223,49 @@ def take_events(path: Path, events: bytes) -> None:
         with path.open("ab") as file:
             file.write(whole[len(have) :])
         return
+    _replace(path, whole)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file in one step: readers see its old content or the new."""
     scratch = path.with_name(f".{path.name}.fetched")
-    scratch.write_bytes(whole)
+    scratch.write_bytes(data)
     scratch.replace(path)
 
 
-def handed_over(at: Place, run: store.Run, turn: float) -> Fetching:
+def hand_over(at: RemoteFolder, run: store.Run, turn: float) -> Download:
     """Copy a run's folder there for a node; return what fetches it back. Raises RunError if that fails."""
     to = turn_of(at, run.id, turn)
     try:
-        Bringing(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).bring()
+        Upload(run.folder, to.below(0), (SPEC, *FROM_DRIVER)).send()
         to.below(0).write(SPEC, (run.folder / SPEC).read_bytes())  # last: it marks the turn as complete
     except Exception as error:
         raise RunError(f"'{run.id}' cannot be brought to {to.path}: {in_short(error)}") from error
-    return Fetching(to, run.folder)
+    return Download(to, run.folder)
 
 
 @dataclass
-class Carried:
+class NodeTurn:
     """A turn on the node that trains it."""
 
-    turn: Place
+    turn: RemoteFolder
     folder: Path
     number: int
 
     @contextmanager
-    def kept_up(self) -> Iterator[None]:
+    def exchanging(self) -> Iterator[None]:
         """Exchange files for the duration of the context: send the folder's changes, receive the requester's files.
         Raises what the library of the URL raises if it fails at the start, or for a minute at the end."""
-        bringing = Bringing(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
+        upload = Upload(self.folder, self.turn.below(self.number), (SPEC, *FROM_DRIVER))
         over = threading.Event()
 
         def work() -> None:
             while not over.wait(EVERY):
                 with suppress(Exception):  # the network may be away for a while: the next exchange retries
-                    self._look(bringing)
+                    self._look(upload)
 
         thread = threading.Thread(target=work, name="bringing", daemon=True)
-        bringing.bring()
+        upload.send()
         thread.start()
         try:
             yield
@@ -269,46 +274,44 @@ class Carried:
             thread.join()
         for pause in LAST:
             with suppress(Exception):  # the network may be away, as above
-                self._look(bringing)
+                self._look(upload)
                 return
             time.sleep(pause)
-        self._look(bringing)
+        self._look(upload)
 
-    def _look(self, bringing: Bringing) -> None:
-        there = attempts(self.turn)
+    def _look(self, upload: Upload) -> None:
+        there = holders(self.turn)
         if not there or there[0] != 0 or there[-1] != self.number:
             (self.folder / store.STOP).touch()  # another node carries it out, or nobody wants it any more
             return
-        bringing.bring()
+        upload.send()
         for name in FROM_DRIVER:
             data = self.turn.below(ASKED).read(name)
             if data is not None and (not (path := self.folder / name).exists() or path.read_bytes() != data):
-                scratch = self.folder / f".{name}.fetched"
-                scratch.write_bytes(data)
-                scratch.replace(path)
+                _replace(path, data)
 
 
-def begun(turn: Place, folder: Path) -> Carried:
+def take_over(turn: RemoteFolder, folder: Path) -> NodeTurn:
     """Take over a turn on a node: fetch its folder as the previous holder left it, under the next number.
 
     Raises:
         RunError: there is no such turn.
     """
-    there = attempts(turn)
+    there = holders(turn)
     if not there or turn.below(0).read(SPEC) is None:
         raise RunError(f"There is no run to carry out at {turn.path}.")
     latest = next(each for each in reversed(there) if turn.below(each).read(EVENTS) is not None)
     folder.mkdir(parents=True)
     source = turn.below(latest)
     events = source.read(EVENTS) or b""
-    fetched(turn.below(0), folder, {}, first=True)
+    fetch_changed(turn.below(0), folder, {}, first=True)
     if latest:
         for path in folder.glob("checkpoint-*.pt"):
             path.unlink()
-        fetched(source, folder, {})
+        fetch_changed(source, folder, {})
     take_events(folder / EVENTS, events)
     _name_files_here(folder)
-    return Carried(turn, folder, there[-1] + 1)
+    return NodeTurn(turn, folder, there[-1] + 1)
 
 
 def _name_files_here(folder: Path) -> None:
@@ -329,7 +332,7 @@ TRIES = 5  # attempts to fetch the end of a run, some seconds apart
 UNTOLD = 5.0  # seconds that a store may be away without a message
 
 
-class Store:
+class RemoteRuns:
     """The runs of one driver at a URL. Raises BadInput if it cannot be written.
 
     ``tell`` gets a sentence when the URL has been away for some seconds, and one when it is back.
@@ -341,7 +344,7 @@ class Store:
         self._away: float | None = None  # since when fetching fails, in seconds since 1970
         self._told = False
         self._at = place(url)
-        self._going: dict[Path, Fetching] = {}
+        self._going: dict[Path, Download] = {}
         self._known: set[Path] = set()
         self._looked = 0.0
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetching")
@@ -349,7 +352,7 @@ class Store:
     def hand_over(self, run: Run, turn: float) -> None:
         """Hand a run to a node. If that fails, end the run as failed; raises RunError."""
         try:
-            self._going[run.folder] = handed_over(self._at, run, turn)
+            self._going[run.folder] = hand_over(self._at, run, turn)
         except RunError as error:
             run.log.end("failed", message=str(error))
             raise
@@ -395,11 +398,11 @@ class Store:
 
     def over(self, run: Run) -> str:
         """Fetch the last files of a run whose task has ended, and clear up; return why that failed, or empty."""
-        fetching = self._going.pop(run.folder)
+        download = self._going.pop(run.folder)
         why = ""
         for each in range(TRIES):
             try:
-                fetching.fetch()
+                download.fetch()
             except Exception as error:  # noqa: BLE001  whatever the library of the URL raises ends this one run
                 why = f"What it made cannot be fetched from {self.url}: {in_short(error)}"
                 time.sleep(each)
@@ -421,18 +424,18 @@ class Store:
             return
         turn = turn_of(self._at, run.id, checkpoints.asked_to_go_on(run))
         try:
-            Fetching(turn, run.folder).fetch()
+            Download(turn, run.folder).fetch()
         except Exception as error:
             raise RunError(
                 f"What '{run.id}' left cannot be fetched from {self.url}: {in_short(error)}"
             ) from error
 
 
-def _look(fetching: Fetching) -> Exception | None:
+def _look(download: Download) -> Exception | None:
     """Exchange files once; return the error, if any."""
     try:
-        fetching.tell()
-        fetching.fetch()
+        download.tell()
+        download.fetch()
     except Exception as error:  # noqa: BLE001  whatever the library of the URL raises: it is retried
         return error
     return None

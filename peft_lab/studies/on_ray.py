@@ -1,4 +1,4 @@
-"""Run a sweep as Ray tasks on every node of a cluster. Nodes share the lab folder under the same path, or get
+"""Run a study as Ray tasks on every node of a cluster. Nodes share the lab folder under the same path, or get
 runs at a URL (:mod:`.by_url`).
 
 Ray places the tasks, waits for processors or GPUs, and restarts a task elsewhere if its node is lost. The state
@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from peft_lab.core.errors import BadInput, RunError, in_short
+from peft_lab.core.machine import describe_machine
 from peft_lab.models.assets import store as assets
 from peft_lab.runs import admission, checkpoints, hold, owners
 from peft_lab.runs import store as runs
@@ -25,8 +26,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare import plan
-from peft_lab.studies.sweeps.by_url import Store
+from peft_lab.studies.by_url import RemoteRuns
 
 # ----------------------------------------
 # The task on a cluster's node: one run, in a process that trains nothing else.
@@ -55,7 +55,7 @@ def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
         RunError: there is no such run. BadInput: the URL cannot be read or written.
     """
     from peft_lab.runs import child
-    from peft_lab.studies.sweeps import by_url
+    from peft_lab.studies import by_url
 
     home = assets.home()
     top = home / FOLDER
@@ -64,9 +64,9 @@ def carry_on_node_by_url(url: str, run: str, turn: float, threads: int) -> str:
     scratch = Path(tempfile.mkdtemp(dir=top))
     try:
         with FileLock(scratch / _LOCK):
-            carried = by_url.begun(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
+            carried = by_url.take_over(by_url.turn_of(by_url.place(url), run, turn), scratch / run)
             owners.Heart(lambda: [carried.folder]).start()
-            with carried.kept_up():
+            with carried.exchanging():
                 return child.carry_elsewhere(str(carried.folder), str(home), turn, threads)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -121,7 +121,7 @@ class OnRay:
             raise BadInput(f"A training cannot take {gpus:g} GPUs.", "gpus")
         self._ray = _ray()
         _require_answer(address)
-        self._store = None if store is None else Store(store, tell)
+        self._store = None if store is None else RemoteRuns(store, tell)
         self._cpus, self._gpus = cpus, gpus
         self._tasks: dict[Any, Run] = {}
         self._waiting: list[Run] = []  # for a place in the cluster
@@ -181,6 +181,10 @@ class OnRay:
         checkpoints.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
         self._hand_over(run)
 
+    def end(self, run: Run) -> None:
+        """Ask a run to end after its current step."""
+        run.ask_to_stop()
+
     def look(self) -> None:
         """End the runs whose tasks Ray has given up; announce runs that have begun to their trackers, from here."""
         for run in [each for each in self._waiting if each.status() is not Status.QUEUED]:
@@ -210,14 +214,14 @@ class OnRay:
 
     def machines(self) -> list[dict[str, Any]]:
         """Return the descriptions of the different nodes that can train, as
-        :func:`peft_lab.studies.compare.plan.describe_machine` gives them.
+        :func:`peft_lab.core.machine.describe_machine` gives them.
 
         Raises:
             BadInput: one of them does not answer, or has no PEFT Lab.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(plan.describe_machine)
+        asking = self._ray.remote(num_cpus=0, max_retries=RETRIES)(describe_machine)
         able = [
             node["NodeID"] for node in self._ray.nodes() if node["Alive"] and self._fit(node["Resources"])
         ]

@@ -12,9 +12,9 @@ import pytest
 from peft_lab.runs import checkpoints, hold, owners
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.sweeps import by_url
-from peft_lab.studies.sweeps.by_url import Place, Store
-from peft_lab.studies.sweeps.on_ray import CARRIER, OnRay
+from peft_lab.studies import by_url
+from peft_lab.studies.by_url import RemoteFolder, RemoteRuns
+from peft_lab.studies.on_ray import CARRIER, OnRay
 
 URL = "memory://driver/runs"
 NAME = "20261127-180000-lora-minilm-sentiment-abcd"
@@ -43,7 +43,7 @@ class Heart:
 
 
 @pytest.fixture
-def at() -> Iterator[Place]:
+def at() -> Iterator[RemoteFolder]:
     found = by_url.place(URL)
     yield found
     found.remove()
@@ -55,10 +55,10 @@ def ray() -> Ray:
 
 
 @pytest.fixture
-def driver(at: Place, ray: Ray) -> OnRay:
+def driver(at: RemoteFolder, ray: Ray) -> OnRay:
     made = OnRay.__new__(OnRay)
     made.__dict__.update(_ray=ray, _task=ray, _heart=Heart(), _tasks={}, _waiting=[], _cpus=1)
-    made._store = Store(URL)
+    made._store = RemoteRuns(URL)
     return made
 
 
@@ -72,7 +72,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
-    at: Place, ray: Ray, driver: OnRay, run: Run
+    at: RemoteFolder, ray: Ray, driver: OnRay, run: Run
 ) -> None:
     driver._hand_over(run)
     run.log.emit("stopped", message="its process was told to end")
@@ -81,19 +81,19 @@ def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
     ray.ended = ray.handed_over[:1]
     driver.look()
     assert run.status() is Status.QUEUED
-    assert by_url.attempts(by_url.turn_of(at, NAME, hold.turn_number(run))) == [0], "its node finds it there"
+    assert by_url.holders(by_url.turn_of(at, NAME, hold.turn_number(run))) == [0], "its node finds it there"
     ray.ended = ray.handed_over
     driver.look()
     assert run.status() is Status.LOST and at.below(NAME).names() == []
 
 
 def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
-    at: Place, ray: Ray, driver: OnRay, run: Run, tmp_path: Path
+    at: RemoteFolder, ray: Ray, driver: OnRay, run: Run, tmp_path: Path
 ) -> None:
     turn = hold.turn_number(run)
-    Store(URL).hand_over(run, turn)
-    carried = by_url.begun(by_url.turn_of(at, NAME, turn), tmp_path / "node" / NAME)
-    with carried.kept_up():
+    RemoteRuns(URL).hand_over(run, turn)
+    carried = by_url.take_over(by_url.turn_of(at, NAME, turn), tmp_path / "node" / NAME)
+    with carried.exchanging():
         Run(NAME, carried.folder).log.emit("done", message="")
     run.log.emit("lost", message="its command was killed")
     driver.again(run)
@@ -103,13 +103,13 @@ def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
 def test_a_run_that_took_long_to_hand_over_is_not_taken_for_lost(
     driver: OnRay, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Store.hand_over
+    real = RemoteRuns.hand_over
 
-    def slow(store: Store, run: Run, turn: float) -> None:
+    def slow(store: RemoteRuns, run: Run, turn: float) -> None:
         real(store, run, turn)
         before = time.time() - 2 * owners.SILENT
         os.utime(run.folder / owners.BEAT, (before, before))
 
-    monkeypatch.setattr(Store, "hand_over", slow)
+    monkeypatch.setattr(RemoteRuns, "hand_over", slow)
     driver._hand_over(run)
     assert run.status() is Status.QUEUED
