@@ -61,10 +61,12 @@ slow: $(VENV)/.dev trackers
 
 # Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others, and the
 # dearest tests: clusters, trackers, kills at random moments.
+# Three at a time on two cores: what is dearest waits for processes and pages two fifths of its time.
+THREE := -m pytest -n 3 --dist loadfile
 further: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
-	$(PY) $(PAIR) --ignore tests/browser -m further
-	$(PY) $(PAIR) tests/browser -m further
+	$(PY) $(THREE) --ignore tests/browser -m further
+	$(PY) $(THREE) tests/browser -m further
 
 # A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/runs/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made
