@@ -85,12 +85,12 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "a model"),
+        ({}, "be read as"),
         (
             {"model_type": "swin"},
             "'swin'",
         ),
-        ({"model_type": "made-up"}, "a model"),
+        ({"model_type": "made-up"}, "be read as"),
         ({"model_type": "whisper"}, "'whisper'"),
         ({"model_type": "detr"}, r"a vision model \('detr'\)"),
         (

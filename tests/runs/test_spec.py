@@ -145,7 +145,7 @@ def closing() -> Iterator[None]:
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path, closing: None) -> None:
-    with pytest.raises(BadInput, match="a model"):
+    with pytest.raises(BadInput, match="be read as"):
         RunRequest(**{**GOOD, "model": str(tmp_path)}).complete()
 
 

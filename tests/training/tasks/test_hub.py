@@ -212,7 +212,7 @@ def test_more_than_is_fetched_is_refused_before(served: Hub, monkeypatch: pytest
 
 def test_a_class_fetches_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "class_is_on", lambda: True)
-    with pytest.raises(BadInput, match="class"):
+    with pytest.raises(BadInput, match="class nothing is"):
         hub.fetch(f"hf:{REPO}")
     assert not served.asked
 
