@@ -53,18 +53,21 @@ test: lint types
 	$(PY) $(PAIR) --ignore tests/browser -m "not slow and not further"
 	$(PY) $(PAIR) tests/browser -m "not slow and not further"
 
+# Three at a time on two cores: what is dearest waits for processes and pages much of its time.
+THREE := -m pytest -n 3 --dist loadfile
+
 # After make test: real trainings, large simulations, pages looked at by axe. CI runs all three.
 slow: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
-	$(PY) $(PAIR) --ignore tests/browser -m "slow and not further"
-	$(PY) $(PAIR) tests/browser -m "slow and not further"
+	$(PY) $(THREE) --ignore tests/browser -m "slow and not further"
+	$(PY) $(THREE) tests/browser -m "slow and not further"
 
 # Of a test with many dear cases one in n is in the two above (sampled, tests/conftest.py); here are the others, and the
 # dearest tests: clusters, trackers, kills at random moments.
 further: $(VENV)/.dev trackers
 	$(PY) -m peft_lab fetch
-	$(PY) $(PAIR) --ignore tests/browser -m further
-	$(PY) $(PAIR) tests/browser -m further
+	$(PY) $(THREE) --ignore tests/browser -m further
+	$(PY) $(THREE) tests/browser -m further
 
 # A folder beside the environment, not in it: what they ask for excludes releases of constraints.txt (tests/runs/tracking/requirements.txt).
 trackers: $(VENV)-trackers/.made

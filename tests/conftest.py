@@ -32,7 +32,23 @@ settings.register_profile("lab", deadline=None)
 settings.load_profile("lab")
 # The files that keep a worker longest: they train, simulate, or draw pages by the dozen. They are begun first, since a
 # worker that meets one of them last works on alone. The order is rough; ``--durations`` on a quiet machine tells it.
+# First those that are long in make further alone.
 LONGEST = (
+    "advise/plans/test_script.py",
+    "cluster/test_on_ray.py",
+    "atlas/test_script.py",
+    "engine/test_every_type.py",
+    "advise/plans/test_agreement.py",
+    "atlas/test_live.py",
+    "interview/clinic/test_fixes.py",
+    "takeaway/test_notebook.py",
+    "advise/plans/test_page.py",
+    "cluster/test_by_url.py",
+    "runs/tracking/test_real.py",
+    "browser/test_foreign.py",
+    "browser/test_accessibility.py",
+    "browser/test_cold.py",
+    "browser/test_links.py",
     "ui/test_pages.py",
     "takeaway/test_script.py",
     "atlas/test_counted.py",

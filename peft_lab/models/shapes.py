@@ -165,14 +165,14 @@ class ModelShape:
         if isinstance(targets, str):
             hits = [g for g in self.groups if any(re.fullmatch(targets, path) for path in g.paths)]
             return Match(self._restrict(hits, layers), () if hits else (targets,))
-        found: list[ModuleGroup] = []
+        found: set[int] = set()
         missing: list[str] = []
         for name in targets:
-            hits = list(self._ending(name))
-            found.extend(hits)
-            if not hits:
+            named = self._ending(name)
+            found.update(id(group) for group in named)
+            if not named:
                 missing.append(name)
-        unique = [group for group in self.groups if group in found]
+        unique = [group for group in self.groups if id(group) in found]
         return Match(self._restrict(unique, layers), tuple(missing))
 
     @staticmethod

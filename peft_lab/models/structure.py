@@ -94,6 +94,9 @@ class ModuleGroup:
         >>> up.ends("c_fc"), up.ends("fc"), up.ends("79.mlp.c_fc"), up.ends("80.mlp.c_fc")
         (True, False, True, False)
         """
+        last = self.path.rpartition(".")[2]
+        if "{}" not in last and not name.endswith(last):
+            return False
         tail, ending = self.path.rpartition("{}")[2], "." + name
         if len(ending) <= len(tail):
             return tail.endswith(ending)

@@ -2,7 +2,8 @@
 
 Streamlit reads almost every text as Markdown. Whoever sends a link could else put pictures, links and formulas of
 their own into the app. :func:`plain` shows a text letter by letter wherever Markdown is read, :func:`code` the same
-in a typewriter face. ``tests/ui/test_foreign.py`` holds every text of this package to it.
+in a typewriter face. ``tests/ui/test_foreign.py`` looks for errors that are shown past them, and
+``tests/browser/test_foreign.py`` gives every page hostile addresses.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from peft_lab.engine.devices import GIB, TAKEN, card_size, device_of, devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from tests.advise import standin
+from tests.prose import says
 
 LLAMA = get_model("llama-3.2-3b").shape
 LORA_3B = 4 * 28 * 8 * (2 * 3072 + 3072 + 1024)  # bytes: rank 8 on query and value of 28 layers, in float32
@@ -183,7 +184,7 @@ def test_four_bits_are_the_answer_where_only_they_fit() -> None:
         ("output", "classification", "objective", "classification", "as you say"),
         ("objective", "rl", "objective", "rl", "as you say"),
         ("serving", "vllm", "serving", "vllm", "as you say"),
-        ("forgetting", "matters", "forgetting", "matters", "may not get worse"),
+        ("forgetting", "matters", "forgetting", "matters", "get worse"),
     ],
 )
 def test_what_is_told_is_read_at_its_line(
@@ -224,7 +225,7 @@ def test_what_is_counted_on_a_model() -> None:
     assert leaves.biased(LLAMA) == 0 and leaves.counted_answers(LLAMA)["biases"] == "no"
     bert = get_model("bert-base").shape
     assert leaves.biased(bert) == 6 and leaves.counted_answers(bert)["biases"] == "yes"
-    assert leaves.phrase("biases", bert).startswith("6 of the 6 linear maps")
+    assert says(leaves.phrase("biases", bert), "6 of the 6")
     some_have = (
         get_model("qwen2.5-0.5b").shape if "qwen2.5-0.5b" in catalogue() else get_model("qwen2.5-7b").shape
     )
@@ -348,7 +349,7 @@ def test_rows_and_virtual_tokens_have_to_fit_the_positions() -> None:
     assert isinstance(_step(fits, standin.room(fits), prompt), Step)
     longer = replace(bert, seq=505)
     found = _step(longer, standin.room(longer), prompt)
-    assert isinstance(found, Why) and "505 tokens and 8 virtual ones" in found.text
+    assert isinstance(found, Why) and says(found.text, "505 tokens", "8 virtual")
 
 
 def test_what_a_task_may_store_is_allowed_to_the_byte() -> None:
@@ -519,7 +520,7 @@ def test_a_step_that_cannot_be_simulated_is_passed_over_with_the_reason() -> Non
         return needed
 
     found = _step(Situation(), Room(Situation(), ask), ADVICE["lora-small"])
-    assert isinstance(found, Why) and found.text == "this one has no shapes"
+    assert isinstance(found, Why) and says(found.text, "shapes")
 
 
 def test_where_nothing_fits_the_smallest_card_that_would_hold_it_is_named() -> None:
@@ -533,5 +534,5 @@ def test_where_nothing_fits_the_smallest_card_that_would_hold_it_is_named() -> N
         if device.kind == "cuda" and device.memory >= Room.memory_for(needs)
     ]
     told_devices = " ".join(why.text for why in found.why)
-    assert f"{held[0]} would have room" in told_devices and "fits either" in told_devices
+    assert says(told_devices, held[0]) and "fits either" in told_devices
     assert found.runner_up is None

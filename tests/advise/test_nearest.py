@@ -21,7 +21,10 @@ from peft_lab.engine.devices import device_of, devices
 from peft_lab.models.catalogue import readers_of_text
 from tests.advise import standin
 
-CASES, EACH = 100, 20
+EACH = 20
+#: Seeds that together meet every outcome of the seeds below 100: each advice with one device and several, each field
+#: that is named as nearest, each change that leads to another choice, and its size said as a bound or not.
+SEEDS = (0, 2, 6, 7, 13, 19, 27, 33, 34, 36, 43, 44, 51, 60, 69, 70, 84, 85, 94, 95, 99)
 _STORAGE = re.compile(r"([\d.,]+ (?:[kMGT]?B|bytes))(?: or more)? (?:for each|per) task")
 _CARD = re.compile(r"sold as (?:less than )?([\d.]+ GB)")
 
@@ -59,7 +62,7 @@ def some(number: int) -> Iterator[Situation]:
 
 
 @pytest.mark.sampled(37)
-@pytest.mark.parametrize("number", range(CASES))
+@pytest.mark.parametrize("number", SEEDS)
 def test_what_would_do_does(number: int) -> None:
     """At 100 kB with vLLM 328 kB were named, which is what Prompt Tuning stores and vLLM does not serve; given them,
     the same was said again."""

@@ -27,6 +27,7 @@ from peft_lab.engine.devices import devices
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, readers_of_text
 from tests.advise import standin
+from tests.prose import says
 
 situations = some.builds(
     Situation,
@@ -248,7 +249,7 @@ def test_a_deadline_that_cannot_be_met_is_said() -> None:
     found = recommend(situation, standin.room(situation))
     assert found.plan is not None and found.plan.seconds is not None
     assert found.plan.seconds[0] > 3600 and found.plan.seconds[0] < found.plan.seconds[1]
-    assert any("does not end within 1 hour:" in one.text for one in found.unknown)
+    assert any("1 hour" in one.text for one in found.unknown)
     assert {one.kind for one in found.unknown if "end within" in one.text} == {"cited"}
     open_end = recommend(replace(situation, deadline_hours=None), standin.room(situation))
     assert not any("end within" in one.text for one in open_end.unknown)
@@ -263,7 +264,7 @@ def test_a_deadline_is_for_all_tasks() -> None:
     hours = 1.01 * alone.plan.seconds[1] / 3600  # enough for one
     many = replace(one, tasks=12, deadline_hours=hours)
     found = recommend(many, standin.room(many))
-    assert any("the range of all 12 tasks is" in each.text for each in found.unknown)
+    assert any("all 12 tasks" in each.text for each in found.unknown)
     for free in (replace(one, deadline_hours=hours), replace(many, deadline_hours=12 * hours)):
         assert not any("ends within" in each.text for each in recommend(free, standin.room(free)).unknown)
 
@@ -310,7 +311,7 @@ def test_where_nothing_can_be_stored_more_room_is_the_way() -> None:
     found = recommend(situation, room)
     assert found.method == "none"
     change = next(flip for flip in flips(situation, room, found) if flip.question == "storage")
-    assert change.text.endswith("or more per task") and change.method in ("prompt", "ia3", "lora")
+    assert change.text.endswith("per task") and change.method in ("prompt", "ia3", "lora")
 
 
 def test_a_card_without_bfloat16_multiplies_in_float16() -> None:
@@ -383,7 +384,7 @@ def test_the_simulation_overrules_the_tree() -> None:
 
     found = recommend(situation, Room(situation, ask))  # type: ignore[arg-type]
     assert found.advice == "lora"
-    assert found.overruled[0].text.endswith("even one row needs 30.0 GB.")
+    assert says(found.overruled[0].text, "one row", "30.0 GB")
     assert found.overruled[0].kind == "simulated"
     assert found.path[-1].label == "Very many"
 

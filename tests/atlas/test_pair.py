@@ -38,9 +38,9 @@ def test_half_a_batch_alone_is_not_the_whole() -> None:
     ("answer", "why"),
     [
         ({"moved": True, "ranks": 0.0, "off": 0.0, "draws": False}, ""),
-        ({"moved": False, "ranks": 0.0, "off": 0.0, "draws": False}, "change no trained weight"),
-        ({"moved": True, "ranks": 0.5, "off": 0.0, "draws": True}, "the two ranks have different weights"),
-        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": False}, "off by up to 50% of the way"),
+        ({"moved": False, "ranks": 0.0, "off": 0.0, "draws": False}, "no trained weight"),
+        ({"moved": True, "ranks": 0.5, "off": 0.0, "draws": True}, "different weights"),
+        ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": False}, "up to 50%"),
         ({"moved": True, "ranks": 0.0, "off": 0.5, "draws": True}, ""),
         (
             {"raised": "RuntimeError", "text": pair.UNUSED, "unused": 1, "trained": 3},
@@ -68,5 +68,5 @@ def test_a_process_that_died_is_told_and_the_next_question_gets_another_pair() -
     assert cells.run("vera", "with_ddp")["value"] is True
     pair._running[0].ranks[1].kill()
     died = cells.run("vera", "with_ddp")
-    assert died["value"] is None and "One of two processes died" in died["why"]
+    assert died["value"] is None and "two processes" in died["why"]
     assert cells.run("vera", "with_ddp")["value"] is True

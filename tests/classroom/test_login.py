@@ -113,16 +113,16 @@ def test_a_forged_cookie_is_none(forged: Any, school: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"email_verified": False}, "has verified your address"),
-        ({"email_verified": "true"}, "has verified your address"),
-        ({"email_verified": None}, "has verified your address"),
-        ({"email": None}, "has verified your address"),
-        ({"email": "ada@other.example"}, "not one of this class"),
-        ({"email": "ada@school.example.evil"}, "not one of this class"),
-        ({"email": "ada@evil.school.example"}, "not one of this class"),
-        ({"email": "ada@evil@school.example"}, "has verified your address"),
-        ({"sub": ""}, "did not say who you are"),
-        ({"iss": 3}, "did not say who you are"),
+        ({"email_verified": False}, "verified"),
+        ({"email_verified": "true"}, "verified"),
+        ({"email_verified": None}, "verified"),
+        ({"email": None}, "verified"),
+        ({"email": "ada@other.example"}, "not one of"),
+        ({"email": "ada@school.example.evil"}, "not one of"),
+        ({"email": "ada@evil.school.example"}, "not one of"),
+        ({"email": "ada@evil@school.example"}, "verified"),
+        ({"sub": ""}, "who you are"),
+        ({"iss": 3}, "who you are"),
         ({"iat": time.time() - joining.LOGIN_LASTS - 60}, "too long ago"),
         ({"iat": time.time() + 3600}, "too long ago"),
         ({"iat": None}, "too long ago"),
@@ -215,7 +215,7 @@ def test_a_full_class_takes_nobody_more(school: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PEFT_LAB_CLASS_LIMITS", "learners=1")
     ada = signed_in(signing.cookie(claims()))
     status, _, page = came(signing.cookie(claims("bob")))
-    assert status == 403 and "This class is full" in page
+    assert status == 403 and "full" in page
     assert signed_in(signing.cookie(claims())) == ada and joining.learner_of(ada.owner).number == 1
 
 

@@ -121,7 +121,7 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     )
     expect(teacher.get_by_role("heading", name="Your class")).to_be_visible()
     expect(teacher.get_by_role("button", name="Bob")).to_be_visible()
-    teacher.get_by_role("button", name="Ada").click()
+    teacher.get_by_role("button", name="Ada", exact=True).click()
     teacher.get_by_role("button", name="End this run").click()
     expect(ada.get_by_text(re.compile("Stopped")).first).to_be_visible(timeout=60_000)
 
@@ -129,7 +129,7 @@ def test_two_learners_and_their_teacher(chromium: Browser, lab: tuple[str, Path]
     expect(bob.get_by_text("Page not found")).to_be_visible()
     assert "Your class" not in bob.content()
     bob.goto(url + QUICK.replace("steps=2", "steps=401"))
-    expect(bob.get_by_text("401 steps are too many here").first).to_be_visible(timeout=60_000)
+    expect(bob.get_by_text("401 steps").first).to_be_visible(timeout=60_000)
     expect(bob.get_by_role("button", name="Train", exact=True)).to_be_disabled()
     for page in (ada, bob, teacher):
         page.context.close()

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.cli.conftest import Run
+from tests.prose import says
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_bad_input_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
     assert "nothing to diagnose" in run("diagnose").refused()
     torn = tmp_path / "torn.json"
     torn.write_text("{")
-    assert "torn.json is not valid JSON" in run("diagnose", "--config", str(torn)).refused()
+    assert says(run("diagnose", "--config", str(torn)).refused(), "torn.json", "JSON")
     assert "cannot be read" in run("diagnose", "--log", str(tmp_path / "none.csv")).refused()
     (tmp_path / "adapter_model.bin").write_bytes(b"x")
     assert "is a pickle" in run("diagnose", "--adapter", str(tmp_path)).refused()

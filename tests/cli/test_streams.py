@@ -17,6 +17,7 @@ import pytest
 from peft_lab.cli import output
 from peft_lab.core.errors import PeftLabError
 from tests.cli.conftest import REPO
+from tests.prose import facts
 
 FULL = Path("/dev/full")
 #: What a command is given for stdout, its words, its exit status, and how the one line on stderr begins.
@@ -80,7 +81,7 @@ def test_a_reader_that_leaves_stops_nothing() -> None:
 def test_a_full_disk_is_told_once() -> None:
     with careful(os.open(FULL, os.O_WRONLY)) as stream:
         stream.write("the result")
-        with pytest.raises(PeftLabError, match=r"^The output could not be written: the disk is full\.$"):
+        with pytest.raises(PeftLabError, match=facts("output", "disk is full")):
             stream.flush()
         stream.write("more")
         stream.flush()

@@ -12,6 +12,7 @@ from peft_lab.runs import store
 from peft_lab.runs.tracking import start
 from tests.cli.conftest import Run
 from tests.conftest import link
+from tests.prose import says
 
 pytestmark = pytest.mark.weights
 ROW = {
@@ -50,7 +51,7 @@ def test_a_sweep_is_its_rows_and_the_same_file_again_trains_nothing(
         start.failed_trackers(each.folder, "mlflow", "The network is gone.")
     second = run("sweep", str(file), "--json")
     assert second.document["rows"] == rows and len(store.runs()) == 2
-    assert "MLflow was not told all of 2 of these 2 runs: The network is gone." in second.stderr
+    assert says(second.stderr, "MLflow", 2, "network is gone")
 
 
 def test_a_file_that_asks_for_nothing_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_what_is_said_of_a_cluster_needs_one(run: Run, tmp_path: Path, option: t
     file.write_text(
         json.dumps({"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2})
     )
-    assert f"{option[0]} says something about Ray's cluster" in run("sweep", str(file), *option).refused()
+    assert says(run("sweep", str(file), *option).refused(), option[0], "cluster")
 
 
 def test_early_stopping_without_ray_tune_is_refused_and_not_passed_over(
@@ -77,7 +78,7 @@ def test_early_stopping_without_ray_tune_is_refused_and_not_passed_over(
     file = tmp_path / "sweep.yaml"
     wish = {"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 8, "stop": "asha"}
     file.write_text(json.dumps(wish))
-    assert "'stop: asha' needs Ray Tune: pip install 'peft-lab[cluster]'" in run("sweep", str(file)).refused()
+    assert says(run("sweep", str(file)).refused(), "stop: asha", "Ray Tune", "peft-lab[cluster]")
     assert store.runs() == []
 
 
@@ -88,7 +89,7 @@ def test_ray_that_is_not_installed_is_told(run: Run, tmp_path: Path, monkeypatch
         json.dumps({"model": "minilm-l6", "task": "sentiment", "methods": ["bitfit"], "steps": 2})
     )
     said = run("sweep", str(file), "--executor", "ray").refused()
-    assert "Ray is not installed here: pip install 'peft-lab[cluster]' (in a clone, '.[cluster]')." in said
+    assert says(said, "Ray", "peft-lab[cluster]", ".[cluster]")
 
 
 def test_help_names_what_ray_needs(run: Run) -> None:

@@ -197,7 +197,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
 
 
 def test_what_no_node_has_is_told_before_anything_starts(home: Path, cluster: Cluster) -> None:
-    with pytest.raises(BadInput, match="No node of this Ray cluster has 64 processors"):
+    with pytest.raises(BadInput, match="64 processors"):
         OnRay(cluster.address, cpus=64)
     with pytest.raises(BadInput, match="and 1 GPUs"):
         OnRay(cluster.address, gpus=1)
@@ -208,7 +208,7 @@ def test_what_no_node_has_is_told_before_anything_starts(home: Path, cluster: Cl
 def test_a_dead_address_is_told_at_once(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    with pytest.raises(BadInput, match=f"No Ray cluster answers at 127.0.0.1:{port}: .*refused"):
+    with pytest.raises(BadInput, match=f"127.0.0.1:{port}: .*refused"):
         OnRay(f"127.0.0.1:{port}")
     assert not ray.is_initialized()
 

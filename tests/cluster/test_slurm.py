@@ -72,7 +72,7 @@ def test_a_ray_that_did_not_start_is_no_success(tmp_path: Path) -> None:
     """``ray symmetric-run`` says so and exits with 0."""
     done = batch(tmp_path, "sweep.yaml", ray="#!/bin/bash\nexit 0\n")
     assert done.returncode == 1
-    assert "Ray did not start on all nodes, so nothing was trained" in done.stderr
+    assert "nothing was trained" in done.stderr
 
 
 def test_a_sweep_has_to_be_named(tmp_path: Path) -> None:

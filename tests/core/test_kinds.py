@@ -10,6 +10,7 @@ import pytest
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.kinds import fits, misfit, read
+from tests.prose import says
 
 
 @pytest.mark.parametrize(
@@ -56,15 +57,15 @@ def test_a_dataclass_is_read_with_its_lists_as_tuples() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ([], "A box cannot be '[]'."),
-        ({"sizes": []}, "A box needs a value for 'name'."),
-        ({"name": "a", "lid": 1}, "A box has nothing called 'lid'."),
-        ({"name": "a", "sizes": [1.5]}, "A box's sizes cannot be '[1.5]'."),
-        ({"name": None}, "A box's name cannot be 'None'."),
-        ({"name": "a", "notes": {"b": "x" * 99}, "sizes": "12"}, "A box's sizes cannot be '12'."),
+        ([], ("[]",)),
+        ({"sizes": []}, ("name",)),
+        ({"name": "a", "lid": 1}, ("lid",)),
+        ({"name": "a", "sizes": [1.5]}, ("sizes", "[1.5]")),
+        ({"name": None}, ("name", "None")),
+        ({"name": "a", "notes": {"b": "x" * 99}, "sizes": "12"}, ("sizes", "12")),
     ],
 )
-def test_what_is_wrong_is_one_sentence(data: Any, said: str) -> None:
+def test_what_is_wrong_is_one_sentence(data: Any, said: tuple[str, ...]) -> None:
     with pytest.raises(BadInput) as caught:
         read(Box, data, "A box")
-    assert str(caught.value) == said
+    assert says(caught.value, "a box", *said)

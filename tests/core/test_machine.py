@@ -21,6 +21,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import Quantization
 from peft_lab.runs import admission
 from peft_lab.workers import inspector
+from tests.prose import facts
 
 PACKAGE = Path(peft_lab.__file__).parent
 GIB = 2**30
@@ -88,7 +89,7 @@ def test_apples_gpu_says_what_it_cannot(mps: None, monkeypatch: pytest.MonkeyPat
     """The loader refuses with the sentence that the doctor shows, before it reads any weights."""
     monkeypatch.setattr(machine_module, "find_spec", lambda name: None)
     monkeypatch.setattr(loading, "weights_of", lambda name: name)
-    with pytest.raises(BadInput, match="cannot quantise on Apple's GPUs") as refused:
+    with pytest.raises(BadInput, match=facts("quantise", "Apple's")) as refused:
         loading.load_base("smollm2-135m", quantization=Quantization(4, "nf4", True, "bfloat16"))
     assert machine._quantise() == (False, str(refused.value))
 

@@ -27,6 +27,7 @@ from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
 from peft_lab.ui.server import sessions, turns
 from peft_lab.workers import processes
+from tests.prose import facts
 from tests.ui import late_turn
 
 # mypy: disable-error-code="attr-defined,no-untyped-call,arg-type,index"
@@ -533,7 +534,7 @@ def test_what_is_replaced_comes_back_whatever_happens() -> None:
 def test_a_function_that_is_gone_is_said(module: str, attribute: str) -> None:
     replacement = Replacement("test", module, attribute, "a test")
     with (
-        pytest.raises(PeftLabError, match=rf"replaces {module}\.{attribute}, which the installed release"),
+        pytest.raises(PeftLabError, match=facts(f"{module}.{attribute}")),
         replacement.by(_call),
     ):
         pass

@@ -18,6 +18,7 @@ from peft_lab.methods.base import Part
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
+from tests.prose import says
 
 NS = "{http://www.w3.org/2000/svg}"
 Q_PROJ = "model.layers.{}.self_attn.q_proj"
@@ -167,14 +168,14 @@ def test_adapters_follow_their_host(placement: str, after_attention: int, after_
 
 def test_a_parallel_adapter_stands_beside_the_feed_forward_part() -> None:
     (choice,) = choices(draw("adapters", "smollm2-135m", placement="parallel"), "ffn")
-    assert choice.attrib["aria-label"] == "parallel adapter of width 64, trainable"
+    assert says(choice.attrib["aria-label"], "parallel", 64, "trainable")
 
 
 def test_an_adapter_on_the_sum_stands_on_the_stream() -> None:
     """With a second sum of its own; on BERT it reads through the norm that follows, which is drawn once more."""
     for name, last in (("smollm2-135m", "down_proj"), ("minilm-l6", "output.dense")):
         root = draw("adapters", name, placement="seq_bn")
-        assert choices(root, last)[1].attrib["aria-label"] == "adapter of width 64 on the sum, trainable"
+        assert says(choices(root, last)[1].attrib["aria-label"], "sum", 64, "trainable")
         assert sums(root) == sums(draw("adapters", name, placement="pfeiffer")) + 1
     assert len(choices(root, "encoder.layer.{}.output.LayerNorm")) == 2
     assert len(choices(draw("adapters", "minilm-l6"), "encoder.layer.{}.output.LayerNorm")) == 1
@@ -182,7 +183,7 @@ def test_an_adapter_on_the_sum_stands_on_the_stream() -> None:
 
 def test_the_librarys_parallel_adapter_leaves_the_stream_before_the_norm() -> None:
     (choice,) = choices(draw("adapters", "smollm2-135m", placement="par_bn"), "ffn")
-    assert choice.attrib["aria-label"] == "parallel adapter of width 64 from the stream, trainable"
+    assert says(choice.attrib["aria-label"], "parallel", "stream", 64, "trainable")
 
 
 def sums(root: ET.Element) -> int:
@@ -207,7 +208,7 @@ def test_biases_are_dots_or_said_to_be_missing() -> None:
             assert len(list(choice.iter(NS + "circle"))) >= 3
     bare = get_method("bitfit"), shape_of("smollm2-135m")
     drawing = draw_block(bare[1], bare[0].parts(bare[1], {"subset": "all"}))
-    assert "no biases in this model" in drawing.svg
+    assert "no biases" in drawing.svg
     assert "no biases" in drawing.description
 
 
@@ -238,7 +239,7 @@ def test_the_selected_part_is_outlined_and_pressed() -> None:
 def test_description_says_what_is_injected_where() -> None:
     method, shape = get_method("lora"), shape_of("smollm2-135m")
     words = draw_block(shape, method.parts(shape, method.complete(shape, {}))).description
-    assert "One of 30 identical blocks of SmolLM2-135M-Instruct" in words
+    assert says(words, "30 identical blocks", "SmolLM2-135M-Instruct")
     assert "LoRA rank 8 at q_proj (A 8×576, B 576×8), v_proj (A 8×576, B 192×8)." in words
 
 

@@ -12,6 +12,7 @@ from peft_lab.drawing.placement import Placement, dims
 from peft_lab.methods import all_methods, get_method
 from tests.drawing.geometry import read
 from tests.methods.mixtures import CONFIGS, EXPERTS, entry_of
+from tests.prose import says
 
 
 def drawn(name: str, slug: str = "lora", layout: Layout = "wide", **values: Any) -> Drawing:
@@ -42,7 +43,7 @@ def test_a_mixture_shows_its_router_and_one_expert_for_all(name: str) -> None:
     assert len(stacks) == 2
     for group in stacks:
         assert f'data-path="{group.path}"' in svg and dims(group) in svg
-        assert f"{dims(group)}, frozen, LoRA rank 8" in svg
+        assert says(svg, dims(group), "frozen", "LoRA", 8)
     assert f'data-path="{mixture.router}' in svg
     assert f"router: {mixture.per_token} of 4" in svg and "one of 4 experts, ×4" in svg
     assert ("shared expert" in svg) == bool(mixture.shared)
@@ -56,16 +57,16 @@ def test_models_without_experts_show_none() -> None:
 
 def test_blocks_that_differ_are_not_called_identical() -> None:
     dense = drawn("deepseek_v3")
-    assert "one of 2 such blocks; 1 differs" in dense.svg
-    assert "1 other block has attention and a plain feed-forward part." in dense.description
-    assert "One of 2 blocks of this form" in dense.description
-    assert "one of 2 identical blocks" in drawn("mixtral").svg
+    assert says(dense.svg, "2 such blocks", 1)
+    assert says(dense.description, "1 other block", "feed-forward")
+    assert "2 blocks" in dense.description
+    assert "2 identical blocks" in drawn("mixtral").svg
 
 
 def test_the_form_with_most_parts_is_drawn() -> None:
     """LoRA's q and v stand in one of four layers of Qwen3-Next, adapters in all of them."""
     assert "keeps a state" not in drawn("qwen3_next").svg
-    assert "the only such block; 3 differ" in drawn("qwen3_next").svg
+    assert says(drawn("qwen3_next").svg, "only such block", 3)
     linear = drawn("qwen3_next", "adapters", placement="pfeiffer")
     assert "keeps a state" in linear.svg and "in_proj_qkvz" in linear.svg and "q_proj" not in linear.svg
 
@@ -73,7 +74,7 @@ def test_the_form_with_most_parts_is_drawn() -> None:
 def test_an_adapter_stands_after_the_mixture() -> None:
     picture = drawn("mixtral", "adapters")
     assert picture.svg.count("m=64") == 2
-    assert "Adapter of width 64 at o_proj, the mixture of experts." in picture.description
+    assert says(picture.description, 64, "o_proj", "mixture of experts")
     assert "not drawn" not in picture.svg
 
 

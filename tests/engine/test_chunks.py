@@ -17,6 +17,7 @@ from peft_lab.engine.request import Setting, StepRequest, largest
 from peft_lab.engine.running import run
 from peft_lab.engine.simulate import simulate
 from peft_lab.training.losses import without_logits
+from tests.prose import facts
 
 ROWS, LENGTH, VOCABULARY = 2, 512, 16_000
 
@@ -93,9 +94,9 @@ def test_a_gpu_holds_no_more_logits_than_a_chunk() -> None:
 
 
 def test_what_cannot_be_is_one_sentence() -> None:
-    with pytest.raises(BadInput, match=r"no loss called 'none'\. Known: whole, chunked"):
+    with pytest.raises(BadInput, match=facts("none", "whole", "chunked")):
         Setting(1, 8, loss="none").check()
-    with pytest.raises(BadInput, match="no logits to generate from"):
+    with pytest.raises(BadInput, match="no logits"):
         Setting(1, 8, loss="chunked", generate=(1, 2)).check()
-    with pytest.raises(Unsupported, match="cannot take its loss in chunks: it alters its logits"):
+    with pytest.raises(Unsupported, match=facts("in chunks", "logits")):
         simulate(StepRequest("gemma-2-2b", "lora", {}, Setting(1, 64, loss="chunked")))

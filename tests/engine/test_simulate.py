@@ -16,6 +16,7 @@ from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
 from peft_lab.training import optimizers
 from tests.engine import small
+from tests.prose import facts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -282,15 +283,15 @@ def _refused(model: str, content: Any, **more: Any) -> str:
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
 def test_vectors_beside_a_packed_base_need_autocast_and_are_refused(model: str, dtype: str) -> None:
     """PEFT leaves keys and values in float32 there, which attention does not take beside queries in 16 bits."""
-    with pytest.raises(Unsupported, match="bits this cannot be trained, or cannot be simulated"):
+    with pytest.raises(Unsupported, match="simulated"):
         simulate.simulate(StepRequest(model, "ia3", {}, Setting(2, 16), dtype))
 
 
 def test_norms_of_packed_weights_are_not_known() -> None:
-    with pytest.raises(Unsupported, match="DoRA starts from the norms"):
+    with pytest.raises(Unsupported, match=facts("DoRA", "norms")):
         simulate.simulate(StepRequest("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4"))
     content = {"peft_type": "LORA", "r": 8, "use_dora": True, "target_modules": ["q_proj"]}
-    with pytest.raises(Unsupported, match="DoRA starts from the norms"):
+    with pytest.raises(Unsupported, match=facts("DoRA", "norms")):
         simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "fp4"))
     assert (
         simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "int8")).peak_bytes > 0
@@ -300,13 +301,13 @@ def test_norms_of_packed_weights_are_not_known() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"task_type": "TOKEN_CLS"}, "steps are simulated for CAUSAL_LM"),
-        ({"task_type": "FOO"}, "'FOO', which is not one of PEFT's tasks"),
-        ({"init_lora_weights": "foo"}, "starts from 'foo', which PEFT does not know"),
-        ({"r": 10**9}, "r 1,000,000,000, which cannot be right"),
-        ({"r": "eight"}, "one of its values has the wrong type"),
-        ({"r": None}, "one of its values has the wrong type"),
-        ({"target_modules": 5}, "one of its values has the wrong type"),
+        ({"task_type": "TOKEN_CLS"}, "CAUSAL_LM"),
+        ({"task_type": "FOO"}, "'FOO'"),
+        ({"init_lora_weights": "foo"}, "'foo'"),
+        ({"r": 10**9}, "r 1,000,000,000"),
+        ({"r": "eight"}, "wrong type"),
+        ({"r": None}, "wrong type"),
+        ({"target_modules": 5}, "wrong type"),
     ],
 )
 def test_configs_that_cannot_be_meant(content: dict[str, Any], message: str) -> None:
@@ -330,7 +331,7 @@ def test_starts_that_read_values_are_simulated_as_they_are_counted(start: str) -
 
 def test_an_encoder_with_a_decoder_is_not_asked_for_what_is_not_simulated() -> None:
     content = {"peft_type": "LORA", "r": 8}
-    assert "leave the generation out" in _refused("t5-base", content, generate=(1, 2))
+    assert "generation" in _refused("t5-base", content, generate=(1, 2))
     with pytest.raises(BadInput, match="T5-base is none"):
         protocol.published("t5-base", content)
     with pytest.raises(SimulationError, match="end-of-text"):

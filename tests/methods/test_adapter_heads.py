@@ -13,6 +13,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.methods.shared import peft_backed
 from tests.methods import tiny
+from tests.prose import facts
 
 _found = get_method("adapters")
 assert isinstance(_found, Adapters)
@@ -94,5 +95,5 @@ def test_a_head_of_another_size_is_refused() -> None:
 def test_a_name_for_every_row_is_needed(served: tuple[str, Any, dict[str, Any]]) -> None:
     architecture, base, _ = served
     SPEC.set_active(base, ["movies", "products"])
-    with pytest.raises(BadInput, match="2 adapters are named for a batch of 3 rows"):
+    with pytest.raises(BadInput, match=facts("2 adapters", "3 rows")):
         tiny.outputs(base, tiny.batch(architecture, head=True))

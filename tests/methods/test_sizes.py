@@ -17,15 +17,15 @@ GPT2 = get_model("gpt2").shape
     ("method", "model", "knob", "last_quiet", "first_warned", "words"),
     [
         # r (768 + 768) = 768 * 768 at r = 384
-        ("lora", "bert-base", "r", 383, 384, "hold no fewer parameters than query itself (589,824)"),
-        ("adapters", "bert-base", "bottleneck", 767, 768, "no narrower than the model itself (768)"),
+        ("lora", "bert-base", "r", 383, 384, "589,824"),
+        ("adapters", "bert-base", "bottleneck", 767, 768, "768"),
         (
             "prompt",
             "gpt2",
             "num_virtual_tokens",
             1024 - ROOM,
             1024 - ROOM + 1,
-            f"leave {ROOM - 1} of the 1,024",
+            f"leave {ROOM - 1}",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from peft_lab.models import catalogue as models
 from peft_lab.models import meta, own, shapes
 from peft_lab.models.catalogue import catalogue, get_model, looks_external, readers_of_text, resolve
 from tests.methods import tiny
+from tests.prose import facts
 from tools import refresh_catalogue
 
 
@@ -50,9 +51,7 @@ def test_the_catalogue_is_complete_and_live_first() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(
-        UnknownName, match=r"no model in the catalogue called 'lama-3\.2-3b'. Did you mean 'llama-3\.2-3b'"
-    ):
+    with pytest.raises(UnknownName, match=facts("lama-3.2-3b", "llama-3.2-3b")):
         get_model("lama-3.2-3b")
     with pytest.raises(UnknownName):
         resolve("nothing-like-it")
@@ -86,13 +85,13 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "could not be read as a model"),
+        ({}, "be read as"),
         (
             {"model_type": "swin"},
-            r"a vision model \('swin'\); the lab counts language models, and classifiers of images",
+            "'swin'",
         ),
-        ({"model_type": "made-up"}, "could not be read as a model"),
-        ({"model_type": "whisper"}, r"a speech or audio model \('whisper'\)"),
+        ({"model_type": "made-up"}, "be read as"),
+        ({"model_type": "whisper"}, "'whisper'"),
         ({"model_type": "detr"}, r"a vision model \('detr'\)"),
         (
             {
@@ -100,23 +99,23 @@ def test_a_local_folder(name: str, tmp_path: Path) -> None:
                 "encoder": {"model_type": "vit"},
                 "decoder": {"model_type": "gpt2"},
             },
-            "a model of images and text",
+            "images and text",
         ),
         (
             {"model_type": "llama", "num_hidden_layers": 0},
-            "num_hidden_layers 0; a model has at least one layer",
+            "num_hidden_layers 0",
         ),
-        ({"model_type": "llama", "num_hidden_layers": -4}, "num_hidden_layers -4; a model has at least one"),
-        ({"model_type": "gpt2", "n_layer": 0}, "0; a model has at least one layer"),
+        ({"model_type": "llama", "num_hidden_layers": -4}, "num_hidden_layers -4"),
+        ({"model_type": "gpt2", "n_layer": 0}, "one layer"),
         (
             {"model_type": "llama", "num_hidden_layers": 1_000_000},
-            "num_hidden_layers 1,000,000, which cannot be right",
+            "num_hidden_layers 1,000,000",
         ),
-        ({"model_type": "llama", "vocab_size": 0}, "vocab_size 0; a model has at least one token"),
+        ({"model_type": "llama", "vocab_size": 0}, "vocab_size 0"),
         ({"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}, "num_decoder_layers -1"),
         (
             {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"},
-            "code of its own, which is never run",
+            "its own",
         ),
     ],
 )
@@ -128,9 +127,9 @@ def test_folders_that_are_no_model(config: dict[str, Any], message: str, tmp_pat
 
 
 def test_an_empty_folder_and_an_id_without_a_connection(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="could not be read"):
+    with pytest.raises(BadInput, match="be read"):
         resolve(str(tmp_path))
-    with pytest.raises(BadInput, match="is there a connection"):
+    with pytest.raises(BadInput, match="connection"):
         resolve("nobody-here/no-such-model")
 
 
@@ -138,9 +137,7 @@ def test_an_empty_folder_and_an_id_without_a_connection(tmp_path: Path) -> None:
     "name", ["/no/such/folder", "a/b/c", "~nobody/models", "x/" + "y" * 5000, "\0/name/here"]
 )
 def test_text_that_is_neither_folder_nor_id(name: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"neither a folder on this machine nor a Hugging Face id|was not reached"
-    ):
+    with pytest.raises(BadInput, match=r"neither a folder|not reached"):
         resolve(name)
 
 
@@ -167,7 +164,7 @@ def test_weights_of_a_folder_decide_whether_it_can_be_trained(tmp_path: Path) ->
 def test_a_config_without_a_type() -> None:
     with pytest.raises(BadInput, match="no model_type"):
         meta.make_config({"hidden_size": 8})
-    with pytest.raises(BadInput, match="does not know the architecture 'nope'"):
+    with pytest.raises(BadInput, match="nope"):
         meta.make_config({"model_type": "nope"})
 
 

@@ -27,6 +27,7 @@ from peft_lab.training.step import Masters, cast_added
 from peft_lab.workers import inspector
 from tests.drawing.geometry import read
 from tests.models import homemade
+from tests.prose import facts
 from tests.takeaway.conftest import byte_tokenizer
 
 STEPS = 2
@@ -151,19 +152,19 @@ def an_adapter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without("model.safetensors"), "has a config and no weights"),
-        (pickled, "pickles, which may run code"),
-        (half_of_the_shards, "incomplete: model-00002-of-00002.safetensors, which its index names"),
-        (shards_elsewhere, r"names '\.\./model.safetensors', which is no .safetensors file beside it"),
-        (indexed("pytorch_model.bin"), r"names 'pytorch_model.bin', which is no"),
-        (indexed("below/model.safetensors"), r"names 'below/model.safetensors', which is no"),
-        (linked_shards, r"names 'model-00001-of-00002.safetensors', which is no"),
+        (without("model.safetensors"), "no weights"),
+        (pickled, "pickles"),
+        (half_of_the_shards, "model-00002-of-00002.safetensors"),
+        (shards_elsewhere, "'../model.safetensors'"),
+        (indexed("pytorch_model.bin"), "'pytorch_model.bin'"),
+        (indexed("below/model.safetensors"), "'below/model.safetensors'"),
+        (linked_shards, "'model-00001-of-00002.safetensors'"),
         (named_in_the_config, "transformers_weights"),
         (an_adapter_beside, "adapter_config.json"),
-        (broken_index, "index of the weights in .* cannot be read"),
-        (an_adapter, "holds an adapter and no model"),
-        (without("tokenizer.json", "tokenizer_config.json"), "has weights but no tokenizer"),
-        (without("tokenizer.json"), "has weights but no tokenizer"),
+        (broken_index, "index of.*cannot be read"),
+        (an_adapter, "an adapter"),
+        (without("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
+        (without("tokenizer.json"), "no tokenizer"),
     ],
 )
 def test_what_lacks_something_is_refused_before_anything_runs(
@@ -307,7 +308,7 @@ def test_weights_of_another_model_are_not_filled_up_with_random_numbers(
         name: tensor for name, tensor in tensors.items() if "layer.1." not in name and "pooler" not in name
     }
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BadInput, match=r"are not all those of its config: .*layer.1.* would be random"):
+    with pytest.raises(BadInput, match=facts("config", "layer.1")):
         course.prepare(asked(folder, rows).complete())
 
 
@@ -341,14 +342,14 @@ def test_a_tokenizer_of_another_model_is_told(bert: Path, tmp_path: Path, rows: 
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"row {number}" for number in range(20)])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(BadInput, match="its weights know 260 tokens: the two do not belong together"):
+    with pytest.raises(BadInput, match="260 tokens"):
         course.prepare(asked(folder, rows).complete())
 
 
 def test_a_tokenizer_made_of_nothing_is_none(bert: Path, tmp_path: Path) -> None:
     """transformers makes one of a config alone, and every text becomes unknown words."""
     (tmp_path / "config.json").write_text((bert / "config.json").read_text())
-    with pytest.raises(BadInput, match=r"no tokenizer's vocabulary|No tokenizer could be loaded"):
+    with pytest.raises(BadInput, match="tokenizer"):
         loading.load_tokenizer(str(tmp_path))
 
 
@@ -375,9 +376,7 @@ def test_an_id_in_the_cache_is_trained_without_a_connection(
     folder, name = cached(bert, tmp_path / "hub", monkeypatch), "somebody/tiny"
     assert own.lacks(name) is None and own.has_weights(name)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(
-        BadInput, match="not in the cache of this machine and the Hugging Face Hub was not reached"
-    ):
+    with pytest.raises(BadInput, match=facts("cache", "not reached")):
         own.require(name)
 
 

@@ -169,3 +169,13 @@ def test_in_a_gated_t5_the_first_map_is_the_gate() -> None:
     groups = meta.read_shape(meta.build(made, "seq2seq"), made, "seq2seq", "gated", "Gated").groups
     roles = {group.path.rpartition(".")[2]: group.role for group in groups if "DenseReluDense" in group.path}
     assert (roles["wi_0"], roles["wi_1"], roles["wo"]) == ("gate", "up", "down")
+
+
+@pytest.mark.parametrize("model", ["gpt2", "bert-base", "llama-3.2-3b"])
+def test_what_a_path_ends_in_is_as_each_layers_path_says(model: str) -> None:
+    groups = get_model(model).shape.groups
+    names = {path.split(".", at)[-1] for group in groups for path in group.paths[-1:] for at in range(5)}
+    for name in [*names, *(f"x{name}" for name in names), "0", "1.norm", "proj", ""]:
+        for group in groups:
+            ends = any(path == name or path.endswith(f".{name}") for path in group.paths)
+            assert group.ends(name) is ends, (group.path, name)

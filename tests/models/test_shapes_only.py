@@ -192,20 +192,20 @@ def test_stand_ins_are_taken_out_again() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "not a PEFT adapter config"),
-        ({"peft_type": "NOPE"}, "not a PEFT adapter config"),
+        ({}, "adapter config"),
+        ({"peft_type": "NOPE"}, "adapter config"),
         ({"peft_type": "XLORA"}, "already trained"),
         ({"peft_type": "PROMPT_TUNING"}, "leaves num_virtual_tokens empty"),
         ({"peft_type": "ADAPTION_PROMPT", "adapter_len": 3}, "leaves adapter_layers empty"),
         ({"peft_type": "LORA", "r": 8, "target_modules": ["qq"]}, "Target modules"),
         ({"peft_type": "LORA", "r": -3}, "positive integer"),
         ({"peft_type": "ADALORA"}, "total_step"),
-        ({"peft_type": "LORA", "r": 40, "init_lora_weights": "mica"}, "a rank of at most 32"),
+        ({"peft_type": "LORA", "r": 40, "init_lora_weights": "mica"}, "at most 32"),
         ({"peft_type": "LORA", "r": 64, "kasa_config": {}}, "a rank below 64"),
         ({"peft_type": "LORA", "r": 7, "init_lora_weights": "orthogonal"}, "even"),
         ({"peft_type": "LORA", "init_lora_weights": "mica", "use_dora": True}, "variant combination"),
-        ({"peft_type": "LORA", "init_lora_weights": "micah"}, "which PEFT does not know"),
-        ({"peft_type": "ADAMSS", "use_dynamic_rank": True}, "singular values of the weights"),
+        ({"peft_type": "LORA", "init_lora_weights": "micah"}, "not know"),
+        ({"peft_type": "ADAMSS", "use_dynamic_rank": True}, "singular values"),
     ],
 )
 def test_unusable_configs_say_why(entry: ModelEntry, content: dict[str, Any], message: str) -> None:

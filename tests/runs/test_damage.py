@@ -244,7 +244,7 @@ def test_another_host_is_judged_by_its_heartbeat() -> None:
         owners.touch(run.folder)
         assert run.status() is Status.STARTING
         silent(run, owners.SILENT + 5)
-        assert run.status() is Status.LOST and "on node7 has given no sign of life" in run.view().message
+        assert run.status() is Status.LOST and "node7" in run.view().message
         # silence may be the network's: nothing is written until somebody asks
         assert waiting.mark_lost() == [] and run.events()[-1]["type"] == "starting"
         owners.touch(run.folder)

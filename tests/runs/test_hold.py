@@ -123,7 +123,7 @@ def test_a_run_is_not_opened_again_while_a_process_writes_it(
     run.log.emit("lost", message="gone")
     with FileLock(run.folder / hold.HOLD_LOCK):
         assert hold.is_held(run)
-        with pytest.raises(RunError, match="has not ended yet"):
+        with pytest.raises(RunError, match="not ended"):
             checkpoints.reopen(run, owners.myself(), anew=True)
     assert run.status() is Status.LOST
     checkpoints.reopen(run, owners.myself(), anew=True)

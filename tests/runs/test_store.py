@@ -14,6 +14,7 @@ from peft_lab.runs import admission, checkpoints, hold, kept, owners, store
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, Status
+from tests.prose import facts
 
 SPEC = RunSpec(
     "minilm-l6",
@@ -71,7 +72,7 @@ def test_going_on_with_a_run_that_is_deleted_meanwhile(monkeypatch: pytest.Monke
         admission, "require_disk", lambda spec: (_ for _ in ()).throw(FileNotFoundError(2, "gone"))
     )
     monkeypatch.setattr(type(run), "spec", SPEC)
-    with pytest.raises(RunError, match=f"no run called '{run.id}'"):
+    with pytest.raises(RunError, match=facts(run.id)):
         RunQueue().go_on(run.id, anew=True)
 
 
@@ -145,7 +146,7 @@ def test_newest_first() -> None:
         ("spec.json", None, "no spec.json"),
         ("spec.json", "{", "cannot be read"),
         ("spec.json", "[]", "no settings"),
-        ("spec.json", '{"model": "a"}', "needs a value for 'method'"),
+        ("spec.json", '{"model": "a"}', "for 'method'"),
         ("spec.json", json.dumps({**SPEC.to_dict(), "task": "gone"}), "gone"),
         ("events.jsonl", '{"type": "step", "time": 1.0}\n', "events"),
     ],

@@ -165,7 +165,7 @@ def test_a_run_that_blows_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter((1.0, 1.0, math.inf))
     true_loss = batches.loss_of
     monkeypatch.setattr(loop, "loss_of", lambda *given: true_loss(*given) * next(losses))
-    with pytest.raises(RunError, match="At step 3 the loss is no longer a number"):
+    with pytest.raises(RunError, match="step 3"):
         carry_out(SMALL)
 
 

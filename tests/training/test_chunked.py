@@ -114,14 +114,14 @@ def test_what_is_done_to_logits_is_seen_where_the_loss_is_taken(kind: str) -> No
     """No field of these configs has a name that is known for it."""
     model = small(kind, lru_width=32, logits_scaling=1.0, num_hidden_layers=3)
     without_logits(model)
-    with pytest.raises(ValueError, match="does something to its logits"):
+    with pytest.raises(ValueError, match="logits"):
         gradients(model)
 
 
 def test_a_loss_of_another_kind_is_refused() -> None:
     model = small()
     model.loss_function = lambda **_: None
-    with pytest.raises(ValueError, match="takes its loss in a way of its own"):
+    with pytest.raises(ValueError, match="its own"):
         without_logits(model)
 
 
@@ -132,7 +132,7 @@ def test_models_that_do_more_to_their_logits_are_refused() -> None:
 
 def test_a_head_with_an_adapter_is_refused() -> None:
     model = get_peft_model(small(), LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
-    with pytest.raises(ValueError, match="on its output head"):
+    with pytest.raises(ValueError, match="output head"):
         without_logits(model)
 
 

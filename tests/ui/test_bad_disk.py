@@ -14,6 +14,7 @@ from peft_lab.runs import owners, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.ui import pages
 from tests.conftest import missing
+from tests.prose import says
 from tests.ui.test_pages import opened, told
 
 pytestmark = [pytest.mark.weights, pytest.mark.filterwarnings("ignore")]
@@ -61,7 +62,7 @@ def test_train_says_why_it_cannot(disk: Disk) -> None:
     app = opened("lora", tab="train", model="minilm-l6")
     app.button(key="lora-train").click().run()
     assert not app.exception
-    assert "The disk is too full for this run" in told(app) and store.runs() == []
+    assert says(told(app), "disk", "full") and store.runs() == []
 
 
 @pytest.mark.parametrize("kind", ["permission", "refusal"])

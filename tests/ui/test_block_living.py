@@ -17,6 +17,7 @@ from peft_lab.drawing.living import sent
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components.block import handles
+from tests.prose import says
 from tests.ui import living as living_module
 
 MOST_BYTES = 300_000
@@ -53,7 +54,7 @@ def test_the_run_is_sent_with_its_name_and_the_drawings_paths() -> None:
     got = data()
     assert got["title"] == "Your run" and got["show"] == ["layers", "curve"]
     run = got["run"]
-    assert run["label"] == "LoRA on all-MiniLM-L6-v2 with r = 8, recorded on 2026-11-26, a test, cpu"
+    assert says(run["label"], "LoRA", "all-MiniLM-L6-v2", "r = 8", "2026-11-26", "cpu")
     assert run["steps"] == living_module.STEPS and run["total"] == 8
     drawn = re.findall(r'data-path="([^"]+)"', got["wide"])
     for part in run["parts"]:

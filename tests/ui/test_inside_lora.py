@@ -18,6 +18,7 @@ from peft_lab.runs import record
 from peft_lab.runs.store import Run
 from peft_lab.studies.experiments import of_method
 from tests.methods import tiny
+from tests.prose import says
 from tests.ui.test_pages import opened, told
 from tests.ui.test_try_it import ended
 
@@ -59,7 +60,7 @@ def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
     app = opened("lora", tab="look inside", run=runs[0].id)
     assert not app.exception
     assert "**Its 3 singular values**" in told(app)
-    assert "#### Merged, and unmerged again" in told(app) and "#### Two adapters on one base" in told(app)
+    assert "Merged" in told(app) and "Two adapters" in told(app)
     slider = next(slider for slider in app.select_slider if slider.label == "Training step")
     assert slider.value == 2
     slider.set_value(0).run()
@@ -84,7 +85,7 @@ def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: 
     assert "#### Intruder dimensions" in told(app) and "Nearest pretrained" not in told(app)
     next(button for button in app.button if button.label == "Compare the singular vectors").click().run()
     assert not app.exception
-    assert f"**{len(rows)}** intruders in {len(rows)} of {len(rows)} adapted matrices" in told(app)
+    assert says(told(app), f"**{len(rows)}**", f"{len(rows)} of {len(rows)}")
     tables = "\n".join(element.proto.body for element in app.get("html"))
     assert "Nearest pretrained" in tables and tables.count(">intruder<") == 1
 
@@ -120,6 +121,6 @@ def test_a_qlora_shows_its_storage_and_its_merges(runs: list[Run], monkeypatch: 
     app = opened("qlora", model="minilm-l6", tab="look inside", run=runs[2].id)
     assert not app.exception
     shown = told(app)
-    assert "the 3 different values of NF4" in shown and "#### Ways to merge" in shown
+    assert says(shown, 3, "NF4") and "#### Ways to merge" in shown
     tables = "\n".join(element.proto.body for element in app.get("html"))
-    assert "into a fresh base that was never rounded" in tables and "NF4, double quantisation" in tables
+    assert "fresh base" in tables and "NF4, double quantisation" in tables

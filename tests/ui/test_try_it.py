@@ -12,6 +12,7 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.studies.experiments import all_experiments, of_method
 from peft_lab.studies.experiments.base import Experiment
+from tests.prose import says
 from tests.ui.test_pages import opened, told
 
 pytestmark = pytest.mark.weights
@@ -58,14 +59,14 @@ def test_every_experiment_is_offered(slug: str) -> None:
     experiments = of_method(slug)
     found = buttons(experiments[0])
     for experiment in experiments:
-        assert found[f"{experiment.id}-run"] == f"Run it: {len(experiment.arms)} short runs"
+        assert says(found[f"{experiment.id}-run"], len(experiment.arms))
 
 
 def test_finished_runs_are_shown_at_once_with_what_they_say(finished: list[Run]) -> None:
     app = opened("lora", tab="try it")
     assert not app.exception
     shown = told(app)
-    assert "83.0% with rank 64, 70.0% with rank 1: higher. Not as expected" in shown
+    assert says(shown, "83.0%", 64, "70.0%", 1, "higher")
     assert RANK.why in shown
     keys = {str(button.key) for button in app.button}
     assert "lora-rank-run" not in keys and "lora-rank-open-rank 64" in keys
@@ -96,4 +97,4 @@ def test_a_run_opens_where_its_figure_stands() -> None:
 def test_a_missing_run_alone_is_offered(finished: list[Run]) -> None:
     shutil.rmtree(finished[0].folder)
     finished[0].folder.mkdir()
-    assert buttons(RANK)["lora-rank-run"] == "Run it: 1 short run"
+    assert says(buttons(RANK)["lora-rank-run"], "1 short run")

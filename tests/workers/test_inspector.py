@@ -116,10 +116,10 @@ def test_only_so_many_answers_are_kept(tmp_path: Path) -> None:
 
 
 def test_errors_come_back_as_themselves(asked: Inspector) -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'lora'") as unknown:
+    with pytest.raises(UnknownName, match="lora") as unknown:
         asked.ask(refuse, "unknown")
     assert unknown.value.field == "method"
-    with pytest.raises(BadInput, match="Rank must be from 1") as bad:
+    with pytest.raises(BadInput, match="from 1") as bad:
         asked.ask(refuse, "bad")
     assert bad.value.field == "r"
     with pytest.raises(BadInput):
@@ -145,7 +145,7 @@ def test_a_failure_is_told_for_a_while_and_then_asked_anew(
 
 def test_a_dead_worker_fails_its_question_and_no_other(asked: Inspector) -> None:
     before = asked.ask(process_id)
-    with pytest.raises(RunError, match="was ended; try again"):
+    with pytest.raises(RunError, match="try again"):
         asked.ask(die, 1)
     asked.forget()
     assert asked.ask(process_id) != before

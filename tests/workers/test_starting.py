@@ -96,7 +96,7 @@ def test_closed_while_it_starts(slow: Inspector, gate: Gate) -> None:
     asked = [slow.submit(double, at) for at in range(3)]
     slow.close()
     for future in asked:
-        with pytest.raises(RunError, match="the app is closing"):
+        with pytest.raises(RunError, match="closing"):
             future.result(0)
     again = slow.submit(double, 2)  # of which nothing is kept
     assert again is not asked[2]
@@ -130,7 +130,7 @@ def test_a_process_that_cannot_start_is_an_error_for_all_and_may_start_later(
     asked = together(8, lambda at: slow.submit(double, at))
     gate.open.set()
     for future in asked:
-        with pytest.raises(RunError, match="No process could be started for this question: Resource temp"):
+        with pytest.raises(RunError, match="Resource temp"):
             future.result(SOON)
     gate.error = None
     assert slow.ask(double, 8) == 16
@@ -140,7 +140,7 @@ def test_one_that_dies_with_its_first_question_is_replaced(slow: Inspector, gate
     lost = [slow.submit(die, code) for code in (1, 2)]
     gate.open.set()
     for future in lost:
-        with pytest.raises(RunError, match="was ended; try again"):
+        with pytest.raises(RunError, match="try again"):
             future.result(SOON)
     assert slow.ask(double, 7) == 14
 
@@ -151,7 +151,7 @@ def test_every_question_of_a_pool_hears_that_no_process_starts(gate: Gate) -> No
     asked = [both.submit(0, double, at) for at in range(60)]
     gate.open.set()
     for future in asked:
-        with pytest.raises(RunError, match="No process could be started"):
+        with pytest.raises(RunError, match="No process"):
             future.result(SOON)
     gate.error = None
     assert both.submit(0, double, 60).result(SOON) == 120

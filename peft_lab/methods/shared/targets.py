@@ -215,6 +215,8 @@ def rank_places(group: ModuleGroup) -> list[tuple[str, int | None]]:
 def rank_values(group: ModuleGroup, rank: int, text: str) -> Mapping[int, int]:
     """Return how many of a group's modules have which rank, in the order of layers. ``text`` must have been checked."""
     rules = parse_ranks(text)
+    if not rules:
+        return {rank: group.count}
     return Counter(
         next((rule.rank for rule in rules if rule.fits(group, path, layer)), rank)
         for path, layer in rank_places(group)

@@ -17,6 +17,7 @@ from peft_lab.advise.simulating import Needed, Run
 from peft_lab.advise.situation import Situation
 from peft_lab.models.catalogue import resolve
 from tests.advise.plans.test_script import planned
+from tests.prose import says
 
 GB = 10**9
 
@@ -62,13 +63,13 @@ def test_what_is_split_says_what_loading_it_takes_of_main_memory() -> None:
     for kept, each in (("float32", 4), ("bfloat16", 2)):
         assert loading(shape, "full", replace(plan, remembered=kept)) == each * shape.total
     alone = told_loading(shape, "lora", plan)
-    assert "the first of the 2 processes" in alone and "main memory, 141 GB, and" in alone
+    assert says(alone, "first", 2) and says(alone, "main memory", "141 GB")
     all_of_them = told_loading(shape, "lora", replace(plan, sharding="tp"))
-    assert "each of the 2 processes" in all_of_them and "282 GB together" in all_of_them
+    assert says(all_of_them, "each", 2) and "282 GB together" in all_of_them
     assert "mapped" in alone and "mapped" in all_of_them, "where nothing is cast"
     packed = planned("qlora", "fsdp2", "llama-3.1-70b", devices=2).plan
     told = told_loading(shape, "qlora", packed)
-    assert "each of the 2 processes" in told and "mapped" not in told
+    assert says(told, "each", 2) and "mapped" not in told
     assert not told_loading(shape, "lora", replace(plan, sharding="ddp")), "each loads what its GPU keeps"
 
 

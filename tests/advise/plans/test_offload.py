@@ -19,6 +19,7 @@ from peft_lab.advise.situation import Situation
 from peft_lab.engine.timing import kernels
 from peft_lab.models.catalogue import resolve
 from tests.advise.plans.test_script import planned
+from tests.prose import says
 
 GIB = 2**30
 
@@ -68,7 +69,7 @@ def test_a_long_row_of_a_real_model_is_planned_so() -> None:
     wanted = Wanted(model="llama-3.2-1b", gpu="rtx-4090", rows=100, row_tokens=65_536, seq=65_536).check()
     one = ranking.evaluate(asdict(wanted), asdict(Candidate("lora", "none", True)))
     plan = one.plan
-    assert plan is not None and plan.offload and one.title.endswith("activations in main memory")
+    assert plan is not None and plan.offload and one.title.endswith("in main memory")
     room = ranking.room_for(wanted)
     assert plan.needed_bytes <= room.usable < plan.memory_bytes
     run = Run(plan.batch, True, plan.optimizer, plan.dtype, loss=plan.loss)
@@ -83,7 +84,7 @@ def test_a_long_row_of_a_real_model_is_planned_so() -> None:
 def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:
     facts = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True, offload=True)
     shown = Planned(Candidate("lora", "none", True), facts.plan)
-    assert shown.title.endswith("checkpointed, activations in main memory")
+    assert says(shown.title, "checkpointed", "in main memory")
     assert yaml.safe_load(configs.axolotl(facts, ""))["activation_offloading"] == "hidden_states"
     assert yaml.safe_load(configs.llama_factory(facts))["use_unsloth_gc"] is True
     plain = planned("lora", "none", tiny["causal-lm"], devices=1, checkpointing=True)

@@ -26,7 +26,7 @@ from peft_lab.engine.timing.estimate import speed_named
         ({"deadline": "tomorrow"}, "deadline", "neither hours"),
         ({"price": "cheap"}, "price", "Price is a number"),
         ({"price": "-2"}, "price", "above 0"),
-        ({"row_tokens": "900", "seq": "512"}, "row_tokens", "cannot be cut at 512"),
+        ({"row_tokens": "900", "seq": "512"}, "row_tokens", "at 512"),
         ({"objective": "magic"}, "objective", "no objective"),
         ({"model": "bert-base", "objective": "sft"}, "objective", "writes no text"),
         ({"devices": "9999"}, "devices", "from 1 to 4,096"),
@@ -34,7 +34,7 @@ from peft_lab.engine.timing.estimate import speed_named
         ({"optimizer": "adam"}, "optimizer", "adamw"),
         ({"packed": "many"}, "packed", "whole number"),
         ({"packed": "20000"}, "packed", "do not fill 20,000"),
-        ({"packed": "100"}, "packed", "do not fill 100 rows"),
+        ({"packed": "100"}, "packed", "100 rows"),
         ({"packed": "9000", "model": "bert-base"}, "packed", "Only decoders"),
         ({"packed": "9000", "objective": "preference"}, "packed", "Only decoders"),
         ({"packed": "9000", "model": "bloomz-560m"}, "packed", "type 'bloom'"),
@@ -116,7 +116,7 @@ def test_packed_rows_are_counted_from_lengths_and_trained_without_those_held_out
 
 def test_what_puts_virtual_tokens_before_a_row_is_not_packed() -> None:
     wanted = Wanted("smollm2-135m", rows=100, row_tokens=100, seq=512, also="prompt,ia3", packed=25).check()
-    assert "virtual tokens before a row" in ranking.get_refusals(wanted)["prompt"]
+    assert "virtual tokens" in ranking.get_refusals(wanted)["prompt"]
     assert {one.method for one in ranking.candidates(wanted)} == {"full", "lora", "qlora", "ia3"}
 
 
@@ -125,7 +125,7 @@ def test_what_puts_virtual_tokens_before_a_row_is_not_packed() -> None:
     [
         ("", "no rows"),
         ("12\nfoo\n", "Line 2"),
-        ('{"prompt": "x"}', "count each row with your tokenizer"),
+        ('{"prompt": "x"}', "your tokenizer"),
         ("0", "not a length"),
         ("{broken", "not a length|no 'tokens'"),
     ],

@@ -21,6 +21,7 @@ from peft_lab.advise.recipes.replications import (
 )
 from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, all_rules
 from peft_lab.studies.shipped_sweep import Sweep
+from tests.prose import says
 from tests.studies.shipped_sweep import made
 from tests.studies.shipped_sweep.made import Truth
 
@@ -136,8 +137,8 @@ def test_a_best_rate_at_an_end_is_left_out_and_counted() -> None:
 
 
 def test_a_source_is_not_held_to_models_that_it_does_not_speak_of() -> None:
-    assert "speaks of no model such as all-MiniLM-L6-v2" in of(Truth(models=("minilm-l6",)), TIMES).note
-    assert "speaks of no model" not in of(Truth(), TIMES).note
+    assert says(of(Truth(models=("minilm-l6",)), TIMES).note, "no model", "all-MiniLM-L6-v2")
+    assert "no model" not in of(Truth(), TIMES).note
     both = of(Truth(models=("minilm-l6", "smollm2-135m")), TIMES)
     assert [model for model, _ in both.models] == ["minilm-l6", "smollm2-135m"]
     assert sum(each.groups for _, each in both.models) == both.groups == 8
@@ -178,5 +179,5 @@ def test_every_rule_has_a_verdict_or_a_reason_that_can_be_shown() -> None:
         json.dumps(one.as_dict(), allow_nan=False)
         if rule.untestable:
             assert one.verdict is Verdict.NOT_TESTABLE and one.note == rule.untestable
-    assert replicated("qlora-rates") == "not testable here: needs a model of billions of parameters"
+    assert says(replicated("qlora-rates"), "not testable here", "billions")
     assert {name for name in TRIALS if found[name].value is not None} >= {TIMES, RANK, BATCH, "small-ranks"}

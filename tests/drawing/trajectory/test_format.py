@@ -14,6 +14,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory import format, recorder
 from peft_lab.drawing.trajectory.format import Answer, Curve, Example, Model, Part, Stream, Trajectory
 from peft_lab.methods.recording import parts
+from tests.prose import says
 
 
 def small(states: int = 3) -> Trajectory:
@@ -36,7 +37,7 @@ def small(states: int = 3) -> Trajectory:
 def test_what_is_written_is_read() -> None:
     found = small()
     assert format.from_dict(json.loads(recorder.compact_trajectory(found.to_dict()))) == found
-    assert found.label == "recorded on 2026-01-02, P, cpu"
+    assert says(found.label, "2026-01-02", "P", "cpu")
 
 
 @pytest.mark.parametrize(

@@ -139,5 +139,5 @@ def test_all_kept_figures_are_what_the_code_says(name: str) -> None:
 
 
 def test_an_unknown_row_is_refused() -> None:
-    with pytest.raises(UnknownName, match="no published row called"):
+    with pytest.raises(UnknownName, match="published row"):
         published.simulate("lora--llama-3.2-3B-rank33000")

@@ -70,7 +70,7 @@ def test_communication_hides_behind_computing_up_to_a_share() -> None:
     assert kernels.exposed_seconds(10.0, 1.0) == pytest.approx(10 - kernels.OVERLAPPED)
     assert kernels.exposed_seconds(1.0, 100.0, waits=True) == 1.0
     assert kernels.link_seconds(1e9, "nvlink") < kernels.link_seconds(1e9, "pcie")
-    with pytest.raises(Exception, match="no link called 'string'"):
+    with pytest.raises(Exception, match="string"):
         kernels.link_seconds(1.0, "string")
 
 

@@ -16,6 +16,7 @@ from peft_lab.methods.adapters.spec import Adapters
 from peft_lab.methods.shared import bottleneck
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
+from tests.prose import facts
 
 _found = get_method("adapters")
 assert isinstance(_found, Adapters)
@@ -324,7 +325,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
         SPEC.load(tiny.build("bert"), tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(config.read_text().replace('"bottleneck": 8', '"bottleneck": 9'))
-    with pytest.raises(BadInput, match=r"as 8, where this model has 9"):
+    with pytest.raises(BadInput, match=facts(8, 9)):
         SPEC.load(tiny.build("llama"), tmp_path)
 
 

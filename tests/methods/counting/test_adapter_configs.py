@@ -17,10 +17,10 @@ PREFIX = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 8}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({**PROMPT, "num_virtual_tokens": "20"}, "num_virtual_tokens '20'; it takes a whole number from 1"),
-        ({**PROMPT, "num_virtual_tokens": [1]}, "a whole number from 1"),
-        ({**PROMPT, "num_virtual_tokens": 0}, "a whole number from 1"),
-        ({**PROMPT, "num_virtual_tokens": True}, "a whole number from 1"),
+        ({**PROMPT, "num_virtual_tokens": "20"}, "num_virtual_tokens '20'"),
+        ({**PROMPT, "num_virtual_tokens": [1]}, "whole number"),
+        ({**PROMPT, "num_virtual_tokens": 0}, "whole number"),
+        ({**PROMPT, "num_virtual_tokens": True}, "whole number"),
         ({"peft_type": "ADAPTION_PROMPT", "adapter_len": 4, "adapter_layers": 0}, "adapter_layers 0"),
         ({**PROMPT, "token_dim": 99}, "token_dim 99; GPT-2 has 768"),
         ({**PROMPT, "token_dim": [3]}, "GPT-2 has 768"),

@@ -22,6 +22,7 @@ from tests.cli.conftest import (
     run,  # noqa: F401  a fixture
 )
 from tests.drawing.geometry import read
+from tests.prose import facts
 
 #: google/vit-base-patch16-224-in21k.
 BASE: dict[str, Any] = {
@@ -115,7 +116,7 @@ def test_a_step_is_simulated_on_images(method: str, vit: str) -> None:
     )
     kept = simulate(StepRequest(vit, method, {}, Setting(8, 197), checkpointing=True)).peak_bytes
     assert small < large and kept < large
-    with pytest.raises(BadInput, match=r"224 × 224 pixels, each of which is 197 positions: 64 tokens do not"):
+    with pytest.raises(BadInput, match=facts("224 × 224", 197, 64)):
         simulate(StepRequest(vit, method, {}, Setting(2, 64)))
 
 
@@ -129,9 +130,9 @@ def test_a_block_is_drawn_over_patches(vit: str) -> None:
 
 
 def test_what_knows_texts_only_says_so(vit: str) -> None:
-    with pytest.raises(BadInput, match="vit-base reads images, and Choose knows models of text only"):
+    with pytest.raises(BadInput, match=facts("images", "Choose")):
         Situation(model=vit).check()
-    with pytest.raises(BadInput, match="vit-base reads images, and Plan knows models of text only"):
+    with pytest.raises(BadInput, match=facts("images", "Plan")):
         Wanted(model=vit).check()
 
 

@@ -53,7 +53,7 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
     ("first", "second", "reason"),
     [
         (MOVIES, replace(TWEETS, model="smollm2-135m", task="json"), "different bases"),
-        (MOVIES, replace(TWEETS, method="ia3", values={}), "only if it is LoRA's"),
+        (MOVIES, replace(TWEETS, method="ia3", values={}), "LoRA's"),
         (MOVIES, replace(TWEETS, values={"use_dora": True}), "DoRA"),
         (replace(MOVIES, values={"init_lora_weights": "pissa"}), TWEETS, "PiSSA"),
         (replace(MOVIES, values={"bias": "all"}), TWEETS, "biases"),

@@ -67,7 +67,7 @@ def test_widths_that_bitsandbytes_gets_wrong_on_the_cpu_are_warned_about() -> No
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     (warning,) = SPEC.problems(tiny.shape_of("llama"), {"r": 1})
-    assert warning.level == "warning" and "multiple of the block of 64" in warning.message
+    assert warning.level == "warning" and "64" in warning.message
     assert not any(SPEC.problems(entry.shape, {}) for entry in readers_of_text().values())
     torch.manual_seed(0)
     weight = torch.randn(64, 96)

@@ -14,6 +14,7 @@ from peft_lab.methods.counting.count import CountReport
 from peft_lab.methods.shared import targets
 from peft_lab.models import shapes
 from tests.methods.mixtures import CONFIGS, EXPERTS, built, counted, entry_of
+from tests.prose import says
 
 __all__ = ["counted"]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -122,7 +123,7 @@ def test_models_without_experts_are_offered_no_parameters() -> None:
         ("mixtral", "lora", {"target_modules": ALL, "lora_dropout": 0.1}, "lora_dropout", "without dropout"),
         ("mixtral", "lora", {"target_modules": ALL, "use_dora": True}, "use_dora", "without DoRA"),
         ("deepseek_v3", "lora", {"target_modules": ALL, "init_lora_weights": "pissa"}, "init_lora_weights", "PiSSA"),
-        ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "not a bare parameter"),
+        ("mixtral", "lora", {"target_parameters": ("experts.up",)}, "target_parameters", "bare parameter"),
         ("llama4_text", "lora", {"target_modules": ALL}, "target_modules", "returns two things"),
     ],
 )  # fmt: skip
@@ -136,19 +137,19 @@ def test_what_peft_could_not_build_is_refused_in_a_sentence(
 @pytest.mark.parametrize(
     ("name", "slug", "values", "says"),
     [
-        ("gpt_oss", "lora", {"target_modules": ALL}, "does not reach the experts"),
+        ("gpt_oss", "lora", {"target_modules": ALL}, "reach the experts"),
         (
             "deepseek_v3",
             "lora",
             {"target_modules": ALL},
-            "leaves out the linear maps with the same names: mlp.gate_proj",
+            "mlp.gate_proj",
         ),
-        ("mixtral", "qlora", {}, "stay as they are"),
-        ("falcon", "qlora", {}, "Nothing of Falcon gets smaller"),
-        ("mixtral", "ia3", {}, "get no feed-forward vector"),
+        ("mixtral", "qlora", {}, "stay"),
+        ("falcon", "qlora", {}, "Falcon"),
+        ("mixtral", "ia3", {}, "feed-forward vector"),
         ("qwen3_next", "ia3", {}, "the shared expert"),
-        ("mixtral", "adapters", {}, "one adapter stands after them all"),
-        ("mixtral", "adapters", {"placement": "parallel"}, "one adapter stands beside them all"),
+        ("mixtral", "adapters", {}, "after them all"),
+        ("mixtral", "adapters", {"placement": "parallel"}, "beside them all"),
         ("mamba2", "adapters", {}, "no feed-forward part"),
     ],
 )
@@ -163,7 +164,7 @@ def test_the_experts_share_is_their_part_of_the_whole() -> None:
     stacked = 2 * 4 * (192 * 64 + 64 * 96)
     assert targets.expert_share(shape) == f"{100 * stacked / shape.total:.1f}%" == "77.9%"
     told = [problem.message for problem in get_method("qlora").problems(shape, {})]
-    assert any("the experts of Mixtral, 77.9% of its parameters, are stacked" in message for message in told)
+    assert any(says(message, "Mixtral", "77.9%") for message in told)
 
 
 def test_q_lora_rounds_neither_experts_nor_falcons_maps() -> None:
@@ -219,7 +220,7 @@ def test_a_count_that_differs_says_where(counted: Count, monkeypatch: pytest.Mon
     report = counted("mixtral", "lora", {})
     assert report.trainable != report.formula
     assert report.difference is not None
-    assert "self_attn.q_proj" in report.difference and "that the formula does not know" in report.difference
+    assert "self_attn.q_proj" in report.difference and "not know" in report.difference
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "llama4_text"])

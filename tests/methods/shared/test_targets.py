@@ -14,6 +14,7 @@ from peft_lab.methods import get_method
 from peft_lab.methods.shared import peft_backed, targets
 from peft_lab.models.catalogue import get_model, readers_of_text
 from tests.methods import tiny
+from tests.prose import facts, says
 
 LORA, IA3 = get_method("lora"), get_method("ia3")
 
@@ -44,7 +45,7 @@ def test_reading_the_tables_imports_no_torch() -> None:
 
 
 def test_a_peft_that_keeps_its_tables_elsewhere_is_told() -> None:
-    with pytest.raises(PeftLabError, match="does not state its default targets"):
+    with pytest.raises(PeftLabError, match="default targets"):
         peft_backed._read_tables("MOVED")
 
 
@@ -73,15 +74,15 @@ def test_every_offered_name_hits_what_peft_hits(name: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "at least one target"),
-        (("q_prj",), r"'q_prj' matches no module of Llama 3.2 3B\. Did you mean 'q_proj'"),
+        ((), "one target"),
+        (("q_prj",), "'q_prj'.*'q_proj'"),
         (
             ("q_proj", "vproj"),
-            r"'vproj' matches no module.*Did you mean 'v_proj'.*Only q_proj would be adapted",
+            "'vproj'.*'v_proj'.*q_proj",
         ),
         (("zzz",), "It has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
-        (("all-linear", "q_proj"), "already covers every linear map"),
-        (("embed_tokens",), "Embedding, not a linear map"),
+        (("all-linear", "q_proj"), "every linear map"),
+        (("embed_tokens",), "Embedding"),
     ],
 )
 def test_targets_that_do_not_work(names: tuple[str, ...], message: str) -> None:
@@ -115,24 +116,22 @@ def test_pissas_rank_is_checked_on_every_matrix() -> None:
     assert levels == {"warning"}, "k and v have 1,024 singular vectors"
     tiny_shape = tiny.shape_of("llama")
     (error, warning) = LORA.problems(tiny_shape, {"r": 20, "init_lora_weights": "pissa"})
-    assert error.level == "error" and "v_proj has only 16 singular vectors" in error.message
+    assert error.level == "error" and says(error.message, "v_proj", 16)
     assert warning.level == "warning" and "q_proj" in warning.message
 
 
 def test_rank_zero() -> None:
-    with pytest.raises(BadInput, match="Rank r must be from 1 to 1024; '0' is not") as caught:
+    with pytest.raises(BadInput, match=facts("1 to 1024", 0)) as caught:
         LORA.require(get_model("gpt2").shape, {"r": 0})
     assert caught.value.field == "r"
 
 
 def test_feedforward_outside_targets() -> None:
     shape = get_model("llama-3.2-3b").shape
-    with pytest.raises(
-        BadInput, match="'down_proj' is named as feed-forward but is not among the targets"
-    ) as caught:
+    with pytest.raises(BadInput, match=facts("down_proj", "feed-forward")) as caught:
         IA3.require(shape, {"target_modules": ("k_proj", "v_proj")})
     assert caught.value.field == "feedforward_modules"
-    with pytest.raises(BadInput, match="'nope' matches no module"):
+    with pytest.raises(BadInput, match="nope"):
         IA3.require(shape, {"target_modules": ("all-linear",), "feedforward_modules": ("nope",)})
 
 
@@ -155,9 +154,14 @@ def test_known_counts(method: str, model: str, values: dict[str, Any], expected:
 def test_a_name_that_ends_several_places_is_told_with_all_of_them() -> None:
     (told,) = LORA.problems(tiny.shape_of("bert"), {"target_modules": ("dense",), "r": 2})
     assert told.level == "warning"
-    assert told.message == (
-        "'dense' is the ending of attention.output.dense and intermediate.dense and output.dense and pooler.dense: "
-        "PEFT adapts all of them."
+    assert says(
+        told.message,
+        "dense",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+        "pooler.dense",
+        "PEFT",
     )
 
 
@@ -165,7 +169,7 @@ def test_all_linear_takes_feed_forward_names_of_the_model_alone() -> None:
     every = {"target_modules": ("all-linear",)}
     shape = tiny.shape_of("llama")
     assert not IA3.problems(shape, {**every, "feedforward_modules": ("down_proj",)})
-    with pytest.raises(BadInput, match="'nonsense' matches no module of Llama"):
+    with pytest.raises(BadInput, match=facts("nonsense", "Llama")):
         IA3.require(shape, {**every, "feedforward_modules": ("nonsense",)})
 
 
@@ -182,9 +186,7 @@ def test_architectures_without_a_table_get_the_paper_s_maps_and_say_so() -> None
     assert IA3.defaults(unknown)["feedforward_modules"] == ("down_proj",)
     for spec in (LORA, IA3):
         (told,) = spec.problems(unknown, {})
-        assert (
-            told.level == "warning" and "PEFT has no default targets for 'brand-new' models" in told.message
-        )
+        assert told.level == "warning" and says(told.message, "PEFT", "brand-new")
     assert not LORA.problems(unknown, {"target_modules": ("q_proj",)})
     fused = replace(get_model("bloomz-560m").shape, model_type="brand-new")
     assert IA3.defaults(fused)["target_modules"] == ("query_key_value", "dense_4h_to_h")
@@ -197,7 +199,7 @@ def test_what_pefts_table_names_and_the_model_lacks_is_told() -> None:
     assert IA3.defaults(shape)["target_modules"] == ("k_proj", "v_proj")
     assert IA3.defaults(shape)["feedforward_modules"] == ()
     (told,) = IA3.problems(shape, {})
-    assert told.level == "warning" and "also name w2, which Llama 3.2 3B does not have" in told.message
+    assert told.level == "warning" and says(told.message, "w2", "Llama 3.2 3B")
 
 
 def test_a_table_with_a_pattern_becomes_names() -> None:

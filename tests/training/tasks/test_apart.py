@@ -67,7 +67,7 @@ def test_reading_ends_with_whoever_asked() -> None:
 
 def test_time_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "SECONDS", 0.0)
-    with pytest.raises(BadInput, match=r"takes more than 10 seconds to read\. Keep a sample"):
+    with pytest.raises(BadInput, match="10 seconds"):
         apart.load(GOOD * 5000, "mine.csv")
     assert children() == []
 
@@ -75,7 +75,7 @@ def test_time_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_ends_it() -> None:
     nested = b'{"text": [' + (b"[" * 900 + b"]" * 900 + b",") * 2770 + b"1]}"
     assert len(nested) <= own.MAX_BYTES
-    with pytest.raises(BadInput, match="takes more than 256 MB of memory"):
+    with pytest.raises(BadInput, match="256 MB"):
         apart.load(nested, "mine.jsonl")
 
 
@@ -96,7 +96,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "zero.csv").symlink_to("/dev/zero")
     start = time.monotonic()
     for path in (pipe, tmp_path / "zero.csv", "/dev/zero", "/dev/urandom"):
-        with pytest.raises(BadInput, match=r"it is a (device|pipe), not a file"):
+        with pytest.raises(BadInput, match=r"(device|pipe), not"):
             apart.load_file(path)
     assert time.monotonic() - start < 2
     assert [found for _, found in uploads.places() if not found.fine] == []

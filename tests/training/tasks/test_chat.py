@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import BadInput
 from peft_lab.training.tasks import apart, own
 from peft_lab.training.tasks.base import Row, word_f1
+from tests.prose import says
 
 Messages = list[dict[str, Any]]
 ASKS, SAYS = {"role": "user", "content": "How deep?"}, {"role": "assistant", "content": "Nine fathoms."}
@@ -83,8 +84,8 @@ def test_lines_and_turns_come_back_from_the_process_that_reads() -> None:
         ([ASKS, {**SAYS, "role": None}], ["Message 2 in line 11", "no role"]),
         ([ASKS, {**SAYS, "role": ["user"]}], ["Message 2 in line 11", "no role"]),
         ([ASKS, {"content": "x"}], ["Message 2 in line 11", "no role"]),
-        ([ASKS, {**SAYS, "content": " \n"}], ["Message 2 in line 11", "an answer needs words"]),
-        ([{**ASKS, "content": "\u200b"}, SAYS], ["Message 1 in line 11", "a message needs words"]),
+        ([ASKS, {**SAYS, "content": " \n"}], ["Message 2 in line 11", "answer needs"]),
+        ([{**ASKS, "content": "\u200b"}, SAYS], ["Message 1 in line 11", "message needs"]),
         ([ASKS, {**SAYS, "content": None}], ["Message 2 in line 11", "no text"]),
         ([ASKS, {**SAYS, "content": [{"type": "text"}]}], ["Message 2 in line 11", "no text"]),
         ([ASKS, {**SAYS, "content": "x" * 4001}], ["Message 2 in line 11", "4,000 characters"]),
@@ -95,9 +96,9 @@ def test_lines_and_turns_come_back_from_the_process_that_reads() -> None:
         ([ASKS], ["line 11", "assistant"]),
         ([SAYS], ["line 11", "answers nothing"]),
         ([ASKS, SAYS, ASKS], ["line 11", "user's", "no answer"]),
-        ([], ["line 11", "no list of messages"]),
-        ("hello", ["line 11", "no list of messages"]),
-        (None, ["line 11", "no list of messages"]),
+        ([], ["line 11", "list of messages"]),
+        ("hello", ["line 11", "list of messages"]),
+        (None, ["line 11", "list of messages"]),
         ([ASKS, SAYS] * 51, ["line 11", "102 messages", "at most 100"]),
     ],
 )
@@ -110,10 +111,10 @@ def test_what_is_wrong_with_the_file() -> None:
     assert "JSON Lines (.jsonl) only" in refusal(b"messages\n" + b"a\n" * 10, "a.csv")
     assert "two kinds" in refusal(b'{"messages": [], "conversations": []}')
     assert "two kinds" in refusal(b'{"messages": [], "prompt": "a", "completion": "b"}')
-    assert "Line 11 is not JSON" in refusal(file_of() + b'\n{"messages": [{"role"')
+    assert says(refusal(file_of() + b'\n{"messages": [{"role"'), 11, "JSON")
     assert "10 different" not in refusal(file_of(rows=3)) and "3 rows" in refusal(file_of(rows=3))
     repeated = "\n".join([json.dumps({"messages": [ASKS, SAYS]})] * 12).encode()
-    assert "12 rows with 1 different texts" in refusal(repeated)
+    assert says(refusal(repeated), "12 rows", 1)
 
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)

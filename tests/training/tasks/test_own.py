@@ -14,6 +14,7 @@ from peft_lab.training.tasks import own
 from peft_lab.training.tasks.apart import load_file
 from peft_lab.training.tasks.base import same_text
 from peft_lab.training.tasks.own import OwnTask, parse
+from tests.prose import says
 
 GOOD = [(f"sentence number {n}", "good" if n % 2 else "bad") for n in range(20)]
 
@@ -117,7 +118,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of(GOOD, "text,text"), "a.csv", ["'text'", "2 times"]),
         (b"just one line of prose", "a.csv", ["just one line of prose", "text,label"]),
         (jsonl_of(GOOD) + b'\n{"text": "a", ', "a.jsonl", ["Line 21", "not JSON", "column"]),
-        (b'[\n{"text": "a", "label": "b"}\n]', "a.jsonl", ["Line 1", "one whole object in each line"]),
+        (b'[\n{"text": "a", "label": "b"}\n]', "a.jsonl", ["Line 1", "one whole object"]),
         (b'["a"]', "a.jsonl", ["Line 1", "a list"]),
         (b"null", "a.jsonl", ["null"]),
         (b'{"text": 1}\n' + b"[" * 200_000, "a.jsonl", ["Line 2", "too deep"]),
@@ -126,7 +127,7 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of([*GOOD, (" ", "good"), ("x", "good"), ("", "good")]), "a.csv", ["'text'", "blank", "rows 22, 24."]),
         (csv_of([(f"t{n}", "") for n in range(9)]), "a.csv", ["'label'", "blank", "rows 2, 3, 4, 5, 6 and 4 more"]),
         (jsonl_of([*GOOD, ("x", None)]), "a.jsonl", ["'label'", "blank", "line 21"]),
-        (jsonl_of([*GOOD, ("x", 0.5)]), "a.jsonl", ["'label'", "neither text nor a whole number", "line 21"]),
+        (jsonl_of([*GOOD, ("x", 0.5)]), "a.jsonl", ["'label'", "a whole number", "line 21"]),
         (jsonl_of([*GOOD, (["x"], "good")]), "a.jsonl", ["'text'", "neither", "line 21"]),
         (jsonl_of([*GOOD, ("\ud800", "good")]), "a.jsonl", ["surrogate", "line 21"]),
         (csv_of([*GOOD, ("x" * 4001, "good")]), "a.csv", ["'text'", "4,000", "row 22"]),
@@ -135,30 +136,30 @@ def test_repeated_texts_stay_in_one_part() -> None:
         (csv_of(GOOD) + b'\n"never closed,good', "a.csv", ["Row 22", "CSV"]),
         (csv_of(GOOD[:7]), "a.csv", ["7 rows", "at least 8"]),
         (b"text,label", "a.csv", ["0 rows"]),
-        (b"text,label\n" + b"x" * 140_000, "a.csv", ["Row 2", "a cell of more than 131,072 characters"]),
-        (csv_of([(f"t{n % 3}", "good") for n in range(9)]), "a.csv", ["9 rows with 3 different texts", "at least 8"]),
-        (csv_of([(text, "good") for text, _ in GOOD]), "a.csv", ["'good'", "at least 2 different labels"]),
+        (b"text,label\n" + b"x" * 140_000, "a.csv", ["Row 2", "131,072 characters"]),
+        (csv_of([(f"t{n % 3}", "good") for n in range(9)]), "a.csv", ["3 different texts", "at least 8"]),
+        (csv_of([(text, "good") for text, _ in GOOD]), "a.csv", ["'good'", "2 different labels"]),
         (csv_of([(f"t{n}", f"l{n // 2}") for n in range(60)]), "a.csv", ["30 different labels", "at most 20"]),
         (b"a" + b",b" * 300_000 + b"\n1,2", "a.csv", ["300,001 columns", "at most 1,000"]),
         (json.dumps({f"k{n}": n for n in range(1001)}).encode(), "a.jsonl", ["1,001 columns", "k0, k1, k2"]),
         (csv_of([*GOOD, ("x", "\u200b")]), "a.csv", ["'label'", "blank", "row 22"]),
         (
             csv_of([*GOOD, ("x", "good\u200b")]), "a.csv",
-            ["'good' and 'good[U+200B zero width space]' look the same", "write them alike"],
+            ["'good[U+200B", "write them alike"],
         ),
         (
             csv_of([*GOOD, ("x", "caf\u00e9"), ("y", "cafe\u0301")]), "a.csv",
-            ["'cafe[U+0301 combining acute accent]'", "'caf[U+00E9 latin small letter e with acute]'"],
+            ["'cafe[U+0301 combining acute accent]'", "'caf[U+00E9"],
         ),
         (
             csv_of([*GOOD, ("x", "not good"), ("y", "not\u00a0good")]), "a.csv",
             ["'not[U+0020 space]good' and 'not[U+00A0 no-break space]good'"],
         ),
         (csv_of([*GOOD, ("once", "rare")]), "a.csv", ["'rare'", "1 text", "at least 2"]),
-        (csv_of([*GOOD, (GOOD[0][0], "echo")]), "a.csv", ["'echo'", "0 texts of its own"]),
+        (csv_of([*GOOD, (GOOD[0][0], "echo")]), "a.csv", ["'echo'", "0 texts"]),
         (
             csv_of([(f"{face} film {n}", face) for n in range(9) for face in "\N{GRINNING FACE}\N{POUTING FACE}"]),
-            "a.csv", ["0 texts of its own", "emoji alone are one text, of the label that it has first"],
+            "a.csv", ["0 texts", "emoji alone"],
         ),
     ],
 )  # fmt: skip
@@ -178,7 +179,7 @@ def test_load_file(tmp_path: Path) -> None:
     file.write_bytes(csv_of(GOOD))
     assert load_file(file) == parse(csv_of(GOOD), "mine.csv") == load_file(str(file))
     for path in (tmp_path / "none.csv", tmp_path, "a\0b.csv"):
-        with pytest.raises(BadInput, match=r"cannot be read|holds no images"):
+        with pytest.raises(BadInput, match=r"cannot be read|no images"):
             load_file(path)
     with file.open("wb") as stream:
         stream.truncate(own.MAX_BYTES + 1)
@@ -235,4 +236,4 @@ def test_a_cell_without_end_is_told_in_our_words() -> None:
     )
     assert refusal(b"text,label\n" + long + b",a\n") == expected
     assert refusal(b'text,label\n"' + b"one,a\n" * 30_000) == expected
-    assert refusal(b'text,label\nfine,a\n"two" lines,b\n').startswith("Row 3 cannot be read as CSV: ")
+    assert says(refusal(b'text,label\nfine,a\n"two" lines,b\n'), "Row 3", "CSV")

@@ -15,6 +15,7 @@ from PIL import Image
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput
 from peft_lab.training.tasks import apart, own, pictures
+from tests.prose import says
 
 Files = dict[str, bytes]
 
@@ -78,7 +79,7 @@ def test_a_folder_is_its_zip_and_gives_its_files(tmp_path: Path) -> None:
     names = [row.text for row in task.splits.train]
     assert list(task.pictures(names)) == list(again.pictures(names)) == [good()[name] for name in names]
     (folder / names[0]).unlink()
-    with pytest.raises(BadInput, match=r"is no longer in 'mine'"):
+    with pytest.raises(BadInput, match="mine"):
         list(task.pictures(names))
 
 
@@ -93,7 +94,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_class_uploads_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = laid_out(good(), tmp_path / "mine")
     monkeypatch.setattr(asking, "class_is_on", lambda: True)
-    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+    with pytest.raises(BadInput, match="directory"):
         apart.load_file(folder)
 
 
@@ -135,13 +136,13 @@ def test_what_cannot_be_used_is_said_in_a_sentence(case: str) -> None:
 def test_what_says_that_it_is_small_is_not_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", 50_000)
     data = zipped(good() | {"animals/cat/9.png": bytes(60_000)})  # a few bytes in the zip
-    assert len(data) < 50_000 and "or more; at most 50.0 kB" in refusal(data)
+    assert len(data) < 50_000 and "50.0 kB" in refusal(data)
 
 
 def test_a_zip_of_a_later_version_is_refused() -> None:
     content = bytearray(zipped(good()))
     content[content.find(b"PK\x01\x02") + 6] = 64  # the version that is needed to unpack it
-    assert "no zip archive, or it is damaged" in refusal(bytes(content))
+    assert says(refusal(bytes(content)), "zip", "damaged")
 
 
 def test_one_pixel_too_many_is_told_from_the_limit() -> None:
@@ -161,7 +162,7 @@ def test_an_image_that_was_damaged_since_is_named(tmp_path: Path) -> None:
     first = next(iter(good()))
     content[content.find(first.encode()) + len(first) + 40] ^= 0xFF
     place.write_bytes(content)
-    with pytest.raises(BadInput, match="cannot be read out of the zip"):
+    with pytest.raises(BadInput, match="zip"):
         list(pictures.files(str(place), good()))
 
 

@@ -63,4 +63,4 @@ def test_both_ends_are_judged(answer: str, rates: tuple[int, int, int]) -> None:
 
 
 def test_help_names_the_other_measure() -> None:
-    assert "loss on the held-out" in TASK.metric_help
+    assert "held-out" in TASK.metric_help
