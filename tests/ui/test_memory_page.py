@@ -26,9 +26,10 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import Answers
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.bars import places, verdict
-from peft_lab.ui.memory.controls import DEFAULTS, Answers, Chosen
+from peft_lab.ui.memory.controls import DEFAULTS, Chosen
 from peft_lab.ui.method.page import TITLES
 from tests.models import homemade
 from tests.runs.driving import PATIENCE
@@ -150,7 +151,7 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
         return Future()
 
     monkeypatch.setattr(Chosen, "simulate", simulate)
-    monkeypatch.setattr(fitting, "collect_answers", lambda asked: Answers({}, {}, len(asked)))
+    monkeypatch.setattr(fitting, "collect", lambda asked: Answers({}, {}, len(asked)))
     monkeypatch.setattr(fitting, "progress", lambda *given: None)
     device = devices()["h200"]
     fitting._models(Chosen(get_model("gpt2"), device, 1, 1024, "bfloat16", "adamw", False, {}), "prompt")

@@ -218,7 +218,6 @@ def trace(found: Recommendation) -> None:
 
 def flipping(changes: Sequence[Flip]) -> Flip | None:
     """What would flip the choice; returns the change that was chosen."""
-    st.markdown("#### What would change the answer")
     if not changes:
         st.markdown("Changing any single answer leads to the same method.")
         return None

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.claims import all_claims, kept
 from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
@@ -18,7 +18,7 @@ from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -113,14 +113,7 @@ def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | No
             st.markdown(f":small[{_kept_from()}]")
             return known
     asked = _ask(claim, None if first else model)
-    try:
-        return asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Running…")
-        come_back([asked])
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-    return None
+    return shown(asked, lambda found: found, "Running…", patience=PATIENCE, where=f"{claim.id}-{where}")
 
 
 def _ask(claim: Claim, model: str | None) -> Future[Found]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -289,9 +290,29 @@ def tab_list(
 
 
 @contextmanager
+def errors_here() -> Iterator[None]:
+    """Show a refusal as a red line here, in place of what the block would have drawn next."""
+    try:
+        yield
+    except PeftLabError as error:
+        error_line(error)
+
+
+def error_line(error: object, place: Any = st) -> None:
+    """Draw a refusal, or its reason, as a red line."""
+    place.markdown(f":red[:material/error: {plain(error)}]")
+
+
+def address_line(problem: object, place: Any = st, default: bool = False) -> None:
+    """Draw why something in the address is not used, if there is a ``problem``, and whether a default is instead."""
+    if problem:
+        instead = " The default is used." if default else ""
+        place.markdown(f":red[:material/link_off: From the address: {plain(problem)}{instead}]")
+
+
+@contextmanager
 def told() -> Iterator[None]:
-    """Show what was refused meanwhile, or what the disk or its permissions refuse, as a sentence where the rest of the
-    page would stand."""
+    """Show a refusal, or what the disk or its permissions refuse, in place of the rest of the page."""
     try:
         yield
     except PeftLabError as error:

@@ -20,7 +20,8 @@ from peft_lab.models import own
 from peft_lab.models.assets.store import stamp
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.ui import state
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -102,8 +103,7 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
     none of the name that was typed."""
     chosen = choose_model(current, key)
     if chosen.error is not None:
-        still = f"The page still shows {plain(current.title)}."
-        st.markdown(f":red[:material/error: {plain(chosen.error)} {still}]")
+        error_line(f"{chosen.error} The page still shows {current.title}.")
     return chosen.entry
 
 
@@ -139,7 +139,7 @@ def choose_model(
         name = normal(text or current.name)
         entry = _entry_now(name, PATIENCE)
     except TimeoutError:
-        come_back([_look_up(name)])
+        come_back(look(_look_up(name)))
         st.markdown(f"Looking for '{plain(name)}'…")
         return Chosen(current, name)
     except PeftLabError as error:

@@ -23,7 +23,8 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import apart, hub, kept_files, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 
 _COLUMNS = {
@@ -63,7 +64,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         if kind not in task.model_kinds:
             raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
+        error_line(error)
         return None
     finally:
         slot.empty()
@@ -186,34 +187,25 @@ _CSS = f"""<style>
 
 
 def tokens_of(model: str, path: str, max_length: int) -> None:
-    """The preview of a checked file, under the upload; says that it is being made until it is there."""
-    try:
-        asked = preview.ask(model, path, max_length)
-        if is_open(asked):
-            st.caption("Reading the rows as tokens")
-            come_back([asked])
-            return
-        found = asked.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    """Draw the preview of a checked file, or why it is not there."""
+    shown(lambda: preview.ask(model, path, max_length), _preview, "Reading the rows as tokens…")
+
+
+def _preview(found: Preview | str) -> None:
     if isinstance(found, str):
-        st.markdown(f":red[:material/error: {plain(found)}]")
+        error_line(found)
         return
     with st.container(border=True):
-        _shown(found)
-
-
-def _shown(found: Preview) -> None:
-    st.markdown(f"**What is learned** {figures.badge(Source.COUNTED)}")
-    st.markdown(plain(headline(found)))
-    for said in notes(found):
-        st.caption(plain(said))
-    key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
-    rows = "".join(
-        f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>" for row in found.sample
-    )
-    st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
+        st.markdown(f"**What is learned** {figures.badge(Source.COUNTED)}")
+        st.markdown(plain(headline(found)))
+        for said in notes(found):
+            st.caption(plain(said))
+        key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
+        rows = "".join(
+            f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>"
+            for row in found.sample
+        )
+        st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
 
 
 def _spans(tokens: Iterable[Token]) -> str:

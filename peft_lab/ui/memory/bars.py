@@ -20,6 +20,7 @@ from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars
 from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.waiting import Answers, collect, progress
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.controls import (
     BARS,
@@ -27,16 +28,14 @@ from peft_lab.ui.memory.controls import (
     OWN,
     SCOPE,
     TAB,
-    Answers,
     Chosen,
     address_problem,
-    collect_answers,
     listed,
     low_rank_methods,
     named,
-    progress,
 )
 
+Simulated = Answers[str, Simulation]  # by method
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
 DRAWN, SECONDS = "memory-drawn", "memory-seconds"
 
@@ -51,7 +50,7 @@ def refusals(entry: ModelEntry) -> dict[str, str]:
     return found
 
 
-def overview(chosen: Chosen) -> Answers:
+def overview(chosen: Chosen) -> Simulated:
     """Draw bars and table; return what is known of each method."""
     refused = refusals(chosen.entry)
     slugs = [slug for slug in all_methods() if slug not in refused]
@@ -62,7 +61,7 @@ def overview(chosen: Chosen) -> Answers:
     }
     asked = {slug: futures[slug] for slug in slugs}
     # Bars that are there already are moved in one go; a page that is just opened is drawn at once.
-    answers = collect_answers(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
+    answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
     with st.container(key="memory-figures"):
@@ -82,7 +81,7 @@ def overview(chosen: Chosen) -> Answers:
     return answers
 
 
-def _bars(answers: Answers, chosen: Chosen) -> None:
+def _bars(answers: Simulated, chosen: Chosen) -> None:
     bars = [
         Bar(all_methods()[slug].title, _parts(one), Source.SIMULATED) for slug, one in answers.found.items()
     ]
@@ -105,7 +104,7 @@ def verdict(need: int, device: Device) -> str:
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 
-def _table(answers: Answers, chosen: Chosen) -> None:
+def _table(answers: Simulated, chosen: Chosen) -> None:
     device, rows = chosen.device, []
     # What is paged or offloaded; most settings have none of it.
     hosts = any(one.host_bytes for one in answers.found.values())
@@ -128,7 +127,7 @@ def _table(answers: Answers, chosen: Chosen) -> None:
         _targets(answers, chosen.entry)
 
 
-def _settings(answers: Answers, chosen: Chosen) -> str:
+def _settings(answers: Simulated, chosen: Chosen) -> str:
     """How the methods are set, in a sentence or two."""
     shown = [slug for slug in low_rank_methods() if slug in answers.found]
     if chosen.targets == OWN or not shown:
@@ -139,7 +138,7 @@ def _settings(answers: Answers, chosen: Chosen) -> str:
     return f"{titles} {verb} {maps}; all other settings are each method's defaults."
 
 
-def _targets(answers: Answers, entry: ModelEntry) -> None:
+def _targets(answers: Simulated, entry: ModelEntry) -> None:
     """Where QLoRA needs more than LoRA it is for what it adapts: their defaults differ."""
     lora, qlora = answers.found["lora"], answers.found["qlora"]
     if fits.needed(qlora) <= fits.needed(lora):
@@ -282,7 +281,7 @@ UNITS = {"seq": "tokens per row", "batch": "rows"}
 FIRST = ("full", "lora", "qlora")
 
 
-def curves(chosen: Chosen, answers: Answers) -> None:
+def curves(chosen: Chosen, answers: Simulated) -> None:
     if not answers.found:
         return
     left, right = st.columns([1, 3], vertical_alignment="bottom")
@@ -304,7 +303,7 @@ def curves(chosen: Chosen, answers: Answers) -> None:
     state.remember(SCOPE, "curves", tuple(methods))
     sizes = stops(chosen, over)
     asked = {(slug, size): chosen.simulate(TAB, slug, {over: size}) for slug in methods for size in sizes}
-    found = collect_answers(asked)
+    found = collect(asked)
     progress(found, "points")
     series = {}
     for slug in methods:
@@ -358,7 +357,7 @@ MEANING = {
 }
 
 
-def pick_method(answers: Answers, key: str = "method") -> str | None:
+def pick_method(answers: Simulated, key: str = "method") -> str | None:
     """The method that a part of the page is about, the same in all of them; ``None`` until it has been simulated."""
     slugs = list(answers.found)
     wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
@@ -379,7 +378,7 @@ def pick_method(answers: Answers, key: str = "method") -> str | None:
     return slug
 
 
-def timeline(chosen: Chosen, answers: Answers) -> None:
+def timeline(chosen: Chosen, answers: Simulated) -> None:
     with st.columns([1, 2])[0]:
         slug = pick_method(answers)
     if slug is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
 
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine import fits, published
 from peft_lab.engine.devices import Device, devices
 from peft_lab.engine.request import PRECISIONS, Setting, Simulation, StepRequest
@@ -22,7 +22,6 @@ from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import state
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
-from peft_lab.ui.components.waiting import come_back, is_open
 from peft_lab.ui.foreign import plain
 from peft_lab.workers.pool import get_pool
 
@@ -329,47 +328,5 @@ def address_problem(name: str) -> None:
         st.markdown(f":red[:material/link_off: From the address: {plain(problem)} The default is used.]")
 
 
-# ----------------------------------------
-# Simulations that a part of the page waits for: what is there, what is to come, what cannot be.
-
-
-#: What is answered first. Bars are what every change is for.
+#: Urgency of simulations: what is answered first. Bars are what every change is for.
 BARS, TAB, SEARCH = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Answers:
-    """By what was asked about: what was found, why something cannot be simulated, and how many are still to come."""
-
-    found: Mapping[Any, Simulation]
-    refused: Mapping[Any, str]
-    waiting: int
-
-    @property
-    def asked(self) -> int:
-        return len(self.found) + len(self.refused) + self.waiting
-
-
-def collect_answers(asked: Mapping[Any, Future[Simulation]], patience: float = 0) -> Answers:
-    """Sort futures, after ``patience`` seconds or when all are there; with some open the page comes back by itself."""
-    if patience:
-        wait(asked.values(), timeout=patience)
-    found: dict[Any, Simulation] = {}
-    refused: dict[Any, str] = {}
-    for name, future in asked.items():
-        if is_open(future):
-            continue
-        try:
-            found[name] = future.result()
-        except PeftLabError as error:
-            refused[name] = str(error)
-    missing = [future for name, future in asked.items() if name not in found and name not in refused]
-    come_back(missing)
-    return Answers(found, refused, len(missing))
-
-
-def progress(answers: Answers, what: str) -> None:
-    """A bar while something is still to come."""
-    if answers.waiting:
-        done = 1 - answers.waiting / answers.asked
-        st.progress(done, text=f"Simulating: {answers.waiting} of {answers.asked} {what} to go")

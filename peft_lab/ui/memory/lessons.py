@@ -21,8 +21,10 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.controls import DEFAULTS, TAB, Answers, Chosen, collect_answers, set_page
+from peft_lab.ui.memory.bars import Simulated
+from peft_lab.ui.memory.controls import DEFAULTS, TAB, Chosen, set_page
 
 # Bytes of a number that is not packed.
 _WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
@@ -50,15 +52,13 @@ class Lesson:
     tell: Callable[[Chosen, Mapping[str, Simulation]], Told]
 
 
-def lessons(chosen: Chosen, answers: Answers) -> None:
+def lessons(chosen: Chosen, answers: Simulated) -> None:
     if chosen.offload:
         st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
         if st.button("Keep activations on the device", key="lessons-keep"):
             set_page(offload=False)
         return
-    toggled = collect_answers(
-        {name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)}
-    )
+    toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
     found = {**answers.found, **toggled.found}
     columns = st.columns(2, gap="medium")
     for index, lesson in enumerate(LESSONS):

@@ -14,8 +14,8 @@ from peft_lab.methods import all_methods
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import tabs
-from peft_lab.ui.memory.bars import curves, overview, timeline
-from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, Answers, address, controls, readers
+from peft_lab.ui.memory.bars import Simulated, curves, overview, timeline
+from peft_lab.ui.memory.controls import DEFAULTS, SCOPE, TABS, address, controls, readers
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
 from peft_lab.ui.memory.published import published_peaks
@@ -24,7 +24,7 @@ from peft_lab.ui.memory.published import published_peaks
 # What activations that wait in main memory cost, said under the controls.
 
 
-def offloaded(answers: Answers) -> None:
+def offloaded(answers: Simulated) -> None:
     """One sentence: of the method that the page looks at, or of the first that runs; nothing as long as none has."""
     wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
     slug = wanted if wanted in answers.found else next(iter(answers.found), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from peft_lab.ui.components.figures import badge, detail
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice, set_knobs
 from peft_lab.ui.components.rows import just_chosen
+from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
@@ -171,7 +171,7 @@ class Expected:
         problem: why there is no answer.
     """
 
-    answer: Future[Any] | None
+    answer: Look[Any] | None
     spec: RunSpec | None = None
     problem: str = ""
 
@@ -193,8 +193,8 @@ def expect(choice: Choice) -> Expected:
     except PeftLabError as error:
         return Expected(None, problem=str(error))
     if spec is not None:
-        return Expected(get_pool().submit(URGENCY, step_ahead, spec.to_dict()), spec)
-    return Expected(ask_step(step_now(choice), URGENCY))
+        return Expected(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
+    return Expected(look(ask_step(step_now(choice), URGENCY)))
 
 
 def peak(choice: Choice, expected: Expected) -> Peak:
@@ -212,12 +212,9 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         beside = f"; {size(memory['peak_bytes'])} measured with other settings"
     if expected.answer is None:
         return Peak(None, expected.problem)
-    if not expected.answer.done() or expected.answer.cancelled():
-        return Peak(None, "Simulating…")
-    try:
-        answer = expected.answer.result()
-    except PeftLabError as error:
-        return Peak(None, f"Cannot be simulated: {error}")
+    answer, error = expected.answer.answer, expected.answer.error
+    if answer is None:
+        return Peak(None, "Simulating…" if error is None else f"Cannot be simulated: {error}")
     if expected.spec is not None:
         simulated, batch = answer
         return Peak(Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside)

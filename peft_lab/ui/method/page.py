@@ -5,14 +5,13 @@ Page files only add the words."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from peft_lab.core.errors import BadInput, PeftLabError, RunError, UnknownName
+from peft_lab.core.errors import BadInput, RunError, UnknownName
 from peft_lab.interview import since
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Problem
@@ -22,7 +21,7 @@ from peft_lab.studies import experiments
 from peft_lab.ui import pages, state
 from peft_lab.ui.components.frame import tab_list
 from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import Look, come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import drawing, expect, strip
 from peft_lab.ui.method.idea import Words, headline, idea, what_changed
@@ -73,16 +72,14 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             with st.container(border=True, key="knobs"):
                 choice = knobs_card(spec, first_model)
             foot = st.container(key="bench-foot")
-        counted = _ask(choice)
-        report, missing, refused = _count(counted, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
-        if refused:
-            choice = replace(choice, problems=(*choice.problems, Problem("model", refused)))
+        counted = _count(choice, PATIENCE if st.session_state.get(_DRAWN) == slug else 0)
+        report = counted.answer
+        if counted.error is not None:
+            choice = replace(choice, problems=(*choice.problems, Problem("model", str(counted.error))))
         expected = expect(choice)
-        if expected.answer is not None and is_open(expected.answer):
-            missing.append(expected.answer)
         with figures:
-            if refused:
-                st.error(plain(refused))
+            if counted.error is not None:
+                st.error(plain(counted.error))
             headline(choice, report, expected)
         with st.container(key="bench-strip"):
             strip(choice, report)
@@ -91,12 +88,15 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
         with open_tab:
             _section(tab, choice, words, report, selected)
         work = ask_duration(choice)
-        missing += [one for one in (work, calibrating.under_way()) if one is not None and is_open(one)]
+        undrawn: list[Look[Any]] = [counted, expected.answer or Look(), work]
+        measuring = calibrating.under_way()
+        if measuring is not None and not measuring.done():
+            undrawn.append(Look(open=measuring))
         with foot:
             train_bar(choice, tab == TRAIN, work)
     if report is not None:
         st.session_state[_DRAWN] = slug
-    come_back(missing)
+    come_back(*undrawn)
     keep_mark()
     state.write_address(
         address(choice, first_model) | training_address(choice) | {"tab": (tab.lower(), "idea")}
@@ -144,25 +144,11 @@ def _needed(report: CountReport | None) -> CountReport:
     return report
 
 
-def _ask(choice: Choice) -> Future[CountReport] | None:
+def _count(choice: Choice, patience: float) -> Look[CountReport]:
+    """Return the count, waited for briefly; an empty look for settings that do not work."""
     if not choice.valid:
-        return None
-    return inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values))
-
-
-def _count(
-    asked: Future[CountReport] | None, patience: float
-) -> tuple[CountReport | None, list[Future[Any]], str]:
-    """The count, waited for briefly; what the page has to come back for, however soon it comes then, while the counting
-    process is still at it; and why there is none."""
-    if asked is None:
-        return None, [], ""
-    try:
-        return asked.result(timeout=patience), [], ""
-    except TimeoutError:
-        return None, [asked], ""
-    except PeftLabError as error:
-        return None, [], str(error)
+        return Look()
+    return look(inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values)), patience)
 
 
 def _take_tab(slug: str, text: str) -> None:

@@ -26,9 +26,10 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import areas, caption, treemap
 from peft_lab.ui.components.figures import HEADER, detail
 from peft_lab.ui.components.figures import plain as shown_path
+from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.rows import Column, RowOf, rows
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.train import beside_simulation
@@ -295,15 +296,15 @@ def memory(choice: Choice) -> None:
         asked = {choice.spec.title: ask_step(step)}
         if choice.spec.slug != FULL:
             asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
-    open_ = [future for future in asked.values() if is_open(future)]
-    come_back(open_)
-    answers = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
-    found = {name: answer[0] if ahead else answer for name, answer in answers.items()}
-    if ahead and answers:
-        batch = batch_words(next(iter(answers.values()))[1])
+    answers = collect(asked)
+    for reason in answers.refused.values():
+        error_line(reason)
+    found = {name: answer[0] if ahead else answer for name, answer in answers.found.items()}
+    if ahead and found:
+        batch = batch_words(next(iter(answers.found.values()))[1])
         st.markdown(f"Your next run measures this step: {batch}, as in the headline. Choose another above.")
     if not found:
-        st.markdown("Simulating a step…" if open_ else "")
+        st.markdown("Simulating a step…" if answers.waiting else "")
         return
     st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
     rows = {name: answer.parts for name, answer in found.items()}
@@ -440,16 +441,6 @@ def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -
 def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
     """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
     return get_pool().submit(urgency, memory_of, step)
-
-
-def _answer(future: Future[Any]) -> Any:
-    if is_open(future):
-        return None
-    try:
-        return future.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return None
 
 
 def _table(found: dict[str, Simulation]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -28,8 +27,9 @@ from peft_lab.training.tasks import apart
 from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
-from peft_lab.ui.components.frame import part, show_tab
+from peft_lab.ui.components.frame import error_line, part, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
+from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run, summaries
@@ -228,27 +228,27 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
 URGENCY = 2  # after the peak that the headline shows
 
 
-def ask_duration(choice: Choice) -> Future[RunWork] | None:
-    """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
+def ask_duration(choice: Choice) -> Look[RunWork]:
+    """Ask for the work of the run that Train would start; the look is empty if nothing can be said of its seconds."""
     if not choice.valid or not _predicts(choice) or not here.complete():
-        return None
+        return Look()
     try:
         spec = planned(choice)
     except PeftLabError:
-        return None
-    return None if spec is None else get_pool().submit(URGENCY, run_work, spec.to_dict())
+        return Look()
+    return Look() if spec is None else look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
 
 
 def _predicts(choice: Choice) -> bool:
     return forecast.predicts(choice.entry.kind, choice.task or "")
 
 
-def expected_duration(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
-    """What is said of the run; ``None`` while its work is traced, and where it cannot be."""
-    if work is None or not work.done() or work.cancelled():
+def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
+    """Return the run's forecast; None while its work is traced, and if it cannot be."""
+    if work.answer is None:
         return None
     try:
-        return forecast.forecast(work.result(), spec, summaries())
+        return forecast.forecast(work.answer, spec, summaries())
     except PeftLabError:  # the headline says why a step cannot be simulated
         return None
 
@@ -281,7 +281,7 @@ def duration_below(choice: Choice, found: Forecast | None) -> None:
     )
     problem = asked.exception() if asked is not None else None
     if problem is not None:
-        st.markdown(f":red[:material/error: {plain(problem)}]")
+        error_line(problem)
     if pressed:
         calibrating.begin()
         st.rerun()
@@ -317,7 +317,7 @@ def begin(slug: str) -> None:
     state.remember(slug, _BEGIN, True)
 
 
-def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) -> None:
+def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
     """Draw the foot.
 
     Args:
@@ -334,7 +334,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) 
         spec = asked(choice)
     except PeftLabError as error:
         if not form_is_open:
-            st.markdown(f":red[:material/error: {plain(error)}]")
+            error_line(error)
         return
     if spec is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -25,9 +26,9 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import errors_here, part
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import opened, settings
 from peft_lab.ui.method.settings import FIELDS, SAY, task_of, turn
@@ -208,19 +209,14 @@ def beside_simulation(run: Run, heading: str = "") -> None:
 
     Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
     """
-    try:
+    with errors_here():
         asked = admission.ask_of_run(record.result(run))
-        if asked is None:
-            return
-        st.markdown(heading)
-        if is_open(asked):
-            st.markdown("Simulating the measured step…")
-            come_back([asked])
-            return
-        expected = asked.result()
-    except PeftLabError as error:
-        st.markdown(f"The measured step could not be simulated for comparison: {plain(error)}")
-        return
+        if asked is not None:
+            st.markdown(heading)
+            shown(asked, partial(_beside, run), "Simulating the measured step…", where=run.id)
+
+
+def _beside(run: Run, expected: int) -> None:
     measured = run.view().memory["peak_bytes"]
     figures.table(
         ("Peak of one step", "Bytes", ""),
@@ -250,13 +246,10 @@ def try_it(run: Run, slug: str) -> None:
     state.remember(slug, "another", text)
     if not asked:
         return
-    try:
+    with errors_here():
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])
+        answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])
 
 
 # ----------------------------------------
@@ -277,15 +270,21 @@ def memory_beside(run: Run) -> None:
     st.markdown("##### Peak of one step")
 
     def bars() -> None:
-        rows = [Bar(label, *_told(future)) for label, future in asked.items()]
+        seen = {label: look(future) for label, future in asked.items()}
+        rows = [
+            Bar(
+                label, one.answer or {}, Source.SIMULATED, "" if one.answer else plain(one.why("Simulating…"))
+            )
+            for label, one in seen.items()
+        ]
         measured = run.view().memory.get("parts", {})
         waiting = "" if measured else "Measured at one of the first steps."
         rows.insert(1, Bar("This run, measured", measured, Source.MEASURED, waiting))
         grown_bars(rows, key=f"{spec.method}-peaks")
 
-    open_ = [future for future in asked.values() if is_open(future)]
+    undrawn = [look(future) for future in asked.values()]
     part(bars, every=None if run.view().status.final else MEMORY_REFRESH)
-    come_back(open_)
+    come_back(*undrawn)
 
 
 def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
@@ -302,15 +301,6 @@ def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
 
 def _ask(spec: RunSpec) -> Future[dict[str, int]]:
     return get_pool().submit(URGENCY, parts_ahead, spec.to_dict())
-
-
-def _told(asked: Future[dict[str, int]]) -> tuple[dict[str, Any], Source, str]:
-    if is_open(asked):
-        return {}, Source.SIMULATED, "Simulating…"
-    try:
-        return asked.result(), Source.SIMULATED, ""
-    except PeftLabError as error:
-        return {}, Source.SIMULATED, plain(error)
 
 
 # Which control a setting of the run is set at.

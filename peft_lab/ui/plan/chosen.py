@@ -17,13 +17,12 @@ from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import HOUR, Wanted
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.setting_words import band, label, written_figure
 from peft_lab.core.units import Finding, Source
 from peft_lab.methods import get_method
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import METHOD, SCOPE
 from peft_lab.workers.pool import get_pool
@@ -285,16 +284,10 @@ def in_full(wanted: Wanted, one: Planned) -> None:
 def _files(wanted: Wanted, one: Planned) -> None:
     """The files, shown and to take away."""
     st.markdown("#### Files that carry it out")
-    asked = get_pool().submit(0, write, asdict(wanted), one)
-    try:
-        written: Written = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Writing files…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    shown(get_pool().submit(0, write, asdict(wanted), one), _written, "Writing files…", patience=PATIENCE)
+
+
+def _written(written: Written) -> None:
     missing(written)
     if not written.files:
         return

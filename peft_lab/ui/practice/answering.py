@@ -16,7 +16,8 @@ from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
 from peft_lab.interview.question import Challenge, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import errors_here
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE, topic_title
 from peft_lab.workers import inspector
@@ -256,31 +257,15 @@ def entry(question: Question, model: str | None, key: str) -> str:
     )
 
 
-def solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
-    """The computed answer, ``None`` for a written one; and whether it is known yet (else the page comes back).
-
-    Raises:
-        PeftLabError: it could not be computed.
-    """
-    if question.needs == "shape":
-        return question.compute(model), True
-    future = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
-    if is_open(future):
-        come_back([future])
-        return None, False
-    return future.result(), True
-
-
 def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
-    """:func:`solution`; where it is not known, the page says that it is being computed, or why it cannot be."""
-    try:
-        answer, known = solution(question, model)
-    except PeftLabError as error:
-        st.error(plain(error))
+    """Return the computed answer (None for a written one) and whether it is known; if not, the page says why."""
+    if question.needs == "shape":
+        with errors_here():
+            return question.compute(model), True
         return None, False
-    if not known:
-        st.markdown("Computing the answer…")
-    return answer, known
+    asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
+    known = shown(asked, lambda answer: (answer, True), "Computing the answer…", where=question.id)
+    return known or (None, False)
 
 
 def judged(verdict: Verdict) -> None:

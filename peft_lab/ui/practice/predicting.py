@@ -44,7 +44,7 @@ from peft_lab.studies.experiments import results
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import part
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.cards import interview_date
 from peft_lab.ui.practice.learner import GUESSES
@@ -365,9 +365,10 @@ def _values(prediction: Prediction) -> list[float] | None:
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
     future = _asked(prediction)
-    if not is_open(future):
+    seen = look(future)
+    if seen.open is None:
         return list(future.result())
-    come_back([future])
+    come_back(seen)
     doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
     st.markdown(f":material/hourglass_top: {doing}")
     return None

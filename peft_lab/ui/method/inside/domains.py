@@ -19,8 +19,8 @@ from peft_lab.studies import serving
 from peft_lab.studies.experiments import results
 from peft_lab.studies.serving import measure_serving
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import part
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import errors_here, part
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import summaries
 from peft_lab.workers import inspector
@@ -105,29 +105,24 @@ def _button(wanted: Mapping[str, Mapping[str, RunSpec]], found: Found) -> None:
         icon=":material/play_arrow:",
     ):
         return
-    try:
+    with errors_here():
         for spec in missing:
             get_queue().submit(spec)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _served(found: Found) -> None:
     runs = {m: {domain: line.id for domain, line in found[m].items() if line} for m in serving.METHODS}
     seen = serving.kept(runs)
-    if seen is None:
-        asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
-        if is_open(asked):
-            st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
-            come_back([asked])
-            return
-        try:
-            seen = asked.result()
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
+    if seen is not None:
+        _measured(seen)
+        return
+    asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
+    doing = "All six are trained. Serving the held-out rows of all three domains takes a minute…"
+    shown(asked, _measured, doing)
+
+
+def _measured(seen: dict[str, Any]) -> None:
     _accuracies(seen)
     _requests(seen)
     _costs(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -23,7 +24,7 @@ from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice, apart
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.method.train import answer_text
@@ -139,17 +140,8 @@ def intruders(slug: str, identity: str) -> None:
         state.remember(slug, "intruders-of", identity)
     if state.remembered(slug, "intruders-of", None) != identity:
         return
-    asked = intruding.ask(identity)
-    try:
-        rows = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Decomposing every adapted matrix twice…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    _intruders_shown(slug, rows)
+    doing = "Decomposing every adapted matrix twice…"
+    shown(intruding.ask(identity), partial(_intruders_shown, slug), doing, patience=PATIENCE)
 
 
 def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:

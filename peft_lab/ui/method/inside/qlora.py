@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
@@ -16,7 +16,7 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import lora
 from peft_lab.ui.runs.shown import read_insight
@@ -29,8 +29,7 @@ TITLES = {"nf4": "NF4", "nf4 double": "NF4, double quantisation", "fp4": "FP4", 
 
 
 def stored_base(choice: Choice) -> None:
-    """The chosen model's own weights in four bits; needs no run."""
-    slug = choice.spec.slug
+    """Draw the chosen model's own weights in four bits; needs no run."""
     if not weights_here(choice.entry):
         st.info(
             f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
@@ -38,15 +37,11 @@ def stored_base(choice: Choice) -> None:
         )
         return
     asked = storage.ask(choice.entry.name)
-    if is_open(asked):
-        st.markdown("Quantising every matrix of the model in each format…")
-        come_back([asked])
-        return
-    try:
-        found = asked.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    shown(asked, partial(_stored, choice), "Quantising every matrix of the model in each format…")
+
+
+def _stored(choice: Choice, found: dict[str, Any]) -> None:
+    slug = choice.spec.slug
     kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
     left, right = st.columns(2, gap="large")
     with left:
