@@ -147,7 +147,7 @@ def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytes
         counted.set_exception(Unsupported("not this"))  # between the page's look at the count and all else
         return Expected(look(late))
 
-    monkeypatch.setattr(method_page.inspector, "submit", lambda *_: counted)
+    monkeypatch.setattr("peft_lab.ui.method.page.inspector.submit", lambda *_: counted)
     monkeypatch.setattr(method_page, "expect", expect)
     monkeypatch.setattr(
         method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))

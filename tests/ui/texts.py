@@ -30,6 +30,8 @@ READS: dict[str, tuple[int | str, ...]] = {
     "image": (1, "caption"),
     "card": (0, 2, 3, 4, "label", "note", "text", "absent"),  # figures.card
 }
+# The same for functions of the app's own that hand on what they are given.
+HAND_ON: dict[str, tuple[int | str, ...]] = {"shown": (2, "doing"), "choose": (2, "label", "text")}
 # Functions that make foreign text safe, or make no text but their own.
 MAKE_SAFE = {
     "plain",
@@ -215,14 +217,15 @@ def shown(file: Path) -> Iterator[tuple[int, str, str]]:
     within = {id(node) for function in module.values() for node in ast.walk(function)}
     for function in [*module.values(), tree]:
         for node in ast.walk(function):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
                 continue
             inside = function is not tree or id(node) not in within
-            name = node.func.attr
-            foreign_module = _root(node.func) in imported and name != "card"
-            if inside and name in READS and not foreign_module:
+            name, method = _last(node.func), isinstance(node.func, ast.Attribute)
+            foreign_module = method and _root(node.func) in imported and name != "card"
+            read = (READS | HAND_ON if method else HAND_ON).get(name)
+            if inside and read and (name in HAND_ON or not foreign_module):
                 scope = Scope(file.name, function, module)
-                for text in _texts(node, READS[name]):
+                for text in _texts(node, read):
                     for part in doubtful(text, scope):
                         if part:
                             yield node.lineno, name, part

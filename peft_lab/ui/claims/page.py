@@ -16,8 +16,10 @@ from peft_lab.interview.claims.figures import on_all, overall
 from peft_lab.interview.claims.kept import kept_result, result_seconds
 from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import address_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -278,20 +280,8 @@ def _controls() -> dict[str, str]:
     words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}
     chosen = {"claim": str(state.remembered(SCOPE, "claim", ""))}
     for cell, name in zip(st.columns(4), words, strict=True):
-        options = _options(name)
-        index = state.one_of(SCOPE, name, options, DEFAULTS[name])
-        with cell:
-            chosen[name] = st.selectbox(
-                words[name],
-                options,
-                index,
-                key=state.widget_key(SCOPE, name),
-                format_func=titles[name].__getitem__,
-            )
-            problem = state.address_problem(SCOPE, name)
-            if problem:
-                st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
-        state.remember(SCOPE, name, chosen[name])
+        known = {option: titles[name][option] for option in _options(name)}
+        chosen[name] = choose(SCOPE, name, words[name], known, DEFAULTS[name], place=cell)
     hidden = st.toggle(
         "Hide verdicts",
         state.remembered(SCOPE, "hide", "no") == "yes",
@@ -300,9 +290,7 @@ def _controls() -> dict[str, str]:
     )
     chosen["hide"] = "yes" if hidden else "no"
     state.remember(SCOPE, "hide", chosen["hide"])
-    problem = state.address_problem(SCOPE, "claim")
-    if problem:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+    address_line(SCOPE, "claim")
     return chosen
 
 
@@ -343,10 +331,4 @@ def _tally(claims: Sequence[Claim], hide: bool) -> None:
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 # Closed ones lie side by side, an open one takes the whole width. Of the page only the lists of cards are called so.
-CLAIMS_CSS = """
-[class*="st-key-claims-"] { display: grid; gap: 0.6rem; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
-[class*="st-key-claims-"] > * { width: auto !important; min-width: 0; }
-[class*="st-key-claims-"] > :has(details[open]) { grid-column: 1 / -1; }
-[class*="st-key-claims-"] [data-testid="stExpander"] summary { min-height: 44px; }
-"""
+CLAIMS_CSS = web.read("claims.css")

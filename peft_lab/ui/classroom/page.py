@@ -24,7 +24,7 @@ from peft_lab.runs.roll import QUIET, WAITING, Place, Row
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
@@ -95,7 +95,7 @@ def take_back_button() -> None:
         st.button("Take it back", key="take-back", on_click=_take_back)
     refused = state.scope(SCOPE).pop("kept", None)
     if refused is not None:
-        st.markdown(f":red[:material/error: {plain(refused)}]")
+        error_line(refused)
 
 
 def _take_back() -> None:
@@ -160,19 +160,16 @@ REFRESH = 3.0  # seconds
 def class_page() -> None:
     pages.open_page()
     st.title("Your class")
-    try:
+    with errors_boxed():
         places.require_teacher()
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    found = limits()
-    st.markdown(
-        f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. Each may have "
-        f"{found.in_words()}; what is older than {found.days} days is removed."
-    )
-    take_back_button()
-    part(_everybody, every=REFRESH)
-    part(foretold, every=REFRESH)
+        found = limits()
+        st.markdown(
+            f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. "
+            f"Each may have {found.in_words()}; what is older than {found.days} days is removed."
+        )
+        take_back_button()
+        part(_everybody, every=REFRESH)
+        part(foretold, every=REFRESH)
 
 
 def _where() -> str:
@@ -252,7 +249,7 @@ def _chosen(row: Row) -> None:
         if row.run is None:
             return
         if row.run.problem:
-            st.markdown(f":red[:material/error: {plain(row.run.problem)}]")
+            error_line(row.run.problem)
         if not _ended(row):
             st.button(
                 "Ending…" if row.ending else "End this run", key=f"class-end-{row.run.id}", disabled=row.ending,
@@ -263,7 +260,5 @@ def _chosen(row: Row) -> None:
 
 def _end(owner: str, identity: str) -> None:
     """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
-    try:
+    with errors_boxed():
         roll.end(owner, identity)
-    except PeftLabError as error:
-        st.error(plain(error))

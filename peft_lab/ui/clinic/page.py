@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.core import palette, units
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.cases import Case, Shown, all_cases, get_case
@@ -19,7 +19,7 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import tabs
+from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -184,7 +184,7 @@ def examine() -> None:
     )  # fmt: skip
     if not (configs or log or adapter):
         return
-    try:
+    with errors_boxed():
         material = reading.Material()
         for file in configs or ():
             read = (
@@ -196,10 +196,7 @@ def examine() -> None:
         if adapter:
             material = reading.with_adapter(material, {file.name: file.getvalue() for file in adapter})
         found = diagnose(material)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    _shown(found)
+        _shown(found)
 
 
 def _shown(found: Diagnosis) -> None:
@@ -236,9 +233,7 @@ def _suspicion(each: Suspicion) -> None:
 def solve(shown: int, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
     """Choose a case, and work on it."""
     cases = all_cases()
-    problem = state.address_problem(SCOPE, "case")
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, "case")
     pick, following = st.columns([5, 1], vertical_alignment="bottom")
 
     def title(number: int) -> str:
@@ -340,7 +335,7 @@ def clinic_page() -> None:
     st.markdown(
         "Fine-tunes that went wrong the way they do for people. Every case was **really run**, beside a healthy one."
     )
-    try:
+    with errors_boxed():
         state.read_address(SCOPE, {"case": _take_case, "tab": _take_tab})
         file = learner.learners()
         name = learner.current_learner(file)
@@ -356,10 +351,9 @@ def clinic_page() -> None:
         title = tabs(SCOPE, sections, start)
         tab = next(key for key, words in TABS.items() if words == title)
         state.remember(SCOPE, "tab", tab)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({"case": (int(state.remembered(SCOPE, "case", first)), first), "tab": (tab, "cases")})
+        state.write_address(
+            {"case": (int(state.remembered(SCOPE, "case", first)), first), "tab": (tab, "cases")}
+        )
 
 
 def _take_case(text: str) -> None:

@@ -26,6 +26,7 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -297,15 +298,11 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
 
 
 def _choice(place: Any, sweep: Sweep, name: str, titled: Callable[[Any], str]) -> Any:
-    options, variants = _options(sweep, name), _variants(name)
-    index = state.one_of(SCOPE, name, options, _default(sweep, name), *variants)
-    key = state.widget_key(SCOPE, name, *variants)
-    value = place.selectbox(_LABELS[name], options, index=index, format_func=titled, key=key)
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, *variants)
-    return value
+    options, default = _options(sweep, name), _default(sweep, name)
+    variants = _variants(name)
+    return choose(
+        SCOPE, name, _LABELS[name], options, default, variants=variants, place=place, written=titled
+    )
 
 
 def _held(sweep: Sweep, model: str, by: str) -> dict[str, Any]:

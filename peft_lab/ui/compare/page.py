@@ -26,8 +26,9 @@ from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.results import show
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components.figures import told_to
-from peft_lab.ui.components.frame import part, tabs
+from peft_lab.ui.components.frame import errors_boxed, part, tabs
 from peft_lab.ui.components.knobs import apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -200,7 +201,7 @@ def _page() -> str:
             "own tab."
         )
         return ""
-    shown = _choose(titles)
+    shown = choose(SCOPE, "comparison", "Comparison", titles)
     shipped = all_shipped().get(shown)
     if shipped is not None and not (store.root() / shown).exists():
         show(shipped)
@@ -225,15 +226,12 @@ def _new() -> None:
     )
     right.markdown(refused or f"{total} runs of {plan.request.steps:,} steps{kept}.")
     if pressed:
-        try:
+        with errors_boxed():
             comparison = store.keep(plan)
             begin(comparison)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.renew(SCOPE)
-        state.remember(SCOPE, "comparison", comparison.id)
-        st.rerun()
+            state.renew(SCOPE)
+            state.remember(SCOPE, "comparison", comparison.id)
+            st.rerun()
 
 
 def _titles() -> dict[str, str]:
@@ -271,22 +269,6 @@ def _title(plan: dict[str, Any], where: str) -> str:
 
 def _first(titles: dict[str, str]) -> str:
     return next(iter(titles), "")
-
-
-def _choose(titles: dict[str, str]) -> str:
-    problem = state.address_problem(SCOPE, "comparison")
-    index = state.one_of(SCOPE, "comparison", list(titles), _first(titles))
-    shown: str = st.selectbox(
-        "Comparison",
-        list(titles),
-        index=index,
-        format_func=lambda identity: titles[identity],
-        key=state.widget_key(SCOPE, "comparison"),
-    )
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, "comparison", shown)
-    return shown
 
 
 def _take_comparison(text: str) -> None:

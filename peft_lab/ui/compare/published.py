@@ -19,6 +19,8 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -199,20 +201,7 @@ def _variants(name: str) -> tuple[str, ...]:
 
 def _choice(name: str, options: Mapping[str, str], default: str, place: Any = st) -> str:
     """One of ``options`` (name: title), remembered for the benchmark."""
-    variants = _variants(name)
-    index = state.one_of(SCOPE, name, list(options), default, *variants)
-    value: str = place.selectbox(
-        _LABELS[name],
-        list(options),
-        index=index,
-        format_func=lambda each: options.get(each, each),
-        key=state.widget_key(SCOPE, name, *variants),
-    )
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, *variants)
-    return value
+    return choose(SCOPE, name, _LABELS[name], options, default, variants=_variants(name), place=place)
 
 
 def section() -> dict[str, tuple[Any, Any]]:
@@ -279,7 +268,7 @@ def _scatter(benchmark: str) -> tuple[str, str]:
         (ACROSS, UP), shipped.DEFAULT_BENCHMARK, (left, right), strict=True
     ))  # fmt: skip
     if x == y:
-        st.markdown(":red[:material/error: Choose two different figures.]")
+        error_line("Choose two different figures.")
         return x, y
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])

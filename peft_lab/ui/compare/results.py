@@ -24,9 +24,11 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.studies.compare import results
 from peft_lab.studies.compare.results import AXES, Axis
 from peft_lab.training.tasks.titles import each_of, task_title
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 Row = Mapping[str, Any]
@@ -513,23 +515,13 @@ def _exports(found: Document) -> None:
 def _plots(found: Document) -> None:
     st.markdown("### Against each other")
     left, right = st.columns(2)
-    x = _axis_control(left, "x", "Across", results.DEFAULT_AXES[0], found)
-    y = _axis_control(right, "y", "Up", results.DEFAULT_AXES[1], found)
+    first, second = results.DEFAULT_AXES
+    x = choose(SCOPE, "x", "Across", axis_titles(found), first, place=left)
+    y = choose(SCOPE, "y", "Up", axis_titles(found), second, place=right)
     if x == y:
-        st.markdown(":red[:material/error: Choose two different figures.]")
+        error_line("Choose two different figures.")
         return
     _ours(found, AXES[x], AXES[y])
-
-
-def _axis_control(place: Any, name: str, label: str, default: str, found: Document) -> str:
-    options = list(AXES)
-    names = axis_titles(found)
-    index = state.one_of(SCOPE, name, options, default)
-    value: str = place.selectbox(
-        label, options, index=index, format_func=lambda axis: names[axis], key=state.widget_key(SCOPE, name)
-    )
-    state.remember(SCOPE, name, value)
-    return value
 
 
 def axis_titles(found: Document) -> dict[str, str]:

@@ -20,6 +20,7 @@ from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods.base import Knob, MethodSpec, Part, is_read
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
+from peft_lab.ui import web
 from peft_lab.ui.components.figures import HEADER, Detail
 
 # ----------------------------------------
@@ -106,16 +107,7 @@ def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
 
 #: The drawing reads the same name (``living/js/block.js``). The newest of a few are kept: a run that goes on has
 #: another at each of its steps.
-_JS = """
-const KEPT = 8;
-export default function ({ data: [run] }) {
-  const records = (globalThis.peftRecords ??= new Map());
-  records.delete(run.id);
-  records.set(run.id, run);
-  for (const old of [...records.keys()].slice(0, -KEPT)) records.delete(old);
-  window.dispatchEvent(new CustomEvent("peft-record", { detail: run.id }));
-}
-"""
+_JS = web.read("block_handles.js")
 
 _mount = st.components.v2.component("peft_record", html="<span hidden></span>", js=_JS, isolate_styles=False)
 
@@ -233,27 +225,7 @@ CSS = """.thumb svg { display: block; width: 100%; height: auto; }
 HTML = '<div class="thumb" aria-hidden="true"></div>'
 # Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
 # in the address, which says what is set on the page.
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".thumb");
-  host.ending?.();
-  const forget = () => {
-    if (data.anchor && location.hash === `#${data.anchor}`)
-      history.replaceState(history.state, "", location.pathname + location.search);
-  };
-  addEventListener("hashchange", forget);
-  host.ending = () => removeEventListener("hashchange", forget);
-  draw(host, data);
-  return host.ending;
-}
-const draw = (host, data) => {
-  if (host.drawn === data.svg) return;
-  host.drawn = data.svg;
-  host.innerHTML = data.svg;
-  for (const part of host.querySelectorAll("[tabindex]"))
-    for (const name of ["tabindex", "role", "aria-pressed", "aria-label"]) part.removeAttribute(name);
-};
-"""
+JS = web.read("thumb.js")
 _mount_thumb = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _GROUP = re.compile(r"<g[^>]* data-path=.*?</g>", re.DOTALL)

@@ -12,7 +12,7 @@ import streamlit as st
 from peft_lab.core import palette, units
 from peft_lab.core.units import Source
 from peft_lab.methods.counting.count import GroupCount
-from peft_lab.ui import theme
+from peft_lab.ui import theme, web
 
 CONFIG = {"displayModeBar": False, "responsive": True}
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
@@ -354,104 +354,9 @@ _COLOURS = palette.variables(
     measured=palette.MEASURED, counted=palette.COUNTED, simulated=palette.SIMULATED, cited=palette.CITED,
     mark=palette.TRAINED,
 )  # fmt: skip
-CSS = (
-    f".rows {{ {_COLOURS} --tint: {palette.SOURCE_TINT}%; }}"
-    """
-.rows { font: 400 0.84rem/1.4 var(--st-font); color: var(--st-text-color); }
-.row { margin: 0 0 0.5rem; }
-.head { display: flex; flex-wrap: wrap; gap: 0 0.5em; align-items: baseline; }
-.head .size { margin-left: auto; font-weight: 600; font-variant-numeric: tabular-nums; }
-.badge { padding: 0 0.35em; border-radius: 0.35em; font-size: 0.9em;
-  background: color-mix(in srgb, currentColor var(--tint), transparent); }
-.badge.measured { color: var(--measured); } .badge.simulated { color: var(--simulated); }
-.badge.counted { color: var(--counted); } .badge.cited { color: var(--cited); }
-.track { position: relative; display: flex; height: 0.85rem; border-radius: 3px; overflow: hidden;
-  background: var(--st-secondary-background-color); }
-.track i { display: block; flex: none; width: 0; }
-.track .limit { position: absolute; top: 0; bottom: 0; width: 0; border-left: 2px dashed var(--mark); }
-.rows.close { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: 0.35rem 0.8rem; }
-.rows.close .row { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; margin: 0; }
-.rows.close .head { display: contents; }
-.rows.close .track { height: 1.25rem; grid-area: 1 / 2; }
-.rows.close .badge { display: none; }
-.rows.close :is(.limit-words, .legend) { grid-column: 1 / -1; }
-.limit-words { order: -1; font-size: 0.82rem; }
-.limit-words i { display: inline-block; height: 0.8em; border-left: 2px dashed var(--mark); margin-right: 0.45em; }
-.note { opacity: 0.8; }
-.legend { display: flex; flex-wrap: wrap; gap: 0.15rem 0.8rem; font-size: 0.78rem; }
-.legend i { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
-@media (prefers-reduced-motion: no-preference) {
-  .track i { transition: width 0.45s ease-out; } .track .limit { transition: left 0.45s ease-out; } }
-"""
-)
+CSS = web.read("grown_bars.css", COLOURS=_COLOURS, SOURCE_TINT=palette.SOURCE_TINT)
 HTML = '<div class="rows"></div>'
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".rows");
-  const child = (parent, kind, tag = "div") => {
-    const made = document.createElement(tag);
-    made.className = kind;
-    parent.append(made);
-    return made;
-  };
-  const known = new Map([...host.querySelectorAll(".row")].map((row) => [row.dataset.label, row]));
-  const { limit } = data;
-  host.classList.toggle("close", data.close);
-  const totals = data.rows.map((row) => row.parts.reduce((sum, part) => sum + part.size, 0));
-  const largest = Math.max(1, limit?.drawn ? limit.size : 0, ...totals);
-  const shown = data.rows.map((one) => {
-    let row = known.get(one.label);
-    if (!row) {
-      row = child(host, "row");
-      row.dataset.label = one.label;
-      const head = child(row, "head");
-      child(head, "label", "span").textContent = one.label;
-      child(head, "size", "span");
-      child(head, "badge", "span");
-      child(row, "track").setAttribute("aria-hidden", "true");
-      child(row, "note");
-    }
-    row.querySelector(".size").textContent = one.text;
-    const badge = row.querySelector(".badge");
-    badge.textContent = one.source;
-    badge.className = `badge ${one.source}`;
-    badge.hidden = !one.source;
-    const note = row.querySelector(".note");
-    note.textContent = one.note;
-    note.hidden = !one.note;
-    const track = row.querySelector(".track");
-    const have = new Map([...track.querySelectorAll("i")].map((part) => [part.dataset.name, part]));
-    for (const part of data.legend) {
-      const bar = have.get(part.name) ?? child(track, "", "i");
-      bar.dataset.name = part.name;
-      bar.style.background = part.colour;
-      const size = one.parts.find((its) => its.name === part.name);
-      bar.title = size ? `${part.name}: ${size.text}` : "";
-      const width = `${(100 * (size?.size ?? 0)) / largest}%`;
-      if (have.has(part.name)) bar.style.width = width;
-      else { bar.getBoundingClientRect(); bar.style.width = width; }
-    }
-    const line = track.querySelector(".limit") ?? child(track, "limit", "b");
-    line.hidden = !limit?.drawn;
-    line.style.left = limit?.drawn ? `calc(${(100 * limit.size) / largest}% - 2px)` : "";
-    for (const [name, part] of have) if (!data.legend.some((its) => its.name === name)) part.remove();
-    return row;
-  });
-  for (const row of known.values()) if (!shown.includes(row)) row.remove();
-  const legend = host.querySelector(".legend") ?? child(host, "legend");
-  legend.replaceChildren(...data.legend.map((part) => {
-    const entry = document.createElement("span");
-    child(entry, "", "i").style.background = part.colour;
-    entry.append(part.name);
-    return entry;
-  }));
-  const words = host.querySelector(".limit-words") ?? child(host, "limit-words");
-  words.hidden = !limit;
-  words.textContent = limit?.text ?? "";
-  if (limit?.drawn) words.prepend(document.createElement("i"));
-  host.replaceChildren(words, ...shown, legend);
-}
-"""
+JS = web.read("grown_bars.js")
 
 _mount = st.components.v2.component("peft_grown_bars", html=HTML, css=CSS, js=JS)
 

@@ -19,7 +19,7 @@ from peft_lab.core.asking import asker
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.models.assets import store as assets
-from peft_lab.ui import state, theme
+from peft_lab.ui import state, theme, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
@@ -182,50 +182,7 @@ def projector_switch() -> None:
 # back to that does.
 
 
-_JS = """
-const stop = (address) => new URLSearchParams(address.search).get("stop");
-const step = (to) => to.pathname !== location.pathname || stop(to) !== stop(location);
-if (!history.pushState.mended) {
-  const push = history.pushState.bind(history);
-  history.pushState = (kept, title, to) =>
-    step(new URL(to ?? "", location)) ? push(kept, title, to) : history.replaceState(kept, title, to);
-  history.pushState.mended = true;
-}
-export default function () {
-  const mend = () => {
-    const all = document.querySelector('[data-testid="stSidebarNavItems"]');
-    if (all === null) return;
-    for (const section of all.querySelectorAll(":scope > div:not([role])")) {
-      const heading = section.querySelector("header");
-      if (heading === null) continue;
-      all.setAttribute("role", "presentation");
-      section.setAttribute("role", "list");
-      section.setAttribute("aria-label", heading.innerText.split("\\n")[0]);
-      heading.setAttribute("role", "presentation");
-    }
-  };
-  const close = (event) => {
-    if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
-    setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
-  };
-  const app = document.querySelector(".stApp");
-  const shade = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
-  const themes = new MutationObserver(shade);
-  if (app !== null) {
-    shade();
-    themes.observe(app, { attributes: true, attributeFilter: ["class"] });
-  }
-  mend();
-  document.addEventListener("click", close);
-  const watcher = new MutationObserver(mend);
-  watcher.observe(document.body, { childList: true, subtree: true });
-  return () => {
-    watcher.disconnect();
-    themes.disconnect();
-    document.removeEventListener("click", close);
-  };
-}
-"""
+_JS = web.read("mending.js")
 
 _mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
 
@@ -266,9 +223,8 @@ def tab_list(
     what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
     during a draw would belong to tabs that are gone.
     """
-    problem = state.address_problem(scope, "tab")
-    if problem and tells:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+    if tells:
+        address_line(scope, "tab")
     key = state.widget_key(scope, "tabs")
     start = state.first_default(key, wanted)
     asked = state.scope(scope).get(_ASKED)
@@ -303,15 +259,16 @@ def error_line(error: object, place: Any = st) -> None:
     place.markdown(f":red[:material/error: {plain(error)}]")
 
 
-def address_line(problem: object, place: Any = st, default: bool = False) -> None:
-    """Draw why something in the address is not used, if there is a ``problem``, and whether a default is instead."""
+def address_line(scope: str, name: str, place: Any = st, default: bool = False) -> None:
+    """Draw why a value in the address is not used, if it is not, and whether the ``default`` is instead."""
+    problem = state.address_problem(scope, name)
     if problem:
         instead = " The default is used." if default else ""
         place.markdown(f":red[:material/link_off: From the address: {plain(problem)}{instead}]")
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_boxed() -> Iterator[None]:
     """Show a refusal, or what the disk or its permissions refuse, in place of the rest of the page."""
     try:
         yield
@@ -330,7 +287,7 @@ def part(draw: Callable[[], None], every: float | None = None) -> None:
 
     @wraps(draw)
     def drawn() -> None:
-        with told():
+        with errors_boxed():
             draw()
 
     with st.container():

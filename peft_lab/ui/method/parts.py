@@ -28,6 +28,7 @@ from peft_lab.ui.components.figures import HEADER, detail
 from peft_lab.ui.components.figures import plain as shown_path
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import code, plain
@@ -283,7 +284,7 @@ DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 def memory(choice: Choice) -> None:
     run = _next_run(choice)
-    ahead = run is not None and _pick(st, choice.spec.slug, "m-step", "Step", STEPS) == NEXT
+    ahead = run is not None and choose(choice.spec.slug, "m-step", "Step", STEPS) == NEXT
     asked: dict[str, Future[Any]]
     if run is not None and ahead:
         data = run.to_dict()
@@ -415,9 +416,9 @@ def _controls(choice: Choice) -> StepRequest:
         chosen = cells[1].number_input("Tokens per row", 1, most, start, 1, key=_key(choice, "seq"))
         # what this model cannot read is kept for the one that it was chosen for
         seq = seq if chosen == start else chosen
-    dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
-    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
-    device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
+    dtype = choose(slug, "m-dtype", "Precision of the base", DTYPES, place=cells[2])
+    optimizer = choose(slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES, place=cells[3])
+    device = choose(slug, "m-device", "Runs on", DEVICES, place=cells[4])
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
@@ -428,14 +429,6 @@ def _controls(choice: Choice) -> StepRequest:
     for name, value in now.items():
         state.remember(slug, f"m-{name}", value)
     return _step(choice, now)
-
-
-def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
-    options = list(titles)
-    index = state.one_of(slug, name, options, options[0])
-    return str(
-        cell.selectbox(label, options, index, key=state.widget_key(slug, name), format_func=titles.get)
-    )
 
 
 def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:

@@ -27,7 +27,7 @@ from peft_lab.training.tasks import apart
 from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
-from peft_lab.ui.components.frame import error_line, part, show_tab
+from peft_lab.ui.components.frame import error_line, errors_here, part, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
@@ -388,20 +388,17 @@ def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
 
     Only a run that may not fit into memory takes a moment, in which its step is simulated.
     """
-    try:
+    with errors_here():
         with st.spinner("Checking"):
             state.scope(choice.spec.slug).pop(_BEGIN, None)
             identity = get_queue().submit(spec)
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    store.note_starter(store.get(identity), browser_mark())
-    if said is not None:
-        with suppress(OSError):  # a run trains no worse where that cannot be written
-            forecast.note(store.get(identity), said)
-    show_run(choice.spec.slug, identity)
-    show_tab(choice.spec.slug, TRAIN)
-    st.rerun()
+        store.note_starter(store.get(identity), browser_mark())
+        if said is not None:
+            with suppress(OSError):  # a run trains no worse where that cannot be written
+                forecast.note(store.get(identity), said)
+        show_run(choice.spec.slug, identity)
+        show_tab(choice.spec.slug, TRAIN)
+        st.rerun()
 
 
 # ----------------------------------------

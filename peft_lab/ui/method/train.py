@@ -26,7 +26,7 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
-from peft_lab.ui.components.frame import errors_here, part
+from peft_lab.ui.components.frame import address_line, error_line, errors_here, part
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
@@ -396,9 +396,7 @@ def _form(choice: Choice, locked: bool) -> None:
         with cell:
             _field(choice, name, locked)
             slots[name] = st.empty()
-            problem = state.address_problem(slug, name)
-            if problem:
-                st.markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
+            address_line(slug, name, default=True)
     beneath = st.empty()
     if choice.entry.kind != "vision":
         _sentence(choice, locked)
@@ -442,7 +440,7 @@ def _field(choice: Choice, name: str, locked: bool) -> None:
 def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
     """What is wrong, at the control it is about."""
     field = error.field if isinstance(error, BadInput) else None
-    slots.get(_CONTROL.get(field or "", ""), st).markdown(f":red[:material/error: {plain(error)}]")
+    error_line(error, slots.get(_CONTROL.get(field or "", ""), st))
 
 
 def _sentence(choice: Choice, locked: bool) -> None:

@@ -18,7 +18,7 @@ from peft_lab.runs.view import RunSummary, Status
 from peft_lab.studies.experiments import results
 from peft_lab.studies.experiments.base import Arm, Experiment, ExperimentOutcome
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import errors_boxed, part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import stop, summaries
@@ -146,13 +146,10 @@ def _button(experiment: Experiment, found: Sequence[Found]) -> None:
     if st.button(
         f"Run it: {count}", key=f"{experiment.id}-run", type="primary", icon=":material/play_arrow:"
     ):
-        try:
+        with errors_boxed():
             for item in missing:
                 get_queue().submit(item.spec)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        st.rerun()
+            st.rerun()
 
 
 def _curves(experiment: Experiment, found: Sequence[Found]) -> None:

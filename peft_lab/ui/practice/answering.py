@@ -16,7 +16,7 @@ from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
 from peft_lab.interview.question import Challenge, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import errors_here
+from peft_lab.ui.components.frame import errors_boxed, errors_here
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE, topic_title
@@ -102,13 +102,10 @@ def _of_the_bank(question: Question) -> None:
         st.markdown("This is a question of its own; its figure is measured when it comes up.")
         return
     st.markdown(f"*{question.ask()}*")
-    try:
+    with errors_boxed():
         answer = question.explain(question.compute())
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.markdown(f"{answer} {figures.badge(question.source)}")
-    _sources(question.sources)
+        st.markdown(f"{answer} {figures.badge(question.source)}")
+        _sources(question.sources)
 
 
 def defended(question: Question, model: str | None) -> None:
@@ -205,13 +202,10 @@ def _opinion(question: Question, answer: str, model: str | None) -> None:
     if kept is not None and kept[0] == answer:
         _said(where, kept[1])
     elif st.button(f"Send it to {plain(where.host)} for a second opinion", icon=":material/forum:"):
-        try:
+        with errors_boxed():
             said = second_opinion(where, question.ask(model), question.listen_for, answer)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.remember(SCOPE, _OPINION, (answer, said), question.id)
-        st.rerun()
+            state.remember(SCOPE, _OPINION, (answer, said), question.id)
+            st.rerun()
 
 
 def _said(where: Endpoint, said: str) -> None:

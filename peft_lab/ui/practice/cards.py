@@ -8,7 +8,6 @@ from datetime import date, datetime, timedelta
 import streamlit as st
 
 from peft_lab.core import asking, units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source, in_words
 from peft_lab.interview.answers import Grade, Verdict, judge
 from peft_lab.interview.bank import all_questions, get_question, select
@@ -31,6 +30,7 @@ from peft_lab.interview.mock import ROLES, SECONDS, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
@@ -99,15 +99,12 @@ def plan_to_date(file: Learners, learner: str) -> None:
         )
         return
     _for_role(file, learner)
-    try:
+    with errors_boxed():
         standing, days = _planned(file, learner, day)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    left = (day - today).days
-    st.markdown(f"**{'Today' if not left else 'Tomorrow' if left == 1 else f'In {left} days'}**")
-    _days(days)
-    _standing(standing)
+        left = (day - today).days
+        st.markdown(f"**{'Today' if not left else 'Tomorrow' if left == 1 else f'In {left} days'}**")
+        _days(days)
+        _standing(standing)
 
 
 def _for_role(file: Learners, learner: str) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.core import asking
 from peft_lab.core.asking import carried
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.anki import write_deck
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
@@ -21,6 +21,8 @@ from peft_lab.interview.mock import LENGTHS, ROLES
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
+from peft_lab.ui.components import remembered
+from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -76,9 +78,7 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
         key=state.widget_key(SCOPE, "profile"),
         help=f"Every learner has their own cards, due dates and reports, kept on {asking.here()}.",
     )
-    problem = state.address_problem(SCOPE, "profile")
-    if problem:
-        who.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, "profile", who)
     if name != before:
         choose(name)
         st.rerun()
@@ -99,12 +99,9 @@ def _create(file: Learners) -> None:
         name = st.text_input("Name", max_chars=40)
         if not st.form_submit_button("Create", type="primary", width="stretch"):
             return
-    try:
+    with errors_boxed():
         choose(file.create(name).name)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _delete(file: Learners, name: str) -> None:
@@ -146,14 +143,11 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
         replace = st.checkbox("Replace a learner of the same name")
         if not st.form_submit_button("Import", width="stretch"):
             return
-    try:
+    with errors_boxed():
         if upload is None:
             raise BadInput("Choose an exported file first.")
         choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _parsed(content: bytes) -> Any:
@@ -247,23 +241,7 @@ def topic_title(topic: str) -> str:
 def _pick(
     cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
 ) -> str:
-    options = list(titles)
-    index = state.one_of(SCOPE, name, options, default)
-    key = state.widget_key(SCOPE, name)
-    value: str = cell.selectbox(
-        label,
-        options,
-        index,
-        key=key,
-        format_func=titles.__getitem__,
-        help=text,
-        disabled=state.is_fixed(name),
-    )
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        cell.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value)
-    return value
+    return remembered.choose(SCOPE, name, label, titles, default, place=cell, text=text)
 
 
 def practice_readers() -> dict[str, Any]:

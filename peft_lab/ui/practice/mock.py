@@ -18,7 +18,7 @@ from peft_lab.interview.question import Question
 from peft_lab.interview.transcript import NO_STRENGTH, between, in_words, look_next, strengths, transcript
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import address_line, part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
@@ -193,9 +193,7 @@ def _before(file: Learners, learner: str) -> None:
         help="The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
         "change the seed for other questions.",
     )
-    problem = state.address_problem(SCOPE, "seed")
-    if problem:
-        cells[2].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
+    address_line(SCOPE, "seed", cells[2], default=True)
     state.remember(SCOPE, "seed", int(seed))
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(

@@ -19,7 +19,7 @@ from peft_lab.training.tasks.kept_files import KeptFile
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
@@ -47,13 +47,10 @@ def own_files() -> None:
             placeholder="the files to remove",
         )  # fmt: skip
         if st.button("Remove them", disabled=not chosen, key="own-files-remove"):
-            try:
+            with errors_boxed():
                 for each in chosen:
                     kept_files.remove(each.path)
-            except PeftLabError as error:
-                st.error(plain(error))
-                return
-            st.rerun()
+                st.rerun()
 
 
 def _kept() -> str:
@@ -217,7 +214,7 @@ def _chosen(line: RunSummary) -> None:
     with st.container(border=True):
         st.markdown(code(line.id))
         if line.problem:
-            st.markdown(f":red[:material/error: {plain(line.problem)}]")
+            error_line(line.problem)
         for told in tracking.read_tracking(store.get(line.id).folder).values():
             sentence = plain(told.sentence())
             st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)

@@ -17,8 +17,9 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
-from peft_lab.ui.components.frame import show_tab
+from peft_lab.ui.components.frame import errors_boxed, show_tab
 from peft_lab.ui.components.knobs import Choice, apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.sessions import browser_mark
 
@@ -52,18 +53,14 @@ def stop(identity: str) -> None:
 
     For ``on_click``: a callback is heard even when the page is drawn anew before it comes to the button.
     """
-    try:
+    with errors_boxed():
         get_queue().stop(identity)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def go_on(identity: str) -> None:
     """Let a run that ended too early go on, or say why it cannot; for ``on_click``."""
-    try:
+    with errors_boxed():
         get_queue().go_on(identity)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def live_run(slug: str) -> Run | None:
@@ -219,8 +216,4 @@ def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
         }
     )
     shown = state.remembered(slug, "run", ids[0])
-    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
-    key = state.widget_key(slug, "inside-run")
-    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
-    state.remember(slug, "inside-run", identity)
-    return identity
+    return choose(slug, "inside-run", "Run", titles, shown if shown in ids else ids[0])

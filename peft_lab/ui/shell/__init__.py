@@ -14,7 +14,7 @@ from peft_lab.core.asking import NobodyAsks
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom.page import shown_bar
 from peft_lab.ui.components import frame
-from peft_lab.ui.components.frame import mend, told
+from peft_lab.ui.components.frame import errors_boxed, mend
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import app, metrics, sessions
 from peft_lab.ui.shell import dress
@@ -37,7 +37,7 @@ def draw_surroundings(page: str, run: Callable[[], None]) -> None:
     frame.noted()
     shown_bar(page)
     frame.locked_note(page, settings.labels(page))
-    with told():
+    with errors_boxed():
         run()
     notice()
     state.finish_address()

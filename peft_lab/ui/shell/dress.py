@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import pages, theme
+from peft_lab.ui import pages, theme, web
 from peft_lab.ui.claims import page as claims
 from peft_lab.ui.home import page as home
 from peft_lab.ui.method import page as method
@@ -124,27 +124,7 @@ def _is_html(start: Message) -> bool:
 
 
 # Arrow keys belong to whatever has the focus and knows them; page keys scroll only what was written for scrolling.
-JS = """
-export default function ({ parentElement }) {
-  const host = parentElement.querySelector(".turning");
-  const KEYS = { ArrowRight: "next", PageDown: "next", ArrowLeft: "back", PageUp: "back" };
-  const OWN = 'input, textarea, select, [contenteditable="true"], [role="slider"], [role="tab"], [role="radio"], ' +
-    '[role="combobox"], [role="listbox"], [role="option"], [role="grid"], [role="dialog"]';
-  const turn = (event) => {
-    const to = KEYS[event.key];
-    if (!to || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    if (event.composedPath().some((one) => one.matches?.(OWN))) return;
-    const link = document.querySelector(`.st-key-turn-${to} a, .st-key-turn-page-${to} a`);
-    if (!link) return;
-    event.preventDefault();
-    link.click();
-  };
-  host.ending?.();
-  document.addEventListener("keydown", turn);
-  host.ending = () => document.removeEventListener("keydown", turn);
-  return host.ending;
-}
-"""
+JS = web.read("dress.js")
 _mount = st.components.v2.component("peft_turning", html='<span class="turning" hidden></span>', js=JS)
 
 

@@ -17,10 +17,12 @@ from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.picture import Place
 from peft_lab.studies.sweeps.store import RATE, KeptSweep, Setting, kind_of
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import address_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.sweeps import choosing
 from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP, SweepAddress
@@ -213,14 +215,10 @@ def _choice(
     default: Any,
     titled: Callable[[Any], str],
 ) -> Any:
-    index = state.one_of(SCOPE, name, list(options), default, sweep.id)
-    key = state.widget_key(SCOPE, name, sweep.id, *map(str, options))
-    value = place.selectbox(label, list(options), index=index, format_func=titled, key=key)
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, sweep.id)
-    return value
+    afresh = list(map(str, options))
+    return choose(
+        SCOPE, name, label, options, default, variants=[sweep.id], afresh=afresh, place=place, written=titled
+    )
 
 
 def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
@@ -245,9 +243,7 @@ def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], f
         held[name] = _choice(
             places[number % 3], sweep, f"held_{name}", label, options, usual[name], written_figure
         )
-    problem = state.address_problem(SCOPE, HELD)
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, HELD)
     return held
 
 

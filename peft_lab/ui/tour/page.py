@@ -18,8 +18,10 @@ from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import Stop, Tour, fill, has_figures
 from peft_lab.interview.tour.progress import FIRST
 from peft_lab.methods import all_methods, get_method
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, frame
+from peft_lab.ui.components.frame import address_line, errors_boxed
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.runs.shown import finished_of, shown_run
@@ -107,22 +109,17 @@ def tour_page() -> None:
         "Walk through the lab stop by stop: what to **read**, what to **move**, what to **see**. Every link opens "
         "its page with the right settings; the bar at the top leads to the next stop, and back here."
     )
-    try:
+    with errors_boxed():
         state.read_address(SCOPE, {"path": _take_path})
         file = learner.learners()
         name = learner.current_learner(file)
-        problem = state.address_problem(SCOPE, "path")
-        if problem:
-            st.markdown(f":red[:material/link_off: {plain(problem)}]")
+        address_line(SCOPE, "path")
         _received(file, name)
         known = progress.paths(file, name, pages.titles())
         identity = _choose(file, name, known)
         _path(file, name, identity, known[identity])
         _another(file, name)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
+        state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
 
 
 def _take_path(text: str) -> None:
@@ -158,11 +155,8 @@ def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
     first = first if first in ids else progress.FIRST
     if len(ids) == 1:
         return ids[0]
-    index = state.one_of(SCOPE, "chosen", ids, first)
-    key = state.widget_key(SCOPE, "chosen", str(len(ids)))
-    identity: str = st.selectbox("Path", ids, index, key=key, format_func=lambda each: known[each].title)
-    state.remember(SCOPE, "chosen", identity)
-    return identity
+    titles = {identity: path.title for identity, path in known.items()}
+    return choose(SCOPE, "chosen", "Path", titles, first, afresh=[str(len(ids))])
 
 
 def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
@@ -226,34 +220,7 @@ def _another(file: Learners, name: str) -> None:
 
 
 # A control's element is marked with its key, in which the setting's name is a whole word (state.widget_key).
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".pointer");
-  const names = new RegExp(`^st-key-[a-z_]+(-\\\\d+)?-${data.at}(-[a-z0-9_-]*)?$`);
-  const MARK = "tour-points-here";
-  const find = () => [...document.querySelectorAll('[data-testid="stMain"] [class*="st-key-"]')]
-    .find((one) => [...one.classList].some((name) => names.test(name)) && one.getClientRects().length);
-  clearInterval(host.looking);
-  host.looking = setInterval(() => {
-    const found = find();
-    if (found) {
-      for (const old of document.querySelectorAll(`.${MARK}`)) if (old !== found) old.classList.remove(MARK);
-      found.classList.add(MARK);
-      if (host.seen !== data.stop) {
-        host.seen = data.stop;
-        const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-        const box = found.getBoundingClientRect();
-        if (box.top < 70 || box.bottom > innerHeight - 90)
-          found.scrollIntoView({ block: "center", behavior: calm ? "auto" : "smooth" });
-      }
-    }
-  }, 400); // again and again: a control that is drawn anew loses the mark
-  return () => {
-    clearInterval(host.looking);
-    for (const old of document.querySelectorAll(`.${MARK}`)) old.classList.remove(MARK);
-  };
-}
-"""
+JS = web.read("tour.js")
 _mount = st.components.v2.component("peft_pointer", html='<span class="pointer" hidden></span>', js=JS)
 
 

@@ -18,6 +18,7 @@ from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom.page import show_button
+from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.server.hosts import is_loopback
@@ -79,7 +80,7 @@ def teach_page() -> None:
         "page**: it makes a link with everything fixed, or adds a stop to your path.\n3. Back here, put the "
         "stops in order, write what to read, move and see, and share the path."
     )
-    try:
+    with errors_boxed():
         file = learner.learners()
         name = learner.current_learner(file)
         path = _title(file, name, progress.load_draft(file, name, pages.titles()))
@@ -92,8 +93,6 @@ def teach_page() -> None:
                 icon=":material/add_location:",
             )
         _edit_file(file, name)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def _title(file: Learners, name: str, path: Tour) -> Tour:

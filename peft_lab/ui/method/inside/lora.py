@@ -23,7 +23,9 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import errors_here
 from peft_lab.ui.components.knobs import Choice, apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
@@ -60,13 +62,10 @@ def two_adapters(slug: str, identity: str) -> None:
         state.remember(slug, "blend-of", (identity, second, text))
     if state.remembered(slug, "blend-of", None) != (identity, second, text):
         return
-    try:
+    with errors_here():
         with st.spinner("Loading the base and combining both adapters…"):
             rows = blending.ask(identity, second, text)
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
+        _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
 
 
 def _missing(model: str, reasons: list[str]) -> str:
@@ -83,16 +82,7 @@ def _second(slug: str, lines: list[RunSummary]) -> str:
     titles = apart(
         {line.id: f"{task_title(line.task)} · {line.steps:,} steps · {short_id(line.id)}" for line in lines}
     )
-    index = state.one_of(slug, "blend-second", list(titles), next(iter(titles)))
-    second: str = st.selectbox(
-        "The second adapter",
-        list(titles),
-        index=index,
-        key=state.widget_key(slug, "blend-second"),
-        format_func=lambda name: titles[name],
-    )
-    state.remember(slug, "blend-second", second)
-    return second
+    return choose(slug, "blend-second", "The second adapter", titles)
 
 
 def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> None:
@@ -236,16 +226,9 @@ def _complete(found: dict[str, Any]) -> bool:
 def _matrix(slug: str, rows: list[Row]) -> Row:
     names = [row["module"] for row in rows]
     largest = max(rows, key=lambda row: row["ratio"])["module"]
-    index = state.one_of(slug, "inside-module", names, largest)
     st.markdown(f"#### What was added to one matrix {figures.badge(Source.MEASURED)}")
-    module = st.selectbox(
-        "Adapted matrix",
-        names,
-        index=index,
-        key=state.widget_key(slug, "inside-module"),
-        help="Shown first: the matrix that changed most relative to its size.",
-    )
-    state.remember(slug, "inside-module", module)
+    text = "Shown first: the matrix that changed most relative to its size."
+    module = choose(slug, "inside-module", "Adapted matrix", names, largest, text=text)
     return next(row for row in rows if row["module"] == module)
 
 

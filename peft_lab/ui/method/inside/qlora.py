@@ -13,9 +13,10 @@ from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
 from peft_lab.models.catalogue import weights_here
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import lora
@@ -57,13 +58,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
     number = "255" if kind == "int8" else "Sixteen"
     st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
-    path = st.selectbox(
-        "Matrix",
-        paths,
-        index=state.one_of(slug, "stored-module", paths, paths[0]),
-        key=state.widget_key(slug, "stored-module"),
-    )
-    state.remember(slug, "stored-module", path)
+    path = choose(slug, "stored-module", "Matrix", paths)
     row = next(row for row in found["modules"] if row["path"] == path)
     counts, unit = (row["row_histogram"], "row") if kind == "int8" else (row["histogram"], "block")
     width = 2 / len(counts)
