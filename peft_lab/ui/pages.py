@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -73,10 +75,22 @@ def folder() -> Path:
     return next(place for place in places if (place / "home.py").is_file())
 
 
-def page(name: str, title: str) -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
-    """The page as Streamlit links to it."""
-    file = folder() / f"{name}.py"
+def page(name: str, title: str = "") -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
+    """Return the page as Streamlit links to it; its own title is looked up unless given."""
+    file, title = folder() / f"{name}.py", title or titles()[name]
     return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
+
+
+def link(
+    name: str, label: str, icon: str = "arrow_forward", query: Mapping[str, str] | None = None, **options: Any
+) -> None:
+    """Draw a link to a page of this session. ``query`` is its address's, ``options`` are Streamlit's."""
+    st.page_link(page(name), label=label, icon=f":material/{icon}:", query_params=query, **options)
+
+
+def go_to(name: str, query: Mapping[str, str] | None = None) -> None:
+    """Leave for a page."""
+    st.switch_page(page(name), query_params=query)
 
 
 def navigating() -> None:

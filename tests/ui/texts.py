@@ -31,7 +31,9 @@ READS: dict[str, tuple[int | str, ...]] = {
     "card": (0, 2, 3, 4, "label", "note", "text", "absent"),  # figures.card
 }
 # The same for functions of the app's own that hand on what they are given.
-HAND_ON: dict[str, tuple[int | str, ...]] = {"shown": (2, "doing"), "choose": (2, "label", "text")}
+HAND_ON: dict[str, tuple[int | str, ...]] = {
+    "shown": (2, "doing"), "choose": (2, "label", "text"), "link": (1, "label"), "open_button": (2, 4, "label", "link"),
+}  # fmt: skip
 # Functions that make foreign text safe, or make no text but their own.
 MAKE_SAFE = {
     "plain",

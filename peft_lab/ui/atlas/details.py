@@ -14,7 +14,6 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import pages
 from peft_lab.ui.atlas import list as cards
@@ -35,10 +34,7 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
     st.code(entry.update, language=None, wrap_lines=True)
     st.markdown(f"{plain(entry.differs)} **When:** {plain(entry.when)}")
     if entry.taught:
-        st.page_link(
-            pages.page(entry.taught, get_method(entry.taught).title), label="It has a page of its own",
-            icon=":material/arrow_forward:",
-        )  # fmt: skip
+        pages.link(entry.taught, "It has a page of its own")
     _figures(entry, model, narrow)
     if entry.stand_in is not None:
         st.markdown(f":small[{plain(entry.stand_in.what)}]")

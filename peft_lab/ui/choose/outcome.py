@@ -31,6 +31,7 @@ from peft_lab.runs.view import Status
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import CHOSEN, METHOD
 from peft_lab.ui.runs.shown import short_id
@@ -99,24 +100,14 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
-    title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(
-            f"Open {title} with this", icon=":material/arrow_forward:", type="primary", key="choose-open"
-        ):
-            state.begin_afresh(target)
-            st.switch_page(pages.page(target, title), query_params=query)
-        st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+        open_button(target, query, f"Open {pages.titles()[target]} with this", "choose-open", type="primary")
     if situation.hardware.kind == "cuda":
         query = planned(situation, found.method) | way_back(situation, found.method)
         one = "" if situation.tasks == 1 else f" for one of the {situation.tasks:,} tasks"
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Plan it", icon=":material/schedule:", key="choose-plan"):
-                state.begin_afresh("plan")
-                st.switch_page(pages.page("plan", pages.titles()["plan"]), query_params=query)
-            st.markdown(
-                f"Hours, cost and ready files{one}, [as a link](plan?{urlencode(query)})", width="content"
-            )
+            link = f"Hours, cost and ready files{one}, [as a link]({{}})"
+            open_button("plan", query, "Plan it", "choose-plan", link, icon=":material/schedule:")
 
 
 def planned(situation: Situation, method: str = "") -> dict[str, str]:
@@ -275,7 +266,7 @@ def _own(method: str) -> None:
         figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
     for name in ("compare", "runs"):
         if name in pages.titles():
-            st.page_link(pages.page(name, pages.titles()[name]), label=f"Open {pages.titles()[name]}")
+            st.page_link(pages.page(name), label=f"Open {pages.titles()[name]}")
 
 
 def _cited(method: str) -> None:

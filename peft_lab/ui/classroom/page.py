@@ -50,13 +50,8 @@ def shown_bar(page: str) -> None:
     if opened:
         return
     with st.container(key="shown-to-class"):
-        st.page_link(
-            pages.page(found.page, title),
-            label=f"Your teacher shows: {plain(title)}",
-            icon=":material/cast_for_education:",
-            query_params={**found.settings, frame.SHOWN: "1"},
-            width="stretch",
-        )
+        label, query = f"Your teacher shows: {plain(title)}", {**found.settings, frame.SHOWN: "1"}
+        pages.link(found.page, label, "cast_for_education", query, width="stretch")
 
 
 def show_button(page: str, settings: Mapping[str, str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -26,6 +25,7 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
@@ -386,12 +386,9 @@ def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
         return
     point = best[0].first(best[1].rate)
     query, title = address_of(sweep, point), pages.titles()[point.method]
+    label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
-        if st.button(label, icon=":material/arrow_forward:", key="landscape-open"):
-            state.begin_afresh(point.method)
-            st.switch_page(pages.page(point.method, title), query_params=query)
-        st.markdown(f"[as a link]({point.method}?{urlencode(query)})", width="content")
+        open_button(point.method, query, label, "landscape-open")
 
 
 def _measured(sweep: Sweep, model: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -19,7 +18,7 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.frame import error_line, open_button
 from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
@@ -68,20 +67,14 @@ def _open(row: PublishedRow) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        _button("memory", {"tab": "published", "row": row.experiment}, "Count and simulate it on Memory")
+        memory = {"tab": "published", "row": row.experiment}
+        open_button("memory", memory, "Count and simulate it on Memory", "published-open-memory")
         found = shipped.lab_page(row)
         if found is not None:
             slug, values = found
             settings = {name: state.as_text(value) for name, value in values.items()}
-            _button(slug, {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this")
-
-
-def _button(target: str, query: dict[str, Any], label: str) -> None:
-    """A button, as a link that carries settings is read only by a page that begins afresh, and the same as a link."""
-    if st.button(label, icon=":material/arrow_forward:", key=f"published-open-{target}"):
-        state.begin_afresh(target)
-        st.switch_page(pages.page(target, pages.titles()[target]), query_params=query)
-    st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+            query, label = {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this"
+            open_button(slug, query, label, f"published-open-{slug}")
 
 
 # ----------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -19,7 +20,7 @@ from peft_lab.core.asking import asker
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.models.assets import store as assets
-from peft_lab.ui import state, theme, web
+from peft_lab.ui import pages, state, theme, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
@@ -243,6 +244,20 @@ def tab_list(
 # browser has not been sent yet, and sends the rest (ForwardMsgQueue.clear). Whatever followed the part in the same
 # container would then reach the browser before it, at a position that does not exist, and the browser gives up on
 # the whole page ("Bad delta path index"). In a container of its own nothing follows.
+
+
+def open_button(
+    page: str, query: Mapping[str, str], label: str, key: str, link: str = "[as a link]({})", **options: Any
+) -> None:
+    """Draw a button that opens a page with the settings of ``query``, and beside it a ``link`` unless that is empty.
+
+    A link that carries settings is read only by a page that begins afresh. ``options`` are the button's.
+    """
+    if st.button(label, key=key, **{"icon": ":material/arrow_forward:", **options}):
+        state.begin_afresh(page)
+        pages.go_to(page, query)
+    if link:
+        st.markdown(link.format(f"{page}?{urlencode(query)}"), width="content")
 
 
 @contextmanager

@@ -57,10 +57,7 @@ def _card(spec: MethodSpec) -> None:
     if applies:
         entry = max(applies, key=lambda entry: entry.parameters)
         thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
-    st.page_link(
-        pages.page(spec.slug, spec.title), label=f"**{spec.title}**", icon=":material/arrow_forward:",
-        icon_position="right",
-    )  # fmt: skip
+    pages.link(spec.slug, f"**{spec.title}**", icon_position="right")
     st.markdown(f":small[{spec.summary}]")
     for entry in live_models():
         with st.container(gap=None):
@@ -131,7 +128,7 @@ def _words() -> None:
     if st.button(label, type="primary", key="train-now", width="stretch"):
         if going is None:
             _as_it_comes()
-        st.switch_page(pages.page(METHOD, spec.title))
+        pages.go_to(METHOD)
     st.caption(
         f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {asking.here()}."
     )
@@ -140,10 +137,7 @@ def _words() -> None:
 def _doors() -> None:
     for name, title, text in DOORS:
         with st.container(border=True, key=f"door-{name}", gap=None):
-            st.page_link(
-                pages.page(name, pages.titles()[name]), label=f"**{title}**", icon=":material/arrow_forward:",
-                icon_position="right",
-            )  # fmt: skip
+            pages.link(name, f"**{title}**", icon_position="right")
             st.markdown(f":small[{text}]")
 
 

@@ -226,7 +226,7 @@ def _to_practice(choice: Choice) -> None:
         for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
             state.remember(SCOPE, name, value)
         state.renew(SCOPE)
-        st.switch_page(pages.page("practice", pages.titles()["practice"]), query_params=wanted)
+        pages.go_to("practice", wanted)
 
 
 # ----------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
 
 import streamlit as st
 
@@ -16,7 +18,7 @@ from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
 from peft_lab.interview.question import Challenge, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import errors_boxed, errors_here
+from peft_lab.ui.components.frame import errors_boxed, open_button
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE, topic_title
@@ -146,13 +148,10 @@ def _sources(sources: Sequence[str]) -> None:
 
 
 def show_in_lab(opens: Opens | None, key: str) -> None:
-    """A button, as a link that carries settings is read only by a page that begins afresh."""
-    if opens is None:
-        return
-    title = pages.titles()[opens.page]
-    if st.button(f"Show me on {title}", icon=":material/science:", key=f"lab-{key}"):
-        state.begin_afresh(opens.page)
-        st.switch_page(pages.page(opens.page, title), query_params=address(opens))
+    """Draw a button that opens the page with these settings, if there are any."""
+    if opens is not None:
+        label = f"Show me on {pages.titles()[opens.page]}"
+        open_button(opens.page, address(opens), label, f"lab-{key}", "", icon=":material/science:")
 
 
 def address(opens: Opens) -> dict[str, str]:
@@ -253,13 +252,20 @@ def entry(question: Question, model: str | None, key: str) -> str:
 
 def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
     """Return the computed answer (None for a written one) and whether it is known; if not, the page says why."""
-    if question.needs == "shape":
-        with errors_here():
-            return question.compute(model), True
-        return None, False
-    asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
-    known = shown(asked, lambda answer: (answer, True), "Computing the answer…", where=question.id)
-    return known or (None, False)
+    ask = partial(ask_solution, question, model)
+    return shown(ask, lambda answer: (answer, True), "Computing the answer…", where=question.id) or (
+        None,
+        False,
+    )
+
+
+def ask_solution(question: Question, model: str | None) -> Future[Answer | None]:
+    """Ask for the computed answer, in a worker unless it takes shapes only. Raises PeftLabError."""
+    if question.needs != "shape":
+        return inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
+    known: Future[Answer | None] = Future()
+    known.set_result(question.compute(model))
+    return known
 
 
 def judged(verdict: Verdict) -> None:

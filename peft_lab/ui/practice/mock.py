@@ -119,12 +119,7 @@ def page_links(wanted: tuple[str, ...]) -> None:
     titles = pages.titles()
     for name in wanted:
         if name in titles:
-            st.page_link(
-                pages.page(name, titles[name]),
-                label=f"Open {titles[name]}",
-                icon=":material/arrow_forward:",
-                width="content",
-            )
+            pages.link(name, f"Open {titles[name]}", width="content")
 
 
 def _questions(held: Interview) -> None:

@@ -104,7 +104,7 @@ def open_run(line: RunSummary, tab: str = "train") -> None:
         restore(line.spec)
     show_run(line.method, line.id)
     state.remember(line.method, "tab", tab)
-    st.switch_page(pages.page(line.method, all_methods()[line.method].title))
+    pages.go_to(line.method)
 
 
 COLUMNS = (
@@ -138,12 +138,7 @@ def runs_page() -> None:
         lines = summaries()
         if not lines:
             st.info("No runs yet. Open a method and press Train.")
-            st.page_link(
-                pages.page("lora", pages.titles()["lora"]),
-                label="Open LoRA",
-                icon=":material/arrow_forward:",
-                query_params={"tab": "train"},
-            )
+            pages.link("lora", "Open LoRA", query={"tab": "train"})
             return
         chosen = _table(lines)
         if chosen is not None:

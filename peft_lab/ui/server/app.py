@@ -31,6 +31,7 @@ from peft_lab.core import asking, journal
 from peft_lab.core.errors import PeftLabError
 from peft_lab.training.tasks import all_tasks
 from peft_lab.ui.server import sessions, turns
+from peft_lab.ui.server.hosts import root
 from peft_lab.workers import inspector
 
 
@@ -156,9 +157,7 @@ class Assets:
     """Answers for the files that the installed Streamlit has in its folder; hands on everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-        self._below = f"/{base}/{FOLDER}/" if base else f"/{FOLDER}/"
+        self._app, self._below = app, f"{root()}{FOLDER}/"
         folder = Path(st.__file__).with_name("static") / FOLDER
         self._files = {
             file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in _TEXT

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import cache
 
 import psutil
-import streamlit as st
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -33,6 +32,7 @@ from peft_lab.runs import waiting
 from peft_lab.runs.view import Status
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import admitted
+from peft_lab.ui.server.hosts import root
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds
@@ -179,16 +179,13 @@ class Watched:
     """Answers the two, below the app's base path; hands on everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-        self._base = f"/{base}" if base else ""
-        self._token = metrics_token()
+        self._app, self._root, self._token = app, root(), metrics_token()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = f"/{scope['path'].strip('/')}" if scope["type"] == "http" else ""
-        if asked == f"{self._base}/{HEALTH}":
+        if asked == self._root + HEALTH:
             await (await run_in_threadpool(_health))(scope, receive, send)
-        elif asked == f"{self._base}/{METRICS}":
+        elif asked == self._root + METRICS:
             await (await run_in_threadpool(self._metrics, Headers(scope=scope)))(scope, receive, send)
         else:
             await self._app(scope, receive, send)

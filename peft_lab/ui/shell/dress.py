@@ -137,6 +137,6 @@ def turning(page: str) -> None:
             if 0 <= other < len(titles):
                 with st.container(key=f"turn-page-{way}", width="content"):
                     name, title = titles[other]
-                    st.page_link(pages.page(name, title), label=title, icon=f":material/{icon}:")
+                    pages.link(name, title, icon)
         st.markdown(":small[Keys: → on, ← back; a presenter's clicker too.]", width="content")
     _mount(key="turning")

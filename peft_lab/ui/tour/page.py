@@ -55,19 +55,13 @@ def read_place(text: str) -> tuple[str, int] | None:
 
 
 def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | str) -> None:
-    """A link to the stop, in this session."""
-    st.page_link(
-        pages.page(stop.page, pages.titles()[stop.page]),
-        label=label,
-        icon=f":material/{icon}:",
-        query_params=stop_address(stop, where),
-        **options,  # type: ignore[arg-type]
-    )
+    """Draw a link to the stop, in this session."""
+    pages.link(stop.page, label, icon, stop_address(stop, where), **options)
 
 
 def go_to_stop(stop: Stop, where: str) -> None:
     """Leave for the stop."""
-    st.switch_page(pages.page(stop.page, pages.titles()[stop.page]), query_params=stop_address(stop, where))
+    pages.go_to(stop.page, stop_address(stop, where))
 
 
 def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
@@ -203,11 +197,7 @@ def _another(file: Learners, name: str) -> None:
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
             pressed = st.form_submit_button("Add this path")
-        st.page_link(
-            pages.page("teach", pages.titles()["teach"]),
-            label="Make a path of your own",
-            icon=":material/edit_road:",
-        )
+        pages.link("teach", "Make a path of your own", "edit_road")
     if not pressed:
         return
     if upload is None:
@@ -379,7 +369,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
                     icon_position="right",
                 )
         else:
-            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
+            pages.link("tour", "Finish", "flag")
     steps = stop.steps
     if steps:
         # at what is to be moved next; when all is done, where it began
@@ -427,7 +417,7 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
 
 
 def _overview() -> None:
-    st.page_link(pages.page("tour", pages.titles()["tour"]), label="All stops", icon=":material/list:")
+    pages.link("tour", "All stops", "list")
 
 
 def _leave() -> None:

@@ -235,11 +235,7 @@ def share(page: str) -> None:
         added = state.remembered(SCOPE, "added", "")
         if added:
             st.markdown(added)
-            st.page_link(
-                pages.page("teach", pages.titles()["teach"]),
-                label="Open my path",
-                icon=":material/edit_road:",
-            )
+            pages.link("teach", "Open my path", "edit_road")
             state.remember(SCOPE, "added", "")
         # On request: drawing it takes 20 to 60 ms, which every move of a knob would wait for.
         if st.checkbox("Show it as a QR code", key=state.widget_key(SCOPE, "qr", page)):
