@@ -69,7 +69,7 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
 
 
 def _cost(name: str) -> tuple[costs.Cost | None, str]:
-    """What is stored, or what the process that simulates finds; why there is nothing."""
+    """Return the stored or simulated cost of a step, and why there is none."""
     if costs.cost_request(name):
         return costs.step_cost(name), costs.cost_refusal(name)
     worker = inspector.get_inspector(inspector.Worker.MEMORY)
@@ -144,7 +144,7 @@ def _published(entry: AtlasType) -> None:
 
 
 def _short(row: published.PublishedRow) -> str:
-    """An experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
+    """Return an experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
     benchmark = published.BENCHMARKS[row.benchmark]
     own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
     return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
@@ -166,7 +166,7 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
 
 
 def _training(entry: AtlasType, side: str) -> None:
-    """A short training on the live decoder, on demand, and its script."""
+    """Draw a short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
     st.markdown("#### Try it")
     name = live.LIVE["causal"]

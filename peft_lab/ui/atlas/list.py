@@ -27,7 +27,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def atlas_readers() -> dict[str, Any]:
-    """What takes each part of the address."""
+    """Return what takes each part of the address."""
     return {
         "type": _one_of("type", entries()),
         "beside": _one_of("beside", {NOBODY: None, **entries()}),
@@ -64,7 +64,7 @@ def _problem(name: str) -> None:
 
 
 def chosen_pair() -> tuple[str, str]:
-    """The type that is looked at, and the one beside it."""
+    """Draw both selects; return the type that is looked at and the one beside it."""
     left, right = st.columns(2)
     titles = {name: entry.title for name, entry in entries().items()}
     return (
@@ -74,7 +74,7 @@ def chosen_pair() -> tuple[str, str]:
 
 
 def chosen_model() -> ModelEntry:
-    """The model that is counted on."""
+    """Draw the control; return the model that is counted on."""
     chosen = model_choice.model_control(
         model_choice.entry_of(str(remembered_choice("model"))), state.widget_key(SCOPE, "model")
     )
@@ -84,7 +84,7 @@ def chosen_model() -> ModelEntry:
 
 
 def filters() -> list[AtlasType]:
-    """The types that match family, search and capabilities."""
+    """Draw the filters; return the types that match family, search and capabilities."""
     first, second, third = st.columns([3, 3, 6])
     with first:
         text = st.text_input(
@@ -107,7 +107,7 @@ def filters() -> list[AtlasType]:
 
 
 def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
-    """Types of a family (or all) in whose texts every searched word stands and that can do all that is asked."""
+    """Return a family's types (or all) whose texts hold every searched word and that have all the capabilities."""
     words = text.lower().split()
     found = []
     for entry in entries().values():
@@ -121,7 +121,7 @@ def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
 
 
 def atlas_address(chosen_model: str) -> dict[str, tuple[Any, Any]]:
-    """Every choice with its default, for the address."""
+    """Return every choice with its default, for the address."""
     values = {name: remembered_choice(name) for name in DEFAULTS} | {"model": chosen_model}
     return {name: (value, DEFAULTS[name]) for name, value in values.items()}
 
@@ -146,7 +146,7 @@ _mount = st.components.v2.component("peft_atlas", html='<div class="host"></div>
 
 
 def card_facts(picture: dict[str, Any]) -> str:
-    """What is seen in a picture, in words: rank, zeros, symmetry."""
+    """Return what is seen in a picture, in words: rank, zeros, symmetry."""
     side = min(picture["rows"], picture["columns"])
     at = ", ".join(
         f"{name} {value}"
@@ -224,8 +224,8 @@ def family_tree(chosen: Sequence[str]) -> str | None:
 
 
 def tree_drawing() -> str:
-    """The lists as HTML: each root with those that change it, and so on; the largest branch last,
-    before it those that nothing changes."""
+    """Return the lists as HTML: each root with those that change it, and so on; the largest branch last, before it
+    those that nothing changes."""
     roots = sorted(lineage()[""], key=lambda entry: (_many(entry.name), entry.name not in lineage()))
     return (
         f'<nav class="atlas tree" aria-label="Who changes whom"><ul>{"".join(map(_branch, roots))}</ul></nav>'

@@ -87,7 +87,7 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
-    """The path; while it is not known, as far as it goes without the simulation."""
+    """Return the path; while it is not known, as far as it goes without the simulation."""
     if found is not None:
         return tree.lit_places([(step.node, step.value) for step in found.path])
     return tree.lit_places([(ROOT, found_answer(ROOT, situation)[0])])

@@ -17,7 +17,7 @@ EDGE = 2
 
 
 def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
-    """Ids of the places that a path of ``(node, value)`` goes through, the root first."""
+    """Return the ids of the places that a path of ``(node, value)`` goes through, the root first."""
     found = [ROOT]
     for node, value in path:
         branch = next(branch for branch in NODES[node].branches if value in branch.values)
@@ -26,7 +26,7 @@ def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def answer_of(place: Place) -> str:
-    """What stands on the branch that leads to a place; empty for the root."""
+    """Return what stands on the branch that leads to a place; empty for the root."""
     if not place.way:
         return ""
     parent, values = place.way[-1]
@@ -35,12 +35,12 @@ def answer_of(place: Place) -> str:
 
 
 def says(place: Place) -> str:
-    """What stands in a box: the question asked there, or the advice."""
+    """Return what stands in a box: the question asked there, or the advice."""
     return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
 
 
 def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
-    """The whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
+    """Return the whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
 
     Args:
         lit: ids of the places on the path, in order. offered: whether places can be chosen.
@@ -63,7 +63,7 @@ def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
 
 
 def _spots() -> dict[str, tuple[float, float]]:
-    """Upper left corner of every box: leaves in rows of their own, questions in the middle of what follows them."""
+    """Return every box's upper left corner: leaves in rows of their own, questions centred on what follows."""
     found: dict[str, tuple[float, float]] = {}
     row = 0
 
@@ -84,7 +84,7 @@ def _spots() -> dict[str, tuple[float, float]]:
 
 
 def children(place: Place) -> list[Place]:
-    """The places one answer further."""
+    """Return the places one answer further."""
     return [
         each
         for each in places()
@@ -123,7 +123,7 @@ def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offe
 
 
 def path_picture(lit: Sequence[str], offered: bool = True) -> str:
-    """The path as HTML: its questions with all their answers as buttons, those given lit; the leaf at the end."""
+    """Return the path as HTML: questions with their answers as buttons, those given lit, and the leaf last."""
     known = {place.id: place for place in places()}
     parts = []
     for identity in lit:

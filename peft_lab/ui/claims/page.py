@@ -40,7 +40,7 @@ _RUN = "facts-run"
 
 
 def verdict_of(claim: Claim) -> Verdict | None:
-    """The verdict on the claim as it stands; ``None`` where its experiment has neither been kept nor run here."""
+    """Return the claim's current verdict; None if its experiment was neither stored nor run here."""
     if claim.needs == "torch":
         known = kept_result(claim.id) or _answered(claim, None)
         return None if known is None else known.verdict
@@ -98,8 +98,7 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
 
 
 def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
-    """What is found, waited for briefly where it has to be run. ``where`` tells the button apart from that of
-    the same claim elsewhere on the page."""
+    """Draw and return what was found, waited for briefly if it has to be run. ``where`` keeps widget keys apart."""
     if claim.needs == "shape":
         return claim.on(model)
     again_key = f"facts-again-{claim.id}"
@@ -127,13 +126,13 @@ def _ask(claim: Claim, model: str | None) -> Future[Found]:
 
 
 def _answered(claim: Claim, model: str | None) -> Found | None:
-    """The answer, if the claim was run in this server already."""
+    """Return the claim's answer if this server has run it already."""
     asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
 
 
 def _kept_from() -> str:
-    """How a kept result was found, and what is otherwise here."""
+    """Return how a kept result was found, and what is otherwise here."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
     here = (
         f"Installed here: {other}. Press *Run it now* to see whether it still holds."
@@ -153,7 +152,7 @@ _GUESSES, _FEATURED = "guesses", "featured"
 
 
 def guesses() -> dict[str, Verdict]:
-    """The learner's guesses so far, by claim."""
+    """Return the learner's guesses so far, by claim."""
     found = state.remembered(GUESS_SCOPE, _GUESSES, None)
     if found is None:
         found = {}
@@ -188,7 +187,7 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
 
 
 def _chosen(claims: Sequence[Claim]) -> Claim:
-    """The one in front: it stays until another is asked for or the filters leave it out; then the next unguessed."""
+    """Return the claim in front: it stays until another is asked for or filtered out; then the next unguessed."""
     known = {claim.id: claim for claim in claims}
     identity = str(state.remembered(GUESS_SCOPE, _FEATURED, ""))
     if identity not in known:
@@ -295,7 +294,7 @@ def _controls() -> dict[str, str]:
 
 
 def _select(chosen: dict[str, str]) -> list[Claim]:
-    """The claims that are asked for; with a model, those that can be checked on it."""
+    """Return the claims that are asked for; with a model, those that can be checked on it."""
     found = []
     for claim in all_claims().values():
         wanted = (chosen["origin"], chosen["topic"], chosen["verdict"])

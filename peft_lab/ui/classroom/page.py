@@ -55,7 +55,7 @@ def shown_bar(page: str) -> None:
 
 
 def show_button(page: str, settings: Mapping[str, str]) -> None:
-    """For the teacher of a class: show this page, as it is set now, to all."""
+    """Draw the teacher's button that shows this page, as it is set now, to the whole class."""
     if not pages.teaches():
         return
     st.button(
@@ -68,7 +68,7 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
 
 
 def _show(page: str, settings: Mapping[str, str]) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    """Show the page to the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
     try:
         shown.show(page, settings)
     except PeftLabError as error:
@@ -78,7 +78,7 @@ def _show(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back_button() -> None:
-    """For the teacher: what is shown now, and an end to it."""
+    """Draw for the teacher what is shown now, with a button that ends it."""
     found = shown.shown()
     if found is None:
         st.caption(
@@ -94,7 +94,7 @@ def take_back_button() -> None:
 
 
 def _take_back() -> None:
-    """For ``on_click``: the page is then drawn with what is shown after it."""
+    """End what is shown, as an ``on_click``: the page is then drawn with what is shown after it."""
     try:
         shown.take_back()
     except PeftLabError as error:
@@ -168,7 +168,7 @@ def class_page() -> None:
 
 
 def _where() -> str:
-    """At which address, as far as it can be told from the teacher's own."""
+    """Return the address to join at, as far as it can be told from the teacher's own."""
     own = is_loopback(urlsplit(st.context.url or "").hostname or "")
     return "the address that this machine has in the network" if own else "this address"
 
@@ -254,6 +254,6 @@ def _chosen(row: Row) -> None:
 
 
 def _end(owner: str, identity: str) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    """End a learner's run. As an ``on_click`` it runs even if the page is redrawn before its button."""
     with errors_boxed():
         roll.end(owner, identity)

@@ -33,7 +33,7 @@ KIND = "clinic"
 
 
 def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """The latest attempt at every case, by its fault."""
+    """Return the latest attempt at every case, by its fault."""
     return {
         result.content["fault"]: result.content
         for result in file.results(learner, KIND, {"fault": str})
@@ -59,7 +59,7 @@ _MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "
 
 
 def symptoms(case: Case) -> None:
-    """Everything but the cause."""
+    """Draw everything but the cause."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
     with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
     st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
@@ -74,7 +74,7 @@ def symptoms(case: Case) -> None:
 
 
 def beside(case: Case) -> None:
-    """The faulty run and the healthy one."""
+    """Draw the faulty run and the healthy one."""
     st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
     _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
     for column, (title, run) in zip(
@@ -89,7 +89,7 @@ def beside(case: Case) -> None:
 
 
 def show_fix(fault: Fault) -> None:
-    """The fix in words, and as code with the places it belongs to."""
+    """Draw the fix in words, and as code with the places it belongs to."""
     st.markdown(f"**Fix.** {plain(fault.fix)}")
     for moment, lines in fault.code.items():
         st.caption(f"This code goes {plain(MOMENTS[moment])}:")
@@ -131,7 +131,7 @@ def _settings(run: Shown, which: str) -> None:
 
 
 def _lines(fields: Mapping[str, Any]) -> str:
-    """A field a line, as JSON has it."""
+    """Return JSON with one field a line."""
     return "\n".join(f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items())
 
 
@@ -167,7 +167,7 @@ def _largest(value: Any) -> str:
 
 
 def examine() -> None:
-    """Upload, and read the diagnosis."""
+    """Draw the uploads, and the diagnosis of what was uploaded."""
     st.markdown("Give what you have of a run: its configs, its log, its adapter. Any of them will do.")
     one, two, three = st.columns(3)
     configs = one.file_uploader(
@@ -293,7 +293,7 @@ def _work(case: Case, file: Learners, learner: str, known: dict[str, dict[str, A
 
 
 def _hints(case: Case) -> int:
-    """The hints that were asked for; how many."""
+    """Draw the hints asked for; return how many."""
     given = int(state.remembered(SCOPE, "hints", 0, str(case.number)))
     texts = case.hints()
     for text in texts[:given]:

@@ -93,14 +93,14 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
 
 
 def _left(standing: Standing) -> float | None:
-    """Seconds, from how long the finished runs took from start to end."""
+    """Return the seconds left, from how long the finished runs took from start to end."""
     views = [standing.runs[cell].view() for cell in standing.done]
     taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
     return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 
 def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
-    """Not under way and not complete: say so and offer to go on."""
+    """Draw that a comparison is neither under way nor complete, with a button that continues it."""
     done, total = len(standing.done), len(plan.cells)
     left, right = st.columns([4, 1], vertical_alignment="center")
     if standing.status == "incomplete":
@@ -157,7 +157,7 @@ def _take_tab(text: str) -> None:
 
 
 def _opening(title: str, readers: Readers) -> Readers:
-    """Readers of a part's choices: an address that makes one of them opens the part's tab, also where it is misread."""
+    """Return readers that also open the part's tab, even if the address's value cannot be used."""
 
     def opened(take: Callable[[str], None]) -> Callable[[str], None]:
         def both(text: str) -> None:
@@ -170,7 +170,7 @@ def _opening(title: str, readers: Readers) -> Readers:
 
 
 def _runs() -> Address:
-    """The comparisons made here, and those that come with the app; what the address has to say of them."""
+    """Draw the comparisons made here and those that ship; return what the address says of them."""
     st.markdown(
         "Compare methods on the same data in the same order, with several seeds each. They run one after another; "
         "every run is also on the Runs page, and a run that already exists is not repeated."
@@ -235,7 +235,7 @@ def _new() -> None:
 
 
 def _titles() -> dict[str, str]:
-    """Comparisons made here, newest first, then those that come with the app."""
+    """Return the titles of comparisons made here, newest first, then of those that ship with the app."""
     titles = {}
     for comparison in store.comparisons():
         try:

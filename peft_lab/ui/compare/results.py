@@ -48,7 +48,7 @@ class Column:
 
 
 def table_columns(found: Mapping[str, Any]) -> list[Column]:
-    """The columns for one document; forgetting only where the model can show it."""
+    """Return the columns for one document; forgetting only where the model can show it."""
     measured = Source.MEASURED
     made = [
         Column("Trained", Source.COUNTED, _trained, "trainable"),
@@ -90,7 +90,7 @@ def _forgetting(row: Row) -> str:
 
 
 def html_table(found: Mapping[str, Any]) -> str:
-    """A table for ``st.html``: a row without figures says why over its whole width; notes stand under the title."""
+    """Return a table for ``st.html``; a row without figures says why over its whole width."""
     shown = table_columns(found)
     head = "".join(_heading(column) for column in shown)
     front = set(found["pareto"])
@@ -133,7 +133,7 @@ def _stacked(text: str) -> str:
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
-    """One line for each method with its figures in plain units, and a column for each seed's metric."""
+    """Return one line for each method with its figures in plain units, and a column for each seed's score."""
     plan = found["plan"]
     names = [name for name in found["rows"][0] if name not in _NOT_IN_CSV]
     seeds = [f"{found['metric']['name']}_seed_{seed}" for seed in plan["seeds"]]
@@ -164,7 +164,7 @@ _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 
 
 def plot_config(name: str) -> dict[str, Any]:
-    """A figure that can be saved as an image by its own button, which needs no other program."""
+    """Return a figure that can be saved as an image by its own button, which needs no other program."""
     return {
         "displayModeBar": True,
         "displaylogo": False,
@@ -175,12 +175,12 @@ def plot_config(name: str) -> dict[str, Any]:
 
 
 def method_colours() -> dict[str, str]:
-    """Each method's colour, the same in every figure."""
+    """Return each method's colour, the same in every figure."""
     return {slug: theme.SERIES[index % len(theme.SERIES)] for index, slug in enumerate(all_methods())}
 
 
 def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
-    """Means over the ``window`` latest values; as many as there are at the start."""
+    """Return means over the ``window`` latest values; as many as there are at the start."""
     means: list[float | None] = []
     for end in range(1, len(values) + 1):
         known = [value for value in values[max(0, end - window) : end] if value is not None]
@@ -189,12 +189,12 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
 
 
 def window_of(steps: int) -> int:
-    """Steps over which a curve of that many is averaged."""
+    """Return the steps over which a curve of that many is averaged."""
     return max(1, steps // SMOOTH)
 
 
 def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
-    """Training loss of each method, averaged over seeds and the latest steps, in a band of one deviation."""
+    """Return each method's training loss, averaged over seeds and the latest steps, in a band of one deviation."""
     figure = go.Figure()
     palette = method_colours()
     for row in rows:
@@ -279,7 +279,7 @@ def scatter(
     palette: Mapping[str, str],
     named: Sequence[str],
 ) -> go.Figure:
-    """Rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
+    """Return rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
 
     Args:
         titles: what stands at each axis, by its name.
@@ -329,8 +329,7 @@ def scatter(
 
 
 def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
-    """Where each name stands at its point: on the side that the line of the front does not take, and inside the plot
-    at its ends."""
+    """Return where each name stands at its point: off the front's line, and inside the plot at its ends."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
     end = 0 if rises else -1
@@ -340,7 +339,7 @@ def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[st
 
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
-    """Logarithmic where the values span far; a share as percent. ``values`` as they are drawn."""
+    """Return an axis's scale: logarithmic if the values, as drawn, span far; percent for a share."""
     if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
         low, high = math.log10(min(values)), math.log10(max(values))
         room = (high - low) / 10
@@ -365,7 +364,7 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
 
 
 def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
-    """The unit that an axis is drawn in, and its size."""
+    """Return the unit that an axis is drawn in, and its size."""
     if axis.unit == "bytes":
         large = max(values, default=0.0) >= GIGA
         return ("GB", 1e9) if large else ("MB", 1e6)
@@ -380,7 +379,7 @@ Document = Mapping[str, Any]
 
 
 def show(found: Document) -> None:
-    """Everything below the progress; nothing but the table while no run is done."""
+    """Draw everything below the progress; only the table while no run is done."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     if scored:
         st.markdown(f"### What this shows {figures.badge('measured')}")
@@ -431,7 +430,7 @@ def _sentences(found: Document) -> None:
 
 
 def _place(found: Document) -> str:
-    """Where and when the figures were measured."""
+    """Return where and when the figures were measured."""
     places = "; ".join(
         f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
         for machine in found["machines"]
@@ -457,14 +456,14 @@ def _before(found: Document) -> str:
 
 
 def _cut(found: Document) -> str:
-    """Where long texts end; images are read whole."""
+    """Return where long texts are cut; images are read whole."""
     if each_of(found["plan"]["task"]) == "image":
         return ""
     return f"; rows are cut at {found['plan']['max_length']} tokens"
 
 
 def _how(found: Document) -> str:
-    """How each figure was taken, as a list."""
+    """Return how each figure was taken, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (
@@ -525,7 +524,7 @@ def _plots(found: Document) -> None:
 
 
 def axis_titles(found: Document) -> dict[str, str]:
-    """What stands at each axis, with this comparison's metric and unit."""
+    """Return what stands at each axis, with this comparison's metric and unit."""
     return {
         name: axis.title.format(metric=found["metric"]["title"], unit=found["inference_unit"])
         for name, axis in AXES.items()

@@ -64,7 +64,7 @@ class Handle:
 
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
-    """A method's handles on a model, beside the knobs' complete values. None where the values do not work."""
+    """Return a method's handles on a model and the complete knobs; None if the values do not work."""
     if any(problem.level == "error" for problem in spec.problems(shape, values)):
         return ()
     return tuple(_found(spec, shape, values))
@@ -253,7 +253,7 @@ def thumb(
 
 
 def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
-    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and above."""
+    """Return the narrow drawing cut to ``high`` user units around its lowest trained part."""
     parts = spec.parts(shape, values)
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
     trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]
@@ -266,6 +266,6 @@ def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high
 
 
 def _past_boxes(end: float, svg: str) -> float:
-    """The lower edge of a window, moved below a box of one row that it would cut through."""
+    """Return the lower edge of a window, moved below a box of one row that it would cut through."""
     boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
     return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)

@@ -28,7 +28,7 @@ def curves(
     colours: Mapping[str, str] | None = None,
     log_y: bool = False,
 ) -> go.Figure:
-    """Lines over a common axis: ``name: (xs, ys)``. ``until`` fixes the axis' end, so that it does not jump live."""
+    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end, so that it does not jump."""
     figure = go.Figure()
     for index, (name, (xs, ys)) in enumerate(series.items()):
         colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
@@ -60,7 +60,7 @@ def bars(
     height: int | None = None,
     colour: str = theme.TRAINABLE,
 ) -> go.Figure:
-    """Horizontal bars with their values, first label on top."""
+    """Return horizontal bars with their values, first label on top."""
     figure = go.Figure(go.Bar(y=list(labels), x=list(values), orientation="h", marker={"color": colour}))
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height or 60 + 26 * len(labels))
     figure.update_yaxes(autorange="reversed", title=None)
@@ -71,7 +71,7 @@ def bars(
 def columns(
     xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE
 ) -> go.Figure:
-    """Vertical bars over whole numbers."""
+    """Return vertical bars over whole numbers."""
     figure = go.Figure(
         go.Bar(
             x=list(xs),
@@ -93,8 +93,7 @@ def heatmap(
     labels_y: Sequence[str] | None = None, diverging: bool = False, height: int = 320,
     limit: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A matrix of figures. ``diverging`` centres the colours on zero; ``limit`` is where they end, by default at the
-    largest magnitude."""
+    """Return a matrix of figures. ``diverging`` centres colours on zero; they end at ``limit`` or the largest value."""
     limit = limit or max((abs(value) for row in matrix for value in row), default=1.0) or 1.0
     figure = go.Figure(
         go.Heatmap(
@@ -117,7 +116,7 @@ def heatmap(
 
 
 def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
-    """One bar per row, made of its parts in bytes."""
+    """Return one bar per row, made of its parts in bytes."""
     figure = go.Figure()
     largest = max((sum(parts.values()) for parts in rows.values()), default=0)
     unit, scale = _unit(largest)
@@ -146,7 +145,7 @@ def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
 def memory_timeline(
     points: Sequence[tuple[str, int | None, Mapping[str, int]]], height: int = 340
 ) -> go.Figure:
-    """Memory over the stretches of a step, stacked by part; the phases are marked along the top."""
+    """Return memory over the stretches of a step, stacked by part; the phases are marked along the top."""
     figure = go.Figure()
     unit, scale = _unit(max((sum(parts.values()) for _, _, parts in points), default=0))
     xs = list(range(len(points)))
@@ -196,12 +195,12 @@ def memory_timeline(
 
 
 def _unit(largest: int) -> tuple[str, float]:
-    """The unit of an axis that reaches to ``largest`` bytes, as the tables beside it write such sizes."""
+    """Return the unit of an axis that reaches to ``largest`` bytes, the same as in the tables beside it."""
     return ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
 
 
 def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:
-    """The parts that occur, in the order in which they are stacked everywhere."""
+    """Return the parts that occur, in the order in which they are stacked everywhere."""
     present = {part for parts in rows for part, size in parts.items() if size}
     return [part for part in theme.MEMORY if part in present]
 
@@ -238,7 +237,7 @@ class Area:
 
 
 def areas(tree: Sequence[GroupCount]) -> list[Area]:
-    """One area for each module and state, the method's own parameters joined to the module that they belong to."""
+    """Return an area for each module and state; a method's parameters join the module that they belong to."""
     bare = {group.module for group in tree if not group.added}
     found: dict[tuple[str, str, str], Area] = {}
     for group in tree:
@@ -253,14 +252,14 @@ def areas(tree: Sequence[GroupCount]) -> list[Area]:
 
 
 def _owner(module: str, bare: set[str]) -> str:
-    """The model's own module that an added one sits in; itself where it is in none."""
+    """Return the model's own module that an added one sits in; itself where it is in none."""
     parts = module.split(".")
     inside = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((path for path in inside if path in bare), module)
 
 
 def _named(path: str) -> tuple[str, str]:
-    """Where a module is and what it is called there: ``model.layers.{}.mlp.up_proj`` is ``up_proj`` in ``mlp``."""
+    """Return a module's place and name: ``model.layers.{}.mlp.up_proj`` is ``up_proj`` in ``mlp``."""
     layered = _LAYERS.match(path)
     inside = (layered[2] if layered else path).split(".")
     if layered:
@@ -278,7 +277,7 @@ def _size(all_areas: list[Area]) -> None:
 
 
 def caption(all_areas: Sequence[Area]) -> str:
-    """What area and colours mean, with what is not to scale."""
+    """Return what area and colours mean, with what is not to scale."""
     states = {area.state for area in all_areas}
     legend = ["**Grey** is frozen"] if "frozen" in states else []
     legend += ["**blue** is quantised"] if "quantised" in states else []
@@ -294,7 +293,7 @@ def caption(all_areas: Sequence[Area]) -> str:
 
 
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
-    """The areas, those of one place together. Labels and figures are the true ones, whatever the size drawn."""
+    """Return the areas, grouped by place. Labels and figures are the true ones, whatever the size drawn."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
     ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
     total = sum(area.parameters for area in all_areas)

@@ -66,30 +66,30 @@ def enter(page: str, lockable: bool) -> bool:
 
 
 def noted() -> None:
-    """The stop that was arrived at is written down, or there is nothing to write."""
+    """Note that the stop arrived at is written down, or that there is nothing to write."""
     state.remember(SCOPE, _ARRIVED, False)
 
 
 def _fixed(address: dict[str, str]) -> dict[str, str]:
-    """The settings that the address fixes; a name without a value fixes nothing."""
+    """Return the settings that the address fixes; a name without a value fixes nothing."""
     names = address.get("fixed", "").split(",")
     return {name: address[name] for name in names if name in address}
 
 
 def leave_path() -> None:
-    """No page belongs to a stop any more."""
+    """End the session's stop: no page belongs to one any more."""
     state.carry("stop", "")
     st.query_params.pop("stop", None)
 
 
 def unlock(page: str) -> None:
-    """The learner goes on freely on this page."""
+    """Let the learner go on freely on this page."""
     state.fix(page, {})
     st.query_params.pop("fixed", None)
 
 
 def locked_note(page: str, labels: dict[str, str]) -> None:
-    """Says what is fixed on the page, and offers to go on freely."""
+    """Draw what is fixed on the page, with a button that unlocks it."""
     fixed = state.fixed_on(page)
     if not fixed:
         return
@@ -115,7 +115,7 @@ def projector_style() -> None:
 
 
 def way_out() -> None:
-    """In a class: how the next person gets this browser. Who signed in can come back, who gave a code cannot."""
+    """Draw how a class's browser is handed on: who signed in can come back, who gave a code cannot."""
     if not asking.class_is_on() or projecting():
         return
     who = asker()
@@ -146,7 +146,7 @@ def _leave() -> None:
 
 
 def _left() -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    """Leave the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
     try:
         sessions.leave()
     except PeftLabError as error:
@@ -154,7 +154,7 @@ def _left() -> None:
 
 
 def projector_switch() -> None:
-    """The switch in the side bar; in projector mode, where that is hidden, a button at the foot of the page."""
+    """Draw the switch in the side bar or, in projector mode, a button at the foot of the page."""
     if not projecting():
         with st.sidebar:
             pressed = st.button(
@@ -189,7 +189,7 @@ _mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS
 
 
 def mend() -> None:
-    """Called once per run, before the page is drawn: a page that fails is mended as well."""
+    """Mount the browser's mends, once per run and before the page, so that a failing page has them too."""
     with st.sidebar:
         _mount(key="mending", height=0)
 

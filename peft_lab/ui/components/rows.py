@@ -65,7 +65,7 @@ def rows(
 
 
 def just_chosen(key: str) -> str | None:
-    """The same, before the table is drawn in that run."""
+    """Return the same, before the table is drawn in that run."""
     found: dict[str, Any] = st.session_state.get(key) or {}
     chosen: str | None = found.get("chosen")
     return chosen
@@ -79,7 +79,7 @@ NARROW = 35  # letters in a line of code on a phone, and in a narrow column
 
 
 def listing(text: str, name: str, across: int = NARROW) -> None:
-    """As it was written; its room is kept until what draws it has come.
+    """Draw code as it was written, with its height reserved until the browser draws it.
 
     Args:
         name: of its container, no other's on the page. across: letters in a line on a wide page.

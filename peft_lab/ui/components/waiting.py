@@ -155,12 +155,12 @@ def come_back(*looks: Look[Any]) -> None:
 
 
 def every(pages: int) -> float:
-    """Seconds between the looks of each, while so many pages wait."""
+    """Return the seconds between two looks of a page while so many wait."""
     return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])
 
 
 def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
-    """This one, and those that wait for what has not come yet."""
+    """Return how many pages wait, this one among them."""
     context = get_script_run_ctx(suppress_warning=True)
     with _lock:
         for session in [name for name, asked in _waiting.items() if any(one.done() for one in asked)]:
@@ -174,7 +174,7 @@ def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
 
 
 def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
-    """Nothing when all is well. ``needed`` names what matters here (all by default), ``where`` tells buttons apart."""
+    """Draw what of the ``needed`` assets (all by default) is missing, with a button; ``where`` makes its key."""
     wanting = [one for one in assets.status() if not one.present and (needed is None or one.name in needed)]
     if not wanting:
         return

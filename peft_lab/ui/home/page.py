@@ -42,12 +42,12 @@ def gallery() -> None:
 
 
 def live_models() -> list[ModelEntry]:
-    """Those that are trained here."""
+    """Return the models that are trained here."""
     return [entry for entry in catalogue().values() if entry.live]
 
 
 def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> float:
-    """Percent of the model with the method that is trained; at the method's defaults but for ``values``."""
+    """Return the percent of the model that is trained, at the method's defaults but for ``values``."""
     formula = spec.formula(entry.shape, spec.complete(entry.shape, values or {}))
     return 100 * formula.trainable / (entry.parameters + formula.added)
 
@@ -71,7 +71,7 @@ def _card(spec: MethodSpec) -> None:
 
 
 def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
-    """Why the method does not apply at its defaults."""
+    """Return why the method does not apply at its defaults."""
     problems = spec.problems(entry.shape, {})
     return next((problem.message for problem in problems if problem.level == "error"), None)
 
@@ -142,7 +142,7 @@ def _doors() -> None:
 
 
 def _dragged() -> dict[str, Any]:
-    """The rank, where it was set by hand in the block."""
+    """Return the rank, where it was set by hand in the block."""
     rank = state.remembered(SCOPE, RANK, None)
     return {} if rank is None else {RANK: rank}
 
@@ -158,7 +158,7 @@ def _released(values: Mapping[str, Any]) -> None:
 
 
 def _as_it_comes() -> None:
-    """The default run on the method's page, with the rank that was set here, whatever was set there before."""
+    """Set up the default run on the method's page, with the rank set here, whatever was set there before."""
     state.forget(METHOD)
     state.forget("shared")
     for name, value in _dragged().items():

@@ -41,7 +41,7 @@ DRAWN, SECONDS = "memory-drawn", "memory-seconds"
 
 
 def refusals(entry: ModelEntry) -> dict[str, str]:
-    """Methods that cannot run on the model, with their reason; found without simulating anything."""
+    """Return methods that cannot run on the model, with their reason; found without simulating anything."""
     found = {}
     for slug, method in all_methods().items():
         errors = [problem.message for problem in method.problems(entry.shape, {}) if problem.level == "error"]
@@ -94,7 +94,7 @@ def _bars(answers: Simulated, chosen: Chosen) -> None:
 
 
 def _parts(found: Simulation) -> dict[str, int]:
-    """The tensors at the peak, and what the allocator holds beside them: together what has to fit."""
+    """Return the tensors at the peak, and what the allocator holds beside them: together what has to fit."""
     beside = fits.needed(found) - sum(found.parts.values())
     return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
@@ -128,7 +128,7 @@ def _table(answers: Simulated, chosen: Chosen) -> None:
 
 
 def _settings(answers: Simulated, chosen: Chosen) -> str:
-    """How the methods are set, in a sentence or two."""
+    """Return how the methods are set, in a sentence or two."""
     shown = [slug for slug in low_rank_methods() if slug in answers.found]
     if chosen.targets == OWN or not shown:
         return "Every method at its defaults."
@@ -139,7 +139,7 @@ def _settings(answers: Simulated, chosen: Chosen) -> str:
 
 
 def _targets(answers: Simulated, entry: ModelEntry) -> None:
-    """Where QLoRA needs more than LoRA it is for what it adapts: their defaults differ."""
+    """Say that QLoRA may need more than LoRA because their default targets differ."""
     lora, qlora = answers.found["lora"], answers.found["qlora"]
     if fits.needed(qlora) <= fits.needed(lora):
         return
@@ -171,7 +171,7 @@ def cost_curves(
     colours: Mapping[str, str],
     height: int = 400,
 ) -> go.Figure:
-    """Needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
+    """Return needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
 
     ``now``: the size that is set, marked; ``limit``: the device's memory in bytes. Lines are straight between the
     simulated sizes, which are the marked points.
@@ -213,7 +213,7 @@ def cost_curves(
 def against(
     names: Sequence[str], published: Sequence[int], simulated: Sequence[int], band: float, height: int = 430
 ) -> go.Figure:
-    """Simulated over published bytes, a point for each row, with the line of equality and a band of ±``band``%."""
+    """Return simulated over published bytes by row, with the line of equality and a band of ±``band``%."""
     low, high = min(*published, *simulated) / 1e9 * 0.94, max(*published, *simulated) / 1e9 * 1.04
     ends = [low, high]
     figure = go.Figure()
@@ -249,7 +249,7 @@ def against(
 
 
 def errors(names: Sequence[str], percents: Sequence[float], band: float, height: int = 430) -> go.Figure:
-    """Every row's error in percent, largest overestimate on top: a bar each, with the band of ±``band``%."""
+    """Return every row's error in percent as a bar, largest overestimate on top, with a band of ±``band``%."""
     order = sorted(range(len(names)), key=lambda index: percents[index])
     figure = go.Figure(
         go.Bar(
@@ -328,13 +328,13 @@ def curves(chosen: Chosen, answers: Simulated) -> None:
 
 
 def colours() -> dict[str, str]:
-    """A colour for each method, whichever others are drawn."""
+    """Return a colour for each method, whichever others are drawn."""
     titles = [method.title for method in all_methods().values()]
     return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
 
 
 def stops(chosen: Chosen, over: str) -> list[int]:
-    """Sizes to simulate, the one that is set among them, up to what the model has positions for."""
+    """Return sizes to simulate, the one that is set among them, up to what the model has positions for."""
     limit = chosen.entry.shape.max_positions if over == "seq" else None
     sizes = {*STOPS[over], getattr(chosen, over)}
     return sorted(size for size in sizes if limit is None or size <= limit)
@@ -358,7 +358,7 @@ MEANING = {
 
 
 def pick_method(answers: Simulated, key: str = "method") -> str | None:
-    """The method that a part of the page is about, the same in all of them; ``None`` until it has been simulated."""
+    """Draw the choice of the method, the same in all parts of the page; None until one has been simulated."""
     slugs = list(answers.found)
     wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
     if not slugs or (wanted not in slugs and answers.waiting):
@@ -389,7 +389,7 @@ def timeline(chosen: Chosen, answers: Simulated) -> None:
 
 
 def _scrub(points: Sequence[Point], key: str) -> None:
-    """Only this is drawn again while the slider moves."""
+    """Draw the moment that the slider is at; only this is drawn again while it moves."""
     chart, words = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
     names = places(points)
@@ -424,8 +424,7 @@ def _share(part: float) -> str:
 
 
 def places(points: Sequence[Point]) -> list[str]:
-    """What each moment is called: 'backward, layer 12', layers counted from 0 as in module names. No name comes twice,
-    as the slider tells its moments apart by their names."""
+    """Return unique names of the moments, such as 'backward, layer 12'; layers count from 0 as in module names."""
     titles = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
     names: list[str] = []
     for index, point in enumerate(points):

@@ -70,7 +70,7 @@ def _size(what: Literal["batch", "seq"], chosen: Chosen, slug: str, size: int) -
 
 
 def _models(chosen: Chosen, slug: str) -> None:
-    """The catalogue from small to large; rows get no longer than a model has positions for, beside the method's own."""
+    """Draw the catalogue from small to large; rows are as long as a model has positions for, at most."""
     entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
     asked = {}

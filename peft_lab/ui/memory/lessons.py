@@ -96,12 +96,12 @@ def is_set(chosen: Chosen, preset: Mapping[str, Any]) -> bool:
 
 
 def fullest(simulation: Simulation) -> Point:
-    """The moment with the most activations kept."""
+    """Return the moment with the most activations kept."""
     return max(simulation.points, key=lambda point: point.parts["activations"])
 
 
 def _trained(simulation: Simulation) -> int:
-    """Gradients and optimizer states, each when there is most of it."""
+    """Return the bytes of gradients and optimizer states, each at its own peak."""
     return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
 
 
@@ -159,7 +159,7 @@ def _checkpointing(chosen: Chosen, found: Mapping[str, Simulation]) -> Told:
 
 
 def quantised_weights(shape: ModelShape) -> int:
-    """Weights that QLoRA packs: of every linear map but the output head and what the architecture needs whole."""
+    """Return the weights QLoRA packs: linear maps but the output head and what the architecture needs whole."""
     whole = ("lm_head", *kept_whole(shape.model_type))
     maps = (
         group

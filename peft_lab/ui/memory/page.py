@@ -25,7 +25,7 @@ from peft_lab.ui.memory.published import published_peaks
 
 
 def offloaded(answers: Simulated) -> None:
-    """One sentence: of the method that the page looks at, or of the first that runs; nothing as long as none has."""
+    """Draw one sentence of the method in view, or of the first that runs; nothing until one has run."""
     wanted = state.remembered(SCOPE, "method", DEFAULTS["method"])
     slug = wanted if wanted in answers.found else next(iter(answers.found), None)
     if slug is None:

@@ -77,7 +77,7 @@ def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> t
 
 
 def _one_row() -> None:
-    """A row counted and simulated before the learner's eyes, in some seconds."""
+    """Draw a row counted and simulated before the learner's eyes, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = pick(left, "row", "A run to count and simulate now")
     if right.button("Count and simulate this run", key="simulate-row", width="stretch"):

@@ -26,7 +26,7 @@ _TYPES = ["json", "safetensors", "bin"]
 
 
 def start(choice: Choice, own: str | None, locked: bool) -> None:
-    """The control, and what was opened. ``own``: the learner's file, where that is the task."""
+    """Draw the control, and what was opened. ``own``: the learner's file, where that is the task."""
     place = start_of(choice)
     with st.expander("Train on from the adapters library", expanded=place is not None):
         files = st.file_uploader(

@@ -102,7 +102,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
 
 
 def _titles(slug: str) -> list[str]:
-    """The tabs that the method has, in order."""
+    """Return the tabs that the method has, in order."""
     missing = {
         "Look inside": view_of(slug) is None,
         "Try it": not experiments.of_method(slug),

@@ -73,7 +73,7 @@ _OF_IMAGES = {
 
 
 def words(choice: Choice, name: str) -> tuple[str, str]:
-    """Label and help of a setting, for what the model reads."""
+    """Return label and help of a setting, for what the model reads."""
     label, _, text = FIELDS[name]
     return _OF_IMAGES.get(name, (label, text)) if choice.entry.kind == "vision" else (label, text)
 
@@ -86,13 +86,13 @@ def default(choice: Choice, name: str) -> Any:
 
 
 def kept(choice: Choice, name: str) -> Any:
-    """The learner's own setting, or the default where there is none."""
+    """Return the learner's own setting, or the default where there is none."""
     found = state.remembered(choice.spec.slug, name, None, choice.entry.kind)
     return default(choice, name) if found is None else found
 
 
 def key_of(choice: Choice, name: str) -> str:
-    """The control's key. A knob may move the default of the learning rate: the control then starts afresh."""
+    """Return the control's key. A knob may move the default learning rate: the control then starts afresh."""
     return state.widget_key(choice.spec.slug, name, choice.entry.kind, f"{default(choice, name):g}")
 
 
@@ -101,7 +101,7 @@ def task_of(choice: Choice) -> Task | None:
 
 
 def example_task(choice: Choice) -> Task | None:
-    """The task whose examples stand for what is chosen: the learner's own file, once there is a usable one."""
+    """Return the task whose examples stand for the choice: the learner's own file once it is usable."""
     if choice.task != OWN_TASK:
         return task_of(choice)
     path = state.remembered("own", "file", None, choice.entry.kind)
@@ -114,7 +114,7 @@ def example_task(choice: Choice) -> Task | None:
 def request_of(
     choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
 ) -> RunRequest:
-    """What Train would train, unchecked."""
+    """Return what Train would train, unchecked."""
     return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
@@ -133,14 +133,13 @@ def request_of(
 
 
 def start_of(choice: Choice) -> str | None:
-    """The adapter that is trained on from, where the learner opened one for this kind of model."""
+    """Return the adapter that is trained on from, where the learner opened one for this kind of model."""
     found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
     return None if found is None else str(found)
 
 
 def planned(choice: Choice) -> RunSpec | None:
-    """What Train would train now, complete, but for the sentence, on which no step depends; ``None`` for a model that
-    is known by its shape only or has no task.
+    """Return what Train would train now but for the sentence, on which no step depends; None without a task.
 
     Raises:
         PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
@@ -151,7 +150,7 @@ def planned(choice: Choice) -> RunSpec | None:
 
 
 def asked(choice: Choice) -> RunSpec | None:
-    """As :func:`planned`, with the learner's sentence; ``None`` too while knobs cannot work or a file is missing."""
+    """Return :func:`planned` with the learner's sentence; None too if knobs cannot work or a file is missing."""
     own = _own_file(choice)
     if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
         return None
@@ -160,14 +159,14 @@ def asked(choice: Choice) -> RunSpec | None:
 
 
 def trainable(choice: Choice) -> bool:
-    """Whether the model is here and there is a task and a learning rate for its kind."""
+    """Return whether the model is here and there is a task and a learning rate for its kind."""
     return bool(
         choice.task and choice.entry.kind in choice.spec.learning_rates and untrainable(choice.entry) is None
     )
 
 
 def sentence(choice: Choice) -> str:
-    """What both models are to answer: the learner's own, or the task's first example."""
+    """Return what both models are to answer: the learner's own, or the task's first example."""
     task = task_of(choice)
     start = task.samples[0] if task and task.samples else ""
     kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
@@ -191,7 +190,7 @@ def _own_file(choice: Choice) -> str | None:
 
 
 def training_readers(slug: str) -> dict[str, Any]:
-    """What takes the training settings out of an address. They are kept for every kind of model."""
+    """Return what takes the training settings out of an address. They are kept for every kind of model."""
 
     def take(name: str, reader: type) -> Any:
         def read(text: str) -> None:
@@ -212,7 +211,7 @@ def training_readers(slug: str) -> dict[str, Any]:
 
 
 def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
-    """What the address has to say about training and the run that is shown."""
+    """Return what the address has to say about training and the run that is shown."""
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
@@ -254,12 +253,12 @@ def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
 
 
 def duration_words(found: Forecast) -> str:
-    """As the button has it."""
+    """Return the forecast as the button has it."""
     return said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in summaries()))
 
 
 def duration_below(choice: Choice, found: Forecast | None) -> None:
-    """Under the button: what its figure is made of, or the offer to measure the machine."""
+    """Draw under the button what its figure is made of, or the offer to measure the machine."""
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
@@ -299,7 +298,7 @@ def _parts(found: Forecast) -> str:
 
 
 def duration_beside(kept: Kept | None) -> str:
-    """After a run: what it took beside what was said, with its source; empty where nothing was said."""
+    """Return what a run took beside its forecast, with the source; empty if there was no forecast."""
     sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
     return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""
 
@@ -356,7 +355,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
 
 
 def _under_way(slug: str) -> RunView | None:
-    """The page's run as it stands, if it has not ended."""
+    """Return the page's run as it stands, if it has not ended."""
     run = shown_run(slug)
     try:
         seen = run.view() if run is not None else None
@@ -409,7 +408,7 @@ SHOWN = 3  # runs that are named; more are counted
 
 
 def turn(run: Run, slug: str) -> None:
-    """One line on when the run starts, and a button for each of the first runs before it."""
+    """Draw one line on when the run starts, and a button for each of the first runs before it."""
     before = ahead(run.id)
     if not before:
         st.markdown("**Queued** · next in line")

@@ -41,7 +41,7 @@ def take_away(choice: Choice) -> None:
 
 
 def _settings(choice: Choice) -> None:
-    """The code. Where long definitions follow what matters, they are scrolled to.
+    """Draw the code. Where long definitions follow what matters, they are scrolled to.
 
     The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
     """

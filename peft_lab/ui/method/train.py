@@ -44,7 +44,7 @@ REFRESH = 0.5  # seconds between looks at a run that is going
 
 
 def live(run: Run, slug: str) -> None:
-    """The run as it stands; refreshed by itself until it has ended, then once more with the whole page."""
+    """Draw the run as it stands, refreshed until it has ended, then once more with the whole page."""
     going = not run.view().status.final
 
     def standing() -> None:
@@ -91,7 +91,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _line(seen: RunView) -> str:
-    """One sentence on where the run stands."""
+    """Return one sentence on where the run stands."""
     step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
     speed = (
         f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
@@ -125,7 +125,7 @@ def _curves(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _now(run: Run, seen: RunView) -> None:
-    """While there is no final answer: what the model says now to a held-out row, beside what it said before."""
+    """Draw what the model answers now to a held-out row beside what it did before, until the final answer."""
     found = trajectory_of(run) if not seen.probes_after else None
     if found is None or found.example is None or not found.answers:
         return
@@ -134,8 +134,7 @@ def _now(run: Run, seen: RunView) -> None:
 
 
 def said(answers: Sequence[Recorded]) -> list[tuple[str, str]]:
-    """The first and the latest of a run's answers, each with its step: one that was not asked at the start, for lack of
-    time, is not what the base says.
+    """Return the first and latest of a run's answers by step; the first may not be the base's.
 
     >>> said([Recorded(3, "1.4", 0.0)])
     [('Now, step 3', '1.4')]
@@ -173,7 +172,7 @@ def _results(run: Run, seen: RunView) -> None:
 
 
 def answers(base: list[Answer], tuned: list[Answer]) -> None:
-    """Both models' answers to the same sentences, one under the other so that they compare."""
+    """Draw both models' answers to the same sentences, one under the other so that they compare."""
     rows = []
     for index, after in enumerate(tuned):
         rows.append(("Input", after.text))
@@ -183,7 +182,7 @@ def answers(base: list[Answer], tuned: list[Answer]) -> None:
 
 
 def answer_text(answer: Answer) -> str:
-    """What a model said: text, or the label with its probability."""
+    """Return what a model said: text, or the label with its probability."""
     if not answer.scores:
         return answer.answer or "(nothing)"
     return f"{answer.answer} ({answer.scores[answer.answer]:.0%})"
@@ -205,7 +204,7 @@ def _memory(seen: RunView) -> None:
 
 
 def beside_simulation(run: Run, heading: str = "") -> None:
-    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart.
+    """Draw a finished run's measured step beside its simulation, and how far they are apart.
 
     Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
     """
@@ -233,7 +232,7 @@ def _beside(run: Run, expected: int) -> None:
 
 
 def try_it(run: Run, slug: str) -> None:
-    """Any further sentence, answered by both models."""
+    """Let both models answer any further sentence."""
     with st.form(f"{slug}-ask", border=False):
         text = st.text_area(
             "Another sentence",
@@ -288,7 +287,7 @@ def memory_beside(run: Run) -> None:
 
 
 def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
-    """Of the same run with every weight trained; why not, where its model's folder is gone."""
+    """Ask for the same run with every weight trained; the future fails if its model's folder is gone."""
     method = get_method(FULL)
     try:
         values = method.complete(entry_of(spec.model).shape, {})
@@ -332,7 +331,7 @@ def train(choice: Choice) -> None:
 
 
 def _of_run(choice: Choice, run: Run) -> None:
-    """The run that the page shows; under it what the next one takes, open where something about it is wrong."""
+    """Draw the page's run, and under it the next one's settings, open if something about them is wrong."""
     _another(choice.spec.slug, run)
     changed = stale(choice, run)
     if changed:
@@ -358,13 +357,13 @@ def _usable(choice: Choice) -> bool:
 
 
 def _needed(choice: Choice) -> set[str]:
-    """The assets that a training of this choice reads."""
+    """Return the assets that a training of this choice reads."""
     task = task_of(choice)
     return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
 
 
 def _another(slug: str, shown: Run) -> None:
-    """The way to the run of this learner that is under way, while the page shows one that has ended."""
+    """Draw the way to the run of this learner that is under way, while the page shows one that has ended."""
     if not shown.view().status.final:
         return
     under_way = live_run(slug)
@@ -388,7 +387,7 @@ def _before_first_run(choice: Choice) -> None:
 
 
 def _form(choice: Choice, locked: bool) -> None:
-    """The training settings, each with what is wrong under it."""
+    """Draw the training settings, each with what is wrong under it."""
     slug = choice.spec.slug
     slots: dict[str, Any] = {}
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
@@ -422,7 +421,7 @@ def _form(choice: Choice, locked: bool) -> None:
 
 
 def _field(choice: Choice, name: str, locked: bool) -> None:
-    """One number of the form; what differs from the default goes into the address."""
+    """Draw one number of the form; what differs from the default goes into the address."""
     (label, text), reader = settings.words(choice, name), FIELDS[name][1]
     how = {"step": 1} if reader is int else {"step": 1e-4, "format": "%g"}
     value = st.number_input(
@@ -438,7 +437,7 @@ def _field(choice: Choice, name: str, locked: bool) -> None:
 
 
 def _say(error: PeftLabError, slots: dict[str, Any]) -> None:
-    """What is wrong, at the control it is about."""
+    """Draw what is wrong, at the control it is about."""
     field = error.field if isinstance(error, BadInput) else None
     error_line(error, slots.get(_CONTROL.get(field or "", ""), st))
 

@@ -56,7 +56,7 @@ def try_it(experiments: Sequence[Experiment]) -> None:
 
 
 def experiment_card(experiment: Experiment) -> None:
-    """One experiment below its title: the question, its runs, and what they say."""
+    """Draw one experiment below its title: the question, its runs, and what they say."""
     st.markdown(experiment.question)
     try:
         specs = [request.complete() for request in experiment.requests()]
@@ -84,7 +84,7 @@ def experiment_card(experiment: Experiment) -> None:
 
 
 def look(experiment: Experiment, specs: Sequence[RunSpec]) -> list[Found]:
-    """The runs of all arms as they stand."""
+    """Return the runs of all arms as they stand."""
     lines = summaries()
     return [
         Found(arm, spec, results.run_of(spec, lines))
@@ -93,7 +93,7 @@ def look(experiment: Experiment, specs: Sequence[RunSpec]) -> list[Found]:
 
 
 def _arms(experiment: Experiment, found: Sequence[Found]) -> None:
-    """What each arm is, and how far it is or what it gave."""
+    """Draw what each arm is, and how far it is or what it gave."""
     outcomes = _outcomes(found)
     rows = []
     for item, outcome in zip(found, outcomes, strict=True):
@@ -107,7 +107,7 @@ def _arms(experiment: Experiment, found: Sequence[Found]) -> None:
 
 
 def _planned(found: Sequence[Found]) -> str:
-    """The arms in a line, while there is nothing to tell of them."""
+    """Return the arms in a line, while there is nothing to tell of them."""
     steps = sorted({item.spec.steps for item in found})
     length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
     return f"{' · '.join(item.arm.label for item in found)} — {length}"
@@ -166,7 +166,7 @@ def _curves(experiment: Experiment, found: Sequence[Found]) -> None:
 
 
 def _conclusion(experiment: Experiment, found: Sequence[Found]) -> None:
-    """What was seen, why, and the way to each run."""
+    """Draw what was seen, why, and the way to each run."""
     outcomes = _outcomes(found)
     readings = [
         results.read(experiment, item.arm.label, outcome)

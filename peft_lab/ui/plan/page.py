@@ -32,7 +32,7 @@ from peft_lab.workers.pool import get_pool
 
 
 def what_to_buy(wanted: Wanted) -> None:
-    """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
+    """Draw the smallest card for each method and number of cards, all rows from the start."""
     st.markdown(f"### What to buy {figures.badge('simulated')}")
     refused = ranking.get_refusals(wanted)
     methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
@@ -92,7 +92,7 @@ def plan_page() -> None:
 
 
 def _instead(asked: Asked, controls: Controls) -> None:
-    """What is wrong, each at its control with a button that mends it; and the plan for what is meant by all that."""
+    """Draw each error at its control with a button that mends it, and the plan with all of them mended."""
     found = mend(asked)
     for error, instead in found.each:
         way = () if instead is None else (Way(instead.said, instead.short, instead.changes),)
@@ -107,7 +107,7 @@ def _instead(asked: Asked, controls: Controls) -> None:
 
 
 def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
-    """At the deadline that has passed, the one that the quickest plan meets."""
+    """Offer the deadline that the quickest plan meets, at one that has passed."""
     best = nearest.quickest(ranked)
     if best is not None:
         way = nearest.until_deadline(best)
@@ -115,7 +115,7 @@ def _until(controls: Controls, wanted: Wanted, ranked: list[Planned]) -> None:
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
-    """Where no plan is sure to meet the deadline: one sentence, and what would."""
+    """Say in one sentence that no plan is sure to meet the deadline, and what would."""
     problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return
@@ -130,8 +130,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
 
 
 def _in_hours(wanted: Wanted) -> Wanted:
-    """With a moment as the hours that are left, in tenths, rounded down: the pool keeps answers by what was asked, and
-    what met the deadline this morning may not meet it now."""
+    """Return a moment as hours left, in tenths, rounded down: cached answers to a moment would age."""
     with suppress(ValueError):
         float(wanted.deadline)
         return wanted
@@ -140,8 +139,7 @@ def _in_hours(wanted: Wanted) -> Wanted:
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
-    """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
-    one that is shown in full; ``None`` while there may be a better one."""
+    """Draw plans as they are found, then ``beneath``; return the one shown in full, None while more may come."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
@@ -169,7 +167,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
 def _answers(
     wanted: Wanted, asked: tuple[Candidate, ...], stopped: bool
 ) -> tuple[list[Planned], list[Look[Planned]]]:
-    """What is found so far, and what is being looked for; nothing new is asked once it was stopped."""
+    """Return what is found so far, and what is being looked for; nothing new is asked once it was stopped."""
     key = str(asdict(wanted))
     begun: dict[str, int] = st.session_state.setdefault("plan-begun", {})
     found: list[Planned] = []
@@ -214,7 +212,7 @@ def _nearest(found: nearest.Nearest) -> None:
 
 
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:
-    """The drawing, and what it explains, first of what is ``planned``."""
+    """Draw what each rank holds, first of the plan in full, and explain it."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds, first = list(MOMENT_KINDS), kind_of(planned)

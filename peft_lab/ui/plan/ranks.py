@@ -42,17 +42,17 @@ class Scale:
 
     @property
     def top(self) -> float:
-        """Of the lane."""
+        """Return the lane's upper edge."""
         return self.ground + NAMES + WAY
 
 
 def lane_floor(scale: Scale) -> float:
-    """Where bars in the lane stand."""
+    """Return where bars in the lane stand."""
     return scale.top + scale.tall
 
 
 def travels(kind: str, moment: Moment) -> dict[str, str]:
-    """What goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
+    """Return what goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
     up, down = ("activations", "activations") if kind == AWAY else ("weights", "gradients")
     return {
         way: part
@@ -62,7 +62,7 @@ def travels(kind: str, moment: Moment) -> dict[str, str]:
 
 
 def lane_told(moment: Moment) -> list[str]:
-    """What waits and what is copied, with their sizes."""
+    """Return what waits and what is copied, with their sizes."""
     copied = [
         f"{units.size(nbytes)} {where}"
         for nbytes, where in ((moment.brought, "copied in"), (moment.taken, "copied out"))
@@ -73,7 +73,7 @@ def lane_told(moment: Moment) -> list[str]:
 
 
 def lane_box(scale: Scale, width: float, bars: str) -> str:
-    """The lane with its bars and its name."""
+    """Return the lane with its bars and its name."""
     ground = lane_floor(scale)
     return (
         f'<rect class="memory" x="0.5" y="{scale.top:g}" width="{width - 1:g}" height="{scale.tall:.2f}" rx="3"/>'
@@ -82,7 +82,7 @@ def lane_box(scale: Scale, width: float, bars: str) -> str:
 
 
 def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
-    """One for each way that something goes, with its dot. ``middle``: of the rank."""
+    """Return an arrow with its dot for each way that something goes. ``middle``: of the rank."""
     both = len(colours) > 1
     top, end = scale.ground + NAMES, scale.top - 2
     made = []
@@ -98,7 +98,7 @@ def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
 
 
 def lane_moving(rounds: int, seconds: float) -> str:
-    """The style of lane and arrows. A dot makes some trips in its phase's turn, a quarter of the round."""
+    """Return the style of lane and arrows; a dot makes some trips in its phase, a quarter of the round."""
     each = 25 / _TRIPS
     length = WAY - 2
     frames = {
@@ -188,13 +188,13 @@ _mount = st.components.v2.component("peft_ranks", html='<div class="host"></div>
 
 
 def does(phase: str, kind: str) -> str:
-    """What the ranks do in a phase, as a sentence."""
+    """Return what the ranks do in a phase, as a sentence."""
     lines = _DOES[phase]
     return lines.get(kind, lines["fsdp2"])
 
 
 def drawing(drawn: Drawn) -> str:
-    """The phases as HTML with an SVG each."""
+    """Return the phases as HTML with an SVG each."""
     scale = _scale(drawn)
     phases = "".join(_phase(drawn, moment, turn, scale) for turn, moment in enumerate(drawn.moments))
     there = [
@@ -205,7 +205,7 @@ def drawing(drawn: Drawn) -> str:
 
 
 def _scale(drawn: Drawn) -> Scale:
-    """One for all that is drawn: the tallest bar of a rank, and where something waits the tallest there below it."""
+    """Return one scale for all: the tallest bar of a rank, and the tallest bar waiting below it."""
     tallest = max(moment.total for moment in drawn.moments)
     waiting = max(moment.waiting for moment in drawn.moments)
     if not waiting:

@@ -38,13 +38,13 @@ HOLD, GIVE_WAY = "Hold to it", "Give way"
 
 
 def forget(name: str) -> None:
-    """The question comes up anew: nothing after it is open."""
+    """Forget what is open after the question, which comes up anew."""
     for entry in (_OPENED, _STAND, _TRIED):
         state.scope(SCOPE).pop(f"{entry}.{name}", None)
 
 
 def followed_up(question: Question, model: str | None) -> None:
-    """The chain up to the first link that is not answered yet."""
+    """Draw the chain up to the first link that is not answered yet."""
     links = chain(question)[1:]
     opened = int(state.remembered(SCOPE, _OPENED, 0, question.id))
     st.markdown("#### Then asks")
@@ -60,7 +60,7 @@ def followed_up(question: Question, model: str | None) -> None:
 
 
 def _attempt(question: Question, index: int) -> None:
-    """The answer comes only after one of one's own, or after giving up."""
+    """Draw a field for the learner's attempt; the answer comes only after it, or after giving up."""
     with st.form(f"then-{question.id}-{index}", border=False):
         said = st.text_area(
             "Your answer to this",
@@ -99,7 +99,7 @@ def _answered(link: Link, model: str | None, key: str) -> None:
 
 
 def _of_the_bank(question: Question) -> None:
-    """Another question of the bank: what it asks in full, and its answer."""
+    """Draw another question of the bank in full, and its answer."""
     if question.needs != "shape":
         st.markdown("This is a question of its own; its figure is measured when it comes up.")
         return
@@ -111,7 +111,7 @@ def _of_the_bank(question: Question) -> None:
 
 
 def defended(question: Question, model: str | None) -> None:
-    """The doubt about this question's answer, if there is one."""
+    """Draw the doubt about this question's answer, if there is one."""
     challenge = all_challenges().get(question.id)
     if challenge is None:
         return
@@ -155,7 +155,7 @@ def show_in_lab(opens: Opens | None, key: str) -> None:
 
 
 def address(opens: Opens) -> dict[str, str]:
-    """What the page's address has to say."""
+    """Return what the page's address has to say."""
     return {name: state.as_text(value) for name, value in opens.values.items()}
 
 
@@ -224,14 +224,14 @@ _SHOWN: dict[Grade, tuple[str, str]] = {
 
 
 def ask(question: Question, model: str | None, place: str = "") -> None:
-    """Topic, level and the question itself."""
+    """Draw topic, level and the question itself."""
     st.markdown(f"## {topic_title(question.topic)} :gray-badge[{question.level}] {place}".strip())
     with st.container(key="question"):
         st.markdown(question.ask(model))
 
 
 def entry(question: Question, model: str | None, key: str) -> str:
-    """The control for the answer; what is in it, empty for nothing. An option is given by its number."""
+    """Draw the control for the answer; return its content, an option by its number, empty for nothing."""
     if question.kind == "choice":
         options = question.choices(model)
         index = st.radio(
@@ -269,13 +269,13 @@ def ask_solution(question: Question, model: str | None) -> Future[Answer | None]
 
 
 def judged(verdict: Verdict) -> None:
-    """The verdict in one coloured line; the icon tells it without the colour."""
+    """Draw the verdict in one coloured line; the icon tells it without the colour."""
     kind, icon = _SHOWN[verdict.grade]
     getattr(st, kind)(verdict.message, icon=f":material/{icon}:")
 
 
 def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
-    """The answer and how it comes about."""
+    """Draw the answer and how it comes about."""
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if question.because:
@@ -318,8 +318,7 @@ def interviewer(question: Question, model: str | None, tick: bool = False) -> tu
 
 
 def working(steps: Sequence[str]) -> None:
-    """The lines of the working. Formulas stand in the text, where a long one breaks on a narrow screen: as a display it
-    would scroll, out of the keyboard's reach."""
+    """Draw the lines of the working; formulas stand in the text, as a long display would not break on a phone."""
     lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)
     st.markdown("\n\n".join(lines))
 

@@ -32,12 +32,12 @@ FIRST = "Me"  # the learner of a new installation, so that nobody has to registe
 
 
 def learners() -> Learners:
-    """The learners' file."""
+    """Return the file of the learners."""
     return Learners(clock=schedule.utc_now)
 
 
 def current_learner(file: Learners) -> str:
-    """Who is practising in this session; a first learner is made where there is none."""
+    """Return who is practising in this session; a first learner is made where there is none."""
     names = [profile.name for profile in file.profiles()]
     if not names:
         try:
@@ -49,7 +49,7 @@ def current_learner(file: Learners) -> str:
 
 
 def take_profile(text: str) -> None:
-    """The learner that the address names. Raises :class:`UnknownName`."""
+    """Take the learner that the address names. Raises :class:`UnknownName`."""
     state.remember(SCOPE, "profile", learners().profile(text).name)
 
 
@@ -61,13 +61,13 @@ def choose(name: str) -> None:
 
 
 def clear_table() -> None:
-    """No card is up, nothing is typed."""
+    """Clear the current card and what was typed."""
     for entry in ("card", "typed", "revealed", "since", "skipped", "last", "report"):
         state.scope(SCOPE).pop(entry, None)
 
 
 def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
-    """The row on top of the page: the learner, a new one, files. Returns the learner's name."""
+    """Draw the row on top of the page: the learner, a new one, files. Return the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
     before = current_learner(file)
     names = [profile.name for profile in file.profiles()]
@@ -158,7 +158,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:
-    """The deck as a file's content. Answers that need torch come from the process that has it."""
+    """Return the deck as a file's content. Answers that need torch come from the process that has it."""
     worker = inspector.get_inspector(inspector.Worker.ANSWERS)
     answers = {
         question.id: worker.ask(compute_answer, question.id, None)
@@ -181,18 +181,18 @@ ANY, USUAL = "any", "usual"  # role and length of an interview
 
 
 def chosen_filters(name: str) -> str:
-    """The remembered topic, level or model; empty for all of them."""
+    """Return the remembered topic, level or model; empty for all of them."""
     return str(state.remembered(SCOPE, name, ALL))
 
 
 def question_pool() -> list[Question]:
-    """The questions of the chosen topic and level, in teaching order."""
+    """Return the questions of the chosen topic and level, in teaching order."""
     topic, level = chosen_filters("topic"), chosen_filters("level")
     return select((topic,) if topic else (), (level,) if level else ())
 
 
 def model_for(question: Question) -> str | None:
-    """The chosen model if the question can be asked about it; ``None`` for the question's own."""
+    """Return the chosen model if the question can be asked about it; ``None`` for the question's own."""
     model = chosen_filters("model")
     return model if model and question.accepts(model) else None
 
@@ -230,7 +230,7 @@ def length_filter(cell: Any) -> str:
 
 
 def untold_filters() -> bool:
-    """Whether the address named a topic, level or model that there is none of: the choices are unfolded to tell it."""
+    """Return whether the address named an unknown topic, level or model; the choices then open to say so."""
     return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
 
 
@@ -245,7 +245,7 @@ def _pick(
 
 
 def practice_readers() -> dict[str, Any]:
-    """What takes these choices out of an address."""
+    """Return what takes these choices out of an address."""
 
     def among(name: str, what: str, known: Any) -> Any:
         def read(text: str) -> None:
@@ -272,7 +272,7 @@ def practice_readers() -> dict[str, Any]:
 
 
 def practice_address() -> dict[str, tuple[Any, Any]]:
-    """What the address says about them."""
+    """Return what the address says about them."""
     held = {"role": ANY, "length": USUAL}
     own = {name: (state.remembered(SCOPE, name, default), default) for name, default in held.items()}
     return (

@@ -79,7 +79,7 @@ def show_report(held: Interview) -> None:
 
 
 def _ahead(held: Interview) -> None:
-    """Strengths, the five things to look at next, and both to take along."""
+    """Draw strengths, the five things to look at next, and both to take along."""
     good = strengths(held)
     summed = report(held)
     said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
@@ -115,7 +115,7 @@ def _cells(tally: Tally) -> tuple[str, str]:
 
 
 def page_links(wanted: tuple[str, ...]) -> None:
-    """Links to those of these pages that the app has."""
+    """Draw links to those of these pages that the app has."""
     titles = pages.titles()
     for name in wanted:
         if name in titles:
@@ -294,7 +294,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
 
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
-    """After a free answer: which of the points it had. Nobody but the learner can tell."""
+    """Draw the points of a free answer for the learner to tick; nobody else can tell."""
     shown_answer(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
@@ -318,7 +318,7 @@ def _keep(file: Learners, learner: str, held: Interview, spoken: str | None = No
 
 
 def _end(file: Learners, learner: str, held: Interview) -> None:
-    """Into the results, and the report is up. The next one has other questions."""
+    """Store the result and show the report; the next interview has other questions."""
     content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
     file.add_result(learner, KEPT, content)
     count_as_reviews(file, learner, held)

@@ -61,7 +61,7 @@ REFRESH = 1.0  # seconds between looks at the runs
 
 
 def contest(prediction: Prediction) -> list[float] | None:
-    """The figures of the runs, or ``None`` while they are under way; the page comes back by itself.
+    """Return the figures of the runs; None while they are under way, and the page comes back by itself.
 
     Raises:
         PeftLabError: a run that could not start, or did not finish.
@@ -93,7 +93,7 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
 
 
 def _finished(spec: RunRequest) -> str | None:
-    """A finished run of the same settings."""
+    """Return a finished run of the same settings."""
     found = results.run_of(spec.complete(), summaries())
     return found.id if found and found.status == Status.DONE else None
 
@@ -121,7 +121,7 @@ _WRAP = 26  # characters of an option's line beside the chart
 
 
 def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
-    """The chart, and the figures of contenders as a table."""
+    """Draw the chart, and the figures of contenders as a table."""
     st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
     if prediction.rule == "bands":
         return
@@ -133,7 +133,7 @@ def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
 
 
 def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """What settles it, drawn: the option that holds is in the accent colour."""
+    """Return a chart of what settles it: the option that holds has the accent colour."""
     return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
 
 
@@ -149,7 +149,7 @@ def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure
 
 
 def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """One row per option, drawn as the range in which it holds; the figure found is the line across."""
+    """Return a row per option, drawn as the range in which it holds; a line marks the figure found."""
     found = outcome.figures[0]
     end = max(found.value, *prediction.bands) * _ROOM
     limits = (0.0, *prediction.bands, end)
@@ -186,7 +186,7 @@ def _categorical(prediction: Prediction) -> bool:
 
 
 def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
-    """Values and title of the chart's axis."""
+    """Return values and title of the chart's axis."""
     unit = found[0].unit
     if unit == "bytes":
         return [figure.value / _GIGA for figure in found], "peak, GB"
@@ -200,7 +200,7 @@ def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
 def show_outcome(
     prediction: Prediction, outcome: PredictionOutcome, guess: int, at: datetime, measured: str = ""
 ) -> None:
-    """``measured`` is where and when, for a run that was not made here."""
+    """Draw the outcome. ``measured``: where and when, for a run that was not made here."""
     correct, _ = score(prediction, outcome, guess)
     chosen, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
@@ -225,12 +225,12 @@ KIND = "prediction"
 
 
 def fitting(topic: str) -> list[str]:
-    """Predictions of a topic, or all."""
+    """Return predictions of a topic, or all."""
     return [name for name, prediction in all_predictions().items() if not topic or prediction.topic == topic]
 
 
 def settled(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """The learner's latest outcome of every prediction that they committed to."""
+    """Return the learner's latest outcome of every prediction that they committed to."""
     return {name: result.content for name, result in _settled(file, learner).items()}
 
 
@@ -269,7 +269,7 @@ def browse(ids: list[str], scope: str, file: Learners, learner: str) -> str:
 
 
 def predict(prediction: Prediction, file: Learners, learner: str, before: Result | None) -> None:
-    """One prediction from the question to the figures."""
+    """Draw one prediction from the question to the figures."""
     st.markdown(f"## “{prediction.belief}”")
     with st.container(key="question"):
         st.markdown(prediction.question)
@@ -304,7 +304,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
 
 
 def _replayed(prediction: Prediction, before: Result) -> PredictionOutcome | None:
-    """What was settled; ``None`` where an earlier version kept other figures than the experiment gives now."""
+    """Return the settled outcome; None if an earlier version stored other figures than the experiment gives now."""
     try:
         return decide(prediction, before.content["values"])
     except BadInput:
@@ -361,7 +361,7 @@ def _announcement(prediction: Prediction) -> str:
 
 
 def _values(prediction: Prediction) -> list[float] | None:
-    """The experiment's figures, or ``None`` while it is under way: the page comes back by itself."""
+    """Return the experiment's figures; None while it is under way, and the page comes back by itself."""
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
     future = _asked(prediction)
@@ -375,7 +375,7 @@ def _values(prediction: Prediction) -> list[float] | None:
 
 
 def _asked(prediction: Prediction) -> Future[list[float]]:
-    """Asked of a process that does not count, so that the other pages stay quick."""
+    """Ask for the figures in a process that does not count, so that the other pages stay quick."""
     function, arguments = submission(prediction)
     simulated = prediction.experiment.source is Source.SIMULATED
     return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(

@@ -30,7 +30,7 @@ from peft_lab.ui.runs.shown import go_on, show_run, stop, summaries
 
 
 def own_files() -> None:
-    """What is kept, how long, and a way to remove it; nothing where there is nothing."""
+    """Draw what is stored, how long, and a way to remove it; nothing if nothing is stored."""
     found = kept_files.kept_files()
     if not found:
         return
@@ -54,7 +54,7 @@ def own_files() -> None:
 
 
 def _kept() -> str:
-    """For how long files stay where nobody removes them."""
+    """Return how long files stay unless somebody removes them."""
     found = limits.of_asker()
     if found is not None:
         return f"In this class files are removed {found.days} days after they were brought."
@@ -73,7 +73,7 @@ def _day(each: KeptFile) -> str:
 
 
 def outside(run: Run) -> None:
-    """How far it is, at which speed, and its loss."""
+    """Draw how far an outside run is, at which speed, and its loss."""
     seen = run.view()
     left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
     where = f"{run.folder.readlink()}"
@@ -172,7 +172,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 
 def _errors(lines: list[RunSummary]) -> None:
-    """How far what was said of runs' seconds was off, over all that were said and done on this machine."""
+    """Draw how far forecasts of runs' seconds were off, over all that were made and finished here."""
     ratios = said.forecast_errors(line.kept for line in lines)
     if ratios:
         over, off = "1 run", f"{said.typical_error(ratios):.0%}"
@@ -185,7 +185,7 @@ def _errors(lines: list[RunSummary]) -> None:
 
 
 def _cells(line: RunSummary) -> tuple[str, ...]:
-    """One line of the table, in the order of ``COLUMNS``."""
+    """Return one line of the table, in the order of ``COLUMNS``."""
     return (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
         line.status,

@@ -76,12 +76,12 @@ def login_ready() -> None:
 
 
 def login_address() -> str:
-    """Where signing in begins: good for some minutes."""
+    """Return where signing in begins; it is good for some minutes."""
     return generate_login_redirect_url(PROVIDER)
 
 
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
-    """What Streamlit's cookie says of who signed in; ``None`` without one that it signed for this app's address."""
+    """Return the claims in Streamlit's cookie; None without one that it signed for this app's address."""
 
     def one(name: str) -> bytes | None:
         return decode_signed_value(get_cookie_secret(), name, cookies.get(name, ""))
@@ -99,8 +99,7 @@ def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def login_forgetting(send: Send, path: str, root: str) -> Send:
-    """An answer of Streamlit's routes, by which somebody comes or goes: the class's cookie of who was there before is
-    taken back with it. Where signing in failed it stays."""
+    """Return a ``send`` that takes back the class's cookie when somebody comes or goes; not if signing in failed."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -208,13 +207,13 @@ class Door:
         )  # fmt: skip
 
     def _begin(self, scope: Scope) -> Response:
-        """Off to the provider; the cookie says where to go on afterwards."""
+        """Return the way to the provider; a cookie says where to go on afterwards."""
         answer = RedirectResponse(login_address(), 303)
         self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
     def _signed_in(self, scope: Scope, headers: Headers, path: str, said: Mapping[str, Any]) -> Response:
-        """Back from the provider, without a cookie of this class, or with one that is too old."""
+        """Let in who is back from the provider, without this class's cookie or with one that is too old."""
         wanted = _with_query(scope, path) or unquote(_cookies(headers).get(LOGIN_WANTED, ""))
         try:
             joined, cookie = joining.join_verified(said)
@@ -246,13 +245,13 @@ def door_ready() -> None:
 
 
 def admitted(headers: Headers) -> Asker | None:
-    """Who the browser is that sends these headers; two cookies of the name are none."""
+    """Return who the browser is that sends these headers; two cookies of the name admit nobody."""
     found = _cookies(headers).get(joining.COOKIE)
     return None if found is None else joining.admitted(found)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:
-    """Those that are sent once."""
+    """Return the cookies that were sent once."""
     sent = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
     names = [name for name, _, _ in sent]
     return {name: value for name, _, value in sent if names.count(name) == 1}
@@ -268,7 +267,7 @@ def _next(scope: Scope) -> str:
 
 
 def _may(who: Asker, path: str, headers: Headers) -> bool:
-    """Whether somebody who has joined may have what lies at this path, or take up the session that they name."""
+    """Return whether who has joined may have what lies at this path, or take up the session that they name."""
     if path.startswith(CLOSED):
         return False
     if path.startswith(_UPLOAD):
@@ -292,7 +291,7 @@ async def _fields(receive: Receive) -> dict[str, str]:
 
 
 def _inside(wanted: str) -> str:
-    """Where to go on: a path of this app, whatever was asked for."""
+    """Return where to go on: a path of this app, whatever was asked for."""
     path, mark, query = wanted.partition("?")
     plain = path.strip("/").replace("_", "").replace("-", "")
     if plain and not (plain.isascii() and plain.isalnum()):

@@ -59,7 +59,7 @@ def _drawing() -> Histogram:
 
 @contextmanager
 def drawn(page: str) -> Iterator[None]:
-    """While a page of this name is drawn: how long it takes, and whether it is drawn to its end."""
+    """Time the drawing of a page of this name, and note whether it is drawn to its end."""
     began, outcome = time.perf_counter(), "cut short"
     try:
         yield
@@ -76,7 +76,7 @@ class Lab(Collector):
     """What is looked at when it is asked for."""
 
     def collect(self) -> Iterable[Metric]:
-        """Everything below, each as it is now."""
+        """Yield every figure below as it is now."""
         yield from _runs()
         yield from _people()
         yield from _processes()
@@ -146,7 +146,7 @@ def _processes() -> Iterator[Metric]:
 
 
 def text() -> bytes:
-    """All of it, as Prometheus reads it."""
+    """Return all of it, as Prometheus reads it."""
     return generate_latest(_registry())
 
 
@@ -168,7 +168,7 @@ _REFUSED = (
 
 
 def metrics_token() -> str:
-    """The one that is set, or nothing. Raises BadInput for one that is too short."""
+    """Return the token that is set, or nothing. Raises BadInput for one that is too short."""
     found = os.environ.get(METRICS_VARIABLE, "").strip()
     if found and len(found) < SHORTEST:
         raise BadInput(f"{METRICS_VARIABLE} keeps nobody out: it takes at least {SHORTEST} characters.")
@@ -207,7 +207,7 @@ class Watched:
 
 
 def _health() -> Response:
-    """Whether the app can serve: 200, or 503 with what is wrong, in words that name no folder and nobody."""
+    """Return 200, or 503 with what is wrong, in words that name no folder and nobody."""
     home = assets.home()
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ _NEEDED = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
 @cache
 def ahead(names: tuple[str, ...]) -> bytes:
-    """Links that have the scripts of those names loaded with the page, and the scripts that these import."""
+    """Return links that load the scripts of those names with the page, and the scripts that these import."""
     folder = Path(st.__file__).with_name("static") / "static/js"
     waiting = [file.name for name in names for file in sorted(folder.glob(f"{name}.*.js"))]
     found: dict[str, None] = {}
@@ -64,12 +64,12 @@ def ahead(names: tuple[str, ...]) -> bytes:
 
 
 def _ahead_of(path: str) -> bytes:
-    """What the page at a path needs."""
+    """Return what the page at a path needs."""
     return ahead(CONTROLS + (FORMULAS if path.rpartition("/")[2] in pages.method_pages() else ()))
 
 
 def middleware() -> list[Middleware]:
-    """For ``st.App``."""
+    """Return the middleware for ``st.App``."""
     return [Middleware(Dress)]
 
 
@@ -129,7 +129,7 @@ _mount = st.components.v2.component("peft_turning", html='<span class="turning" 
 
 
 def turning(page: str) -> None:
-    """At the foot of a page in projector mode: links to the pages before and after it, and keys that follow them."""
+    """Draw links to the pages before and after at the foot of a page in projector mode, with keys for them."""
     titles = list(pages.titles().items())
     at = next(index for index, (name, _) in enumerate(titles) if name == page)
     with st.container(horizontal=True, vertical_alignment="center", key="turn"):

@@ -59,7 +59,7 @@ def best_section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> Non
 
 
 def address(trial: store.Trial) -> str:
-    """Of a run, on its method's page."""
+    """Return a run's address on its method's page."""
     return f"{trial.spec.method}?{urlencode({'run': trial.run, 'tab': 'train'})}"
 
 
@@ -163,7 +163,7 @@ def _named(trial: Trial) -> str:
 
 
 def _why(found: list[Trial]) -> None:
-    """Why runs failed, each reason once."""
+    """Say why runs failed, each reason once."""
     reasons: dict[str, int] = {}
     for trial in found:
         if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
@@ -203,7 +203,7 @@ def table_section(
 
 
 def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
-    """Small where a run is good; those without a result come last."""
+    """Return a sort key that is small for a good run; those without a result come last."""
     value = trial.figure(figure)
     if value is None:
         return True, 0.0

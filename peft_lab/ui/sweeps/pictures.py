@@ -34,7 +34,7 @@ MOST_NAMED = 8  # values that are written along an axis of the parallel coordina
 
 
 def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: str) -> go.Figure:
-    """A point for each place, coloured by its mean; the best of those with the most seeds is a star."""
+    """Return a point for each place, coloured by its mean; the best of those with the most seeds is a star."""
     most = max(place.seeds for place in places)
     sure = [place for place in places if place.seeds == most]
     best = (max if figure == METRIC else min)(sure, key=lambda place: place.mean)
@@ -68,7 +68,7 @@ def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: 
 
 
 def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, title: str) -> go.Figure:
-    """A line for each setting with a result, through an axis for each thing that was varied, the result last.
+    """Return a line for each finished setting, through an axis for each varied thing, the result last.
 
     Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every machine has.
     """
@@ -121,8 +121,7 @@ class _Line:
 
 
 def _axis(settings: Sequence[Setting], name: str) -> _Line:
-    """Of what was varied: numbers where they are, on a logarithm where that is how they spread; words one above the
-    other, and so what a method lacks."""
+    """Return the axis of a varied thing: numbers in place, logarithmic if they spread so; words in a column."""
     values = picture.values(settings, name)
     lacking = any(each.values[name] is None for each in settings)
     if lacking or not picture.axes(settings, [name]):
@@ -147,19 +146,19 @@ def _result(means: Sequence[float], figure: str, title: str) -> _Line:
 
 
 def _beside(at: float) -> int:
-    """Pixels by which a value is written above its place on an axis; below it in the lower half."""
+    """Return the pixels by which a value stands above its place on an axis; below it in the lower half."""
     return 9 if at >= 0.5 else -9
 
 
 def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
-    """Where values lie between the lowest and the highest; in the middle where all are the same."""
+    """Return where values lie between the lowest and the highest; in the middle where all are the same."""
     low, high = min(values), max(values)
     found = [(value - low) / (high - low) if high > low else 0.5 for value in values]
     return [1 - share for share in found] if reverse else found
 
 
 def _mixed(share: float) -> str:
-    """The colour of the scale at a share of it."""
+    """Return the colour of the scale at a share of it."""
     return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])
 
 
@@ -222,7 +221,7 @@ def _choice(
 
 
 def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
-    """What is held first: what the best setting has, so that it is in the picture."""
+    """Return what is held first: what the best setting has, so that it is in the picture."""
     best = store.best_setting(settings, figure)
     found = {}
     for name in names:
@@ -233,7 +232,7 @@ def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, An
 
 
 def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], figure: str) -> dict[str, Any]:
-    """What the lines have in common; a control for each that they do not differ in."""
+    """Draw a control for what the lines have in common; return all of it."""
     usual, held = _usual(settings, names, figure), {}
     for number, name in enumerate(names):
         if number % 3 == 0:

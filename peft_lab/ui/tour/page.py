@@ -32,7 +32,7 @@ from peft_lab.ui.sweeps.choosing import SWEEP
 
 
 def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
-    """What the address of the stop's page has to say; ``place`` is the stop's own name (:func:`place_of`)."""
+    """Return what the stop's page's address says; ``place`` is the stop's own name (:func:`place_of`)."""
     found = dict(stop.settings)
     if stop.fixed:
         found["fixed"] = ",".join(stop.fixed)
@@ -42,12 +42,12 @@ def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
 
 
 def place_of(identity: str, index: int) -> str:
-    """A stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
+    """Return a stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
     return f"{identity}.{index + 1}"
 
 
 def read_place(text: str) -> tuple[str, int] | None:
-    """The inverse of :func:`place_of`; ``None`` for anything else."""
+    """Return the inverse of :func:`place_of`; ``None`` for anything else."""
     identity, _, number = text.rpartition(".")
     if not identity or not number.isascii() or not number.isdigit() or len(number) > 3:
         return None
@@ -65,13 +65,13 @@ def go_to_stop(stop: Stop, where: str) -> None:
 
 
 def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
-    """The whole address of a page, as it can be sent to others."""
+    """Return the whole address of a page, as it can be sent to others."""
     query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
     return f"{root()}{'' if page == 'home' else page}{query}"
 
 
 def root() -> str:
-    """Where the app lies, as the learner's browser sees it, with a slash at the end; behind a proxy too.
+    """Return where the app lies as the browser sees it, with a slash at the end; behind a proxy too.
 
     Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
     a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
@@ -83,8 +83,7 @@ def root() -> str:
 
 
 def filled_words(stop: Stop, text: str, identity: str) -> str:
-    """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
-    are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
+    """Return a stop's words as Markdown: formatted in the lab's own path, in a teacher's as typed and inert."""
     if identity != FIRST:
         return "  \n".join(plain(line) for line in text.splitlines())
     if not has_figures(text):
@@ -122,7 +121,7 @@ def _take_path(text: str) -> None:
 
 
 def _received(file: Learners, name: str) -> None:
-    """A path that came with the address: shown first, taken in on request."""
+    """Draw a path that came with the address: shown first, taken in on request."""
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
@@ -215,7 +214,7 @@ _mount = st.components.v2.component("peft_pointer", html='<span class="pointer" 
 
 
 def point(at: str, stop: str) -> None:
-    """``at``: the setting's name, or ``train``. ``stop``: its name, at whose first sight the page scrolls."""
+    """Point at a setting by name, or at ``train``; the page scrolls at the first sight of a ``stop``."""
     _mount(key="tour-pointer", data={"at": at, "stop": stop})
 
 
@@ -294,7 +293,7 @@ def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, ma
 
 
 def _kept(identity: str, index: int) -> dict[str, Any]:
-    """How far this session is at a stop: the moves ``made``, and how each control ``stood`` when last counted."""
+    """Return how far the session is at a stop: the moves ``made``, and how each control ``stood`` last."""
     place = place_of(identity, index)
     kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
     return kept
@@ -305,7 +304,7 @@ def _partly(stop: Stop, made: int) -> str:
 
 
 def _standing(stop: Stop) -> dict[str, str]:
-    """What the stop's controls say, as it would stand in the address."""
+    """Return what the stop's controls say, as it would stand in the address."""
     address = state.complete_address()
     run = shown_run(stop.page) if "train" in dict(stop.steps) else None
     return {
@@ -322,8 +321,7 @@ def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
 
 
 def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
-    """One line: the stop, what to do, the rest of its words on request, the way on and back. Returns where its being
-    done is marked."""
+    """Draw one line: the stop, what to do, more on request, the way on and back. Return the mark of its being done."""
     stop = path.stops[index]
     given = [
         (title, icon, filled_words(stop, text, identity))
@@ -379,12 +377,12 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
 
 
 def _of_a_run(stop: Stop) -> bool:
-    """Whether the stop shows what a run has left."""
+    """Return whether the stop shows what a run has left."""
     return stop.settings.get("tab") == "look inside"
 
 
 def _training(page: str) -> bool:
-    """Whether the run that the page shows has not ended: there is no Train to press."""
+    """Return whether the run that the page shows has not ended: there is no Train to press."""
     run = shown_run(page)
     return run is not None and not run.status().final
 
@@ -449,8 +447,7 @@ _LABELS = {
 
 
 def of_one_person(page: str) -> frozenset[str]:
-    """Names in a page's address whose values are somebody's own: in a class nobody else has that run, that name to
-    practise under or that sweep."""
+    """Return the names in a page's address that only their owner has: a run, a learner, a sweep."""
     if page in pages.method_pages():
         return frozenset({"run"})
     return frozenset({"practice": {"profile"}, "sweeps": {SWEEP}}.get(page, set()))
@@ -461,12 +458,12 @@ def lockable(page: str) -> bool:
 
 
 def fixable(names: list[str] | dict[str, str]) -> list[str]:
-    """Those of a page's settings that can be fixed."""
+    """Return those of a page's settings that can be fixed."""
     return [name for name in names if name not in _FREE]
 
 
 def labels(page: str) -> dict[str, str]:
-    """What stands at the controls, by the setting's name."""
+    """Return what stands at the controls, by the setting's name."""
     if page not in all_methods():
         return _LABELS
     return _LABELS | {knob.name: knob.label for knob in get_method(page).knobs}

@@ -54,7 +54,7 @@ def show_qr(address: str) -> None:
 
 @lru_cache(maxsize=32)
 def drawn(address: str) -> str | None:
-    """The code as SVG, dark on white in every theme; ``None`` where it would be too fine to be read from afar.
+    """Return the code as SVG, dark on white in every theme; None if it were too fine to read from afar.
 
     At the lowest level of error correction the squares are largest, which counts more for a clean screen than mending
     does; where a code of the same size has room for a higher level it gets it.
@@ -263,7 +263,7 @@ def _as_it_is(page: str) -> Stop:
 
 
 def _add(stop: Stop) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button, which is its last."""
+    """Add the stop. As an ``on_click`` it runs even if the page is redrawn before this last button."""
     try:
         file = learner.learners()
         name = learner.current_learner(file)

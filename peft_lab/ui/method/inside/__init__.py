@@ -12,7 +12,7 @@ View = Callable[[Choice], None]
 
 
 def view_of(slug: str) -> View | None:
-    """The method's ``show(choice)``, or ``None`` for a method without a picture of its own."""
+    """Return the method's ``show(choice)``, or ``None`` for a method without a picture of its own."""
     name = f"{__name__}.{slug}"
     if importlib.util.find_spec(name) is None:
         return None

@@ -133,7 +133,7 @@ def _measured(seen: dict[str, Any]) -> None:
 
 
 def _accuracies(seen: dict[str, Any]) -> None:
-    """Each adapter on each domain. The one that was trained there should win its column."""
+    """Draw each adapter on each domain. The one that was trained there should win its column."""
     st.markdown(f"##### How well each model answers each domain {figures.badge(Source.MEASURED)}")
     for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
         with column:

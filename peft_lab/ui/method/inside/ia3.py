@@ -105,7 +105,7 @@ def _layer(path: str) -> int:
 
 
 def _spread(edges: list[float], counts: list[int], most: int) -> go.Figure:
-    """A histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
+    """Return a histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     figure = charts.columns(middles, counts, "factor", "channels", height=320)
     colours = [theme.TRAINABLE if middle > 1 else theme.QUANTISED for middle in middles]
@@ -154,7 +154,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
 
 
 def _twins(twins: dict[str, Any]) -> None:
-    """Where both the value map and the attention's output map got a vector, the two do the same."""
+    """Draw how alike two vectors learnt, if both the value map and the attention's output map got one."""
     if not twins:
         return
     st.markdown(

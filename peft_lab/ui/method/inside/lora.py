@@ -69,7 +69,7 @@ def two_adapters(slug: str, identity: str) -> None:
 
 
 def _missing(model: str, reasons: list[str]) -> str:
-    """What to do where no other run fits, or why those that there are do not."""
+    """Return what to do where no other run fits, or why those that there are do not."""
     if reasons:
         return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
@@ -189,7 +189,7 @@ def show(choice: Choice) -> None:
 
 
 def trained(slug: str, identity: str) -> None:
-    """What one finished run learnt."""
+    """Draw what one finished run learnt."""
     found = read_insight(identity)
     rows = found["corrections"]
     row = _matrix(slug, rows)
@@ -209,8 +209,7 @@ def trained(slug: str, identity: str) -> None:
 
 
 def chosen_run(slug: str, model: str) -> str | None:
-    """The finished run to open up, picked by the learner, those on ``model`` first; ``None``, with what to do, where
-    there is none."""
+    """Draw the choice of a finished run, those on ``model`` first; None, with what to do, if there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
     if not runs:
         nothing_to_open(slug, "what the run learnt")
@@ -219,7 +218,7 @@ def chosen_run(slug: str, model: str) -> str | None:
 
 
 def _complete(found: dict[str, Any]) -> bool:
-    """Whether a run noted everything that is shown here; those of an earlier version noted less."""
+    """Return whether a run noted everything that is shown here; those of an earlier version noted less."""
     return bool(found.get("corrections")) and "singular_values" in found["growth"][0]
 
 
@@ -233,7 +232,7 @@ def _matrix(slug: str, rows: list[Row]) -> Row:
 
 
 def _at(slug: str, identity: str, row: Row, index: int) -> None:
-    """One matrix at one snapshot. The axes are those of the whole training, so that what grows is seen to grow."""
+    """Draw one matrix at one snapshot, on the axes of the whole training, so that growth is seen."""
     found = read_insight(identity)
     growth = found["growth"]
     name, snapshot = row["module"], growth[index]
@@ -292,7 +291,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
 
 
 def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
-    """The ratio by kind of module and layer index; what stands outside the layers is left out."""
+    """Return the ratio by kind of module and layer index; what stands outside the layers is left out."""
     from peft_lab.models.meta import pattern
 
     table: dict[str, dict[int, float]] = {}
@@ -304,7 +303,7 @@ def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
 
 
 def layer_of(row: Row) -> int | None:
-    """The layer that a matrix is in."""
+    """Return the layer that a matrix is in."""
     from peft_lab.models.meta import pattern
 
     return pattern(row["module"])[1]
@@ -346,7 +345,7 @@ def _range(values: list[float]) -> str:
 
 
 def kind_of(identity: str) -> ModelKind | None:
-    """What a run's model reads and writes; ``None`` where its folder is gone."""
+    """Return what a run's model reads and writes; ``None`` where its folder is gone."""
     try:
         return entry_of(store.get(identity).spec.model).kind
     except PeftLabError:
@@ -354,7 +353,7 @@ def kind_of(identity: str) -> ModelKind | None:
 
 
 def held_out(identity: str) -> str:
-    """What a run's model was asked when no sentence or image of its training was to be used."""
+    """Return what a run's model was asked when no sentence or image of its training was to be used."""
     kind = kind_of(identity)
     return f"held-out {'images' if kind == 'vision' else 'sentences' if kind else 'rows'}"
 

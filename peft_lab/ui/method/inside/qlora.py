@@ -53,8 +53,7 @@ def _stored(choice: Choice, found: dict[str, Any]) -> None:
 
 
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
-    """The histogram of one matrix, each weight as a share of the largest that shares its scale, with the values to
-    choose from."""
+    """Draw one matrix's histogram, each weight as a share of its block's largest, with the values to choose from."""
     number = "255" if kind == "int8" else "Sixteen"
     st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
@@ -84,7 +83,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
 
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
-    """Root mean square over the matrices of a layer, by form."""
+    """Draw the root mean square of the errors in a layer's matrices, by format."""
     from peft_lab.models.meta import pattern
 
     st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
@@ -160,7 +159,7 @@ def show(choice: Choice) -> None:
 
 
 def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
-    """What the fewer bits of the base did to its outputs, beside what training did. Earlier runs did not note it."""
+    """Draw what the base's fewer bits did to its outputs, beside training; earlier runs did not record it."""
     if not found:
         return
     st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")
