@@ -25,6 +25,7 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
 from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
@@ -100,14 +101,8 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
             ],
             hovertemplate=_hover(line.label, across.name),
         )
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 8, "b": 40},
-        height=440,
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
-    )
-    figure.update_xaxes(**axis(across))
-    figure.update_yaxes(title=title, tickformat=theme.PERCENT_TICKS if shown == METRIC else None)
-    return figure
+    up = {"title": title, "tickformat": theme.PERCENT_TICKS if shown == METRIC else None}
+    return laid_out(figure, 440, axis(across), up, legend={**results.BELOW, "itemclick": False})
 
 
 def axis(across: Across) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from peft_lab.training.tasks.titles import each_of, task_title
 from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
@@ -160,7 +161,7 @@ WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
 FEW = 3  # bands that lie over each other at full strength; more are paler
 SMOOTH = 12  # a curve is averaged over this part of its steps
-_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
+BELOW = {"y": -0.2, "yanchor": "top"}  # the legend
 
 
 def plot_config(name: str) -> dict[str, Any]:
@@ -226,16 +227,10 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
             line={"color": colour, "width": 2},
             hovertemplate="%{y:.3f}<extra>" + row["title"] + "</extra>",
         )
-    figure.update_layout(
-        margin=_MARGIN,
-        height=height,
-        hovermode="x unified",
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"},
-    )
     longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
-    figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
-    figure.update_yaxes(title="training loss, nats")
-    return figure
+    across = {"title": "step", "zeroline": False, "dtick": 1 if longest <= SMOOTH else None}
+    up = {"title": "training loss, nats"}
+    return laid_out(figure, height, across, up, legend=BELOW, hovermode="x unified")
 
 
 @dataclass(frozen=True)
@@ -318,14 +313,9 @@ def scatter(
             showlegend=name in palette,
             cliponaxis=False,
         )
-    figure.update_layout(
-        margin={**_MARGIN, "t": 24, "r": 24},
-        height=440,
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
-    )
-    figure.update_xaxes(**across.layout(points.values()))
-    figure.update_yaxes(**up.layout(points.values()))
-    return figure
+    x_axis, y_axis = (side.layout(points.values()) for side in (across, up))
+    laid_out(figure, 440, x_axis, y_axis, 24, {**BELOW, "itemclick": False})
+    return figure.update_layout(margin_r=24)
 
 
 def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -17,6 +18,24 @@ from peft_lab.ui import theme, web
 CONFIG = {"displayModeBar": False, "responsive": True}
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 LABEL_LINE = 14  # pixels, the height of such a name
+
+
+def laid_out(
+    figure: go.Figure,
+    height: int,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    top: int = 8,
+    legend: Mapping[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
+    """Lay out a figure and return it: its axes' settings, the pixels above it, a legend in one row at its ``y``."""
+    if legend is not None:
+        layout["legend"] = {"orientation": "h", "x": 0, **legend}
+    figure.update_layout(margin={"l": 8, "r": 8, "t": top, "b": 40}, height=height, **layout)
+    figure.update_xaxes(**x)
+    figure.update_yaxes(**y)
+    return figure
 
 
 def curves(
@@ -40,17 +59,12 @@ def curves(
             line={"color": colour, "width": 2},
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra>{name}</extra>",
         )  # fmt: skip
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 8, "b": 40},
-        height=height,
-        showlegend=len(series) > 1,
-        # Above the curves, however many lines it takes.
-        legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
-        hovermode="x unified",
+    across = {"title": x, "range": None if until is None else [0, until], "zeroline": False}
+    up = {"title": y, "rangemode": "normal" if log_y else "tozero", "type": "log" if log_y else "linear"}
+    above = {"y": 1.02, "yanchor": "bottom"}  # however many lines it takes
+    return laid_out(
+        figure, height, across, up, legend=above, showlegend=len(series) > 1, hovermode="x unified"
     )
-    figure.update_xaxes(title=x, range=None if until is None else [0, until], zeroline=False)
-    figure.update_yaxes(title=y, rangemode="normal" if log_y else "tozero", type="log" if log_y else "linear")
-    return figure
 
 
 def bars(
@@ -62,10 +76,8 @@ def bars(
 ) -> go.Figure:
     """Return horizontal bars with their values, first label on top."""
     figure = go.Figure(go.Bar(y=list(labels), x=list(values), orientation="h", marker={"color": colour}))
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height or 60 + 26 * len(labels))
-    figure.update_yaxes(autorange="reversed", title=None)
-    figure.update_xaxes(title=x)
-    return figure
+    up = {"autorange": "reversed", "title": None}
+    return laid_out(figure, height or 60 + 26 * len(labels), {"title": x}, up)
 
 
 def columns(
@@ -80,12 +92,9 @@ def columns(
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra></extra>",
         )
     )
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height, bargap=0.25)
     # further apart their numbers would lie over each other
     few = len(xs) <= 20 and max(xs, default=0) - min(xs, default=0) <= 20
-    figure.update_xaxes(title=x, dtick=1 if few else None)
-    figure.update_yaxes(title=y)
-    return figure
+    return laid_out(figure, height, {"title": x, "dtick": 1 if few else None}, {"title": y}, bargap=0.25)
 
 
 def heatmap(
@@ -109,10 +118,7 @@ def heatmap(
             hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
         )
     )
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height)
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y, autorange="reversed")
-    return figure
+    return laid_out(figure, height, {"title": x}, {"title": y, "autorange": "reversed"})
 
 
 def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
@@ -131,15 +137,9 @@ def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
             customdata=[units.size(size) for size in sizes],
             hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
         )
-    figure.update_layout(
-        barmode="stack",
-        margin={"l": 8, "r": 8, "t": 30, "b": 40},
-        height=110 + 44 * len(rows),
-        legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom", "traceorder": "normal"},
-    )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title=unit, rangemode="tozero")
-    return figure
+    legend = {"y": 1.12, "yanchor": "bottom", "traceorder": "normal"}
+    across, up = {"title": unit, "rangemode": "tozero"}, {"autorange": "reversed"}
+    return laid_out(figure, 110 + 44 * len(rows), across, up, 30, legend, barmode="stack")
 
 
 def memory_timeline(
@@ -183,15 +183,9 @@ def memory_timeline(
             yshift=LABEL_LINE * above,
         )
         above = 1 - above
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 30 + LABEL_LINE, "b": 40},
-        height=height,
-        hovermode="x unified",
-        legend={"orientation": "h", "y": -0.22, "x": 0},
-    )
-    figure.update_xaxes(title="course of the step, layer by layer", showticklabels=False, zeroline=False)
-    figure.update_yaxes(title=f"{unit} alive", rangemode="tozero")
-    return figure
+    across = {"title": "course of the step, layer by layer", "showticklabels": False, "zeroline": False}
+    up = {"title": f"{unit} alive", "rangemode": "tozero"}
+    return laid_out(figure, height, across, up, 30 + LABEL_LINE, {"y": -0.22}, hovermode="x unified")
 
 
 def _unit(largest: int) -> tuple[str, float]:

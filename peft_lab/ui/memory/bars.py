@@ -18,7 +18,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars
+from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars, laid_out
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.waiting import Answers, collect, progress
 from peft_lab.ui.foreign import plain
@@ -158,7 +158,8 @@ def _targets(answers: Simulated, entry: ModelEntry) -> None:
 # Figures of the Memory page alone. Each takes plain data and returns a Plotly figure.
 
 
-_MARGIN = {"l": 8, "r": 8, "t": 30, "b": 40}
+_TOP = 30  # pixels
+_BELOW = {"y": -0.18, "yanchor": "top"}  # the legend
 _BAND_OPACITY = 0.2
 
 
@@ -198,16 +199,9 @@ def cost_curves(
         showarrow=False,
     )  # fmt: skip
     figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": theme.QUIET})
-    figure.update_layout(
-        margin=_MARGIN,
-        height=height,
-        hovermode="x unified",
-        showlegend=True,
-        legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"},
-    )
-    figure.update_xaxes(title=x, rangemode="tozero", zeroline=False)
-    figure.update_yaxes(title="GB the device must have", rangemode="tozero")
-    return figure
+    across = {"title": x, "rangemode": "tozero", "zeroline": False}
+    up = {"title": "GB the device must have", "rangemode": "tozero"}
+    return laid_out(figure, height, across, up, _TOP, _BELOW, hovermode="x unified", showlegend=True)
 
 
 def against(
@@ -240,12 +234,8 @@ def against(
         "<extra>%{text}</extra>",
         name="one published run",
     )
-    figure.update_layout(
-        margin=_MARGIN, height=height, legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"}
-    )
-    figure.update_xaxes(title="published peak, GB", range=ends, zeroline=False)
-    figure.update_yaxes(title="simulated peak, GB", range=ends, zeroline=False)
-    return figure
+    across = {"title": "published peak, GB", "range": ends, "zeroline": False}
+    return laid_out(figure, height, across, {**across, "title": "simulated peak, GB"}, _TOP, _BELOW)
 
 
 def errors(names: Sequence[str], percents: Sequence[float], band: float, height: int = 430) -> go.Figure:
@@ -265,10 +255,9 @@ def errors(names: Sequence[str], percents: Sequence[float], band: float, height:
     for edge in (-band, band):
         figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": theme.QUIET})
     reach = max(band, *(abs(one) for one in percents)) * 1.1
-    figure.update_layout(margin=_MARGIN, height=height, showlegend=False, bargap=0.3)
-    figure.update_xaxes(title="simulated against published, %", range=[-reach, reach], zeroline=True)
-    figure.update_yaxes(tickfont={"size": 10}, dtick=1)
-    return figure
+    across = {"title": "simulated against published, %", "range": [-reach, reach], "zeroline": True}
+    up = {"tickfont": {"size": 10}, "dtick": 1}
+    return laid_out(figure, height, across, up, _TOP, showlegend=False, bargap=0.3)
 
 
 # ----------------------------------------

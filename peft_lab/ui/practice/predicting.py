@@ -175,10 +175,9 @@ def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     chart.add_annotation(
         x=found.value, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"<b>{found.shown}</b>"
     )
-    chart.update_layout(margin={"l": 8, "r": 8, "t": 28, "b": 40}, height=90 + 48 * len(rows), bargap=0.35)
-    chart.update_yaxes(autorange="reversed", title=None, type="category")
-    chart.update_xaxes(title=found.unit or "value", range=[0, end])
-    return chart
+    across = {"title": found.unit or "value", "range": [0, end]}
+    up = {"autorange": "reversed", "title": None, "type": "category"}
+    return charts.laid_out(chart, 90 + 48 * len(rows), across, up, 28, bargap=0.35)
 
 
 def _categorical(prediction: Prediction) -> bool:

@@ -21,6 +21,7 @@ from peft_lab.ui import theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
 from peft_lab.ui.components.frame import address_line
 from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
@@ -29,7 +30,6 @@ from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP,
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
-_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 MOST_NAMED = 8  # values that are written along an axis of the parallel coordinates
 
 
@@ -61,10 +61,7 @@ def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: 
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}, seeds: %{customdata[2]}<extra></extra>",
         showlegend=False,
     )  # fmt: skip
-    drawn.update_layout(margin=_MARGIN, height=440)
-    drawn.update_xaxes(**axis(x))
-    drawn.update_yaxes(**axis(y))
-    return drawn
+    return laid_out(drawn, 440, axis(x), axis(y))
 
 
 def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, title: str) -> go.Figure:
@@ -104,11 +101,10 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
             hoverinfo="text",
             showlegend=False,
         )
-    drawn.update_layout(margin={**_MARGIN, "l": 48, "r": 48, "t": 16}, height=380)
-    drawn.update_xaxes(tickvals=list(range(len(axes))), ticktext=[line.title for line in axes],
-                       range=[-0.15, len(axes) - 0.85], showgrid=False, zeroline=False)  # fmt: skip
-    drawn.update_yaxes(visible=False, range=[-0.08, 1.08])
-    return drawn
+    across = {"tickvals": list(range(len(axes))), "ticktext": [line.title for line in axes],
+              "range": [-0.15, len(axes) - 0.85], "showgrid": False, "zeroline": False}  # fmt: skip
+    laid_out(drawn, 380, across, {"visible": False, "range": [-0.08, 1.08]}, 16)
+    return drawn.update_layout(margin_l=48, margin_r=48)
 
 
 @dataclass(frozen=True)
