@@ -22,7 +22,7 @@ _LATER = re.compile(r":(?=\S)|(?<=\w)@(?=\w)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 def plain(text: object) -> str:
-    """The text as Markdown that shows it letter by letter, on one line; of an exception its message."""
+    """Return the text as Markdown that shows it letter by letter, on one line; for an exception its message."""
     shown = _SPACE.sub(" ", _UNSEEN.sub("", str(text))).strip()
     shown = _LATER.sub(lambda found: found[0] + JOINER, shown)
     shown = _MARKS.sub(r"\\\g<0>", shown)
@@ -33,7 +33,7 @@ def plain(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """The text as a span of Markdown code, on one line."""
+    """Return the text as a span of Markdown code, on one line."""
     shown = _SPACE.sub(" ", _UNSEEN.sub("", str(text))).strip()
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     space = " " if len(fence) > 1 or not shown else ""

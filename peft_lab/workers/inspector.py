@@ -53,6 +53,10 @@ class Failed(Future[Any]):
         self.set_exception(error)
         self.until = time.monotonic() + TOLD_FOR
 
+    def expire(self) -> None:
+        """Let the next equal question be asked anew."""
+        self.until = 0.0
+
 
 def is_over(kept: object) -> bool:
     """Return whether a cached answer is a failure that has expired, so that the question has to be asked again."""

@@ -15,6 +15,7 @@ from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.runs import calibrating, said, waiting
 from peft_lab.runs.said import Kept
 from peft_lab.runs.view import RunSummary
+from peft_lab.ui.components.waiting import Look
 from peft_lab.ui.method import settings
 from tests.prose import says
 from tests.ui.test_pages import opened
@@ -55,7 +56,7 @@ def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.M
     choice: Any = SimpleNamespace(valid=True, entry=SimpleNamespace(kind="encoder"), task="sentiment")
     monkeypatch.setattr(asking, "class_is_on", lambda: True)
     monkeypatch.setattr(settings, "planned", lambda _: pytest.fail("a run was planned"))
-    assert settings.ask_duration(choice) is None
+    assert settings.ask_duration(choice) == Look()
 
 
 def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:

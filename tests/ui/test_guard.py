@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from streamlit import config
 
 from peft_lab.ui.server.guard import Guard
-from peft_lab.ui.server.hosts import Hosts, from_environment, name_of, own_names
+from peft_lab.ui.server.hosts import Hosts, name_of, own_names
 from tests.conftest import awaited
 
 
@@ -130,7 +130,7 @@ def test_a_page_of_another_port_changes_nothing(kind: str, method: str | None) -
 
 def test_names_that_were_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEFT_LAB_HOSTS", "Lab.Example, *.school.example,")
-    hosts = Hosts(from_environment())
+    hosts = Hosts()
     assert all(
         hosts.allow(name) for name in ("lab.example", "a.school.example", "b.a.school.example", "localhost")
     )
@@ -138,4 +138,4 @@ def test_names_that_were_added(monkeypatch: pytest.MonkeyPatch) -> None:
         hosts.allow(name) for name in ("school.example", "evilschool.example", "x.lab.example", "")
     )
     monkeypatch.setenv("PEFT_LAB_HOSTS", "*")
-    assert Hosts(from_environment()).allow("anything.example")
+    assert Hosts().allow("anything.example")

@@ -26,9 +26,10 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.waiting import Answers
 from peft_lab.ui.memory import fitting
 from peft_lab.ui.memory.bars import places, verdict
-from peft_lab.ui.memory.controls import USUAL, Answers, MemoryForm
+from peft_lab.ui.memory.controls import USUAL, MemoryForm
 from peft_lab.ui.method.page import TITLES
 from tests.models import homemade
 from tests.runs.driving import PATIENCE
@@ -152,7 +153,7 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
         return Future()
 
     monkeypatch.setattr(MemoryForm, "simulate", simulate)
-    monkeypatch.setattr(fitting, "collect_answers", lambda asked: Answers({}, {}, len(asked)))
+    monkeypatch.setattr(fitting, "collect", lambda asked: Answers({}, {}, len(asked)))
     monkeypatch.setattr(fitting, "progress", lambda *given: None)
     fitting._models(MemoryForm(model="gpt2", device="h200", batch=1, seq=1024), "prompt")
     prompts = all_methods()["prompt"].knob("num_virtual_tokens").default
@@ -166,13 +167,10 @@ def test_the_search_for_a_model_leaves_room_for_virtual_tokens(monkeypatch: pyte
 def test_where_a_search_ends_is_a_lower_bound(
     what: Literal["batch", "seq"], size: int, least: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: Future[int] = Future()
-    done.set_result(size)
-    monkeypatch.setattr(MemoryForm, "search", lambda *given: done)
     said: list[str] = []
     monkeypatch.setattr(st, "markdown", said.append)
     chosen = MemoryForm(model="minilm-l6", device="h200", batch=1, seq=8)
-    fitting._size(what, chosen, "lora")
+    fitting._size(what, chosen, "lora", size)
     assert ("at least" in said[0]) == least
 
 

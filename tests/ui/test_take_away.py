@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,11 +128,11 @@ def test_a_model_outside_the_catalogue_leaves_questions_to_their_own_models() ->
 def test_an_answer_that_takes_long_does_not_hold_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def slow(question: object, model: str | None) -> tuple[None, bool]:
+    def slow(question: object, model: str | None) -> Future[None]:
         asked.append(str(model))
-        return None, False
+        return Future()
 
-    monkeypatch.setattr(answering, "solution", slow)
+    monkeypatch.setattr(answering, "ask_solution", slow)
     app = opened("lora")
     assert len(asked) == len(LEVELS) and answers(app) == ["Computing the answer…"] * len(LEVELS)
 
@@ -140,8 +141,9 @@ def test_an_answer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) 
     def broken(question: object, model: str | None) -> None:
         raise SimulationError("no room")
 
-    monkeypatch.setattr(answering, "solution", broken)
-    assert [error.value for error in opened("lora").error] == ["no room"] * len(LEVELS)
+    monkeypatch.setattr(answering, "ask_solution", broken)
+    said = answers(opened("lora"))
+    assert len(said) == len(LEVELS) and all(":red[" in one and "no room" in one for one in said)
 
 
 def test_the_button_leads_to_practice_with_topic_and_model() -> None:

@@ -289,7 +289,7 @@ def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
 @pytest.mark.parametrize("text", ["x", "AAAA", sharing.pack_path(LESSON)[:-6]])
 def test_a_damaged_path_is_said(text: str) -> None:
     app = opened("tour", path=text)
-    assert ":red[:material/link_off: The path in this link is damaged" in told(app)
+    assert ":red[:material/link_off: From the address: The path in this link is damaged" in told(app)
     assert "A path was sent to you" not in told(app)
 
 

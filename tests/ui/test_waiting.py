@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.core.errors import Unsupported
+from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.ui.components import waiting
-from peft_lab.ui.components.waiting import LOOKS, MOST, come_back, every, is_open
-from peft_lab.ui.memory import controls
+from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back, every, look, shown
 from peft_lab.ui.method import page as method_page
 from peft_lab.ui.method.drawing import Expected
+from peft_lab.workers.inspector import Inspector
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float | None]]:
 
 def draw_as(monkeypatch: pytest.MonkeyPatch, session: str, *asked: Future[Any]) -> None:
     monkeypatch.setattr(waiting, "get_script_run_ctx", lambda **_: SimpleNamespace(session_id=session))
-    come_back(asked)
+    come_back(*(look(one) for one in asked))
 
 
 @given(st.integers(1, 500))
@@ -75,7 +76,7 @@ def test_an_answer_that_comes_while_the_page_is_drawn_does_not_begin_it_again(
     """A press that the page has not come to yet would be lost."""
     looks, begun = watched
     answer: Future[int] = Future()
-    come_back([answer])
+    come_back(look(answer))
     answer.set_result(1)
     looks[0]()  # as a part is drawn with its page
     assert not begun
@@ -87,15 +88,15 @@ def test_an_answer_that_came_after_the_page_looked_brings_it_back(
     watched: tuple[list[Callable[[], None]], list[None]],
 ) -> None:
     looks, begun = watched
-    come_back([])
+    come_back(Look(1), Look())
     assert not looks, "all was drawn"
     answer: Future[int] = Future()
-    open_ = [one for one in (answer,) if is_open(one)]
+    seen = look(answer)
     answer.set_result(1)
-    come_back(open_)
+    come_back(seen)
     looks[0]()
     looks[0]()
-    assert len(looks) == len(begun) == 1 and not is_open(answer)
+    assert len(looks) == len(begun) == 1 and look(answer) == Look(1)
 
 
 def test_what_was_pushed_out_is_asked_for_again_but_not_while_another_answer_is_to_come(
@@ -104,21 +105,21 @@ def test_what_was_pushed_out_is_asked_for_again_but_not_while_another_answer_is_
     looks, begun = watched
     pushed_out, open_ = Future[int](), Future[int]()
     pushed_out.cancel()
-    assert is_open(pushed_out)
-    come_back([pushed_out, open_])
+    assert look(pushed_out).open is pushed_out
+    come_back(look(pushed_out), look(open_))
     looks[0]()
     looks[0]()
     assert not begun
     open_.set_result(1)
     looks[0]()
     assert len(begun) == 1
-    come_back([pushed_out])
+    come_back(look(pushed_out))
     looks[1]()
     looks[1]()
     assert len(begun) == 2
 
 
-def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_the_page_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
     class Comes(Future[Any]):
         """There when it is looked at for the second time."""
 
@@ -128,31 +129,118 @@ def test_memory_waits_for_what_it_has_not_sorted(monkeypatch: pytest.MonkeyPatch
                 return False
             return True
 
-    asked: list[list[Future[Any]]] = []
-    monkeypatch.setattr(controls, "come_back", asked.append)
+    asked: list[tuple[Look[Any], ...]] = []
+    monkeypatch.setattr(waiting, "come_back", lambda *looks: asked.append(looks))
     there, refused, comes = Future[Any](), Future[Any](), Comes()
     there.set_result("a step")
     refused.set_exception(Unsupported("not here"))
-    found = controls.collect_answers({"a": there, "b": refused, "c": comes})
-    assert asked == [[comes]] and found.waiting == 1 and comes.done()
+    found = collect({"a": there, "b": refused, "c": comes})
+    assert [one.open for one in asked[0]] == [None, None, comes] and comes.done()
+    assert (found.found, found.refused, found.waiting) == ({"a": "a step"}, {"b": "not here"}, 1)
 
 
 def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     counted, late = Future[Any](), Future[Any]()
-    asked: list[list[Future[Any]]] = []
+    asked: list[tuple[Look[Any], ...]] = []
 
     def expect(choice: Any) -> Expected:
         counted.set_exception(Unsupported("not this"))  # between the page's look at the count and all else
-        return Expected(late)
+        return Expected(look(late))
 
-    monkeypatch.setattr(method_page, "_ask", lambda choice: counted)
+    monkeypatch.setattr("peft_lab.ui.method.page.inspector.submit", lambda *_: counted)
     monkeypatch.setattr(method_page, "expect", expect)
     monkeypatch.setattr(
         method_page, "strip", lambda choice, report: late.set_exception(Unsupported("not here"))
     )
-    monkeypatch.setattr(method_page, "come_back", asked.append)
+    monkeypatch.setattr(method_page, "come_back", lambda *looks: asked.append(looks))
     app = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=240)
     app.switch_page("pages/bitfit.py").run()
     assert not app.exception and late.done() and counted.done()
-    (futures,) = asked
+    (looks,) = asked
+    futures = [one.open for one in looks]
     assert late in futures and counted in futures
+
+
+# ----------------------------------------
+# One answer in its place: drawn, waited for, or an error that can be asked again.
+
+
+def test_an_answer_is_drawn_once_it_came(watched: tuple[list[Callable[[], None]], list[None]]) -> None:
+    looks, _ = watched
+    answer: Future[int] = Future()
+    drawn: list[int] = []
+
+    def draw(number: int) -> int:
+        drawn.append(number)
+        return number + 1
+
+    assert shown(answer, draw, "Counting…") is None and not drawn and len(looks) == 1
+    answer.set_result(3)
+    assert shown(answer, draw, "Counting…") == 4
+    assert drawn == [3] and len(looks) == 1, "what is drawn is not waited for"
+
+
+def test_an_answer_that_comes_in_time_is_waited_for() -> None:
+    answer: Future[int] = Future()
+    Timer(0.05, answer.set_result, (2,)).start()
+    assert look(answer, 60).answer == 2
+
+
+def test_an_error_stands_where_the_answer_would_and_can_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within the seconds for which a failure is remembered, too."""
+    asked: list[None] = []
+
+    def submit(*_: Any) -> Future[int]:
+        asked.append(None)
+        answer: Future[int] = Future()
+        if len(asked) == 1:
+            answer.set_exception(RunError("The process was ended."))
+        else:
+            answer.set_result(7)
+        return answer
+
+    inspector = Inspector()
+    monkeypatch.setattr(inspector, "_running_pool", lambda: SimpleNamespace(submit=submit))
+    monkeypatch.setattr(waiting, "asked_by_test", inspector, raising=False)
+    app = AppTest.from_function(_page).run()
+    assert not app.exception and "The process was ended." in app.markdown[0].value
+    app.run()
+    assert len(asked) == 1 and len(app.button) == 1, "it is not asked again by itself"
+    app.button[0].click().run()
+    assert not app.exception and len(asked) == 2
+    assert [one.value for one in app.markdown] == ["7"] and not app.button
+
+
+def _page() -> None:
+    import streamlit
+
+    from peft_lab.core import machine
+    from peft_lab.ui.components import waiting
+
+    asked = waiting.asked_by_test.submit(machine.cores)  # type: ignore[attr-defined]
+    waiting.shown(asked, lambda number: streamlit.markdown(f"{number}"), "Counting…")
+
+
+@pytest.mark.parametrize("at", ["asking", "answering", "drawing"])
+def test_what_cannot_be_offers_no_second_attempt(at: str) -> None:
+    app = AppTest.from_function(_refused, args=(at,)).run()
+    assert not app.exception and ":red[" in app.markdown[0].value and not app.button
+
+
+def _refused(at: str) -> None:
+    from concurrent.futures import Future
+
+    from peft_lab.core.errors import Unsupported
+    from peft_lab.ui.components import waiting
+
+    def refuse(*_: object) -> Future[int]:
+        raise Unsupported("not here")
+
+    answer: Future[int] = Future()
+    if at == "answering":
+        answer.set_exception(Unsupported("not here"))
+    else:
+        answer.set_result(1)
+    waiting.shown(refuse if at == "asking" else answer, refuse, "Counting…")

@@ -165,8 +165,7 @@ def test_below_a_base_path(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def option(name: str) -> Any:
         return "teach/lab" if name == "server.baseUrlPath" else None
 
-    for module in ("metrics", "door"):
-        monkeypatch.setattr(f"peft_lab.ui.server.{module}.st.get_option", option)
+    monkeypatch.setattr("streamlit.get_option", option)
     app = Watched(_inside)
 
     def answer(path: str) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future
-from typing import Any
 
 import streamlit as st
 
 from peft_lab.atlas import FAMILIES, get_entry, live, script
 from peft_lab.atlas import rows as costs
 from peft_lab.atlas.base import AtlasType
-from peft_lab.atlas.rows import Counted, published_rows
+from peft_lab.atlas.rows import published_rows
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
-from peft_lab.methods import get_method
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.ui import pages
 from peft_lab.ui.atlas import list as cards
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -37,10 +34,7 @@ def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False
     st.code(entry.update, language=None, wrap_lines=True)
     st.markdown(f"{plain(entry.differs)} **When:** {plain(entry.when)}")
     if entry.taught:
-        st.page_link(
-            pages.page(entry.taught, get_method(entry.taught).title), label="It has a page of its own",
-            icon=":material/arrow_forward:",
-        )  # fmt: skip
+        pages.link(entry.taught, "It has a page of its own")
     _figures(entry, model, narrow)
     if entry.stand_in is not None:
         st.markdown(f":small[{plain(entry.stand_in.what)}]")
@@ -75,31 +69,21 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
 
 
 def _cost(name: str) -> tuple[costs.Cost | None, str]:
-    """What is stored, or what the process that simulates finds; why there is nothing."""
+    """Return the stored or simulated cost of a step, and why there is none."""
     if costs.cost_request(name):
         return costs.step_cost(name), costs.cost_refusal(name)
-    asked: Future[costs.Cost] = inspector.get_inspector(inspector.Worker.MEMORY).submit(
-        costs.simulated_cost, name
-    )
-    try:
-        return asked.result(timeout=PATIENCE), ""
-    except TimeoutError:
-        come_back([asked])
-        return None, "Simulating…"
-    except PeftLabError as error:
-        return None, str(error)
+    worker = inspector.get_inspector(inspector.Worker.MEMORY)
+    seen = look(worker.submit(costs.simulated_cost, name), PATIENCE)
+    come_back(seen)
+    return seen.answer, seen.why("Simulating…")
 
 
 def _count(entry: AtlasType, model: ModelEntry) -> None:
-    asked: Future[Counted] = inspector.submit(costs.counted_type, entry.name, model.name)
-    try:
-        found = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        figures.card("Trained parameters", None, absent="Counting…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        figures.card("Trained parameters", None, absent=plain(error))
+    seen = look(inspector.submit(costs.counted_type, entry.name, model.name), PATIENCE)
+    come_back(seen)
+    found = seen.answer
+    if found is None:
+        figures.card("Trained parameters", None, absent=plain(seen.why("Counting…")))
         return
     form = f"{entry.form} ✓ equal" if found.equal else "counted only: no closed form"
     share = units.percent(found.report.percent)
@@ -160,7 +144,7 @@ def _published(entry: AtlasType) -> None:
 
 
 def _short(row: published.PublishedRow) -> str:
-    """An experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
+    """Return an experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
     benchmark = published.BENCHMARKS[row.benchmark]
     own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
     return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
@@ -182,7 +166,7 @@ def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
 
 
 def _training(entry: AtlasType, side: str) -> None:
-    """A short training on the live decoder, on demand, and its script."""
+    """Draw a short training on the live decoder, on demand, and its script."""
     asked_key = f"atlas-run-{side}-{entry.name}"
     st.markdown("#### Try it")
     name = live.LIVE["causal"]
@@ -193,16 +177,11 @@ def _training(entry: AtlasType, side: str) -> None:
     if not st.session_state.get(asked_key):
         return
     worker = inspector.get_inspector(inspector.Worker.ATLAS)
-    asked: Future[Any] = worker.submit(live.try_live, entry.name, "causal", live.SHOWN, (entry.rate,))
-    try:
-        run = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Training…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    asked = worker.submit(live.try_live, entry.name, "causal", live.SHOWN, (entry.rate,))
+    shown(asked, _trained, "Training…", patience=PATIENCE, where=asked_key)
+
+
+def _trained(run: live.ShortRun) -> None:
     many, longest = live.SIZES["causal"]
     made = len(run.steps)
     left = live.SHOWN - made

@@ -44,7 +44,7 @@ def atlas_page() -> None:
 
 
 def _both() -> tuple[str, str]:
-    """The names of the types that are looked at."""
+    """Return the names of the types that are looked at."""
     return str(list.remembered_choice("type")), str(list.remembered_choice("beside"))
 
 

@@ -31,13 +31,14 @@ from peft_lab.runs.view import Status
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import open_button
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import CHOSEN, METHOD
 from peft_lab.ui.runs.shown import short_id
 
 
 def headline(situation: Situation, found: Recommendation) -> None:
-    """The method, and the figures of its configuration."""
+    """Draw the method, and the figures of its configuration."""
     st.markdown(f"## {found.title}")
     plan = found.plan
     if plan is None:
@@ -78,7 +79,7 @@ def headline(situation: Situation, found: Recommendation) -> None:
 
 
 def configuration(situation: Situation, found: Recommendation) -> None:
-    """The plan, setting by setting with its sources, and the way to the method's page with its knobs set."""
+    """Draw the plan's settings with their sources, and the button that opens the method's page with them."""
     plan = found.plan
     if plan is None:
         return
@@ -99,28 +100,18 @@ def configuration(situation: Situation, found: Recommendation) -> None:
     figures.table(("Setting", "Value", "Sources' band", "From"), rows, fold=True)
     _sources(list(plan.settings.values()))
     target, query = page_with(situation, found.method, plan)
-    title = pages.titles()[target]
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(
-            f"Open {title} with this", icon=":material/arrow_forward:", type="primary", key="choose-open"
-        ):
-            state.begin_afresh(target)
-            st.switch_page(pages.page(target, title), query_params=query)
-        st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+        open_button(target, query, f"Open {pages.titles()[target]} with this", "choose-open", type="primary")
     if situation.hardware.kind == "cuda":
         query = planned(situation, found.method) | way_back(situation, found.method)
         one = "" if situation.tasks == 1 else f" for one of the {situation.tasks:,} tasks"
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Plan it", icon=":material/schedule:", key="choose-plan"):
-                state.begin_afresh("plan")
-                st.switch_page(pages.page("plan", pages.titles()["plan"]), query_params=query)
-            st.markdown(
-                f"Hours, cost and ready files{one}, [as a link](plan?{urlencode(query)})", width="content"
-            )
+            link = f"Hours, cost and ready files{one}, [as a link]({{}})"
+            open_button("plan", query, "Plan it", "choose-plan", link, icon=":material/schedule:")
 
 
 def planned(situation: Situation, method: str = "") -> dict[str, str]:
-    """The address by which the page Plan takes over the situation, and ranks the ``method`` too."""
+    """Return the address at which Plan takes over the situation and ranks the ``method`` too."""
     same: dict[str, Any] = {
         "model": situation.model, "objective": situation.purpose, "rows": situation.rows,
         "row_tokens": min(situation.row_tokens or situation.seq, situation.seq), "seq": situation.seq,
@@ -131,7 +122,7 @@ def planned(situation: Situation, method: str = "") -> dict[str, str]:
 
 
 def way_back(situation: Situation, method: str) -> dict[str, str]:
-    """What that address says beside: the method whose plan is shown, and all that Choose was told."""
+    """Return what that address says beside: the method whose plan is shown, and Choose's whole situation."""
     usual = asdict(Situation())
     told = {name: state.as_text(value) for name, value in asdict(situation).items() if value != usual[name]}
     return {METHOD: method, CHOSEN: urlencode(told)}
@@ -142,7 +133,7 @@ def _named(spec: MethodSpec, name: str) -> str:
 
 
 def _sources(settings: Sequence[Setting]) -> None:
-    """Every source with its figure, and what to try next."""
+    """Draw every source with its figure, and what to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
             (
@@ -168,7 +159,7 @@ def _step(plan: StepPlan) -> str:
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
-    """The page that shows this configuration, and its address. Full fine-tuning has none but that of memory."""
+    """Return the page that shows this configuration and its address; for full fine-tuning, Memory's."""
     if method == "full":
         same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
         sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
@@ -179,7 +170,7 @@ def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, d
 
 
 def reasons(found: Recommendation) -> None:
-    """Why, each with its source and badge."""
+    """Draw the reasons, each with its source and badge."""
     st.markdown("#### Why")
     badges = [figures.badge(why.kind) if why.kind else "" for why in found.why]
     lines = [
@@ -197,7 +188,7 @@ def reasons(found: Recommendation) -> None:
 
 
 def unknown(found: Recommendation) -> None:
-    """What could not be known."""
+    """Draw what could not be known."""
     if not found.unknown:
         return
     st.markdown("#### What is not known")
@@ -206,7 +197,7 @@ def unknown(found: Recommendation) -> None:
 
 
 def trace(found: Recommendation) -> None:
-    """Every answer of the path: whose it is, and the figure behind it."""
+    """Draw every answer of the path: whose it is, and the figure behind it."""
     st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
         who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
@@ -217,8 +208,7 @@ def trace(found: Recommendation) -> None:
 
 
 def flipping(changes: Sequence[Flip]) -> Flip | None:
-    """What would flip the choice; returns the change that was chosen."""
-    st.markdown("#### What would change the answer")
+    """Draw what would flip the choice; return the change that was pressed."""
     if not changes:
         st.markdown("Changing any single answer leads to the same method.")
         return None
@@ -246,7 +236,7 @@ MOST_RUNS = 5
 
 
 def evidence(method: str) -> None:
-    """Both tables for a method."""
+    """Draw both tables for a method."""
     st.markdown("#### Evidence")
     own, cited = st.columns(2, gap="large")
     with own:
@@ -276,7 +266,7 @@ def _own(method: str) -> None:
         figures.table(("Run", "Model and task", "Steps", "Before → after"), rows, numeric=(2, 3))
     for name in ("compare", "runs"):
         if name in pages.titles():
-            st.page_link(pages.page(name, pages.titles()[name]), label=f"Open {pages.titles()[name]}")
+            st.page_link(pages.page(name), label=f"Open {pages.titles()[name]}")
 
 
 def _cited(method: str) -> None:

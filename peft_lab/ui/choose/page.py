@@ -15,14 +15,14 @@ from peft_lab.advise.flips import Flip
 from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import ROOT
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.ui import pages, state
 from peft_lab.ui.choose import form, outcome, tree
 from peft_lab.ui.choose.outcome import evidence
 from peft_lab.ui.choose.tree import walk
-from peft_lab.ui.components.waiting import come_back
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import Look, come_back, look, shown
 from peft_lab.workers import inspector
 
 PATIENCE = 0.8  # seconds that the page waits for a recommendation before it is drawn without
@@ -40,11 +40,12 @@ def choose_page() -> None:
             form.take(Situation())
             st.rerun()
     answer = st.container(key="choose-answer")
-    found, asked = _recommendation(situation, answer)
+    seen = _recommendation(situation, answer)
+    found = seen.answer
     with answer:
         if found is not None:
             outcome.headline(situation, found)
-        elif asked is not None:
+        elif seen.open is not None:
             st.markdown("Simulating training steps…")
     with st.container(key="choose-tree"):
         st.markdown("### The way there")
@@ -59,28 +60,26 @@ def choose_page() -> None:
     if found is not None:
         _outcome(situation, found)
         _below(situation, found)
-    come_back([asked] if asked is not None else [])
+    come_back(seen)
     state.write_address(form.address())
 
 
-def _recommendation(situation: Situation, place: Any) -> tuple[Recommendation | None, Future[Any] | None]:
-    """What is recommended, or what is still waited for; neither where the situation contradicts itself."""
+def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
+    """Return what is recommended, or what is still waited for; neither, with a line, where there is an error."""
     try:
         situation.check()
-        asked = _ask(ask.recommendation, situation, inspector.Worker.CHOOSE)
-        try:
-            found: Recommendation = asked.result(timeout=PATIENCE)
-        except TimeoutError:
-            return None, asked
+        seen: Look[Recommendation] = look(
+            _ask(ask.recommendation, situation, inspector.Worker.CHOOSE), PATIENCE
+        )
     except BadInput as error:
-        if error.field not in Situation.fields():  # else it stands at its control
-            place.error(plain(error))
-        return None, None
-    except PeftLabError as error:
-        place.error(plain(error))
-        return None, None
-    st.session_state[_PATH] = (asdict(situation), {step.question: step.value for step in found.path})
-    return found, None
+        seen = Look(error=error)
+    if seen.error is not None:
+        if getattr(seen.error, "field", None) not in Situation.fields():  # else it stands at its control
+            error_line(seen.error, place)
+    elif seen.answer is not None:
+        path = {step.question: step.value for step in seen.answer.path}
+        st.session_state[_PATH] = (asdict(situation), path)
+    return seen
 
 
 def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Future[Any]:
@@ -88,7 +87,7 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
-    """The path; while it is not known, as far as it goes without the simulation."""
+    """Return the path; while it is not known, as far as it goes without the simulation."""
     if found is not None:
         return tree.lit_places([(step.node, step.value) for step in found.path])
     return tree.lit_places([(ROOT, found_answer(ROOT, situation)[0])])
@@ -125,14 +124,5 @@ def _below(situation: Situation, found: Recommendation) -> None:
 
 def _flips(situation: Situation) -> Flip | None:
     asked = _ask(ask.flips, situation, inspector.Worker.FLIPS)
-    try:
-        changes: tuple[Flip, ...] = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("#### What would change the answer")
-        st.markdown("Changing one answer at a time…")
-        come_back([asked])
-        return None
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return None
-    return outcome.flipping(changes)
+    st.markdown("#### What would change the answer")
+    return shown(asked, outcome.flipping, "Changing one answer at a time…", patience=PATIENCE)

@@ -8,16 +8,18 @@ from typing import Any, cast
 
 import streamlit as st
 
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.claims import all_claims, kept, on_all, overall
 from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
 from peft_lab.interview.claims.kept import kept_result, result_seconds
 from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.frame import address_line
+from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -37,7 +39,7 @@ _RUN = "facts-run"
 
 
 def verdict_of(claim: Claim) -> Verdict | None:
-    """The verdict on the claim as it stands; ``None`` where its experiment has neither been kept nor run here."""
+    """Return the claim's current verdict; None if its experiment was neither stored nor run here."""
     if claim.needs == "torch":
         known = kept_result(claim.id) or _answered(claim, None)
         return None if known is None else known.verdict
@@ -95,8 +97,7 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
 
 
 def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
-    """What is found, waited for briefly where it has to be run. ``where`` tells the button apart from that of
-    the same claim elsewhere on the page."""
+    """Draw and return what was found, waited for briefly if it has to be run. ``where`` keeps widget keys apart."""
     if claim.needs == "shape":
         return claim.on(model)
     again_key = f"facts-again-{claim.id}"
@@ -112,14 +113,7 @@ def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | No
             st.markdown(f":small[{_kept_from()}]")
             return known
     asked = _ask(claim, None if first else model)
-    try:
-        return asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Running…")
-        come_back([asked])
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-    return None
+    return shown(asked, lambda found: found, "Running…", patience=PATIENCE, where=f"{claim.id}-{where}")
 
 
 def _ask(claim: Claim, model: str | None) -> Future[Found]:
@@ -131,13 +125,13 @@ def _ask(claim: Claim, model: str | None) -> Future[Found]:
 
 
 def _answered(claim: Claim, model: str | None) -> Found | None:
-    """The answer, if the claim was run in this server already."""
+    """Return the claim's answer if this server has run it already."""
     asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
 
 
 def _kept_from() -> str:
-    """How a kept result was found, and what is otherwise here."""
+    """Return how a kept result was found, and what is otherwise here."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
     here = (
         f"Installed here: {other}. Press *Run it now* to see whether it still holds."
@@ -157,7 +151,7 @@ _GUESSES, _FEATURED = "guesses", "featured"
 
 
 def guesses() -> dict[str, Verdict]:
-    """The learner's guesses so far, by claim."""
+    """Return the learner's guesses so far, by claim."""
     found = state.remembered(GUESS_SCOPE, _GUESSES, None)
     if found is None:
         found = {}
@@ -192,7 +186,7 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
 
 
 def _chosen(claims: Sequence[Claim]) -> Claim:
-    """The one in front: it stays until another is asked for or the filters leave it out; then the next unguessed."""
+    """Return the claim in front: it stays until another is asked for or filtered out; then the next unguessed."""
     known = {claim.id: claim for claim in claims}
     identity = str(state.remembered(GUESS_SCOPE, _FEATURED, ""))
     if identity not in known:
@@ -284,20 +278,8 @@ def _controls() -> dict[str, str]:
     words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}
     chosen = {"claim": str(state.remembered(SCOPE, "claim", ""))}
     for cell, name in zip(st.columns(4), words, strict=True):
-        options = _options(name)
-        index = state.one_of(SCOPE, name, options, DEFAULTS[name])
-        with cell:
-            chosen[name] = st.selectbox(
-                words[name],
-                options,
-                index,
-                key=state.widget_key(SCOPE, name),
-                format_func=titles[name].__getitem__,
-            )
-            problem = state.address_problem(SCOPE, name)
-            if problem:
-                st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
-        state.remember(SCOPE, name, chosen[name])
+        known = {option: titles[name][option] for option in _options(name)}
+        chosen[name] = choose(SCOPE, name, words[name], known, DEFAULTS[name], place=cell)
     hidden = st.toggle(
         "Hide verdicts",
         state.remembered(SCOPE, "hide", "no") == "yes",
@@ -306,14 +288,12 @@ def _controls() -> dict[str, str]:
     )
     chosen["hide"] = "yes" if hidden else "no"
     state.remember(SCOPE, "hide", chosen["hide"])
-    problem = state.address_problem(SCOPE, "claim")
-    if problem:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+    address_line(SCOPE, "claim")
     return chosen
 
 
 def _select(chosen: dict[str, str]) -> list[Claim]:
-    """The claims that are asked for; with a model, those that can be checked on it."""
+    """Return the claims that are asked for; with a model, those that can be checked on it."""
     found = []
     for claim in all_claims().values():
         wanted = (chosen["origin"], chosen["topic"], chosen["verdict"])
@@ -349,10 +329,4 @@ def _tally(claims: Sequence[Claim], hide: bool) -> None:
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
 # Closed ones lie side by side, an open one takes the whole width. Of the page only the lists of cards are called so.
-CLAIMS_CSS = """
-[class*="st-key-claims-"] { display: grid; gap: 0.6rem; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
-[class*="st-key-claims-"] > * { width: auto !important; min-width: 0; }
-[class*="st-key-claims-"] > :has(details[open]) { grid-column: 1 / -1; }
-[class*="st-key-claims-"] [data-testid="stExpander"] summary { min-height: 44px; }
-"""
+CLAIMS_CSS = web.read("claims.css")

@@ -23,7 +23,7 @@ from peft_lab.runs.roll import QUIET, WAITING, Place, Row
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
@@ -49,17 +49,12 @@ def shown_bar(page: str) -> None:
     if opened:
         return
     with st.container(key="shown-to-class"):
-        st.page_link(
-            pages.page(found.page, title),
-            label=f"Your teacher shows: {plain(title)}",
-            icon=":material/cast_for_education:",
-            query_params={**found.settings, frame.SHOWN: "1"},
-            width="stretch",
-        )
+        label, query = f"Your teacher shows: {plain(title)}", {**found.settings, frame.SHOWN: "1"}
+        pages.link(found.page, label, "cast_for_education", query, width="stretch")
 
 
 def show_button(page: str, settings: Mapping[str, str]) -> None:
-    """For the teacher of a class: show this page, as it is set now, to all."""
+    """Draw the teacher's button that shows this page, as it is set now, to the whole class."""
     if not pages.teaches():
         return
     st.button(
@@ -72,7 +67,7 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
 
 
 def _show(page: str, settings: Mapping[str, str]) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    """Show the page to the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
     try:
         shown.show(page, settings)
     except PeftLabError as error:
@@ -82,7 +77,7 @@ def _show(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back_button() -> None:
-    """For the teacher: what is shown now, and an end to it."""
+    """Draw for the teacher what is shown now, with a button that ends it."""
     found = shown.shown()
     if found is None:
         st.caption(
@@ -94,11 +89,11 @@ def take_back_button() -> None:
         st.button("Take it back", key="take-back", on_click=_take_back)
     refused = state.scope(SCOPE).pop("kept", None)
     if refused is not None:
-        st.markdown(f":red[:material/error: {plain(refused)}]")
+        error_line(refused)
 
 
 def _take_back() -> None:
-    """For ``on_click``: the page is then drawn with what is shown after it."""
+    """End what is shown, as an ``on_click``: the page is then drawn with what is shown after it."""
     try:
         shown.take_back()
     except PeftLabError as error:
@@ -159,23 +154,20 @@ REFRESH = 3.0  # seconds
 def class_page() -> None:
     pages.open_page()
     st.title("Your class")
-    try:
+    with errors_boxed():
         places.require_teacher()
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    found = limits()
-    st.markdown(
-        f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. Each may have "
-        f"{found.in_words()}; what is older than {found.days} days is removed."
-    )
-    take_back_button()
-    part(_everybody, every=REFRESH)
-    part(foretold, every=REFRESH)
+        found = limits()
+        st.markdown(
+            f"Up to {found.people} may join, at {_where()} with the code **{plain(asking.join_code())}**. "
+            f"Each may have {found.in_words()}; what is older than {found.days} days is removed."
+        )
+        take_back_button()
+        part(_everybody, every=REFRESH)
+        part(foretold, every=REFRESH)
 
 
 def _where() -> str:
-    """At which address, as far as it can be told from the teacher's own."""
+    """Return the address to join at, as far as it can be told from the teacher's own."""
     own = is_loopback(urlsplit(st.context.url or "").hostname or "")
     return "the address that this machine has in the network" if own else "this address"
 
@@ -251,7 +243,7 @@ def _chosen(row: Row) -> None:
         if row.run is None:
             return
         if row.run.problem:
-            st.markdown(f":red[:material/error: {plain(row.run.problem)}]")
+            error_line(row.run.problem)
         if not _ended(row):
             st.button(
                 "Ending…" if row.ending else "End this run", key=f"class-end-{row.run.id}", disabled=row.ending,
@@ -261,8 +253,6 @@ def _chosen(row: Row) -> None:
 
 
 def _end(owner: str, identity: str) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
-    try:
+    """End a learner's run. As an ``on_click`` it runs even if the page is redrawn before its button."""
+    with errors_boxed():
         roll.end(owner, identity)
-    except PeftLabError as error:
-        st.error(plain(error))

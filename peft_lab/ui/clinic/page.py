@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.core import palette, units
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.cases import Case, Shown, all_cases, get_case
@@ -19,7 +19,7 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import tabs
+from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
@@ -33,7 +33,7 @@ KIND = "clinic"
 
 
 def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """The latest attempt at every case, by its fault."""
+    """Return the latest attempt at every case, by its fault."""
     return {
         result.content["fault"]: result.content
         for result in file.results(learner, KIND, {"fault": str})
@@ -59,7 +59,7 @@ _MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "
 
 
 def symptoms(case: Case) -> None:
-    """Everything but the cause."""
+    """Draw everything but the cause."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
     with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
     st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
@@ -74,7 +74,7 @@ def symptoms(case: Case) -> None:
 
 
 def beside(case: Case) -> None:
-    """The faulty run and the healthy one."""
+    """Draw the faulty run and the healthy one."""
     st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
     _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
     for column, (title, run) in zip(
@@ -89,7 +89,7 @@ def beside(case: Case) -> None:
 
 
 def show_fix(fault: Fault) -> None:
-    """The fix in words, and as code with the places it belongs to."""
+    """Draw the fix in words, and as code with the places it belongs to."""
     st.markdown(f"**Fix.** {plain(fault.fix)}")
     for moment, lines in fault.code.items():
         st.caption(f"This code goes {plain(MOMENTS[moment])}:")
@@ -131,7 +131,7 @@ def _settings(run: Shown, which: str) -> None:
 
 
 def _lines(fields: Mapping[str, Any]) -> str:
-    """A field a line, as JSON has it."""
+    """Return JSON with one field a line."""
     return "\n".join(f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items())
 
 
@@ -167,7 +167,7 @@ def _largest(value: Any) -> str:
 
 
 def examine() -> None:
-    """Upload, and read the diagnosis."""
+    """Draw the uploads, and the diagnosis of what was uploaded."""
     st.markdown("Give what you have of a run: its configs, its log, its adapter. Any of them will do.")
     one, two, three = st.columns(3)
     configs = one.file_uploader(
@@ -184,7 +184,7 @@ def examine() -> None:
     )  # fmt: skip
     if not (configs or log or adapter):
         return
-    try:
+    with errors_boxed():
         material = reading.Material()
         for file in configs or ():
             read = (
@@ -196,10 +196,7 @@ def examine() -> None:
         if adapter:
             material = reading.with_adapter(material, {file.name: file.getvalue() for file in adapter})
         found = diagnose(material)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    _shown(found)
+        _shown(found)
 
 
 def _shown(found: Diagnosis) -> None:
@@ -236,9 +233,7 @@ def _suspicion(each: Suspicion) -> None:
 def solve(shown: int, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
     """Choose a case, and work on it."""
     cases = all_cases()
-    problem = state.address_problem(SCOPE, "case")
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, "case")
     pick, following = st.columns([5, 1], vertical_alignment="bottom")
 
     def title(number: int) -> str:
@@ -298,7 +293,7 @@ def _work(case: Case, file: Learners, learner: str, known: dict[str, dict[str, A
 
 
 def _hints(case: Case) -> int:
-    """The hints that were asked for; how many."""
+    """Draw the hints asked for; return how many."""
     given = int(state.remembered(SCOPE, "hints", 0, str(case.number)))
     texts = case.hints()
     for text in texts[:given]:
@@ -340,7 +335,7 @@ def clinic_page() -> None:
     st.markdown(
         "Fine-tunes that went wrong the way they do for people. Every case was **really run**, beside a healthy one."
     )
-    try:
+    with errors_boxed():
         state.read_address(SCOPE, {"case": _take_case, "tab": _take_tab})
         file = learner.learners()
         name = learner.current_learner(file)
@@ -356,10 +351,9 @@ def clinic_page() -> None:
         title = tabs(SCOPE, sections, start)
         tab = next(key for key, words in TABS.items() if words == title)
         state.remember(SCOPE, "tab", tab)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({"case": (int(state.remembered(SCOPE, "case", first)), first), "tab": (tab, "cases")})
+        state.write_address(
+            {"case": (int(state.remembered(SCOPE, "case", first)), first), "tab": (tab, "cases")}
+        )
 
 
 def _take_case(text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -26,6 +25,9 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.frame import open_button
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -46,7 +48,7 @@ RATES = Across()
 
 
 def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Across = RATES) -> go.Figure:
-    """A line for each configuration, full fine-tuning dashed; its best rate is filled, the best of all a star.
+    """Return a line for each configuration, full fine-tuning dashed; its best rate is filled, the best is a star.
 
     Args:
         shown: ``loss`` or ``metric``. title: what stands at its axis, with its unit.
@@ -99,18 +101,12 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
             ],
             hovertemplate=_hover(line.label, across.name),
         )
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 8, "b": 40},
-        height=440,
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
-    )
-    figure.update_xaxes(**axis(across))
-    figure.update_yaxes(title=title, tickformat=theme.PERCENT_TICKS if shown == METRIC else None)
-    return figure
+    up = {"title": title, "tickformat": theme.PERCENT_TICKS if shown == METRIC else None}
+    return laid_out(figure, 440, axis(across), up, legend={**results.BELOW, "itemclick": False})
 
 
 def axis(across: Across) -> dict[str, Any]:
-    """Its settings for Plotly."""
+    """Return the axis's settings for Plotly."""
     found: dict[str, Any] = {"title": across.title, "zeroline": False}
     if across.logarithmic:
         found |= {"type": "log", "dtick": 1, "exponentformat": "power"}
@@ -127,7 +123,7 @@ def _whole(value: float) -> float | int:
 
 
 def _hover(label: str, name: str) -> str:
-    """What a point says under the pointer, from its custom data in their order."""
+    """Return what a point says under the pointer, from its custom data in their order."""
     rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
     return f"{name} {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
 
@@ -137,7 +133,7 @@ def _hover(label: str, name: str) -> str:
 
 
 def verdicts_section() -> None:
-    """A table of the rules that were tried, and why the others were not."""
+    """Draw a table of the rules that were tried, and why the others were not."""
     rules = {rule.id: rule for rule in all_rules()}
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
@@ -197,7 +193,7 @@ def verdicts_section() -> None:
 
 
 def _verdict(one: Replication) -> str:
-    """In a word or two; a figure of a single group is open."""
+    """Return the verdict in a word or two; a figure of a single group is open."""
     verdict = Verdict.OPEN if one.verdict is Verdict.NOT_TESTABLE else one.verdict
     return verdict.partition(":")[0]
 
@@ -222,7 +218,7 @@ _FIRST = {LINES: "rank", SHOWN: LOSS}
 
 
 def readers() -> dict[str, Callable[[str], None]]:
-    """What takes this part's choices out of the address; the model first, as the others depend on it."""
+    """Return what reads this part's choices from the address; the model first, as the others depend on it."""
 
     def reader(name: str) -> Callable[[str], None]:
         def take(text: str) -> None:
@@ -241,7 +237,7 @@ def _model(sweep: Sweep) -> str:
 
 
 def _variants(name: str) -> tuple[str, ...]:
-    """Ranks, targets and batches are those of a model."""
+    """Return what a choice is remembered for: ranks, targets and batches are a model's."""
     return (_model(shipped_points()),) if name in HELD.values() else ()
 
 
@@ -297,19 +293,15 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
 
 
 def _choice(place: Any, sweep: Sweep, name: str, titled: Callable[[Any], str]) -> Any:
-    options, variants = _options(sweep, name), _variants(name)
-    index = state.one_of(SCOPE, name, options, _default(sweep, name), *variants)
-    key = state.widget_key(SCOPE, name, *variants)
-    value = place.selectbox(_LABELS[name], options, index=index, format_func=titled, key=key)
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, *variants)
-    return value
+    options, default = _options(sweep, name), _default(sweep, name)
+    variants = _variants(name)
+    return choose(
+        SCOPE, name, _LABELS[name], options, default, variants=variants, place=place, written=titled
+    )
 
 
 def _held(sweep: Sweep, model: str, by: str) -> dict[str, Any]:
-    """What the lines have in common; a control for each that they do not differ in."""
+    """Draw a control for what the lines have in common; return all of it."""
     open_ones = [name for name in HELD if name != by]
     places = dict(zip(open_ones, st.columns(3), strict=False))
     held = {}
@@ -326,20 +318,20 @@ def _named(sweep: Sweep, model: str, name: str) -> Callable[[Any], str]:
 
 
 def _titles(sweep: Sweep, model: str) -> dict[str, str]:
-    """What can be drawn, with its unit."""
+    """Return what can be drawn, with its unit."""
     setting = sweep.settings[model]
     return titles(get_task(setting.task), setting.metric)
 
 
 def titles(task: Task, metric: str) -> dict[str, str]:
-    """What a run on a task is scored by, with its unit."""
+    """Return what a run on a task is scored by, with its unit."""
     each = "row" if task.kind == "classification" else "token"
     share = metric.replace("_", " ").capitalize()
     return {LOSS: f"Held-out loss, nats per {each}", METRIC: f"{share}, share of held-out rows"}
 
 
 def _spread(spot: Spot, shown: str) -> str:
-    """Mean, and the lowest and the highest seed."""
+    """Return the mean, and the lowest and the highest seed."""
     mean, low, high = (landscape.told(value, shown) for value in (spot.mean, spot.low, spot.high))
     if spot.seeds == 1:
         return f"{mean} (a single seed)"
@@ -370,7 +362,7 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
 
 
 def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
-    """What the address of its method's page has to say to train it again."""
+    """Return what the address of its method's page has to say to train it again."""
     asked = shipped_sweep.request_again(sweep, point)
     run = {
         "steps": asked.steps,
@@ -384,21 +376,18 @@ def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
 
 
 def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
-    """The way to the page that trains the best of LoRA again; full fine-tuning has none."""
+    """Draw the way to the page that trains the best of LoRA again; full fine-tuning has none."""
     if best is None:
         return
     point = best[0].first(best[1].rate)
     query, title = address_of(sweep, point), pages.titles()[point.method]
+    label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        label = f"Open {title} with its best: {best[0].label} at {figures.whole(written_figure(point.rate))}"
-        if st.button(label, icon=":material/arrow_forward:", key="landscape-open"):
-            state.begin_afresh(point.method)
-            st.switch_page(pages.page(point.method, title), query_params=query)
-        st.markdown(f"[as a link]({point.method}?{urlencode(query)})", width="content")
+        open_button(point.method, query, label, "landscape-open")
 
 
 def _measured(sweep: Sweep, model: str) -> None:
-    """Where the figures are from."""
+    """Draw where the figures are from."""
     setting, machine = sweep.settings[model], sweep.machine
     versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
     repeated = (

@@ -27,8 +27,9 @@ from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.results import show
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components.figures import told_to
-from peft_lab.ui.components.frame import part, tabs
+from peft_lab.ui.components.frame import errors_boxed, part, tabs
 from peft_lab.ui.components.knobs import apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -93,14 +94,14 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
 
 
 def _left(standing: Standing) -> float | None:
-    """Seconds, from how long the finished runs took from start to end."""
+    """Return the seconds left, from how long the finished runs took from start to end."""
     views = [standing.runs[cell].view() for cell in standing.done]
     taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
     return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 
 def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
-    """Not under way and not complete: say so and offer to go on."""
+    """Draw that a comparison is neither under way nor complete, with a button that continues it."""
     done, total = len(standing.done), len(plan.cells)
     left, right = st.columns([4, 1], vertical_alignment="center")
     if standing.status == "incomplete":
@@ -157,7 +158,7 @@ def _take_tab(text: str) -> None:
 
 
 def _opening(title: str, readers: Readers) -> Readers:
-    """Readers of a part's choices: an address that makes one of them opens the part's tab, also where it is misread."""
+    """Return readers that also open the part's tab, even if the address's value cannot be used."""
 
     def opened(take: Callable[[str], None]) -> Callable[[str], None]:
         def both(text: str) -> None:
@@ -170,7 +171,7 @@ def _opening(title: str, readers: Readers) -> Readers:
 
 
 def _runs() -> Address:
-    """The comparisons made here, and those that come with the app; what the address has to say of them."""
+    """Draw the comparisons made here and those that ship; return what the address says of them."""
     st.markdown(
         "Compare methods on the same data in the same order, with several seeds each. They run one after another; "
         "every run is also on the Runs page, and a run that already exists is not repeated."
@@ -201,7 +202,7 @@ def _page() -> str:
             "own tab."
         )
         return ""
-    shown = _choose(titles)
+    shown = choose(SCOPE, "comparison", "Comparison", titles)
     shipped = all_shipped().get(shown)
     if shipped is not None and not (store.root() / shown).exists():
         show(shipped)
@@ -226,19 +227,16 @@ def _new() -> None:
     )
     right.markdown(refused or f"{total} runs of {plan.request.steps:,} steps{kept}.")
     if pressed:
-        try:
+        with errors_boxed():
             comparison = store.keep(plan)
             begin(comparison)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.renew(SCOPE)
-        state.remember(SCOPE, "comparison", comparison.id)
-        st.rerun()
+            state.renew(SCOPE)
+            state.remember(SCOPE, "comparison", comparison.id)
+            st.rerun()
 
 
 def _titles() -> dict[str, str]:
-    """Comparisons made here, newest first, then those that come with the app."""
+    """Return the titles of comparisons made here, newest first, then of those that ship with the app."""
     titles = {}
     for comparison in store.comparisons():
         try:
@@ -272,22 +270,6 @@ def _title(plan: dict[str, Any], where: str) -> str:
 
 def _first(titles: dict[str, str]) -> str:
     return next(iter(titles), "")
-
-
-def _choose(titles: dict[str, str]) -> str:
-    problem = state.address_problem(SCOPE, "comparison")
-    index = state.one_of(SCOPE, "comparison", list(titles), _first(titles))
-    shown: str = st.selectbox(
-        "Comparison",
-        list(titles),
-        index=index,
-        format_func=lambda identity: titles[identity],
-        key=state.widget_key(SCOPE, "comparison"),
-    )
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, "comparison", shown)
-    return shown
 
 
 def _take_comparison(text: str) -> None:

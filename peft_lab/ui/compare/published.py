@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -19,6 +18,8 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import error_line, open_button
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -26,7 +27,7 @@ from peft_lab.ui.foreign import plain
 
 
 def draw_run_card(row: PublishedRow) -> None:
-    """Settings, times and config of a run, and the pages that open it."""
+    """Draw a run's settings, times and config, with buttons that open it on other pages."""
     interval = BENCHMARKS[row.benchmark].interval
     figures.table(
         ("How it was run", ""),
@@ -66,20 +67,14 @@ def _open(row: PublishedRow) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        _button("memory", {"tab": "published", "row": row.experiment}, "Count and simulate it on Memory")
+        memory = {"tab": "published", "row": row.experiment}
+        open_button("memory", memory, "Count and simulate it on Memory", "published-open-memory")
         found = shipped.lab_page(row)
         if found is not None:
             slug, values = found
             settings = {name: state.as_text(value) for name, value in values.items()}
-            _button(slug, {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this")
-
-
-def _button(target: str, query: dict[str, Any], label: str) -> None:
-    """A button, as a link that carries settings is read only by a page that begins afresh, and the same as a link."""
-    if st.button(label, icon=":material/arrow_forward:", key=f"published-open-{target}"):
-        state.begin_afresh(target)
-        st.switch_page(pages.page(target, pages.titles()[target]), query_params=query)
-    st.markdown(f"[as a link]({target}?{urlencode(query)})", width="content")
+            query, label = {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this"
+            open_button(slug, query, label, f"published-open-{slug}")
 
 
 # ----------------------------------------
@@ -105,7 +100,7 @@ _MARKERS = {
 def ranges(
     lines: Mapping[str, Sequence[PublishedRow]], best: Collection[str], moved: float | None, measure: str
 ) -> go.Figure:
-    """A line for each of ``lines``, from its worst run to its best, the first line on top.
+    """Return a line for each of ``lines``, from its worst run to its best, the first line on top.
 
     Args:
         lines: by what stands at each, its runs, best first.
@@ -164,7 +159,7 @@ FIRST = "lora"
 
 
 def readers() -> dict[str, Callable[[str], None]]:
-    """What takes this part's choices out of the address; the benchmark first, as the others depend on it."""
+    """Return what reads this part's choices from the address; the benchmark first: the others depend on it."""
     known: dict[str, Callable[[], Sequence[str]]] = {
         BENCH: lambda: list(BENCHMARKS),
         ACROSS: lambda: list(shipped.published_axes(_benchmark())),
@@ -198,21 +193,8 @@ def _variants(name: str) -> tuple[str, ...]:
 
 
 def _choice(name: str, options: Mapping[str, str], default: str, place: Any = st) -> str:
-    """One of ``options`` (name: title), remembered for the benchmark."""
-    variants = _variants(name)
-    index = state.one_of(SCOPE, name, list(options), default, *variants)
-    value: str = place.selectbox(
-        _LABELS[name],
-        list(options),
-        index=index,
-        format_func=lambda each: options.get(each, each),
-        key=state.widget_key(SCOPE, name, *variants),
-    )
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, *variants)
-    return value
+    """Draw a select of ``options`` (name: title), remembered for the benchmark; return the choice."""
+    return choose(SCOPE, name, _LABELS[name], options, default, variants=_variants(name), place=place)
 
 
 def section() -> dict[str, tuple[Any, Any]]:
@@ -240,7 +222,7 @@ def section() -> dict[str, tuple[Any, Any]]:
 
 
 def _moved(benchmark: str) -> str:
-    """What re-runs say of how far one run can be trusted."""
+    """Return what re-runs say of how far one run can be trusted."""
     moved = published.moved(benchmark)
     again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
     if moved is None:
@@ -257,7 +239,7 @@ def _moved(benchmark: str) -> str:
 
 
 def _forgotten(benchmark: str) -> str:
-    """How far forgetting moved, where it was measured again."""
+    """Return how far forgetting moved, where it was measured again."""
     moved = [
         f"{plain(row.title)} from {again:.2f} to {row.forgetting:.2f}"
         for row in published.rows(benchmark).values()
@@ -279,7 +261,7 @@ def _scatter(benchmark: str) -> tuple[str, str]:
         (ACROSS, UP), shipped.DEFAULT_BENCHMARK, (left, right), strict=True
     ))  # fmt: skip
     if x == y:
-        st.markdown(":red[:material/error: Choose two different figures.]")
+        error_line("Choose two different figures.")
         return x, y
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])
@@ -294,7 +276,7 @@ def _scatter(benchmark: str) -> tuple[str, str]:
 
 
 def _settings(benchmark: str) -> str:
-    """Each method's best against its others, then one method's runs in full."""
+    """Draw each method's best against its others, then one method's runs; return that method."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### The same method with other settings {figures.badge('cited')}")
     st.markdown(
@@ -342,12 +324,12 @@ def _settings(benchmark: str) -> str:
 
 
 def _variant(row: PublishedRow) -> str:
-    """What the comparison calls these settings."""
+    """Return what the comparison calls these settings."""
     return row.title.removeprefix(row.kind).removeprefix(", ") or "default"
 
 
 def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str:
-    """Runs that train about as many parameters, and whether what lies between them means anything."""
+    """Return the scores of runs of about equal size, and whether their differences mean anything."""
     sizes = sorted(row.trainable for row in group)
     low, high = (units.short_count(size) for size in (sizes[0], sizes[-1]))
     trained = low if low == high else f"{low} to {high}"
@@ -372,7 +354,7 @@ def _run(benchmark: str, family: str) -> str:
 
 
 def _all_rows(benchmark: str) -> None:
-    """All published rows, with where they are from and what differs from ours."""
+    """Draw all published rows, with where they are from and what differs from ours."""
     about = BENCHMARKS[benchmark]
     rows = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
     with st.expander(f"All {len(rows)} published runs in figures"):

@@ -24,9 +24,12 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.studies.compare import results
 from peft_lab.studies.compare.results import AXES, Axis
 from peft_lab.training.tasks.titles import each_of, task_title
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 Row = Mapping[str, Any]
@@ -46,7 +49,7 @@ class Column:
 
 
 def table_columns(found: Mapping[str, Any]) -> list[Column]:
-    """The columns for one document; forgetting only where the model can show it."""
+    """Return the columns for one document; forgetting only where the model can show it."""
     measured = Source.MEASURED
     made = [
         Column("Trained", Source.COUNTED, _trained, "trainable"),
@@ -88,7 +91,7 @@ def _forgetting(row: Row) -> str:
 
 
 def html_table(found: Mapping[str, Any]) -> str:
-    """A table for ``st.html``: a row without figures says why over its whole width; notes stand under the title."""
+    """Return a table for ``st.html``; a row without figures says why over its whole width."""
     shown = table_columns(found)
     head = "".join(_heading(column) for column in shown)
     front = set(found["pareto"])
@@ -131,7 +134,7 @@ def _stacked(text: str) -> str:
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
-    """One line for each method with its figures in plain units, and a column for each seed's metric."""
+    """Return one line for each method with its figures in plain units, and a column for each seed's score."""
     plan = found["plan"]
     names = [name for name in found["rows"][0] if name not in _NOT_IN_CSV]
     seeds = [f"{found['metric']['name']}_seed_{seed}" for seed in plan["seeds"]]
@@ -158,11 +161,11 @@ WIDE = 8  # times the smallest value, from which an axis is logarithmic
 CLOSE = 0.1  # a span of shares, below which whole percents would repeat along an axis
 FEW = 3  # bands that lie over each other at full strength; more are paler
 SMOOTH = 12  # a curve is averaged over this part of its steps
-_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
+BELOW = {"y": -0.2, "yanchor": "top"}  # the legend
 
 
 def plot_config(name: str) -> dict[str, Any]:
-    """A figure that can be saved as an image by its own button, which needs no other program."""
+    """Return a figure that can be saved as an image by its own button, which needs no other program."""
     return {
         "displayModeBar": True,
         "displaylogo": False,
@@ -173,12 +176,12 @@ def plot_config(name: str) -> dict[str, Any]:
 
 
 def method_colours() -> dict[str, str]:
-    """Each method's colour, the same in every figure."""
+    """Return each method's colour, the same in every figure."""
     return {slug: theme.SERIES[index % len(theme.SERIES)] for index, slug in enumerate(all_methods())}
 
 
 def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
-    """Means over the ``window`` latest values; as many as there are at the start."""
+    """Return means over the ``window`` latest values; as many as there are at the start."""
     means: list[float | None] = []
     for end in range(1, len(values) + 1):
         known = [value for value in values[max(0, end - window) : end] if value is not None]
@@ -187,12 +190,12 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
 
 
 def window_of(steps: int) -> int:
-    """Steps over which a curve of that many is averaged."""
+    """Return the steps over which a curve of that many is averaged."""
     return max(1, steps // SMOOTH)
 
 
 def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
-    """Training loss of each method, averaged over seeds and the latest steps, in a band of one deviation."""
+    """Return each method's training loss, averaged over seeds and the latest steps, in a band of one deviation."""
     figure = go.Figure()
     palette = method_colours()
     for row in rows:
@@ -224,16 +227,10 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
             line={"color": colour, "width": 2},
             hovertemplate="%{y:.3f}<extra>" + row["title"] + "</extra>",
         )
-    figure.update_layout(
-        margin=_MARGIN,
-        height=height,
-        hovermode="x unified",
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"},
-    )
     longest = max((len(row["loss"]["mean"]) for row in rows), default=0)
-    figure.update_xaxes(title="step", zeroline=False, dtick=1 if longest <= SMOOTH else None)
-    figure.update_yaxes(title="training loss, nats")
-    return figure
+    across = {"title": "step", "zeroline": False, "dtick": 1 if longest <= SMOOTH else None}
+    up = {"title": "training loss, nats"}
+    return laid_out(figure, height, across, up, legend=BELOW, hovermode="x unified")
 
 
 @dataclass(frozen=True)
@@ -277,7 +274,7 @@ def scatter(
     palette: Mapping[str, str],
     named: Sequence[str],
 ) -> go.Figure:
-    """Rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
+    """Return rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
 
     Args:
         titles: what stands at each axis, by its name.
@@ -316,19 +313,13 @@ def scatter(
             showlegend=name in palette,
             cliponaxis=False,
         )
-    figure.update_layout(
-        margin={**_MARGIN, "t": 24, "r": 24},
-        height=440,
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "itemclick": False},
-    )
-    figure.update_xaxes(**across.layout(points.values()))
-    figure.update_yaxes(**up.layout(points.values()))
-    return figure
+    x_axis, y_axis = (side.layout(points.values()) for side in (across, up))
+    laid_out(figure, 440, x_axis, y_axis, 24, {**BELOW, "itemclick": False})
+    return figure.update_layout(margin_r=24)
 
 
 def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
-    """Where each name stands at its point: on the side that the line of the front does not take, and inside the plot
-    at its ends."""
+    """Return where each name stands at its point: off the front's line, and inside the plot at its ends."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
     end = 0 if rises else -1
@@ -338,7 +329,7 @@ def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[st
 
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
-    """Logarithmic where the values span far; a share as percent. ``values`` as they are drawn."""
+    """Return an axis's scale: logarithmic if the values, as drawn, span far; percent for a share."""
     if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
         low, high = math.log10(min(values)), math.log10(max(values))
         room = (high - low) / 10
@@ -363,7 +354,7 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
 
 
 def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
-    """The unit that an axis is drawn in, and its size."""
+    """Return the unit that an axis is drawn in, and its size."""
     if axis.unit == "bytes":
         large = max(values, default=0.0) >= GIGA
         return ("GB", 1e9) if large else ("MB", 1e6)
@@ -378,7 +369,7 @@ Document = Mapping[str, Any]
 
 
 def show(found: Document) -> None:
-    """Everything below the progress; nothing but the table while no run is done."""
+    """Draw everything below the progress; only the table while no run is done."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     if scored:
         st.markdown(f"### What this shows {figures.badge('measured')}")
@@ -429,7 +420,7 @@ def _sentences(found: Document) -> None:
 
 
 def _place(found: Document) -> str:
-    """Where and when the figures were measured."""
+    """Return where and when the figures were measured."""
     places = "; ".join(
         f"{machine['cores']} cores of {plain(machine['processor'])}, {units.size(machine['memory_bytes'])} of memory"
         for machine in found["machines"]
@@ -455,14 +446,14 @@ def _before(found: Document) -> str:
 
 
 def _cut(found: Document) -> str:
-    """Where long texts end; images are read whole."""
+    """Return where long texts are cut; images are read whole."""
     if each_of(found["plan"]["task"]) == "image":
         return ""
     return f"; rows are cut at {found['plan']['max_length']} tokens"
 
 
 def _how(found: Document) -> str:
-    """How each figure was taken, as a list."""
+    """Return how each figure was taken, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (
@@ -513,27 +504,17 @@ def _exports(found: Document) -> None:
 def _plots(found: Document) -> None:
     st.markdown("### Against each other")
     left, right = st.columns(2)
-    x = _axis_control(left, "x", "Across", results.DEFAULT_AXES[0], found)
-    y = _axis_control(right, "y", "Up", results.DEFAULT_AXES[1], found)
+    first, second = results.DEFAULT_AXES
+    x = choose(SCOPE, "x", "Across", axis_titles(found), first, place=left)
+    y = choose(SCOPE, "y", "Up", axis_titles(found), second, place=right)
     if x == y:
-        st.markdown(":red[:material/error: Choose two different figures.]")
+        error_line("Choose two different figures.")
         return
     _ours(found, AXES[x], AXES[y])
 
 
-def _axis_control(place: Any, name: str, label: str, default: str, found: Document) -> str:
-    options = list(AXES)
-    names = axis_titles(found)
-    index = state.one_of(SCOPE, name, options, default)
-    value: str = place.selectbox(
-        label, options, index=index, format_func=lambda axis: names[axis], key=state.widget_key(SCOPE, name)
-    )
-    state.remember(SCOPE, name, value)
-    return value
-
-
 def axis_titles(found: Document) -> dict[str, str]:
-    """What stands at each axis, with this comparison's metric and unit."""
+    """Return what stands at each axis, with this comparison's metric and unit."""
     return {
         name: axis.title.format(metric=found["metric"]["title"], unit=found["inference_unit"])
         for name, axis in AXES.items()

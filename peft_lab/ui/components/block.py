@@ -21,6 +21,7 @@ from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.methods.base import Knob, MethodSpec, Part
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelShape
+from peft_lab.ui import web
 from peft_lab.ui.components.figures import HEADER, Detail
 
 # ----------------------------------------
@@ -64,7 +65,7 @@ class Handle:
 
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
-    """A method's handles on a model, beside the knobs' complete values. None where the values do not work."""
+    """Return a method's handles on a model and the complete knobs; None if the values do not work."""
     if any(problem.level == "error" for problem in spec.problems(shape, values)):
         return ()
     return tuple(_found(spec, shape, values))
@@ -107,16 +108,7 @@ def _names(spec: MethodSpec, shape: ModelShape, knob: Knob) -> dict[str, str]:
 
 #: The drawing reads the same name (``living/js/block.js``). The newest of a few are kept: a run that goes on has
 #: another at each of its steps.
-_JS = """
-const KEPT = 8;
-export default function ({ data: [run] }) {
-  const records = (globalThis.peftRecords ??= new Map());
-  records.delete(run.id);
-  records.set(run.id, run);
-  for (const old of [...records.keys()].slice(0, -KEPT)) records.delete(old);
-  window.dispatchEvent(new CustomEvent("peft-record", { detail: run.id }));
-}
-"""
+_JS = web.read("block_handles.js")
 
 _mount = st.components.v2.component("peft_record", html="<span hidden></span>", js=_JS, isolate_styles=False)
 
@@ -234,27 +226,7 @@ CSS = """.thumb svg { display: block; width: 100%; height: auto; }
 HTML = '<div class="thumb" aria-hidden="true"></div>'
 # Nothing in it can be reached: it stands beside words that say the same. A link to an anchor beside it leaves no mark
 # in the address, which says what is set on the page.
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".thumb");
-  host.ending?.();
-  const forget = () => {
-    if (data.anchor && location.hash === `#${data.anchor}`)
-      history.replaceState(history.state, "", location.pathname + location.search);
-  };
-  addEventListener("hashchange", forget);
-  host.ending = () => removeEventListener("hashchange", forget);
-  draw(host, data);
-  return host.ending;
-}
-const draw = (host, data) => {
-  if (host.drawn === data.svg) return;
-  host.drawn = data.svg;
-  host.innerHTML = data.svg;
-  for (const part of host.querySelectorAll("[tabindex]"))
-    for (const name of ["tabindex", "role", "aria-pressed", "aria-label"]) part.removeAttribute(name);
-};
-"""
+JS = web.read("thumb.js")
 _mount_thumb = st.components.v2.component("peft_thumb", html=HTML, css=CSS, js=JS)
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _GROUP = re.compile(r"<g[^>]* data-path=.*?</g>", re.DOTALL)
@@ -282,7 +254,7 @@ def thumb(
 
 
 def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high: float = HIGH) -> str:
-    """The narrow drawing with a window, ``high`` user units of it, on its lowest trained part and above."""
+    """Return the narrow drawing cut to ``high`` user units around its lowest trained part."""
     parts = spec.parts(shape, values)
     drawn = draw_block(shape, parts, quantized=spec.quantization(values), layout="narrow")
     trained = [group for group in _GROUP.findall(drawn.svg) if "trained" in group]
@@ -295,6 +267,6 @@ def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high
 
 
 def _past_boxes(end: float, svg: str) -> float:
-    """The lower edge of a window, moved below a box of one row that it would cut through."""
+    """Return the lower edge of a window, moved below a box of one row that it would cut through."""
     boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
     return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)

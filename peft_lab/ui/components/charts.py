@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -12,11 +13,29 @@ import streamlit as st
 from peft_lab.core import palette, units
 from peft_lab.core.units import Source
 from peft_lab.methods.counting.count import GroupCount
-from peft_lab.ui import theme
+from peft_lab.ui import theme, web
 
 CONFIG = {"displayModeBar": False, "responsive": True}
 LABEL_SHARE = 0.06  # of the axis, that a phase needs for its name
 LABEL_LINE = 14  # pixels, the height of such a name
+
+
+def laid_out(
+    figure: go.Figure,
+    height: int,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    top: int = 8,
+    legend: Mapping[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
+    """Lay out a figure and return it: its axes' settings, the pixels above it, a legend in one row at its ``y``."""
+    if legend is not None:
+        layout["legend"] = {"orientation": "h", "x": 0, **legend}
+    figure.update_layout(margin={"l": 8, "r": 8, "t": top, "b": 40}, height=height, **layout)
+    figure.update_xaxes(**x)
+    figure.update_yaxes(**y)
+    return figure
 
 
 def curves(
@@ -28,7 +47,7 @@ def curves(
     colours: Mapping[str, str] | None = None,
     log_y: bool = False,
 ) -> go.Figure:
-    """Lines over a common axis: ``name: (xs, ys)``. ``until`` fixes the axis' end, so that it does not jump live."""
+    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end, so that it does not jump."""
     figure = go.Figure()
     for index, (name, (xs, ys)) in enumerate(series.items()):
         colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
@@ -40,17 +59,12 @@ def curves(
             line={"color": colour, "width": 2},
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra>{name}</extra>",
         )  # fmt: skip
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 8, "b": 40},
-        height=height,
-        showlegend=len(series) > 1,
-        # Above the curves, however many lines it takes.
-        legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
-        hovermode="x unified",
+    across = {"title": x, "range": None if until is None else [0, until], "zeroline": False}
+    up = {"title": y, "rangemode": "normal" if log_y else "tozero", "type": "log" if log_y else "linear"}
+    above = {"y": 1.02, "yanchor": "bottom"}  # however many lines it takes
+    return laid_out(
+        figure, height, across, up, legend=above, showlegend=len(series) > 1, hovermode="x unified"
     )
-    figure.update_xaxes(title=x, range=None if until is None else [0, until], zeroline=False)
-    figure.update_yaxes(title=y, rangemode="normal" if log_y else "tozero", type="log" if log_y else "linear")
-    return figure
 
 
 def bars(
@@ -60,18 +74,16 @@ def bars(
     height: int | None = None,
     colour: str = theme.TRAINABLE,
 ) -> go.Figure:
-    """Horizontal bars with their values, first label on top."""
+    """Return horizontal bars with their values, first label on top."""
     figure = go.Figure(go.Bar(y=list(labels), x=list(values), orientation="h", marker={"color": colour}))
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height or 60 + 26 * len(labels))
-    figure.update_yaxes(autorange="reversed", title=None)
-    figure.update_xaxes(title=x)
-    return figure
+    up = {"autorange": "reversed", "title": None}
+    return laid_out(figure, height or 60 + 26 * len(labels), {"title": x}, up)
 
 
 def columns(
     xs: Sequence[float], ys: Sequence[float], x: str, y: str, height: int = 320, colour: str = theme.TRAINABLE
 ) -> go.Figure:
-    """Vertical bars over whole numbers."""
+    """Return vertical bars over whole numbers."""
     figure = go.Figure(
         go.Bar(
             x=list(xs),
@@ -80,12 +92,9 @@ def columns(
             hovertemplate=f"{x} %{{x}}<br>%{{y:.4g}}<extra></extra>",
         )
     )
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height, bargap=0.25)
     # further apart their numbers would lie over each other
     few = len(xs) <= 20 and max(xs, default=0) - min(xs, default=0) <= 20
-    figure.update_xaxes(title=x, dtick=1 if few else None)
-    figure.update_yaxes(title=y)
-    return figure
+    return laid_out(figure, height, {"title": x, "dtick": 1 if few else None}, {"title": y}, bargap=0.25)
 
 
 def heatmap(
@@ -93,8 +102,7 @@ def heatmap(
     labels_y: Sequence[str] | None = None, diverging: bool = False, height: int = 320,
     limit: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """A matrix of figures. ``diverging`` centres the colours on zero; ``limit`` is where they end, by default at the
-    largest magnitude."""
+    """Return a matrix of figures. ``diverging`` centres colours on zero; they end at ``limit`` or the largest value."""
     limit = limit or max((abs(value) for row in matrix for value in row), default=1.0) or 1.0
     figure = go.Figure(
         go.Heatmap(
@@ -110,14 +118,11 @@ def heatmap(
             hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>%{{z:.4g}}<extra></extra>",
         )
     )
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 40}, height=height)
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y, autorange="reversed")
-    return figure
+    return laid_out(figure, height, {"title": x}, {"title": y, "autorange": "reversed"})
 
 
 def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
-    """One bar per row, made of its parts in bytes."""
+    """Return one bar per row, made of its parts in bytes."""
     figure = go.Figure()
     largest = max((sum(parts.values()) for parts in rows.values()), default=0)
     unit, scale = _unit(largest)
@@ -132,21 +137,15 @@ def memory_bars(rows: Mapping[str, Mapping[str, int]]) -> go.Figure:
             customdata=[units.size(size) for size in sizes],
             hovertemplate=f"{part}: %{{customdata}}<extra>%{{y}}</extra>",
         )
-    figure.update_layout(
-        barmode="stack",
-        margin={"l": 8, "r": 8, "t": 30, "b": 40},
-        height=110 + 44 * len(rows),
-        legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom", "traceorder": "normal"},
-    )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title=unit, rangemode="tozero")
-    return figure
+    legend = {"y": 1.12, "yanchor": "bottom", "traceorder": "normal"}
+    across, up = {"title": unit, "rangemode": "tozero"}, {"autorange": "reversed"}
+    return laid_out(figure, 110 + 44 * len(rows), across, up, 30, legend, barmode="stack")
 
 
 def memory_timeline(
     points: Sequence[tuple[str, int | None, Mapping[str, int]]], height: int = 340
 ) -> go.Figure:
-    """Memory over the stretches of a step, stacked by part; the phases are marked along the top."""
+    """Return memory over the stretches of a step, stacked by part; the phases are marked along the top."""
     figure = go.Figure()
     unit, scale = _unit(max((sum(parts.values()) for _, _, parts in points), default=0))
     xs = list(range(len(points)))
@@ -184,24 +183,18 @@ def memory_timeline(
             yshift=LABEL_LINE * above,
         )
         above = 1 - above
-    figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 30 + LABEL_LINE, "b": 40},
-        height=height,
-        hovermode="x unified",
-        legend={"orientation": "h", "y": -0.22, "x": 0},
-    )
-    figure.update_xaxes(title="course of the step, layer by layer", showticklabels=False, zeroline=False)
-    figure.update_yaxes(title=f"{unit} alive", rangemode="tozero")
-    return figure
+    across = {"title": "course of the step, layer by layer", "showticklabels": False, "zeroline": False}
+    up = {"title": f"{unit} alive", "rangemode": "tozero"}
+    return laid_out(figure, height, across, up, 30 + LABEL_LINE, {"y": -0.22}, hovermode="x unified")
 
 
 def _unit(largest: int) -> tuple[str, float]:
-    """The unit of an axis that reaches to ``largest`` bytes, as the tables beside it write such sizes."""
+    """Return the unit of an axis that reaches to ``largest`` bytes, the same as in the tables beside it."""
     return ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
 
 
 def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:
-    """The parts that occur, in the order in which they are stacked everywhere."""
+    """Return the parts that occur, in the order in which they are stacked everywhere."""
     present = {part for parts in rows for part, size in parts.items() if size}
     return [part for part in theme.MEMORY if part in present]
 
@@ -238,7 +231,7 @@ class Area:
 
 
 def areas(tree: Sequence[GroupCount]) -> list[Area]:
-    """One area for each module and state, the method's own parameters joined to the module that they belong to."""
+    """Return an area for each module and state; a method's parameters join the module that they belong to."""
     bare = {group.module for group in tree if not group.added}
     found: dict[tuple[str, str, str], Area] = {}
     for group in tree:
@@ -253,14 +246,14 @@ def areas(tree: Sequence[GroupCount]) -> list[Area]:
 
 
 def _owner(module: str, bare: set[str]) -> str:
-    """The model's own module that an added one sits in; itself where it is in none."""
+    """Return the model's own module that an added one sits in; itself where it is in none."""
     parts = module.split(".")
     inside = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((path for path in inside if path in bare), module)
 
 
 def _named(path: str) -> tuple[str, str]:
-    """Where a module is and what it is called there: ``model.layers.{}.mlp.up_proj`` is ``up_proj`` in ``mlp``."""
+    """Return a module's place and name: ``model.layers.{}.mlp.up_proj`` is ``up_proj`` in ``mlp``."""
     layered = _LAYERS.match(path)
     inside = (layered[2] if layered else path).split(".")
     if layered:
@@ -278,7 +271,7 @@ def _size(all_areas: list[Area]) -> None:
 
 
 def caption(all_areas: Sequence[Area]) -> str:
-    """What area and colours mean, with what is not to scale."""
+    """Return what area and colours mean, with what is not to scale."""
     states = {area.state for area in all_areas}
     legend = ["**Grey** is frozen"] if "frozen" in states else []
     legend += ["**blue** is quantised"] if "quantised" in states else []
@@ -294,7 +287,7 @@ def caption(all_areas: Sequence[Area]) -> str:
 
 
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
-    """The areas, those of one place together. Labels and figures are the true ones, whatever the size drawn."""
+    """Return the areas, grouped by place. Labels and figures are the true ones, whatever the size drawn."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
     ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
     total = sum(area.parameters for area in all_areas)
@@ -354,104 +347,9 @@ _COLOURS = palette.variables(
     measured=palette.MEASURED, counted=palette.COUNTED, simulated=palette.SIMULATED, cited=palette.CITED,
     mark=palette.TRAINED,
 )  # fmt: skip
-CSS = (
-    f".rows {{ {_COLOURS} --tint: {palette.SOURCE_TINT}%; }}"
-    """
-.rows { font: 400 0.84rem/1.4 var(--st-font); color: var(--st-text-color); }
-.row { margin: 0 0 0.5rem; }
-.head { display: flex; flex-wrap: wrap; gap: 0 0.5em; align-items: baseline; }
-.head .size { margin-left: auto; font-weight: 600; font-variant-numeric: tabular-nums; }
-.badge { padding: 0 0.35em; border-radius: 0.35em; font-size: 0.9em;
-  background: color-mix(in srgb, currentColor var(--tint), transparent); }
-.badge.measured { color: var(--measured); } .badge.simulated { color: var(--simulated); }
-.badge.counted { color: var(--counted); } .badge.cited { color: var(--cited); }
-.track { position: relative; display: flex; height: 0.85rem; border-radius: 3px; overflow: hidden;
-  background: var(--st-secondary-background-color); }
-.track i { display: block; flex: none; width: 0; }
-.track .limit { position: absolute; top: 0; bottom: 0; width: 0; border-left: 2px dashed var(--mark); }
-.rows.close { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: 0.35rem 0.8rem; }
-.rows.close .row { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; margin: 0; }
-.rows.close .head { display: contents; }
-.rows.close .track { height: 1.25rem; grid-area: 1 / 2; }
-.rows.close .badge { display: none; }
-.rows.close :is(.limit-words, .legend) { grid-column: 1 / -1; }
-.limit-words { order: -1; font-size: 0.82rem; }
-.limit-words i { display: inline-block; height: 0.8em; border-left: 2px dashed var(--mark); margin-right: 0.45em; }
-.note { opacity: 0.8; }
-.legend { display: flex; flex-wrap: wrap; gap: 0.15rem 0.8rem; font-size: 0.78rem; }
-.legend i { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.35em; }
-@media (prefers-reduced-motion: no-preference) {
-  .track i { transition: width 0.45s ease-out; } .track .limit { transition: left 0.45s ease-out; } }
-"""
-)
+CSS = web.read("grown_bars.css", COLOURS=_COLOURS, SOURCE_TINT=palette.SOURCE_TINT)
 HTML = '<div class="rows"></div>'
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".rows");
-  const child = (parent, kind, tag = "div") => {
-    const made = document.createElement(tag);
-    made.className = kind;
-    parent.append(made);
-    return made;
-  };
-  const known = new Map([...host.querySelectorAll(".row")].map((row) => [row.dataset.label, row]));
-  const { limit } = data;
-  host.classList.toggle("close", data.close);
-  const totals = data.rows.map((row) => row.parts.reduce((sum, part) => sum + part.size, 0));
-  const largest = Math.max(1, limit?.drawn ? limit.size : 0, ...totals);
-  const shown = data.rows.map((one) => {
-    let row = known.get(one.label);
-    if (!row) {
-      row = child(host, "row");
-      row.dataset.label = one.label;
-      const head = child(row, "head");
-      child(head, "label", "span").textContent = one.label;
-      child(head, "size", "span");
-      child(head, "badge", "span");
-      child(row, "track").setAttribute("aria-hidden", "true");
-      child(row, "note");
-    }
-    row.querySelector(".size").textContent = one.text;
-    const badge = row.querySelector(".badge");
-    badge.textContent = one.source;
-    badge.className = `badge ${one.source}`;
-    badge.hidden = !one.source;
-    const note = row.querySelector(".note");
-    note.textContent = one.note;
-    note.hidden = !one.note;
-    const track = row.querySelector(".track");
-    const have = new Map([...track.querySelectorAll("i")].map((part) => [part.dataset.name, part]));
-    for (const part of data.legend) {
-      const bar = have.get(part.name) ?? child(track, "", "i");
-      bar.dataset.name = part.name;
-      bar.style.background = part.colour;
-      const size = one.parts.find((its) => its.name === part.name);
-      bar.title = size ? `${part.name}: ${size.text}` : "";
-      const width = `${(100 * (size?.size ?? 0)) / largest}%`;
-      if (have.has(part.name)) bar.style.width = width;
-      else { bar.getBoundingClientRect(); bar.style.width = width; }
-    }
-    const line = track.querySelector(".limit") ?? child(track, "limit", "b");
-    line.hidden = !limit?.drawn;
-    line.style.left = limit?.drawn ? `calc(${(100 * limit.size) / largest}% - 2px)` : "";
-    for (const [name, part] of have) if (!data.legend.some((its) => its.name === name)) part.remove();
-    return row;
-  });
-  for (const row of known.values()) if (!shown.includes(row)) row.remove();
-  const legend = host.querySelector(".legend") ?? child(host, "legend");
-  legend.replaceChildren(...data.legend.map((part) => {
-    const entry = document.createElement("span");
-    child(entry, "", "i").style.background = part.colour;
-    entry.append(part.name);
-    return entry;
-  }));
-  const words = host.querySelector(".limit-words") ?? child(host, "limit-words");
-  words.hidden = !limit;
-  words.textContent = limit?.text ?? "";
-  if (limit?.drawn) words.prepend(document.createElement("i"));
-  host.replaceChildren(words, ...shown, legend);
-}
-"""
+JS = web.read("grown_bars.js")
 
 _mount = st.components.v2.component("peft_grown_bars", html=HTML, css=CSS, js=JS)
 

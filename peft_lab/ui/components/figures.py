@@ -22,7 +22,7 @@ _BADGE = {Source.COUNTED: "blue", Source.SIMULATED: "violet", Source.MEASURED: "
 
 
 def badge(source: Source | str) -> str:
-    """The source badge as Streamlit markdown."""
+    """Return the source badge as Streamlit markdown."""
     source = Source(source)
     return f":{_BADGE[source]}-badge[{source}]"
 
@@ -30,7 +30,7 @@ def badge(source: Source | str) -> str:
 def card(
     label: str, finding: Finding | None, note: str = "", text: str | None = None, absent: str = ""
 ) -> None:
-    """One headline figure in a bordered box; ``absent`` is what stands there while there is no figure."""
+    """Draw one headline figure in a bordered box; ``absent`` stands there while there is no figure."""
     with st.container(border=True, height="stretch"):
         if finding is None:
             st.metric(label, "–")
@@ -45,17 +45,17 @@ def card(
 
 
 def legend() -> None:
-    """What the four badges mean."""
+    """Draw what the four badges mean."""
     st.markdown("\n\n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
 
 
 def unbroken(text: str) -> str:
-    """A cell's text on one line: a narrow screen breaks between such parts or scrolls the table."""
+    """Return a cell's text on one line: a narrow screen breaks between such parts or scrolls the table."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def whole(text: str) -> str:
-    """A figure that no cell breaks at its minus sign."""
+    """Return a figure that no cell breaks at its minus sign."""
     return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
@@ -71,7 +71,7 @@ def table(
     fold: bool = False,
     links: Sequence[str] = (),
 ) -> None:
-    """A plain table: right-aligned figures, text as given (escaped), scrolls sideways on a phone.
+    """Draw a plain table: right-aligned figures, text escaped; it scrolls sideways on a phone.
 
     ``numeric`` lists the columns that hold figures. With ``fold`` a phone shows a row's other cells, each with its
     column's name, under the first one, and nothing has to be scrolled. A cell that starts with a backquote is shown
@@ -136,14 +136,14 @@ def state_of(group: GroupCount) -> str:
 
 
 def plain(path: str) -> str:
-    """A path with a star for the layer's number."""
+    """Return a path with a star for the layer's number."""
     return path.replace("{}", "∗")
 
 
 def groups_at(
     tree: Sequence[GroupCount], path: str, shape: ModelShape, parts: Sequence[Part] = ()
 ) -> list[GroupCount]:
-    """The parameters of the module at ``path`` and below it, and what a part there keeps outside the model."""
+    """Return the parameters at ``path`` and below, and those a part there keeps outside the model."""
     here = [group for group in tree if group.module == path or group.module.startswith(f"{path}.")]
     if any(part.at == path and part.kind in _OUTSIDE for part in parts):
         own = tuple(group.path for group in shape.groups)
@@ -158,7 +158,7 @@ def groups_at(
 
 
 def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequence[Part] = ()) -> Detail:
-    """What is behind ``path``, from the count; while there is none, that it is being counted."""
+    """Return what is behind ``path``, from the count; while there is none, that it is being counted."""
     title = {"tokens": "Virtual tokens", "attention": "Attention", "ffn": "Feed-forward"}.get(
         path, plain(path)
     )
@@ -188,7 +188,7 @@ def _row(group: GroupCount, path: str) -> tuple[str, str, str]:
 
 
 def told_to(runs: Sequence[Run]) -> None:
-    """One sentence for each tracker that any of the runs goes to."""
+    """Draw one sentence for each tracker that any of the runs goes to."""
     for one in start.trackers_summed(runs):
         sentence = foreign_plain(one.sentence())
         st.markdown(f":red[:material/error: {sentence}]" if one.failed else f":small[{sentence}]")

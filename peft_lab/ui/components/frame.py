@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -18,7 +20,7 @@ from peft_lab.core.asking import asker
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.models.assets import store as assets
-from peft_lab.ui import state, theme
+from peft_lab.ui import pages, state, theme, web
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
@@ -64,30 +66,30 @@ def enter(page: str, lockable: bool) -> bool:
 
 
 def noted() -> None:
-    """The stop that was arrived at is written down, or there is nothing to write."""
+    """Note that the stop arrived at is written down, or that there is nothing to write."""
     state.remember(SCOPE, _ARRIVED, False)
 
 
 def _fixed(address: dict[str, str]) -> dict[str, str]:
-    """The settings that the address fixes; a name without a value fixes nothing."""
+    """Return the settings that the address fixes; a name without a value fixes nothing."""
     names = address.get("fixed", "").split(",")
     return {name: address[name] for name in names if name in address}
 
 
 def leave_path() -> None:
-    """No page belongs to a stop any more."""
+    """End the session's stop: no page belongs to one any more."""
     state.carry("stop", "")
     st.query_params.pop("stop", None)
 
 
 def unlock(page: str) -> None:
-    """The learner goes on freely on this page."""
+    """Let the learner go on freely on this page."""
     state.fix(page, {})
     st.query_params.pop("fixed", None)
 
 
 def locked_note(page: str, labels: dict[str, str]) -> None:
-    """Says what is fixed on the page, and offers to go on freely."""
+    """Draw what is fixed on the page, with a button that unlocks it."""
     fixed = state.fixed_on(page)
     if not fixed:
         return
@@ -113,7 +115,7 @@ def projector_style() -> None:
 
 
 def way_out() -> None:
-    """In a class: how the next person gets this browser. Who signed in can come back, who gave a code cannot."""
+    """Draw how a class's browser is handed on: who signed in can come back, who gave a code cannot."""
     if not asking.class_is_on() or projecting():
         return
     who = asker()
@@ -144,7 +146,7 @@ def _leave() -> None:
 
 
 def _left() -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button."""
+    """Leave the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
     try:
         sessions.leave()
     except PeftLabError as error:
@@ -152,7 +154,7 @@ def _left() -> None:
 
 
 def projector_switch() -> None:
-    """The switch in the side bar; in projector mode, where that is hidden, a button at the foot of the page."""
+    """Draw the switch in the side bar or, in projector mode, a button at the foot of the page."""
     if not projecting():
         with st.sidebar:
             pressed = st.button(
@@ -181,56 +183,13 @@ def projector_switch() -> None:
 # back to that does.
 
 
-_JS = """
-const stop = (address) => new URLSearchParams(address.search).get("stop");
-const step = (to) => to.pathname !== location.pathname || stop(to) !== stop(location);
-if (!history.pushState.mended) {
-  const push = history.pushState.bind(history);
-  history.pushState = (kept, title, to) =>
-    step(new URL(to ?? "", location)) ? push(kept, title, to) : history.replaceState(kept, title, to);
-  history.pushState.mended = true;
-}
-export default function () {
-  const mend = () => {
-    const all = document.querySelector('[data-testid="stSidebarNavItems"]');
-    if (all === null) return;
-    for (const section of all.querySelectorAll(":scope > div:not([role])")) {
-      const heading = section.querySelector("header");
-      if (heading === null) continue;
-      all.setAttribute("role", "presentation");
-      section.setAttribute("role", "list");
-      section.setAttribute("aria-label", heading.innerText.split("\\n")[0]);
-      heading.setAttribute("role", "presentation");
-    }
-  };
-  const close = (event) => {
-    if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
-    setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click());
-  };
-  const app = document.querySelector(".stApp");
-  const shade = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
-  const themes = new MutationObserver(shade);
-  if (app !== null) {
-    shade();
-    themes.observe(app, { attributes: true, attributeFilter: ["class"] });
-  }
-  mend();
-  document.addEventListener("click", close);
-  const watcher = new MutationObserver(mend);
-  watcher.observe(document.body, { childList: true, subtree: true });
-  return () => {
-    watcher.disconnect();
-    themes.disconnect();
-    document.removeEventListener("click", close);
-  };
-}
-"""
+_JS = web.read("mending.js")
 
 _mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS)
 
 
 def mend() -> None:
-    """Called once per run, before the page is drawn: a page that fails is mended as well."""
+    """Mount the browser's mends, once per run and before the page, so that a failing page has them too."""
     with st.sidebar:
         _mount(key="mending", height=0)
 
@@ -265,9 +224,8 @@ def tab_list(
     what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
     during a draw would belong to tabs that are gone.
     """
-    problem = state.address_problem(scope, "tab")
-    if problem and tells:
-        st.markdown(f":red[:material/link_off: From the address: {plain(problem)}]")
+    if tells:
+        address_line(scope, "tab")
     key = state.widget_key(scope, "tabs")
     start = state.first_default(key, wanted)
     asked = state.scope(scope).get(_ASKED)
@@ -288,10 +246,45 @@ def tab_list(
 # the whole page ("Bad delta path index"). In a container of its own nothing follows.
 
 
+def open_button(
+    page: str, query: Mapping[str, str], label: str, key: str, link: str = "[as a link]({})", **options: Any
+) -> None:
+    """Draw a button that opens a page with the settings of ``query``, and beside it a ``link`` unless that is empty.
+
+    A link that carries settings is read only by a page that begins afresh. ``options`` are the button's.
+    """
+    if st.button(label, key=key, **{"icon": ":material/arrow_forward:", **options}):
+        state.begin_afresh(page)
+        pages.go_to(page, query)
+    if link:
+        st.markdown(link.format(f"{page}?{urlencode(query)}"), width="content")
+
+
 @contextmanager
-def told() -> Iterator[None]:
-    """Show what was refused meanwhile, or what the disk or its permissions refuse, as a sentence where the rest of the
-    page would stand."""
+def errors_here() -> Iterator[None]:
+    """Show a refusal as a red line here, in place of what the block would have drawn next."""
+    try:
+        yield
+    except PeftLabError as error:
+        error_line(error)
+
+
+def error_line(error: object, place: Any = st) -> None:
+    """Draw a refusal, or its reason, as a red line."""
+    place.markdown(f":red[:material/error: {plain(error)}]")
+
+
+def address_line(scope: str, name: str, place: Any = st, default: bool = False) -> None:
+    """Draw why a value in the address is not used, if it is not, and whether the ``default`` is instead."""
+    problem = state.address_problem(scope, name)
+    if problem:
+        instead = " The default is used." if default else ""
+        place.markdown(f":red[:material/link_off: From the address: {plain(problem)}{instead}]")
+
+
+@contextmanager
+def errors_boxed() -> Iterator[None]:
+    """Show a refusal, or what the disk or its permissions refuse, in place of the rest of the page."""
     try:
         yield
     except PeftLabError as error:
@@ -309,7 +302,7 @@ def part(draw: Callable[[], None], every: float | None = None) -> None:
 
     @wraps(draw)
     def drawn() -> None:
-        with told():
+        with errors_boxed():
             draw()
 
     with st.container():

@@ -20,7 +20,8 @@ from peft_lab.models import own
 from peft_lab.models.assets.store import stamp
 from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.ui import state
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -38,7 +39,7 @@ HELP = (
 
 
 def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
-    """The model of that name, of the catalogue or not; one that was known, as long as its folder makes no model now.
+    """Return the model of that name; the one known before while its folder holds no model now.
 
     Raises:
         BadInput: no such model, or none that can be used. TimeoutError: not known within ``patience`` seconds.
@@ -53,7 +54,7 @@ def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
 
 
 def _entry_now(name: str, patience: float) -> ModelEntry:
-    """As :func:`entry_of`, of a folder as it is now."""
+    """Return what :func:`entry_of` does, of a folder as it is now."""
     if name in catalogue():
         return catalogue()[name]
     if not models.looks_external(name):
@@ -68,7 +69,7 @@ def _entry_now(name: str, patience: float) -> ModelEntry:
 
 
 def normal(text: str) -> str:
-    """A name as typed, without blanks around it and with a folder's full path.
+    """Return a name as typed, without blanks around it and with a folder's full path.
 
     Raises:
         BadInput: empty, or longer than any name.
@@ -82,7 +83,7 @@ def normal(text: str) -> str:
 
 
 def from_address(text: str) -> str:
-    """The name that an address gives, once it is known to be a model's.
+    """Return the name that an address gives, once it is known to be a model's.
 
     Raises:
         BadInput: it is none, or could not be looked up in time.
@@ -102,8 +103,7 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
     none of the name that was typed."""
     chosen = choose_model(current, key)
     if chosen.error is not None:
-        still = f"The page still shows {plain(current.title)}."
-        st.markdown(f":red[:material/error: {plain(chosen.error)} {still}]")
+        error_line(f"{chosen.error} The page still shows {current.title}.")
     return chosen.entry
 
 
@@ -139,7 +139,7 @@ def choose_model(
         name = normal(text or current.name)
         entry = _entry_now(name, PATIENCE)
     except TimeoutError:
-        come_back([_look_up(name)])
+        come_back(look(_look_up(name)))
         st.markdown(f"Looking for '{plain(name)}'…")
         return Chosen(current, name)
     except PeftLabError as error:
@@ -150,7 +150,7 @@ def choose_model(
 
 
 def _own(entry: ModelEntry) -> str:
-    """What can be done with a model that is not in the catalogue."""
+    """Return what can be done with a model that is not in the catalogue."""
     lacking = models.untrainable(entry)
     if lacking is not None:
         return lacking

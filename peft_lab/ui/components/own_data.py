@@ -23,7 +23,8 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import apart, hub, kept_files, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 
 _COLUMNS = {
@@ -39,7 +40,7 @@ _CONVERSATIONS = (
 
 
 def upload(kind: ModelKind, locked: bool) -> str | None:
-    """The control; returns the path of the checked file, or ``None`` with what is missing or wrong said below it."""
+    """Draw the control; return the checked file's path, or None with what is missing or wrong below it."""
     wanted = _COLUMNS[kind]
     file = _images(locked) if kind == "vision" else st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
@@ -63,7 +64,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
         if kind not in task.model_kinds:
             raise BadInput(f"This file has other columns; this kind of model trains on {wanted}.", "own_data")
     except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
+        error_line(error)
         return None
     finally:
         slot.empty()
@@ -77,7 +78,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
 
 
 def source_of(kind: ModelKind) -> str | None:
-    """The dataset that the kept file was made of, with its commit; ``None`` for one that was uploaded."""
+    """Return the dataset that the stored file was made of, with its commit; None for an upload."""
     found = state.remembered("own", "source", None, kind)
     return None if found is None else str(found)
 
@@ -90,7 +91,7 @@ def choose_of(spec: RunSpec, kind: ModelKind) -> None:
 
 
 def _called(path: Path) -> str:
-    """What a kept file is called: by its own name, which follows the mark of its content; a run's copy by the run."""
+    """Return a stored file's display name: what follows its content's mark; a run's copy is named by the run."""
     return (
         path.name.split("-", 1)[1]
         if path.parent.name == kept_files.UPLOADS
@@ -104,7 +105,7 @@ def _remember(kind: ModelKind, path: str, source: str | None) -> None:
 
 
 def _from_hub(kind: ModelKind, locked: bool) -> None:
-    """A dataset by its name, fetched once it is another than before. Raises PeftLabError."""
+    """Draw the field for a dataset's name and fetch it once it changes. Raises PeftLabError."""
     named = st.text_input(
         "Or a dataset of the Hugging Face Hub", state.remembered("own", "hub", "", kind), disabled=locked,
         key=f"own-hub.{kind}", placeholder=f"{hub.MARK}owner/name:{hub.SPLIT}",
@@ -122,7 +123,7 @@ def _from_hub(kind: ModelKind, locked: bool) -> None:
 
 
 def _images(locked: bool) -> Any:
-    """The control for images: a browser hands folders over only as a zip."""
+    """Draw the control for images; a browser hands folders over only as a zip."""
     return st.file_uploader(
         "Zip of images, a folder for each class", type=["zip"], disabled=locked, key="own-file.vision",
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
@@ -133,19 +134,18 @@ def _images(locked: bool) -> Any:
 
 
 def _kept() -> str:
-    """How much a learner of a class may keep; empty for others."""
+    """Return how much a learner of a class may keep; empty for others."""
     found = of_asker()
     return f" In this class you may keep {found.upload_megabytes} MB, for {found.days} days." if found else ""
 
 
 def _reading(slot: DeltaGenerator) -> None:
-    """Called again and again while a file is read. Streamlit ends a run of the page here when its tab is closed, or
-    something else on it was changed; the reading ends with it."""
+    """Say that a file is being read; called repeatedly, so that a rerun of the page ends the reading here."""
     slot.caption("Reading the file")
 
 
 def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
-    """The upload under PEFT_LAB_HOME once it is known to be usable, named by its content: the same file is kept once.
+    """Store an upload once it is known to be usable, named by its content, and return its path.
 
     Raises PeftLabError; nothing is kept then.
     """
@@ -154,7 +154,7 @@ def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
 
 
 def stored(name: str, data: bytes) -> str:
-    """The path of a file under PEFT_LAB_HOME with these bytes, named by its content.
+    """Return the path of a file under PEFT_LAB_HOME with these bytes, named by its content.
 
     Raises:
         BadInput: in a class, more than a learner may keep.
@@ -186,34 +186,25 @@ _CSS = f"""<style>
 
 
 def tokens_of(model: str, path: str, max_length: int) -> None:
-    """The preview of a checked file, under the upload; says that it is being made until it is there."""
-    try:
-        asked = preview.ask(model, path, max_length)
-        if is_open(asked):
-            st.caption("Reading the rows as tokens")
-            come_back([asked])
-            return
-        found = asked.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    """Draw the preview of a checked file, or why it is not there."""
+    shown(lambda: preview.ask(model, path, max_length), _preview, "Reading the rows as tokens…")
+
+
+def _preview(found: Preview | str) -> None:
     if isinstance(found, str):
-        st.markdown(f":red[:material/error: {plain(found)}]")
+        error_line(found)
         return
     with st.container(border=True):
-        _shown(found)
-
-
-def _shown(found: Preview) -> None:
-    st.markdown(f"**What is learned** {figures.badge(Source.COUNTED)}")
-    st.markdown(plain(headline(found)))
-    for said in notes(found):
-        st.caption(plain(said))
-    key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
-    rows = "".join(
-        f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>" for row in found.sample
-    )
-    st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
+        st.markdown(f"**What is learned** {figures.badge(Source.COUNTED)}")
+        st.markdown(plain(headline(found)))
+        for said in notes(found):
+            st.caption(plain(said))
+        key = (Token("only read", False, False), Token("learned", True, False), Token("a mark", False, True))
+        rows = "".join(
+            f"<p><strong>{html.escape(heading(row))}</strong><br>{_spans(row.tokens)}</p>"
+            for row in found.sample
+        )
+        st.html(f'{_CSS}<p class="tokens">{_spans(key)}</p><div class="tokens" tabindex="0">{rows}</div>')
 
 
 def _spans(tokens: Iterable[Token]) -> str:

@@ -7,19 +7,21 @@ wait, as when a class opens its first page, they look less often, or they would 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.core import asking, units
-from peft_lab.core.errors import PeftLabError
+from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.models.assets import store as assets
 from peft_lab.models.assets.store import AssetStatus
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_here, part
 from peft_lab.ui.foreign import plain
+from peft_lab.workers.inspector import Failed
 
 LOOKS = (0.25, 0.4375, 0.875, 1.75)  # seconds between looks at an answer that is still to come
 #: Looks a second of all pages together, if all had the interval that a page gets. An interval stays what it was when
@@ -29,20 +31,114 @@ _lock = threading.Lock()
 _waiting: dict[str, tuple[Future[Any], ...]] = {}  # by session
 
 
-def is_open(asked: Future[Any]) -> bool:
-    """Whether there is nothing to draw yet: it is still to come, or too many others pushed it out."""
-    return not asked.done() or asked.cancelled()
+Answer = TypeVar("Answer")
+Drawn = TypeVar("Drawn")
+Key = TypeVar("Key", bound=Hashable)
 
 
-def come_back(undrawn: Sequence[Future[Any]]) -> None:
-    """Draw the page again as soon as one of the answers is there, or at once for one that came since the page looked.
+@dataclass(frozen=True)
+class Look(Generic[Answer]):
+    """What a page saw of an answer when it looked: the answer, an error, or neither while it is ``open``."""
+
+    answer: Answer | None = None
+    error: PeftLabError | None = None
+    open: Future[Answer] | None = None
+
+    def why(self, doing: str) -> str:
+        """Return what stands in place of the answer: what is being done for it, or the error's message."""
+        return doing if self.error is None else str(self.error)
+
+
+def look(asked: Future[Answer], patience: float = 0) -> Look[Answer]:
+    """Return what there is of an answer now, or after ``patience`` seconds at most.
+
+    It is open while it is still to come, and if newer questions pushed it out of its queue.
+    """
+    if patience:
+        wait([asked], timeout=patience)
+    if not asked.done() or asked.cancelled():
+        return Look(open=asked)
+    try:
+        return Look(asked.result())
+    except PeftLabError as error:
+        return Look(error=error)
+
+
+def shown(
+    asked: Future[Answer] | Callable[[], Future[Answer]],
+    draw: Callable[[Answer], Drawn],
+    doing: str,
+    *,
+    patience: float = 0,
+    where: str = "",
+) -> Drawn | None:
+    """Draw an answer and return what ``draw`` returns, or say why it is not drawn and return None.
+
+    While the answer is to come, the page says what it is ``doing`` and comes back by itself. An error, also one that
+    ``draw`` or asking raises, stands in the same place; if it may pass, it comes with a button that asks again.
 
     Args:
-        undrawn: what was open when the page looked (:func:`is_open`). Never what it found there, or it would begin
-            again for ever.
+        where: tells the buttons of two answers with the same ``doing`` apart.
     """
+    with errors_here():
+        asked = asked if isinstance(asked, Future) else asked()
+        seen = look(asked, patience)
+        if seen.open is not None:
+            st.markdown(doing)
+            come_back(seen)
+        elif seen.error is not None:
+            error_line(seen.error)
+            if isinstance(seen.error, RunError) and st.button(
+                "Try again", key=f"again-{doing}-{where}", icon=":material/replay:", type="tertiary"
+            ):
+                if isinstance(asked, Failed):
+                    asked.expire()
+                st.rerun()
+        else:
+            return draw(asked.result())
+    return None
+
+
+@dataclass(frozen=True)
+class Answers(Generic[Key, Answer]):
+    """Several answers by key: those that came, the messages of errors, and how many are still to come."""
+
+    found: Mapping[Key, Answer]
+    refused: Mapping[Key, str]
+    waiting: int
+
+    @property
+    def asked(self) -> int:
+        return len(self.found) + len(self.refused) + self.waiting
+
+
+def collect(asked: Mapping[Key, Future[Answer]], patience: float = 0) -> Answers[Key, Answer]:
+    """Sort answers, after ``patience`` seconds or when all came; while some are open the page comes back by itself."""
+    if patience:
+        wait(asked.values(), timeout=patience)
+    seen = {key: look(future) for key, future in asked.items()}
+    come_back(*seen.values())
+    refused = {key: str(one.error) for key, one in seen.items() if one.error is not None}
+    waiting = sum(one.open is not None for one in seen.values())
+    found = {key: asked[key].result() for key, one in seen.items() if one.open is None and one.error is None}
+    return Answers(found, refused, waiting)
+
+
+def progress(answers: Answers[Any, Any], what: str) -> None:
+    """Draw a bar while some of the answers are still to come."""
+    if answers.waiting:
+        done = 1 - answers.waiting / answers.asked
+        st.progress(done, text=f"Simulating: {answers.waiting} of {answers.asked} {what} to go")
+
+
+def come_back(*looks: Look[Any]) -> None:
+    """Draw the page again as soon as one of the open answers is there, or at once if one came since the page looked.
+
+    What the page has seen does not bring it back, or it would begin again for ever.
+    """
+    undrawn = tuple(one.open for one in looks if one.open is not None)
     # What was pushed out is asked for again with the next answer; where none is to come, at once.
-    open_ = tuple(future for future in undrawn if not future.cancelled()) or tuple(undrawn)
+    open_ = tuple(future for future in undrawn if not future.cancelled()) or undrawn
     if not open_:
         return
 
@@ -59,12 +155,12 @@ def come_back(undrawn: Sequence[Future[Any]]) -> None:
 
 
 def every(pages: int) -> float:
-    """Seconds between the looks of each, while so many pages wait."""
+    """Return the seconds between two looks of a page while so many wait."""
     return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])
 
 
 def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
-    """This one, and those that wait for what has not come yet."""
+    """Return how many pages wait, this one among them."""
     context = get_script_run_ctx(suppress_warning=True)
     with _lock:
         for session in [name for name, asked in _waiting.items() if any(one.done() for one in asked)]:
@@ -78,7 +174,7 @@ def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
 
 
 def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
-    """Nothing when all is well. ``needed`` names what matters here (all by default), ``where`` tells buttons apart."""
+    """Draw what of the ``needed`` assets (all by default) is missing, with a button; ``where`` makes its key."""
     wanting = [one for one in assets.status() if not one.present and (needed is None or one.name in needed)]
     if not wanting:
         return
@@ -116,6 +212,6 @@ def _fetch(wanting: Sequence[AssetStatus]) -> None:
         assets.fetch(titles, show)
     except PeftLabError as error:
         bar.empty()
-        st.markdown(f":red[:material/error: {plain(error)}]")
+        error_line(error)
         return
     st.rerun()

@@ -15,7 +15,7 @@ from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
 from peft_lab.runs.spec import STEPS
 from peft_lab.training.tasks import get_task
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.components.block import block, handles, thumb
 from peft_lab.ui.foreign import plain
@@ -42,12 +42,12 @@ def gallery() -> None:
 
 
 def live_models() -> list[ModelEntry]:
-    """Those that are trained here."""
+    """Return the models that are trained here."""
     return [entry for entry in catalogue().values() if entry.live]
 
 
 def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> float:
-    """Percent of the model with the method that is trained; at the method's defaults but for ``values``."""
+    """Return the percent of the model that is trained, at the method's defaults but for ``values``."""
     formula = spec.formula(entry.shape, spec.complete(entry.shape, values or {}))
     return 100 * formula.trainable / (entry.parameters + formula.added)
 
@@ -57,10 +57,7 @@ def _card(spec: MethodSpec) -> None:
     if applies:
         entry = max(applies, key=lambda entry: entry.parameters)
         thumb(spec, entry.shape, spec.complete(entry.shape, {}), key=f"thumb-{spec.slug}")
-    st.page_link(
-        pages.page(spec.slug, spec.title), label=f"**{spec.title}**", icon=":material/arrow_forward:",
-        icon_position="right",
-    )  # fmt: skip
+    pages.link(spec.slug, f"**{spec.title}**", icon_position="right")
     st.markdown(f":small[{spec.summary}]")
     for entry in live_models():
         with st.container(gap=None):
@@ -74,7 +71,7 @@ def _card(spec: MethodSpec) -> None:
 
 
 def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
-    """Why the method does not apply at its defaults."""
+    """Return why the method does not apply at its defaults."""
     problems = spec.problems(entry.shape, {})
     return next((problem.message for problem in problems if problem.level == "error"), None)
 
@@ -131,7 +128,7 @@ def _words() -> None:
     if st.button(label, type="primary", key="train-now", width="stretch"):
         if going is None:
             _as_it_comes()
-        st.switch_page(pages.page(METHOD, spec.title))
+        pages.go_to(METHOD)
     st.caption(
         f"{STEPS} steps here, until a model that could not write JSON does. Nothing leaves {asking.here()}."
     )
@@ -140,15 +137,12 @@ def _words() -> None:
 def _doors() -> None:
     for name, title, text in DOORS:
         with st.container(border=True, key=f"door-{name}", gap=None):
-            st.page_link(
-                pages.page(name, pages.titles()[name]), label=f"**{title}**", icon=":material/arrow_forward:",
-                icon_position="right",
-            )  # fmt: skip
+            pages.link(name, f"**{title}**", icon_position="right")
             st.markdown(f":small[{text}]")
 
 
 def _dragged() -> dict[str, Any]:
-    """The rank, where it was set by hand in the block."""
+    """Return the rank, where it was set by hand in the block."""
     rank = state.remembered(SCOPE, RANK, None)
     return {} if rank is None else {RANK: rank}
 
@@ -164,7 +158,7 @@ def _released(values: Mapping[str, Any]) -> None:
 
 
 def _as_it_comes() -> None:
-    """The default run on the method's page, with the rank that was set here, whatever was set there before."""
+    """Set up the default run on the method's page, with the rank set here, whatever was set there before."""
     state.forget(METHOD)
     state.forget("shared")
     for name, value in _dragged().items():
@@ -220,42 +214,4 @@ def _models() -> None:
 
 
 #: In the page that the browser loads (:mod:`peft_lab.ui.shell.dress`).
-HOME_CSS = """
-.stApp:has(.st-key-home-first) [data-testid="stHeader"] { background: transparent; height: 2.5rem; min-height: 0;
-  pointer-events: none; }
-.stApp:has(.st-key-home-first) [data-testid="stHeader"] * { pointer-events: auto; }
-.block-container:has(.st-key-home-first) { padding: 1.6rem 1.5rem 3rem; max-width: 1500px; }
-/* as high as the window while the block is still to come: what lies under it is out of sight and stays there */
-.st-key-home-first { display: grid; grid-template-columns: minmax(16rem, 5fr) minmax(0, 9fr); gap: 1.5rem 1.75rem;
-  grid-template-areas: "words block" "doors block"; grid-template-rows: auto 1fr; align-items: start;
-  min-height: min(100vh, 1400px); }
-.st-key-home-first > :has(> .st-key-home-block) { grid-area: block; }
-.st-key-home-first > *, .st-key-gallery > * { width: auto !important; min-width: 0; }
-.st-key-home-doors > * { width: 100% !important; min-width: 0; }
-.st-key-home-words { padding-top: clamp(0rem, 5vh, 3rem); }
-.st-key-home-words h1 { font-size: 2.75rem !important; line-height: 1.12; padding: 0; }
-.st-key-home-words [data-testid="stHeading"] { padding-bottom: 1.25rem; }
-.st-key-home-words [data-testid^="stBaseButton-primary"] { min-height: 52px; }
-.st-key-home-words [data-testid^="stBaseButton-primary"] p { font-size: 1.05rem; font-weight: 600; }
-.st-key-home-block .stBidiComponent { max-width: 600px; margin: 0 auto; width: 100%; }
-.st-key-home-block { border-radius: 12px; padding: 0.8rem 1rem; gap: 0.4rem; }
-.st-key-home-block h4 { padding: 0; }
-.st-key-home-block [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
-.st-key-home-doors { gap: 10px; }
-[class*="st-key-door-"], [class*="st-key-gallery-"] { border-radius: 12px; padding: 0.7rem 1rem; height: 100%; }
-:is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] { padding-inline: 0; }
-:is([class*="st-key-door-"], [class*="st-key-gallery-"]) [data-testid="stPageLink-NavLink"] p { font-size: 1.05rem; }
-.st-key-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 14px; }
-/* eight cards in two rows that are full */
-@media (min-width: 1500px) { .st-key-gallery { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
-@media (max-width: 900px) {
-  .st-key-home-first { grid-template-columns: minmax(0, 1fr); grid-template-areas: "words" "block" "doors";
-    grid-template-rows: auto minmax(min(100vh, 1000px), auto) auto; }
-  .st-key-home-words { padding-top: 0; }
-  .st-key-home-words h1 { font-size: 2rem !important; }
-}
-@media (max-width: 768px) {
-  .block-container:has(.st-key-home-first) { padding: 3rem 1rem; }
-  .stApp:has(.st-key-home-first) [data-testid="stHeader"] { background: var(--peft-page); }
-}
-"""
+HOME_CSS = web.read("home.css")

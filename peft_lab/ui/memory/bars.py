@@ -18,30 +18,29 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars
+from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars, laid_out
 from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.waiting import Answers, collect, progress
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.memory.controls import (
     BARS,
     OWN,
     SCOPE,
     TAB,
-    Answers,
     MemoryForm,
-    collect_answers,
     form_controls,
     listed,
     low_rank_methods,
     named,
-    progress,
 )
 
+Simulated = Answers[str, Simulation]  # by method
 PATIENCE = 0.8  # seconds that a change waits for all of its bars
 DRAWN, SECONDS = "memory-drawn", "memory-seconds"
 
 
 def refusals(entry: ModelEntry) -> dict[str, str]:
-    """Methods that cannot run on the model, with their reason; found without simulating anything."""
+    """Return methods that cannot run on the model, with their reason; found without simulating anything."""
     found = {}
     for slug, method in all_methods().items():
         errors = [problem.message for problem in method.problems(entry.shape, {}) if problem.level == "error"]
@@ -50,7 +49,7 @@ def refusals(entry: ModelEntry) -> dict[str, str]:
     return found
 
 
-def overview(chosen: MemoryForm) -> Answers:
+def overview(chosen: MemoryForm) -> Simulated:
     """Draw bars and table; return what is known of each method."""
     refused = refusals(chosen.entry)
     slugs = [slug for slug in all_methods() if slug not in refused]
@@ -61,7 +60,7 @@ def overview(chosen: MemoryForm) -> Answers:
     }
     asked = {slug: futures[slug] for slug in slugs}
     # Bars that are there already are moved in one go; a page that is just opened is drawn at once.
-    answers = collect_answers(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
+    answers = collect(asked, PATIENCE if st.session_state.get(DRAWN) else 0)
     st.session_state[DRAWN] = bool(answers.found)
     seconds.update({slug: one.seconds for slug, one in answers.found.items()})
     with st.container(key="memory-figures"):
@@ -81,7 +80,7 @@ def overview(chosen: MemoryForm) -> Answers:
     return answers
 
 
-def _bars(answers: Answers, chosen: MemoryForm) -> None:
+def _bars(answers: Simulated, chosen: MemoryForm) -> None:
     bars = [
         Bar(all_methods()[slug].title, _parts(one), Source.SIMULATED) for slug, one in answers.found.items()
     ]
@@ -94,7 +93,7 @@ def _bars(answers: Answers, chosen: MemoryForm) -> None:
 
 
 def _parts(found: Simulation) -> dict[str, int]:
-    """The tensors at the peak, and what the allocator holds beside them: together what has to fit."""
+    """Return the tensors at the peak, and what the allocator holds beside them: together what has to fit."""
     beside = fits.needed(found) - sum(found.parts.values())
     return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
@@ -104,7 +103,7 @@ def verdict(need: int, device: Device) -> str:
     return "fits" if over <= 0 else figures.unbroken(f"{units.size(over)} over")
 
 
-def _table(answers: Answers, chosen: MemoryForm) -> None:
+def _table(answers: Simulated, chosen: MemoryForm) -> None:
     device, rows = chosen.card, []
     # What is paged or offloaded; most settings have none of it.
     hosts = any(one.host_bytes for one in answers.found.values())
@@ -127,8 +126,8 @@ def _table(answers: Answers, chosen: MemoryForm) -> None:
         _targets(answers, chosen.entry)
 
 
-def _settings(answers: Answers, chosen: MemoryForm) -> str:
-    """How the methods are set, in a sentence or two."""
+def _settings(answers: Simulated, chosen: MemoryForm) -> str:
+    """Return how the methods are set, in a sentence or two."""
     shown = [slug for slug in low_rank_methods() if slug in answers.found]
     if chosen.targets == OWN or not shown:
         return "Every method at its defaults."
@@ -138,8 +137,8 @@ def _settings(answers: Answers, chosen: MemoryForm) -> str:
     return f"{titles} {verb} {maps}; all other settings are each method's defaults."
 
 
-def _targets(answers: Answers, entry: ModelEntry) -> None:
-    """Where QLoRA needs more than LoRA it is for what it adapts: their defaults differ."""
+def _targets(answers: Simulated, entry: ModelEntry) -> None:
+    """Say that QLoRA may need more than LoRA because their default targets differ."""
     lora, qlora = answers.found["lora"], answers.found["qlora"]
     if fits.needed(qlora) <= fits.needed(lora):
         return
@@ -158,7 +157,8 @@ def _targets(answers: Answers, entry: ModelEntry) -> None:
 # Figures of the Memory page alone. Each takes plain data and returns a Plotly figure.
 
 
-_MARGIN = {"l": 8, "r": 8, "t": 30, "b": 40}
+_TOP = 30  # pixels
+_BELOW = {"y": -0.18, "yanchor": "top"}  # the legend
 _BAND_OPACITY = 0.2
 
 
@@ -171,7 +171,7 @@ def cost_curves(
     colours: Mapping[str, str],
     height: int = 400,
 ) -> go.Figure:
-    """Needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
+    """Return needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
 
     ``now``: the size that is set, marked; ``limit``: the device's memory in bytes. Lines are straight between the
     simulated sizes, which are the marked points.
@@ -198,22 +198,15 @@ def cost_curves(
         showarrow=False,
     )  # fmt: skip
     figure.add_vline(x=now, line={"dash": "dot", "width": 1, "color": theme.QUIET})
-    figure.update_layout(
-        margin=_MARGIN,
-        height=height,
-        hovermode="x unified",
-        showlegend=True,
-        legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"},
-    )
-    figure.update_xaxes(title=x, rangemode="tozero", zeroline=False)
-    figure.update_yaxes(title="GB the device must have", rangemode="tozero")
-    return figure
+    across = {"title": x, "rangemode": "tozero", "zeroline": False}
+    up = {"title": "GB the device must have", "rangemode": "tozero"}
+    return laid_out(figure, height, across, up, _TOP, _BELOW, hovermode="x unified", showlegend=True)
 
 
 def against(
     names: Sequence[str], published: Sequence[int], simulated: Sequence[int], band: float, height: int = 430
 ) -> go.Figure:
-    """Simulated over published bytes, a point for each row, with the line of equality and a band of ±``band``%."""
+    """Return simulated over published bytes by row, with the line of equality and a band of ±``band``%."""
     low, high = min(*published, *simulated) / 1e9 * 0.94, max(*published, *simulated) / 1e9 * 1.04
     ends = [low, high]
     figure = go.Figure()
@@ -240,16 +233,12 @@ def against(
         "<extra>%{text}</extra>",
         name="one published run",
     )
-    figure.update_layout(
-        margin=_MARGIN, height=height, legend={"orientation": "h", "y": -0.18, "x": 0, "yanchor": "top"}
-    )
-    figure.update_xaxes(title="published peak, GB", range=ends, zeroline=False)
-    figure.update_yaxes(title="simulated peak, GB", range=ends, zeroline=False)
-    return figure
+    across = {"title": "published peak, GB", "range": ends, "zeroline": False}
+    return laid_out(figure, height, across, {**across, "title": "simulated peak, GB"}, _TOP, _BELOW)
 
 
 def errors(names: Sequence[str], percents: Sequence[float], band: float, height: int = 430) -> go.Figure:
-    """Every row's error in percent, largest overestimate on top: a bar each, with the band of ±``band``%."""
+    """Return every row's error in percent as a bar, largest overestimate on top, with a band of ±``band``%."""
     order = sorted(range(len(names)), key=lambda index: percents[index])
     figure = go.Figure(
         go.Bar(
@@ -265,10 +254,9 @@ def errors(names: Sequence[str], percents: Sequence[float], band: float, height:
     for edge in (-band, band):
         figure.add_vline(x=edge, line={"dash": "dot", "width": 1, "color": theme.QUIET})
     reach = max(band, *(abs(one) for one in percents)) * 1.1
-    figure.update_layout(margin=_MARGIN, height=height, showlegend=False, bargap=0.3)
-    figure.update_xaxes(title="simulated against published, %", range=[-reach, reach], zeroline=True)
-    figure.update_yaxes(tickfont={"size": 10}, dtick=1)
-    return figure
+    across = {"title": "simulated against published, %", "range": [-reach, reach], "zeroline": True}
+    up = {"tickfont": {"size": 10}, "dtick": 1}
+    return laid_out(figure, height, across, up, _TOP, showlegend=False, bargap=0.3)
 
 
 # ----------------------------------------
@@ -281,7 +269,7 @@ UNITS = {"seq": "tokens per row", "batch": "rows"}
 FIRST = ("full", "lora", "qlora")
 
 
-def curves(chosen: MemoryForm, answers: Answers) -> None:
+def curves(chosen: MemoryForm, answers: Simulated) -> None:
     if not answers.found:
         return
     left, right = st.columns([1, 3], vertical_alignment="bottom")
@@ -303,7 +291,7 @@ def curves(chosen: MemoryForm, answers: Answers) -> None:
     state.remember(SCOPE, "curves", tuple(methods))
     sizes = stops(chosen, over)
     asked = {(slug, size): chosen.simulate(TAB, slug, {over: size}) for slug in methods for size in sizes}
-    found = collect_answers(asked)
+    found = collect(asked)
     progress(found, "points")
     series = {}
     for slug in methods:
@@ -328,13 +316,13 @@ def curves(chosen: MemoryForm, answers: Answers) -> None:
 
 
 def colours() -> dict[str, str]:
-    """A colour for each method, whichever others are drawn."""
+    """Return a colour for each method, whichever others are drawn."""
     titles = [method.title for method in all_methods().values()]
     return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
 
 
 def stops(chosen: MemoryForm, over: str) -> list[int]:
-    """Sizes to simulate, the one that is set among them, up to what the model has positions for."""
+    """Return sizes to simulate, the one that is set among them, up to what the model has positions for."""
     limit = chosen.entry.shape.max_positions if over == "seq" else None
     sizes = {*STOPS[over], getattr(chosen, over)}
     return sorted(size for size in sizes if limit is None or size <= limit)
@@ -357,8 +345,8 @@ MEANING = {
 }
 
 
-def pick_method(answers: Answers, key: str = "method") -> str | None:
-    """The method that a part of the page is about, the same in all of them; ``None`` until it has been simulated."""
+def pick_method(answers: Simulated, key: str = "method") -> str | None:
+    """Draw the choice of the method, the same in all parts of the page; None until one has been simulated."""
     slugs = list(answers.found)
     wanted = form_controls().value("method")
     if not slugs or (wanted not in slugs and answers.waiting):
@@ -379,7 +367,7 @@ def pick_method(answers: Answers, key: str = "method") -> str | None:
     return slug
 
 
-def timeline(chosen: MemoryForm, answers: Answers) -> None:
+def timeline(chosen: MemoryForm, answers: Simulated) -> None:
     with st.columns([1, 2])[0]:
         slug = pick_method(answers)
     if slug is None:
@@ -390,7 +378,7 @@ def timeline(chosen: MemoryForm, answers: Answers) -> None:
 
 
 def _scrub(points: Sequence[Point], key: str) -> None:
-    """Only this is drawn again while the slider moves."""
+    """Draw the moment that the slider is at; only this is drawn again while it moves."""
     chart, words = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
     names = places(points)
@@ -425,8 +413,7 @@ def _share(part: float) -> str:
 
 
 def places(points: Sequence[Point]) -> list[str]:
-    """What each moment is called: 'backward, layer 12', layers counted from 0 as in module names. No name comes twice,
-    as the slider tells its moments apart by their names."""
+    """Return unique names of the moments, such as 'backward, layer 12'; layers count from 0 as in module names."""
     titles = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
     names: list[str] = []
     for index, point in enumerate(points):

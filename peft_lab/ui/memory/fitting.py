@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.engine import fits
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import collect, progress, shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.bars import pick_method, refusals, verdict
-from peft_lab.ui.memory.controls import SEARCH, Answers, MemoryForm, collect_answers, progress
+from peft_lab.ui.memory.bars import Simulated, pick_method, refusals, verdict
+from peft_lab.ui.memory.controls import SEARCH, MemoryForm
 
 KEY = "memory-search"
 BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
 
 
-def fitting(chosen: MemoryForm, answers: Answers) -> None:
+def fitting(chosen: MemoryForm, answers: Simulated) -> None:
     cells = st.columns([4, 3, 3, 3], vertical_alignment="bottom")
     with cells[0]:
         slug = pick_method(answers, "method-fits")
@@ -43,20 +43,11 @@ def fitting(chosen: MemoryForm, answers: Answers) -> None:
     elif what == "model":
         _models(chosen, slug)
     else:
-        _size(what, chosen, slug)
+        search = chosen.search(SEARCH, what, slug)
+        shown(search, partial(_size, what, chosen, slug), "Searching: about ten simulations…")
 
 
-def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str) -> None:
-    future = chosen.search(SEARCH, what, slug)
-    if is_open(future):
-        come_back([future])
-        st.markdown("Searching: about ten simulations…")
-        return
-    try:
-        size = future.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: int) -> None:
     sees = chosen.entry.kind == "vision"
     read = ("image", "images") if sees else ("row", "rows")
     row, unit = read if what == "batch" else ("token", "tokens per row")
@@ -79,7 +70,7 @@ def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str) -> None:
 
 
 def _models(chosen: MemoryForm, slug: str) -> None:
-    """The catalogue from small to large; rows get no longer than a model has positions for, beside the method's own."""
+    """Draw the catalogue from small to large; rows are as long as a model has positions for, at most."""
     entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
     asked = {}
@@ -87,7 +78,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         if entry.name not in refused:
             seq = fits.longest_row(chosen.request(slug, entry.name))
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
-    answers = collect_answers(asked)
+    answers = collect(asked)
     progress(answers, "models")
     refused |= answers.refused
     device = chosen.card
@@ -110,6 +101,6 @@ def _models(chosen: MemoryForm, slug: str) -> None:
         st.caption(f"{get_model(name).title}: {plain(reason)}")
 
 
-def _fits(answers: Answers, name: str, memory: int) -> bool:
+def _fits(answers: Simulated, name: str, memory: int) -> bool:
     one = answers.found.get(name)
     return one is not None and fits.needed(one) <= memory

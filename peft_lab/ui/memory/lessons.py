@@ -21,8 +21,10 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.memory.controls import TAB, USUAL, Answers, MemoryForm, collect_answers, set_page
+from peft_lab.ui.memory.bars import Simulated
+from peft_lab.ui.memory.controls import TAB, USUAL, MemoryForm, set_page
 
 # Bytes of a number that is not packed.
 _WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
@@ -50,15 +52,13 @@ class Lesson:
     tell: Callable[[MemoryForm, Mapping[str, Simulation]], Told]
 
 
-def lessons(chosen: MemoryForm, answers: Answers) -> None:
+def lessons(chosen: MemoryForm, answers: Simulated) -> None:
     if chosen.offload:
         st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
         if st.button("Keep activations on the device", key="lessons-keep"):
             set_page(offload=False)
         return
-    toggled = collect_answers(
-        {name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)}
-    )
+    toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
     found = {**answers.found, **toggled.found}
     columns = st.columns(2, gap="medium")
     for index, lesson in enumerate(LESSONS):
@@ -91,12 +91,12 @@ def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -
 
 
 def fullest(simulation: Simulation) -> Point:
-    """The moment with the most activations kept."""
+    """Return the moment with the most activations kept."""
     return max(simulation.points, key=lambda point: point.parts["activations"])
 
 
 def _trained(simulation: Simulation) -> int:
-    """Gradients and optimizer states, each when there is most of it."""
+    """Return the bytes of gradients and optimizer states, each at its own peak."""
     return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
 
 
@@ -154,7 +154,7 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
 
 
 def quantised_weights(shape: ModelShape) -> int:
-    """Weights that QLoRA packs: of every linear map but the output head and what the architecture needs whole."""
+    """Return the weights QLoRA packs: linear maps but the output head and what the architecture needs whole."""
     whole = ("lm_head", *kept_whole(shape.model_type))
     maps = (
         group

@@ -14,16 +14,8 @@ from peft_lab.methods import all_methods
 from peft_lab.ui import pages
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import tabs
-from peft_lab.ui.memory.bars import curves, overview, timeline
-from peft_lab.ui.memory.controls import (
-    SCOPE,
-    TABS,
-    Answers,
-    controls,
-    form_controls,
-    read_address,
-    write_address,
-)
+from peft_lab.ui.memory.bars import Simulated, curves, overview, timeline
+from peft_lab.ui.memory.controls import SCOPE, TABS, controls, form_controls, read_address, write_address
 from peft_lab.ui.memory.fitting import fitting
 from peft_lab.ui.memory.lessons import lessons
 from peft_lab.ui.memory.published import published_peaks
@@ -32,8 +24,8 @@ from peft_lab.ui.memory.published import published_peaks
 # What activations that wait in main memory cost, said under the controls.
 
 
-def offloaded(answers: Answers) -> None:
-    """One sentence: of the method that the page looks at, or of the first that runs; nothing as long as none has."""
+def offloaded(answers: Simulated) -> None:
+    """Draw one sentence of the method in view, or of the first that runs; nothing until one has run."""
     wanted = form_controls().value("method")
     slug = wanted if wanted in answers.found else next(iter(answers.found), None)
     if slug is None:

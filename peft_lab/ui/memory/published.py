@@ -5,12 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.engine import published
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.waiting import come_back, is_open
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.memory.bars import against, errors
 from peft_lab.ui.memory.controls import TAB, form_controls
 from peft_lab.workers.pool import get_pool
@@ -78,26 +77,25 @@ def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> t
 
 
 def _one_row() -> None:
-    """A row counted and simulated before the learner's eyes, in some seconds."""
+    """Draw a row counted and simulated before the learner's eyes, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = form_controls().draw("row", left)
     if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
         st.session_state[KEY] = name
     if st.session_state.get(KEY) != name:
         return
-    counting = get_pool().submit(TAB, published.count, name)
-    simulating = get_pool().submit(TAB, published.simulate, name)
-    open_ = [future for future in (counting, simulating) if is_open(future)]
-    come_back(open_)
-    if open_:
+    counted = look(get_pool().submit(TAB, published.count, name))
+    simulated = look(get_pool().submit(TAB, published.simulate, name))
+    come_back(counted, simulated)
+    problem = counted.error or simulated.error
+    if problem is not None:
+        error_line(problem)
+        return
+    report, found = counted.answer, simulated.answer
+    if report is None or found is None:
         st.markdown(
             "Counting what this run trained, and simulating its evaluation, its step and the allocator…"
         )
-        return
-    try:
-        report, found = counting.result(), simulating.result()
-    except PeftLabError as problem:
-        st.markdown(f":red[:material/error: {plain(problem)}]")
         return
     row, outcome = published.rows()[name], published.PublishedOutcome.of(found)
     kept = published.simulated()[name].reserved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from peft_lab.ui.components.figures import badge, detail
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice, set_knobs
 from peft_lab.ui.components.rows import just_chosen
+from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
@@ -64,7 +64,7 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
 
 
 def strip(choice: Choice, report: CountReport | None) -> None:
-    """What a phone keeps on top while one scrolls: the count, and the drawing where something is trained."""
+    """Draw what a phone keeps on top while one scrolls: the count, and the drawing if something is trained."""
     if not choice.valid:
         return
     counted = "Counting…"
@@ -85,7 +85,7 @@ def strip(choice: Choice, report: CountReport | None) -> None:
 
 
 def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:
-    """The run's own states, else the recorded training that ships, if it is of this model; and what to call it."""
+    """Return the run's own states, else the shipped recording if it is of this model; and its title."""
     mine = run if run is not None and run.spec.model == model else None
     own = None if mine is None else trajectory_of(mine)
     if own is not None:
@@ -105,7 +105,7 @@ def _key(slug: str) -> str:
 
 
 def _followed(choice: Choice, report: CountReport | None, run: Run) -> None:
-    """The block while the run goes on. What is chosen in it concerns the whole page."""
+    """Draw the block while the run goes on. What is chosen in it concerns the whole page."""
     picked = _block(choice, report, run)
     if picked:
         st.session_state[_key(choice.spec.slug)] = picked
@@ -147,7 +147,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
 
 
 def _example(choice: Choice) -> tuple[str, ...]:
-    """The words in the token strip: of the task's own example."""
+    """Return the words in the token strip: of the task's own example."""
     task = example_task(choice)
     return strip_of(task.samples[0]) if task and task.samples else TOKENS
 
@@ -171,7 +171,7 @@ class Expected:
         problem: why there is no answer.
     """
 
-    answer: Future[Any] | None
+    answer: Look[Any] | None
     spec: RunSpec | None = None
     problem: str = ""
 
@@ -193,12 +193,12 @@ def expect(choice: Choice) -> Expected:
     except PeftLabError as error:
         return Expected(None, problem=str(error))
     if spec is not None:
-        return Expected(get_pool().submit(URGENCY, step_ahead, spec.to_dict()), spec)
-    return Expected(ask_step(step_now(choice), URGENCY))
+        return Expected(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
+    return Expected(look(ask_step(step_now(choice), URGENCY)))
 
 
 def peak(choice: Choice, expected: Expected) -> Peak:
-    """The figure for what is set now.
+    """Return the figure for what is set now.
 
     A measured one is shown from the moment that the run has it, for as long as the run's settings are those set now.
     """
@@ -212,12 +212,9 @@ def peak(choice: Choice, expected: Expected) -> Peak:
         beside = f"; {size(memory['peak_bytes'])} measured with other settings"
     if expected.answer is None:
         return Peak(None, expected.problem)
-    if not expected.answer.done() or expected.answer.cancelled():
-        return Peak(None, "Simulating…")
-    try:
-        answer = expected.answer.result()
-    except PeftLabError as error:
-        return Peak(None, f"Cannot be simulated: {error}")
+    answer, error = expected.answer.answer, expected.answer.error
+    if answer is None:
+        return Peak(None, "Simulating…" if error is None else f"Cannot be simulated: {error}")
     if expected.spec is not None:
         simulated, batch = answer
         return Peak(Finding(simulated.peak_bytes, "bytes", Source.SIMULATED), batch_words(batch) + beside)
@@ -228,7 +225,7 @@ def peak(choice: Choice, expected: Expected) -> Peak:
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
-    """Of the run that the page shows, ended or not, else of the last finished one: id, spec, what it measured."""
+    """Return id, spec and memory of the run that the page shows, else of the last finished one."""
     shown = shown_run(choice.spec.slug)
     try:
         if shown is not None and _same_subject(shown.spec, choice):
@@ -250,7 +247,7 @@ def _same_subject(spec: RunSpec, choice: Choice) -> bool:
 
 
 def alike(spec: RunSpec, now: RunSpec) -> bool:
-    """Whether a run of ``spec`` measures the very step that one of ``now`` would: equal knobs, and the same batch."""
+    """Return whether a run of ``spec`` measures the step that one of ``now`` would: equal knobs, same batch."""
     same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
     try:
         return same_batch and _same_file(spec, now) and knobs_read(spec) == knobs_read(now)
@@ -259,7 +256,7 @@ def alike(spec: RunSpec, now: RunSpec) -> bool:
 
 
 def _same_file(spec: RunSpec, now: RunSpec) -> bool:
-    """Whether both train on the same file of the learner, or on none; a run has a copy of its own."""
+    """Return whether both train on the same file of the learner, or on none; a run has a copy of its own."""
     if spec.own_data is None or now.own_data is None:
         return spec.own_data == now.own_data
     try:

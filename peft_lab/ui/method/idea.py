@@ -74,7 +74,7 @@ REFRESH = 1.0  # seconds between looks at a run that is going
 
 
 def headline(choice: Choice, report: CountReport | None, expected: Expected) -> None:
-    """Trainable parameters, stored size, peak memory and what the last run with this method, model and task reached.
+    """Draw trainable parameters, stored size, peak memory and the score of the last run of these choices.
 
     While the page's run is going the figures are drawn again by themselves: what it measured is shown at once.
     """
@@ -90,7 +90,7 @@ def headline(choice: Choice, report: CountReport | None, expected: Expected) -> 
 
 
 def under_way(slug: str) -> bool:
-    """Whether the page's run has not ended."""
+    """Return whether the page's run has not ended."""
     run = shown_run(slug)
     try:
         return run is not None and not run.view().status.final
@@ -133,7 +133,7 @@ def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
 
 
 def _no_metric(choice: Choice, going: bool) -> str:
-    """Why there is no result, and what brings one."""
+    """Return why there is no result, and what brings one."""
     if not choice.entry.live:
         return "This model is known by its shape only: it is not trained here."
     if untrainable(choice.entry) is not None:
@@ -146,7 +146,7 @@ def _no_metric(choice: Choice, going: bool) -> str:
 
 
 def _from(choice: Choice, last: RunSummary) -> str:
-    """The run that a measured figure is of, and a warning where its knobs are not those set now."""
+    """Return the run that a measured figure is of, and a warning where its knobs are not those set now."""
     spec = last.spec
     same = spec is not None and _read(choice, choice.values) == _read(
         choice, {**choice.values, **spec.values}
@@ -163,7 +163,7 @@ def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interview_questions(choice: Choice) -> None:
-    """One question a level, and the way to all of them."""
+    """Draw one question a level, and the way to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.kind == "vision":
         st.caption("Questions are asked about models that read text; this one reads images.")
@@ -176,7 +176,7 @@ def interview_questions(choice: Choice) -> None:
 
 
 def chosen_questions(spec: MethodSpec, entry: ModelEntry) -> list[tuple[Question, str | None]]:
-    """One question of the method for each level that has any, with the model to ask it about.
+    """Return one question of the method for each level that has any, with the model to ask it about.
 
     A question whose answer is computed for this model comes before one that no model matters to, and that before one
     about another model. ``None`` stands for the question's own model. Models that are not in the catalogue would have
@@ -214,7 +214,7 @@ def _question(question: Question, model: str | None) -> None:
 
 
 def _to_practice(choice: Choice) -> None:
-    """The way to all questions of the topic. A page's address is read once a session, so the choice is set here too."""
+    """Draw the button to all questions of the topic; the choice is set here too, as Practice may be open."""
     wanted = {"topic": choice.spec.slug}
     if choice.entry.name in readers_of_text():
         wanted["model"] = choice.entry.name
@@ -227,7 +227,7 @@ def _to_practice(choice: Choice) -> None:
         for name, value in ({"level": "", "model": "", "tab": "cards"} | wanted).items():
             state.remember(SCOPE, name, value)
         state.renew(SCOPE)
-        st.switch_page(pages.page("practice", pages.titles()["practice"]), query_params=wanted)
+        pages.go_to("practice", wanted)
 
 
 # ----------------------------------------
@@ -235,7 +235,7 @@ def _to_practice(choice: Choice) -> None:
 
 
 def what_changed(slug: str) -> None:
-    """Every discovery about the method, each in a frame."""
+    """Draw every discovery about the method, each in a frame."""
     st.markdown(
         "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
         "published runs, or another page."
@@ -257,7 +257,7 @@ def _told(discovery: Discovery) -> None:
 
 
 def _shown(discovery: Discovery, slug: str) -> None:
-    """The one thing to see it by."""
+    """Draw the one thing to see it by."""
     if discovery.experiment:
         _experiment(discovery)
     elif discovery.rows:
@@ -280,7 +280,7 @@ def _shown(discovery: Discovery, slug: str) -> None:
 
 
 def _experiment(discovery: Discovery) -> None:
-    """What it showed when it was run for the lab, and the experiment itself to run."""
+    """Draw what the experiment showed when it was run for the lab, and the experiment itself."""
     experiment = next(each for each in all_experiments() if each.id == discovery.experiment)
     known = seen().get(experiment.id)
     if known is not None:

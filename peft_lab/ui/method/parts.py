@@ -26,9 +26,11 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import areas, caption, treemap
 from peft_lab.ui.components.figures import HEADER, detail
 from peft_lab.ui.components.figures import plain as shown_path
+from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.knobs import Choice
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import Column, RowOf, rows
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import code, plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.train import beside_simulation
@@ -39,7 +41,7 @@ SHORT = 20  # characters of an expression that is kept on one line
 
 
 def parameters(choice: Choice, report: CountReport) -> None:
-    """Counted figures with the closed formula, which must be equal and says so."""
+    """Draw the count beside the closed formula, which must equal it."""
     formula = choice.spec.formula(choice.shape, choice.values)
     left, right = st.columns([6, 5], gap="large")
     with left:
@@ -88,7 +90,7 @@ def _substituted(formula: Formula) -> None:
 
 
 def _each(term: Term) -> str:
-    """``8 · (576 + 192) = 6,144``, which breaks before the equals sign where it has to."""
+    """Return a term as ``8 · (576 + 192) = 6,144``, which breaks before the equals sign if it has to."""
     plain, number = _plain(term.expression), units.count(term.each)
     if plain in (number, str(term.each)):
         return number
@@ -97,7 +99,7 @@ def _each(term: Term) -> str:
 
 
 def _plain(latex: str) -> str:
-    """A term's KaTeX as plain text, for a table cell."""
+    """Return a term's KaTeX as plain text, for a table cell."""
     return (
         latex.replace(r"\cdot", "·")
         .replace(r"\times", "×")
@@ -167,7 +169,7 @@ _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
 
 
 def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
-    """The tree as a table with one row per group of like modules; a selection shows one group's parameters."""
+    """Draw the tree as a table, one row per group of like modules; a selection shows a group's parameters."""
     lines = group_rows(report.tree)
     changed = sum(row.modules for row in lines if row.state == "trainable")
     new = sum(row.modules for row in lines if row.added)
@@ -208,7 +210,7 @@ class ModuleRow:
 
 
 def group_rows(tree: Sequence[GroupCount]) -> list[ModuleRow]:
-    """One row per module group: its parameters summed, its state, whether the method added it."""
+    """Return one row per module group: its parameters summed, its state, whether the method added it."""
     table: dict[str, ModuleRow] = {}
     for group in tree:
         row = table.setdefault(group.module, ModuleRow(group.module, group.type, group.count))
@@ -282,7 +284,7 @@ DEVICES = {"cpu": "this processor", "cuda": "a CUDA GPU"}
 
 def memory(choice: Choice) -> None:
     run = _next_run(choice)
-    ahead = run is not None and _pick(st, choice.spec.slug, "m-step", "Step", STEPS) == NEXT
+    ahead = run is not None and choose(choice.spec.slug, "m-step", "Step", STEPS) == NEXT
     asked: dict[str, Future[Any]]
     if run is not None and ahead:
         data = run.to_dict()
@@ -295,15 +297,15 @@ def memory(choice: Choice) -> None:
         asked = {choice.spec.title: ask_step(step)}
         if choice.spec.slug != FULL:
             asked["Full fine-tuning"] = ask_step(replace(step, method=FULL, values={}))
-    open_ = [future for future in asked.values() if is_open(future)]
-    come_back(open_)
-    answers = {name: answer for name, future in asked.items() if (answer := _answer(future)) is not None}
-    found = {name: answer[0] if ahead else answer for name, answer in answers.items()}
-    if ahead and answers:
-        batch = batch_words(next(iter(answers.values()))[1])
+    answers = collect(asked)
+    for reason in answers.refused.values():
+        error_line(reason)
+    found = {name: answer[0] if ahead else answer for name, answer in answers.found.items()}
+    if ahead and found:
+        batch = batch_words(next(iter(answers.found.values()))[1])
         st.markdown(f"Your next run measures this step: {batch}, as in the headline. Choose another above.")
     if not found:
-        st.markdown("Simulating a step…" if open_ else "")
+        st.markdown("Simulating a step…" if answers.waiting else "")
         return
     st.markdown(f"#### Peak of one training step {figures.badge('simulated')}")
     rows = {name: answer.parts for name, answer in found.items()}
@@ -321,7 +323,7 @@ def memory(choice: Choice) -> None:
 
 
 def _next_run(choice: Choice) -> RunSpec | None:
-    """What Train would train, whose step the headline shows; ``None`` where nothing can be trained."""
+    """Return what Train would train, whose step the headline shows; ``None`` where nothing can be trained."""
     try:
         return settings.planned(choice) if choice.valid else None
     except PeftLabError:
@@ -339,7 +341,7 @@ def batch_words(found: Mapping[str, Any]) -> str:
 
 
 def _measured(choice: Choice, common: bool) -> None:
-    """The last run's own step, which had its own batch and knobs, beside a simulation of just that step.
+    """Draw the last run's own step, which had its own batch and knobs, beside a simulation of just that step.
 
     ``common``: whether the bars above it are of a step as trainings commonly are, not of a run.
     """
@@ -361,14 +363,14 @@ def _measured(choice: Choice, common: bool) -> None:
 
 
 def _usual(choice: Choice) -> dict[str, Any]:
-    """The settings that a learner who moved none has."""
+    """Return the settings that a learner who moved none has."""
     rows = BATCH["classification" if choice.entry.kind in CLASSIFIERS else "generation"]
     first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
     return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
 
 
 def step_now(choice: Choice) -> StepRequest:
-    """The step that is set, whether or not its controls are drawn."""
+    """Return the step that is set, whether or not its controls are drawn."""
     slug = choice.spec.slug
     now = {
         name: st.session_state.get(_key(choice, name), state.remembered(slug, f"m-{name}", first))
@@ -378,18 +380,18 @@ def step_now(choice: Choice) -> StepRequest:
 
 
 def _key(choice: Choice, name: str) -> str:
-    """A control's key. How long a row can be depends on the model: a longer one's length is not asked of another."""
+    """Return a control's key; how long a row can be depends on the model, so that its key does too."""
     limit = (str(_longest(choice)),) if name == "seq" else ()
     return state.widget_key(choice.spec.slug, f"m-{name}", *limit)
 
 
 def _longest(choice: Choice) -> int:
-    """Tokens of a row, at most."""
+    """Return the largest number of tokens in a row."""
     return choice.shape.max_positions or UNLIMITED
 
 
 def _image(choice: Choice) -> int:
-    """What every image is to a model that reads them; 0 for readers of text, whose rows are as long as one likes."""
+    """Return the positions that every image takes in a model that reads them; 0 for readers of text."""
     return (choice.shape.max_positions or 0) if choice.entry.kind == "vision" else 0
 
 
@@ -414,9 +416,9 @@ def _controls(choice: Choice) -> StepRequest:
         chosen = cells[1].number_input("Tokens per row", 1, most, start, 1, key=_key(choice, "seq"))
         # what this model cannot read is kept for the one that it was chosen for
         seq = seq if chosen == start else chosen
-    dtype = _pick(cells[2], slug, "m-dtype", "Precision of the base", DTYPES)
-    optimizer = _pick(cells[3], slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES)
-    device = _pick(cells[4], slug, "m-device", "Runs on", DEVICES)
+    dtype = choose(slug, "m-dtype", "Precision of the base", DTYPES, place=cells[2])
+    optimizer = choose(slug, "m-optimizer", "Optimizer", OPTIMIZER_TITLES, place=cells[3])
+    device = choose(slug, "m-device", "Runs on", DEVICES, place=cells[4])
     key = state.widget_key(slug, "m-checkpointing")
     checkpointing = cells[5].toggle(
         "Checkpointing", value=state.remembered(slug, "m-checkpointing", False), key=key,
@@ -429,27 +431,9 @@ def _controls(choice: Choice) -> StepRequest:
     return _step(choice, now)
 
 
-def _pick(cell: Any, slug: str, name: str, label: str, titles: dict[str, str]) -> str:
-    options = list(titles)
-    index = state.one_of(slug, name, options, options[0])
-    return str(
-        cell.selectbox(label, options, index, key=state.widget_key(slug, name), format_func=titles.get)
-    )
-
-
 def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
-    """Asked of processes of their own, as a count must not wait for it; refusals are kept like any other answer."""
+    """Ask for a simulated step in the pool, so that no count waits for it; refusals are cached like answers."""
     return get_pool().submit(urgency, memory_of, step)
-
-
-def _answer(future: Future[Any]) -> Any:
-    if is_open(future):
-        return None
-    try:
-        return future.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return None
 
 
 def _table(found: dict[str, Simulation]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -30,8 +29,9 @@ from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import part, show_tab
+from peft_lab.ui.components.frame import error_line, errors_here, part, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
+from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run, summaries
@@ -76,7 +76,7 @@ def task_of(choice: Choice) -> Task | None:
 
 
 def example_task(choice: Choice) -> Task | None:
-    """The task whose examples stand for what is chosen: the learner's own file, once there is a usable one."""
+    """Return the task whose examples stand for the choice: the learner's own file once it is usable."""
     if choice.task != OWN_TASK:
         return task_of(choice)
     path = state.remembered("own", "file", None, choice.entry.kind)
@@ -89,7 +89,7 @@ def example_task(choice: Choice) -> Task | None:
 def request_of(
     choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
 ) -> RunRequest:
-    """What Train would train, unchecked."""
+    """Return what Train would train, unchecked."""
     return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
@@ -104,14 +104,13 @@ def request_of(
 
 
 def start_of(choice: Choice) -> str | None:
-    """The adapter that is trained on from, where the learner opened one for this kind of model."""
+    """Return the adapter that is trained on from, where the learner opened one for this kind of model."""
     found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
     return None if found is None else str(found)
 
 
 def planned(choice: Choice) -> RunSpec | None:
-    """What Train would train now, complete, but for the sentence, on which no step depends; ``None`` for a model that
-    is known by its shape only or has no task.
+    """Return what Train would train now but for the sentence, on which no step depends; None without a task.
 
     Raises:
         PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
@@ -122,7 +121,7 @@ def planned(choice: Choice) -> RunSpec | None:
 
 
 def asked(choice: Choice) -> RunSpec | None:
-    """As :func:`planned`, with the learner's sentence; ``None`` too while knobs cannot work or a file is missing."""
+    """Return :func:`planned` with the learner's sentence; None too if knobs cannot work or a file is missing."""
     own = _own_file(choice)
     if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
         return None
@@ -131,14 +130,14 @@ def asked(choice: Choice) -> RunSpec | None:
 
 
 def trainable(choice: Choice) -> bool:
-    """Whether the model is here and there is a task and a learning rate for its kind."""
+    """Return whether the model is here and there is a task and a learning rate for its kind."""
     return bool(
         choice.task and choice.entry.kind in choice.spec.learning_rates and untrainable(choice.entry) is None
     )
 
 
 def sentence(choice: Choice) -> str:
-    """What both models are to answer: the learner's own, or the task's first example."""
+    """Return what both models are to answer: the learner's own, or the task's first example."""
     task = task_of(choice)
     start = task.samples[0] if task and task.samples else ""
     kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
@@ -163,7 +162,7 @@ def _own_file(choice: Choice) -> str | None:
 
 
 def training_readers(slug: str) -> dict[str, Any]:
-    """What takes the training settings out of an address. They are kept for every kind of model."""
+    """Return what takes the training settings out of an address. They are kept for every kind of model."""
 
     def take(field: Field) -> Any:
         def read(text: str) -> None:
@@ -177,7 +176,7 @@ def training_readers(slug: str) -> dict[str, Any]:
 
 
 def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
-    """What the address has to say about training and the run that is shown."""
+    """Return what the address has to say about training and the run that is shown."""
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
@@ -194,38 +193,38 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
 URGENCY = 2  # after the peak that the headline shows
 
 
-def ask_duration(choice: Choice) -> Future[RunWork] | None:
-    """Ask for the work of the run that Train would start; ``None`` where nothing can be said of its seconds."""
+def ask_duration(choice: Choice) -> Look[RunWork]:
+    """Ask for the work of the run that Train would start; the look is empty if nothing can be said of its seconds."""
     if not choice.valid or not _predicts(choice) or not here.complete():
-        return None
+        return Look()
     try:
         spec = planned(choice)
     except PeftLabError:
-        return None
-    return None if spec is None else get_pool().submit(URGENCY, run_work, spec.to_dict())
+        return Look()
+    return Look() if spec is None else look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
 
 
 def _predicts(choice: Choice) -> bool:
     return forecast.predicts(choice.entry.kind, choice.task or "")
 
 
-def expected_duration(work: Future[RunWork] | None, spec: RunSpec) -> Forecast | None:
-    """What is said of the run; ``None`` while its work is traced, and where it cannot be."""
-    if work is None or not work.done() or work.cancelled():
+def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
+    """Return the run's forecast; None while its work is traced, and if it cannot be."""
+    if work.answer is None:
         return None
     try:
-        return forecast.forecast(work.result(), spec, summaries())
+        return forecast.forecast(work.answer, spec, summaries())
     except PeftLabError:  # the headline says why a step cannot be simulated
         return None
 
 
 def duration_words(found: Forecast) -> str:
-    """As the button has it."""
+    """Return the forecast as the button has it."""
     return said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in summaries()))
 
 
 def duration_below(choice: Choice, found: Forecast | None) -> None:
-    """Under the button: what its figure is made of, or the offer to measure the machine."""
+    """Draw under the button what its figure is made of, or the offer to measure the machine."""
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
@@ -247,7 +246,7 @@ def duration_below(choice: Choice, found: Forecast | None) -> None:
     )
     problem = asked.exception() if asked is not None else None
     if problem is not None:
-        st.markdown(f":red[:material/error: {plain(problem)}]")
+        error_line(problem)
     if pressed:
         calibrating.begin()
         st.rerun()
@@ -265,7 +264,7 @@ def _parts(found: Forecast) -> str:
 
 
 def duration_beside(kept: Kept | None) -> str:
-    """After a run: what it took beside what was said, with its source; empty where nothing was said."""
+    """Return what a run took beside its forecast, with the source; empty if there was no forecast."""
     sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
     return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""
 
@@ -283,7 +282,7 @@ def begin(slug: str) -> None:
     state.remember(slug, _BEGIN, True)
 
 
-def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) -> None:
+def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
     """Draw the foot.
 
     Args:
@@ -300,7 +299,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) 
         spec = asked(choice)
     except PeftLabError as error:
         if not form_is_open:
-            st.markdown(f":red[:material/error: {plain(error)}]")
+            error_line(error)
         return
     if spec is None:
         return
@@ -322,7 +321,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Future[RunWork] | None) 
 
 
 def _under_way(slug: str) -> RunView | None:
-    """The page's run as it stands, if it has not ended."""
+    """Return the page's run as it stands, if it has not ended."""
     run = shown_run(slug)
     try:
         seen = run.view() if run is not None else None
@@ -354,20 +353,17 @@ def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
 
     Only a run that may not fit into memory takes a moment, in which its step is simulated.
     """
-    try:
+    with errors_here():
         with st.spinner("Checking"):
             state.scope(choice.spec.slug).pop(_BEGIN, None)
             identity = get_queue().submit(spec)
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    store.note_starter(store.get(identity), browser_mark())
-    if said is not None:
-        with suppress(OSError):  # a run trains no worse where that cannot be written
-            forecast.note(store.get(identity), said)
-    show_run(choice.spec.slug, identity)
-    show_tab(choice.spec.slug, TRAIN)
-    st.rerun()
+        store.note_starter(store.get(identity), browser_mark())
+        if said is not None:
+            with suppress(OSError):  # a run trains no worse where that cannot be written
+                forecast.note(store.get(identity), said)
+        show_run(choice.spec.slug, identity)
+        show_tab(choice.spec.slug, TRAIN)
+        st.rerun()
 
 
 # ----------------------------------------
@@ -378,7 +374,7 @@ SHOWN = 3  # runs that are named; more are counted
 
 
 def turn(run: Run, slug: str) -> None:
-    """One line on when the run starts, and a button for each of the first runs before it."""
+    """Draw one line on when the run starts, and a button for each of the first runs before it."""
     before = ahead(run.id)
     if not before:
         st.markdown("**Queued** · next in line")

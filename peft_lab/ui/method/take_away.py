@@ -10,8 +10,8 @@ from peft_lab import takeaway
 from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
+from peft_lab.ui.components.frame import error_line, errors_boxed
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.idea import interview_questions
 from peft_lab.ui.runs.shown import finished_of, pick_run
 
@@ -41,21 +41,18 @@ def take_away(choice: Choice) -> None:
 
 
 def _settings(choice: Choice) -> None:
-    """The code. Where long definitions follow what matters, they are scrolled to.
+    """Draw the code. Where long definitions follow what matters, they are scrolled to.
 
     The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
     """
-    try:
+    with errors_boxed():
         code = takeaway.config_code(choice.spec, choice.entry, choice.values)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    lines = code.count("\n")
-    long = lines > LINES
-    with st.container(height=HEIGHT if long else "content", border=long):
-        st.code(code, language=None, wrap_lines=True)
-    if long:
-        st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")
+        lines = code.count("\n")
+        long = lines > LINES
+        with st.container(height=HEIGHT if long else "content", border=long):
+            st.code(code, language=None, wrap_lines=True)
+        if long:
+            st.caption(f"{lines} lines: scroll for the definitions, or copy them all.")
 
 
 # Label, what makes it, ending, type, what it is. Each is made when it is offered, so that what cannot be exported says
@@ -95,7 +92,7 @@ def _downloads(identity: str) -> None:
         try:
             data = make(run)
         except PeftLabError as error:
-            message.markdown(f":red[:material/error: {label}: {plain(error)}]")
+            error_line(f"{label}: {error}", message)
             continue
         button.download_button(
             label,

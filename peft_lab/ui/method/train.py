@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -25,10 +26,9 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
-from peft_lab.ui.components.form import error_line
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_here, part
 from peft_lab.ui.components.knobs import OWN_TASK, Choice
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import opened, settings
 from peft_lab.ui.method.settings import FIELDS, SAY, task_of, turn
@@ -44,7 +44,7 @@ REFRESH = 0.5  # seconds between looks at a run that is going
 
 
 def live(run: Run, slug: str) -> None:
-    """The run as it stands; refreshed by itself until it has ended, then once more with the whole page."""
+    """Draw the run as it stands, refreshed until it has ended, then once more with the whole page."""
     going = not run.view().status.final
 
     def standing() -> None:
@@ -91,7 +91,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _line(seen: RunView) -> str:
-    """One sentence on where the run stands."""
+    """Return one sentence on where the run stands."""
     step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
     speed = (
         f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
@@ -125,7 +125,7 @@ def _curves(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _now(run: Run, seen: RunView) -> None:
-    """While there is no final answer: what the model says now to a held-out row, beside what it said before."""
+    """Draw what the model answers now to a held-out row beside what it did before, until the final answer."""
     found = trajectory_of(run) if not seen.probes_after else None
     if found is None or found.example is None or not found.answers:
         return
@@ -134,8 +134,7 @@ def _now(run: Run, seen: RunView) -> None:
 
 
 def said(answers: Sequence[Recorded]) -> list[tuple[str, str]]:
-    """The first and the latest of a run's answers, each with its step: one that was not asked at the start, for lack of
-    time, is not what the base says.
+    """Return the first and latest of a run's answers by step; the first may not be the base's.
 
     >>> said([Recorded(3, "1.4", 0.0)])
     [('Now, step 3', '1.4')]
@@ -173,7 +172,7 @@ def _results(run: Run, seen: RunView) -> None:
 
 
 def answers(base: list[Answer], tuned: list[Answer]) -> None:
-    """Both models' answers to the same sentences, one under the other so that they compare."""
+    """Draw both models' answers to the same sentences, one under the other so that they compare."""
     rows = []
     for index, after in enumerate(tuned):
         rows.append(("Input", after.text))
@@ -183,7 +182,7 @@ def answers(base: list[Answer], tuned: list[Answer]) -> None:
 
 
 def answer_text(answer: Answer) -> str:
-    """What a model said: text, or the label with its probability."""
+    """Return what a model said: text, or the label with its probability."""
     if not answer.scores:
         return answer.answer or "(nothing)"
     return f"{answer.answer} ({answer.scores[answer.answer]:.0%})"
@@ -205,23 +204,18 @@ def _memory(seen: RunView) -> None:
 
 
 def beside_simulation(run: Run, heading: str = "") -> None:
-    """The measured step of a finished run, simulated for the same batch without weights, and how far they are apart.
+    """Draw a finished run's measured step beside its simulation, and how far they are apart.
 
     Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
     """
-    try:
+    with errors_here():
         asked = admission.ask_of_run(record.result(run))
-        if asked is None:
-            return
-        st.markdown(heading)
-        if is_open(asked):
-            st.markdown("Simulating the measured step…")
-            come_back([asked])
-            return
-        expected = asked.result()
-    except PeftLabError as error:
-        st.markdown(f"The measured step could not be simulated for comparison: {plain(error)}")
-        return
+        if asked is not None:
+            st.markdown(heading)
+            shown(asked, partial(_beside, run), "Simulating the measured step…", where=run.id)
+
+
+def _beside(run: Run, expected: int) -> None:
     measured = run.view().memory["peak_bytes"]
     figures.table(
         ("Peak of one step", "Bytes", ""),
@@ -238,7 +232,7 @@ def beside_simulation(run: Run, heading: str = "") -> None:
 
 
 def try_it(run: Run, slug: str) -> None:
-    """Any further sentence, answered by both models."""
+    """Let both models answer any further sentence."""
     with st.form(f"{slug}-ask", border=False):
         text = st.text_area(
             "Another sentence",
@@ -251,13 +245,10 @@ def try_it(run: Run, slug: str) -> None:
     state.remember(slug, "another", text)
     if not asked:
         return
-    try:
+    with errors_here():
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])
+        answers([Answer(**row["base"]) for row in pairs], [Answer(**row["tuned"]) for row in pairs])
 
 
 # ----------------------------------------
@@ -278,19 +269,25 @@ def memory_beside(run: Run) -> None:
     st.markdown("##### Peak of one step")
 
     def bars() -> None:
-        rows = [Bar(label, *_told(future)) for label, future in asked.items()]
+        seen = {label: look(future) for label, future in asked.items()}
+        rows = [
+            Bar(
+                label, one.answer or {}, Source.SIMULATED, "" if one.answer else plain(one.why("Simulating…"))
+            )
+            for label, one in seen.items()
+        ]
         measured = run.view().memory.get("parts", {})
         waiting = "" if measured else "Measured at one of the first steps."
         rows.insert(1, Bar("This run, measured", measured, Source.MEASURED, waiting))
         grown_bars(rows, key=f"{spec.method}-peaks")
 
-    open_ = [future for future in asked.values() if is_open(future)]
+    undrawn = [look(future) for future in asked.values()]
     part(bars, every=None if run.view().status.final else MEMORY_REFRESH)
-    come_back(open_)
+    come_back(*undrawn)
 
 
 def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
-    """Of the same run with every weight trained; why not, where its model's folder is gone."""
+    """Ask for the same run with every weight trained; the future fails if its model's folder is gone."""
     method = get_method(FULL)
     try:
         values = method.complete(entry_of(spec.model).shape, {})
@@ -303,15 +300,6 @@ def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
 
 def _ask(spec: RunSpec) -> Future[dict[str, int]]:
     return get_pool().submit(URGENCY, parts_ahead, spec.to_dict())
-
-
-def _told(asked: Future[dict[str, int]]) -> tuple[dict[str, Any], Source, str]:
-    if is_open(asked):
-        return {}, Source.SIMULATED, "Simulating…"
-    try:
-        return asked.result(), Source.SIMULATED, ""
-    except PeftLabError as error:
-        return {}, Source.SIMULATED, plain(error)
 
 
 def train(choice: Choice) -> None:
@@ -332,7 +320,7 @@ def train(choice: Choice) -> None:
 
 
 def _of_run(choice: Choice, run: Run) -> None:
-    """The run that the page shows; under it what the next one takes, open where something about it is wrong."""
+    """Draw the page's run, and under it the next one's settings, open if something about them is wrong."""
     _another(choice.spec.slug, run)
     changed = stale(choice, run)
     if changed:
@@ -358,13 +346,13 @@ def _usable(choice: Choice) -> bool:
 
 
 def _needed(choice: Choice) -> set[str]:
-    """The assets that a training of this choice reads."""
+    """Return the assets that a training of this choice reads."""
     task = task_of(choice)
     return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
 
 
 def _another(slug: str, shown: Run) -> None:
-    """The way to the run of this learner that is under way, while the page shows one that has ended."""
+    """Draw the way to the run of this learner that is under way, while the page shows one that has ended."""
     if not shown.view().status.final:
         return
     under_way = live_run(slug)
@@ -388,7 +376,7 @@ def _before_first_run(choice: Choice) -> None:
 
 
 def _form(choice: Choice, locked: bool) -> None:
-    """The training settings, each with what is wrong under it."""
+    """Draw the training settings, each with what is wrong under it."""
     slug = choice.spec.slug
     controls = settings.training_controls(choice)
     noun = "image" if choice.entry.kind == "vision" else "row"

@@ -17,7 +17,7 @@ from peft_lab.studies.experiments import results
 from peft_lab.studies.experiments.base import Experiment, ExperimentOutcome
 from peft_lab.studies.experiments.results import PlannedRun
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import errors_boxed, part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import stop, summaries
@@ -38,7 +38,7 @@ def try_it(experiments: Sequence[Experiment]) -> None:
 
 
 def experiment_card(experiment: Experiment) -> None:
-    """One experiment below its title: the question, its runs, and what they say."""
+    """Draw one experiment below its title: the question, its runs, and what they say."""
     st.markdown(experiment.question)
     try:
         complete = [request.complete() for request in experiment.requests()]
@@ -67,7 +67,7 @@ def experiment_card(experiment: Experiment) -> None:
 
 
 def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
-    """What each arm is, and how far it is or what it gave."""
+    """Draw what each arm is, and how far it is or what it gave."""
     outcomes = _outcomes(found)
     rows = []
     for item, outcome in zip(found, outcomes, strict=True):
@@ -81,7 +81,7 @@ def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 
 def _planned(found: Sequence[PlannedRun]) -> str:
-    """The arms in a line, while there is nothing to tell of them."""
+    """Return the arms in a line, while there is nothing to tell of them."""
     steps = sorted({item.spec.steps for item in found})
     length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
     return f"{' · '.join(item.label for item in found)} — {length}"
@@ -125,13 +125,10 @@ def _button(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 def train(missing: Sequence[PlannedRun]) -> None:
     """Queue runs and draw the page anew, or write why one of them was refused."""
-    try:
+    with errors_boxed():
         for item in missing:
             get_queue().submit(item.spec)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _curves(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
@@ -148,7 +145,7 @@ def _curves(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 
 def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
-    """What was seen, why, and the way to each run."""
+    """Draw what was seen, why, and the way to each run."""
     outcomes = _outcomes(found)
     readings = [
         results.read(experiment, item.label, outcome)

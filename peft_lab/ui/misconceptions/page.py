@@ -5,10 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from peft_lab.core import asking
-from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.predictions import all_predictions, get_prediction
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.predicting import browse, settled
@@ -23,20 +23,15 @@ def misconceptions_page() -> None:
         "Common beliefs about parameter-efficient fine-tuning. **Guess first**; then the experiment runs on "
         f"{asking.here()} and its figures decide."
     )
-    try:
+    with errors_boxed():
         state.read_address(SCOPE, {"belief": _take})
         file = learner.learners()
         name = learner.current_learner(file)
         ids = list(all_predictions())
-        problem = state.address_problem(SCOPE, "belief")
-        if problem:
-            st.markdown(f":red[:material/link_off: {plain(problem)}]")
+        address_line(SCOPE, "belief")
         shown = browse(ids, SCOPE, file, name)
         _overview(ids, settled(file, name), name)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({"belief": (shown, ids[0])})
+        state.write_address({"belief": (shown, ids[0])})
 
 
 def _take(text: str) -> None:

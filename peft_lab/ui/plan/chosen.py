@@ -17,13 +17,12 @@ from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import HOUR, Wanted
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.setting_words import band, label, written_figure
 from peft_lab.core.units import Finding, Source
 from peft_lab.methods import get_method
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import METHOD, SCOPE
 from peft_lab.workers.pool import get_pool
@@ -43,14 +42,14 @@ def method_title(slug: str) -> str:
 
 
 def time_of(one: Planned) -> str:
-    """Hours as a range, in the unit that suits them, short enough for a card."""
+    """Return hours as a range, in the unit that suits them, short enough for a card."""
     if one.hours is None:
         return "not known"
     return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR, _TO)
 
 
 def cost_of(one: Planned) -> str:
-    """A range in the price's currency."""
+    """Return a range in the price's currency."""
     if one.cost is None:
         return ""
     digits = 2 if one.cost[1] < 100 else 0
@@ -58,7 +57,7 @@ def cost_of(one: Planned) -> str:
 
 
 def cost_range(one: Planned) -> None:
-    """A card with what it costs; without a price, the hours to pay for."""
+    """Draw a card with what it costs; without a price, the hours to pay for."""
     assert one.plan is not None
     cards = one.plan.devices
     if one.cost is not None:
@@ -81,7 +80,7 @@ def cost_range(one: Planned) -> None:
 
 
 def plans_table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
-    """Every plan that fits. ``untried``: ways that were not tried yet, or never, where it was stopped."""
+    """Draw every plan that fits. ``untried``: ways not tried yet, or never if it was stopped."""
     order = f"{untried} {'way' if untried == 1 else 'ways'} untried" if untried else "the best first"
     priced = any(one.cost is not None for one in ranked)
     heads = [
@@ -114,7 +113,7 @@ def plans_table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None
 
 
 def pick_plan(ranked: Sequence[Planned]) -> Planned:
-    """The plan to see in full: the first, or the first of the method that the address names."""
+    """Return the plan to see in full: the first, or the first of the method that the address names."""
     titles = [one.title for one in ranked]
     named = state.remembered(SCOPE, METHOD, "")
     start = next((number for number, one in enumerate(ranked) if one.candidate.method == named), 0)
@@ -129,7 +128,7 @@ def pick_plan(ranked: Sequence[Planned]) -> Planned:
 
 
 def refused_plans(found: Sequence[Planned]) -> None:
-    """What was tried and does not work."""
+    """Draw the plans that were tried and do not work, with the reasons."""
     reasons = ranking.refusing(found)
     if reasons:
         with st.expander("What does not work, and why"):
@@ -138,7 +137,7 @@ def refused_plans(found: Sequence[Planned]) -> None:
 
 
 def _waiting(drawn: Drawn) -> str:
-    """What main memory is used for, and what that copies."""
+    """Return what main memory is used for, and what that copies."""
     phases = {moment.phase: moment for moment in drawn.moments}
     forward, backward = phases["forward"], phases["backward"]
     most = max(moment.waiting for moment in drawn.moments)
@@ -158,7 +157,7 @@ def _waiting(drawn: Drawn) -> str:
 
 
 def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
-    """What the drawing shows, in words with its figures."""
+    """Say what the drawing shows, with its figures."""
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
@@ -212,18 +211,17 @@ def _ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
 
 
 def nearest(fields: Mapping[str, Any]) -> nowhere.Nearest:
-    """:func:`peft_lab.advise.plans.nearest.nearest`, asked in one process. Imports torch. Raises as the candidates
-    do."""
+    """Return :func:`peft_lab.advise.plans.nearest.nearest` within one process. Imports torch; raises as it does."""
     return nowhere.nearest(Wanted(**fields), _ask)
 
 
 def meeting(fields: Mapping[str, Any], best: Planned) -> tuple[nowhere.Way, ...]:
-    """:func:`peft_lab.advise.plans.nearest.meeting`, likewise."""
+    """Return :func:`peft_lab.advise.plans.nearest.meeting` within one process. Imports torch; raises as it does."""
     return nowhere.meeting(Wanted(**fields), best, _ask)
 
 
 def in_full(wanted: Wanted, one: Planned) -> None:
-    """Everything about a plan that fits."""
+    """Draw everything about a plan that fits."""
     assert one.plan is not None
     plan = one.plan
     with st.container(key="plan-figures"):
@@ -283,18 +281,12 @@ def in_full(wanted: Wanted, one: Planned) -> None:
 
 
 def _files(wanted: Wanted, one: Planned) -> None:
-    """The files, shown and to take away."""
+    """Draw the files, shown and to take away."""
     st.markdown("#### Files that carry it out")
-    asked = get_pool().submit(0, write, asdict(wanted), one)
-    try:
-        written: Written = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Writing files…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    shown(get_pool().submit(0, write, asdict(wanted), one), _written, "Writing files…", patience=PATIENCE)
+
+
+def _written(written: Written) -> None:
     missing(written)
     if not written.files:
         return
@@ -314,6 +306,6 @@ def _files(wanted: Wanted, one: Planned) -> None:
 
 
 def missing(written: Written) -> None:
-    """Which files there are not, and why, each reason once."""
+    """Say which files are missing and why, each reason once."""
     for reason, names in written.reasons.items():
         st.markdown(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(reason)}")

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
 from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.asked import Asked, mend
-from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, kind_of, moments
-from peft_lab.advise.plans.nearest import COUNTS, Need, Way, need, said_of, together
+from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, Drawn, kind_of, moments
+from peft_lab.advise.plans.nearest import COUNTS, Way, need, said_of, together
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import error_line
+from peft_lab.ui.components.waiting import Look, collect, come_back, look, progress, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import chosen, form, ranks
 from peft_lab.ui.plan.chosen import method_title
@@ -33,11 +31,8 @@ from peft_lab.workers.pool import get_pool
 # What to buy: the smallest card that does it, alone and split over several.
 
 
-_OPEN = "…"  # in the cell of what is still simulated
-
-
 def what_to_buy(wanted: Wanted) -> None:
-    """The smallest card for each method, in a row for each number of cards, which are all there from the start."""
+    """Draw the smallest card for each method and number of cards, all rows from the start."""
     st.markdown(f"### What to buy {figures.badge('simulated')}")
     refused = ranking.get_refusals(wanted)
     methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
@@ -46,32 +41,23 @@ def what_to_buy(wanted: Wanted) -> None:
         for count in COUNTS
         for slug in methods
     }
-    cells = {which: _cell(future) for which, future in asked.items()}
-    rows = [
-        (f"{count} card{'s' if count > 1 else ''}", *(cells[count, slug] for slug in methods))
-        for count in COUNTS
-    ]
+    answers = collect(asked)
+
+    def cell(count: int, slug: str) -> str:
+        if (count, slug) not in answers.found:
+            return "not split" if (count, slug) in answers.refused else "…"  # the plans say why
+        least = answers.found[count, slug]
+        return f"{least.card or 'none here'} ({figures.unbroken(units.size(least.nbytes))})"
+
+    rows = [(units.several(count, "card"), *(cell(count, slug) for slug in methods)) for count in COUNTS]
     with st.container(key="what-to-buy"):
         figures.table(("Cards", *map(method_title, methods)), rows, fold=True)
-    open_ = [asked[which] for which, text in cells.items() if text == _OPEN]
-    if open_:
-        st.progress(1 - len(open_) / len(asked), text=f"Simulating: {len(open_)} of {len(asked)} steps to go")
+    progress(answers, "steps")
     st.caption(
         "The smallest card here that does it, and in brackets what a step takes of each: one row at once, "
         "checkpointed; several cards split it with FSDP2. Full fine-tuning with weights kept in bfloat16, which rounds "
         "small updates away; plans try float32 first."
     )
-    come_back(open_)
-
-
-def _cell(asked: Future[Need]) -> str:
-    if is_open(asked):
-        return _OPEN
-    try:
-        found = asked.result()
-    except PeftLabError:
-        return "not split"  # the plans say why
-    return f"{found.card or 'none here'} ({figures.unbroken(units.size(found.nbytes))})"
 
 
 AT_ONCE = 2  # candidates that are asked for before another one is answered
@@ -106,7 +92,7 @@ def plan_page() -> None:
 
 
 def _instead(asked: Asked, controls: Places) -> None:
-    """What is wrong, each at its control with a button that mends it; and the plan for what is meant by all that."""
+    """Draw each error at its control with a button that mends it, and the plan with all of them mended."""
     found = mend(asked)
     for error, instead in found.each:
         way = () if instead is None else (Way(instead.said, instead.short, instead.changes),)
@@ -121,7 +107,7 @@ def _instead(asked: Asked, controls: Places) -> None:
 
 
 def _until(controls: Places, wanted: Wanted, ranked: list[Planned]) -> None:
-    """At the deadline that has passed, the one that the quickest plan meets."""
+    """Offer the deadline that the quickest plan meets, at one that has passed."""
     best = nearest.quickest(ranked)
     if best is not None:
         way = nearest.until_deadline(best)
@@ -129,27 +115,22 @@ def _until(controls: Places, wanted: Wanted, ranked: list[Planned]) -> None:
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
-    """Where no plan is sure to meet the deadline: one sentence, and what would."""
+    """Say in one sentence that no plan is sure to meet the deadline, and what would."""
     problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return
-    future = get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best)
-    if not is_open(future):
-        try:
-            found = nearest.Nearest(problem, future.result())
-        except PeftLabError as error:
-            near(f"{problem} {error}")
-            return
-        near(str(found))
-        offers(found.ways)
+    seen = look(get_pool().submit(0, chosen.meeting, asdict(_in_hours(wanted)), best))
+    come_back(seen)
+    if seen.answer is None:
+        near(f"{problem} {seen.why('Looking for what would…')}")
         return
-    near(f"{problem} Looking for what would…")
-    come_back([future])
+    found = nearest.Nearest(problem, seen.answer)
+    near(str(found))
+    offers(found.ways)
 
 
 def _in_hours(wanted: Wanted) -> Wanted:
-    """With a moment as the hours that are left, in tenths, rounded down: the pool keeps answers by what was asked, and
-    what met the deadline this morning may not meet it now."""
+    """Return a moment as hours left, in tenths, rounded down: cached answers to a moment would age."""
     with suppress(ValueError):
         float(wanted.deadline)
         return wanted
@@ -158,12 +139,11 @@ def _in_hours(wanted: Wanted) -> Wanted:
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
-    """Plans as they are found. ``beneath``: what is said under their table once all of them are there. Returns the
-    one that is shown in full; ``None`` while there may be a better one."""
+    """Draw plans as they are found, then ``beneath``; return the one shown in full, None while more may come."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
-        st.markdown(f":red[:material/error: {plain('; '.join(refused.values()))}]")
+        error_line("; ".join(refused.values()))
         return None
     stopped = state.remembered(SCOPE, _STOPPED, None) == asdict(wanted)
     found, open_ = _answers(wanted, asked, stopped)
@@ -180,30 +160,29 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
     elif len(found) == len(asked):
         _nowhere(wanted)
     chosen.refused_plans(found)
-    come_back(open_)
+    come_back(*open_)
     return settled
 
 
 def _answers(
     wanted: Wanted, asked: tuple[Candidate, ...], stopped: bool
-) -> tuple[list[Planned], list[Future[Planned]]]:
-    """What is found so far, and what is being looked for; nothing new is asked once it was stopped."""
+) -> tuple[list[Planned], list[Look[Planned]]]:
+    """Return what is found so far, and what is being looked for; nothing new is asked once it was stopped."""
     key = str(asdict(wanted))
     begun: dict[str, int] = st.session_state.setdefault("plan-begun", {})
     found: list[Planned] = []
-    open_: list[Future[Planned]] = []
+    open_: list[Look[Planned]] = []
     for number, candidate in enumerate(asked):
         if number >= begun.get(key, 0) and (stopped or len(open_) >= AT_ONCE):
             break
         begun[key] = max(begun.get(key, 0), number + 1)
-        future = get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate))
-        if is_open(future):
-            open_.append(future)
-            continue
-        try:
-            found.append(future.result())
-        except PeftLabError as error:
-            st.markdown(f":red[:material/error: {plain(error)}]")
+        seen = look(get_pool().submit(0, ranking.evaluate, asdict(wanted), asdict(candidate)))
+        if seen.answer is not None:
+            found.append(seen.answer)
+        elif seen.error is not None:
+            error_line(seen.error)
+        else:
+            open_.append(seen)
     return found, open_
 
 
@@ -222,23 +201,18 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
 
 
 def _nowhere(wanted: Wanted) -> None:
-    """One sentence, and the nearest that works."""
-    future = get_pool().submit(0, chosen.nearest, asdict(wanted))
-    if is_open(future):
-        st.markdown("Nothing fits. Looking for the nearest plan that works…")
-        come_back([future])
-        return
-    try:
-        found = future.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    """Draw one sentence, and the nearest that works."""
+    doing = "Nothing fits. Looking for the nearest plan that works…"
+    shown(get_pool().submit(0, chosen.nearest, asdict(wanted)), _nearest, doing)
+
+
+def _nearest(found: nearest.Nearest) -> None:
     st.markdown(f":red[:material/error: {plain(found)}] {figures.badge('simulated')}")
     offers(found.ways)
 
 
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:
-    """The drawing, and what it explains, first of what is ``planned``."""
+    """Draw what each rank holds, first of the plan in full, and explain it."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds, first = list(MOMENT_KINDS), kind_of(planned)
@@ -264,17 +238,15 @@ def _ranks(wanted: Wanted, planned: Planned | None) -> None:
         format_func=chosen.method_title,
     )
     pairs = [(method, kind), (method, "ddp")]
-    asked: list[Future[Any]] = [
-        get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs
-    ]
-    open_ = [future for future in asked if is_open(future)]
-    come_back(open_)
-    if asked[0] in open_:
-        st.markdown("Simulating the step of one rank…")
-        return
-    try:
-        drawn = asked[0].result()
+    asked = [get_pool().submit(1, moments, asdict(wanted), which, how, again) for which, how in pairs]
+    alone = look(asked[1])
+
+    def draw(drawn: Drawn) -> None:
         ranks.draw(drawn, f"ranks-{kind}-{method}")
-        chosen.why_refused(drawn, None if asked[1] in open_ else asked[1].result())
-    except (BadInput, PeftLabError) as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
+        if alone.error is not None:
+            error_line(alone.error)
+        else:
+            chosen.why_refused(drawn, alone.answer)
+
+    shown(asked[0], draw, "Simulating the step of one rank…")
+    come_back(alone)

@@ -14,6 +14,7 @@ import streamlit as st
 
 from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
 from peft_lab.core import palette, units
+from peft_lab.ui import web
 
 # ----------------------------------------
 # Main memory under the ranks of the drawing: what waits there, and what is copied up and down in a phase.
@@ -41,17 +42,17 @@ class Scale:
 
     @property
     def top(self) -> float:
-        """Of the lane."""
+        """Return the lane's upper edge."""
         return self.ground + NAMES + WAY
 
 
 def lane_floor(scale: Scale) -> float:
-    """Where bars in the lane stand."""
+    """Return where bars in the lane stand."""
     return scale.top + scale.tall
 
 
 def travels(kind: str, moment: Moment) -> dict[str, str]:
-    """What goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
+    """Return what goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
     up, down = ("activations", "activations") if kind == AWAY else ("weights", "gradients")
     return {
         way: part
@@ -61,7 +62,7 @@ def travels(kind: str, moment: Moment) -> dict[str, str]:
 
 
 def lane_told(moment: Moment) -> list[str]:
-    """What waits and what is copied, with their sizes."""
+    """Return what waits and what is copied, with their sizes."""
     copied = [
         f"{units.size(nbytes)} {where}"
         for nbytes, where in ((moment.brought, "copied in"), (moment.taken, "copied out"))
@@ -72,7 +73,7 @@ def lane_told(moment: Moment) -> list[str]:
 
 
 def lane_box(scale: Scale, width: float, bars: str) -> str:
-    """The lane with its bars and its name."""
+    """Return the lane with its bars and its name."""
     ground = lane_floor(scale)
     return (
         f'<rect class="memory" x="0.5" y="{scale.top:g}" width="{width - 1:g}" height="{scale.tall:.2f}" rx="3"/>'
@@ -81,7 +82,7 @@ def lane_box(scale: Scale, width: float, bars: str) -> str:
 
 
 def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
-    """One for each way that something goes, with its dot. ``middle``: of the rank."""
+    """Return an arrow with its dot for each way that something goes. ``middle``: of the rank."""
     both = len(colours) > 1
     top, end = scale.ground + NAMES, scale.top - 2
     made = []
@@ -97,7 +98,7 @@ def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
 
 
 def lane_moving(rounds: int, seconds: float) -> str:
-    """The style of lane and arrows. A dot makes some trips in its phase's turn, a quarter of the round."""
+    """Return the style of lane and arrows; a dot makes some trips in its phase, a quarter of the round."""
     each = 25 / _TRIPS
     length = WAY - 2
     frames = {
@@ -168,31 +169,13 @@ _DOES = {
     },
 }  # fmt: skip
 
-CSS = f"""
-.step {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 0.75rem;
-  font-family: var(--st-font); color: var(--st-text-color); font-size: 0.85rem; }}
-.phase {{ border: 1px solid color-mix(in srgb, currentColor 22%, transparent); border-radius: 0.5rem;
-  padding: 0.6rem 0.7rem; min-width: 0; }}
-.phase h4 {{ margin: 0; font-size: 0.95rem; font-weight: 600; }}
-.phase svg {{ width: 100%; height: auto; display: block; margin: 0.4rem 0; max-width: 190px; }}
-.phase p {{ margin: 0.2rem 0 0; line-height: 1.35; }}
-.phase .bytes {{ font-variant-numeric: tabular-nums; opacity: 0.8; }}
-.base {{ stroke: currentColor; opacity: 0.4; }}
-.phase text {{ fill: currentColor; font-size: 10px; text-anchor: middle; opacity: 0.75; }}
-.key {{ display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; margin-top: 0.6rem; }}
-.key i {{ display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px; margin-right: 0.35em; }}
-@keyframes now {{
-  0%, 24% {{ border-color: var(--st-primary-color); box-shadow: 0 0 0 1px var(--st-primary-color); }}
-  26%, 100% {{ border-color: color-mix(in srgb, currentColor 22%, transparent); box-shadow: none; }}
-}}
-@keyframes grow {{ 0% {{ transform: scaleY(0.15); }} 12%, 100% {{ transform: scaleY(1); }} }}
-.phase {{ animation: now {SECONDS}s ease-out {ROUNDS}; animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-.phase .held {{ transform-origin: 0 var(--ground); animation: grow {SECONDS}s ease-out {ROUNDS};
-  animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-@media (max-width: 480px) {{ .phase text {{ font-size: 11.5px; }} }}
-{lane_moving(ROUNDS, SECONDS)}
-@media (prefers-reduced-motion: reduce) {{ .phase, .phase .held, .phase .dot {{ animation: none; }} }}
-"""
+CSS = web.read(
+    "ranks.css",
+    SECONDS=SECONDS,
+    ROUNDS=ROUNDS,
+    SECONDS_QUARTER=SECONDS / 4,
+    MOVING=lane_moving(ROUNDS, SECONDS),
+)
 
 JS = """
 export default function ({ data, parentElement }) {
@@ -205,13 +188,13 @@ _mount = st.components.v2.component("peft_ranks", html='<div class="host"></div>
 
 
 def does(phase: str, kind: str) -> str:
-    """What the ranks do in a phase, as a sentence."""
+    """Return what the ranks do in a phase, as a sentence."""
     lines = _DOES[phase]
     return lines.get(kind, lines["fsdp2"])
 
 
 def drawing(drawn: Drawn) -> str:
-    """The phases as HTML with an SVG each."""
+    """Return the phases as HTML with an SVG each."""
     scale = _scale(drawn)
     phases = "".join(_phase(drawn, moment, turn, scale) for turn, moment in enumerate(drawn.moments))
     there = [
@@ -222,7 +205,7 @@ def drawing(drawn: Drawn) -> str:
 
 
 def _scale(drawn: Drawn) -> Scale:
-    """One for all that is drawn: the tallest bar of a rank, and where something waits the tallest there below it."""
+    """Return one scale for all: the tallest bar of a rank, and the tallest bar waiting below it."""
     tallest = max(moment.total for moment in drawn.moments)
     waiting = max(moment.waiting for moment in drawn.moments)
     if not waiting:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
 
 import streamlit as st
 
@@ -14,7 +16,8 @@ from peft_lab.interview.opinion import Endpoint, endpoint, second_opinion
 from peft_lab.interview.question import Doubt, Opens, Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.frame import errors_boxed, open_button
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.learner import SCOPE, topic_title
 from peft_lab.workers import inspector
@@ -33,13 +36,13 @@ HOLD, GIVE_WAY = "Hold to it", "Give way"
 
 
 def forget(name: str) -> None:
-    """The question comes up anew: nothing after it is open."""
+    """Forget what is open after the question, which comes up anew."""
     for entry in (_OPENED, _STAND, _TRIED):
         state.scope(SCOPE).pop(f"{entry}.{name}", None)
 
 
 def followed_up(question: Question, model: str | None) -> None:
-    """The chain up to the first link that is not answered yet."""
+    """Draw the chain up to the first link that is not answered yet."""
     links = chain(question)[1:]
     opened = int(state.remembered(SCOPE, _OPENED, 0, question.id))
     st.markdown("#### Then asks")
@@ -55,7 +58,7 @@ def followed_up(question: Question, model: str | None) -> None:
 
 
 def _attempt(question: Question, index: int) -> None:
-    """The answer comes only after one of one's own, or after giving up."""
+    """Draw a field for the learner's attempt; the answer comes only after it, or after giving up."""
     with st.form(f"then-{question.id}-{index}", border=False):
         said = st.text_area(
             "Your answer to this",
@@ -94,22 +97,19 @@ def _answered(link: Link, model: str | None, key: str) -> None:
 
 
 def _of_the_bank(question: Question) -> None:
-    """Another question of the bank: what it asks in full, and its answer."""
+    """Draw another question of the bank in full, and its answer."""
     if question.needs != "shape":
         st.markdown("This is a question of its own; its figure is measured when it comes up.")
         return
     st.markdown(f"*{question.ask()}*")
-    try:
+    with errors_boxed():
         answer = question.explain(question.compute())
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.markdown(f"{answer} {figures.badge(question.source)}")
-    _sources(question.sources)
+        st.markdown(f"{answer} {figures.badge(question.source)}")
+        _sources(question.sources)
 
 
 def defended(question: Question, model: str | None) -> None:
-    """The doubt about this question's answer, if there is one."""
+    """Draw the doubt about this question's answer, if there is one."""
     about = question.doubt
     if about is None:
         return
@@ -144,17 +144,14 @@ def _sources(sources: Sequence[str]) -> None:
 
 
 def show_in_lab(opens: Opens | None, key: str) -> None:
-    """A button, as a link that carries settings is read only by a page that begins afresh."""
-    if opens is None:
-        return
-    title = pages.titles()[opens.page]
-    if st.button(f"Show me on {title}", icon=":material/science:", key=f"lab-{key}"):
-        state.begin_afresh(opens.page)
-        st.switch_page(pages.page(opens.page, title), query_params=address(opens))
+    """Draw a button that opens the page with these settings, if there are any."""
+    if opens is not None:
+        label = f"Show me on {pages.titles()[opens.page]}"
+        open_button(opens.page, address(opens), label, f"lab-{key}", "", icon=":material/science:")
 
 
 def address(opens: Opens) -> dict[str, str]:
-    """What the page's address has to say."""
+    """Return what the page's address has to say."""
     return {name: state.as_text(value) for name, value in opens.values.items()}
 
 
@@ -200,13 +197,10 @@ def _opinion(question: Question, answer: str, model: str | None) -> None:
     if kept is not None and kept[0] == answer:
         _said(where, kept[1])
     elif st.button(f"Send it to {plain(where.host)} for a second opinion", icon=":material/forum:"):
-        try:
+        with errors_boxed():
             said = second_opinion(where, question.ask(model), question.listen_for, answer)
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
-        state.remember(SCOPE, _OPINION, (answer, said), question.id)
-        st.rerun()
+            state.remember(SCOPE, _OPINION, (answer, said), question.id)
+            st.rerun()
 
 
 def _said(where: Endpoint, said: str) -> None:
@@ -226,14 +220,14 @@ _SHOWN: dict[Grade, tuple[str, str]] = {
 
 
 def ask(question: Question, model: str | None, place: str = "") -> None:
-    """Topic, level and the question itself."""
+    """Draw topic, level and the question itself."""
     st.markdown(f"## {topic_title(question.topic)} :gray-badge[{question.level}] {place}".strip())
     with st.container(key="question"):
         st.markdown(question.ask(model))
 
 
 def entry(question: Question, model: str | None, key: str) -> str:
-    """The control for the answer; what is in it, empty for nothing. An option is given by its number."""
+    """Draw the control for the answer; return its content, an option by its number, empty for nothing."""
     if question.kind == "choice":
         options = question.choices(model)
         index = st.radio(
@@ -252,41 +246,32 @@ def entry(question: Question, model: str | None, key: str) -> str:
     )
 
 
-def solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
-    """The computed answer, ``None`` for a written one; and whether it is known yet (else the page comes back).
-
-    Raises:
-        PeftLabError: it could not be computed.
-    """
-    if question.needs == "shape":
-        return question.compute(model), True
-    future = inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
-    if is_open(future):
-        come_back([future])
-        return None, False
-    return future.result(), True
-
-
 def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
-    """:func:`solution`; where it is not known, the page says that it is being computed, or why it cannot be."""
-    try:
-        answer, known = solution(question, model)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return None, False
-    if not known:
-        st.markdown("Computing the answer…")
-    return answer, known
+    """Return the computed answer (None for a written one) and whether it is known; if not, the page says why."""
+    ask = partial(ask_solution, question, model)
+    return shown(ask, lambda answer: (answer, True), "Computing the answer…", where=question.id) or (
+        None,
+        False,
+    )
+
+
+def ask_solution(question: Question, model: str | None) -> Future[Answer | None]:
+    """Ask for the computed answer, in a worker unless it takes shapes only. Raises PeftLabError."""
+    if question.needs != "shape":
+        return inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
+    known: Future[Answer | None] = Future()
+    known.set_result(question.compute(model))
+    return known
 
 
 def judged(verdict: Verdict) -> None:
-    """The verdict in one coloured line; the icon tells it without the colour."""
+    """Draw the verdict in one coloured line; the icon tells it without the colour."""
     kind, icon = _SHOWN[verdict.grade]
     getattr(st, kind)(verdict.message, icon=f":material/{icon}:")
 
 
 def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
-    """The answer and how it comes about."""
+    """Draw the answer and how it comes about."""
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if question.explained:
@@ -329,8 +314,7 @@ def interviewer(question: Question, model: str | None, tick: bool = False) -> tu
 
 
 def working(steps: Sequence[str]) -> None:
-    """The lines of the working. Formulas stand in the text, where a long one breaks on a narrow screen: as a display it
-    would scroll, out of the keyboard's reach."""
+    """Draw the lines of the working; formulas stand in the text, as a long display would not break on a phone."""
     lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)
     st.markdown("\n\n".join(lines))
 

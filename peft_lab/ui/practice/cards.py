@@ -8,7 +8,6 @@ from datetime import date, datetime, timedelta
 import streamlit as st
 
 from peft_lab.core import asking, units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source, in_words
 from peft_lab.interview.answers import Grade, Verdict, judge
 from peft_lab.interview.bank import all_questions, get_question, select
@@ -31,6 +30,7 @@ from peft_lab.interview.mock import SECONDS, all_roles, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
@@ -55,18 +55,18 @@ AHEAD = 7  # days that are shown
 
 
 def day_of(file: Learners, learner: str) -> date | None:
-    """The day of the learner's interview; ``None`` where none is set or it has passed."""
+    """Return the day of the learner's interview; ``None`` where none is set or it has passed."""
     return day_kept(file.kept(learner, KEPT_DAY), file.now().date())
 
 
 def role_of(file: Learners, learner: str) -> str:
-    """The role that the learner's interview is for."""
+    """Return the role that the learner's interview is for."""
     kept = file.kept(learner, KEPT_ROLE, ANY)
     return kept if isinstance(kept, str) and kept in all_roles() else ANY
 
 
 def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]:
-    """Of these questions, those that the plan has for today, in its order; empty without a day."""
+    """Return those of the questions that the plan has for today, in its order; empty without a day."""
     day = day_of(file, learner)
     if day is None:
         return []
@@ -75,7 +75,7 @@ def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]
 
 
 def plan_to_date(file: Learners, learner: str) -> None:
-    """The control for the day, and what follows from it."""
+    """Draw the control for the day, and what follows from it."""
     today = file.now().date()
     before = day_of(file, learner)
     chosen = st.date_input(
@@ -99,19 +99,16 @@ def plan_to_date(file: Learners, learner: str) -> None:
         )
         return
     _for_role(file, learner)
-    try:
+    with errors_boxed():
         standing, days = _planned(file, learner, day)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    left = (day - today).days
-    st.markdown(f"**{'Today' if not left else 'Tomorrow' if left == 1 else f'In {left} days'}**")
-    _days(days)
-    _standing(standing)
+        left = (day - today).days
+        st.markdown(f"**{'Today' if not left else 'Tomorrow' if left == 1 else f'In {left} days'}**")
+        _days(days)
+        _standing(standing)
 
 
 def _for_role(file: Learners, learner: str) -> None:
-    """The control for the role; what its interviews ask about has more of the new questions."""
+    """Draw the control for the role; what its interviews ask about has more of the new questions."""
     before = role_of(file, learner)
     chosen = st.selectbox(
         "For the role",
@@ -184,7 +181,7 @@ def _standing(standing: Sequence[Readiness]) -> None:
 
 
 def example(question: Question, rated: set[str]) -> Question | None:
-    """The simplest other question of the topic whose answer is worked out in steps, for who never rated one of it.
+    """Return the topic's simplest other question with a worked answer, for who never rated one of it.
 
     ``rated``: the ids of those that the learner rated. ``None``: the topic is known, or has no such question.
     """
@@ -201,7 +198,7 @@ def example(question: Question, rated: set[str]) -> Question | None:
 
 
 def worked_first(file: Learners, learner: str, question: Question) -> None:
-    """Offered under the question, closed: the page starts with one question and one field."""
+    """Offer a worked example under the question, closed: the page starts with one question and one field."""
     found = example(question, set(file.cards(learner)))
     if found is None:
         return
@@ -238,7 +235,7 @@ def cards(file: Learners, learner: str) -> None:
 
 
 def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh: list[str]) -> None:
-    """The card that is up, or why there is none."""
+    """Draw the card that is up, or why there is none."""
     last = state.remembered(SCOPE, "last", "")
     if last:
         st.caption(last)
@@ -254,8 +251,7 @@ def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh
 
 
 def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) -> str | None:
-    """The card that is up: it stays until it is rated or the choice excludes it. Then what the plan to the interview
-    has for today, then due ones, then new ones."""
+    """Return the current card until it is rated or filtered out; then the plan's, then due ones, then new ones."""
     name = state.remembered(SCOPE, "card", "")
     if name in due or name in fresh:
         return str(name)
@@ -377,10 +373,10 @@ def _rating(
 
 
 def away(length: timedelta) -> str:
-    """'6 min', '3 h', '12 days': how long until then."""
+    """Return how long until then: '6 min', '3 h', '12 days'."""
     return units.coarse(length.total_seconds())
 
 
 def interview_date(moment: datetime) -> str:
-    """On this machine's clock."""
+    """Return the day on this machine's clock."""
     return moment.astimezone().strftime("%d %b %Y, %H:%M").lstrip("0")

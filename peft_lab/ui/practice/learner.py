@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.core import asking
 from peft_lab.core.asking import carried
-from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.anki import write_deck
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
@@ -21,6 +21,8 @@ from peft_lab.interview.mock import LENGTHS, all_roles
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
+from peft_lab.ui.components import remembered
+from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
@@ -30,12 +32,12 @@ FIRST = "Me"  # the learner of a new installation, so that nobody has to registe
 
 
 def learners() -> Learners:
-    """The learners' file."""
+    """Return the file of the learners."""
     return Learners(clock=schedule.utc_now)
 
 
 def current_learner(file: Learners) -> str:
-    """Who is practising in this session; a first learner is made where there is none."""
+    """Return who is practising in this session; a first learner is made where there is none."""
     names = [profile.name for profile in file.profiles()]
     if not names:
         try:
@@ -47,7 +49,7 @@ def current_learner(file: Learners) -> str:
 
 
 def take_profile(text: str) -> None:
-    """The learner that the address names. Raises :class:`UnknownName`."""
+    """Take the learner that the address names. Raises :class:`UnknownName`."""
     state.remember(SCOPE, "profile", learners().profile(text).name)
 
 
@@ -59,13 +61,13 @@ def choose(name: str) -> None:
 
 
 def clear_table() -> None:
-    """No card is up, nothing is typed."""
+    """Clear the current card and what was typed."""
     for entry in ("card", "typed", "revealed", "since", "skipped", "last", "report"):
         state.scope(SCOPE).pop(entry, None)
 
 
 def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
-    """The row on top of the page: the learner, a new one, files. Returns the learner's name."""
+    """Draw the row on top of the page: the learner, a new one, files. Return the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
     before = current_learner(file)
     names = [profile.name for profile in file.profiles()]
@@ -76,9 +78,7 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
         key=state.widget_key(SCOPE, "profile"),
         help=f"Every learner has their own cards, due dates and reports, kept on {asking.here()}.",
     )
-    problem = state.address_problem(SCOPE, "profile")
-    if problem:
-        who.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, "profile", who)
     if name != before:
         choose(name)
         st.rerun()
@@ -99,12 +99,9 @@ def _create(file: Learners) -> None:
         name = st.text_input("Name", max_chars=40)
         if not st.form_submit_button("Create", type="primary", width="stretch"):
             return
-    try:
+    with errors_boxed():
         choose(file.create(name).name)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _delete(file: Learners, name: str) -> None:
@@ -146,14 +143,11 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
         replace = st.checkbox("Replace a learner of the same name")
         if not st.form_submit_button("Import", width="stretch"):
             return
-    try:
+    with errors_boxed():
         if upload is None:
             raise BadInput("Choose an exported file first.")
         choose(import_profile(file, _parsed(upload.getvalue()), replace=replace))
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    st.rerun()
+        st.rerun()
 
 
 def _parsed(content: bytes) -> Any:
@@ -164,7 +158,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:
-    """The deck as a file's content. Answers that need torch come from the process that has it."""
+    """Return the deck as a file's content. Answers that need torch come from the process that has it."""
     worker = inspector.get_inspector(inspector.Worker.ANSWERS)
     answers = {
         question.id: worker.ask(compute_answer, question.id, None)
@@ -187,18 +181,18 @@ ANY, USUAL = "any", "usual"  # role and length of an interview
 
 
 def chosen_filters(name: str) -> str:
-    """The remembered topic, level or model; empty for all of them."""
+    """Return the remembered topic, level or model; empty for all of them."""
     return str(state.remembered(SCOPE, name, ALL))
 
 
 def question_pool() -> list[Question]:
-    """The questions of the chosen topic and level, in teaching order."""
+    """Return the questions of the chosen topic and level, in teaching order."""
     topic, level = chosen_filters("topic"), chosen_filters("level")
     return select((topic,) if topic else (), (level,) if level else ())
 
 
 def model_for(question: Question) -> str | None:
-    """The chosen model if the question can be asked about it; ``None`` for the question's own."""
+    """Return the chosen model if the question can be asked about it; ``None`` for the question's own."""
     model = chosen_filters("model")
     return model if model and question.accepts(model) else None
 
@@ -236,7 +230,7 @@ def length_filter(cell: Any) -> str:
 
 
 def untold_filters() -> bool:
-    """Whether the address named a topic, level or model that there is none of: the choices are unfolded to tell it."""
+    """Return whether the address named an unknown topic, level or model; the choices then open to say so."""
     return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
 
 
@@ -247,27 +241,11 @@ def topic_title(topic: str) -> str:
 def _pick(
     cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
 ) -> str:
-    options = list(titles)
-    index = state.one_of(SCOPE, name, options, default)
-    key = state.widget_key(SCOPE, name)
-    value: str = cell.selectbox(
-        label,
-        options,
-        index,
-        key=key,
-        format_func=titles.__getitem__,
-        help=text,
-        disabled=state.is_fixed(name),
-    )
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        cell.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value)
-    return value
+    return remembered.choose(SCOPE, name, label, titles, default, place=cell, text=text)
 
 
 def practice_readers() -> dict[str, Any]:
-    """What takes these choices out of an address."""
+    """Return what takes these choices out of an address."""
 
     def among(name: str, what: str, known: Any) -> Any:
         def read(text: str) -> None:
@@ -294,7 +272,7 @@ def practice_readers() -> dict[str, Any]:
 
 
 def practice_address() -> dict[str, tuple[Any, Any]]:
-    """What the address says about them."""
+    """Return what the address says about them."""
     held = {"role": ANY, "length": USUAL}
     own = {name: (state.remembered(SCOPE, name, default), default) for name, default in held.items()}
     return (

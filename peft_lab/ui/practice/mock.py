@@ -31,7 +31,7 @@ from peft_lab.interview.mock import (
 from peft_lab.interview.question import Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import address_line, part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
@@ -92,7 +92,7 @@ def show_report(held: Interview) -> None:
 
 
 def _ahead(held: Interview) -> None:
-    """Strengths, the five things to look at next, and both to take along."""
+    """Draw strengths, the five things to look at next, and both to take along."""
     good = strengths(held)
     summed = report(held)
     said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
@@ -128,16 +128,11 @@ def _cells(tally: Tally) -> tuple[str, str]:
 
 
 def page_links(wanted: tuple[str, ...]) -> None:
-    """Links to those of these pages that the app has."""
+    """Draw links to those of these pages that the app has."""
     titles = pages.titles()
     for name in wanted:
         if name in titles:
-            st.page_link(
-                pages.page(name, titles[name]),
-                label=f"Open {titles[name]}",
-                icon=":material/arrow_forward:",
-                width="content",
-            )
+            pages.link(name, f"Open {titles[name]}", width="content")
 
 
 def _questions(held: Interview) -> None:
@@ -206,9 +201,7 @@ def _before(file: Learners, learner: str) -> None:
         help="The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
         "change the seed for other questions.",
     )
-    problem = state.address_problem(SCOPE, "seed")
-    if problem:
-        cells[2].markdown(f":red[:material/link_off: {plain(problem)} The default is used.]")
+    address_line(SCOPE, "seed", cells[2], default=True)
     state.remember(SCOPE, "seed", int(seed))
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
@@ -314,7 +307,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
 
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
-    """After a free answer: which of the points it had. Nobody but the learner can tell."""
+    """Draw the points of a free answer for the learner to tick; nobody else can tell."""
     shown_answer(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
@@ -338,7 +331,7 @@ def _keep(file: Learners, learner: str, held: Interview, spoken: str | None = No
 
 
 def _end(file: Learners, learner: str, held: Interview) -> None:
-    """Into the results, and the report is up. The next one has other questions."""
+    """Store the result and show the report; the next interview has other questions."""
     content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
     file.add_result(learner, KEPT, content)
     count_as_reviews(file, learner, held)

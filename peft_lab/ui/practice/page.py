@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import UnknownName
 from peft_lab.ui import pages, state, theme
-from peft_lab.ui.components.frame import tabs
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.practice import learner
 from peft_lab.ui.practice.cards import cards
 from peft_lab.ui.practice.learner import FIRST, SCOPE
@@ -21,7 +20,7 @@ TITLES = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Pre
 def practice_page() -> None:
     pages.open_page()
     st.title("Practice")
-    try:
+    with errors_boxed():
         state.read_address(
             SCOPE, learner.practice_readers() | {"profile": learner.take_profile, "tab": _take_tab}
         )
@@ -41,10 +40,7 @@ def practice_page() -> None:
             title = tabs(SCOPE, {TITLES[mode]: draw for mode, draw in sections.items()}, start)
         tab = next(mode for mode in TABS if TITLES[mode] == title)
         state.remember(SCOPE, "tab", tab)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address(learner.practice_address() | {"profile": (name, FIRST), "tab": (tab, TABS[0])})
+        state.write_address(learner.practice_address() | {"profile": (name, FIRST), "tab": (tab, TABS[0])})
 
 
 def _take_tab(text: str) -> None:

@@ -45,7 +45,7 @@ from peft_lab.studies.experiments import results
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import part
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice.cards import interview_date
 from peft_lab.ui.practice.learner import GUESSES
@@ -62,7 +62,7 @@ REFRESH = 1.0  # seconds between looks at the runs
 
 
 def contest(prediction: Prediction) -> list[float] | None:
-    """The figures of the runs, or ``None`` while they are under way; the page comes back by itself.
+    """Return the figures of the runs; None while they are under way, and the page comes back by itself.
 
     Raises:
         PeftLabError: a run that could not start, or did not finish.
@@ -94,7 +94,7 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
 
 
 def _finished(spec: RunRequest) -> str | None:
-    """A finished run of the same settings."""
+    """Return a finished run of the same settings."""
     found = results.run_of(spec.complete(), summaries())
     return found.id if found and found.status == Status.DONE else None
 
@@ -122,7 +122,7 @@ _WRAP = 26  # characters of an option's line beside the chart
 
 
 def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
-    """The chart, and the figures of contenders as a table."""
+    """Draw the chart, and the figures of contenders as a table."""
     st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
     if prediction.rule == "bands":
         return
@@ -134,7 +134,7 @@ def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
 
 
 def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """What settles it, drawn: the option that holds is in the accent colour."""
+    """Return a chart of what settles it: the option that holds has the accent colour."""
     return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
 
 
@@ -150,7 +150,7 @@ def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure
 
 
 def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """One row per option, drawn as the range in which it holds; the figure found is the line across."""
+    """Return a row per option, drawn as the range in which it holds; a line marks the figure found."""
     found = outcome.figures[0]
     end = max(found.value, *prediction.bands) * _ROOM
     limits = (0.0, *prediction.bands, end)
@@ -176,10 +176,9 @@ def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
     chart.add_annotation(
         x=found.value, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"<b>{found.shown}</b>"
     )
-    chart.update_layout(margin={"l": 8, "r": 8, "t": 28, "b": 40}, height=90 + 48 * len(rows), bargap=0.35)
-    chart.update_yaxes(autorange="reversed", title=None, type="category")
-    chart.update_xaxes(title=found.unit or "value", range=[0, end])
-    return chart
+    across = {"title": found.unit or "value", "range": [0, end]}
+    up = {"autorange": "reversed", "title": None, "type": "category"}
+    return charts.laid_out(chart, 90 + 48 * len(rows), across, up, 28, bargap=0.35)
 
 
 def _categorical(prediction: Prediction) -> bool:
@@ -187,7 +186,7 @@ def _categorical(prediction: Prediction) -> bool:
 
 
 def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
-    """Values and title of the chart's axis."""
+    """Return values and title of the chart's axis."""
     unit = found[0].unit
     if unit == "bytes":
         return [figure.value / _GIGA for figure in found], "peak, GB"
@@ -201,7 +200,7 @@ def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
 def show_outcome(
     prediction: Prediction, outcome: PredictionOutcome, guess: int, at: datetime, measured: str = ""
 ) -> None:
-    """``measured`` is where and when, for a run that was not made here."""
+    """Draw the outcome. ``measured``: where and when, for a run that was not made here."""
     correct, _ = score(prediction, outcome, guess)
     chosen, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
@@ -226,12 +225,12 @@ KIND = "prediction"
 
 
 def fitting(topic: str) -> list[str]:
-    """Predictions of a topic, or all."""
+    """Return predictions of a topic, or all."""
     return [name for name, prediction in all_predictions().items() if not topic or prediction.topic == topic]
 
 
 def settled(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """The learner's latest outcome of every prediction that they committed to."""
+    """Return the learner's latest outcome of every prediction that they committed to."""
     return {name: result.content for name, result in _settled(file, learner).items()}
 
 
@@ -270,7 +269,7 @@ def browse(ids: list[str], scope: str, file: Learners, learner: str) -> str:
 
 
 def predict(prediction: Prediction, file: Learners, learner: str, before: Result | None) -> None:
-    """One prediction from the question to the figures."""
+    """Draw one prediction from the question to the figures."""
     st.markdown(f"## “{prediction.belief}”")
     with st.container(key="question"):
         st.markdown(prediction.question)
@@ -305,7 +304,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
 
 
 def _replayed(prediction: Prediction, before: Result) -> PredictionOutcome | None:
-    """What was settled; ``None`` where an earlier version kept other figures than the experiment gives now."""
+    """Return the settled outcome; None if an earlier version stored other figures than the experiment gives now."""
     try:
         return decide(prediction, before.content["values"])
     except BadInput:
@@ -362,20 +361,21 @@ def _announcement(prediction: Prediction) -> str:
 
 
 def _values(prediction: Prediction) -> list[float] | None:
-    """The experiment's figures, or ``None`` while it is under way: the page comes back by itself."""
+    """Return the experiment's figures; None while it is under way, and the page comes back by itself."""
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
     future = _asked(prediction)
-    if not is_open(future):
+    seen = look(future)
+    if seen.open is None:
         return list(future.result())
-    come_back([future])
+    come_back(seen)
     doing = "Simulating…" if prediction.experiment.source is Source.SIMULATED else "Running…"
     st.markdown(f":material/hourglass_top: {doing}")
     return None
 
 
 def _asked(prediction: Prediction) -> Future[list[float]]:
-    """Asked of a process that does not count, so that the other pages stay quick."""
+    """Ask for the figures in a process that does not count, so that the other pages stay quick."""
     function, arguments = submission(prediction)
     simulated = prediction.experiment.source is Source.SIMULATED
     return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(

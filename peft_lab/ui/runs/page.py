@@ -19,7 +19,7 @@ from peft_lab.training.tasks.kept_files import KeptFile
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
@@ -30,7 +30,7 @@ from peft_lab.ui.runs.shown import go_on, show_run, stop, summaries
 
 
 def own_files() -> None:
-    """What is kept, how long, and a way to remove it; nothing where there is nothing."""
+    """Draw what is stored, how long, and a way to remove it; nothing if nothing is stored."""
     found = kept_files.kept_files()
     if not found:
         return
@@ -47,17 +47,14 @@ def own_files() -> None:
             placeholder="the files to remove",
         )  # fmt: skip
         if st.button("Remove them", disabled=not chosen, key="own-files-remove"):
-            try:
+            with errors_boxed():
                 for each in chosen:
                     kept_files.remove(each.path)
-            except PeftLabError as error:
-                st.error(plain(error))
-                return
-            st.rerun()
+                st.rerun()
 
 
 def _kept() -> str:
-    """For how long files stay where nobody removes them."""
+    """Return how long files stay unless somebody removes them."""
     found = limits.of_asker()
     if found is not None:
         return f"In this class files are removed {found.days} days after they were brought."
@@ -76,7 +73,7 @@ def _day(each: KeptFile) -> str:
 
 
 def outside(run: Run) -> None:
-    """How far it is, at which speed, and its loss."""
+    """Draw how far an outside run is, at which speed, and its loss."""
     seen = run.view()
     left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
     where = f"{run.folder.readlink()}"
@@ -107,7 +104,7 @@ def open_run(line: RunSummary, tab: str = "train") -> None:
         restore(line.spec)
     show_run(line.method, line.id)
     state.remember(line.method, "tab", tab)
-    st.switch_page(pages.page(line.method, all_methods()[line.method].title))
+    pages.go_to(line.method)
 
 
 COLUMNS = (
@@ -141,12 +138,7 @@ def runs_page() -> None:
         lines = summaries()
         if not lines:
             st.info("No runs yet. Open a method and press Train.")
-            st.page_link(
-                pages.page("lora", pages.titles()["lora"]),
-                label="Open LoRA",
-                icon=":material/arrow_forward:",
-                query_params={"tab": "train"},
-            )
+            pages.link("lora", "Open LoRA", query={"tab": "train"})
             return
         chosen = _table(lines)
         if chosen is not None:
@@ -180,7 +172,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 
 def _errors(lines: list[RunSummary]) -> None:
-    """How far what was said of runs' seconds was off, over all that were said and done on this machine."""
+    """Draw how far forecasts of runs' seconds were off, over all that were made and finished here."""
     ratios = said.forecast_errors(line.kept for line in lines)
     if ratios:
         over, off = "1 run", f"{said.typical_error(ratios):.0%}"
@@ -193,7 +185,7 @@ def _errors(lines: list[RunSummary]) -> None:
 
 
 def _cells(line: RunSummary) -> tuple[str, ...]:
-    """One line of the table, in the order of ``COLUMNS``."""
+    """Return one line of the table, in the order of ``COLUMNS``."""
     return (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
         line.status,
@@ -217,7 +209,7 @@ def _chosen(line: RunSummary) -> None:
     with st.container(border=True):
         st.markdown(code(line.id))
         if line.problem:
-            st.markdown(f":red[:material/error: {plain(line.problem)}]")
+            error_line(line.problem)
         for told in tracking.read_tracking(store.get(line.id).folder).values():
             sentence = plain(told.sentence())
             st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)

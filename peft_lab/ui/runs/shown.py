@@ -17,8 +17,9 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
-from peft_lab.ui.components.frame import show_tab
+from peft_lab.ui.components.frame import errors_boxed, show_tab
 from peft_lab.ui.components.knobs import Choice, apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.sessions import browser_mark
 
@@ -27,7 +28,7 @@ _FINAL = frozenset(str(status) for status in Status if status.final)
 
 
 def shown_run(slug: str) -> Run | None:
-    """The run that the learner started or opened on this method's page, while its folder exists.
+    """Return the run that the learner started or opened on this method's page, while its folder exists.
 
     Where the page has none, that is the run which this browser started and which has not ended: a page that is opened
     anew finds it.
@@ -52,22 +53,18 @@ def stop(identity: str) -> None:
 
     For ``on_click``: a callback is heard even when the page is drawn anew before it comes to the button.
     """
-    try:
+    with errors_boxed():
         get_queue().stop(identity)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def go_on(identity: str) -> None:
     """Let a run that ended too early go on, or say why it cannot; for ``on_click``."""
-    try:
+    with errors_boxed():
         get_queue().go_on(identity)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def live_run(slug: str) -> Run | None:
-    """The newest run of this method that this browser started and that has not ended."""
+    """Return the newest run of this method that this browser started and that has not ended."""
     mark = browser_mark()
     for line in summaries():
         if line.method == slug and line.status != DAMAGED and not Status(line.status).final:
@@ -84,7 +81,7 @@ def show_run(slug: str, identity: str) -> None:
 
 
 def last_finished(choice: Choice) -> RunSummary | None:
-    """The newest finished run of this method on this model and task, whatever its knobs were.
+    """Return the newest finished run of this method on this model and task, whatever its knobs were.
 
     The run that the page shows goes first, so that the headline and the curves below it are of one run.
     """
@@ -94,13 +91,13 @@ def last_finished(choice: Choice) -> RunSummary | None:
 
 
 def finished_of(slug: str) -> list[RunSummary]:
-    """Finished runs of a method, newest first; not those of scripts outside, which have nothing to look inside of."""
+    """Return a method's finished runs, newest first, without those of scripts outside, which recorded nothing."""
     done = [line for line in summaries() if line.method == slug and line.status == Status.DONE]
     return [line for line in done if not adopted.is_adopted(store.get(line.id))]
 
 
 def summaries() -> list[RunSummary]:
-    """All runs, newest first. Ended ones are read once: their files do not change any more."""
+    """Return all runs, newest first. Ended ones are read once: their files do not change any more."""
     return [_summary(run) for run in store.runs()]
 
 
@@ -127,7 +124,7 @@ def _fits(line: RunSummary, choice: Choice) -> bool:
 
 
 def stale(choice: Choice, run: Run) -> str:
-    """How the run's settings differ from what is set now; empty when they do not."""
+    """Return how the run's settings differ from what is set now; empty when they do not."""
     spec = run.spec
     if (spec.model, spec.task) != (choice.entry.name, choice.task):
         return f"This run trained {plain(model_title(spec.model))} on {plain(task_title(spec.task))}."
@@ -139,7 +136,7 @@ def stale(choice: Choice, run: Run) -> str:
 
 
 def read_insight(identity: str) -> dict[str, Any]:
-    """What a finished run noted for its method's picture; ``{}`` when it noted nothing or is gone."""
+    """Return what a run recorded for its method's picture; ``{}`` if it recorded nothing or is gone."""
     try:
         run = store.get(identity)
         return _insight(run.folder, run.stamp())
@@ -148,7 +145,7 @@ def read_insight(identity: str) -> dict[str, Any]:
 
 
 def read_arrays(identity: str) -> dict[str, Any]:
-    """The arrays that a finished run noted for its method's picture; ``{}`` when there are none or it is gone."""
+    """Return the arrays that a run recorded for its method's picture; ``{}`` if there are none or it is gone."""
     try:
         run = store.get(identity)
         return _arrays(run.folder, run.stamp())
@@ -175,7 +172,7 @@ def _arrays(folder: Path, stamp: int) -> dict[str, Any]:
 
 
 def trajectory_of(run: Run) -> Trajectory | None:
-    """What a run recorded of its states, as far as it has come; ``None`` while it has nothing that can be read."""
+    """Return what a run recorded of its states so far; None while nothing can be read."""
     try:
         changed = (run.folder / TRAJECTORY).stat().st_mtime_ns
     except OSError:
@@ -192,12 +189,12 @@ def _trajectory(folder: Path, changed: int) -> Trajectory | None:
 
 
 def short_id(identity: str) -> str:
-    """The part of a run's id that tells it from others of its kind: ``20261125-001502``."""
+    """Return the part of a run's id that tells it from others of its kind: ``20261125-001502``."""
     return identity[:15]
 
 
 def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
-    """Says why a method's picture is not there yet, and when it will be."""
+    """Say why a method's picture is not there yet, and when it will be."""
     run = shown_run(slug)
     if run is not None and not run.view().status.final:
         st.info(f"A run is under way. When it has ended, {what} {verb} shown here.")
@@ -208,7 +205,7 @@ def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
-    """A control for one of the finished runs: the one the page shows, or another; those on ``model`` come first."""
+    """Draw the choice among finished runs: the page's first, or another; those on ``model`` come first."""
     runs = sorted(runs, key=lambda line: line.model != model)
     ids = [line.id for line in runs]
     # what tells them apart comes first: on a phone the end is cut
@@ -219,8 +216,4 @@ def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
         }
     )
     shown = state.remembered(slug, "run", ids[0])
-    index = state.one_of(slug, "inside-run", ids, shown if shown in ids else ids[0])
-    key = state.widget_key(slug, "inside-run")
-    identity: str = st.selectbox("Run", ids, index=index, key=key, format_func=lambda name: titles[name])
-    state.remember(slug, "inside-run", identity)
-    return identity
+    return choose(slug, "inside-run", "Run", titles, shown if shown in ids else ids[0])

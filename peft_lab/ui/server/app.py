@@ -31,11 +31,12 @@ from peft_lab.core import asking, journal
 from peft_lab.core.errors import PeftLabError
 from peft_lab.training.tasks import all_tasks
 from peft_lab.ui.server import sessions, turns
+from peft_lab.ui.server.hosts import root
 from peft_lab.workers import inspector
 
 
 def set_apart() -> None:
-    """Everything that is there now. The second search is of nearly nothing: it makes Python count anew what stays."""
+    """Leave all objects of now out of garbage searches; the second search makes Python count anew what stays."""
     gc.collect()
     gc.freeze()
     gc.collect()
@@ -50,7 +51,7 @@ _begun = threading.Event()
 
 
 def server_begun() -> bool:
-    """Whether a server makes ready; a page that is drawn without one, as AppTest does, starts what it needs itself."""
+    """Return whether a server makes ready; without one, as under AppTest, a page starts what it needs."""
     return _begun.is_set()
 
 
@@ -102,8 +103,7 @@ def few_arenas() -> None:
 
 
 def ended_in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """A lifespan for ``st.App``, with what :mod:`.beginning` makes ready, that lets the interpreter end as after its
-    last line.
+    """Return a lifespan for ``st.App`` that makes ready, and lets the interpreter end as after its last line.
 
     Uvicorn stops the server on SIGTERM and then sends itself the signal once more, which would kill the process before
     its exit handlers ran: the semaphores of worker processes would stay behind. By then nothing is left to be stopped.
@@ -148,7 +148,7 @@ class _Asset:
 
 
 def asset_middleware() -> list[Middleware]:
-    """For ``st.App``, within whatever decides who may ask."""
+    """Return the middleware for ``st.App``; it goes within whatever decides who may ask."""
     return [Middleware(Assets)]
 
 
@@ -156,9 +156,7 @@ class Assets:
     """Answers for the files that the installed Streamlit has in its folder; hands on everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-        self._below = f"/{base}/{FOLDER}/" if base else f"/{FOLDER}/"
+        self._app, self._below = app, f"{root()}{FOLDER}/"
         folder = Path(st.__file__).with_name("static") / FOLDER
         self._files = {
             file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in _TEXT

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +33,7 @@ from peft_lab.core.asking import Asker
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.hosts import Hosts, configured, from_environment
+from peft_lab.ui.server.hosts import Hosts, below, root
 
 # ----------------------------------------
 # Signing in at an identity provider (OpenID Connect), by Streamlit's own routes: ``[auth]`` in its secrets.toml.
@@ -72,18 +71,17 @@ def login_ready() -> None:
             "such as those of 'openssl rand -hex 32'."
         )
     address = urlsplit(auth_util.get_redirect_uri(auth_util.get_secrets_auth_section()) or "")
-    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    if address.path != (f"/{base}/{CALLBACK}" if base else f"/{CALLBACK}"):
+    if address.path != root() + CALLBACK:
         raise BadInput(f"redirect_uri in secrets.toml has to end with this app's path and {CALLBACK}.")
 
 
 def login_address() -> str:
-    """Where signing in begins: good for some minutes."""
+    """Return where signing in begins; it is good for some minutes."""
     return generate_login_redirect_url(PROVIDER)
 
 
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
-    """What Streamlit's cookie says of who signed in; ``None`` without one that it signed for this app's address."""
+    """Return the claims in Streamlit's cookie; None without one that it signed for this app's address."""
 
     def one(name: str) -> bytes | None:
         return decode_signed_value(get_cookie_secret(), name, cookies.get(name, ""))
@@ -101,8 +99,7 @@ def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def login_forgetting(send: Send, path: str, root: str) -> Send:
-    """An answer of Streamlit's routes, by which somebody comes or goes: the class's cookie of who was there before is
-    taken back with it. Where signing in failed it stays."""
+    """Return a ``send`` that takes back the class's cookie when somebody comes or goes; not if signing in failed."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -140,64 +137,45 @@ class Door:
     """Lets in who has joined."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-        self._hosts = Hosts((*from_environment(), *configured()))
+        self._app, self._root, self._hosts = app, root(), Hosts()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path, headers = self._below(scope["path"]), Headers(scope=scope)
-        who = admitted(headers)
+        path, headers = below(self._root, scope["path"]), Headers(scope=scope)
+        who, http = admitted(headers), scope["type"] == "http"
+        login = http and joining.login_is_on()
         if path in OPEN_PATHS:
             await self._app(scope, receive, send)
-        elif (
-            joining.login_is_on()
-            and scope["type"] == "http"
-            and path in LOGIN_OPEN
-            and self._root() + path == scope["path"]
-        ):
-            await self._app(scope, receive, login_forgetting(send, path, self._root()))
-        elif (
-            joining.login_is_on()
-            and scope["type"] == "http"
-            and path == LOGIN_BEGINS
-            and scope["method"] == "GET"
-        ):
+        elif login and path in LOGIN_OPEN and self._root + path == scope["path"]:
+            await self._app(scope, receive, login_forgetting(send, path, self._root))
+        elif login and path == LOGIN_BEGINS and scope["method"] == "GET":
             await self._begin(scope)(scope, receive, send)
-        elif scope["type"] == "http" and path == JOIN:
+        elif http and path == JOIN:
             await (await self._join(scope, headers, receive, who))(scope, receive, send)
         elif who is not None and _may(who, path, headers):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
+        elif not http:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
         elif who is None and "text/html" in headers.get("accept", "") and scope["method"] == "GET":
             signed_in = login_claims(_cookies(headers)) if joining.login_is_on() else None
             if signed_in is not None:
                 await self._signed_in(scope, headers, path, signed_in)(scope, receive, send)
                 return
-            query = scope.get("query_string", b"").decode("latin-1")
-            wanted = "" if path == LOGOUT else f"{path}?{query}" if query else path
-            await RedirectResponse(f"{self._root()}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
+            wanted = "" if path == LOGOUT else _with_query(scope, path)
+            await RedirectResponse(f"{self._root}{JOIN}?next={quote(wanted)}", 303)(scope, receive, send)
         elif who is None:
             await PlainTextResponse("PEFT Lab: join the class first.\n", 401)(scope, receive, send)
         else:
             await PlainTextResponse("PEFT Lab: this is not yours.\n", 403)(scope, receive, send)
 
-    def _below(self, path: str) -> str:
-        found = f"{path.strip('/')}/"
-        return (found.removeprefix(f"{self._base}/") if self._base else found).strip("/")
-
-    def _root(self) -> str:
-        return f"/{self._base}/" if self._base else "/"
-
     async def _join(self, scope: Scope, headers: Headers, receive: Receive, who: Asker | None) -> Response:
         if scope["method"] == "GET":
-            answer = _form(self._root(), _next(scope), "", who is not None)
+            answer = _form(self._root, _next(scope), "", who is not None)
             if who is None and joining.COOKIE in headers.get("cookie", ""):  # of somebody who has left
-                answer.delete_cookie(joining.COOKIE, path=self._root())
+                answer.delete_cookie(joining.COOKIE, path=self._root)
             return answer
         if scope["method"] != "POST" or not self._hosts.is_own_page(headers):
             return PlainTextResponse("PEFT Lab: the code is given on this app's own page.\n", 403)
@@ -205,47 +183,46 @@ class Door:
         wanted, address = given.get("next", ""), str((scope.get("client") or ("",))[0])
         if self._too_many(address):
             problem = "Too many wrong codes came from here. Wait a minute and try again."
-            return _form(self._root(), wanted, problem, who is not None, 429)
+            return _form(self._root, wanted, problem, who is not None, 429)
         try:
             joined, cookie = joining.join(given.get("code", ""), given.get("name", ""), who)
         except PeftLabError as error:
             journal.note("not joined", reason=type(error).__name__)
             if isinstance(error, joining.WrongCode):  # whom a full class turns away has guessed nothing
                 self._wrong.setdefault(address, []).append(time.monotonic())
-            return _form(self._root(), wanted, str(error), who is not None, 403)
+            return _form(self._root, wanted, str(error), who is not None, 403)
         return self._let_in(scope, joined, cookie, wanted)
 
     def _let_in(self, scope: Scope, joined: Asker, cookie: str, wanted: str) -> Response:
         journal.note("joined", role="teacher" if joined.teacher else "learner")
-        answer = RedirectResponse(self._root() + _inside(wanted), 303)
+        answer = RedirectResponse(self._root + _inside(wanted), 303)
         lasts = joining.LOGIN_LASTS if joined.login else joining.MARK_LASTS
         self._set(answer, scope, joining.COOKIE, cookie, lasts)
         return answer
 
     def _set(self, answer: Response, scope: Scope, name: str, value: str, lasts: int) -> None:
         answer.set_cookie(
-            name, value, max_age=lasts, path=self._root(), httponly=True, samesite="lax",
+            name, value, max_age=lasts, path=self._root, httponly=True, samesite="lax",
             secure=scope.get("scheme") == "https",
         )  # fmt: skip
 
     def _begin(self, scope: Scope) -> Response:
-        """Off to the provider; the cookie says where to go on afterwards."""
+        """Return the way to the provider; a cookie says where to go on afterwards."""
         answer = RedirectResponse(login_address(), 303)
         self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
     def _signed_in(self, scope: Scope, headers: Headers, path: str, said: Mapping[str, Any]) -> Response:
-        """Back from the provider, without a cookie of this class, or with one that is too old."""
-        query = scope.get("query_string", b"").decode("latin-1")
-        wanted = (f"{path}?{query}" if query else path) or unquote(_cookies(headers).get(LOGIN_WANTED, ""))
+        """Let in who is back from the provider, without this class's cookie or with one that is too old."""
+        wanted = _with_query(scope, path) or unquote(_cookies(headers).get(LOGIN_WANTED, ""))
         try:
             joined, cookie = joining.join_verified(said)
         except PeftLabError as error:
             journal.note("not joined", reason=type(error).__name__)
-            return _form(self._root(), wanted, str(error), False, 403)
+            return _form(self._root, wanted, str(error), False, 403)
         answer = self._let_in(scope, joined, cookie, wanted)
         if LOGIN_WANTED in headers.get("cookie", ""):
-            answer.delete_cookie(LOGIN_WANTED, path=self._root())
+            answer.delete_cookie(LOGIN_WANTED, path=self._root)
         return answer
 
     def _too_many(self, address: str) -> bool:
@@ -268,16 +245,21 @@ def door_ready() -> None:
 
 
 def admitted(headers: Headers) -> Asker | None:
-    """Who the browser is that sends these headers; two cookies of the name are none."""
+    """Return who the browser is that sends these headers; two cookies of the name admit nobody."""
     found = _cookies(headers).get(joining.COOKIE)
     return None if found is None else joining.admitted(found)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:
-    """Those that are sent once."""
+    """Return the cookies that were sent once."""
     sent = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
     names = [name for name, _, _ in sent]
     return {name: value for name, _, value in sent if names.count(name) == 1}
+
+
+def _with_query(scope: Scope, path: str) -> str:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
 def _next(scope: Scope) -> str:
@@ -285,7 +267,7 @@ def _next(scope: Scope) -> str:
 
 
 def _may(who: Asker, path: str, headers: Headers) -> bool:
-    """Whether somebody who has joined may have what lies at this path, or take up the session that they name."""
+    """Return whether who has joined may have what lies at this path, or take up the session that they name."""
     if path.startswith(CLOSED):
         return False
     if path.startswith(_UPLOAD):
@@ -309,7 +291,7 @@ async def _fields(receive: Receive) -> dict[str, str]:
 
 
 def _inside(wanted: str) -> str:
-    """Where to go on: a path of this app, whatever was asked for."""
+    """Return where to go on: a path of this app, whatever was asked for."""
     path, mark, query = wanted.partition("?")
     plain = path.strip("/").replace("_", "").replace("-", "")
     if plain and not (plain.isascii() and plain.isalnum()):

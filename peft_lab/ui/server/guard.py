@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peft_lab.core import asking, journal
 from peft_lab.ui.server import metrics
 from peft_lab.ui.server.door import Door, door_ready
-from peft_lab.ui.server.hosts import VARIABLE, Hosts, configured, from_environment, name_of
+from peft_lab.ui.server.hosts import VARIABLE, Hosts, below, name_of, root
 from peft_lab.ui.server.metrics import Watched
 
 MISDIRECTED = 421
@@ -29,10 +29,10 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def middleware() -> list[Middleware]:
-    """For ``st.App``."""
+    """Return the middleware for ``st.App``."""
     journal.begin()
     metrics.metrics_token()  # one that is too short ends the start, not every answer
-    before = [Middleware(Guard, hosts=Hosts((*from_environment(), *configured()))), Middleware(Watched)]
+    before = [Middleware(Guard), Middleware(Watched)]
     if not asking.class_is_on():
         return before
     door_ready()
@@ -43,10 +43,8 @@ def middleware() -> list[Middleware]:
 class Guard:
     """Refuses HTTP requests and WebSockets under foreign names, says where no page is, and adds :func:`headers`."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
-        self._app = app
-        self._hosts = hosts
-        self._base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    def __init__(self, app: ASGIApp, hosts: Hosts | None = None) -> None:
+        self._app, self._hosts, self._root = app, hosts or Hosts(), root()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -86,16 +84,16 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
 
     def _may_be_page(self, path: str) -> bool:
-        """Whether a page can be there: pages have one name, and the frames of components are no pages.
+        """Return whether a page can be there: pages have one name, and the frames of components are no pages.
 
         Streamlit answers any other path with the app's page too. From there its scripts lie at other addresses, and
         the page stays white.
         """
-        below = path.strip("/").removeprefix(self._base).strip("/")
-        return "/" not in below or below.startswith("component/")
+        name = below(self._root, path)
+        return "/" not in name or name.startswith("component/")
 
     def _refusal(self, asked: list[str]) -> str | None:
-        """Why it is refused, in one sentence or two; ``None`` if it is not."""
+        """Return why a request is refused, in one or two sentences; ``None`` if it is not."""
         name = name_of(asked[0]) if len(asked) == 1 else None
         if name is None:
             return "PEFT Lab: this request does not say which host it is for.\n"
@@ -108,7 +106,7 @@ class Guard:
 
 
 def is_page(start: Message) -> bool:
-    """Whether an answer that starts so is a page for the browser, and no file to be kept, which can be HTML as well."""
+    """Return whether an answer that starts so is a page; a file to be kept can be HTML as well."""
     found = Headers(raw=start["headers"])
     kept = found.get("content-disposition", "").startswith("attachment")
     return start["status"] == 200 and found.get("content-type", "").startswith("text/html") and not kept
@@ -116,7 +114,7 @@ def is_page(start: Message) -> bool:
 
 @cache
 def headers() -> dict[str, str]:
-    """What a browser may load for the app's pages, and who may show them in a frame: this app, nobody else.
+    """Return what a browser may load for the app's pages, and who may show them in a frame: this app only.
 
     Streamlit styles its parts with inline styles. Components' scripts and the workers of its widgets come as ``blob:``
     addresses that the page has made itself; pictures and fonts may be written out (``data:``). Its one inline script

@@ -26,42 +26,48 @@ _LONGEST = 260  # a name of 253 characters, a colon and a port
 _FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
 
 
+def root() -> str:
+    """Return the path that the app lies under, with a slash at both ends: ``/``, or ``/lab/``."""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}/" if base else "/"
+
+
+def below(root: str, path: str) -> str:
+    """Return a request's path from the app's root on, without slashes at its ends."""
+    return f"/{path.strip('/')}/".removeprefix(root).strip("/")
+
+
 def name_of(header: str) -> str | None:
-    """The name or address in a ``Host`` header: small letters, no port, no brackets; ``None`` if there is none."""
+    """Return the name or address in a ``Host`` header: small letters, no port, no brackets; ``None`` without one."""
     found = _HEADER.fullmatch(header.lower()) if len(header) <= _LONGEST else None
     return found["name"].strip("[]").rstrip(".") if found else None
 
 
-def from_environment() -> tuple[str, ...]:
-    """What ``PEFT_LAB_HOSTS`` adds: names with commas between; ``*.example.org`` is all below it, ``*`` all."""
-    return tuple(
-        part.strip().lower().rstrip(".") for part in os.environ.get(VARIABLE, "").split(",") if part.strip()
-    )
+def added_names() -> tuple[str, ...]:
+    """Return the names that are answered to beside the machine's own.
 
-
-def configured() -> tuple[str, ...]:
-    """Names that Streamlit's own settings give: the one to open the app by, and those allowed for its WebSocket."""
-    address = st.get_option("browser.serverAddress")
-    allowed = st.get_option("server.allowedHosts") or []
-    return tuple(str(name).strip().lower().rstrip(".") for name in (address, *allowed) if name)
+    ``PEFT_LAB_HOSTS`` holds names with commas between; ``*.example.org`` is all below it, ``*`` all. Streamlit's
+    settings add the name to open the app by, and those allowed for its WebSocket.
+    """
+    settings = (st.get_option("browser.serverAddress"), *(st.get_option("server.allowedHosts") or ()))
+    names = (*os.environ.get(VARIABLE, "").split(","), *(str(name) for name in settings if name))
+    return tuple(name.strip().lower().rstrip(".") for name in names if name.strip())
 
 
 class Hosts:
-    """This machine's own names and addresses, and the ones that were added."""
+    """This machine's own names and addresses, and the ones that were added (:func:`added_names` by default)."""
 
-    def __init__(self, added: tuple[str, ...] = ()) -> None:
-        self._added = added
+    def __init__(self, added: tuple[str, ...] | None = None) -> None:
+        self._added = added_names() if added is None else added
         self._own: frozenset[str] = frozenset()
         self._read_at = float("-inf")
 
     def allow(self, name: str) -> bool:
-        """Whether the app answers to this name, as :func:`name_of` gives it."""
-        return (
-            any(_matches(name, pattern) for pattern in self._added) or is_loopback(name) or self._is_own(name)
-        )
+        """Return whether the app answers to this name, as :func:`name_of` gives it."""
+        return self._is_added(name) or is_loopback(name) or self._is_own(name)
 
     def is_own_page(self, headers: Headers) -> bool:
-        """Whether a request comes from a page of this app, by its ``Origin``; programs state none.
+        """Return whether a request comes from a page of this app, by its ``Origin``; programs state none.
 
         Host and port have to be those that are asked for. Behind a proxy that hands on another port than it listens
         at, a name that was added (``PEFT_LAB_HOSTS``) stands for all its ports; one that leads each machine to itself
@@ -80,7 +86,13 @@ class Hosts:
             return False
         if _port(origin, scheme) == _port(host, scheme):
             return True
-        return not is_loopback(name) and any(_matches(name, pattern) for pattern in self._added)
+        return not is_loopback(name) and self._is_added(name)
+
+    def _is_added(self, name: str) -> bool:
+        """Return whether a name was added, itself or by a pattern: ``*`` or ``*.example.org``."""
+        return any(
+            name.endswith(one[1:]) if one.startswith("*.") else one in ("*", name) for one in self._added
+        )
 
     def _is_own(self, name: str) -> bool:
         if name not in self._own and time.monotonic() - self._read_at > _FRESH_SECONDS:
@@ -89,7 +101,7 @@ class Hosts:
 
 
 def own_names() -> frozenset[str]:
-    """What this machine is called, and the addresses of its network interfaces."""
+    """Return what this machine is called, and the addresses of its network interfaces."""
     host = socket.gethostname().lower()
     short = host.partition(".")[0]
     inet = (socket.AF_INET, socket.AF_INET6)
@@ -103,7 +115,7 @@ def own_names() -> frozenset[str]:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name or address leads each machine to itself."""
+    """Return whether a name or address leads each machine to itself."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -111,12 +123,6 @@ def is_loopback(name: str) -> bool:
 
 
 def _port(host: str, scheme: str) -> int | None:
-    """The port behind a name that :func:`name_of` reads, or the scheme's own."""
+    """Return the port behind a name that :func:`name_of` reads, or the scheme's own."""
     found = _HEADER.fullmatch(host)
     return int(found["port"]) if found and found["port"] else _PORTS.get(scheme)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    if pattern.startswith("*."):
-        return name.endswith(pattern[1:])
-    return pattern in ("*", name)

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import cache
 
 import psutil
-import streamlit as st
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -33,6 +32,7 @@ from peft_lab.runs import waiting
 from peft_lab.runs.view import Status
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import admitted
+from peft_lab.ui.server.hosts import root
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds
@@ -59,7 +59,7 @@ def _drawing() -> Histogram:
 
 @contextmanager
 def drawn(page: str) -> Iterator[None]:
-    """While a page of this name is drawn: how long it takes, and whether it is drawn to its end."""
+    """Time the drawing of a page of this name, and note whether it is drawn to its end."""
     began, outcome = time.perf_counter(), "cut short"
     try:
         yield
@@ -76,7 +76,7 @@ class Lab(Collector):
     """What is looked at when it is asked for."""
 
     def collect(self) -> Iterable[Metric]:
-        """Everything below, each as it is now."""
+        """Yield every figure below as it is now."""
         yield from _runs()
         yield from _people()
         yield from _processes()
@@ -146,7 +146,7 @@ def _processes() -> Iterator[Metric]:
 
 
 def text() -> bytes:
-    """All of it, as Prometheus reads it."""
+    """Return all of it, as Prometheus reads it."""
     return generate_latest(_registry())
 
 
@@ -168,7 +168,7 @@ _REFUSED = (
 
 
 def metrics_token() -> str:
-    """The one that is set, or nothing. Raises BadInput for one that is too short."""
+    """Return the token that is set, or nothing. Raises BadInput for one that is too short."""
     found = os.environ.get(METRICS_VARIABLE, "").strip()
     if found and len(found) < SHORTEST:
         raise BadInput(f"{METRICS_VARIABLE} keeps nobody out: it takes at least {SHORTEST} characters.")
@@ -179,16 +179,13 @@ class Watched:
     """Answers the two, below the app's base path; hands on everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-        self._base = f"/{base}" if base else ""
-        self._token = metrics_token()
+        self._app, self._root, self._token = app, root(), metrics_token()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = f"/{scope['path'].strip('/')}" if scope["type"] == "http" else ""
-        if asked == f"{self._base}/{HEALTH}":
+        if asked == self._root + HEALTH:
             await (await run_in_threadpool(_health))(scope, receive, send)
-        elif asked == f"{self._base}/{METRICS}":
+        elif asked == self._root + METRICS:
             await (await run_in_threadpool(self._metrics, Headers(scope=scope)))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -210,7 +207,7 @@ class Watched:
 
 
 def _health() -> Response:
-    """Whether the app can serve: 200, or 503 with what is wrong, in words that name no folder and nobody."""
+    """Return 200, or 503 with what is wrong, in words that name no folder and nobody."""
     home = assets.home()
     try:
         home.mkdir(parents=True, exist_ok=True)

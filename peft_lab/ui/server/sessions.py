@@ -31,7 +31,7 @@ _sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (mo
 
 
 def who_asks() -> Asker | None:
-    """Who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one.
+    """Return who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one.
 
     A browser that has left takes its cookies with it: the run ends here, as Streamlit asked it to.
     """
@@ -48,7 +48,7 @@ asking.told_by(lambda: who_asks())
 
 
 def begin(page: str = "") -> None:
-    """First thing in every run of the app: in a class, note whose session it is, and once it is known, on which page.
+    """Begin every run of the app: in a class, note whose session it is and, once known, on which page.
 
     Raises:
         NobodyAsks: a browser without a cookie, or of somebody who is forgotten.
@@ -94,14 +94,14 @@ def _open(session: str) -> bool:
 
 
 def owner_of(session: str) -> str | None:
-    """Whose session it is; ``None`` for one that has not run a page."""
+    """Return whose session it is; ``None`` for one that has not run a page."""
     with _lock:
         found = _sessions.get(session)
     return None if found is None else found[0]
 
 
 def places_of_all() -> dict[str, Place]:
-    """Where everybody is who has a page open, by owner: of several pages the one that was used last."""
+    """Return where everybody with an open page is, by owner: of several pages the one used last."""
     now, found = time.monotonic(), dict[str, Place]()
     active = get_instance()
     with _lock:
@@ -141,7 +141,7 @@ def _sent() -> str | None:
 
 
 def browser_mark() -> str:
-    """This browser's mark, the same for all its tabs and sessions."""
+    """Return this browser's mark, the same for all its tabs and sessions."""
     mark: str = st.session_state.setdefault(_KEPT_MARK, _sent() or secrets.token_urlsafe(16))
     return mark
 
@@ -169,7 +169,7 @@ _made: OrderedDict[str, set[str]] = OrderedDict()
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """While this lasts, in a class, files that are made on demand are their session's owner's."""
+    """Give files that are made on demand to their session's owner while this lasts, in a class."""
     if not asking.class_is_on():
         yield
         return
@@ -191,7 +191,7 @@ def noted() -> Iterator[None]:
 
 
 def holds_file(owner: str, file: str) -> bool:
-    """Whether a page of this owner refers to a file that the app made (a download, a picture), or had it made.
+    """Return whether a page of this owner refers to a file that the app made, or had it made.
 
     Which sessions refer to it is among Streamlit's inner parts; under a version that has them no more, nobody gets it.
     """
@@ -206,5 +206,5 @@ def holds_file(owner: str, file: str) -> bool:
 
 
 def _name(address: str) -> str:
-    """A file's own name: ``/media/abc.csv`` is ``abc``."""
+    """Return a file's own name: ``/media/abc.csv`` is ``abc``."""
     return address.rpartition("/")[2].partition(".")[0]

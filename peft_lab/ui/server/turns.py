@@ -47,7 +47,7 @@ PAUSE = 0.01  # seconds between looks whether they have been taken in
 
 
 def _of_the_page_itself(requests: Any, asked: Any) -> bool:
-    """Whether a run of a page asks for the same page again; ``st.switch_page`` asks for another."""
+    """Return whether a run of a page asks for the same page again; ``st.switch_page`` asks for another."""
     context = get_script_run_ctx(suppress_warning=True)
     return (
         context is not None
@@ -57,7 +57,7 @@ def _of_the_page_itself(requests: Any, asked: Any) -> bool:
 
 
 def _of_the_page_before(session: Any, asked: Any) -> bool:
-    """Whether a part is asked for of another page than the one that was drawn last or is being drawn."""
+    """Return whether a part is asked for of another page than the one drawn last or being drawn."""
     known = session._pages_manager
     drawn = {known.current_page_script_hash, known.intended_page_script_hash}
     return bool(asked.fragment_id) and asked.page_script_hash not in drawn
@@ -65,7 +65,7 @@ def _of_the_page_before(session: Any, asked: Any) -> bool:
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """While this lasts, no message of a page's run is dropped for a part of it, and no click for a timer."""
+    """Drop, while this lasts, no message of a page's run for a part of it, and no click for a timer."""
     own, own_request, own_part = STARTS.original(), REQUESTS.original(), PARTS.original()
 
     def start(session: Any, asked: Any) -> None:

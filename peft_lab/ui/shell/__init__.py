@@ -14,7 +14,7 @@ from peft_lab.core.asking import NobodyAsks
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom.page import shown_bar
 from peft_lab.ui.components import frame
-from peft_lab.ui.components.frame import mend, told
+from peft_lab.ui.components.frame import errors_boxed, mend
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import app, metrics, sessions
 from peft_lab.ui.shell import dress
@@ -28,7 +28,7 @@ from peft_lab.ui.tour.teach import share
 
 
 def draw_surroundings(page: str, run: Callable[[], None]) -> None:
-    """Everything that the app shows for one page."""
+    """Draw everything that the app shows for one page."""
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
     mend()
@@ -37,7 +37,7 @@ def draw_surroundings(page: str, run: Callable[[], None]) -> None:
     frame.noted()
     shown_bar(page)
     frame.locked_note(page, settings.labels(page))
-    with told():
+    with errors_boxed():
         run()
     notice()
     state.finish_address()
@@ -53,7 +53,7 @@ _HERE = Path(__file__).parents[1]
 
 @st.cache_resource
 def _start_services() -> bool:
-    """Once per server; what it makes ready before anybody comes is in :mod:`peft_lab.ui.server.app`."""
+    """Start the queue and what else runs once per server; see :mod:`peft_lab.ui.server.app`."""
     if not app.server_begun():
         from peft_lab.workers import inspector
 
@@ -66,7 +66,7 @@ def _start_services() -> bool:
 
 
 def _begin() -> None:
-    """In a class: whose run of the app it is. Who is not known gets no further."""
+    """Begin a class's run of the app: note whose it is, and stop for who is not known."""
     try:
         sessions.begin()
     except NobodyAsks as nobody:
@@ -75,7 +75,7 @@ def _begin() -> None:
 
 
 def run_app() -> None:
-    """What every run does: configure, build the navigation from the registry, run the chosen page."""
+    """Run the app: configure it, build the navigation from the registry, draw the chosen page."""
     asked = asked_page()
     _begin()
     pages.navigating()
@@ -97,8 +97,7 @@ def run_app() -> None:
 
 
 def asked_page() -> str:
-    """What this run was asked for, as Streamlit identifies pages; empty for a page opened by its address, which has
-    only a name yet. To be read before anything else."""
+    """Return the page this run asks for, as Streamlit's id; empty if opened by address. Read it before all else."""
     with suppress(AttributeError):
         context = get_script_run_ctx()
         if context is not None and context.page_script_hash != context.pages_manager.main_script_hash:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import pages, theme
+from peft_lab.ui import pages, theme, web
 from peft_lab.ui.claims import page as claims
 from peft_lab.ui.home import page as home
 from peft_lab.ui.method import page as method
@@ -49,7 +49,7 @@ _NEEDED = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
 @cache
 def ahead(names: tuple[str, ...]) -> bytes:
-    """Links that have the scripts of those names loaded with the page, and the scripts that these import."""
+    """Return links that load the scripts of those names with the page, and the scripts that these import."""
     folder = Path(st.__file__).with_name("static") / "static/js"
     waiting = [file.name for name in names for file in sorted(folder.glob(f"{name}.*.js"))]
     found: dict[str, None] = {}
@@ -64,12 +64,12 @@ def ahead(names: tuple[str, ...]) -> bytes:
 
 
 def _ahead_of(path: str) -> bytes:
-    """What the page at a path needs."""
+    """Return what the page at a path needs."""
     return ahead(CONTROLS + (FORMULAS if path.rpartition("/")[2] in pages.method_pages() else ()))
 
 
 def middleware() -> list[Middleware]:
-    """For ``st.App``."""
+    """Return the middleware for ``st.App``."""
     return [Middleware(Dress)]
 
 
@@ -124,32 +124,12 @@ def _is_html(start: Message) -> bool:
 
 
 # Arrow keys belong to whatever has the focus and knows them; page keys scroll only what was written for scrolling.
-JS = """
-export default function ({ parentElement }) {
-  const host = parentElement.querySelector(".turning");
-  const KEYS = { ArrowRight: "next", PageDown: "next", ArrowLeft: "back", PageUp: "back" };
-  const OWN = 'input, textarea, select, [contenteditable="true"], [role="slider"], [role="tab"], [role="radio"], ' +
-    '[role="combobox"], [role="listbox"], [role="option"], [role="grid"], [role="dialog"]';
-  const turn = (event) => {
-    const to = KEYS[event.key];
-    if (!to || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    if (event.composedPath().some((one) => one.matches?.(OWN))) return;
-    const link = document.querySelector(`.st-key-turn-${to} a, .st-key-turn-page-${to} a`);
-    if (!link) return;
-    event.preventDefault();
-    link.click();
-  };
-  host.ending?.();
-  document.addEventListener("keydown", turn);
-  host.ending = () => document.removeEventListener("keydown", turn);
-  return host.ending;
-}
-"""
+JS = web.read("dress.js")
 _mount = st.components.v2.component("peft_turning", html='<span class="turning" hidden></span>', js=JS)
 
 
 def turning(page: str) -> None:
-    """At the foot of a page in projector mode: links to the pages before and after it, and keys that follow them."""
+    """Draw links to the pages before and after at the foot of a page in projector mode, with keys for them."""
     titles = list(pages.titles().items())
     at = next(index for index, (name, _) in enumerate(titles) if name == page)
     with st.container(horizontal=True, vertical_alignment="center", key="turn"):
@@ -157,6 +137,6 @@ def turning(page: str) -> None:
             if 0 <= other < len(titles):
                 with st.container(key=f"turn-page-{way}", width="content"):
                     name, title = titles[other]
-                    st.page_link(pages.page(name, title), label=title, icon=f":material/{icon}:")
+                    pages.link(name, title, icon)
         st.markdown(":small[Keys: → on, ← back; a presenter's clicker too.]", width="content")
     _mount(key="turning")

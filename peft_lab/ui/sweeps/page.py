@@ -23,8 +23,9 @@ from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
-from peft_lab.ui.components.frame import part
+from peft_lab.ui.components.frame import address_line, errors_boxed, part
 from peft_lab.ui.components.knobs import apart
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id
@@ -58,7 +59,7 @@ def best_section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> Non
 
 
 def address(trial: store.Trial) -> str:
-    """Of a run, on its method's page."""
+    """Return a run's address on its method's page."""
     return f"{trial.spec.method}?{urlencode({'run': trial.run, 'tab': 'train'})}"
 
 
@@ -162,7 +163,7 @@ def _named(trial: Trial) -> str:
 
 
 def _why(found: list[Trial]) -> None:
-    """Why runs failed, each reason once."""
+    """Say why runs failed, each reason once."""
     reasons: dict[str, int] = {}
     for trial in found:
         if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
@@ -202,7 +203,7 @@ def table_section(
 
 
 def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
-    """Small where a run is good; those without a result come last."""
+    """Return a sort key that is small for a good run; those without a result come last."""
     value = trial.figure(figure)
     if value is None:
         return True, 0.0
@@ -241,21 +242,16 @@ def sweeps_page() -> None:
     if not kept:
         _empty()
         return
-    try:
+    with errors_boxed():
         shown = _choose(kept)
         address = _show(shown)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({SWEEP: (shown.id, kept[0].id)} | address)
-    with st.expander("Start another sweep", icon=":material/add:"):
-        _how()
+        state.write_address({SWEEP: (shown.id, kept[0].id)} | address)
+        with st.expander("Start another sweep", icon=":material/add:"):
+            _how()
 
 
 def _empty() -> None:
-    problem = state.address_problem(SCOPE, SWEEP)
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, SWEEP)
     if asking.class_is_on():
         st.info(
             "You have no sweep here. Sweeps are started with the command line, on a machine of your own; their page "
@@ -275,14 +271,7 @@ def _how() -> None:
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
     titles = apart({one.id: _title(one) for one in kept})
-    index = state.one_of(SCOPE, SWEEP, list(titles), kept[0].id)
-    key = state.widget_key(SCOPE, SWEEP)
-    identity = st.selectbox("Sweep", list(titles), index=index, key=key, format_func=titles.__getitem__)
-    problem = state.address_problem(SCOPE, SWEEP)
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, SWEEP, identity)
-    return store.get(identity)
+    return store.get(choose(SCOPE, SWEEP, "Sweep", titles))
 
 
 def _title(one: KeptSweep) -> str:

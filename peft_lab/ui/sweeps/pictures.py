@@ -17,22 +17,24 @@ from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.picture import Place
 from peft_lab.studies.sweeps.store import RATE, KeptSweep, Setting, kind_of
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.frame import address_line
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.sweeps import choosing
 from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP, SweepAddress
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
-_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 40}
 MOST_NAMED = 8  # values that are written along an axis of the parallel coordinates
 
 
 def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: str) -> go.Figure:
-    """A point for each place, coloured by its mean; the best of those with the most seeds is a star."""
+    """Return a point for each place, coloured by its mean; the best of those with the most seeds is a star."""
     most = max(place.seeds for place in places)
     sure = [place for place in places if place.seeds == most]
     best = (max if figure == METRIC else min)(sure, key=lambda place: place.mean)
@@ -59,14 +61,11 @@ def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: 
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}, seeds: %{customdata[2]}<extra></extra>",
         showlegend=False,
     )  # fmt: skip
-    drawn.update_layout(margin=_MARGIN, height=440)
-    drawn.update_xaxes(**axis(x))
-    drawn.update_yaxes(**axis(y))
-    return drawn
+    return laid_out(drawn, 440, axis(x), axis(y))
 
 
 def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, title: str) -> go.Figure:
-    """A line for each setting with a result, through an axis for each thing that was varied, the result last.
+    """Return a line for each finished setting, through an axis for each varied thing, the result last.
 
     Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every machine has.
     """
@@ -102,11 +101,10 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
             hoverinfo="text",
             showlegend=False,
         )
-    drawn.update_layout(margin={**_MARGIN, "l": 48, "r": 48, "t": 16}, height=380)
-    drawn.update_xaxes(tickvals=list(range(len(axes))), ticktext=[line.title for line in axes],
-                       range=[-0.15, len(axes) - 0.85], showgrid=False, zeroline=False)  # fmt: skip
-    drawn.update_yaxes(visible=False, range=[-0.08, 1.08])
-    return drawn
+    across = {"tickvals": list(range(len(axes))), "ticktext": [line.title for line in axes],
+              "range": [-0.15, len(axes) - 0.85], "showgrid": False, "zeroline": False}  # fmt: skip
+    laid_out(drawn, 380, across, {"visible": False, "range": [-0.08, 1.08]}, 16)
+    return drawn.update_layout(margin_l=48, margin_r=48)
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ class _Line:
 
 
 def _axis(settings: Sequence[Setting], name: str) -> _Line:
-    """Of what was varied: numbers where they are, on a logarithm where that is how they spread; words one above the
-    other, and so what a method lacks."""
+    """Return the axis of a varied thing: numbers in place, logarithmic if they spread so; words in a column."""
     values = picture.values(settings, name)
     lacking = any(each.values[name] is None for each in settings)
     if lacking or not picture.axes(settings, [name]):
@@ -145,19 +142,19 @@ def _result(means: Sequence[float], figure: str, title: str) -> _Line:
 
 
 def _beside(at: float) -> int:
-    """Pixels by which a value is written above its place on an axis; below it in the lower half."""
+    """Return the pixels by which a value stands above its place on an axis; below it in the lower half."""
     return 9 if at >= 0.5 else -9
 
 
 def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
-    """Where values lie between the lowest and the highest; in the middle where all are the same."""
+    """Return where values lie between the lowest and the highest; in the middle where all are the same."""
     low, high = min(values), max(values)
     found = [(value - low) / (high - low) if high > low else 0.5 for value in values]
     return [1 - share for share in found] if reverse else found
 
 
 def _mixed(share: float) -> str:
-    """The colour of the scale at a share of it."""
+    """Return the colour of the scale at a share of it."""
     return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])
 
 
@@ -213,18 +210,14 @@ def _choice(
     default: Any,
     titled: Callable[[Any], str],
 ) -> Any:
-    index = state.one_of(SCOPE, name, list(options), default, sweep.id)
-    key = state.widget_key(SCOPE, name, sweep.id, *map(str, options))
-    value = place.selectbox(label, list(options), index=index, format_func=titled, key=key)
-    problem = state.address_problem(SCOPE, name)
-    if problem:
-        place.markdown(f":red[:material/link_off: {plain(problem)}]")
-    state.remember(SCOPE, name, value, sweep.id)
-    return value
+    afresh = list(map(str, options))
+    return choose(
+        SCOPE, name, label, options, default, variants=[sweep.id], afresh=afresh, place=place, written=titled
+    )
 
 
 def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
-    """What is held first: what the best setting has, so that it is in the picture."""
+    """Return what is held first: what the best setting has, so that it is in the picture."""
     best = store.best_setting(settings, figure)
     found = {}
     for name in names:
@@ -235,7 +228,7 @@ def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, An
 
 
 def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], figure: str) -> dict[str, Any]:
-    """What the lines have in common; a control for each that they do not differ in."""
+    """Draw a control for what the lines have in common; return all of it."""
     usual, held = _usual(settings, names, figure), {}
     for number, name in enumerate(names):
         if number % 3 == 0:
@@ -245,9 +238,7 @@ def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], f
         held[name] = _choice(
             places[number % 3], sweep, f"held_{name}", label, options, usual[name], written_figure
         )
-    problem = state.address_problem(SCOPE, HELD)
-    if problem:
-        st.markdown(f":red[:material/link_off: {plain(problem)}]")
+    address_line(SCOPE, HELD)
     return held
 
 

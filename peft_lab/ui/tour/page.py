@@ -18,8 +18,10 @@ from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import Stop, Tour, fill, has_figures
 from peft_lab.interview.tour.progress import FIRST
 from peft_lab.methods import all_methods, get_method
-from peft_lab.ui import pages, state
+from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, frame
+from peft_lab.ui.components.frame import address_line, errors_boxed
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.runs.shown import finished_of, shown_run
@@ -30,7 +32,7 @@ from peft_lab.ui.sweeps.choosing import SWEEP
 
 
 def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
-    """What the address of the stop's page has to say; ``place`` is the stop's own name (:func:`place_of`)."""
+    """Return what the stop's page's address says; ``place`` is the stop's own name (:func:`place_of`)."""
     found = dict(stop.settings)
     if stop.fixed:
         found["fixed"] = ",".join(stop.fixed)
@@ -40,12 +42,12 @@ def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
 
 
 def place_of(identity: str, index: int) -> str:
-    """A stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
+    """Return a stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
     return f"{identity}.{index + 1}"
 
 
 def read_place(text: str) -> tuple[str, int] | None:
-    """The inverse of :func:`place_of`; ``None`` for anything else."""
+    """Return the inverse of :func:`place_of`; ``None`` for anything else."""
     identity, _, number = text.rpartition(".")
     if not identity or not number.isascii() or not number.isdigit() or len(number) > 3:
         return None
@@ -53,29 +55,23 @@ def read_place(text: str) -> tuple[str, int] | None:
 
 
 def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | str) -> None:
-    """A link to the stop, in this session."""
-    st.page_link(
-        pages.page(stop.page, pages.titles()[stop.page]),
-        label=label,
-        icon=f":material/{icon}:",
-        query_params=stop_address(stop, where),
-        **options,  # type: ignore[arg-type]
-    )
+    """Draw a link to the stop, in this session."""
+    pages.link(stop.page, label, icon, stop_address(stop, where), **options)
 
 
 def go_to_stop(stop: Stop, where: str) -> None:
     """Leave for the stop."""
-    st.switch_page(pages.page(stop.page, pages.titles()[stop.page]), query_params=stop_address(stop, where))
+    pages.go_to(stop.page, stop_address(stop, where))
 
 
 def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
-    """The whole address of a page, as it can be sent to others."""
+    """Return the whole address of a page, as it can be sent to others."""
     query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
     return f"{root()}{'' if page == 'home' else page}{query}"
 
 
 def root() -> str:
-    """Where the app lies, as the learner's browser sees it, with a slash at the end; behind a proxy too.
+    """Return where the app lies as the browser sees it, with a slash at the end; behind a proxy too.
 
     Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
     a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
@@ -87,8 +83,7 @@ def root() -> str:
 
 
 def filled_words(stop: Stop, text: str, identity: str) -> str:
-    """A stop's words as markdown. Those of the lab's own path may be formatted and hold computed figures; a teacher's
-    are shown as they were typed, so that a link from elsewhere cannot bring in pictures or other addresses."""
+    """Return a stop's words as Markdown: formatted in the lab's own path, in a teacher's as typed and inert."""
     if identity != FIRST:
         return "  \n".join(plain(line) for line in text.splitlines())
     if not has_figures(text):
@@ -107,22 +102,17 @@ def tour_page() -> None:
         "Walk through the lab stop by stop: what to **read**, what to **move**, what to **see**. Every link opens "
         "its page with the right settings; the bar at the top leads to the next stop, and back here."
     )
-    try:
+    with errors_boxed():
         state.read_address(SCOPE, {"path": _take_path})
         file = learner.learners()
         name = learner.current_learner(file)
-        problem = state.address_problem(SCOPE, "path")
-        if problem:
-            st.markdown(f":red[:material/link_off: {plain(problem)}]")
+        address_line(SCOPE, "path")
         _received(file, name)
         known = progress.paths(file, name, pages.titles())
         identity = _choose(file, name, known)
         _path(file, name, identity, known[identity])
         _another(file, name)
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
-    state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
+        state.write_address({"path": (state.remembered(SCOPE, "received", ""), "")})
 
 
 def _take_path(text: str) -> None:
@@ -131,7 +121,7 @@ def _take_path(text: str) -> None:
 
 
 def _received(file: Learners, name: str) -> None:
-    """A path that came with the address: shown first, taken in on request."""
+    """Draw a path that came with the address: shown first, taken in on request."""
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
@@ -158,11 +148,8 @@ def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
     first = first if first in ids else progress.FIRST
     if len(ids) == 1:
         return ids[0]
-    index = state.one_of(SCOPE, "chosen", ids, first)
-    key = state.widget_key(SCOPE, "chosen", str(len(ids)))
-    identity: str = st.selectbox("Path", ids, index, key=key, format_func=lambda each: known[each].title)
-    state.remember(SCOPE, "chosen", identity)
-    return identity
+    titles = {identity: path.title for identity, path in known.items()}
+    return choose(SCOPE, "chosen", "Path", titles, first, afresh=[str(len(ids))])
 
 
 def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
@@ -209,11 +196,7 @@ def _another(file: Learners, name: str) -> None:
         with st.form("take-path", border=False, clear_on_submit=True):
             upload = st.file_uploader("Path file", type="json")
             pressed = st.form_submit_button("Add this path")
-        st.page_link(
-            pages.page("teach", pages.titles()["teach"]),
-            label="Make a path of your own",
-            icon=":material/edit_road:",
-        )
+        pages.link("teach", "Make a path of your own", "edit_road")
     if not pressed:
         return
     if upload is None:
@@ -226,39 +209,12 @@ def _another(file: Learners, name: str) -> None:
 
 
 # A control's element is marked with its key, in which the setting's name is a whole word (state.widget_key).
-JS = """
-export default function ({ data, parentElement }) {
-  const host = parentElement.querySelector(".pointer");
-  const names = new RegExp(`^st-key-[a-z_]+(-\\\\d+)?-${data.at}(-[a-z0-9_-]*)?$`);
-  const MARK = "tour-points-here";
-  const find = () => [...document.querySelectorAll('[data-testid="stMain"] [class*="st-key-"]')]
-    .find((one) => [...one.classList].some((name) => names.test(name)) && one.getClientRects().length);
-  clearInterval(host.looking);
-  host.looking = setInterval(() => {
-    const found = find();
-    if (found) {
-      for (const old of document.querySelectorAll(`.${MARK}`)) if (old !== found) old.classList.remove(MARK);
-      found.classList.add(MARK);
-      if (host.seen !== data.stop) {
-        host.seen = data.stop;
-        const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-        const box = found.getBoundingClientRect();
-        if (box.top < 70 || box.bottom > innerHeight - 90)
-          found.scrollIntoView({ block: "center", behavior: calm ? "auto" : "smooth" });
-      }
-    }
-  }, 400); // again and again: a control that is drawn anew loses the mark
-  return () => {
-    clearInterval(host.looking);
-    for (const old of document.querySelectorAll(`.${MARK}`)) old.classList.remove(MARK);
-  };
-}
-"""
+JS = web.read("tour.js")
 _mount = st.components.v2.component("peft_pointer", html='<span class="pointer" hidden></span>', js=JS)
 
 
 def point(at: str, stop: str) -> None:
-    """``at``: the setting's name, or ``train``. ``stop``: its name, at whose first sight the page scrolls."""
+    """Point at a setting by name, or at ``train``; the page scrolls at the first sight of a ``stop``."""
     _mount(key="tour-pointer", data={"at": at, "stop": stop})
 
 
@@ -337,7 +293,7 @@ def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, ma
 
 
 def _kept(identity: str, index: int) -> dict[str, Any]:
-    """How far this session is at a stop: the moves ``made``, and how each control ``stood`` when last counted."""
+    """Return how far the session is at a stop: the moves ``made``, and how each control ``stood`` last."""
     place = place_of(identity, index)
     kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
     return kept
@@ -348,7 +304,7 @@ def _partly(stop: Stop, made: int) -> str:
 
 
 def _standing(stop: Stop) -> dict[str, str]:
-    """What the stop's controls say, as it would stand in the address."""
+    """Return what the stop's controls say, as it would stand in the address."""
     address = state.complete_address()
     run = shown_run(stop.page) if "train" in dict(stop.steps) else None
     return {
@@ -365,8 +321,7 @@ def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
 
 
 def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
-    """One line: the stop, what to do, the rest of its words on request, the way on and back. Returns where its being
-    done is marked."""
+    """Draw one line: the stop, what to do, more on request, the way on and back. Return the mark of its being done."""
     stop = path.stops[index]
     given = [
         (title, icon, filled_words(stop, text, identity))
@@ -412,7 +367,7 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
                     icon_position="right",
                 )
         else:
-            st.page_link(pages.page("tour", pages.titles()["tour"]), label="Finish", icon=":material/flag:")
+            pages.link("tour", "Finish", "flag")
     steps = stop.steps
     if steps:
         # at what is to be moved next; when all is done, where it began
@@ -422,12 +377,12 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
 
 
 def _of_a_run(stop: Stop) -> bool:
-    """Whether the stop shows what a run has left."""
+    """Return whether the stop shows what a run has left."""
     return stop.settings.get("tab") == "look inside"
 
 
 def _training(page: str) -> bool:
-    """Whether the run that the page shows has not ended: there is no Train to press."""
+    """Return whether the run that the page shows has not ended: there is no Train to press."""
     run = shown_run(page)
     return run is not None and not run.status().final
 
@@ -460,7 +415,7 @@ def _unknown(text: str, known: dict[str, Tour]) -> None:
 
 
 def _overview() -> None:
-    st.page_link(pages.page("tour", pages.titles()["tour"]), label="All stops", icon=":material/list:")
+    pages.link("tour", "All stops", "list")
 
 
 def _leave() -> None:
@@ -492,8 +447,7 @@ _LABELS = {
 
 
 def of_one_person(page: str) -> frozenset[str]:
-    """Names in a page's address whose values are somebody's own: in a class nobody else has that run, that name to
-    practise under or that sweep."""
+    """Return the names in a page's address that only their owner has: a run, a learner, a sweep."""
     if page in pages.method_pages():
         return frozenset({"run"})
     return frozenset({"practice": {"profile"}, "sweeps": {SWEEP}}.get(page, set()))
@@ -504,12 +458,12 @@ def lockable(page: str) -> bool:
 
 
 def fixable(names: list[str] | dict[str, str]) -> list[str]:
-    """Those of a page's settings that can be fixed."""
+    """Return those of a page's settings that can be fixed."""
     return [name for name in names if name not in _FREE]
 
 
 def labels(page: str) -> dict[str, str]:
-    """What stands at the controls, by the setting's name."""
+    """Return what stands at the controls, by the setting's name."""
     if page not in all_methods():
         return _LABELS
     return _LABELS | {knob.name: knob.label for knob in get_method(page).knobs}

@@ -18,6 +18,7 @@ from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom.page import show_button
+from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.server.hosts import is_loopback
@@ -53,7 +54,7 @@ def show_qr(address: str) -> None:
 
 @lru_cache(maxsize=32)
 def drawn(address: str) -> str | None:
-    """The code as SVG, dark on white in every theme; ``None`` where it would be too fine to be read from afar.
+    """Return the code as SVG, dark on white in every theme; None if it were too fine to read from afar.
 
     At the lowest level of error correction the squares are largest, which counts more for a clean screen than mending
     does; where a code of the same size has room for a higher level it gets it.
@@ -79,7 +80,7 @@ def teach_page() -> None:
         "page**: it makes a link with everything fixed, or adds a stop to your path.\n3. Back here, put the "
         "stops in order, write what to read, move and see, and share the path."
     )
-    try:
+    with errors_boxed():
         file = learner.learners()
         name = learner.current_learner(file)
         path = _title(file, name, progress.load_draft(file, name, pages.titles()))
@@ -92,8 +93,6 @@ def teach_page() -> None:
                 icon=":material/add_location:",
             )
         _edit_file(file, name)
-    except PeftLabError as error:
-        st.error(plain(error))
 
 
 def _title(file: Learners, name: str, path: Tour) -> Tour:
@@ -236,11 +235,7 @@ def share(page: str) -> None:
         added = state.remembered(SCOPE, "added", "")
         if added:
             st.markdown(added)
-            st.page_link(
-                pages.page("teach", pages.titles()["teach"]),
-                label="Open my path",
-                icon=":material/edit_road:",
-            )
+            pages.link("teach", "Open my path", "edit_road")
             state.remember(SCOPE, "added", "")
         # On request: drawing it takes 20 to 60 ms, which every move of a knob would wait for.
         if st.checkbox("Show it as a QR code", key=state.widget_key(SCOPE, "qr", page)):
@@ -268,7 +263,7 @@ def _as_it_is(page: str) -> Stop:
 
 
 def _add(stop: Stop) -> None:
-    """For ``on_click``: heard even when the page is drawn anew before it comes to the button, which is its last."""
+    """Add the stop. As an ``on_click`` it runs even if the page is redrawn before this last button."""
     try:
         file = learner.learners()
         name = learner.current_learner(file)

@@ -460,7 +460,7 @@ def test_what_to_buy_has_a_row_for_each_number_of_cards_from_the_start(
     shown: list[tuple[Any, ...]] = []
     said: list[str] = []
     monkeypatch.setattr(page, "get_pool", lambda: SimpleNamespace(submit=submit))
-    monkeypatch.setattr(page, "come_back", lambda *_, **__: None)
+    monkeypatch.setattr(waiting, "come_back", lambda *_: None)
     monkeypatch.setattr(figures, "table", lambda *found, **_: shown.append(found))
     monkeypatch.setattr(st, "progress", lambda _, text: said.append(text))
     page.what_to_buy(Wanted())

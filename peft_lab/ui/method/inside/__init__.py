@@ -1,20 +1,24 @@
-"""Look inside: the picture that only one method has. A module here named after a method's slug is its view."""
+"""Look inside: the picture that only one method has. A method's view is named in :data:`VIEWS`."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 
 from peft_lab.ui.components.knobs import Choice
 
 View = Callable[[Choice], None]
+#: By slug, a module here and the function in it that draws.
+VIEWS = {
+    **{slug: (slug, "show") for slug in ("adapters", "bitfit", "ia3", "lora", "qlora")},
+    **{slug: ("soft", f"show_{slug}") for slug in ("prefix", "prompt", "ptuning")},
+}
 
 
 def view_of(slug: str) -> View | None:
-    """The method's ``show(choice)``, or ``None`` for a method without a picture of its own."""
-    name = f"{__name__}.{slug}"
-    if importlib.util.find_spec(name) is None:
+    """Return what draws the method's picture; None for a method without one."""
+    if slug not in VIEWS:
         return None
-    view: View = importlib.import_module(name).show
+    module, name = VIEWS[slug]
+    view: View = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     return view

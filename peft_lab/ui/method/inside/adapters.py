@@ -67,7 +67,7 @@ def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> 
 
 
 def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """Figures of module paths as ``kind: {layer: figure}``."""
+    """Return figures of module paths as ``kind: {layer: figure}``."""
     from peft_lab.models.meta import pattern
 
     table: dict[str, dict[int, float]] = {}
@@ -152,7 +152,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
 
 
 def _at_the_start(found: dict[str, Any]) -> str:
-    """Why the untrained adapters are near a line, or not."""
+    """Return why the untrained adapters are near a line, or not."""
     start = units.percent(100 * max(row["start"] for row in found["missed"].values()))
     if found["nonlinearity"] == "relu":
         return f"relu has its kink at zero, so it is not linear even at the start ({start})."
@@ -163,7 +163,7 @@ def _at_the_start(found: dict[str, Any]) -> str:
 
 
 def _worst(values: Mapping[str, float]) -> dict[int, float]:
-    """The largest figure of each layer."""
+    """Return the largest figure of each layer."""
     found: dict[int, float] = {}
     for layers in by_kind(values).values():
         for layer, value in layers.items():
@@ -172,7 +172,7 @@ def _worst(values: Mapping[str, float]) -> dict[int, float]:
 
 
 def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, model: str) -> None:
-    """Beside it the merges of a LoRA on the same model in each precision, which show what rounding alone does."""
+    """Draw the merge beside those of a LoRA on the same model, which show what rounding alone does."""
     rows = [
         (
             f"Adapters, best linear maps, {found['dtype']}",

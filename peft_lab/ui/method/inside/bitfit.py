@@ -38,7 +38,7 @@ def show(choice: Choice) -> None:
 
 
 def grid(moves: list[dict[str, Any]]) -> tuple[list[str], list[int], list[list[float | None]]]:
-    """Kinds, layers, and how far each bias moved: ``None`` where a layer has no such bias."""
+    """Return kinds, layers, and how far each bias moved: ``None`` where a layer has no such bias."""
     table: dict[str, dict[int, float]] = {}
     for row in moves:
         kind, layer = bitfit.kind_of(row["bias"])

@@ -20,7 +20,7 @@ from peft_lab.studies.experiments.results import PlannedRun
 from peft_lab.studies.serving import measure_serving
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.try_it import train
 from peft_lab.ui.runs.shown import summaries
@@ -98,17 +98,15 @@ def _button(found: Found) -> None:
 def _served(found: Found) -> None:
     runs = {method: {run.label: run.line.id for run in runs if run.line} for method, runs in found.items()}
     seen = serving.kept(runs)
-    if seen is None:
-        asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
-        if is_open(asked):
-            st.markdown("All six are trained. Serving the held-out rows of all three domains takes a minute…")
-            come_back([asked])
-            return
-        try:
-            seen = asked.result()
-        except PeftLabError as error:
-            st.error(plain(error))
-            return
+    if seen is not None:
+        _measured(seen)
+        return
+    asked = inspector.get_inspector(inspector.Worker.ANSWERS).submit(measure_serving, runs)
+    doing = "All six are trained. Serving the held-out rows of all three domains takes a minute…"
+    shown(asked, _measured, doing)
+
+
+def _measured(seen: dict[str, Any]) -> None:
     _accuracies(seen)
     _requests(seen)
     _costs(seen)
@@ -119,7 +117,7 @@ def _served(found: Found) -> None:
 
 
 def _accuracies(seen: dict[str, Any]) -> None:
-    """Each adapter on each domain. The one that was trained there should win its column."""
+    """Draw each adapter on each domain. The one that was trained there should win its column."""
     st.markdown(f"##### How well each model answers each domain {figures.badge(Source.MEASURED)}")
     for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
         with column:

@@ -8,15 +8,13 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.methods.ia3 import insight as ia3
 from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back, is_open
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 from peft_lab.workers import inspector
@@ -107,7 +105,7 @@ def _layer(path: str) -> int:
 
 
 def _spread(edges: list[float], counts: list[int], most: int) -> go.Figure:
-    """A histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
+    """Return a histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     figure = charts.columns(middles, counts, "factor", "channels", height=320)
     colours = [theme.TRAINABLE if middle > 1 else theme.QUANTISED for middle in middles]
@@ -156,7 +154,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
 
 
 def _twins(twins: dict[str, Any]) -> None:
-    """Where both the value map and the attention's output map got a vector, the two do the same."""
+    """Draw how alike two vectors learnt, if both the value map and the attention's output map got one."""
     if not twins:
         return
     st.markdown(
@@ -169,16 +167,10 @@ def _twins(twins: dict[str, Any]) -> None:
 
 def _targets() -> None:
     st.markdown(f"#### The paper's targets and PEFT's defaults {figures.badge(Source.COUNTED)}")
-    asked = inspector.submit(ia3_targets.target_table)
-    if is_open(asked):
-        st.markdown("Counting…")
-        come_back([asked])
-        return
-    try:
-        rows = asked.result()
-    except PeftLabError as error:
-        st.error(plain(error))
-        return
+    shown(inspector.submit(ia3_targets.target_table), _targets_table, "Counting…")
+
+
+def _targets_table(rows: list[dict[str, Any]]) -> None:
     figures.table(
         ("Counted on", "PEFT's default", "Factors", "Paper's choice"),
         [

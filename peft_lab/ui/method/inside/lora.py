@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -22,8 +23,10 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import errors_here
 from peft_lab.ui.components.knobs import Choice, apart
-from peft_lab.ui.components.waiting import come_back
+from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
 from peft_lab.ui.method.train import answer_text
@@ -59,17 +62,14 @@ def two_adapters(slug: str, identity: str) -> None:
         state.remember(slug, "blend-of", (identity, second, text))
     if state.remembered(slug, "blend-of", None) != (identity, second, text):
         return
-    try:
+    with errors_here():
         with st.spinner("Loading the base and combining both adapters…"):
             rows = blending.ask(identity, second, text)
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
+        _shown(slug, task_title(first.task), task_title(store.get(second).spec.task), rows)
 
 
 def _missing(model: str, reasons: list[str]) -> str:
-    """What to do where no other run fits, or why those that there are do not."""
+    """Return what to do where no other run fits, or why those that there are do not."""
     if reasons:
         return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
@@ -82,16 +82,7 @@ def _second(slug: str, lines: list[RunSummary]) -> str:
     titles = apart(
         {line.id: f"{task_title(line.task)} · {line.steps:,} steps · {short_id(line.id)}" for line in lines}
     )
-    index = state.one_of(slug, "blend-second", list(titles), next(iter(titles)))
-    second: str = st.selectbox(
-        "The second adapter",
-        list(titles),
-        index=index,
-        key=state.widget_key(slug, "blend-second"),
-        format_func=lambda name: titles[name],
-    )
-    state.remember(slug, "blend-second", second)
-    return second
+    return choose(slug, "blend-second", "The second adapter", titles)
 
 
 def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> None:
@@ -139,17 +130,8 @@ def intruders(slug: str, identity: str) -> None:
         state.remember(slug, "intruders-of", identity)
     if state.remembered(slug, "intruders-of", None) != identity:
         return
-    asked = intruding.ask(identity)
-    try:
-        rows = asked.result(timeout=PATIENCE)
-    except TimeoutError:
-        st.markdown("Decomposing every adapted matrix twice…")
-        come_back([asked])
-        return
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
-    _intruders_shown(slug, rows)
+    doing = "Decomposing every adapted matrix twice…"
+    shown(intruding.ask(identity), partial(_intruders_shown, slug), doing, patience=PATIENCE)
 
 
 def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
@@ -207,7 +189,7 @@ def show(choice: Choice) -> None:
 
 
 def trained(slug: str, identity: str) -> None:
-    """What one finished run learnt."""
+    """Draw what one finished run learnt."""
     found = read_insight(identity)
     rows = found["corrections"]
     row = _matrix(slug, rows)
@@ -227,8 +209,7 @@ def trained(slug: str, identity: str) -> None:
 
 
 def chosen_run(slug: str, model: str) -> str | None:
-    """The finished run to open up, picked by the learner, those on ``model`` first; ``None``, with what to do, where
-    there is none."""
+    """Draw the choice of a finished run, those on ``model`` first; None, with what to do, if there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
     if not runs:
         nothing_to_open(slug, "what the run learnt")
@@ -237,28 +218,21 @@ def chosen_run(slug: str, model: str) -> str | None:
 
 
 def _complete(found: dict[str, Any]) -> bool:
-    """Whether a run noted everything that is shown here; those of an earlier version noted less."""
+    """Return whether a run noted everything that is shown here; those of an earlier version noted less."""
     return bool(found.get("corrections")) and "singular_values" in found["growth"][0]
 
 
 def _matrix(slug: str, rows: list[Row]) -> Row:
     names = [row["module"] for row in rows]
     largest = max(rows, key=lambda row: row["ratio"])["module"]
-    index = state.one_of(slug, "inside-module", names, largest)
     st.markdown(f"#### What was added to one matrix {figures.badge(Source.MEASURED)}")
-    module = st.selectbox(
-        "Adapted matrix",
-        names,
-        index=index,
-        key=state.widget_key(slug, "inside-module"),
-        help="Shown first: the matrix that changed most relative to its size.",
-    )
-    state.remember(slug, "inside-module", module)
+    text = "Shown first: the matrix that changed most relative to its size."
+    module = choose(slug, "inside-module", "Adapted matrix", names, largest, text=text)
     return next(row for row in rows if row["module"] == module)
 
 
 def _at(slug: str, identity: str, row: Row, index: int) -> None:
-    """One matrix at one snapshot. The axes are those of the whole training, so that what grows is seen to grow."""
+    """Draw one matrix at one snapshot, on the axes of the whole training, so that growth is seen."""
     found = read_insight(identity)
     growth = found["growth"]
     name, snapshot = row["module"], growth[index]
@@ -317,7 +291,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
 
 
 def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
-    """The ratio by kind of module and layer index; what stands outside the layers is left out."""
+    """Return the ratio by kind of module and layer index; what stands outside the layers is left out."""
     from peft_lab.models.meta import pattern
 
     table: dict[str, dict[int, float]] = {}
@@ -329,7 +303,7 @@ def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
 
 
 def layer_of(row: Row) -> int | None:
-    """The layer that a matrix is in."""
+    """Return the layer that a matrix is in."""
     from peft_lab.models.meta import pattern
 
     return pattern(row["module"])[1]
@@ -371,7 +345,7 @@ def _range(values: list[float]) -> str:
 
 
 def kind_of(identity: str) -> ModelKind | None:
-    """What a run's model reads and writes; ``None`` where its folder is gone."""
+    """Return what a run's model reads and writes; ``None`` where its folder is gone."""
     try:
         return entry_of(store.get(identity).spec.model).kind
     except PeftLabError:
@@ -379,7 +353,7 @@ def kind_of(identity: str) -> ModelKind | None:
 
 
 def held_out(identity: str) -> str:
-    """What a run's model was asked when no sentence or image of its training was to be used."""
+    """Return what a run's model was asked when no sentence or image of its training was to be used."""
     kind = kind_of(identity)
     return f"held-out {'images' if kind == 'vision' else 'sentences' if kind else 'rows'}"
 

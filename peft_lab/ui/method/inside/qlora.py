@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
 from peft_lab.models.catalogue import weights_here
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.waiting import come_back, is_open
+from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import lora
 from peft_lab.ui.runs.shown import read_insight
@@ -29,8 +30,7 @@ TITLES = {"nf4": "NF4", "nf4 double": "NF4, double quantisation", "fp4": "FP4", 
 
 
 def stored_base(choice: Choice) -> None:
-    """The chosen model's own weights in four bits; needs no run."""
-    slug = choice.spec.slug
+    """Draw the chosen model's own weights in four bits; needs no run."""
     if not weights_here(choice.entry):
         st.info(
             f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
@@ -38,15 +38,11 @@ def stored_base(choice: Choice) -> None:
         )
         return
     asked = storage.ask(choice.entry.name)
-    if is_open(asked):
-        st.markdown("Quantising every matrix of the model in each format…")
-        come_back([asked])
-        return
-    try:
-        found = asked.result()
-    except PeftLabError as error:
-        st.markdown(f":red[:material/error: {plain(error)}]")
-        return
+    shown(asked, partial(_stored, choice), "Quantising every matrix of the model in each format…")
+
+
+def _stored(choice: Choice, found: dict[str, Any]) -> None:
+    slug = choice.spec.slug
     kind = "int8" if choice.values["load_in_8bit"] else choice.values["bnb_4bit_quant_type"]
     left, right = st.columns(2, gap="large")
     with left:
@@ -57,18 +53,11 @@ def stored_base(choice: Choice) -> None:
 
 
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
-    """The histogram of one matrix, each weight as a share of the largest that shares its scale, with the values to
-    choose from."""
+    """Draw one matrix's histogram, each weight as a share of its block's largest, with the values to choose from."""
     number = "255" if kind == "int8" else "Sixteen"
     st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
-    path = st.selectbox(
-        "Matrix",
-        paths,
-        index=state.one_of(slug, "stored-module", paths, paths[0]),
-        key=state.widget_key(slug, "stored-module"),
-    )
-    state.remember(slug, "stored-module", path)
+    path = choose(slug, "stored-module", "Matrix", paths)
     row = next(row for row in found["modules"] if row["path"] == path)
     counts, unit = (row["row_histogram"], "row") if kind == "int8" else (row["histogram"], "block")
     width = 2 / len(counts)
@@ -94,7 +83,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
 
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
-    """Root mean square over the matrices of a layer, by form."""
+    """Draw the root mean square of the errors in a layer's matrices, by format."""
     from peft_lab.models.meta import pattern
 
     st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
@@ -170,7 +159,7 @@ def show(choice: Choice) -> None:
 
 
 def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
-    """What the fewer bits of the base did to its outputs, beside what training did. Earlier runs did not note it."""
+    """Draw what the base's fewer bits did to its outputs, beside training; earlier runs did not record it."""
     if not found:
         return
     st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")

@@ -1,27 +1,31 @@
-"""Look inside virtual tokens in front of the text: the words they are nearest to and how far they moved, by step."""
+"""Look inside Prompt Tuning, Prefix Tuning and P-Tuning: what virtual tokens became, step by step, and their cost."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
+from peft_lab.methods import get_method
 from peft_lab.methods.base import Formula
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs import store
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.model_choice import entry_of
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 
 SHOWN = 24  # virtual tokens in the table
 
 
 def show_run(slug: str, found: dict[str, Any]) -> None:
-    """What one finished run noted."""
+    """Draw what one finished run noted."""
     _words(slug, found)
     left, right = st.columns(2, gap="large")
     with left:
@@ -107,7 +111,7 @@ def _alike(slug: str, found: dict[str, Any]) -> None:
 
 
 def pairs(alike: list[list[float]]) -> float:
-    """Mean cosine of two different virtual tokens; 1 for a single one."""
+    """Return the mean cosine of two different virtual tokens; 1 for a single one."""
     others = [value for i, row in enumerate(alike) for j, value in enumerate(row) if i != j]
     return sum(others) / len(others) if others else 1.0
 
@@ -120,7 +124,7 @@ Shares = list[list[float]]
 
 
 def show_keys_run(slug: str, identity: str, found: dict[str, Any]) -> None:
-    """What one finished run noted."""
+    """Draw what one finished run noted."""
     _attention(slug, found)
     left, right = st.columns(2, gap="large")
     with left:
@@ -222,7 +226,7 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
 
 
 def slower(timed: dict[str, Any]) -> str:
-    """What the times say: nothing where the rounds with and without the trained keys overlap."""
+    """Return what the times say: nothing where the rounds with and without the trained keys overlap."""
     rounds = timed.get("rounds")
     if rounds is None:  # a run of an earlier version kept the medians only
         return "The spread of the single rounds was not recorded: a small difference may be noise."
@@ -236,12 +240,12 @@ def slower(timed: dict[str, Any]) -> str:
 
 
 def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:
-    """Keys and values of ``tokens`` positions in all layers, for one sequence."""
+    """Return keys and values of ``tokens`` positions in all layers, for one sequence."""
     return tokens * 2 * shape.num_layers * shape.kv_width * each
 
 
 def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
-    """Trained beside stored parameters, by the closed formula, one row a setting."""
+    """Draw trained beside stored parameters, by the closed formula, one row a setting."""
     figures.table(
         ("Setting", "Trained", "Stored", "Thrown away"),
         [
@@ -255,3 +259,129 @@ def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
         ],
         numeric=(1, 2, 3),
     )
+
+
+# ----------------------------------------
+# The views of Prompt Tuning, Prefix Tuning and P-Tuning.
+
+
+def show_prompt(choice: Choice) -> None:
+    slug = choice.spec.slug
+    runs = [line for line in finished_of(slug) if read_insight(line.id).get("soft_tokens")]
+    if not runs:
+        nothing_to_open(slug, "what the soft tokens became")
+        return
+    show_run(slug, read_insight(pick_run(slug, runs, choice.entry.name)))
+
+
+def show_prefix(choice: Choice) -> None:
+    slug = choice.spec.slug
+    runs = [line for line in finished_of(slug) if read_insight(line.id).get("attention")]
+    if runs:
+        identity = pick_run(slug, runs, choice.entry.name)
+        show_keys_run(slug, identity, read_insight(identity))
+    else:
+        nothing_to_open(slug, "what the prefix does")
+    _projection(choice)
+
+
+def _projection(choice: Choice) -> None:
+    st.markdown(f"#### Trained and stored {figures.badge(Source.COUNTED)}")
+    rows: list[tuple[str, Formula]] = []
+    for on in (False, True):
+        try:
+            full = choice.spec.require(choice.shape, {**choice.values, "prefix_projection": on})
+        except BadInput as error:
+            st.markdown(plain(error))
+            return
+        name = f"projection {'on' if on else 'off'}" + (
+            f", width {full['encoder_hidden_size']:,}" if on else ""
+        )
+        rows.append((name, choice.spec.formula(choice.shape, full)))
+    trained_and_stored(rows)
+    st.markdown(
+        f"With the current settings, on {plain(choice.shape.title)}. The projection's MLP makes the prefix during "
+        "training; afterwards it is run once, its output is stored, and the MLP is thrown away."
+    )
+
+
+def show_ptuning(choice: Choice) -> None:
+    slug = choice.spec.slug
+    runs = [line for line in finished_of(slug) if {"soft_tokens", "attention"} & set(read_insight(line.id))]
+    if runs:
+        identity = pick_run(slug, runs, choice.entry.name)
+        found = read_insight(identity)
+        if "attention" in found:
+            show_keys_run(slug, identity, found)
+        else:
+            show_run(slug, found)
+    else:
+        nothing_to_open(slug, "what the encoder makes")
+    left, right = st.columns(2, gap="large")
+    with left:
+        _encoders(choice)
+    with right:
+        _beside_prefix(choice)
+
+
+def _encoders(choice: Choice) -> None:
+    st.markdown(f"#### The encoder, trained and thrown away {figures.badge(Source.COUNTED)}")
+    trained_and_stored(list(_settings(choice)))
+    st.markdown(
+        f"On {plain(choice.shape.title)}, {choice.values['num_virtual_tokens']} virtual tokens. The encoder exists "
+        "only during training: afterwards it is run once, and only its output is stored."
+    )
+
+
+def _settings(choice: Choice) -> Iterator[tuple[str, Formula]]:
+    spec, shape = choice.spec, choice.shape
+    widths = sorted({128, int(choice.values["encoder_hidden_size"]), shape.hidden})
+    for kind in ("MLP", "LSTM"):
+        for width in widths:
+            # the start does not change what is counted, and version 2 has one that version 1 refuses
+            values = {
+                "version": "v1",
+                "init_weights": "random",
+                "encoder_reparameterization_type": kind,
+                "encoder_hidden_size": width,
+            }
+            try:
+                full = spec.require(shape, {**choice.values, **values})
+            except BadInput:
+                continue
+            yield f"{kind}, width {width:,}", spec.formula(shape, full)
+
+
+def _beside_prefix(choice: Choice) -> None:
+    st.markdown(f"#### Version 2 beside Prefix Tuning {figures.badge(Source.COUNTED)}")
+    tokens = {"num_virtual_tokens": choice.values["num_virtual_tokens"]}
+    prefix = get_method("prefix")
+    rows = [
+        ("P-Tuning", choice.spec, {**tokens, "version": "v1"}, "input", "yes"),
+        ("P-Tuning v2", choice.spec, {**tokens, "version": "v2"}, "keys, values of every layer", "no"),
+        ("Prefix Tuning", prefix, tokens, "keys, values of every layer", "no"),
+        (
+            "Prefix Tuning, projected",
+            prefix,
+            {**tokens, "prefix_projection": True},
+            "keys, values of every layer",
+            "yes",
+        ),
+    ]
+    lines, reasons = [], dict[str, None]()
+    for name, spec, values, where, encoder in rows:
+        try:
+            formula = spec.formula(choice.shape, spec.require(choice.shape, values))
+        except BadInput as error:
+            reasons[str(error)] = None
+            lines.append((name, where, encoder, "refused", "–"))
+            continue
+        lines.append((name, where, encoder, units.count(formula.trainable), units.count(formula.stored)))
+    figures.table(("Method", "Trained in front of", "Encoder", "Trained", "Stored"), lines, numeric=(3, 4))
+    st.markdown(
+        "Version 2 **is** Prefix Tuning without the projection, aimed at classification; PEFT has no class of that "
+        "name. On decoders both are one PEFT config. On encoders, where PEFT refuses it, version 2 goes through "
+        "transformers' attention function here."
+    )
+    for reason in reasons:
+        st.markdown(f":orange[:material/info: {plain(reason)}]")
