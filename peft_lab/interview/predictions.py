@@ -6,13 +6,13 @@ The items are in :mod:`peft_lab.interview.prediction_bank`. An experiment is eit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
+from peft_lab.core import disk
 from peft_lab.core import references as src
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
@@ -360,6 +360,5 @@ def same_runs(kept: list[dict[str, Any]], contest: Contest) -> bool:
 
 @cache
 def _all() -> dict[str, dict[str, Any]]:
-    file = resources.files("peft_lab.interview") / FILE
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8"))
+    found: dict[str, dict[str, Any]] = disk.read_json(Path(__file__).with_name(FILE))
     return found

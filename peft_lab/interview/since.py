@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.facts import Fact
 from peft_lab.core.references import BENCH
 from peft_lab.engine.published import ADDRESS
@@ -133,7 +132,7 @@ class Seen:
 @cache
 def seen() -> dict[str, Seen]:
     """Return what was seen by the experiment's id."""
-    kept: dict[str, Any] = json.loads(SEEN_FILE.read_text("utf-8"))
+    kept: dict[str, Any] = disk.read_json(SEEN_FILE)
     return {name: Seen(**found) for name, found in kept.items()}
 
 

@@ -25,7 +25,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import adopted, events, hold, kept, owners, store
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.record import versions
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ EVERY = 10  # steps
 #: Largest share of the time since the first step that saving may take: large states are saved less often.
 SHARE = 0.05
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
-_SCRATCH = ".checkpoint.pt"
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -67,7 +66,7 @@ def latest(folder: Path) -> Checkpoint | None:
 def clear(folder: Path) -> None:
     """Remove the checkpoints of a finished run. What cannot be removed now is deleted with the run."""
     with suppress(OSError):
-        for path in [*folder.glob("checkpoint-*.pt"), folder / _SCRATCH]:
+        for path in [*folder.glob("checkpoint-*.pt"), *folder.glob(".checkpoint*")]:
             path.unlink(missing_ok=True)
 
 
@@ -134,7 +133,6 @@ class Keeper:
             self._last = time.monotonic() - before
             self._spent += self._last
             self.run.log.emit("checkpoint", step=step, bytes=size, seconds=self._last)
-        (self.run.folder / _SCRATCH).unlink(missing_ok=True)
 
     def _write(self, step: int) -> int:
         import torch
@@ -155,14 +153,13 @@ class Keeper:
         with events.open("rb") as file:
             os.fsync(file.fileno())
             offset = os.fstat(file.fileno()).st_size
-        with (folder / _SCRATCH).open("wb") as file:
+        older = list(folder.glob("checkpoint-*.pt"))
+        target = folder / f"checkpoint-{step}-{offset}.pt"
+        with storage.replacing(target) as scratch, scratch.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        older = list(folder.glob("checkpoint-*.pt"))
-        target = folder / f"checkpoint-{step}-{offset}.pt"
-        (folder / _SCRATCH).replace(target)
         for path in older:
             if path != target:
                 path.unlink(missing_ok=True)
@@ -237,7 +234,7 @@ class Verdicts:
 
 def note_ending(run: Run, verdicts: Verdicts) -> None:
     """Write the decisions to the run's folder. Raises OSError."""
-    write_json(
+    storage.write_json(
         run.folder / EARLY_FILE, {"sweep": verdicts.sweep, "rungs": [asdict(rung) for rung in verdicts.rungs]}
     )
 

@@ -10,8 +10,6 @@ checkpoint-*.pt   where it resumes if it ends too early (checkpoints.py)
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import secrets
 import shutil
@@ -34,7 +32,6 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, Viewer, classify
 
 STOP = "stop"
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # longer ones are not valid file names
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
         files = kept.given_contents(spec)
         folder = _new_folder(spec)
         spec = kept.keep_given(spec, files, folder)
-        write_json(folder / "spec.json", spec.to_dict())
+        storage.write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
             run.log.emit("queued", owner=owner.to_dict(), **carried(carrier))
@@ -206,7 +203,7 @@ def get(identity: str) -> Run:
         RunError: there is none.
     """
     folder = root() / identity
-    if not _ID.fullmatch(identity) or not folder.is_dir():
+    if not storage.is_identity(identity) or not folder.is_dir():
         raise RunError(f"There is no run called '{identity[:200]}'.")
     return Run(identity, folder)
 
@@ -226,7 +223,7 @@ def _runs_in(top: Path) -> list[Run]:
     try:
         if not top.is_dir():
             return []
-        folders = [path for path in top.iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+        folders = [path for path in top.iterdir() if path.is_dir() and storage.is_identity(path.name)]
     except OSError as error:
         raise RunError(f"The runs in {top} cannot be listed ({error.strerror or error}).") from error
     return [Run(path.name, path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
@@ -307,18 +304,6 @@ def remove(run: Run) -> None:
         raise RunError(explained) from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically: a reader sees the old file or the new one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        scratch.replace(path)
-    except OSError:
-        # Half a file on a full disk would use the little room that is left.
-        scratch.unlink(missing_ok=True)
-        raise
-
-
 # ----------------------------------------
 # The browser that started a run, stored in the run's folder, so that a reopened page finds its own run.
 
@@ -329,14 +314,10 @@ STARTER_FILE = "started_by.json"
 def note_starter(run: Run, mark: str) -> None:
     """Record the mark of the browser that started the run. A failure to write it is ignored."""
     with suppress(OSError):
-        write_json(run.folder / STARTER_FILE, {"browser": mark})
+        storage.write_json(run.folder / STARTER_FILE, {"browser": mark})
 
 
 def started_by(run: Run) -> str | None:
     """Return the mark of the browser that started the run; ``None`` if there is none or it is damaged."""
-    try:
-        found = json.loads((run.folder / STARTER_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    mark = found.get("browser") if isinstance(found, dict) else None
+    mark = storage.read_json(run.folder / STARTER_FILE, {}).get("browser")
     return mark if isinstance(mark, str) else None

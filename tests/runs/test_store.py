@@ -187,16 +187,3 @@ def test_a_name_that_is_no_run(name: str) -> None:
     ended()
     with pytest.raises(RunError, match="no run called"):
         store.get(name)
-
-
-def test_json_is_written_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "record.json"
-    store.write_json(path, {"a": 1})
-
-    def killed(self: Path, target: Path) -> Path:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        store.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}

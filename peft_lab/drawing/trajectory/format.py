@@ -37,7 +37,6 @@ s / 127. It stands for a patch of the tensor: the entry of the patch that is fur
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +46,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import kinds
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.disk import read_json
+from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
 from peft_lab.methods.base import PartKind
 
 VERSION = 1
@@ -413,8 +413,8 @@ def shipped(name: str) -> Trajectory:
     if name not in shipped_names():
         raise UnknownName("recorded method", name, shipped_names())
     try:
-        data = json.loads((SHIPPED_DATA / f"{name}.json").read_text("utf-8"))
-    except ValueError as error:
+        data = read_json(SHIPPED_DATA / f"{name}.json")
+    except UnreadableFile as error:
         raise BadInput(f"The recorded training of {name} cannot be read ({error}).") from error
     return from_dict(data)
 

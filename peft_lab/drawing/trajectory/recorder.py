@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.core import disk
 from peft_lab.drawing.trajectory import passing
 from peft_lab.drawing.trajectory.format import (
     FILE_BYTES,
@@ -324,9 +325,8 @@ class TrajectoryRecorder:
     def _write(self, ended: bool = False) -> None:
         with self.budget.counted(measuring=True):
             text = compact_trajectory(fitted_trajectory(self.trajectory(ended)))
-            scratch = self.path.with_name(f".{self.path.name}")
-            scratch.write_text(text, "utf-8")
-            scratch.replace(self.path)
+            with disk.replacing(self.path) as scratch:
+                scratch.write_text(text, "utf-8")
         self._written = time.monotonic()
 
 

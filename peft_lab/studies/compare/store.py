@@ -7,8 +7,6 @@ stop           a request to stop              problem.json    the error that end
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,11 +18,11 @@ from filelock import FileLock, Timeout
 
 from peft_lab.classroom import places
 from peft_lab.core import disk as storage
-from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.errors import BadInput, RunError, UnreadableFile
 from peft_lab.runs import owners, store
 from peft_lab.runs.record import stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify, has_ended
 from peft_lab.studies.compare import plan
 from peft_lab.studies.compare.plan import Cell, ComparisonPlan
@@ -71,7 +69,6 @@ def _spec(run: Run) -> RunSpec | None:
 
 
 _asked_here: set[Path] = set()
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ class Comparison:
     def plan(self) -> ComparisonPlan:
         """Return the plan. Raises RunError if the file is missing or cannot be read."""
         try:
-            return ComparisonPlan.from_dict(json.loads((self.folder / "plan.json").read_text("utf-8")))
-        except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return ComparisonPlan.from_dict(storage.read_json(self.folder / "plan.json"))
+        except (BadInput, UnreadableFile, ValueError, KeyError, TypeError) as error:
             raise RunError(f"The plan of the comparison '{self.id}' cannot be read ({error}).") from error
 
     @property
@@ -123,17 +120,17 @@ class Comparison:
     @property
     def machines(self) -> list[dict[str, Any]]:
         """Return the descriptions of the different machines that it ran on, the first one first."""
-        return [row for row in _read(self.folder / "machines.json", []) if isinstance(row, dict)]
+        return [row for row in storage.read_json(self.folder / "machines.json", []) if isinstance(row, dict)]
 
     @property
     def problem(self) -> str:
         """Return the error that ended it early; empty without one."""
-        return str(_read(self.folder / "problem.json", {}).get("message", ""))
+        return str(storage.read_json(self.folder / "problem.json", {}).get("message", ""))
 
     def note_problem(self, message: str) -> None:
         """Store the error that ended it early, if the disk can be written."""
         with suppress(OSError):
-            write_json(self.folder / "problem.json", {"message": message})
+            storage.write_json(self.folder / "problem.json", {"message": message})
 
     def standing(self, plan: ComparisonPlan | None = None) -> Standing:
         """Return its progress, read from the run store now."""
@@ -151,7 +148,7 @@ class Comparison:
     @property
     def running(self) -> bool:
         """Return whether a living process carries it out."""
-        content = _read(self.folder / "owner.json", {})
+        content = storage.read_json(self.folder / "owner.json", {})
         owner = owners.read(content)
         if owner is None or not content.get("at_work"):
             return False
@@ -186,11 +183,11 @@ class Comparison:
         try:
             self.beat()
             with storage.writing(self.folder):
-                write_json(self.folder / "owner.json", {**me, "at_work": True})
+                storage.write_json(self.folder / "owner.json", {**me, "at_work": True})
                 known = self.machines
                 new = [dict(each) for each in machines or [plan.describe_machine()] if each not in known]
                 if new:
-                    write_json(self.folder / "machines.json", [*known, *new])
+                    storage.write_json(self.folder / "machines.json", [*known, *new])
             yield
         finally:
             _asked_here.discard(self.folder)
@@ -198,7 +195,7 @@ class Comparison:
                 # If neither can be written, the claim ends with this process.
                 with suppress(OSError):
                     (self.folder / "stop").unlink(missing_ok=True)
-                    write_json(self.folder / "owner.json", {**me, "at_work": False})
+                    storage.write_json(self.folder / "owner.json", {**me, "at_work": False})
             finally:
                 lock.release()
 
@@ -233,14 +230,14 @@ def keep(plan: ComparisonPlan) -> Comparison:
     with storage.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "plan.json").exists():
-            write_json(folder / "plan.json", plan.to_dict())
+            storage.write_json(folder / "plan.json", plan.to_dict())
     return Comparison(plan.id, folder)
 
 
 def get(identity: str) -> Comparison:
     """Return a comparison by its id. Raises RunError if there is none."""
     folder = root() / identity
-    if not _ID.fullmatch(identity) or not (folder / "plan.json").is_file():
+    if not storage.is_identity(identity) or not (folder / "plan.json").is_file():
         raise RunError(f"There is no comparison called '{identity[:200]}'.")
     return Comparison(identity, folder)
 
@@ -264,12 +261,3 @@ def delete(identity: str) -> None:
         raise RunError(f"'{identity}' is under way; stop it first.")
     with storage.writing(comparison.folder):
         shutil.rmtree(comparison.folder)
-
-
-def _read(path: Path, absent: Any) -> Any:
-    """Return a small JSON file's content; ``absent`` if it is missing, invalid or of another type."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return absent
-    return content if isinstance(content, type(absent)) else absent

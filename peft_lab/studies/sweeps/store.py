@@ -21,18 +21,17 @@ from filelock import FileLock, Timeout
 
 from peft_lab.classroom import places
 from peft_lab.core import disk as storage
-from peft_lab.core.errors import BadInput, PeftLabError, RunError
+from peft_lab.core.errors import BadInput, PeftLabError, RunError, UnreadableFile
 from peft_lab.methods import get_method
 from peft_lab.runs import checkpoints, owners
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
 from peft_lab.studies.compare.store import runs_of_comparison, status_of_comparison
 from peft_lab.studies.landscape import LOSS, METRIC
 from peft_lab.studies.shipped_sweep import quantile
 from peft_lab.studies.sweeps.asha import Asha
 
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 _FILE, _OWNER = "sweep.json", "owner.json"
 
 
@@ -59,10 +58,7 @@ class KeptSweep:
     @property
     def running(self) -> bool:
         """Return whether a living process carries it out."""
-        try:
-            content = json.loads((self.folder / _OWNER).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return False
+        content = storage.read_json(self.folder / _OWNER, {})
         owner = owners.read(content)
         if owner is None or not content.get("at_work"):
             return False
@@ -85,7 +81,7 @@ class KeptSweep:
         me, at_work = owners.myself().to_dict(), [self.folder]
         try:
             with storage.writing(self.folder):
-                write_json(self.folder / _OWNER, {**me, "at_work": True})
+                storage.write_json(self.folder / _OWNER, {**me, "at_work": True})
             owners.touch(self.folder)
             owners.Heart(lambda: at_work).start()
             yield
@@ -93,7 +89,7 @@ class KeptSweep:
             at_work.clear()
             # If it cannot be written, the claim ends with this process.
             with suppress(OSError):
-                write_json(self.folder / _OWNER, {**me, "at_work": False})
+                storage.write_json(self.folder / _OWNER, {**me, "at_work": False})
             lock.release()
 
 
@@ -114,7 +110,7 @@ def keep(specs: Sequence[RunSpec], early: Asha | None = None) -> KeptSweep:
     with storage.writing(kept.folder):
         kept.folder.mkdir(parents=True, exist_ok=True)
         if not (kept.folder / _FILE).exists():
-            write_json(kept.folder / _FILE, content)
+            storage.write_json(kept.folder / _FILE, content)
     return kept
 
 
@@ -127,7 +123,7 @@ def _named(first: RunSpec, content: Mapping[str, Any]) -> str:
 def get(identity: str) -> KeptSweep:
     """Return a sweep by its id. Raises RunError if there is none."""
     folder = root() / identity
-    if not _ID.fullmatch(identity) or not (folder / _FILE).is_file():
+    if not storage.is_identity(identity) or not (folder / _FILE).is_file():
         raise RunError(f"There is no sweep called '{identity[:200]}'.")
     return KeptSweep(identity, folder)
 
@@ -135,16 +131,18 @@ def get(identity: str) -> KeptSweep:
 def sweeps() -> list[KeptSweep]:
     """Return the current person's sweeps, newest first."""
     found = [KeptSweep(path.parent.name, path.parent) for path in root().glob(f"*/{_FILE}")]
-    return sorted((one for one in found if _ID.fullmatch(one.id)), key=lambda one: one.created, reverse=True)
+    return sorted(
+        (one for one in found if storage.is_identity(one.id)), key=lambda one: one.created, reverse=True
+    )
 
 
 # A sweep's name contains a hash of its content, which never changes.
 @lru_cache(maxsize=16)
 def _specs(folder: Path) -> tuple[RunSpec, ...]:
     try:
-        content = json.loads((folder / _FILE).read_text("utf-8"))
+        content = storage.read_json(folder / _FILE)
         return tuple(RunSpec.from_dict(each) for each in content["specs"])
-    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (BadInput, UnreadableFile, ValueError, KeyError, TypeError) as error:
         raise RunError(f"The sweep '{folder.name}' cannot be read ({error}).") from error
 
 
