@@ -38,6 +38,7 @@ EVERY = 10  # steps
 SHARE = 0.05
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+_EARLIER = {"_tables": "_kept"}  # attributes of a recorder that earlier versions saved under another name
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Keeper:
     """Saves and restores the state of a run while it trains.
 
     Attributes:
-        noted: objects whose attributes are saved too, by name: plain values and tensors in lists and dicts;
-            their inputs (``model``, ``shape``, ``values``) are left out.
+        noted: objects whose attributes that start with ``_`` are saved too, by name: plain values and tensors in
+            lists and dicts.
         beside: called before each save; writes what a run keeps in files of its own.
     """
 
@@ -113,7 +114,9 @@ class Keeper:
         self.masters.load(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, attributes in state["noted"].items():
-            vars(self.noted[name]).update(attributes)
+            vars(self.noted[name]).update(
+                {_EARLIER.get(key, key): value for key, value in attributes.items()}
+            )
         _restore_random(state["random"])
         return kept.step
 
@@ -167,7 +170,7 @@ class Keeper:
 
 
 def _attributes(noted: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(noted).items() if name not in ("model", "shape", "values")}
+    return {name: value for name, value in vars(noted).items() if name.startswith("_")}
 
 
 def _made_by() -> dict[str, str]:

@@ -14,7 +14,7 @@ import torch
 from bench.faults.folder_cases import CASES
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Budget, from_dict
-from peft_lab.methods.lora import insight
+from peft_lab.methods.lora import recording as insight
 from peft_lab.models import catalogue, loading, own, templates
 from peft_lab.runs import course, recording
 from peft_lab.runs.spec import RunRequest

@@ -10,7 +10,7 @@ import streamlit as st
 
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
-from peft_lab.methods.ia3 import insight as ia3
+from peft_lab.methods.ia3 import recording as ia3
 from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
