@@ -9,6 +9,7 @@ from typing import Any
 
 from peft_lab.advise import tree
 from peft_lab.advise.cited import MANY_ROWS
+from peft_lab.advise.recipes.job import OF_ENCODERS
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName, echoed
@@ -26,8 +27,6 @@ MOST = {
 }  # fmt: skip
 MOST_GB = 100_000  # of a device: a hundred times the largest there is
 LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
-#: What encoders, which write no text, can be trained for.
-OF_ENCODERS = ("classification", "extraction", "embedding", "cpt")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from peft_lab.advise import leaves
 from peft_lab.advise.leaves import ADVICE
 from peft_lab.core.errors import BadInput
 from peft_lab.models.catalogue import get_model, resolve
+from peft_lab.models.shapes import KIND_NAMES
 
 ROOT = "prompting"
 #: Below this many rows, results depend on seeds more than on settings. The lab's own limit: the paper on
@@ -81,7 +82,7 @@ _QUESTIONS = (
     Question(
         "kind", "Which type?", "Is the model an encoder, a decoder, or both?",
         "Read from its config.",
-        {"encoder": "Encoder", "causal-lm": "Decoder", "seq2seq": "Encoder-decoder"}, "counted",
+        {kind: KIND_NAMES[kind].capitalize() for kind in ("encoder", "causal-lm", "seq2seq")}, "counted",
     ),
     Question(
         "base", "Does a step fit?", "Does a LoRA step fit, and with how many bits a weight?",

@@ -169,3 +169,12 @@ def test_in_a_gated_t5_the_first_map_is_the_gate() -> None:
     groups = meta.read_shape(meta.build(made, "seq2seq"), made, "seq2seq", "gated", "Gated").groups
     roles = {group.path.rpartition(".")[2]: group.role for group in groups if "DenseReluDense" in group.path}
     assert (roles["wi_0"], roles["wi_1"], roles["wo"]) == ("gate", "up", "down")
+
+
+def test_every_kind_of_model_has_a_name_with_its_article() -> None:
+    from typing import get_args
+
+    from peft_lab.models.shapes import KIND_NAMES, ModelKind, a_model
+
+    assert tuple(KIND_NAMES) == get_args(ModelKind)
+    assert [a_model(kind) for kind in KIND_NAMES][:2] == ["a decoder", "an encoder"]

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.advise.cited import ADAPTER_LATENCY
-from peft_lab.advise.situation import KEYS, LINKS, MOST, OF_ENCODERS, Situation, device_of, read_value
+from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.situation import KEYS, LINKS, MOST, Situation, device_of, read_value
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import devices
