@@ -323,19 +323,15 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
 
 def has_begun_again(run: Run) -> bool:
     """Return whether a process has begun the run's latest turn. Raises RunError if events are unreadable."""
-    kinds = [event["type"] for event in run.events()]
-    return "worker" in kinds and ("queued" not in kinds or _last(kinds, "worker") > _last(kinds, "queued"))
+    kinds = (event["type"] for event in reversed(run.events()))
+    return next((kind for kind in kinds if kind in ("worker", "queued")), "") == "worker"
 
 
 def asked_to_go_on(run: Run) -> float:
     """Return the turn for which an engine was asked to carry the run out; it stays the same however often the
     run was :func:`taken_over` since. Raises RunError if its events cannot be read."""
-    queued = hold.is_queued(run)
+    queued = events.latest(run.events(), "queued") or {}
     return float(queued.get("asked") or queued.get("time", 0.0))
-
-
-def _last(kinds: list[str], kind: str) -> int:
-    return len(kinds) - 1 - kinds[::-1].index(kind)
 
 
 def taken_over(run: Run, why: str) -> float:
@@ -345,8 +341,7 @@ def taken_over(run: Run, why: str) -> float:
     Raises:
         BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
     """
-    seen = run.events()
-    queued = next(event for event in reversed(seen) if event["type"] == "queued")
+    queued = events.latest(run.events(), "queued") or {}
     owner = owners.read(queued.get("owner"))
     if owner is None:
         raise RunError(f"'{run.id}' names no owner for whom it could go on.")

@@ -164,6 +164,12 @@ def read_events(path: Path) -> tuple[Event, ...]:
     return _reader(path).read()
 
 
+def latest(events: Sequence[Event], kind: str, which: str | None = None) -> Event | None:
+    """Return the latest event of a type, and of one of the models if ``which`` names it; ``None`` without one."""
+    hits = (e for e in reversed(events) if e["type"] == kind and (which is None or e.get("which") == which))
+    return next(hits, None)
+
+
 def unwritten() -> list[Path]:
     """Return the folders of the runs whose final event the disk has not taken yet."""
     return [path.parent for path in _unwritten]

@@ -14,7 +14,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import read
 from peft_lab.runs import said as said_module
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view
@@ -116,7 +116,7 @@ def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
 def niceness_of(events: Sequence[Event]) -> int | None:
     """Return the niceness of the process that trained last: above 0 it only got the CPU time that others
     left. ``None`` if not recorded."""
-    found = next((event.get("niceness") for event in reversed(events) if event["type"] == "worker"), None)
+    found = (latest(events, "worker") or {}).get("niceness")
     return found if isinstance(found, int) else None
 
 

@@ -26,7 +26,7 @@ from peft_lab.core import disk as storage
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.runs import kept, owners, said
-from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
+from peft_lab.runs.events import FOLLOWED, Event, EventLog, latest, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, Viewer, classify
@@ -75,6 +75,18 @@ class Run:
         """Return its status, whatever its spec. Raises RunError if its events cannot be read."""
         events = self.events()
         return classify(events, self.gone(events))
+
+    def ended(self) -> Status | None:
+        """Return its final status, which is read once; ``None`` while it has no final event. Raises RunError if its
+        events cannot be read."""
+        stamp, known = self.stamp(), _ended.get(self.folder)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        status = classify(self.events(), gone="")
+        if not status.final:
+            return None
+        _ended[self.folder] = stamp, status
+        return status
 
     def gone(self, events: Sequence[Event]) -> str:
         """Return why the process that holds the run is assumed gone, in one sentence; empty while it lives.
@@ -131,14 +143,15 @@ class Run:
         return (self.folder / STOP).read_text("utf-8") if self.asked_to_stop() else ""
 
 
+_ended: dict[
+    Path, tuple[int, Status]
+] = {}  # of ended runs, with their stamp, which changes if they are resumed
 _viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())
 
 
 def _owner(events: Sequence[Event], kind: str) -> Owner | None:
     """Return the owner in the latest event of that type: a resumed run has another."""
-    return next(
-        (owners.read(event.get("owner")) for event in reversed(events) if event["type"] == kind), None
-    )
+    return owners.read((latest(events, kind) or {}).get("owner"))
 
 
 FOLDER = "runs"
@@ -216,7 +229,10 @@ def runs() -> list[Run]:
 
 def everyones() -> list[Run]:
     """Return the runs of all owners, for the queue. Raises as :func:`runs`."""
-    return [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
+    found = [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
+    for folder in _ended.keys() - {run.folder for run in found}:
+        _ended.pop(folder, None)
+    return found
 
 
 def _runs_in(top: Path) -> list[Run]:

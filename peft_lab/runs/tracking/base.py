@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 
@@ -79,7 +79,7 @@ def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
     """Return the spec's fields, each knob as ``values.NAME``, and what the run found of model and device."""
     told = spec.to_dict()
     values = told.pop("values")
-    found: Mapping[str, Any] = next((e for e in reversed(events) if e["type"] == "ready"), {})
+    found = latest(events, "ready") or {}
     named = {
         **told,
         **{f"values.{name}": value for name, value in values.items()},
