@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
+from string import Template
 from typing import Any, BinaryIO
 
 from peft_lab.core import units
@@ -325,6 +326,16 @@ def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UnreadableFile(f"{path} cannot be read: {why}.") from error
     return content if default is _NONE or default is None or isinstance(content, type(default)) else default
+
+
+def beside(module: str, name: str, **values: object) -> str:
+    """Return the text of a file that ships beside a module, such as a style sheet; each ``${name}`` is replaced.
+
+    Args:
+        module: the module's ``__file__``.
+    """
+    text = (Path(module).parent / name).read_text("utf-8")
+    return Template(text).substitute(values) if values else text
 
 
 def read_json_lines(path: Path) -> list[Any]:

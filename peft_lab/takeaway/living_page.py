@@ -62,7 +62,7 @@ def page(trajectory: Trajectory, shape: ModelShape) -> str:
         "form-action 'none'"
     )
     data = json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c")
-    css = _CSS + living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS
+    css = _CSS + living.LIVING_CSS
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -14,6 +14,7 @@ import streamlit as st
 
 from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
 from peft_lab.core import palette, units
+from peft_lab.core.disk import beside
 from peft_lab.drawing.svg import element
 
 # ----------------------------------------
@@ -168,31 +169,14 @@ _DOES = {
     },
 }  # fmt: skip
 
-CSS = f"""
-.step {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 0.75rem;
-  font-family: var(--st-font); color: var(--st-text-color); font-size: 0.85rem; }}
-.phase {{ border: 1px solid color-mix(in srgb, currentColor 22%, transparent); border-radius: 0.5rem;
-  padding: 0.6rem 0.7rem; min-width: 0; }}
-.phase h4 {{ margin: 0; font-size: 0.95rem; font-weight: 600; }}
-.phase svg {{ width: 100%; height: auto; display: block; margin: 0.4rem 0; max-width: 190px; }}
-.phase p {{ margin: 0.2rem 0 0; line-height: 1.35; }}
-.phase .bytes {{ font-variant-numeric: tabular-nums; opacity: 0.8; }}
-.base {{ stroke: currentColor; opacity: 0.4; }}
-.phase text {{ fill: currentColor; font-size: 10px; text-anchor: middle; opacity: 0.75; }}
-.key {{ display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; margin-top: 0.6rem; }}
-.key i {{ display: inline-block; width: 0.75em; height: 0.75em; border-radius: 2px; margin-right: 0.35em; }}
-@keyframes now {{
-  0%, 24% {{ border-color: var(--st-primary-color); box-shadow: 0 0 0 1px var(--st-primary-color); }}
-  26%, 100% {{ border-color: color-mix(in srgb, currentColor 22%, transparent); box-shadow: none; }}
-}}
-@keyframes grow {{ 0% {{ transform: scaleY(0.15); }} 12%, 100% {{ transform: scaleY(1); }} }}
-.phase {{ animation: now {SECONDS}s ease-out {ROUNDS}; animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-.phase .held {{ transform-origin: 0 var(--ground); animation: grow {SECONDS}s ease-out {ROUNDS};
-  animation-delay: calc(var(--turn) * {SECONDS / 4}s); }}
-@media (max-width: 480px) {{ .phase text {{ font-size: 11.5px; }} }}
-{lane_moving(ROUNDS, SECONDS)}
-@media (prefers-reduced-motion: reduce) {{ .phase, .phase .held, .phase .dot {{ animation: none; }} }}
-"""
+CSS = beside(
+    __file__,
+    "ranks.css",
+    seconds=SECONDS,
+    rounds=ROUNDS,
+    turn=SECONDS / 4,
+    moving=lane_moving(ROUNDS, SECONDS),
+)
 
 JS = """
 export default function ({ data, parentElement }) {
