@@ -197,11 +197,15 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     return run
 
 
+def new_name(method: str, model: str, *more: str) -> str:
+    """Return a new run's id: the time, the method, the first word of the model's name, and ``more``."""
+    word = re.sub(r"[^a-z0-9]+", "-", Path(model).name.lower()).strip("-").split("-")[0] or "model"
+    return "-".join((time.strftime("%Y%m%d-%H%M%S"), method, word, *more, secrets.token_hex(2)))
+
+
 def _new_folder(spec: RunSpec) -> Path:
-    model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).split("-")[0]
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     while True:
-        folder = root() / f"{stamp}-{spec.method}-{model or 'model'}-{spec.task}-{secrets.token_hex(2)}"
+        folder = root() / new_name(spec.method, spec.model, spec.task)
         try:
             folder.mkdir()
         except FileExistsError:
