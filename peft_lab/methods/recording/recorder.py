@@ -239,7 +239,7 @@ class Recorder:
         """Called after the backward pass of every step (from 0), with gradients in place and before the update."""
 
     def now(self) -> Any:
-        """Return what a snapshot records of the model's present state; ``None``: nothing."""
+        """Return what a snapshot records of the present state, tensors in the shapes they have; ``None``: nothing."""
 
     def snapshot(self, step: int) -> None:
         """Called before training (0), at some steps and after the last; ``step`` is the number of updates made."""
@@ -274,13 +274,13 @@ def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values:
 
 
 def copied(trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return copies of the present values of some parameters, by name."""
+    """Return copies of some parameters by name, each of its own shape."""
     return {name: parameter.detach().clone() for name, parameter in trained.items()}
 
 
 @contextmanager
 def restored(trained: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Give some parameters the values of another state, by name, until the block is left."""
+    """Give some parameters the values of another state, of the same names and shapes, until the block is left."""
     import torch
 
     present = copied({name: trained[name] for name in state})
@@ -296,16 +296,16 @@ def restored(trained: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def merged_and_back(
-    model: torch.nn.Module, inputs: Inputs, dtypes: Sequence[str] = ("float32", "bfloat16")
+    model: torch.nn.Module, inputs: Inputs
 ) -> Iterator[tuple[str, Any, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Merge a copy of a PEFT model in each type and unmerge it again; the given model is not changed.
+    """Merge a copy of a PEFT model in float32 and in bfloat16, and unmerge it again; the given model is not changed.
 
     Yields:
-        the type, the copy, and its logits before, merged and after, in float32.
+        the type, the copy, and its logits before, merged and after, of one shape, in float32.
     """
     import torch
 
-    for name in dtypes:
+    for name in ("float32", "bfloat16"):
         tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
         # PEFT warns that IA³'s division is not exact, which is what is measured here.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
