@@ -22,6 +22,7 @@ from typing import Any
 
 from peft_lab.advise.recipes.replications import replications
 from peft_lab.studies import shipped_sweep
+from tools.ship_sweep import rate_table
 
 FOLDER = Path(__file__).with_name("results")
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -98,7 +99,7 @@ def rules() -> str:
 
 #: Tables of data that ship with the package.
 COMPUTED: dict[str, Callable[[], str]] = {
-    "best_rates": lambda: shipped_sweep.rate_table(shipped_sweep.shipped_points()),
+    "best_rates": lambda: rate_table(shipped_sweep.shipped_points()),
     "rules": rules,
 }
 

@@ -98,13 +98,14 @@ def _contend(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(spec: Any, given: argparse.Namespace) -> tuple[Any, float]:
+    from peft_lab.core import disk
     from peft_lab.methods import get_method
     from peft_lab.runs import course, training
-    from peft_lab.runs.store import Run, write_json
+    from peft_lab.runs.store import Run
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run("bench", Path(folder))
-        write_json(run.folder / "spec.json", spec.to_dict())
+        disk.write_json(run.folder / "spec.json", spec.to_dict())
         training.train(run)
         times = [event["time"] for event in run.events() if event["type"] == "step"]
         base = course.fresh_base(spec, spec.task_object())

@@ -18,6 +18,7 @@ from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import GIB, card_size
+from peft_lab.models.shapes import KIND_NAMES, a_model
 
 #: The shortest rows that are tried are the requested length divided by this.
 SHORTER = 16
@@ -183,9 +184,7 @@ def longest(situation: Situation, room: Room) -> int | None:
 def _model(situation: Situation, room: Room, found: Recommendation) -> Iterator[Flip]:
     """Yield the flips by another kind of model, all else equal: as the tree leads, not checked on a device."""
     texts = {
-        "encoder": "If the model were an encoder",
-        "causal-lm": "If the model were a decoder",
-        "seq2seq": "If the model were an encoder-decoder",
+        **{kind: f"If the model were {a_model(kind)}" for kind in KIND_NAMES},
         "biases.yes": "If the model's linear maps had biases",
         "biases.no": "If the model's linear maps had no biases",
         "scale.large": f"If the base had {units.short_count(PROMPT_SCALE.value)} parameters or more",

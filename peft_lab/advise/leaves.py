@@ -17,7 +17,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import targets
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes import ModelShape, a_model
 
 # ----------------------------------------
 # A leaf: a method with its configuration, the reasons for it, and the fallbacks if it does not work.
@@ -172,9 +172,6 @@ ADVICE: Mapping[str, Advice] = Table(_read_advice)
 # Answers that follow from a model's shape.
 
 
-_KINDS = {"encoder": "an encoder", "causal-lm": "a decoder", "seq2seq": "an encoder-decoder"}
-
-
 def counted_answers(shape: ModelShape) -> dict[str, str]:
     """Return the answers that are counted on the model, by question."""
     return {
@@ -187,7 +184,7 @@ def counted_answers(shape: ModelShape) -> dict[str, str]:
 def phrase(key: str, shape: ModelShape) -> str:
     """Return the count behind an answer, as a sentence without its full stop."""
     if key == "kind":
-        return f"{shape.title} is {_KINDS[shape.kind]}"
+        return f"{shape.title} is {a_model(shape.kind)}"
     if key == "biases":
         return f"{biased(shape)} of the {len(_inside(shape))} linear maps in a layer of {shape.title} have biases"
     return f"{shape.title} has {units.short_count(shape.total)} parameters"

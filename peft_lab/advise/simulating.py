@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
-from importlib import resources
 from math import ceil, inf
+from pathlib import Path
 from typing import Any
 
 from peft_lab.advise.situation import Situation
+from peft_lab.core import disk
 from peft_lab.engine import fits
 from peft_lab.engine.kernels import stands_for
 from peft_lab.engine.request import Setting, StepRequest
@@ -243,10 +243,7 @@ def simulation_key(request: StepRequest, how: Sharding | None = None, in_main_me
 @cache
 def shipped_simulations() -> Mapping[str, int]:
     """Return the bytes that a device must have, by settings, of the simulations that ship."""
-    file = resources.files(__package__) / SHIPPED_SIMULATIONS
-    if not file.is_file():
-        return {}
-    kept: dict[str, int] = json.loads(file.read_text("utf-8"))["bytes"]
+    kept: dict[str, int] = disk.read_json(Path(__file__).with_name(SHIPPED_SIMULATIONS), {}).get("bytes", {})
     return kept
 
 

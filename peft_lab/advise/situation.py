@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_lab.advise import tree
 from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS
-from peft_lab.advise.recipes.job import OF_ENCODERS as OF_ENCODERS
+from peft_lab.advise.recipes.job import OF_ENCODERS
 from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, number, text, whole

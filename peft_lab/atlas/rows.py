@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from peft_lab.atlas import get_entry, variants
 from peft_lab.atlas.base import AtlasType, headings
+from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.engine import published
 from peft_lab.engine.request import Setting
@@ -58,7 +58,7 @@ TRAINS = {"trains_causal": "causal-lm", "trains_encoder": "encoder", "trains_seq
 
 @cache
 def _kept() -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads(PROBES_FILE.read_text("utf-8"))
+    kept: dict[str, Any] = read_json(PROBES_FILE)
     return kept
 
 

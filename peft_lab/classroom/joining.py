@@ -23,7 +23,7 @@ from peft_lab.classroom import places
 from peft_lab.core import asking
 from peft_lab.core import disk as storage
 from peft_lab.core.asking import Asker
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
 from peft_lab.core.limits import limits
 
 # ----------------------------------------
@@ -231,7 +231,7 @@ def class_keys() -> Keys:
         if os.name == "posix" and found.st_mode & 0o077:
             raise PeftLabError(f"{path} can be read by others; make it yours alone with 'chmod 600 {path}'.")
         return _read(path, found.st_ino, found.st_mtime_ns, found.st_size)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, UnreadableFile, KeyError, TypeError) as error:
         raise PeftLabError(
             f"The keys of the class in {path} cannot be used ({type(error).__name__}: {error})."
         ) from error
@@ -243,7 +243,7 @@ def _read(path: Path, *_of_file: int) -> Keys:
 
     Every request asks for them, so they are cached until the file is replaced or changes.
     """
-    content = json.loads(path.read_text("utf-8"))
+    content = storage.read_json(path)
     return Keys(**{each.name: str(content[each.name]) for each in fields(Keys)})
 
 
@@ -421,21 +421,18 @@ def _note_role(owner: str, teacher: bool) -> None:
     path = places.of(owner) / WHO
     if learner_of(owner).teacher is teacher:
         return
-    with suppress(OSError, ValueError, TypeError):
-        said = {**json.loads(path.read_text("utf-8")), "teacher": teacher}
-        scratch = path.with_name(f".{WHO}.{secrets.token_hex(4)}")
-        scratch.write_text(json.dumps(said, ensure_ascii=False), "utf-8")
-        scratch.replace(path)
+    with suppress(OSError, UnreadableFile, TypeError):
+        storage.write_json(path, {**storage.read_json(path), "teacher": teacher})
 
 
 def learner_of(owner: str) -> Learner:
     """Return what is known about a person. If the note is damaged, the number is 0 and the name empty."""
     path = places.of(owner) / WHO
     try:
-        said = json.loads(path.read_text("utf-8"))
+        said = storage.read_json(path)
         number, name, joined = int(said["number"]), str(said["name"]), float(said["joined"])
         seen, teacher = max(joined, path.stat().st_mtime), said.get("teacher") is True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, UnreadableFile, ValueError, KeyError, TypeError):
         number, name, joined, seen, teacher = 0, "", 0.0, _changed(path.parent), False
     return Learner(owner, number, name[:LONGEST_NAME], joined, seen, teacher, (path.parent / LEFT).exists())
 

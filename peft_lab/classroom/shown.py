@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from peft_lab.classroom import places
-from peft_lab.core import asking
-from peft_lab.core.errors import PeftLabError
+from peft_lab.core import asking, disk
+from peft_lab.core.errors import PeftLabError, UnreadableFile
 
 LONGEST = 20_000  # characters
 
@@ -44,10 +43,9 @@ def show(page: str, settings: Mapping[str, str]) -> None:
     text = json.dumps(asdict(Shown(page, dict(settings), time.time())))
     if len(text) > LONGEST:
         raise PeftLabError("This page's settings are too long to be shown to a class.")
-    scratch = _file().with_name(f".shown.{os.getpid()}")
     try:
-        scratch.write_text(text, "utf-8")
-        scratch.replace(_file())
+        with disk.replacing(_file()) as scratch:
+            scratch.write_text(text, "utf-8")
     except OSError as error:
         raise PeftLabError(f"It cannot be shown: {error.strerror or error}.") from error
 
@@ -73,8 +71,8 @@ def shown() -> Shown | None:
     if not asking.class_is_on():
         return None
     try:
-        said = json.loads(_file().read_text("utf-8"))
+        said = disk.read_json(_file())
         settings = {str(name): str(value) for name, value in said["settings"].items()}
         return Shown(str(said["page"]), settings, float(said["at"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (UnreadableFile, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,8 +133,8 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
     file = path / "adapter_config.json" if os.path.isdir(path) else path  # noqa: PTH112  pathlib's raises OSError
     text = disk.take_text(file, _LARGEST_CONFIG, "adapter_config", "The adapter config ")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = disk.parse_json(text)
+    except ValueError as error:
         raise BadInput(f"{file} is not valid JSON: {error}.", "adapter_config") from error
     if content is not None and not isinstance(content, dict):
         raise BadInput(

@@ -6,21 +6,24 @@ Every path from outside goes through :func:`take` (a file), :func:`folder` or :f
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 import stat
 import struct
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from string import Template
+from typing import Any, BinaryIO
 
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core.errors import BadInput, RunError, UnreadableFile
 
 _WHY = {
     errno.ENOSPC: "the disk is full",
@@ -256,6 +259,94 @@ def _to_write(path: Path, how: int) -> int:
     if _AT_ONCE:
         os.set_blocking(descriptor, True)
     return descriptor
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch file beside ``path`` that replaces it when the context is left.
+
+    A reader sees the old file or the new one. If the block fails, the old file stays and the scratch file is removed:
+    on a full disk it would use the little room that is left. The scratch file's name starts with ``.`` and the name
+    of ``path``; only a killed process leaves it behind.
+
+    Raises:
+        OSError: the file cannot be replaced.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        yield scratch
+        scratch.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+
+
+# ----------------------------------------
+# JSON files, and the folders that are named after an id.
+
+
+LARGEST_JSON = 1 << 28  # bytes
+_NONE: Any = object()
+_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # longer ones are not valid file names
+
+
+def is_identity(text: str) -> bool:
+    """Return whether a text can be the id of a run, comparison or sweep, and so the name of its folder."""
+    return _ID.fullmatch(text) is not None
+
+
+def parse_json(text: str | bytes, **how: Any) -> Any:
+    """Return the value in a JSON text; ``how`` goes to :func:`json.loads`.
+
+    Raises:
+        ValueError: it is invalid, or nested too deeply.
+    """
+    try:
+        return json.loads(text, **how)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any:
+    """Return the value in a JSON file.
+
+    Args:
+        default: what to return if the file cannot be read, and, unless it is ``None``, if the value is of another type.
+        most: the largest size allowed, in bytes.
+
+    Raises:
+        UnreadableFile: the file is missing, too large or invalid, and there is no default.
+    """
+    try:
+        content = parse_json(read(path, most, pipes=False).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        if default is not _NONE:
+            return default
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UnreadableFile(f"{path} cannot be read: {why}.") from error
+    return content if default is _NONE or default is None or isinstance(content, type(default)) else default
+
+
+def beside(module: str, name: str, **values: object) -> str:
+    """Return the text of a file that ships beside a module, such as a style sheet; each ``${name}`` is replaced.
+
+    Args:
+        module: the module's ``__file__``.
+    """
+    text = (Path(module).parent / name).read_text("utf-8")
+    return Template(text).substitute(values) if values else text
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the values in a file of JSON Lines that ships with the package."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step, as :func:`replacing`. Raises OSError if the disk cannot be written."""
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 @contextmanager

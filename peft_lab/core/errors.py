@@ -79,6 +79,10 @@ class AssetError(PeftLabError):
     """Weights or data that are missing, could not be fetched, or failed verification."""
 
 
+class UnreadableFile(PeftLabError):
+    """A JSON file that is missing, too large or invalid. The message names the file and the reason."""
+
+
 class RunError(PeftLabError):
     """A training run that could not start, failed or was lost."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,7 @@ def fits(kind: Any, value: Any) -> bool:
     """Return whether a value is of a type.
 
     A whole number is a float too, a truth value is no number, and a float is finite; a list may stand for a tuple.
+    Of a dataclass it has to be an object.
 
     >>> fits(dict[str, float | None], {"loss": None, "rows": 3}), fits(list[int], [1, True])
     (True, False)
@@ -27,6 +28,8 @@ def fits(kind: Any, value: Any) -> bool:
         return type(value) is kind
     if kind is Any:
         return True
+    if is_dataclass(kind):
+        return type(value) is kind
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return any(fits(each, value) for each in inner)

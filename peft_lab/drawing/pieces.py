@@ -6,11 +6,10 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Literal, Protocol
 
 from peft_lab.drawing.placement import Placement, dims, is_parallel, on_sum, part_words
-from peft_lab.drawing.svg import LINE, Canvas, Metrics, break_name, number, shorten, side, thickness
+from peft_lab.drawing.svg import LINE, Canvas, Metrics, break_name, element, number, shorten, side, thickness
 from peft_lab.methods.base import Part
 from peft_lab.models.shapes import PARAMETER, ModuleGroup
 
@@ -72,15 +71,21 @@ def placed_lanes(lanes: Sequence[Lane], offset: float, half: int) -> list[Lane]:
 
 def lanes_svg(lanes: Sequence[Lane]) -> str:
     """Return the lanes as an invisible group."""
-    return "\n".join(['<g class="lanes" aria-hidden="true">', *(_path(lane) for lane in lanes), "</g>"])
+    paths = "".join(f"{_path(lane)}\n" for lane in lanes)
+    return element("g", f"\n{paths}", class_="lanes", aria_hidden="true")
 
 
 def _path(lane: Lane) -> str:
     steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in lane.points)
-    of = f' data-of="{escape(lane.of)}"' if lane.of else ""
-    return (
-        f'<path class="lane" data-lane="{lane.kind}"{of} data-from="{lane.start:.1f}" '
-        f'data-half="{lane.half}" d="M{steps}"/>'
+    of, start = lane.of, f"{lane.start:.1f}"
+    return element(
+        "path",
+        class_="lane",
+        data_lane=lane.kind,
+        data_of=of or None,
+        data_from=start,
+        data_half=lane.half,
+        d=f"M{steps}",
     )
 
 

@@ -11,6 +11,7 @@ from html import escape
 from typing import Literal
 
 from peft_lab.core import palette
+from peft_lab.core.disk import beside
 
 # ----------------------------------------
 # Sizes in the drawing: text widths, labels broken into lines, matrix sides and strip thicknesses.
@@ -74,6 +75,19 @@ def number(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
 
 
+def element(tag: str, inner: str | None = None, /, **attributes: object) -> str:
+    """Return an element that holds ``inner``, as SVG; attributes that are ``None`` are left out.
+
+    >>> element("text", "Q", class_="small", data_mark=None, font_size=11)
+    '<text class="small" font-size="11">Q</text>'
+    """
+    given = {
+        name.rstrip("_").replace("_", "-"): each for name, each in attributes.items() if each is not None
+    }
+    written = "".join(f' {name}="{escape(str(value))}"' for name, value in given.items())
+    return f"<{tag}{written}/>" if inner is None else f"<{tag}{written}>{inner}</{tag}>"
+
+
 class Canvas:
     """Collects SVG elements in drawing order. ``selected`` is the path whose choices are outlined."""
 
@@ -84,33 +98,38 @@ class Canvas:
     def __str__(self) -> str:
         return "\n".join(self._out)
 
+    def _add(self, tag: str, inner: str | None = None, /, **attributes: object) -> None:
+        self._out.append(element(tag, inner, **attributes))
+
     def rect(
         self, x: float, y: float, w: float, h: float, cls: str, r: float = 3, mark: str = "", full: str = ""
     ) -> None:
         """Draw a rectangle. ``mark`` names what a page may fill or highlight during a run: A, B, W, gate;
         ``full`` is the full rank and the thickness at it."""
-        corners = f' rx="{number(r)}"' if r else ""
-        corners += f' data-mark="{mark}"' if mark else ""
-        corners += f' data-full="{full}"' if full else ""
-        self._out.append(
-            f'<rect class="{cls}" x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"{corners}/>'
+        place = {"x": number(x), "y": number(y), "width": number(w), "height": number(h)}
+        self._add(
+            "rect",
+            class_=cls,
+            **place,
+            rx=number(r) if r else None,
+            data_mark=mark or None,
+            data_full=full or None,
         )
 
     def circle(self, x: float, y: float, r: float, cls: str) -> None:
-        self._out.append(f'<circle class="{cls}" cx="{number(x)}" cy="{number(y)}" r="{number(r)}"/>')
+        self._add("circle", class_=cls, cx=number(x), cy=number(y), r=number(r))
 
     def path(
         self, points: Sequence[tuple[float, float]], cls: str, closed: bool = False, mark: str = ""
     ) -> None:
         steps = " L".join(f"{number(x)} {number(y)}" for x, y in points)
-        named = f' data-mark="{mark}"' if mark else ""
-        self._out.append(f'<path class="{cls}"{named} d="M{steps}{"Z" if closed else ""}"/>')
+        self._add("path", class_=cls, data_mark=mark or None, d=f"M{steps}{'Z' if closed else ''}")
 
     def segments(self, pairs: Sequence[tuple[float, float, float, float]], cls: str) -> None:
         """Draw many straight lines in one element."""
         if pairs:
             steps = "".join(f"M{number(a)} {number(b)}L{number(c)} {number(d)}" for a, b, c, d in pairs)
-            self._out.append(f'<path class="{cls}" d="{steps}"/>')
+            self._add("path", class_=cls, d=steps)
 
     def arrow(self, points: Sequence[tuple[float, float]], cls: str = "flow", head: bool = True) -> None:
         """Draw a line through the points, with an arrowhead at the end if ``head``."""
@@ -128,19 +147,17 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, size: float, cls: str, anchor: str = "middle") -> None:
         """Draw text; ``y`` is the middle of the line, not its base."""
-        place = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        base = y + 0.35 * size
-        at = f'x="{number(x)}" y="{number(base)}" font-size="{number(size)}"{place}'
-        self._out.append(f'<text class="{cls}" {at}>{escape(text)}</text>')
+        self._text(escape(text), x, y, size, cls, None if anchor == "start" else anchor)
+
+    def _text(self, inner: str, x: float, y: float, size: float, cls: str, anchor: str | None) -> None:
+        place = {"x": number(x), "y": number(y + 0.35 * size), "font_size": number(size)}
+        self._add("text", inner, class_=cls, **place, text_anchor=anchor)
 
     def symbol(self, x: float, y: float, symbol: str, size: float, cls: str) -> None:
         """Draw a letter with a subscript, written ``l_k``."""
         letter, _, below = symbol.partition("_")
-        sub = f'<tspan dy="3">{escape(below)}</tspan>' if below else ""
-        self._out.append(
-            f'<text class="{cls}" x="{number(x)}" y="{number(y + 0.35 * size)}" font-size="{number(size)}" '
-            f'text-anchor="middle">{escape(letter)}{sub}</text>'
-        )
+        sub = element("tspan", escape(below), dy=3) if below else ""
+        self._text(escape(letter) + sub, x, y, size, cls, "middle")
 
     def lines(
         self, x: float, cy: float, rows: Sequence[tuple[str, float, str]], anchor: str = "middle"
@@ -177,48 +194,7 @@ _COLOURS = palette.variables(
 )  # fmt: skip
 _PAPER = f"--paper: var(--st-background-color, {palette.PAGE.css});"
 
-STYLE = (
-    f".peft-block {{\n  {_COLOURS}\n  {_PAPER}\n"
-    """  display: block; width: 100%; height: auto; color: var(--ink);
-}
-.peft-block text { fill: var(--ink); font-family: var(--st-font, "Source Sans", "Source Sans 3", sans-serif); }
-.peft-block .name, .peft-block .small { font-family: var(--st-code-font, "Source Code Pro", monospace); }
-.peft-block .name { font-weight: 600; }
-.peft-block .small { font-weight: 400; }
-.peft-block .note { fill: var(--soft); }
-.peft-block .strong { font-weight: 600; }
-.peft-block .accent { fill: var(--trained); }
-.peft-block text.on-trained { fill: var(--on-trained); }
-.peft-block .haloed { paint-order: stroke; stroke: var(--frozen); stroke-width: 4px; stroke-linejoin: round; }
-.peft-block .frame { fill: none; stroke: var(--frame); stroke-width: 1.5; }
-.peft-block .frame.card { fill: var(--paper); stroke: var(--edge); stroke-width: 1; }
-.peft-block .frame.mixture { stroke: var(--edge); stroke-dasharray: 4 3; stroke-width: 1.25; }
-.peft-block .box { stroke-width: 1; }
-.peft-block .plain { fill: var(--paper); stroke: var(--edge); }
-.peft-block .frozen { fill: var(--frozen); stroke: var(--edge); }
-.peft-block .quantised { stroke: var(--quantised); }
-.peft-block .trained { fill: var(--trained); stroke: none; }
-.peft-block .trained.light { fill: var(--trained-light); stroke: var(--trained); }
-.peft-block .cell { stroke: none; }
-.peft-block .gate { fill: var(--paper); stroke: var(--trained); stroke-width: 1.5; }
-.peft-block .hatch { fill: none; stroke: var(--quantised); stroke-width: 1; stroke-opacity: .4; }
-.peft-block .constant { fill: var(--quantised); stroke: var(--quantised); stroke-width: 1; }
-.peft-block .constant.hollow { fill: var(--paper); }
-.peft-block .flow { fill: none; stroke: var(--line); stroke-width: 1.25; }
-.peft-block .stream { fill: none; stroke: var(--line); stroke-width: 2.5; }
-.peft-block .flow-head, .peft-block .stream-head { fill: var(--line); }
-.peft-block .making { fill: none; stroke: var(--trained); stroke-width: 1.25; stroke-dasharray: 3 2.5; }
-.peft-block .making-head { fill: var(--trained); }
-.peft-block .joint { fill: var(--paper); stroke: var(--line); stroke-width: 1.25; }
-.peft-block .sign { fill: none; stroke: var(--ink); stroke-width: 1.25; }
-.peft-block .lane { fill: none; stroke: none; pointer-events: none; }
-.peft-block .ring { fill: none; stroke: none; pointer-events: all; }
-.peft-block .choice { cursor: pointer; outline: none; }
-.peft-block .choice:hover > .ring { stroke: var(--edge); stroke-width: 1.25; }
-.peft-block .choice:focus-visible > .ring { stroke: var(--quantised); stroke-width: 2; }
-.peft-block .choice.chosen > .ring { stroke: var(--ink); stroke-width: 1.75; }
-"""
-)
+STYLE = beside(__file__, "css/block.css", colours=_COLOURS, paper=_PAPER)
 
 
 # ----------------------------------------

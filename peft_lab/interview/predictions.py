@@ -6,13 +6,13 @@ The predictions are in ``content/predictions.yaml``. An experiment is either a c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from peft_lab.core import disk
 from peft_lab.core.content import Citation, by_id, mistake, read_entries
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
@@ -278,5 +278,5 @@ def same_runs(kept: list[dict[str, Any]], contest: Contest) -> bool:
 
 @cache
 def _all() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads(STORED.read_text("utf-8"))
+    found: dict[str, dict[str, Any]] = disk.read_json(STORED)
     return found

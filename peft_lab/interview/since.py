@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.content import Citation, CitingText, by_name, read_table
 from peft_lab.core.facts import Fact
 from peft_lab.core.references import BENCH
@@ -134,7 +133,7 @@ class Seen:
 @cache
 def seen() -> dict[str, Seen]:
     """Return what was seen by the experiment's id."""
-    kept: dict[str, Any] = json.loads(SEEN_FILE.read_text("utf-8"))
+    kept: dict[str, Any] = disk.read_json(SEEN_FILE)
     return {name: Seen(**found) for name, found in kept.items()}
 
 

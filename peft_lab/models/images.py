@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput
 from peft_lab.models.shapes import ModelShape
 
@@ -138,7 +138,7 @@ def eye_of(size: tuple[int, int, int], path: str | Path | None) -> Eye:
         raise ValueError(f"the model reads pictures of {channels} channels; PNG and JPEG have 1 or 3")
     told: Mapping[str, Any] = {}
     if path is not None:
-        told = json.loads(Path(path).read_text("utf-8"))
+        told = read_json(Path(path))
     if not isinstance(told, Mapping):
         raise ValueError(f"its {PROCESSOR} holds no settings")
     mean, deviation = (

@@ -15,7 +15,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from peft_lab.core import machine
-from peft_lab.core.errors import BadInput, PeftLabError, in_short
+from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile, in_short
 from peft_lab.core.replacing import Replacement
 from peft_lab.models import images, meta, own, quantise, templates
 from peft_lab.models.assets import store as assets
@@ -199,7 +199,7 @@ def _reader(entry: ModelEntry, source: str) -> Any:
     try:
         told = cached_file(source, looks.PROCESSOR, _raise_exceptions_for_missing_entries=False)
         return looks.eye_of(images.size_of(entry.config), told)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, UnreadableFile) as error:
         raise BadInput(f"'{entry.title}' cannot be shown images: {_first_line(error)}.", "model") from error
 
 

@@ -7,7 +7,6 @@ the index of the weights are read.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -91,11 +90,8 @@ def weights(find: Find) -> tuple[list[Path], list[str]]:
 
 def _indexed(find: Find) -> list[str] | None:
     """Return the files that the index of the weights names; ``None`` if there is no readable index."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        index = find(INDEX)
-        if index is not None:
-            told = json.loads(disk.read(index, _LARGEST_INDEX))
-            return sorted(map(str, set(told["weight_map"].values())))
+    with suppress(LookupError, TypeError, AttributeError):
+        return sorted(map(str, set(_config(find, INDEX)["weight_map"].values())))
     return None
 
 
@@ -189,12 +185,10 @@ def require(name: str) -> None:
 
 def _few_bits(find: Find) -> str:
     """Return how the weights are quantised according to the config; empty if they are not."""
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        config = find("config.json")
-        told = json.loads(config.read_text("utf-8")).get("quantization_config") if config else None
-        if told is not None:
-            return echoed(told.get("quant_method", "no method named") if isinstance(told, dict) else told)
-    return ""
+    told = _config(find).get("quantization_config")
+    if told is None:
+        return ""
+    return echoed(told.get("quant_method", "no method named") if isinstance(told, dict) else told)
 
 
 def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
@@ -227,8 +221,6 @@ def _needs_none(find: Find) -> bool:
 
 def _config(find: Find, file: str = CONFIG) -> dict[str, Any]:
     """Return the settings in a JSON file; empty if it cannot be read, which callers report."""
-    with suppress(OSError, ValueError, RecursionError):
-        path = find(file)
-        told = json.loads(disk.read(path, _LARGEST_INDEX)) if path else {}
-        return told if isinstance(told, dict) else {}
-    return {}
+    path = find(file)
+    content: dict[str, Any] = disk.read_json(path, {}, _LARGEST_INDEX) if path else {}
+    return content

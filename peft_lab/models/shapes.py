@@ -16,12 +16,23 @@ from peft_lab.models import structure as experts
 from peft_lab.models.structure import MATRIX_TYPES, PARAMETER, Mixture, ModuleGroup, Role, is_bias
 
 __all__ = [
-    "CLASSIFIERS", "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape", "ModuleGroup", "Role",
-    "from_dict", "is_bias", "to_dict",
+    "CLASSIFIERS", "KIND_NAMES", "MATRIX_TYPES", "PARAMETER", "Match", "Mixture", "ModelKind", "ModelShape",
+    "ModuleGroup", "Role", "a_model", "from_dict", "is_bias", "to_dict",
 ]  # fmt: skip
 ModelKind = Literal["causal-lm", "encoder", "seq2seq", "vision"]
+#: What a sentence calls a model of each kind.
+KIND_NAMES: Mapping[str, str] = {
+    "causal-lm": "decoder", "encoder": "encoder", "seq2seq": "encoder-decoder",
+    "vision": "model that reads images",
+}  # fmt: skip
 #: The kinds that are trained with a classification head: models of text and of images.
 CLASSIFIERS: tuple[ModelKind, ...] = ("encoder", "vision")
+
+
+def a_model(kind: str) -> str:
+    """Return a kind's name with its article, such as ``an encoder``."""
+    name = KIND_NAMES[kind]
+    return f"{'an' if name[0] == 'e' else 'a'} {name}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk as storage
 from peft_lab.core import machine, units
@@ -35,6 +35,9 @@ from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
+if TYPE_CHECKING:
+    from peft_lab.training.batches import Encoded
+
 #: Bytes that the run's process needs besides its tensors: interpreter, libraries, allocator slack. Peaks of
 #: real runs were 0.59 to 0.80 GB above their tensors.
 RESERVE = 2**30
@@ -49,13 +52,17 @@ _PER_LOGIT = 3  # logits, their softmax, their gradient
 _PASSES = 4  # over the rows; the largest batch is searched among them
 
 
-def require(spec: RunSpec) -> None:
-    """Check that a spec, already validated, fits into free memory.
+def require(spec: RunSpec, waits: bool = False) -> None:
+    """Check that a spec, already validated, has room: on the disk and, unless it ``waits`` for its turn, in memory.
 
     Raises:
-        BadInput: it cannot fit; ``field`` is ``batch``. RunError: the process that simulates died.
+        BadInput: a step cannot fit; ``field`` is ``batch``. RunError: the disk is too full, or the process that
+            simulates died.
     """
-    problem = refusal(spec)
+    problem = disk_refusal(spec)
+    if problem is not None:
+        raise RunError(problem)
+    problem = None if waits else refusal(spec)
     if problem is not None:
         raise BadInput(problem, "batch")
 
@@ -158,30 +165,41 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
     In the form of :func:`peft_lab.training.batches.size_of`.
     """
-    from peft_lab.models import loading
-    from peft_lab.models.catalogue import resolve
-    from peft_lab.training import batches
-    from peft_lab.training.batches import size_of
-
-    task, rows = spec.task_object(), spec.batch
-    if task.images:
-        return images.size_of_batch(rows, resolve(spec.model).config)  # one of few images holds some twice
-    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
-    train = task.load().train
     # Later passes over the same rows contain no longer ones.
-    steps = min(spec.steps, -(-_PASSES * len(train) // rows))
-    start = loading.decoder_start(resolve(spec.model))
-    encoded = batches.encode(task, train[: min(len(train), steps * rows)], tokenizer, spec.max_length, start)
-    order = batches.plan([len(row) for row in encoded], steps, rows, spec.seed)
-    made = ([encoded[number] for number in numbers] for numbers in order)
-    most = max(made, key=lambda batch: len(batch) * max(len(row) for row in batch))
-    return size_of(batches.collate(most, loading.pad_token(tokenizer), "cpu"))
+    return _size_of(spec, lambda made: max(made, key=lambda rows: len(rows) * max(map(len, rows))), _PASSES)
+
+
+def tracked_batch(spec: RunSpec) -> dict[str, Any]:
+    """Return the memory tracker's batch size, as :func:`largest_batch`. Imports torch."""
+    from peft_lab.runs.recording import tracked_step
+
+    return _size_of(spec, lambda made: made[tracked_step(spec)])
+
+
+def _size_of(
+    spec: RunSpec, pick: Callable[[list[list[Encoded]]], list[Encoded]], passes: int | None = None
+) -> dict[str, Any]:
+    from peft_lab.models.catalogue import resolve
+    from peft_lab.runs import course
+    from peft_lab.training import batches
+
+    if spec.task_object().images:
+        return images.size_of_batch(
+            spec.batch, resolve(spec.model).config
+        )  # one of few images holds some twice
+    return batches.size_of(batches.collate(pick(course.planned_batches(spec, passes)), 0, "cpu"))
+
+
+def step_request(
+    spec: RunSpec, batch: Mapping[str, Any], device: str, attention: str | None = None
+) -> StepRequest:
+    """Return the request to simulate one step of a run. ``batch``: its size, as :func:`largest_batch`."""
+    dtype = str(machine.compute_dtype()).removeprefix("torch.")
+    return StepRequest(spec.model, spec.method, spec.values, LabBatch.of(batch, device, attention), dtype)
 
 
 def _simulated(spec: RunSpec, batch: Mapping[str, Any], device: str) -> int:
-    dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    asked = StepRequest(spec.model, spec.method, spec.values, LabBatch.of(batch, device), dtype)
-    return needed(simulate_lab(asked))
+    return needed(simulate_lab(step_request(spec, batch, device)))
 
 
 # -- 3: what would fit -------------------------------------------------------------------------------------------
@@ -275,13 +293,6 @@ _ONCE = 256 * 2**10  # the tracked step's timeline, probes, record, configuratio
 _PICTURE = 12 * 2**20
 
 
-def require_disk(spec: RunSpec) -> None:
-    """Check that the disk has room for a validated spec. Raises RunError if it has not."""
-    problem = disk_refusal(spec)
-    if problem is not None:
-        raise RunError(problem)
-
-
 def disk_refusal(spec: RunSpec) -> str | None:
     """Return why the disk lacks room for a validated spec, in one sentence; ``None`` if it does not."""
     free, needed = storage.free(store.root()), needed_disk_bytes(spec) + DISK_RESERVE
@@ -361,46 +372,14 @@ def step_ahead(data: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
     Raises:
         BadInput, SimulationError: the step cannot be simulated. AssetError: weights or sentences are not here.
     """
-    request, batch = _request(data)
+    from peft_lab.runs import course
+
+    spec = RunSpec.from_dict(data)
+    batch = tracked_batch(spec)
+    request = step_request(spec, batch, machine.in_use().simulated_as, course.attention_for(spec))
     return simulate_lab(request), batch
 
 
 def parts_ahead(data: Mapping[str, Any]) -> dict[str, int]:
     """Return the parts of that step's peak in bytes, by name. Imports torch. Raises as :func:`step_ahead`."""
     return dict(step_ahead(data)[0].parts)
-
-
-def _request(data: Mapping[str, Any]) -> tuple[StepRequest, dict[str, Any]]:
-    """Return the simulation request for a run of this spec, and the size of its batch."""
-    from peft_lab.models import loading
-    from peft_lab.models.catalogue import resolve
-
-    spec = RunSpec.from_dict(data)
-    device = machine.in_use()
-    batch = tracked_batch(spec)
-    attention = loading.attention_for(device.kind, spec.max_length, resolve(spec.model))
-    sized = LabBatch.of(batch, device.simulated_as, attention)
-    dtype = str(machine.compute_dtype()).removeprefix("torch.")
-    return StepRequest(spec.model, spec.method, spec.values, sized, dtype), batch
-
-
-def tracked_batch(spec: RunSpec) -> dict[str, Any]:
-    """Return the memory tracker's batch size, as :func:`peft_lab.training.batches.size_of`. Imports torch."""
-    from peft_lab.models import loading
-    from peft_lab.models.catalogue import resolve
-    from peft_lab.runs.recording import TRACKED_STEP
-    from peft_lab.training import batches
-    from peft_lab.training.batches import size_of
-
-    task, size = spec.task_object(), spec.batch
-    if task.images:
-        return images.size_of_batch(size, resolve(spec.model).config)
-    tokenizer = loading.load_tokenizer(loading.weights_of(spec.model))
-    train = task.load().train
-    needed = train[: min(len(train), spec.steps * size)]
-    start = loading.decoder_start(resolve(spec.model))
-    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
-    order = batches.plan([len(row) for row in rows], spec.steps, size, spec.seed)
-    numbers = order[min(TRACKED_STEP, spec.steps - 1)]
-    pad = loading.pad_token(tokenizer)
-    return size_of(batches.collate([rows[number] for number in numbers], pad, "cpu"))

@@ -6,9 +6,6 @@ Such a run is a link in the run store to the folder where the script writes its 
 
 from __future__ import annotations
 
-import re
-import secrets
-import time
 from pathlib import Path
 
 from peft_lab.core import disk as storage
@@ -40,9 +37,7 @@ def adopt(folder: Path) -> Run:
     known = next((run for run in store.runs() if run.folder.resolve() == folder), None)
     if known is not None:
         raise BadInput(f"{folder} is the run {known.id} already.", "adopt")
-    model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).strip("-").split("-")[0] or "model"
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    identity = f"{stamp}-{spec.method}-{model}-{secrets.token_hex(2)}"
+    identity = store.new_name(spec.method, spec.model)
     try:
         store.root().mkdir(parents=True, exist_ok=True)
         (store.root() / identity).symlink_to(folder, target_is_directory=True)

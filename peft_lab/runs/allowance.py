@@ -6,7 +6,6 @@ A turn cut short by the end of the server is not counted.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -17,12 +16,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from peft_lab.classroom import places
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.limits import Limits, of_asker
 from peft_lab.runs import admission, store, waiting
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import write_json
 from peft_lab.training.tasks.kept_files import UPLOADS
 
 MINUTES_FILE = ".trained.json"
@@ -71,7 +69,7 @@ def note_minutes(seconds: float, now: float | None = None) -> None:
     at = time.time() if now is None else now
     path = places.mine() / MINUTES_FILE
     with FileLock(path.with_suffix(".lock")):
-        write_json(path, [*_written(at), (at, seconds)])
+        disk.write_json(path, [*_written(at), (at, seconds)])
 
 
 def minutes_said(found: Limits) -> str:
@@ -107,14 +105,14 @@ def _written(now: float) -> list[Turn]:
     try:
         turns = [
             (float(ended), float(seconds))
-            for ended, seconds in json.loads((places.mine() / MINUTES_FILE).read_text())
+            for ended, seconds in disk.read_json(places.mine() / MINUTES_FILE, [])
         ]
-    except (OSError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return []
     if any(ended > now + _SLIP for ended, _ in turns):
         turns = [(min(ended, now), seconds) for ended, seconds in turns]
         with suppress(OSError):
-            write_json(places.mine() / MINUTES_FILE, turns)
+            disk.write_json(places.mine() / MINUTES_FILE, turns)
     return [(ended, seconds) for ended, seconds in turns if now - ended < DAY]
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.classroom import places
-from peft_lab.core import kinds, machine
+from peft_lab.core import disk, kinds, machine
 from peft_lab.methods import get_method
 from peft_lab.runs import course
 from peft_lab.runs.record import versions
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import write_json
 from peft_lab.training.evaluation import ROWS_AT_ONCE, Answer, Evaluation
 from peft_lab.training.tasks.base import Row, Task
 
@@ -95,11 +94,8 @@ def key_ahead(
 
 def find(key: Mapping[str, Any]) -> BaseScore:
     """Return the stored score of the base with this key; an empty one if missing or unreadable."""
-    try:
-        data = json.loads(_path(key).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return BaseScore(key)
-    if not isinstance(data, dict) or data.get("key") != _plain(key) or kinds.misfit(_FILE, data):
+    data = disk.read_json(_path(key), {})
+    if data.get("key") != _plain(key) or kinds.misfit(_FILE, data):
         return BaseScore(key)
     found, answers = data["evaluation"], data["answers"]
     if (found and kinds.misfit(_EVALUATION, found)) or any(kinds.misfit(_ANSWER, each) for each in answers):
@@ -115,7 +111,7 @@ def keep(score: BaseScore) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     found = None if score.evaluation is None else asdict(score.evaluation)
     answers = [asdict(each) for each in score.answers.values()]
-    write_json(path, {"key": score.key, "run": score.run, "evaluation": found, "answers": answers})
+    disk.write_json(path, {"key": score.key, "run": score.run, "evaluation": found, "answers": answers})
 
 
 _FILE: Mapping[str, Any] = {"run": str, "evaluation": dict | None, "answers": list[dict[str, Any]]}

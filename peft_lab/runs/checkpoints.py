@@ -25,7 +25,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import adopted, events, hold, kept, owners, store
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.record import versions
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ EVERY = 10  # steps
 #: Largest share of the time since the first step that saving may take: large states are saved less often.
 SHARE = 0.05
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
-_SCRATCH = ".checkpoint.pt"
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+_EARLIER = {"_tables": "_kept"}  # attributes of a recorder that earlier versions saved under another name
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def latest(folder: Path) -> Checkpoint | None:
 def clear(folder: Path) -> None:
     """Remove the checkpoints of a finished run. What cannot be removed now is deleted with the run."""
     with suppress(OSError):
-        for path in [*folder.glob("checkpoint-*.pt"), folder / _SCRATCH]:
+        for path in [*folder.glob("checkpoint-*.pt"), *folder.glob(".checkpoint*")]:
             path.unlink(missing_ok=True)
 
 
@@ -76,8 +76,8 @@ class Keeper:
     """Saves and restores the state of a run while it trains.
 
     Attributes:
-        noted: objects whose attributes are saved too, by name: plain values and tensors in lists and dicts;
-            their inputs (``model``, ``shape``, ``values``) are left out.
+        noted: objects whose attributes that start with ``_`` are saved too, by name: plain values and tensors in
+            lists and dicts.
         beside: called before each save; writes what a run keeps in files of its own.
     """
 
@@ -114,7 +114,9 @@ class Keeper:
         self.masters.load(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, attributes in state["noted"].items():
-            vars(self.noted[name]).update(attributes)
+            vars(self.noted[name]).update(
+                {_EARLIER.get(key, key): value for key, value in attributes.items()}
+            )
         _restore_random(state["random"])
         return kept.step
 
@@ -134,7 +136,6 @@ class Keeper:
             self._last = time.monotonic() - before
             self._spent += self._last
             self.run.log.emit("checkpoint", step=step, bytes=size, seconds=self._last)
-        (self.run.folder / _SCRATCH).unlink(missing_ok=True)
 
     def _write(self, step: int) -> int:
         import torch
@@ -155,14 +156,13 @@ class Keeper:
         with events.open("rb") as file:
             os.fsync(file.fileno())
             offset = os.fstat(file.fileno()).st_size
-        with (folder / _SCRATCH).open("wb") as file:
+        older = list(folder.glob("checkpoint-*.pt"))
+        target = folder / f"checkpoint-{step}-{offset}.pt"
+        with storage.replacing(target) as scratch, scratch.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        older = list(folder.glob("checkpoint-*.pt"))
-        target = folder / f"checkpoint-{step}-{offset}.pt"
-        (folder / _SCRATCH).replace(target)
         for path in older:
             if path != target:
                 path.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ class Keeper:
 
 
 def _attributes(noted: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(noted).items() if name not in ("model", "shape", "values")}
+    return {name: value for name, value in vars(noted).items() if name.startswith("_")}
 
 
 def _made_by() -> dict[str, str]:
@@ -237,7 +237,7 @@ class Verdicts:
 
 def note_ending(run: Run, verdicts: Verdicts) -> None:
     """Write the decisions to the run's folder. Raises OSError."""
-    write_json(
+    storage.write_json(
         run.folder / EARLY_FILE, {"sweep": verdicts.sweep, "rungs": [asdict(rung) for rung in verdicts.rungs]}
     )
 
@@ -323,19 +323,15 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
 
 def has_begun_again(run: Run) -> bool:
     """Return whether a process has begun the run's latest turn. Raises RunError if events are unreadable."""
-    kinds = [event["type"] for event in run.events()]
-    return "worker" in kinds and ("queued" not in kinds or _last(kinds, "worker") > _last(kinds, "queued"))
+    kinds = (event["type"] for event in reversed(run.events()))
+    return next((kind for kind in kinds if kind in ("worker", "queued")), "") == "worker"
 
 
 def asked_to_go_on(run: Run) -> float:
     """Return the turn for which an engine was asked to carry the run out; it stays the same however often the
     run was :func:`taken_over` since. Raises RunError if its events cannot be read."""
-    queued = hold.is_queued(run)
+    queued = events.latest(run.events(), "queued") or {}
     return float(queued.get("asked") or queued.get("time", 0.0))
-
-
-def _last(kinds: list[str], kind: str) -> int:
-    return len(kinds) - 1 - kinds[::-1].index(kind)
 
 
 def taken_over(run: Run, why: str) -> float:
@@ -345,8 +341,7 @@ def taken_over(run: Run, why: str) -> float:
     Raises:
         BadInput: it has ended meanwhile. RunError: the process that trained it is still there. OSError.
     """
-    seen = run.events()
-    queued = next(event for event in reversed(seen) if event["type"] == "queued")
+    queued = events.latest(run.events(), "queued") or {}
     owner = owners.read(queued.get("owner"))
     if owner is None:
         raise RunError(f"'{run.id}' names no owner for whom it could go on.")

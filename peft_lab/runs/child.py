@@ -1,9 +1,10 @@
-"""The child process of one run, as its queue sees it: start, watch and end it, and explain why it ended."""
+"""The child process of one run: start, watch and end it, explain why it ended; and what the child itself does."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import Any
 
 import psutil
 
+from peft_lab.classroom import places
 from peft_lab.core import asking
 from peft_lab.core import disk as storage
-from peft_lab.core.errors import RunError
+from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import checkpoints, hold, owners, worker
+from peft_lab.runs import checkpoints, hold, owners, training
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
+from peft_lab.runs.view import Status
 from peft_lab.workers import processes
 
+#: Exit code of a process that could not write its final event; the system's error number is added.
+STORAGE = 100
 #: The exit code multiprocessing reports if the fork server, which alone knows the real one, is gone.
 _NOBODY_KNOWS = 255
 _ATTEMPTS = 5
@@ -83,8 +88,8 @@ class Child:
                 "The training process was ended from outside together with the process that starts trainings; "
                 "the next run starts a new one."
             )
-        if code is not None and code > worker.STORAGE:
-            return f"The run could not write its files: {storage.why(code - worker.STORAGE)}."
+        if code is not None and code > STORAGE:
+            return f"The run could not write its files: {storage.why(code - STORAGE)}."
         return f"The training process ended with an error (exit code {code}){self._last_words()}"
 
     def _last_words(self) -> str:
@@ -98,7 +103,7 @@ class Child:
 def _main(folder: str, home: str, turn: float, after: int) -> None:
     """Run in the child process. ``after``: by how much its CPU priority is lowered."""
     processes.lower(after)
-    worker.main(folder, home, turn)
+    main(folder, home, turn)
 
 
 def _made(run: Run, turn: float) -> Any:
@@ -136,6 +141,65 @@ def _looked_up(pid: int | None) -> Owner | None:
 
 
 # ----------------------------------------
+# In the child process: set itself up, train, and write how it ended.
+
+
+def main(folder: str, home: str, turn: float, threads: int | None = None) -> None:
+    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest (:mod:`peft_lab.runs.hold`).
+    Errors of this package become its final message; any other is a bug and goes to the log."""
+    run = Run(Path(folder).name, Path(folder))
+    training.listen_for_stop()
+    try:
+        _print_to(run.folder / "worker.log")
+        processes.settle_child(home, threads, orphaned=training.end_soon)
+        with hold.is_training(run, turn) as mine, asking.acting_for(places.asker_of(run.folder)):
+            if mine:
+                run.log.emit("worker", owner=owners.myself().to_dict(), niceness=processes.niceness())
+                _end(run, *_trained(run))
+    except OSError as error:
+        code = storage.number(error)
+        if not run.folder.exists():
+            return  # deleted by hand
+        if code is None:
+            raise
+        os._exit(STORAGE + code)
+
+
+def _trained(run: Run) -> tuple[str, str]:
+    """Train; return the ending's type and message. Disk errors are reported as such, whatever raised them."""
+    try:
+        ending, message = training.train(run)
+        return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message
+    except PeftLabError as error:
+        return "failed", str(error)
+    except Exception as error:
+        reason = storage.explained(error, run.folder)
+        if reason is None:
+            raise
+        return "failed", reason
+
+
+def _end(run: Run, ending: str, message: str) -> None:
+    """Write the record and the final event; if the disk takes only the event, write that."""
+    from peft_lab.runs import ending as last
+
+    try:
+        last.end_run(run, ending, message)
+    except OSError:
+        run.log.emit(ending, message=message)
+
+
+def _print_to(path: Path) -> None:
+    """Redirect all output of this process to a file; stdout is for the command line's result."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+# ----------------------------------------
 # A run in a process that an engine such as Ray started, on this machine or another.
 #
 # The engine restarts it if the process or its node was lost. The run then resumes from its latest checkpoint, in the
@@ -163,5 +227,5 @@ def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
         turn = (
             checkpoints.taken_over(run, LOST) if checkpoints.has_begun_again(run) else hold.turn_number(run)
         )
-    worker.main(folder, home, turn, threads)
+    main(folder, home, turn, threads)
     return str(run.status())

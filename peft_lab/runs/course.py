@@ -144,6 +144,22 @@ def _require_numbers(model: torch.nn.Module, row: Encoded, base: loading.Base) -
         )
 
 
+def planned_batches(spec: RunSpec, passes: int | None = None) -> list[list[Encoded]]:
+    """Return the rows of each batch that a run on texts will make, encoded, without loading its model's weights.
+
+    Args:
+        passes: over the rows, at most; ``None``: all steps.
+    """
+    task, entry = spec.task_object(), resolve(spec.model)
+    tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
+    train = task.load().train
+    most = spec.steps if passes is None else min(spec.steps, -(-passes * len(train) // spec.batch))
+    needed = [train[number] for number in range(min(len(train), most * spec.batch))]
+    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
+    order = batches.plan([len(row) for row in rows], most, spec.batch, spec.seed)
+    return [[rows[number] for number in numbers] for numbers in order]
+
+
 def needed_rows(spec: RunSpec, available: int) -> list[int]:
     """Return the indices of the training rows that the steps use. Any prefix of a split is a fair sample."""
     return list(range(min(available, spec.steps * spec.batch)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from peft_lab.core import disk
 from peft_lab.runs import checkpoints, kept, record
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.takeaway.bundle import write_papers
 
@@ -17,12 +18,12 @@ def end_run(run: Run, ending: str, message: str) -> None:
     """
     last = {"type": ending, "time": time.time(), "message": message}
     found = record.result(run, [last])
-    write_json(run.folder / kept.RECORD, found)
+    disk.write_json(run.folder / kept.RECORD, found)
     try:
         write_papers(run)
     finally:
         # hashed after the papers are written, and before the ending is told
-        write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
+        disk.write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
         run.log.emit(ending, message=message)
         if ending == Status.DONE:
             checkpoints.clear(run.folder)

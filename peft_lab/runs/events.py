@@ -39,6 +39,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from peft_lab.core import disk
 from peft_lab.core.kinds import misfit
 from peft_lab.runs import owners
 
@@ -94,18 +95,12 @@ def cut(path: Path, size: int, event: Event, without: frozenset[str] = frozenset
     Raises OSError.
     """
     line = json.dumps({"time": time.time(), **event}, allow_nan=False) + "\n"
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with path.open("rb") as file, scratch.open("wb") as other:
-            lines = file.read(size).split(b"\n") if size else []
-            kept = [each for each in lines if not any(e["type"] in without for e in _parse([each]))]
-            other.write(b"\n".join([*kept[:-1], line.encode()]) if kept else line.encode())
-            other.flush()
-            os.fsync(other.fileno())
-        scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
+    with disk.replacing(path) as scratch, path.open("rb") as file, scratch.open("wb") as other:
+        lines = file.read(size).split(b"\n") if size else []
+        kept = [each for each in lines if not any(e["type"] in without for e in _parse([each]))]
+        other.write(b"\n".join([*kept[:-1], line.encode()]) if kept else line.encode())
+        other.flush()
+        os.fsync(other.fileno())
     _unwritten.pop(path, None)
 
 
@@ -169,6 +164,12 @@ def read_events(path: Path) -> tuple[Event, ...]:
     return _reader(path).read()
 
 
+def latest(events: Sequence[Event], kind: str, which: str | None = None) -> Event | None:
+    """Return the latest event of a type, and of one of the models if ``which`` names it; ``None`` without one."""
+    hits = (e for e in reversed(events) if e["type"] == kind and (which is None or e.get("which") == which))
+    return next(hits, None)
+
+
 def unwritten() -> list[Path]:
     """Return the folders of the runs whose final event the disk has not taken yet."""
     return [path.parent for path in _unwritten]
@@ -197,8 +198,8 @@ def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(lines: Iterable[bytes]) -> Iterable[Event]:
     for line in lines:
         try:
-            event = json.loads(line, parse_constant=_no_number, object_pairs_hook=_named)
-        except (ValueError, RecursionError):
+            event = disk.parse_json(line, parse_constant=_no_number, object_pairs_hook=_named)
+        except ValueError:
             continue
         if (
             isinstance(event, dict)

@@ -9,15 +9,14 @@ the median ratio of measured to computed time over earlier runs of the same meth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import asking, machine
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import FREE_STATES, SHARE
-from peft_lab.engine.lab import LabBatch, simulate_lab
-from peft_lab.engine.request import StepRequest
+from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import Speed, Table, step
 from peft_lab.engine.work import Work
@@ -151,9 +150,8 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
             AssetError: weights or data are not here.
     """
     from peft_lab.methods import get_method
-    from peft_lab.models import loading
     from peft_lab.models.catalogue import resolve
-    from peft_lab.runs import base_scores, kept
+    from peft_lab.runs import admission, course, kept
     from peft_lab.training.evaluation import ROWS_AT_ONCE
 
     spec = RunSpec.from_dict(data)
@@ -165,10 +163,8 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         )
     test = list(task.load().test[: spec.eval_rows])
     size, held = (_of_images if task.images else _of_texts)(spec, task, entry, test)
-    attention = loading.attention_for(machine.in_use().kind, spec.max_length, entry)
-    batch = LabBatch.of(size, machine.in_use().simulated_as, attention)
-    dtype = machine.compute_dtype()
-    asked = StepRequest(spec.model, spec.method, spec.values, batch, str(dtype).removeprefix("torch."))
+    attention, dtype = course.attention_for(spec), machine.compute_dtype()
+    asked = admission.step_request(spec, size, machine.in_use().simulated_as, attention)
     at_once = ROWS_AT_ONCE
     lengths = sorted(length for length, _ in held)
     groups = [
@@ -185,8 +181,8 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
             "kept": 1,
             "predicted": at_once[task.kind],
         }
-        sized = LabBatch.of({**one, "apart": size["apart"]}, batch.device, attention)
-        token = forward(simulate_lab(replace(asked, setting=sized)).work[-1])
+        sized = admission.step_request(spec, {**one, "apart": size["apart"]}, asked.setting.device, attention)
+        token = forward(simulate_lab(sized).work[-1])
     method = get_method(spec.method)
     files = kept.input_hashes(spec, task, entry)
     return RunWork(
@@ -217,13 +213,8 @@ def _of_texts(
     from peft_lab.training import batches
 
     tokenizer, start = loading.load_tokenizer(loading.weights_of(spec.model)), loading.decoder_start(entry)
-    train = task.load().train
-    needed = [train[number] for number in course.needed_rows(spec, len(train))]
-    rows = batches.encode(task, needed, tokenizer, spec.max_length, start)
-    order = batches.plan([len(row) for row in rows], spec.steps, spec.batch, spec.seed)
     held = batches.encode(task, test, tokenizer, spec.max_length, start) if test else []
-    size = _mean([[rows[number] for number in numbers] for numbers in order])
-    return size, [(len(row), row.prompt) for row in held]
+    return _mean(course.planned_batches(spec)), [(len(row), row.prompt) for row in held]
 
 
 def forward(work: Work) -> Work:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from peft_lab.core.errors import RunError
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import latest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import has_ended
 
@@ -21,14 +21,9 @@ HOLD_LOCK = ".training.lock"
 WAIT = 30.0  # seconds: a process whose command was killed ends after its step (training.STOP_GRACE), once started
 
 
-def is_queued(run: Run) -> Event:
-    """Return the event that began a run's latest turn, empty if there is none. Raises RunError."""
-    return next((event for event in reversed(run.events()) if event["type"] == "queued"), {})
-
-
 def turn_number(run: Run) -> float:
     """Return what identifies a run's latest turn: when it was queued. Raises RunError if unreadable."""
-    return float(is_queued(run).get("time", 0.0))
+    return float((latest(run.events(), "queued") or {}).get("time", 0.0))
 
 
 @contextmanager

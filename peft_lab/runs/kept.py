@@ -5,17 +5,18 @@ The record holds the SHA-256 of the other files; without it, as in earlier versi
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from peft_lab.classroom import places
-from peft_lab.core.errors import BadInput, RunError
+from peft_lab.core import disk
+from peft_lab.core.errors import BadInput, RunError, UnreadableFile
 from peft_lab.core.kinds import misfit
 from peft_lab.drawing.trajectory import format as trajectories
 from peft_lab.drawing.trajectory.format import Trajectory
@@ -35,17 +36,17 @@ from peft_lab.training.tasks.base import Task
 RECORD, INSIGHT, ARRAYS, ADAPTER = "record.json", "insight.json", "insight.npz", "adapter"
 TRAJECTORY = "trajectory.json"
 _SCRATCH = f".{ADAPTER}"
-_HALF = (f".{TRAJECTORY}", f".{ARRAYS}", ".checkpoint.pt")  # files being written, renamed once complete
+_HALF = (f".{TRAJECTORY}*", f".{ARRAYS}*", ".checkpoint*")  # files being written, renamed once complete
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Return a JSON object from a run's folder. Raises RunError if there is none."""
     try:
-        content = json.loads((folder / name).read_text("utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"'{folder.name}' has no {name}.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise RunError(f"{name} of '{folder.name}' cannot be read ({error}).") from error
+        content = disk.read_json(folder / name)
+    except UnreadableFile as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise RunError(f"'{folder.name}' has no {name}.") from None
+        raise RunError(f"{name} of '{folder.name}' cannot be read ({error.__cause__}).") from error
     if not isinstance(content, dict):
         raise RunError(f"{name} of '{folder.name}' holds no settings.")
     return content
@@ -136,9 +137,9 @@ def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
 def clear_kept(folder: Path) -> None:
     """Remove what a run's process left half written. On a read-only disk it stays for now."""
     shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
-    for name in _HALF:
+    for path in chain.from_iterable(map(folder.glob, _HALF)):
         with suppress(OSError):
-            (folder / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

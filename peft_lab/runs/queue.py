@@ -161,12 +161,10 @@ class RunQueue:
                 cannot be written to.
         """
         complete = request.complete()
-        admission.require_disk(complete)
         start.require_trackers()
         processes.start_server()
-        # A run that has to wait is checked when its turn comes: the current run's memory is free by then.
-        if not unfinished():
-            admission.require(complete)
+        # Of a run that has to wait, memory is checked when its turn comes: the current run's is free by then.
+        admission.require(complete, waits=bool(unfinished()))
         with allowance.admitted(complete):
             run = store.create(complete, owners.myself())
         self._take(run, timed=of_asker() is not None)
@@ -183,7 +181,7 @@ class RunQueue:
         try:
             with FileLock(run.folder / ".going-on.lock"):  # one of several simultaneous requests
                 checkpoints.require_to_go_on(run, anew)
-                admission.require_disk(run.spec)
+                admission.require(run.spec, waits=True)
                 processes.start_server()
                 with allowance.admitted(run.spec, new=False), storage.writing(run.folder):
                     checkpoints.reopen(run, owners.myself(), anew)

@@ -10,12 +10,13 @@ from operator import attrgetter
 from typing import Any
 
 from peft_lab.ask.field import read
+from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.runs import said as said_module
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec, entry_of
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view
 from peft_lab.training.evaluation import Answer, Evaluation
 
@@ -115,7 +116,7 @@ def inputs_of(events: Sequence[Event]) -> dict[str, dict[str, str]] | None:
 def niceness_of(events: Sequence[Event]) -> int | None:
     """Return the niceness of the process that trained last: above 0 it only got the CPU time that others
     left. ``None`` if not recorded."""
-    found = next((event.get("niceness") for event in reversed(events) if event["type"] == "worker"), None)
+    found = (latest(events, "worker") or {}).get("niceness")
     return found if isinstance(found, int) else None
 
 
@@ -154,12 +155,10 @@ def write_insight(run: Run, found: dict[str, Any]) -> None:
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
     plain = {name: value for name, value in found.items() if name not in arrays}
     if plain:
-        write_json(run.folder / "insight.json", plain)
+        disk.write_json(run.folder / "insight.json", plain)
     if arrays:
-        scratch = run.folder / ".insight.npz"
-        with scratch.open("wb") as file:
+        with disk.replacing(run.folder / "insight.npz") as scratch, scratch.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        scratch.replace(run.folder / "insight.npz")
 
 
 # ----------------------------------------

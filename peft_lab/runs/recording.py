@@ -13,10 +13,9 @@ from peft_lab.core import machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.format import Budget, Example, Model, Trajectory
 from peft_lab.drawing.trajectory.passing import Asked
-from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder, watching
+from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder
 from peft_lab.engine import build
 from peft_lab.methods import recording
-from peft_lab.models import loading
 from peft_lab.models.shapes import in_head
 from peft_lab.runs import checkpoints, course, kept, measuring
 from peft_lab.runs.record import versions
@@ -42,40 +41,34 @@ TRACKED_STEP = 2  # the third step: optimizer states exist, and the first loss i
 
 @dataclass
 class Following:
-    """Passes the phases of every step to the recorders, and measures the memory of one step."""
+    """Passes the phases of every step to the recorder, and measures the memory of one step."""
 
-    base: loading.Base
-    model: torch.nn.Module
-    spec: RunSpec
+    ready: course.Prepared
     masters: Masters
     optimizer: torch.optim.Optimizer
-    recorder: recording.Recorder
-    attention: str
     trajectory: TrajectoryRecorder
     measured: dict[str, Any] | None = None
 
     @contextmanager
     def step(self, step: int, batch: Mapping[str, torch.Tensor]) -> Iterator[Phase]:
-        base, spec = self.base, self.spec
+        spec, entry = self.ready.spec, self.ready.base.entry
         tracker = None
         if step == tracked_step(spec):
-            entry = base.entry
             tracker = measuring.StepTracker(
-                self.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
+                self.ready.model, self.masters, self.optimizer, entry.kind, entry.shape.num_layers
             )
         with measuring.tracking(tracker) as tracked, self.trajectory.following(step):
 
             def heard(phase: str) -> None:
                 if phase == "optimizer":
-                    self.recorder.after_backward(step)
                     self.trajectory.after_backward(step)
                 tracked(phase)
 
             yield heard
         self.measured = None
         if tracker is not None:
-            size = size_of(batch)
-            self.measured = {**tracker.result(), **size, "attention": self.attention}
+            attention = course.attention_for(spec)
+            self.measured = {**tracker.result(), **size_of(batch), "attention": attention}
 
 
 def tracked_step(spec: RunSpec) -> int:
@@ -102,7 +95,7 @@ def report_step(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
 def start(
     ready: course.Prepared, run: str, folder: Path, budget: Budget | None = None, row: Row | None = None
 ) -> TrajectoryRecorder:
-    """Return the trajectory recorder of a training that has not begun.
+    """Return the recorder of a training that has not begun.
 
     Args:
         run: its id. folder: where its files go.
@@ -125,8 +118,7 @@ def start(
     )
     return TrajectoryRecorder(
         about,
-        ready.model,
-        watching(spec.method, ready.model, entry.shape, spec.values),
+        recording.start(ready.method, ready.model, entry.shape, spec.values),
         list(build.stacked_layers(ready.model, entry.shape.num_layers)),
         spec.steps,
         tracked_step(spec),

@@ -18,6 +18,7 @@ from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
 from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import a_model
 from peft_lab.runs import measuring, preview
 from peft_lab.training import tasks
 from peft_lab.training.tasks import apart, hub, own
@@ -277,28 +278,17 @@ def _require_trainable(name: str) -> None:
 
 
 def _mismatch(entry: ModelEntry, task: Task) -> str:
-    writers = " or ".join(_WRITERS.get(kind, kind) for kind in task.model_kinds)
+    writers, own_kind = " or ".join(map(a_model, task.model_kinds)), a_model(entry.kind)
     does = "classifies, on an encoder" if task.kind == "classification" else f"writes text, with {writers}"
     fitting = [other.name for other in tasks.all_tasks() if entry.kind in other.model_kinds]
     if task.images:
-        return f"'{task.name}' holds images, which need a model that reads them; {entry.title} is {_KINDS[entry.kind]}."
+        return f"'{task.name}' holds images, which need a model that reads them; {entry.title} is {own_kind}."
     if entry.kind == "vision":
-        does = f"{does}; {entry.title} is {_KINDS['vision']}"
+        does = f"{does}; {entry.title} is {own_kind}"
         return (
             f"'{task.name}' {does}. For it there is {', '.join(fitting)}, or a folder of images of your own."
         )
-    return (
-        f"'{task.name}' {does}; {entry.title} is {_KINDS[entry.kind]}. For it there are {', '.join(fitting)}."
-    )
-
-
-_WRITERS = {"causal-lm": "a causal model", "seq2seq": "an encoder-decoder"}
-_KINDS = {
-    "causal-lm": "a causal language model",
-    "encoder": "an encoder",
-    "seq2seq": "an encoder-decoder model",
-    "vision": "a model that reads images",
-}
+    return f"'{task.name}' {does}; {entry.title} is {own_kind}. For it there are {', '.join(fitting)}."
 
 
 def _room(entry: ModelEntry, spec: MethodSpec, values: Mapping[str, Any]) -> int | None:

@@ -10,8 +10,6 @@ checkpoint-*.pt   where it resumes if it ends too early (checkpoints.py)
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import secrets
 import shutil
@@ -28,13 +26,12 @@ from peft_lab.core import disk as storage
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.runs import kept, owners, said
-from peft_lab.runs.events import FOLLOWED, Event, EventLog, read_events
+from peft_lab.runs.events import FOLLOWED, Event, EventLog, latest, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, Viewer, classify
 
 STOP = "stop"
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # longer ones are not valid file names
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,18 @@ class Run:
         """Return its status, whatever its spec. Raises RunError if its events cannot be read."""
         events = self.events()
         return classify(events, self.gone(events))
+
+    def ended(self) -> Status | None:
+        """Return its final status, which is read once; ``None`` while it has no final event. Raises RunError if its
+        events cannot be read."""
+        stamp, known = self.stamp(), _ended.get(self.folder)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        status = classify(self.events(), gone="")
+        if not status.final:
+            return None
+        _ended[self.folder] = stamp, status
+        return status
 
     def gone(self, events: Sequence[Event]) -> str:
         """Return why the process that holds the run is assumed gone, in one sentence; empty while it lives.
@@ -134,14 +143,15 @@ class Run:
         return (self.folder / STOP).read_text("utf-8") if self.asked_to_stop() else ""
 
 
+_ended: dict[
+    Path, tuple[int, Status]
+] = {}  # of ended runs, with their stamp, which changes if they are resumed
 _viewer = lru_cache(maxsize=FOLLOWED)(lambda folder: Viewer())
 
 
 def _owner(events: Sequence[Event], kind: str) -> Owner | None:
     """Return the owner in the latest event of that type: a resumed run has another."""
-    return next(
-        (owners.read(event.get("owner")) for event in reversed(events) if event["type"] == kind), None
-    )
+    return owners.read((latest(events, kind) or {}).get("owner"))
 
 
 FOLDER = "runs"
@@ -173,7 +183,7 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
         files = kept.given_contents(spec)
         folder = _new_folder(spec)
         spec = kept.keep_given(spec, files, folder)
-        write_json(folder / "spec.json", spec.to_dict())
+        storage.write_json(folder / "spec.json", spec.to_dict())
         run = Run(folder.name, folder)
         if owner is not None:
             run.log.emit("queued", owner=owner.to_dict(), **carried(carrier))
@@ -187,11 +197,15 @@ def create(spec: RunSpec, owner: Owner | None = None, carrier: str = "") -> Run:
     return run
 
 
+def new_name(method: str, model: str, *more: str) -> str:
+    """Return a new run's id: the time, the method, the first word of the model's name, and ``more``."""
+    word = re.sub(r"[^a-z0-9]+", "-", Path(model).name.lower()).strip("-").split("-")[0] or "model"
+    return "-".join((time.strftime("%Y%m%d-%H%M%S"), method, word, *more, secrets.token_hex(2)))
+
+
 def _new_folder(spec: RunSpec) -> Path:
-    model = re.sub(r"[^a-z0-9]+", "-", Path(spec.model).name.lower()).split("-")[0]
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     while True:
-        folder = root() / f"{stamp}-{spec.method}-{model or 'model'}-{spec.task}-{secrets.token_hex(2)}"
+        folder = root() / new_name(spec.method, spec.model, spec.task)
         try:
             folder.mkdir()
         except FileExistsError:
@@ -206,7 +220,7 @@ def get(identity: str) -> Run:
         RunError: there is none.
     """
     folder = root() / identity
-    if not _ID.fullmatch(identity) or not folder.is_dir():
+    if not storage.is_identity(identity) or not folder.is_dir():
         raise RunError(f"There is no run called '{identity[:200]}'.")
     return Run(identity, folder)
 
@@ -219,14 +233,17 @@ def runs() -> list[Run]:
 
 def everyones() -> list[Run]:
     """Return the runs of all owners, for the queue. Raises as :func:`runs`."""
-    return [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
+    found = [run for place in places.everyones() for run in _runs_in(place / FOLDER)]
+    for folder in _ended.keys() - {run.folder for run in found}:
+        _ended.pop(folder, None)
+    return found
 
 
 def _runs_in(top: Path) -> list[Run]:
     try:
         if not top.is_dir():
             return []
-        folders = [path for path in top.iterdir() if path.is_dir() and _ID.fullmatch(path.name)]
+        folders = [path for path in top.iterdir() if path.is_dir() and storage.is_identity(path.name)]
     except OSError as error:
         raise RunError(f"The runs in {top} cannot be listed ({error.strerror or error}).") from error
     return [Run(path.name, path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
@@ -307,18 +324,6 @@ def remove(run: Run) -> None:
         raise RunError(explained) from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically: a reader sees the old file or the new one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        scratch.replace(path)
-    except OSError:
-        # Half a file on a full disk would use the little room that is left.
-        scratch.unlink(missing_ok=True)
-        raise
-
-
 # ----------------------------------------
 # The browser that started a run, stored in the run's folder, so that a reopened page finds its own run.
 
@@ -329,14 +334,10 @@ STARTER_FILE = "started_by.json"
 def note_starter(run: Run, mark: str) -> None:
     """Record the mark of the browser that started the run. A failure to write it is ignored."""
     with suppress(OSError):
-        write_json(run.folder / STARTER_FILE, {"browser": mark})
+        storage.write_json(run.folder / STARTER_FILE, {"browser": mark})
 
 
 def started_by(run: Run) -> str | None:
     """Return the mark of the browser that started the run; ``None`` if there is none or it is damaged."""
-    try:
-        found = json.loads((run.folder / STARTER_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    mark = found.get("browser") if isinstance(found, dict) else None
+    mark = storage.read_json(run.folder / STARTER_FILE, {}).get("browser")
     return mark if isinstance(mark, str) else None

@@ -22,11 +22,9 @@ from peft_lab.core import machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.format import Budget
 from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder
-from peft_lab.methods import recording
 from peft_lab.models import loading
 from peft_lab.models.shapes import in_head
-from peft_lab.runs import base_scores, checkpoints, course, kept, measuring, record
-from peft_lab.runs import recording as recording_module
+from peft_lab.runs import base_scores, checkpoints, course, kept, measuring, record, recording
 from peft_lab.runs.base_scores import BaseScore
 from peft_lab.runs.recording import Following, report_step
 from peft_lab.runs.spec import RunSpec
@@ -73,7 +71,6 @@ def end_soon() -> None:
     os._exit(1)
 
 
-SNAPSHOTS = 8
 REPORT_EVERY = 0.2  # seconds between progress events of an evaluation
 
 
@@ -104,12 +101,11 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
     measuring.reset_process_peak()
     ready = _prepare(run)
     spec = ready.spec
-    recorder = recording.start(ready.method, ready.model, ready.base.entry.shape, spec.values)
-    trajectory = recording_module.start(ready, run.id, run.folder, recording_budget)
+    recorder = recording.start(ready, run.id, run.folder, recording_budget)
     masters = Masters(ready.model)
     machine.in_use().reset_peaks()
-    taken = _learn(ready, masters, recorder, trajectory)
-    trajectory.close()
+    taken = _learn(ready, masters, recorder)
+    recorder.close()
     process_peak, device_peaks = measuring.process_peak(), machine.in_use().peaks()
     masters.restore()
     kept.save_adapter(run.folder, partial(ready.method.save, ready.model))
@@ -121,7 +117,7 @@ def train(run: Run, recording_budget: Budget | None = None) -> tuple[str, str]:
         return "stopped", f"Stopped after {taken} of {spec.steps} steps; the adapter is saved as it was then."
     course.settle(ready, masters)
     try:
-        _compare(ready, recorder, trajectory)
+        _compare(ready, recorder)
     except Stopped:
         return (
             "stopped",
@@ -166,9 +162,7 @@ def _tell_base(run: Run, spec: RunSpec, score: BaseScore) -> None:
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
-def _learn(
-    ready: _Running, masters: Masters, recorder: recording.Recorder, trajectory: TrajectoryRecorder
-) -> int:
+def _learn(ready: _Running, masters: Masters, recorder: TrajectoryRecorder) -> int:
     """Make all steps, or those before a stop; return how many were made.
 
     Raises:
@@ -176,10 +170,8 @@ def _learn(
     """
     spec, run = ready.spec, ready.run
     optimizer = course.optimizer_of(ready, masters)
-    following = Following(
-        ready.base, ready.model, spec, masters, optimizer, recorder, course.attention_for(spec), trajectory
-    )
-    keeper = checkpoints.Keeper(run, masters, optimizer, {"recorder": recorder}, trajectory.write)
+    following = Following(ready, masters, optimizer, recorder)
+    keeper = checkpoints.Keeper(run, masters, optimizer, {"recorder": recorder.own}, recorder.write)
     taken = 0
 
     def restore() -> int:
@@ -187,21 +179,16 @@ def _learn(
         taken = keeper.restore()
         return taken
 
-    trajectory.state(0)
+    recorder.state(0)
     going = course.steps(ready, masters, optimizer, following.step, restore)
-    snapshots = {round(spec.steps * part / SNAPSHOTS) for part in range(1, SNAPSHOTS + 1)}
-    if taken == 0:
-        recorder.snapshot(0)
-    else:
-        trajectory.go_on(taken)
+    if taken:
+        recorder.go_on(taken)
     if stop_asked(run):
         return taken
     for made in going:
         _require_numbers(made, run)
         report_step(run, made, following.measured)
-        trajectory.made(made)
-        if made.step + 1 in snapshots:
-            recorder.snapshot(made.step + 1)
+        recorder.made(made)
         stop = stop_asked(run) or checkpoints.ended_by(run) is not None
         if stop or made.step + 1 == spec.steps:
             keeper.keep(made.step + 1)
@@ -229,25 +216,24 @@ def _require_numbers(made: Made, run: Run) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------
 
 
-def _compare(ready: _Running, recorder: recording.Recorder, trajectory: TrajectoryRecorder) -> None:
+def _compare(ready: _Running, recorder: TrajectoryRecorder) -> None:
     """Score the tuned model, save the method's picture, then score a fresh base. Raises Stopped."""
     examines = course.examiner(ready)
     _examine(ready, examines, "tuned", ready.model)
     if ready.spec.compared:
         _inference_and_forgetting(ready, examines)
-    if ready.test:
-        seen = ready.test[: recorder.rows]
+    if ready.test and recorder.draws:
+        seen = ready.test[: recorder.own.rows]
         start = loading.decoder_start(ready.base.entry)
         sample = batches.encode(ready.task, seen, ready.base.tokenizer, ready.spec.max_length, start)
         batch = batches.collate(sample, loading.pad_token(ready.base.tokenizer), ready.base.device)
         del batch["labels"]
         found = recorder.finish(
-            ready.model, batch, lambda: course.fresh_base(ready.spec, ready.task, quantised=False).model
+            batch, lambda: course.fresh_base(ready.spec, ready.task, quantised=False).model
         )
         record.write_insight(ready.run, found)
-        trajectory.note(found)
     # One model in memory at a time: a large one would not fit twice.
-    del recorder, trajectory
+    del recorder
     kind = ready.base.entry.kind
     known = ready.score.complete(ready.spec.probes, len(ready.test))
     unrelated = ready.spec.compared and kind == "causal-lm"

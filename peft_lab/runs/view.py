@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_lab.core.errors import RunError
 from peft_lab.runs import events as event_fields
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
 from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.evaluation import Answer, Evaluation
@@ -142,9 +142,9 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
     rows = [event for event in events if event["type"] == "step"]
     timed = [row for row in rows if not row.get("tracked")]
     speed = _rate(timed, "steps")
-    latest = {which: _last(events, "evaluating", which) for which in ("tuned", "base")}
+    rows_done = {which: latest(events, "evaluating", which) for which in ("tuned", "base")}
     running = [
-        which for which in ("base", "tuned") if latest[which] and not _last(events, "evaluated", which)
+        which for which in ("base", "tuned") if rows_done[which] and not latest(events, "evaluated", which)
     ]
     ending = next((event for event in events if _MEANS.get(event["type"], Status.QUEUED).final), None)
     times = [event["time"] for event in events]
@@ -160,17 +160,17 @@ def view(events: Sequence[Event], steps: int, gone: str) -> RunView:
         steps_per_second=speed,
         tokens_per_second=_rate(timed, "tokens"),
         eta=left / recent if status is Status.RUNNING and recent else None,
-        progress=_progress(status, len(rows), steps, latest[running[0]] if running else None),
+        progress=_progress(status, len(rows), steps, rows_done[running[0]] if running else None),
         evaluating=running[0] if running and status is Status.EVALUATING else "",
-        before=_evaluation(_last(events, "evaluated", "base")),
-        after=_evaluation(_last(events, "evaluated", "tuned")),
-        probes_before=_answers(_last(events, "probe", "base")),
-        probes_after=_answers(_last(events, "probe", "tuned")),
-        inference=_fields(_last(events, "inference")),
-        unrelated_before=_fields(_last(events, "unrelated", "base")),
-        unrelated_after=_fields(_last(events, "unrelated", "tuned")),
+        before=_evaluation(latest(events, "evaluated", "base")),
+        after=_evaluation(latest(events, "evaluated", "tuned")),
+        probes_before=_answers(latest(events, "probe", "base")),
+        probes_after=_answers(latest(events, "probe", "tuned")),
+        inference=_fields(latest(events, "inference")),
+        unrelated_before=_fields(latest(events, "unrelated", "base")),
+        unrelated_after=_fields(latest(events, "unrelated", "tuned")),
         memory={key: value for e in events if e["type"] == "memory" for key, value in _fields(e).items()},
-        ready=_fields(_last(events, "ready")),
+        ready=_fields(latest(events, "ready")),
         message=_message(status, events, ending, gone),
         started=times[0] if times else None,
         begun=next((event["time"] for event in events if event["type"] in _BEGUN), None),
@@ -190,11 +190,6 @@ class Viewer:
         if made is None or made[0] is not events or made[1:3] != (steps, gone):
             made = self._made = (events, steps, gone, view(events, steps, gone))
         return made[3]
-
-
-def _last(events: Sequence[Event], kind: str, which: str | None = None) -> Event | None:
-    hits = (e for e in reversed(events) if e["type"] == kind and (which is None or e.get("which") == which))
-    return next(hits, None)
 
 
 def _fields(event: Event | None) -> dict[str, Any]:
@@ -232,7 +227,7 @@ def _message(status: Status, events: Sequence[Event], ending: Event | None, gone
         return str(ending.get("message", ""))
     if status is Status.LOST:
         return gone
-    phase = _last(events, "phase")
+    phase = latest(events, "phase")
     return str(phase["name"]) if status is Status.STARTING and phase else ""
 
 

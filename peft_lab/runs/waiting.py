@@ -11,17 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from peft_lab.classroom import places
 from peft_lab.core.asking import asker
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import owners, store
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status, classify, has_ended, view
+from peft_lab.runs.view import RunView, Status, classify, view
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
 SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
@@ -71,40 +70,27 @@ def has_begun(run: Run) -> bool:
 # All unfinished runs on this disk, of any owner: which go before another, and which are lost.
 
 
-_ended: dict[Path, int] = {}  # folders of ended runs, with their stamp, which changes if they are resumed
-
-
-def _everyones() -> list[Run]:
-    listed = store.everyones()
-    for folder in _ended.keys() - {run.folder for run in listed}:
-        _ended.pop(folder, None)
-    return listed
-
-
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
     """Return runs without a final event: when queued, the run, its owner, and why that is gone. Runs whose owner
     cannot be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
-    rows = [_open_run(run) for run in listed if _ended.get(run.folder) != run.stamp()]
+    rows = map(_open_run, listed)
     return [row for row in rows if row is not None]
 
 
 def _open_run(run: Run) -> tuple[float, Run, Owner, str] | None:
-    stamp = run.stamp()
     try:
+        if run.ended() is not None:
+            return None
         seen = run.events()
     except RunError:
         return None  # tried again at the next call
-    if has_ended(seen):
-        _ended[run.folder] = stamp
-        return None
-    owner = run.owner(seen)
-    queued: Event = next((event for event in reversed(seen) if event["type"] == "queued"), {"time": 0.0})
+    owner, queued = run.owner(seen), latest(seen, "queued") or {"time": 0.0}
     return None if owner is None or "carrier" in queued else (queued["time"], run, owner, run.gone(seen))
 
 
 def unfinished() -> list[tuple[float, Run]]:
     """Return the unfinished runs on this machine that living processes hold, with the times of queueing."""
-    return _held(_everyones())
+    return _held(store.everyones())
 
 
 def is_mine() -> list[tuple[float, Run]]:
@@ -144,7 +130,7 @@ def mark_lost() -> list[str]:
     process table. Runs of other hosts are left alone, as silence may be the network's.
     """
     lost = []
-    for _, run, owner, gone in _open_runs(_everyones()):
+    for _, run, owner, gone in _open_runs(store.everyones()):
         if gone and owners.here(owner) and not owners.running(owner):
             try:
                 run.log.emit("lost", message=gone)
@@ -221,12 +207,12 @@ def _before(run: Run) -> Before:
         step=seen.step,
         steps=seen.steps,
         seconds_per_step=per_step,
-        seconds=_left(seen, per_step, like, _latest(run.events(), "step")),
+        seconds=_left(seen, per_step, like, latest(run.events(), "step")),
     )
 
 
 def _left(
-    seen: RunView, per_step: float | None, like: _Measured | None, stepped: float | None
+    seen: RunView, per_step: float | None, like: _Measured | None, stepped: Event | None
 ) -> float | None:
     """Return the seconds of its remaining steps, plus those a similar run took for loading and evaluation."""
     if per_step is None:
@@ -237,7 +223,7 @@ def _left(
         return training if training > 0 else None
     if training > 0 or stepped is None:
         return training + like.beside
-    return max(0.0, like.beside - max(0.0, time.time() - stepped))
+    return max(0.0, like.beside - max(0.0, time.time() - stepped["time"]))
 
 
 @dataclass(frozen=True)
@@ -259,9 +245,9 @@ def _like(spec: RunSpec) -> _Measured | None:
             seen = view(events, other.steps, gone="")
         except (RunError, BadInput):
             continue  # damaged: it says nothing
-        began = _latest(events, "starting")
+        began = latest(events, "starting")
         if seen.steps_per_second and seen.ended and began:
-            return _Measured(1 / seen.steps_per_second, max(0.0, seen.ended - began - seen.seconds))
+            return _Measured(1 / seen.steps_per_second, max(0.0, seen.ended - began["time"] - seen.seconds))
     return None
 
 
@@ -269,16 +255,11 @@ def _kind(spec: RunSpec) -> tuple[object, ...]:
     return spec.model, spec.method, spec.task, spec.batch, spec.eval_rows, spec.max_length
 
 
-def _latest(events: Sequence[Event], kind: str) -> float | None:
-    return next((event["time"] for event in reversed(events) if event["type"] == kind), None)
-
-
 # ----------------------------------------
 # The number of runs by status, over all owners: for whoever operates the server.
 
 
 DAMAGED = "damaged"
-_ended_runs: dict[Path, tuple[int, str]] = {}  # a run's stamp and final status, read once
 
 
 def standing() -> Counter[str]:
@@ -288,20 +269,9 @@ def standing() -> Counter[str]:
         RunError: the runs cannot be listed.
     """
     found = Counter({str(status): 0 for status in Status} | {DAMAGED: 0})
-    listed = store.everyones()
-    for run in listed:
-        stamp, known = run.stamp(), _ended_runs.get(run.folder)
-        if known is not None and known[0] == stamp:
-            found[known[1]] += 1
-            continue
+    for run in store.everyones():
         try:
-            status = run.status()
+            found[str(run.ended() or run.status())] += 1
         except RunError:
             found[DAMAGED] += 1
-            continue
-        found[str(status)] += 1
-        if status.final and status is not Status.LOST:
-            _ended_runs[run.folder] = stamp, str(status)
-    for gone in _ended_runs.keys() - {run.folder for run in listed}:
-        _ended_runs.pop(gone, None)
     return found

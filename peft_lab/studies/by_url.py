@@ -10,7 +10,6 @@ A living node that was taken for lost finds a number above its own, or the turn 
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import threading
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, RunError, in_short
 from peft_lab.runs import checkpoints, owners, store
 from peft_lab.runs.store import Run
@@ -205,10 +204,9 @@ def fetch_changed(source: RemoteFolder, folder: Path, got: dict[str, Any], first
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_name(f".{target.name}.fetched")
         with suppress(FileNotFoundError):  # removed since it was listed
-            source.files.get_file(path, str(scratch))
-            scratch.replace(target)
+            with disk.replacing(target) as scratch:
+                source.files.get_file(path, str(scratch))
             got[name] = stamp
     return names
 
@@ -223,14 +221,8 @@ def take_events(path: Path, events: bytes) -> None:
         with path.open("ab") as file:
             file.write(whole[len(have) :])
         return
-    _replace(path, whole)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file in one step: readers see its old content or the new."""
-    scratch = path.with_name(f".{path.name}.fetched")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+    with disk.replacing(path) as scratch:
+        scratch.write_bytes(whole)
 
 
 def hand_over(at: RemoteFolder, run: store.Run, turn: float) -> Download:
@@ -288,7 +280,8 @@ class NodeTurn:
         for name in FROM_DRIVER:
             data = self.turn.below(ASKED).read(name)
             if data is not None and (not (path := self.folder / name).exists() or path.read_bytes() != data):
-                _replace(path, data)
+                with disk.replacing(path) as scratch:
+                    scratch.write_bytes(data)
 
 
 def take_over(turn: RemoteFolder, folder: Path) -> NodeTurn:
@@ -316,11 +309,11 @@ def take_over(turn: RemoteFolder, folder: Path) -> NodeTurn:
 
 def _name_files_here(folder: Path) -> None:
     """Rewrite the paths of a run's own files in its spec, which are those of the requester's machine."""
-    spec = json.loads((folder / SPEC).read_text("utf-8"))
+    spec = disk.read_json(folder / SPEC)
     for setting in ("own_data", "start"):
         if spec.get(setting):
             spec[setting] = str(folder / Path(spec[setting]).name)
-    store.write_json(folder / SPEC, spec)
+    disk.write_json(folder / SPEC, spec)
 
 
 # ----------------------------------------

@@ -36,7 +36,7 @@ def look(identity: str) -> list[dict[str, Any]]:
     """
     import torch
 
-    from peft_lab.methods.lora.insight import layers
+    from peft_lab.methods.lora.recording import layers
     from peft_lab.methods.recording.intruders import compare
     from peft_lab.runs.course import fresh_base
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peft_lab.methods.qlora import insight
+from peft_lab.methods.qlora import recording
 from peft_lab.runs import course
 from peft_lab.runs.spec import RunRequest
 from peft_lab.studies.tiny import four_bit_moves, seed
@@ -19,7 +19,7 @@ REQUEST = RunRequest(
     model="minilm-l6", method="qlora", task="sentiment", values={"r": 8}, steps=40, eval_rows=500
 )
 UNMERGED = "unmerged"
-#: The ways of merging that are scored; :func:`peft_lab.methods.qlora.insight.ways` defines them.
+#: The ways of merging that are scored; :func:`peft_lab.methods.qlora.recording.ways` defines them.
 WAYS = ("expanded", "fresh", "rounded again")
 
 
@@ -67,8 +67,8 @@ def merge_scores() -> MergeScores:
     model = ready.model.eval()
     scores = {UNMERGED: score(model)}
     with torch.no_grad():
-        correction, rounding = insight.moved(model, fresh)
-        for way, make in insight.ways(model, {}, fresh):
+        correction, rounding = recording.moved(model, fresh)
+        for way, make in recording.ways(model, {}, fresh):
             if way in WAYS:
                 scores[way] = score(make())
         with model.disable_adapter():  # type: ignore[operator]

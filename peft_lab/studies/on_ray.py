@@ -161,7 +161,7 @@ class OnRay:
         Raises:
             PeftLabError: there is too little disk, or a tracker is not installed.
         """
-        admission.require_disk(spec)
+        admission.require(spec, waits=True)
         start.require_trackers()
         return self._hand_over(runs.create(spec, owners.myself(), CARRIER)).id
 
@@ -177,7 +177,7 @@ class OnRay:
                 self._store.clear(run)
                 return
         checkpoints.require_to_go_on(run, anew=True)
-        admission.require_disk(run.spec)
+        admission.require(run.spec, waits=True)
         checkpoints.reopen(run, owners.myself(), anew=True, carrier=CARRIER)
         self._hand_over(run)
 

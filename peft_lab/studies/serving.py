@@ -6,7 +6,6 @@ The same for this package's bottleneck adapters (one name for each row) and for 
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from peft_lab.classroom import places
+from peft_lab.core import disk
 from peft_lab.core.asking import in_person
 from peft_lab.methods import get_method
 from peft_lab.methods.adapters.spec import Adapters
@@ -49,17 +49,13 @@ def specs(method: str) -> dict[str, RunSpec]:
 
 def keep(runs: Runs, found: Mapping[str, Any]) -> None:
     """Store the measurements of these runs for the next visit."""
-    store.write_json(_file(), {"runs": runs, "found": found})
+    disk.write_json(_file(), {"runs": runs, "found": found})
 
 
 def kept(runs: Runs) -> dict[str, Any] | None:
     """Return the stored measurements of exactly these runs; ``None`` if there are none."""
-    try:
-        content = json.loads(_file().read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    same = isinstance(content, dict) and content.get("runs") == runs
-    return content.get("found") if same else None
+    content = disk.read_json(_file(), {})
+    return content.get("found") if content.get("runs") == runs else None
 
 
 def forget() -> None:

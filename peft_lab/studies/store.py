@@ -12,7 +12,6 @@ The runs are in the run store and are found by their specs: nothing else links t
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,10 +27,9 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.record import stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status, classify, has_ended
 
-_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}")  # a longer one is the name of no file
 _OWNER, _STOP, _PROBLEM, _MACHINES = "owner.json", "stop", "problem.json", "machines.json"
 _told_to_stop: set[Path] = set()  # by this process, where the disk could not be written
 _claimed: set[Path] = set()  # by this process
@@ -67,7 +65,7 @@ class Study:
     def get(cls, identity: str) -> Self:
         """Return a study by its id. Raises RunError if there is none."""
         folder = cls.root() / identity
-        if not _ID.fullmatch(identity) or not (folder / cls.FILE).is_file():
+        if not disk.is_identity(identity) or not (folder / cls.FILE).is_file():
             raise RunError(f"There is no {cls.NOUN} called '{identity[:200]}'.")
         return cls(identity, folder)
 
@@ -76,7 +74,7 @@ class Study:
         """Return the current person's studies of this kind, newest first."""
         studies = [cls(path.parent.name, path.parent) for path in cls.root().glob(f"*/{cls.FILE}")]
         return sorted(
-            (one for one in studies if _ID.fullmatch(one.id)), key=lambda one: one.created, reverse=True
+            (one for one in studies if disk.is_identity(one.id)), key=lambda one: one.created, reverse=True
         )
 
     @classmethod
@@ -90,7 +88,7 @@ class Study:
         with disk.writing(study.folder):
             study.folder.mkdir(parents=True, exist_ok=True)
             if not (study.folder / cls.FILE).exists():
-                write_json(study.folder / cls.FILE, plan)
+                disk.write_json(study.folder / cls.FILE, plan)
         return study
 
     @classmethod
@@ -135,7 +133,7 @@ class Study:
     def note_problem(self, message: str) -> None:
         """Store the error that ended it early, if the disk can be written."""
         with suppress(OSError):
-            write_json(self.folder / _PROBLEM, {"message": message})
+            disk.write_json(self.folder / _PROBLEM, {"message": message})
 
     @property
     def running(self) -> bool:
@@ -170,11 +168,11 @@ class Study:
         try:
             owners.touch(self.folder)
             with disk.writing(self.folder):
-                write_json(self.folder / _OWNER, {**me, "at_work": True})
+                disk.write_json(self.folder / _OWNER, {**me, "at_work": True})
                 known = self.machines
                 new = [dict(row) for row in machines if row not in known]
                 if new:
-                    write_json(self.folder / _MACHINES, [*known, *new])
+                    disk.write_json(self.folder / _MACHINES, [*known, *new])
             _claimed.add(self.folder)
             _heart.start()
             yield
@@ -185,7 +183,7 @@ class Study:
                 # If neither can be written, the claim ends with this process.
                 with suppress(OSError):
                     (self.folder / _STOP).unlink(missing_ok=True)
-                    write_json(self.folder / _OWNER, {**me, "at_work": False})
+                    disk.write_json(self.folder / _OWNER, {**me, "at_work": False})
             finally:
                 lock.release()
 

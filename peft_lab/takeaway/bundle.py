@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from peft_lab.core import disk
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.shared import adapters_library as library_files
@@ -32,9 +33,8 @@ def write_papers(run: Run) -> None:
     """
     if _has_adapter(run):
         for name, text in _papers(outcome(run, resolve(run.spec.model))).items():
-            scratch = run.adapter / f".{name}"
-            scratch.write_text(text, "utf-8")
-            scratch.replace(run.adapter / name)
+            with disk.replacing(run.adapter / name) as scratch:
+                scratch.write_text(text, "utf-8")
 
 
 def adapter_zip(facts: Facts) -> bytes:

@@ -55,7 +55,7 @@ def page(trajectory: Trajectory, shape: ModelShape) -> str:
         script=script,
         allowed=allowed,
         theme=_THEME,
-        css=living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS,
+        css=living.LIVING_CSS,
         body=living.LIVING_HTML,
         about=_about(trajectory),
         data=json.dumps(_data(trajectory, shape), ensure_ascii=False).replace("<", "\\u003c"),

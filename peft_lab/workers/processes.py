@@ -50,7 +50,7 @@ PRELOADED = (
     "peft_lab.workers.ahead",
     "peft_lab.methods.every",
     "peft_lab.methods.counting.count",
-    "peft_lab.runs.worker",
+    "peft_lab.runs.child",
     "peft_lab.runs.training",
     "peft_lab.runs.respond",
 )

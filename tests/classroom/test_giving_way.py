@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.core import asking
-from peft_lab.runs import child, worker
+from peft_lab.runs import child
 from peft_lab.runs.record import niceness_of
 from peft_lab.workers import pool, processes
 from peft_lab.workers.inspector import Inspector
@@ -22,7 +22,7 @@ def _trains(told: str, of_class: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         given = ("a folder", "a home", 1.0)
         patch.setattr(
-            worker,
+            child,
             "main",
             lambda *args: Path(told).write_text(json.dumps([args == given, processes.niceness()])),
         )

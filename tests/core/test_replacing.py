@@ -455,7 +455,7 @@ SET_OTHERWISE = {
     "cli/output.py: sys.stdout": "a stream that a reader left",
     "engine/sharding/simulate.py: torch.meta": "torch finds a device's streams by its name; there are none to replace",
     "models/meta.py: setattr(owner)": "stand-ins for PEFT's set-up, held to real models by a test of all types",
-    "runs/tracking/to_trackio.py: warnings.showwarning": "a process of its own, whose warnings go to its file",
+    "runs/tracking/trackers.py: warnings.showwarning": "a process of its own, whose warnings go to its file",
 }
 
 

@@ -14,7 +14,7 @@ import torch
 from bench.faults.folder_cases import CASES
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Budget, from_dict
-from peft_lab.methods.lora import insight
+from peft_lab.methods.lora import recording as insight
 from peft_lab.models import catalogue, loading, own, templates
 from peft_lab.runs import course, recording
 from peft_lab.runs.spec import RunRequest
@@ -138,7 +138,5 @@ def test_the_recording_of_a_model_of_zeros_is_written(whole: Path, tmp_path: Pat
     found = from_dict(json.loads((tmp_path / "trajectory.json").read_text("utf-8")))
     assert found.steps == [0] and {share for part in found.parts for share in part.share} == {None}
     assert found.stream.moved == [[0.0] * 3]
-    (merged,) = insight.merge_check(
-        ready.model, {"input_ids": torch.tensor([ready.rows[0].ids])}, ("float32",)
-    )
+    merged, _ = insight.merge_check(ready.model, {"input_ids": torch.tensor([ready.rows[0].ids])})
     assert (merged["max_logit"], merged["relative"]) == (0.0, 0.0)

@@ -179,3 +179,12 @@ def test_what_a_path_ends_in_is_as_each_layers_path_says(model: str) -> None:
         for group in groups:
             ends = any(path == name or path.endswith(f".{name}") for path in group.paths)
             assert group.ends(name) is ends, (group.path, name)
+
+
+def test_every_kind_of_model_has_a_name_with_its_article() -> None:
+    from typing import get_args
+
+    from peft_lab.models.shapes import KIND_NAMES, ModelKind, a_model
+
+    assert tuple(KIND_NAMES) == get_args(ModelKind)
+    assert [a_model(kind) for kind in KIND_NAMES][:2] == ["a decoder", "an encoder"]

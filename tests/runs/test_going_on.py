@@ -17,7 +17,7 @@ import torch
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import all_methods
-from peft_lab.methods.recording import attention
+from peft_lab.methods.recording import trained_tokens as attention
 from peft_lab.runs import checkpoints, ending, owners, recording, store, training
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec

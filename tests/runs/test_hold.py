@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from peft_lab.core.errors import RunError
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import checkpoints, hold, owners, store, training, worker
+from peft_lab.runs import checkpoints, hold, owners, store, training
 from peft_lab.runs import child as elsewhere
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
@@ -40,11 +40,11 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
 
     def call(run: Run, turn: float) -> bool:
         trained.clear()
-        worker.main(str(run.folder), str(assets.home()), turn)
+        elsewhere.main(str(run.folder), str(assets.home()), turn)
         return trained == [run]
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(worker, "_print_to", lambda path: None)
+    monkeypatch.setattr(elsewhere, "_print_to", lambda path: None)
     monkeypatch.setattr(training, "listen_for_stop", lambda: None)
     monkeypatch.setattr(processes, "settle_child", lambda *_, **__: None)
     return call

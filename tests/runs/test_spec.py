@@ -87,7 +87,7 @@ def test_check_fills_in_every_default() -> None:
         ({"model": "gpt2"}, BadInput, "model", "shape only"),
         ({"method": "laura"}, UnknownName, "method", "lora"),
         ({"task": "sentimental"}, UnknownName, "task", "sentiment"),
-        ({"task": "json"}, BadInput, "task", "causal"),
+        ({"task": "json"}, BadInput, "task", "a decoder"),
         ({"model": "smollm2-135m"}, BadInput, "task", "json"),
         ({"task": "own"}, BadInput, "own_data", "file"),
         ({"method": "prefix"}, Unsupported, "model", "cache"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from peft_lab.core import disk
 from peft_lab.core.errors import RunError
 from peft_lab.runs import admission, checkpoints, hold, kept, owners, store
 from peft_lab.runs.queue import RunQueue
@@ -69,7 +70,7 @@ def test_going_on_with_a_run_that_is_deleted_meanwhile(monkeypatch: pytest.Monke
     run = ended(kind="stopped")
     monkeypatch.setattr(checkpoints, "require_to_go_on", lambda which, anew: shutil.rmtree(which.folder))
     monkeypatch.setattr(
-        admission, "require_disk", lambda spec: (_ for _ in ()).throw(FileNotFoundError(2, "gone"))
+        admission, "require", lambda spec, waits: (_ for _ in ()).throw(FileNotFoundError(2, "gone"))
     )
     monkeypatch.setattr(type(run), "spec", SPEC)
     with pytest.raises(RunError, match=facts(run.id)):
@@ -190,14 +191,12 @@ def test_a_name_that_is_no_run(name: str) -> None:
         store.get(name)
 
 
-def test_json_is_written_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "record.json"
-    store.write_json(path, {"a": 1})
-
-    def killed(self: Path, target: Path) -> Path:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        store.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
+def test_a_final_status_is_read_once_and_again_after_the_run_goes_on() -> None:
+    run = ended()
+    assert run.ended() is Status.DONE
+    first = run.log.path.read_bytes().splitlines(keepends=True)[0]
+    run.log.path.write_bytes(b"")  # as long as the file is the same one, it is not read again
+    assert run.ended() is Status.DONE
+    with disk.replacing(run.log.path) as scratch:
+        scratch.write_bytes(first)
+    assert run.ended() is None

@@ -133,3 +133,12 @@ def test_a_clock_that_was_set_back_makes_no_negative_times() -> None:
     ]
     seen = view(events, 2, "")
     assert seen.took == seen.seconds == 1.0 and seen.first_loss_after is None
+
+
+def test_the_latest_event_of_a_type_and_of_a_model() -> None:
+    from peft_lab.runs.events import latest
+
+    rows = [{"type": "probe", "which": "base", "n": 1}, {"type": "probe", "which": "tuned", "n": 2}]
+    assert (latest(rows, "probe") or {})["n"] == 2
+    assert (latest(rows, "probe", "base") or {})["n"] == 1
+    assert latest(rows, "probe", "other") is latest([], "probe") is None

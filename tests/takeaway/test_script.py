@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from peft_lab import takeaway
-from peft_lab.core import machine
+from peft_lab.core import disk, machine
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.runs import owners, respond, store
@@ -383,7 +383,7 @@ def test_a_knob_that_peft_does_not_have_is_refused_away_from_its_default(
     monkeypatch.setattr(Lora, "knobs", (*Lora.knobs, extra))
     assert "LoraConfig(" in takeaway.script(run)
     spec = run.spec
-    store.write_json(
+    disk.write_json(
         run.folder / "spec.json", {**spec.to_dict(), "values": {**spec.values, "lora_plus": 16.0}}
     )
     with pytest.raises(BadInput, match=r"LoRA\+ ratio") as caught:

@@ -38,7 +38,8 @@ def noted(slug: str, values: dict[str, Any]) -> dict[str, Any]:
         tiny.train_step(model, rows)
         recorder.snapshot(step)
     inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
-    return recorder.finish(model.eval(), inputs, lambda: tiny.build("llama"))
+    model.eval()
+    return recorder.finish(inputs, lambda: tiny.build("llama"))
 
 
 def made_up(slug: str, values: dict[str, Any]) -> Run:

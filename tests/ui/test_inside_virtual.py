@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.methods.recording import attention
+from peft_lab.methods.recording import trained_tokens as attention
 from peft_lab.runs import ending, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run

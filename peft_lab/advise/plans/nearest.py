@@ -12,10 +12,10 @@ from typing import Any
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.ranking import Candidate, Planned, advice_for, room_for
 from peft_lab.advise.plans.wanted import FURTHER, HOUR, Wanted, most_tokens, room
-from peft_lab.advise.recipes.job import OBJECTIVES
+from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT
 from peft_lab.advise.simulating import SPLIT, TENSOR
-from peft_lab.advise.situation import LINKS, OF_ENCODERS
+from peft_lab.advise.situation import LINKS
 from peft_lab.advise.words import larger_device, smaller_model
 from peft_lab.ask import limits
 from peft_lab.core import units

@@ -33,6 +33,7 @@ from peft_lab.core.units import Source, several
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import KIND_NAMES
 from peft_lab.runs.spec import STEPS
 
 #: Kinds of value: chosen by the lab, or given by the user.
@@ -45,7 +46,6 @@ _OPTIONAL = ("use_rslora", "loraplus_lr_ratio")
 _LEAST_STEPS = 10  # per epoch: with fewer, hardly anything is learnt from few rows
 _USUAL = "No source that we know says it for such a job; this is a usual value."
 _OUTSIDE = "The plan's own: chosen for the room or the data there are, outside what the sources used."
-_KINDS = {"encoder": "encoders", "causal-lm": "decoders", "seq2seq": "encoder-decoders"}
 #: Objectives to look at if no source covers one, nearest first.
 _NEAR = {
     "style": ("sft",), "extraction": ("classification", "sft"), "embedding": ("classification", "sft"),
@@ -315,9 +315,10 @@ def _rate(job: Job, steps: int) -> Setting:
         if job.objective in _LOW
         else ""
     )
+    own, other = f"{KIND_NAMES[job.kind]}s", f"{KIND_NAMES[near.kind]}s"
     why = (
-        f"No source that we know gives a rate for {title} in {objective} on {_KINDS[job.kind]} of this size. Shown is "
-        f"what is used for {OBJECTIVES[near.objective]} on {_KINDS[near.kind]}.{lower}"
+        f"No source that we know gives a rate for {title} in {objective} on {own} of this size. Shown is "
+        f"what is used for {OBJECTIVES[near.objective]} on {other}.{lower}"
     )
     return _setting(RATE, value, statements, LAB, why)
 

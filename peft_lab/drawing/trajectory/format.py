@@ -37,7 +37,6 @@ s / 127. It stands for a patch of the tensor: the entry of the patch that is fur
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +46,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import kinds
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.disk import read_json
+from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
 from peft_lab.methods.base import PartKind
 
 VERSION = 1
@@ -241,70 +241,33 @@ def from_dict(data: Any) -> Trajectory:
     Raises:
         BadInput: this is no trajectory of this version, or its series are not as long as its ``steps``.
     """
-    if isinstance(data, Mapping) and data.get("format") != VERSION:
-        raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
-    plain = (
-        {name: value for name, value in data.items() if name not in _NESTED}
-        if isinstance(data, Mapping)
-        else data
-    )
-    if not isinstance(plain, dict):
+    if not isinstance(data, Mapping):
         raise BadInput("A trajectory cannot be anything but a JSON object.")
-    found: dict[str, Any] = {**_plain(plain)}
-    for name, (cls, what) in _NESTED.items():
-        if name not in data:
-            raise BadInput(f"A trajectory needs a value for '{name}'.", name)
-        value = data[name]
-        if name in ("parts", "answers"):
-            if not isinstance(value, list):
-                raise BadInput(f"A trajectory's {name} cannot be {str(value)[:40]!r}.", name)
-            found[name] = [_nested(cls, each, what) for each in value]
-        elif name == "example" and value is None:
-            found[name] = None
-        else:
-            found[name] = _nested(cls, value, what)
-    made = Trajectory(**found)
+    if data.get("format") != VERSION:
+        raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
+    found = dict(data)
+    for name, cls in _NESTED.items():
+        value = found.get(name)
+        if isinstance(value, list):
+            found[name] = [_made(cls, each, f"A trajectory's {name[:-1]}") for each in value]
+        elif value is not None:
+            found[name] = _made(cls, value, f"A trajectory's {name}")
+    made = _made(Trajectory, found, "A trajectory")
     _check_lengths(made)
     return made
 
 
-_NESTED: Mapping[str, tuple[type, str]] = {
-    "model": (Model, "A trajectory's model"),
-    "example": (Example, "A trajectory's example"),
-    "curve": (Curve, "A trajectory's curve"),
-    "parts": (Part, "A trajectory's part"),
-    "stream": (Stream, "A trajectory's stream"),
-    "answers": (Answer, "A trajectory's answer"),
-}
-_PLAIN: Mapping[str, Any] = {
-    **dict.fromkeys(("method", "run", "recorded"), str),
-    **dict.fromkeys(("spec", "machine", "notes"), dict[str, Any]),
-    "versions": dict[str, str],
-    "steps": list[int],
-    "attention": list[list[float] | None] | None,
-    **dict.fromkeys(("seconds", "training_seconds"), float),
-    "ended": bool,
-    "format": int,
-}
+_NESTED: Mapping[str, type] = {
+    "model": Model, "example": Example, "curve": Curve, "parts": Part, "stream": Stream, "answers": Answer,
+}  # fmt: skip
 
 
-def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    for name in data:
-        if name not in _PLAIN:
-            raise BadInput(f"A trajectory has nothing called '{str(name)[:40]}'.", str(name))
-    wrong = kinds.misfit(_PLAIN, data)
-    if wrong:
-        raise BadInput(f"A trajectory's {wrong} cannot be {str(data.get(wrong))[:40]!r}.", wrong)
-    return dict(data)
-
-
-def _nested(cls: type, value: Any, what: str) -> Any:
-    read = kinds.read(cls, value, what)
+def _made(cls: type, value: Any, what: str) -> Any:
     hints = cls.__annotations__  # kinds.read gives tuples; series stay lists, as they were written
     return cls(
         **{
-            name: list(v) if str(hints[name]).startswith(("list", "Series")) else v
-            for name, v in read.items()
+            name: list(v) if isinstance(v, tuple) and hints[name].startswith(("list", "Series")) else v
+            for name, v in kinds.read(cls, value, what).items()
         }
     )
 
@@ -413,8 +376,8 @@ def shipped(name: str) -> Trajectory:
     if name not in shipped_names():
         raise UnknownName("recorded method", name, shipped_names())
     try:
-        data = json.loads((SHIPPED_DATA / f"{name}.json").read_text("utf-8"))
-    except ValueError as error:
+        data = read_json(SHIPPED_DATA / f"{name}.json")
+    except UnreadableFile as error:
         raise BadInput(f"The recorded training of {name} cannot be read ({error}).") from error
     return from_dict(data)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.drawing.trajectory.format import Answer, Budget, Example
-from peft_lab.methods.recording.parts import Watched
+from peft_lab.methods.recording.recorder import Watched, copied, restored
 
 if TYPE_CHECKING:
     import torch
@@ -128,9 +128,9 @@ class Answering:
 
     def __init__(self, model: torch.nn.Module, asked: Asked, budget: Budget) -> None:
         self.model, self.asked, self.budget = model, asked, budget
-        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._holds = sum(parameter.numel() for parameter in self._trained) <= KEPT_NUMBERS
-        self._waiting: dict[int, list[torch.Tensor]] = {}
+        self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self._holds = sum(parameter.numel() for parameter in self._trained.values()) <= KEPT_NUMBERS
+        self._waiting: dict[int, dict[str, torch.Tensor]] = {}
         self._given: dict[int, Answer] = {}
         self._cost = 0.0
 
@@ -144,7 +144,7 @@ class Answering:
             if step and self.budget.allows(self._cost):
                 self._ask(step)
             return
-        self._waiting[step] = [parameter.detach().clone() for parameter in self._trained]
+        self._waiting[step] = copied(self._trained)
         if len(self._waiting) > WAITING:
             del self._waiting[sorted(self._waiting)[1]]  # the first state is the reference of all others
 
@@ -163,22 +163,10 @@ class Answering:
                 step = 0 if 0 in self._waiting else step
             elif not last or step < max(self._given, default=0):
                 break
-            kept = self._waiting.pop(step)
-            present = [parameter.detach().clone() for parameter in self._trained]
-            self._put(kept)
-            try:
+            with restored(self._trained, self._waiting.pop(step)):
                 self._ask(step)
-            finally:
-                self._put(present)
         if last:
             self._waiting.clear()
-
-    def _put(self, numbers: list[torch.Tensor]) -> None:
-        import torch
-
-        with torch.no_grad():
-            for parameter, value in zip(self._trained, numbers, strict=True):
-                parameter.copy_(value)
 
     def _ask(self, step: int) -> None:
         start = time.perf_counter()

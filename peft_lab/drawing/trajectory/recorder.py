@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.core import disk
 from peft_lab.drawing.trajectory import passing
 from peft_lab.drawing.trajectory.format import (
     FILE_BYTES,
@@ -23,9 +24,7 @@ from peft_lab.drawing.trajectory.format import (
     recorded_states,
 )
 from peft_lab.drawing.trajectory.passing import Answering, Asked
-from peft_lab.methods import part_of as methods_part_of
-from peft_lab.methods.recording.parts import Watched, Watching, every_module
-from peft_lab.models.shapes import ModelShape
+from peft_lab.methods.recording.recorder import FreshBase, Inputs, Recorder, Watched
 
 if TYPE_CHECKING:
     import torch
@@ -55,25 +54,6 @@ def pictured(parts: Sequence[Watched]) -> list[bool]:
     ]
 
 
-def part_of(part: Watched, rows: Mapping[str, Any]) -> Part:
-    """Return a part with its series, as the file holds it."""
-    names = list(dict.fromkeys(name for tensors in rows["tensors"] for name in tensors))
-    return Part(
-        path=part.path,
-        layer=part.layer,
-        slot=part.slot,
-        kind=part.kind,
-        shape=part.shape,
-        parameters=part.parameters,
-        rank=part.rank,
-        share=rows["share"],
-        gradient=rows["gradient"],
-        change=rows["change"],
-        spectrum=rows["spectrum"],
-        tensors={name: [tensors.get(name) for tensors in rows["tensors"]] for name in names},
-    )
-
-
 def compact_trajectory(data: Any) -> str:
     """Return compact JSON."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -101,32 +81,16 @@ def fitted_trajectory(found: Trajectory, most: int = FILE_BYTES) -> dict[str, An
 
 
 WRITTEN_EVERY = 0.5  # seconds between two writes during the run
+SNAPSHOTS = 8  # of the method's own picture, after the first one
+SERIES = ("share", "gradient", "change", "spectrum")  # of a part
 NOTES = ("merge", "merges", "rounding", "blocks")  # from which a method's picture is drawn
 
 
-@dataclass
-class _Rows:
-    """The measurements of one part, by state."""
-
-    share: list[float | None] = field(default_factory=list)
-    gradient: list[float | None] = field(default_factory=list)
-    change: list[float | None] = field(default_factory=list)
-    spectrum: list[list[float]] = field(default_factory=list)
-    tensors: list[dict[str, Any]] = field(default_factory=list)
-
-
-def watching(slug: str, model: torch.nn.Module, shape: ModelShape, values: Mapping[str, Any]) -> Watching:
-    """Return a method's parts on an adapted model: those of its ``recording``, else every module that trains."""
-    say = getattr(methods_part_of(slug, "recording"), "watched", None)
-    found: Watching | None = None if say is None else say(model, shape, values)
-    return every_module(model, shape) if found is None else found
-
-
 class TrajectoryRecorder:
-    """Records the states of one run.
+    """Records one run: its states for the drawing, and what its method's own picture needs.
 
     Args:
-        about: the trajectory before its first state.
+        about: the trajectory before its first state. own: the method's recorder, which names the parts.
         layers: the model's blocks; empty if they are not one stack.
         steps: of the run. skipped: a step whose memory is measured, which must not be disturbed.
         asked: the example, ready to be read; ``None`` without held-out rows.
@@ -137,8 +101,7 @@ class TrajectoryRecorder:
     def __init__(
         self,
         about: Trajectory,
-        model: torch.nn.Module,
-        watched: Watching,
+        own: Recorder,
         layers: list[torch.nn.Module],
         steps: int,
         skipped: int,
@@ -147,11 +110,16 @@ class TrajectoryRecorder:
         budget: Budget | None = None,
         earlier: Trajectory | None = None,
     ) -> None:
-        self.about, self.model, self.watched, self.layers = about, model, watched, layers
+        self.about, self.own, self.model, self.layers = about, own, own.model, layers
+        self.draws = own.sees or own.shape.kind != "vision"
         self.asked, self.path, self.budget = asked, path, budget or Budget()
         self._wanted, self._last, self._skipped = set(recorded_states(steps)), steps, skipped
-        self._rows = [_Rows() for _ in watched.parts]
-        self._pictured = pictured(watched.parts)
+        self._snapshots = {round(steps * part / SNAPSHOTS) for part in range(SNAPSHOTS + 1)}
+        self._parts = [
+            Part(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)
+            for part in own.parts
+        ]
+        self._pictured = pictured(own.parts)
         self._steps: list[int] = []
         self._curve, self._stream = Curve(), Stream()
         self._attention: list[list[float] | None] = []
@@ -159,14 +127,14 @@ class TrajectoryRecorder:
         self._norms: dict[int, float] = {}
         self._training, self._cost, self._written = 0.0, 0.0, 0.0
         self._earlier, self._answers, self._lost = earlier, list[Answer](), False
-        self._answering = None if asked is None else Answering(model, asked, self.budget)
+        self._answering = None if asked is None else Answering(self.model, asked, self.budget)
 
     def go_on(self, taken: int) -> None:
         """Continue the earlier record, up to ``taken`` steps; without one nothing is recorded. State 0 was measured
         again, as the reference of the stream's movement."""
         before = self._earlier
         self._earlier = None
-        if before is None or len(before.parts) != len(self._rows) or len(before.curve.loss) < taken:
+        if before is None or len(before.parts) != len(self._parts) or len(before.curve.loss) < taken:
             self._lost = True
             return
         count = sum(step <= taken for step in before.steps)
@@ -176,19 +144,22 @@ class TrajectoryRecorder:
         self._attention = [*(before.attention or [None] * count)][:count]
         self._answers = [answer for answer in before.answers if answer.step <= taken]
         self._training = before.training_seconds
-        for rows, part in zip(self._rows, before.parts, strict=True):
-            rows.share, rows.gradient = part.share[:count], part.gradient[:count]
-            rows.change, rows.spectrum = part.change[:count], part.spectrum[:count]
-            rows.tensors = [
-                {name: values[state] for name, values in part.tensors.items() if values[state] is not None}
-                for state in range(count)
-            ]
+        self._parts = [
+            replace(
+                now,
+                **{name: getattr(part, name)[:count] for name in SERIES},
+                tensors={name: values[:count] for name, values in part.tensors.items()},
+            )
+            for now, part in zip(self._parts, before.parts, strict=True)
+        ]
 
     # -- while it trains -----------------------------------------------------------------------------------------
 
     def state(self, step: int, always: bool = False) -> None:
         """Record the model after ``step`` updates: first, last or ``always``, or if wanted and in budget."""
         first_or_last = step in (0, self._last)
+        if step == 0:
+            self._snapshot(0)
         if self._lost or (self._steps and self._steps[-1] == step):
             return
         if not (
@@ -217,12 +188,18 @@ class TrajectoryRecorder:
         with passing.gradients(self.layers) as self._norms:
             yield
 
+    def _snapshot(self, step: int) -> None:
+        if self.draws and step in self._snapshots:
+            self.own.snapshot(step)
+
     def after_backward(self, step: int) -> None:
         """Record the gradients after the backward pass of a step (from 0)."""
+        if self.draws:
+            self.own.after_backward(step)
         if not self._heard(step):
             return
         with self.budget.counted(measuring=True):
-            for part, rows in zip(self.watched.parts, self._rows, strict=True):
+            for part, rows in zip(self.own.parts, self._parts, strict=True):
                 rows.gradient[-1] = _short(part.gradient())
             if self.layers:
                 self._stream.gradient[-1] = [
@@ -236,6 +213,7 @@ class TrajectoryRecorder:
         self._curve.gradient.append(_short(made.norm))
         self._training += made.seconds
         self.state(made.step + 1)
+        self._snapshot(made.step + 1)
 
     def close(self) -> None:
         """Record the last state in any case, its answer, and write the file."""
@@ -246,11 +224,14 @@ class TrajectoryRecorder:
             self._answering.catch_up(self._cost, last=True)
         self._write(ended=True)
 
-    def note(self, found: Mapping[str, Any]) -> None:
-        """Add the findings of the method's own picture about the trained model, such as its merging."""
+    def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
+        """Return the data of the method's own picture, see :meth:`Recorder.finish`; note those about the trained
+        model, such as its merging."""
+        found = self.own.finish(inputs, fresh_base)
         self.about.notes.update({name: found[name] for name in NOTES if name in found})
         if not self._lost:
             self._write(ended=True)
+        return found
 
     # -- one state -----------------------------------------------------------------------------------------------
 
@@ -261,30 +242,31 @@ class TrajectoryRecorder:
         self._steps.append(step)
         attention: list[float] | None = None
         if self.asked is not None:
-            stream = passing.example(self.model, self.asked.inputs, self.watched.parts, self.layers)
+            stream = passing.example(self.model, self.asked.inputs, self.own.parts, self.layers)
             self._start = self._start or stream
             self._stream.moved.append(
                 [_short(_moved(now, start)) for now, start in zip(stream, self._start, strict=True)] or None
             )
-            if self.watched.attention is not None:
-                heads = self.watched.attention(self.model, self.asked.inputs)
-                attention = [_short(sum(layer) / len(layer)) for layer in heads]
-                self._shared_out(attention)
+            attention = [_short(sum(layer) / len(layer)) for layer in self.own.attention(self.asked.inputs)]
+            self._shared_out(attention)
         else:
             self._stream.moved.append(None)
         self._stream.gradient.append(None)
         self._attention.append(attention or None)
-        for part, rows, drawn in zip(self.watched.parts, self._rows, self._pictured, strict=True):
+        for part, rows, drawn in zip(self.own.parts, self._parts, self._pictured, strict=True):
             rows.share.append(_short(part.share))
             rows.gradient.append(None)
             change, spectrum = part.changed()
             rows.change.append(_short(change))
             rows.spectrum.append([_short(value) for value in spectrum])
-            rows.tensors.append(part.tensors() if drawn else {})
+            found = part.tensors() if drawn else {}
+            for name in dict.fromkeys((*rows.tensors, *found)):
+                earlier = rows.tensors.setdefault(name, [None] * (len(self._steps) - 1))
+                earlier.append(found.get(name))
 
     def _shared_out(self, attention: list[float]) -> None:
         """Set the attention shares: that of its layer for a part in a layer, the mean before the first layer."""
-        for part in self.watched.parts:
+        for part in self.own.parts:
             if part.kind == "columns" and part.layer is not None and part.layer < len(attention):
                 part.share = attention[part.layer]
             elif part.kind == "cells" and attention:
@@ -294,13 +276,12 @@ class TrajectoryRecorder:
 
     def trajectory(self, ended: bool = False) -> Trajectory:
         """Return the trajectory so far."""
-        parts = [part_of(part, vars(rows)) for part, rows in zip(self.watched.parts, self._rows, strict=True)]
         return Trajectory(
             **{
                 **vars(self.about),
                 "steps": self._steps,
                 "curve": self._curve,
-                "parts": parts,
+                "parts": self._parts,
                 "stream": self._stream,
                 "attention": self._attention if any(self._attention) else None,
                 "answers": self._said(),
@@ -324,9 +305,8 @@ class TrajectoryRecorder:
     def _write(self, ended: bool = False) -> None:
         with self.budget.counted(measuring=True):
             text = compact_trajectory(fitted_trajectory(self.trajectory(ended)))
-            scratch = self.path.with_name(f".{self.path.name}")
-            scratch.write_text(text, "utf-8")
-            scratch.replace(self.path)
+            with disk.replacing(self.path) as scratch:
+                scratch.write_text(text, "utf-8")
         self._written = time.monotonic()
 
 

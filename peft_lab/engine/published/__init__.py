@@ -10,14 +10,14 @@ slowly appear slow to train. Here the two are separate.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peft_lab.core import disk
 from peft_lab.core.errors import SimulationError, UnknownName
 from peft_lab.engine.published.rows import BENCHMARKS, IMAGE, METAMATH, Moved, PublishedRow, moved, rows
 from peft_lab.engine.request import Simulation
@@ -66,14 +66,14 @@ class Agreement:
 @cache
 def simulated() -> dict[str, PublishedOutcome]:
     """Return the stored outcome of each row, by experiment."""
-    kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
+    kept = disk.read_json(Path(__file__).with_name(RESULTS))
     return {experiment: PublishedOutcome(**outcome) for experiment, outcome in kept["rows"].items()}
 
 
 @cache
 def simulated_with() -> dict[str, str]:
     """Return the versions of the libraries that made the stored outcomes."""
-    kept = json.loads((resources.files(__package__) / RESULTS).read_text("utf-8"))
+    kept = disk.read_json(Path(__file__).with_name(RESULTS))
     return dict(kept["packages"])
 
 

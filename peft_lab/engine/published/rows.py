@@ -7,15 +7,14 @@ The size of a fully fine-tuned model is the benchmark's estimate, parameters tim
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from peft_lab.core import units
+from peft_lab.core import disk, units
 from peft_lab.core.errors import UnknownName
 
 SOURCE = "PEFT library, method comparison"
@@ -180,9 +179,7 @@ def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
 
 def lines(file: str) -> list[dict[str, Any]]:
     """Return the JSON objects of one of the shipped files."""
-    return [
-        json.loads(line) for line in (resources.files(__package__) / file).read_text("utf-8").splitlines()
-    ]
+    return disk.read_json_lines(Path(__file__).with_name(file))
 
 
 def _read(benchmark: Benchmark, row: Mapping[str, Any]) -> PublishedRow:

@@ -6,10 +6,11 @@ PyTorch's allocator; ``driver``: all memory in use on the card). Nothing is fitt
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from peft_lab.core import disk
 
 FILE = "published.jsonl"
 
@@ -17,5 +18,4 @@ FILE = "published.jsonl"
 @cache
 def published() -> tuple[dict[str, Any], ...]:
     """Return all figures."""
-    text = (resources.files(__package__) / FILE).read_text("utf-8")
-    return tuple(json.loads(line) for line in text.splitlines())
+    return tuple(disk.read_json_lines(Path(__file__).with_name(FILE)))

@@ -6,15 +6,15 @@ is written by ``python -m bench.step_time --write``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from peft_lab.core import disk
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import protocol, published, simulate
 from peft_lab.engine.request import ConfigRequest
@@ -72,7 +72,7 @@ _SHAPED = 0.9
 
 @cache
 def _kept() -> dict[str, Any]:
-    return dict(json.loads((resources.files(__package__) / FILE).read_text("utf-8")))
+    return dict(disk.read_json(Path(__file__).with_name(FILE)))
 
 
 def constants() -> Speed:
@@ -215,8 +215,7 @@ OTHERS_FILE = "others.jsonl"
 @cache
 def others() -> tuple[dict[str, Any], ...]:
     """Return all figures."""
-    text = (resources.files(__package__) / OTHERS_FILE).read_text("utf-8")
-    return tuple(json.loads(line) for line in text.splitlines())
+    return tuple(disk.read_json_lines(Path(__file__).with_name(OTHERS_FILE)))
 
 
 # ----------------------------------------

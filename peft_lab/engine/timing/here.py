@@ -5,15 +5,14 @@ A processor runs each operation at once, so launching hides behind nothing: its 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import machine
-from peft_lab.core.errors import BadInput
+from peft_lab.core import disk, machine
+from peft_lab.core.errors import BadInput, UnreadableFile
 from peft_lab.core.kinds import misfit
 from peft_lab.engine.timing.kernels import CONSTANTS, Speed
 from peft_lab.models.assets import store as assets
@@ -41,9 +40,9 @@ def place() -> Path:
 def known() -> dict[str, Any] | None:
     """Return the stored measurement; ``None`` if there is none, or it cannot be read."""
     try:
-        kept = json.loads(place().read_text("utf-8"))
+        kept = disk.read_json(place())
         Speed(**{name: float(kept["constants"][name]) for name in CONSTANTS})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UnreadableFile, ValueError, KeyError, TypeError):
         return None
     return dict(kept)
 
@@ -61,7 +60,7 @@ def speed() -> Speed:
 def keep(found: Mapping[str, Any]) -> None:
     """Store a result of :func:`measure`. Raises OSError."""
     place().parent.mkdir(parents=True, exist_ok=True)
-    place().write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    disk.write_json(place(), found)
 
 
 def loading(name: str, nbytes: int, packed: bool = False) -> float:

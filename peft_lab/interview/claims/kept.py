@@ -6,13 +6,14 @@ libraries, where and when they were found, and so does whoever shows them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from peft_lab.core import disk
 from peft_lab.interview.claims.base import Found
 
 KEPT_FILE = "found.json"
@@ -69,7 +70,7 @@ def is_settled(name: str, model: str | None = None) -> tuple[Found, bool]:
 
 @cache
 def _read() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((resources.files(__package__) / KEPT_FILE).read_text("utf-8"))
+    content: dict[str, Any] = disk.read_json(Path(__file__).with_name(KEPT_FILE))
     return content
 
 

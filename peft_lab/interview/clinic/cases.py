@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from peft_lab.core import disk
 from peft_lab.core.errors import UnknownName
 from peft_lab.interview.clinic.faults import FAMILIES, Fault, all_faults, get_fault
 
@@ -83,8 +83,7 @@ class Case:
 @cache
 def all_cases() -> tuple[Case, ...]:
     """Return every case, in an order that reveals nothing about the fault."""
-    folder = resources.files("peft_lab.interview.clinic") / FOLDER
-    found = [json.loads(file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".json")]
+    found = [disk.read_json(file) for file in (Path(__file__).parent / FOLDER).glob("*.json")]
     found.sort(key=lambda each: _mixed(each["fault"]))
     return tuple(
         Case(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic.checks import CHECKS, NEEDS
 from peft_lab.interview.clinic.faults import MOMENTS, PRIOR, Evidence, Fault, get_fault
@@ -53,7 +53,7 @@ def tenth(figure: float) -> int:
 
 @cache
 def reliability() -> Reliability:
-    kept = json.loads(RELIABILITY_FILE.read_text("utf-8"))
+    kept = read_json(RELIABILITY_FILE)
     return Reliability(
         kept["mutants"], kept["healthy"], {int(at): (right, of) for at, (right, of) in kept["tenths"].items()}
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from peft_lab.core import disk
+from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput
 from peft_lab.training.tasks import records
 
@@ -76,8 +76,8 @@ def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | N
 def planned_steps(text: str) -> float | None:
     """Return ``max_steps`` of a ``trainer_state.json``; ``None`` for other logs, or if it is not above 0."""
     try:
-        found: Any = json.loads(text) if text.lstrip().startswith("{") else None
-    except (ValueError, RecursionError):
+        found: Any = parse_json(text) if text.lstrip().startswith("{") else None
+    except ValueError:
         return None
     steps = _number(found.get("max_steps")) if isinstance(found, dict) else None
     return steps if steps and math.isfinite(steps) and steps > 0 else None
@@ -93,13 +93,13 @@ def _checked(name: str, rows: Iterable[Row]) -> tuple[Row, ...]:
 def _from_json(text: str) -> list[Row] | None:
     """Return the rows of one JSON document, or of lines of JSON objects; ``None`` for other text."""
     try:
-        found: Any = json.loads(text)
+        found: Any = parse_json(text)
         if isinstance(found, dict):
             found = found.get("log_history", [found])
-    except (ValueError, RecursionError):
+    except ValueError:
         try:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except (ValueError, RecursionError):
+            found = [parse_json(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
             return None
     if not isinstance(found, list):
         return []
@@ -299,10 +299,10 @@ def read_json(name: str, content: bytes) -> Any:
     if len(content) > LARGEST_TEXT:
         raise BadInput(f"{name} is too large to be a config or a log of text.")
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadInput(f"{name} is not UTF-8 text.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{name} is not valid JSON: {str(error)[:120]}.") from error
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from peft_lab.core import units
 from peft_lab.core.content import read_entry
+from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.kinds import misfit, read
 from peft_lab.methods import all_methods, get_method
@@ -252,8 +253,8 @@ def path_from_file(content: bytes, pages: Collection[str]) -> Tour:
     if len(content) > LARGEST:
         raise BadInput(f"This file is larger than {LARGEST:,} bytes; no path is that large.", "path")
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(content)
+    except ValueError as error:
         raise BadInput("This file is not valid JSON.", "path") from error
     return path_from_document(data, pages)
 
@@ -285,7 +286,7 @@ def unpack_path(text: str, pages: Collection[str]) -> Tour:
         content = opener.decompress(packed, LARGEST)
         if not opener.eof:
             raise ValueError("cut off, or larger than any path")
-        data = json.loads(content)
-    except (ValueError, zlib.error, RecursionError) as error:
+        data = parse_json(content)
+    except (ValueError, zlib.error) as error:
         raise BadInput("The path in this link is damaged; ask for the link again.", "path") from error
     return Tour.from_dict(data, pages)

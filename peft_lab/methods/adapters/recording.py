@@ -1,24 +1,229 @@
-"""What a run of adapters records: its adapters at some steps, replayed at the end on the same held-out rows."""
+"""What a run of adapters records: how much each adds to its input, over the steps, and how far it is from linear.
+
+A linear map could be merged into the frozen matrix before it, as LoRA's can. So the best linear replacement of each
+adapter is fitted to real activations; its error is what merging would lose. Torch is imported inside.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft_lab.ask.field import Values
-from peft_lab.methods.adapters import insight as adapters
-from peft_lab.methods.recording import parts
-from peft_lab.methods.recording.parts import Kept, Watching, slot_of
-from peft_lab.methods.recording.recorder import Recorder
+from peft_lab.methods.recording.recorder import (
+    ADAPTER,
+    LONG,
+    THIN,
+    FreshBase,
+    Inputs,
+    Kept,
+    Recorder,
+    copied,
+    restored,
+    slot_of,
+    tensor_picture,
+)
 from peft_lab.methods.shared import bottleneck
-from peft_lab.models.shapes import ModelShape
+from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:
     import torch
 
 PLAYED_ROWS = 16
 KEPT_BYTES = 300e6  # of snapshots; beyond it, only the first and the latest are kept
+AT_ONCE = 16  # rows of one forward pass
+FITTED = 0.75  # share of the rows whose tokens the linear maps are fitted to; the rest tests them
+ENOUGH = 2  # tokens per input of the map; with fewer, a fit is meaningless
+TINY = 1e-10  # eigenvalues of the inputs' covariance below this share of the largest count as zero
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An affine map ``x @ matrix + offset``: (tokens, d_in) to (tokens, d_out), in float64 on the CPU."""
+
+    matrix: torch.Tensor
+    offset: torch.Tensor
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return _exact(x) @ self.matrix + self.offset
+
+
+@contextmanager
+def listening(model: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
+    """Yield every adapter's inputs and outputs, by its host's path, as the model runs: pairs (rows, length, width)."""
+    heard: dict[str, list[Any]] = {}
+    handles = []
+    for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
+        heard[path] = []
+
+        def note(_: Any, args: Any, output: Any, path: str = path, scale: float = scale) -> None:
+            heard[path].append((args[0].detach(), output.detach() * scale))
+
+        handles.append(module.register_forward_hook(note))
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def answers(model: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
+    """Return the logits of each row, float32: of the classes, or of the token after the last one.
+
+    Of shape (rows, classes) or (rows, vocabulary).
+    """
+    import torch
+
+    found: list[Any] = [None] * len(inputs["input_ids"])
+    with torch.no_grad():
+        for rows, chunk in _chunks(inputs):
+            logits = model(**chunk).logits
+            if logits.dim() == 3:
+                last = writes_at(model, chunk).sum(1) - 1
+                logits = logits[torch.arange(len(logits)), last]
+            for row, values in zip(rows, logits.float(), strict=True):
+                found[row] = values
+    return torch.stack(found)
+
+
+def activations(model: torch.nn.Module, inputs: Inputs) -> dict[str, Any]:
+    """Return each adapter's input and output on the real tokens of ``inputs``: ``path: (reads, gives, rows)``, both
+    (tokens, width) in float32 on the CPU, and the row index of every token (tokens,)."""
+    import torch
+
+    with listening(model) as heard:
+        answers(model, inputs)
+    chunks = list(_chunks(inputs))
+    read = [chunk["attention_mask"].bool() for _, chunk in chunks]
+    written = [writes_at(model, chunk).bool() for _, chunk in chunks]
+    found: dict[str, Any] = {}
+    for path, pairs in heard.items():
+        masks = read if path.startswith("encoder.") else written
+        sides = (
+            torch.cat([pair[side][real] for pair, real in zip(pairs, masks, strict=True)]).float().cpu()
+            for side in (0, 1)
+        )
+        rows = [
+            torch.tensor(rows, device=real.device)[:, None].expand_as(real)[real]
+            for (rows, _), real in zip(chunks, masks, strict=True)
+        ]
+        found[path] = (*sides, torch.cat(rows).cpu())
+    return found
+
+
+def added(model: torch.nn.Module, inputs: Inputs) -> dict[str, float]:
+    """Return the mean over tokens of ‖output‖ / ‖input‖ of each adapter, by the host's path.
+
+    ``inputs``: ids and mask of shape (rows, length).
+    """
+    return {
+        path: float((gives.norm(dim=1) / reads.norm(dim=1)).mean())
+        for path, (reads, gives, _) in activations(model, inputs).items()
+    }
+
+
+def fit(x: torch.Tensor, y: torch.Tensor) -> Affine:
+    """Fit the affine map from ``x`` (tokens, d_in) to ``y`` (tokens, d_out) by least squares."""
+    import torch
+
+    x, y = _exact(x), _exact(y)
+    middle_x, middle_y = x.mean(0), y.mean(0)
+    centred = x - middle_x
+    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    inverse = torch.where(values > TINY * values[-1], 1 / values, 0.0)
+    matrix = vectors @ (inverse[:, None] * (vectors.T @ (centred.T @ (y - middle_y))))
+    return Affine(matrix, middle_y - middle_x @ matrix)
+
+
+def missed(line: Affine, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return ‖y - line(x)‖ / ‖y - its mean‖: 0 for a linear ``y``, 1 if the line is no better than a constant.
+
+    ``x`` of shape (tokens, d_in), ``y`` (tokens, d_out).
+    """
+    wanted = _exact(y)
+    spread = float((wanted - wanted.mean(0)).norm())
+    return float((wanted - line(x)).norm()) / spread if spread else 0.0
+
+
+def fits(model: torch.nn.Module, inputs: Inputs) -> dict[str, tuple[Affine, float, float]]:
+    """Return, for every adapter, the best affine map in its place, that map's error on other rows, and the error of the
+    same fit to the same matrices without their nonlinear function, which is what a LoRA computes.
+
+    ``inputs``: ids and mask of shape (rows, length). Both errors are as defined by :func:`missed`.
+
+    Empty if there are too few tokens to fit.
+    """
+    import torch
+
+    heard = activations(model, inputs)
+    modules = bottleneck.modules_of(model, ADAPTER)
+    found = {}
+    for path, (reads, gives, rows) in heard.items():
+        train = rows < int(FITTED * len(inputs["input_ids"]))
+        if int(train.sum()) < ENOUGH * reads.shape[1] or bool(train.all()):
+            return {}
+        straight, width = _without_function(modules[path][0], reads), gives.shape[1]
+        both = fit(reads[train], torch.cat([gives[train], straight[train]], 1))
+        line = Affine(both.matrix[:, :width], both.offset[:width])
+        control = Affine(both.matrix[:, width:], both.offset[width:])
+        found[path] = (
+            line,
+            missed(line, reads[~train], gives[~train]),
+            missed(control, reads[~train], straight[~train]),
+        )
+    return found
+
+
+def _exact(x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` in float64 on the CPU; Apple's GPUs do not support it."""
+    return x.cpu().double()
+
+
+def _without_function(module: Any, reads: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    down, up = module.down, module.up
+    with torch.no_grad():
+        inside = _exact(reads) @ _exact(down.weight).T + _exact(down.bias)
+        return inside @ _exact(up.weight).T + _exact(up.bias)
+
+
+@contextmanager
+def straightened(model: torch.nn.Module, lines: Mapping[str, Affine]) -> Iterator[None]:
+    """Replace every adapter by an affine map: the model that merging would leave."""
+    handles = []
+    for path, (module, scale) in bottleneck.modules_of(model, ADAPTER).items():
+
+        def replace(
+            _: Any, args: Any, output: Any, line: Affine = lines[path], scale: float = scale
+        ) -> torch.Tensor:
+            return (line(args[0]) / scale).to(output)
+
+        handles.append(module.register_forward_hook(replace))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _chunks(inputs: Inputs) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Yield chunks of rows of similar length, cut to the chunk's longest row, with the rows' numbers."""
+    lengths = inputs["attention_mask"].sum(1)
+    order = lengths.argsort(stable=True).tolist()
+    for first in range(0, len(order), AT_ONCE):
+        rows = order[first : first + AT_ONCE]
+        longest = int(lengths[rows].max())
+        chunk = {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask")}
+        if "decoder_input_ids" in inputs:
+            chunk["decoder_input_ids"] = inputs["decoder_input_ids"][rows]
+        yield rows, chunk
+
+
+# ----------------------------------------
+# The recorder: adapters at some steps, replayed at the end on the same held-out rows.
 
 
 class RunRecorder(Recorder):
@@ -26,39 +231,39 @@ class RunRecorder(Recorder):
 
     rows: ClassVar[int] = 128
 
-    def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
-        super().__init__(model, shape, values)
-        self._kept: list[tuple[int, dict[str, torch.Tensor]]] = []
+    def watched(self) -> Sequence[Hourglass]:
+        """Return every adapter: after the attention (``attention``), or after or beside the feed-forward part
+        (``ffn``)."""
+        return [
+            Hourglass(
+                path,
+                "attention" if slot_of(path, self.shape) == "o" else "ffn",
+                self.model.get_submodule(path),
+                module,
+                scale,
+            )
+            for path, (module, scale) in bottleneck.modules_of(self.model, ADAPTER).items()
+        ]
 
-    def snapshot(self, step: int) -> None:
-        state = {
-            path: parameter.detach().clone()
-            for path, parameter in bottleneck.parameters_of(self.model, adapters.ADAPTER).items()
-        }
+    def now(self) -> dict[str, torch.Tensor]:
+        state = copied(bottleneck.parameters_of(self.model, ADAPTER))
         size = sum(tensor.nbytes for tensor in state.values())
         if len(self._kept) > 1 and size * (len(self._kept) + 1) > KEPT_BYTES:
             del self._kept[1:]
-        self._kept.append((step, state))
+        return state
 
-    def finish(
-        self,
-        model: torch.nn.Module,
-        inputs: Mapping[str, torch.Tensor],
-        fresh_base: Callable[[], torch.nn.Module],
-    ) -> dict[str, Any]:
-        own = bottleneck.parameters_of(model, adapters.ADAPTER)
-        trained = {path: parameter.detach().clone() for path, parameter in own.items()}
+    def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
+        model, own = self.model, bottleneck.parameters_of(self.model, ADAPTER)
         few = {name: tensor[:PLAYED_ROWS] for name, tensor in inputs.items()}
-        off = self._switched_off(model, few)
+        off = self._switched_off(few)
         played = []
         for step, state in self._kept:
-            _put(own, state)
-            change = float((adapters.answers(model, few) - off).abs().max())
-            played.append({"step": step, "added": adapters.added(model, few), "logit_change": change})
-        _put(own, self._kept[0][1])
-        start = adapters.fits(model, inputs)
-        _put(own, trained)
-        end = adapters.fits(model, inputs)
+            with restored(own, state):
+                change = float((answers(model, few) - off).abs().max())
+                played.append({"step": step, "added": added(model, few), "logit_change": change})
+        with restored(own, self._kept[0][1]):
+            start = fits(model, inputs)
+        end = fits(model, inputs)
         return {
             "snapshots": played,
             "rows": len(few["input_ids"]),
@@ -73,40 +278,29 @@ class RunRecorder(Recorder):
             "straightened": _straightened(model, inputs, {path: line for path, (line, *_) in end.items()}),
         }
 
-    @staticmethod
-    def _switched_off(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        bottleneck.set_active(model, None)
+    def _switched_off(self, inputs: Inputs) -> torch.Tensor:
+        bottleneck.set_active(self.model, None)
         try:
-            return adapters.answers(model, inputs)
+            return answers(self.model, inputs)
         finally:
-            bottleneck.set_active(model, adapters.ADAPTER)
+            bottleneck.set_active(self.model, ADAPTER)
 
 
-def _put(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for path, tensor in state.items():
-            own[path].copy_(tensor)
-
-
-def _amounts(inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:
+def _amounts(inputs: Inputs) -> dict[str, int]:
     """Return the number of tokens that the affine maps were fitted to, and of those that tested them."""
     mask = inputs["attention_mask"]
-    fitted = int(mask[: int(adapters.FITTED * len(mask))].sum())
+    fitted = int(mask[: int(FITTED * len(mask))].sum())
     return {"tokens": fitted, "judged": int(mask.sum()) - fitted}
 
 
-def _straightened(
-    model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], lines: Mapping[str, adapters.Affine]
-) -> dict[str, Any]:
+def _straightened(model: torch.nn.Module, inputs: Inputs, lines: Mapping[str, Affine]) -> dict[str, Any]:
     """Compare the answers on rows not used for fitting, with the adapters and with affine maps in their place."""
     if not lines:
         return {}
-    other = {name: tensor[int(adapters.FITTED * len(tensor)) :] for name, tensor in inputs.items()}
-    with_adapters = adapters.answers(model, other)
-    with adapters.straightened(model, lines):
-        with_lines = adapters.answers(model, other)
+    other = {name: tensor[int(FITTED * len(tensor)) :] for name, tensor in inputs.items()}
+    with_adapters = answers(model, other)
+    with straightened(model, lines):
+        with_lines = answers(model, other)
     return {
         "rows": len(with_lines),
         "changed": int((with_adapters.argmax(-1) != with_lines.argmax(-1)).sum()),
@@ -152,15 +346,6 @@ class Hourglass(Kept):
 
     def tensors(self) -> dict[str, dict[str, Any]]:
         return {
-            "down": parts.tensor_picture(self._module.down.weight, parts.THIN, parts.LONG),
-            "up": parts.tensor_picture(self._module.up.weight, parts.LONG, parts.THIN),
+            "down": tensor_picture(self._module.down.weight, THIN, LONG),
+            "up": tensor_picture(self._module.up.weight, LONG, THIN),
         }
-
-
-def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Watch every adapter: after the attention (``attention``), or after or beside the feed-forward part (``ffn``)."""
-    found = []
-    for path, (module, scale) in bottleneck.modules_of(model, adapters.ADAPTER).items():
-        slot = "attention" if slot_of(path, shape) == "o" else "ffn"
-        found.append(Hourglass(path, slot, model.get_submodule(path), module, scale))
-    return Watching(found)

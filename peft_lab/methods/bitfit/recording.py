@@ -1,18 +1,88 @@
-"""What a run of BitFit records: how far each bias has moved at some steps, and what each kind of move is worth."""
+"""What a run of BitFit records: how far training moved each bias, and which of these moves the answers depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.bitfit import insight as bitfit
-from peft_lab.methods.recording.parts import Kept, Watching, row, slot_of
-from peft_lab.methods.recording.recorder import Recorder
-from peft_lab.models.shapes import ModelShape
+from peft_lab.methods.adapters.recording import answers
+from peft_lab.methods.recording.recorder import (
+    FreshBase,
+    Inputs,
+    Kept,
+    Recorder,
+    copied,
+    restored,
+    row,
+    slot_of,
+)
+from peft_lab.models.meta import pattern
+from peft_lab.models.shapes import ModelShape, in_head, is_bias
 
 if TYPE_CHECKING:
     import torch
+
+
+def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the trained biases, except those of a task head, by their path in the model."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and is_bias(name) and not in_head(name)
+    }
+
+
+def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """Return, for every bias, root mean square and maximum of its entries' moves, and its initial root mean square.
+
+    ``now`` and ``start``: biases of one dimension, by name.
+    """
+    rows = []
+    for name, value in now.items():
+        move = value.detach().float() - start[name].float()
+        rows.append(
+            {
+                "bias": name,
+                "size": move.numel(),
+                "moved": float(move.square().mean().sqrt()),
+                "most": float(move.abs().max()),
+                "start": float(start[name].float().square().mean().sqrt()),
+            }
+        )
+    return rows
+
+
+def kind_of(name: str) -> tuple[str, int | None]:
+    """Split ``bert.encoder.layer.3.output.dense.bias`` into (``output.dense``, 3); outside layers into path, None."""
+    path, layer = pattern(name.removesuffix(".bias"))
+    return path.split("{}.")[-1], layer
+
+
+def without(
+    model: torch.nn.Module,
+    biases: Mapping[str, torch.nn.Parameter],
+    start: Mapping[str, torch.Tensor],
+    inputs: Inputs,
+) -> list[dict[str, Any]]:
+    """Measure what each kind of bias is worth: reset it and return the mean change of the logits and the number of rows
+    whose answer changes. The largest change comes first.
+
+    ``start``: biases of one dimension, by name. ``inputs``: ids and mask of shape (rows, length).
+    """
+    tuned = answers(model, inputs)
+    rows = []
+    for kind in dict.fromkeys(kind_of(name)[0] for name in biases):
+        with restored(biases, {name: start[name] for name in biases if kind_of(name)[0] == kind}):
+            found = answers(model, inputs)
+        rows.append(
+            {
+                "kind": kind,
+                "mean_change": float((found - tuned).abs().mean()),
+                "changed": int((found.argmax(-1) != tuned.argmax(-1)).sum()),
+            }
+        )
+    return sorted(rows, key=lambda row: -float(row["mean_change"]))
 
 
 class RunRecorder(Recorder):
@@ -22,22 +92,22 @@ class RunRecorder(Recorder):
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
         super().__init__(model, shape, values)
-        self._start = {name: bias.detach().clone() for name, bias in bitfit.trained(model).items()}
+        self._start = copied(trained(model))
         self._played: list[dict[str, Any]] = []
 
-    def snapshot(self, step: int) -> None:
-        self._played.append({"step": step, "moves": bitfit.moves(bitfit.trained(self.model), self._start)})
+    def watched(self) -> Sequence[Bias]:
+        """Return every trained bias."""
+        named = [(name.rpartition(".")[0], bias) for name, bias in trained(self.model).items()]
+        return [Bias(path, slot_of(path, self.shape), self.model.get_submodule(path), b) for path, b in named]
 
-    def finish(
-        self,
-        model: torch.nn.Module,
-        inputs: Mapping[str, torch.Tensor],
-        fresh_base: Callable[[], torch.nn.Module],
-    ) -> dict[str, Any]:
-        biases = bitfit.trained(model)
+    def snapshot(self, step: int) -> None:
+        self._played.append({"step": step, "moves": moves(trained(self.model), self._start)})
+
+    def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
+        biases = trained(self.model)
         return {
             "snapshots": self._played,
-            "put_back": bitfit.without(model, biases, self._start, inputs),
+            "put_back": without(self.model, biases, self._start, inputs),
             "rows": len(inputs["input_ids"]),
             "dtype": str(next(iter(biases.values())).dtype).removeprefix("torch."),
         }
@@ -65,12 +135,3 @@ class Bias(Kept):
 
     def tensors(self) -> dict[str, dict[str, Any]]:
         return {"Δb": row(self._move())}
-
-
-def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Watch every trained bias."""
-    found = []
-    for name, bias in bitfit.trained(model).items():
-        path = name.rpartition(".")[0]
-        found.append(Bias(path, slot_of(path, shape), model.get_submodule(path), bias))
-    return Watching(found)

@@ -1,20 +1,184 @@
-"""What a run of IA³ records: its vectors at some steps, the strongest factors, and what merging them changes."""
+"""What a run of IA³ records: the factors of every target, and which channels they amplify or inhibit.
+
+Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.ask.field import Values
-from peft_lab.methods.ia3 import insight as ia3
-from peft_lab.methods.recording.parts import Watched, Watching, row, slot_of
-from peft_lab.methods.recording.recorder import Recorder
+from peft_lab.methods.recording.recorder import (
+    ADAPTER,
+    FreshBase,
+    Inputs,
+    Recorder,
+    Watched,
+    merged_and_back,
+    row,
+    slot_of,
+)
 from peft_lab.models import quantise
+from peft_lab.models.meta import pattern
 from peft_lab.models.module_tree import clean_path
-from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
+
+CELLS = 64  # cells of a vector on screen
+BINS = 40
+FELT = 0.05  # distance from 1 from which a factor counts as amplifying or inhibiting
+LISTED = 8  # strongest factors of each direction
+# The attention's output map and the map that makes the values it averages, by the endings of their paths.
+TWINS = {"attention.output.dense": "attention.self.value", "self_attn.o_proj": "self_attn.v_proj"}
+
+
+def scaled(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield every module that holds a vector, with its path in the bare model."""
+    for name, module in model.named_modules():
+        if ADAPTER in getattr(module, "ia3_l", {}):
+            yield clean_path(name), module
+
+
+def vectors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """Yield every vector with its module's path in the bare model and whether it multiplies the input.
+
+    Each has one dimension, that of the features it multiplies.
+    """
+    for path, module in scaled(model):
+        yield path, module.ia3_l[ADAPTER].detach().flatten().float(), bool(module.is_feedforward)
+
+
+def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of all current vectors, by path. Each has one dimension."""
+    return {path: vector.clone() for path, vector, _ in vectors(model)}
+
+
+def summary(path: str, vector: torch.Tensor) -> dict[str, Any]:
+    """Return one vector's summary for the screen.
+
+    ``vector`` has one dimension.
+
+    Returns:
+        ``cells``: distances from 1, each cell the largest of its patch; ``rms`` of all distances; smallest and
+        largest factor; how many are above 1 + FELT and below 1 - FELT.
+    """
+    distance = vector - 1
+    return {
+        "module": path,
+        "size": vector.numel(),
+        "cells": cells(distance),
+        "rms": float(distance.square().mean().sqrt()),
+        "low": float(vector.min()),
+        "high": float(vector.max()),
+        "amplified": int((distance > FELT).sum()),
+        "inhibited": int((distance < -FELT).sum()),
+    }
+
+
+def cells(vector: torch.Tensor) -> list[float]:
+    """Return ``vector`` reduced to at most CELLS cells, each the entry of its patch that is largest in magnitude.
+
+    ``vector`` has one dimension.
+    """
+    import torch
+
+    flat, size = vector[None, None], min(CELLS, vector.numel())
+    high = torch.nn.functional.adaptive_max_pool1d(flat, size)[0, 0]
+    low = -torch.nn.functional.adaptive_max_pool1d(-flat, size)[0, 0]
+    strongest = torch.where(high.abs() >= low.abs(), high, low)
+    return [float(f"{value:.3g}") for value in strongest.tolist()]
+
+
+def histograms(
+    snapshots: Sequence[Mapping[str, torch.Tensor]],
+) -> tuple[list[float], list[dict[str, list[int]]]]:
+    """Return histograms of the factors of each kind of target, with the same bins at every snapshot.
+
+    The vectors have one dimension each.
+
+    Returns:
+        the BINS + 1 edges; for each snapshot the numbers of factors by kind (path without the layer index).
+    """
+    import torch
+
+    values = torch.cat([vector for snapshot in snapshots for vector in snapshot.values()])
+    reach = max(float((values - 1).abs().max()), 2 * FELT) * 1.001
+    edges = torch.linspace(1 - reach, 1 + reach, BINS + 1)
+    found = []
+    for snapshot in snapshots:
+        kinds: dict[str, list[torch.Tensor]] = {}
+        for path, vector in snapshot.items():
+            kinds.setdefault(kind_of(path), []).append(vector.cpu())
+        found.append(
+            {
+                kind: torch.histogram(torch.cat(parts), edges).hist.int().tolist()
+                for kind, parts in kinds.items()
+            }
+        )
+    return edges.tolist(), found
+
+
+def kind_of(path: str) -> str:
+    """Return ``attention.self.key`` for ``encoder.layer.3.attention.self.key``."""
+    return pattern(path)[0].split("{}.")[-1]
+
+
+def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:
+    """Compare the vectors on the values with those on the input of the attention's output map, which do the same:
+    ``l ⊙ Σ p v = Σ p (l ⊙ v)``. Empty if a model has only one of them, or shares values between heads.
+
+    The vectors have one dimension each.
+
+    Returns:
+        ``size``: factors of either; ``correlation`` of the two.
+    """
+    import torch
+
+    pairs = [
+        (snapshot[value], snapshot[path])
+        for path in on_input
+        for ending, other in TWINS.items()
+        if path.endswith(ending) and (value := path.removesuffix(ending) + other) in snapshot
+        if len(snapshot[value]) == len(snapshot[path])
+    ]
+    if not pairs:
+        return {}
+    sides = torch.stack([torch.cat([pair[side] for pair in pairs]) for side in (0, 1)])
+    return {"size": sides.shape[1], "correlation": float(torch.corrcoef(sides)[0, 1])}
+
+
+def strongest(snapshot: Mapping[str, torch.Tensor]) -> dict[str, list[dict[str, Any]]]:
+    """Return the LISTED largest and smallest factors of all, with module and channel.
+
+    The vectors have one dimension each.
+    """
+    rows: list[dict[str, Any]] = [
+        {"module": path, "channel": int(channel), "factor": float(vector[channel])}
+        for path, vector in snapshot.items()
+        for channel in {*vector.topk(min(LISTED, len(vector))).indices.tolist(),
+                        *vector.topk(min(LISTED, len(vector)), largest=False).indices.tolist()}
+    ]  # fmt: skip
+    rows.sort(key=lambda row: float(row["factor"]))
+    return {"amplified": rows[: -LISTED - 1 : -1], "inhibited": rows[:LISTED]}
+
+
+def merge_check(model: torch.nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
+    """Compare, for each type, the outputs with separate vectors, with merged ones, and after unmerging them again.
+
+    Returns:
+        one row per type: largest absolute differences of the logits after merging and after unmerging, and the
+        logits' own largest magnitude.
+    """
+    return [
+        {
+            "dtype": name,
+            "max_difference": float((merged - before).abs().max()),
+            "back_difference": float((back - before).abs().max()),
+            "max_logit": float(before.abs().max()),
+        }
+        for name, _, before, merged, back in merged_and_back(model, inputs)
+    ]
 
 
 class RunRecorder(Recorder):
@@ -22,35 +186,31 @@ class RunRecorder(Recorder):
 
     sees = True
 
-    def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
-        super().__init__(model, shape, values)
-        self._kept: list[tuple[int, dict[str, torch.Tensor]]] = []
+    def watched(self) -> Sequence[Watched]:
+        """Return every vector of factors."""
+        return [Gate(path, slot_of(path, self.shape), module) for path, module in scaled(self.model)]
 
-    def snapshot(self, step: int) -> None:
-        self._kept.append((step, ia3.copies(self.model)))
+    def now(self) -> dict[str, torch.Tensor]:
+        return copies(self.model)
 
-    def finish(
-        self,
-        model: torch.nn.Module,
-        inputs: Mapping[str, torch.Tensor],
-        fresh_base: Callable[[], torch.nn.Module],
-    ) -> dict[str, Any]:
-        on_input = [path for path, _, inside in ia3.vectors(model) if inside]
-        edges, spread = ia3.histograms([vectors for _, vectors in self._kept])
+    def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
+        on_input = [path for path, _, inside in vectors(self.model) if inside]
+        edges, spread = histograms([vectors for _, vectors in self._kept])
+        last = self._kept[-1][1]
         return {
             "snapshots": [
                 {
                     "step": step,
-                    "vectors": [ia3.row(path, vector) for path, vector in vectors.items()],
+                    "vectors": [summary(path, vector) for path, vector in state.items()],
                     "spread": counts,
                 }
-                for (step, vectors), counts in zip(self._kept, spread, strict=True)
+                for (step, state), counts in zip(self._kept, spread, strict=True)
             ],
             "edges": edges,
             "on_input": on_input,
-            "twins": ia3.twins(self._kept[-1][1], on_input),
-            "strongest": ia3.strongest(self._kept[-1][1]),
-            "merge": ia3.merge_check(model, inputs),
+            "twins": twins(last, on_input),
+            "strongest": strongest(last),
+            "merge": merge_check(self.model, inputs),
         }
 
 
@@ -60,7 +220,7 @@ class Gate(Watched):
     kind = "gate"
 
     def __init__(self, path: str, slot: str, module: Any) -> None:
-        self._module, self._vector = module, module.ia3_l[ia3.ADAPTER]
+        self._module, self._vector = module, module.ia3_l[ADAPTER]
         super().__init__(path, slot, (self._vector.numel(),), [self._vector])
 
     def _distance(self) -> torch.Tensor:
@@ -87,13 +247,3 @@ class Gate(Watched):
 
     def tensors(self) -> dict[str, dict[str, Any]]:
         return {"l": row(self._distance())}
-
-
-def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Watch every vector of factors."""
-    found = []
-    for name, module in model.named_modules():
-        if ia3.ADAPTER in getattr(module, "ia3_l", {}):
-            path = clean_path(name)
-            found.append(Gate(path, slot_of(path, shape), module))
-    return Watching(found)

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 from peft_lab.ask.field import Values
 from peft_lab.methods.ptuning.spec import is_deep
-from peft_lab.methods.recording.attention import DeepRecorder
-from peft_lab.methods.recording.parts import Watching
 from peft_lab.methods.recording.recorder import Recorder
-from peft_lab.methods.recording.soft_tokens import SoftTokenRecorder
-from peft_lab.methods.recording.watching import deep_prompts, soft_tokens
+from peft_lab.methods.recording.trained_tokens import DeepRecorder, SoftTokenRecorder
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -20,8 +17,3 @@ if TYPE_CHECKING:
 def RunRecorder(model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
     """Return the recorder of the version that is trained."""
     return (DeepRecorder if is_deep(values) else SoftTokenRecorder)(model, shape, values)
-
-
-def watched(model: torch.nn.Module, shape: ModelShape, values: Values) -> Watching:
-    """Watch the parts of the version that is trained."""
-    return (deep_prompts if is_deep(values) else soft_tokens)(model, shape, values)

@@ -21,12 +21,12 @@ Parameters: LoRA's. The paper adapts every linear map (section 4), which is the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
+from peft_lab.core import disk
 from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType
 from peft_lab.methods.lora.spec import PARAMETERS, Lora
 from peft_lab.methods.shared import targets
@@ -175,14 +175,15 @@ class QLora(Lora):
         super().save(model, directory)
         how = quantise.read_back(model)
         if how is not None:
-            content = json.dumps({name: getattr(how, name) for name in how.__dataclass_fields__}, indent=2)
-            (directory / BASE_FILE).write_text(content + "\n", "utf-8")
+            disk.write_json(
+                directory / BASE_FILE, {name: getattr(how, name) for name in how.__dataclass_fields__}
+            )
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         """Load as :meth:`MethodSpec.load`; the base is quantised as it was in training."""
         noted = directory / BASE_FILE
         if noted.is_file() and quantise.needs_quantising(model):
-            quantise.quantise(model, Quantization(**json.loads(noted.read_text("utf-8"))))
+            quantise.quantise(model, Quantization(**disk.read_json(noted)))
         quantise.settle(model)
         return super().load(model, directory)
 

@@ -1,51 +1,318 @@
-"""The interface between the training loop and what a method's picture needs."""
+"""What a run of a method records: the parts that the drawing follows, and the data of the method's own picture.
+
+A method's ``recording`` declares both in one class, ``RunRecorder``, a :class:`Recorder`. Torch is imported inside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.models.shapes import ModelShape
+from peft_lab.methods import part_of
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models.meta import pattern
+from peft_lab.models.module_tree import clean_path
+from peft_lab.models.shapes import ModelShape, in_head
 
 if TYPE_CHECKING:
     import torch
 
+Inputs = Mapping[str, "torch.Tensor"]  #: rows as the model reads them, padded on the right
+FreshBase = Callable[[], "torch.nn.Module"]  #: makes the base as it was before the method was applied
+ADAPTER = "default"  # PEFT's name of the only adapter
+
+# ----------------------------------------
+# Small pictures of tensors: a few hundred cells in eight bits.
+
+
+THIN, LONG, SQUARE = (
+    16,
+    24,
+    20,
+)  # cells along a rank or a list of tokens, along a width, along each side of ΔW
+SEEN = 1024  # rows and columns sampled from a ΔW for its picture
+
+
+def tensor_picture(tensor: torch.Tensor, rows: int, columns: int) -> dict[str, Any]:
+    """Return a matrix (or one vector, as a row) as at most ``rows`` x ``columns`` cells.
+
+    Returns:
+        ``shape``, ``scale`` and ``data`` as defined in :mod:`peft_lab.drawing.trajectory.format`.
+    """
+    import torch
+
+    matrix = torch.atleast_2d(tensor.detach().float()).cpu()
+    height, width = min(rows, matrix.shape[0]), min(columns, matrix.shape[1])
+    pool = torch.nn.functional.adaptive_max_pool2d
+    high = pool(matrix[None], (height, width))[0]
+    low = -pool(-matrix[None], (height, width))[0]
+    cells = torch.where(high.abs() >= low.abs(), high, low)
+    scale = float(cells.abs().max())
+    whole = (cells * (127 / scale)).round() if scale > 0 else torch.zeros_like(cells)
+    data = base64.b64encode(whole.to(torch.int8).numpy().tobytes()).decode("ascii")
+    return {"shape": [height, width], "scale": float(f"{scale:.4g}"), "data": data}
+
+
+def product_picture(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return ``scale * b @ a`` at no more than ``SEEN`` evenly spaced rows and columns.
+
+    Args:
+        a: (r, d_in). b: (d_out, r).
+
+    Returns:
+        (min(SEEN, d_out), min(SEEN, d_in)) in float32.
+    """
+    rows = b.detach().float()[:: -(-len(b) // SEEN)]
+    columns = a.detach().float()[:, :: -(-a.shape[1] // SEEN)]
+    return scale * (rows @ columns)
+
+
+def row(tensor: torch.Tensor) -> dict[str, Any]:
+    """Return the picture of one vector, which has one dimension."""
+    return tensor_picture(tensor, 1, LONG * 2)
+
+
+# ----------------------------------------
+# One trained part of a model while it learns: its contribution, its gradient, its distance from the start.
+
+
+KEPT_NUMBERS = 8_000_000  # trained numbers of a model's own modules up to which a copy of the start is held
+
+
+class Watched:
+    """A trained part. ``path``: its module in the bare model; ``shape``: (outputs, inputs), or that of what is trained.
+
+    Attributes:
+        trained: its trained parameters.
+        share: what it added to the latest forward pass, as defined in :mod:`peft_lab.drawing.trajectory.format`;
+        ``None``: unknown.
+    """
+
+    kind = "trainable"
+
+    def __init__(
+        self,
+        path: str,
+        slot: str,
+        shape: Sequence[int],
+        trained: Sequence[torch.Tensor],
+        rank: int | None = None,
+    ) -> None:
+        self.path, self.slot, self.shape, self.rank = path, slot, tuple(shape), rank
+        self.trained = list(trained)
+        self.share: float | None = None
+
+    @property
+    def layer(self) -> int | None:
+        """The number of its layer; ``None`` outside the layers."""
+        return pattern(self.path)[1]
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.trained)
+
+    def listen(self) -> Sequence[Any]:
+        """Return hooks that record ``share`` in the next forward pass; the caller removes them."""
+        return ()
+
+    def gradient(self) -> float | None:
+        """Return the norm of its parameters' current gradients; ``None`` if there are none."""
+        found = [parameter.grad for parameter in self.trained if parameter.grad is not None]
+        return math.hypot(*(float(each.float().norm()) for each in found)) if found else None
+
+    def change(self) -> float | None:
+        """Return its distance from its start, relative to the size of what it acts on."""
+        return None
+
+    def spectrum(self) -> list[float]:
+        """Return the singular values of ΔW, descending."""
+        return []
+
+    def changed(self) -> tuple[float | None, list[float]]:
+        """Return :meth:`change` and :meth:`spectrum`; a part may derive one from the other."""
+        return self.change(), self.spectrum()
+
+    def tensors(self) -> dict[str, dict[str, Any]]:
+        """Return pictures of its tensors, by name."""
+        return {}
+
+
+class Kept(Watched):
+    """A part that keeps a copy of its start: the change is ‖p − p₀‖/‖p₀‖ (‖p‖ if p₀ is 0)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._start = [part.clone() for part in self.now()]
+
+    def now(self) -> list[torch.Tensor]:
+        """Return its current tensors, in float32 and in the shapes that are trained."""
+        return [parameter.detach().float() for parameter in self.trained]
+
+    def change(self) -> float | None:
+        now = self.now()
+        moved = math.hypot(*(float((a - b).norm()) for a, b in zip(now, self._start, strict=True)))
+        size = math.hypot(*(float(part.norm()) for part in self._start))
+        return moved / size if size else moved
+
+
+class Trained(Kept):
+    """A module of the model itself that is trained."""
+
+
+def slot_of(path: str, shape: ModelShape) -> str:
+    """Return a module's place in its block, by its path: ``q``, ``down``, ``norm`` ..."""
+    collapsed = pattern(path)[0]
+    hits = [g for g in shape.groups if collapsed == g.path or collapsed.endswith(f".{g.path}")]
+    if not hits:
+        return "other"
+    group = max(hits, key=lambda each: len(each.path))
+    if group.role:
+        return group.role
+    if group.is_norm:
+        return "norm"
+    return "embedding" if group.type == "Embedding" else "other"
+
+
+def trained_modules(
+    model: torch.nn.Module, shape: ModelShape
+) -> Iterator[tuple[str, str, tuple[int, ...], list[torch.Tensor]]]:
+    """Yield path, slot, shape of the largest parameter, and parameters of each module that trains."""
+    for name, module in model.named_modules():
+        own = {key: p for key, p in module.named_parameters(recurse=False) if p.requires_grad}
+        if own and not in_head(name):
+            path = clean_path(name)
+            largest = max(own.values(), key=lambda parameter: parameter.numel())
+            yield path, slot_of(path, shape), tuple(largest.shape), list(own.values())
+
+
+# ----------------------------------------
+# The recorder of a run.
+
 
 class Recorder:
-    """Record nothing. Subclasses override what they need; the model given to :meth:`__init__` is trained in place.
+    """Follow every module that trains, and record no picture of the method's own. Subclasses override what they need.
 
-    ``rows``: how many held-out rows :meth:`finish` gets, at most those the run is scored on. ``sees``: whether the rows
-    may be images; pictures that show tokens do not support them.
+    The model given to :meth:`__init__` is trained in place. Attributes that start with ``_`` are saved with the state
+    of a run that may resume: plain values and tensors in lists and dicts.
+
+    Attributes:
+        rows: how many held-out rows :meth:`finish` gets, at most those the run is scored on.
+        sees: whether the rows may be images; pictures that show tokens do not support them.
     """
 
     rows: ClassVar[int] = 4
     sees: ClassVar[bool] = False
 
     def __init__(self, model: torch.nn.Module, shape: ModelShape, values: Values) -> None:
-        self.model = model
+        self.model: Any = model
         self.shape = shape
         self.values = values
+        self._kept: list[tuple[int, Any]] = []
+
+    @cached_property
+    def parts(self) -> Sequence[Watched]:
+        """The parts that the drawing follows; to be read before the first step, as parts compare with their start."""
+        return self.watched()
+
+    def watched(self) -> Sequence[Watched]:
+        """Return one part for each module with trained parameters of its own; a task head is left out."""
+        found = list(trained_modules(self.model, self.shape))
+        amount = sum(parameter.numel() for *_, own in found for parameter in own)
+        kind = Kept if amount <= KEPT_NUMBERS else Watched
+        return [kind(*each) for each in found]
+
+    def attention(self, inputs: Inputs) -> list[list[float]]:
+        """Return the share of every head's attention on trained tokens, by layer and head; empty if there are none.
+
+        ``inputs``: one row, without padding.
+        """
+        return []
 
     def after_backward(self, step: int) -> None:
         """Called after the backward pass of every step (from 0), with gradients in place and before the update."""
 
+    def now(self) -> Any:
+        """Return what a snapshot records of the present state, tensors in the shapes they have; ``None``: nothing."""
+
     def snapshot(self, step: int) -> None:
         """Called before training (0), at some steps and after the last; ``step`` is the number of updates made."""
+        state = self.now()
+        if state is not None:
+            self._kept.append((step, state))
 
-    def finish(
-        self,
-        model: torch.nn.Module,
-        inputs: Mapping[str, torch.Tensor],
-        fresh_base: Callable[[], torch.nn.Module],
-    ) -> dict[str, Any]:
+    def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
         """Called once with the trained model in eval mode.
 
         Args:
-            inputs: the first ``rows`` held-out rows (input_ids, attention_mask), padded on the right, or pixel_values.
-            fresh_base: makes the base as it was before the method was applied.
+            inputs: the first ``rows`` held-out rows (input_ids, attention_mask), or pixel_values.
 
         Returns:
             what to store, by name: JSON-able values go to ``insight.json``, numpy arrays to ``insight.npz``.
         """
         return {}
+
+
+def start(method: MethodSpec, model: torch.nn.Module, shape: ModelShape, values: Values) -> Recorder:
+    """Return the recorder for a method's run, given an adapted model before training.
+
+    The class ``RunRecorder`` in the method's ``recording`` provides it.
+    """
+    recording = part_of(method.slug, "recording")
+    kind: Callable[..., Recorder] = Recorder if recording is None else recording.RunRecorder
+    return kind(model, shape, values)
+
+
+# ----------------------------------------
+# What methods measure in the same way at the end.
+
+
+def copied(trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return copies of some parameters by name, each of its own shape."""
+    return {name: parameter.detach().clone() for name, parameter in trained.items()}
+
+
+@contextmanager
+def restored(trained: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Give some parameters the values of another state, of the same names and shapes, until the block is left."""
+    import torch
+
+    present = copied({name: trained[name] for name in state})
+    try:
+        with torch.no_grad():
+            for name, tensor in state.items():
+                trained[name].copy_(tensor)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in present.items():
+                trained[name].copy_(tensor)
+
+
+def merged_and_back(
+    model: torch.nn.Module, inputs: Inputs
+) -> Iterator[tuple[str, Any, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Merge a copy of a PEFT model in float32 and in bfloat16, and unmerge it again; the given model is not changed.
+
+    Yields:
+        the type, the copy, and its logits before, merged and after, of one shape, in float32.
+    """
+    import torch
+
+    for name in ("float32", "bfloat16"):
+        tried: Any = copy.deepcopy(model).to(getattr(torch, name)).eval()
+        # PEFT warns that IA³'s division is not exact, which is what is measured here.
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            before = tried(**inputs).logits.float()
+            tried.merge_adapter()
+            merged = tried(**inputs).logits.float()
+            tried.unmerge_adapter()
+            back = tried(**inputs).logits.float()
+        yield name, tried, before, merged, back

@@ -285,8 +285,8 @@ def read_content(place: Path) -> dict[str, Any]:
     if content is None:
         raise BadInput(f"There is no {CONFIG} in {place.name}.", FIELD)
     try:
-        found: Any = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        found: Any = disk.parse_json(content)
+    except ValueError as error:
         raise BadInput(f"The {CONFIG} in {place.name} is not valid JSON.", FIELD) from error
     if not is_library(found):
         raise BadInput(f"The {CONFIG} in {place.name} is no config of the adapters library.", FIELD)
@@ -406,7 +406,7 @@ def _put_head(model: torch.nn.Module, folder: Path, task_type: TaskType) -> None
 def labels_of(folder: Path) -> tuple[str, ...]:
     """Return the labels of a folder's head in order; empty if it names none."""
     try:
-        content = json.loads((_bytes(folder, HEAD_CONFIG) or b"{}").decode("utf-8-sig"))
+        content = disk.parse_json(_bytes(folder, HEAD_CONFIG) or b"{}")
         numbers = content.get("label2id") or {}
         return tuple(sorted(numbers, key=lambda label: int(numbers[label])))
     except (ValueError, AttributeError, TypeError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import json
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.ask.field import Values
+from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, PeftLabError, Unsupported
 from peft_lab.methods.base import CLASSIFYING, MethodSpec, TaskType
 from peft_lab.models.catalogue import REFUSALS, fitting_shapes, misshapen, reason
@@ -140,7 +140,7 @@ def write_own_format(directory: Path, config: Mapping[str, Any], state: Mapping[
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    disk.write_json(directory / CONFIG_FILE, config)
     tensors = {name: tensor.contiguous().clone().cpu() for name, tensor in state.items()}
     save_file(tensors, str(directory / WEIGHTS_FILE), metadata={"format": "pt"})
 
@@ -158,7 +158,7 @@ def read_any_config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_FILE
     if not path.is_file():
         raise BadInput(f"There is no {CONFIG_FILE} in {directory.name}.", "adapter")
-    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    config: dict[str, Any] = disk.read_json(path)
     return config
 
 

@@ -7,7 +7,6 @@ pip does the download, so its configured index, mirror, proxy and certificates a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from peft_lab.core import disk
 from peft_lab.core.errors import AssetError
 
 _POLL_SECONDS = 0.2
@@ -192,7 +192,7 @@ _hashing = threading.Lock()
 
 def recorded_files(folder: Path, pin: str) -> dict[str, FileRecord] | None:
     """Return the records of an asset's files by name; ``None`` if they are missing, malformed or of another pin."""
-    found = _json(folder / PROVENANCE)
+    found = disk.read_json(folder / PROVENANCE, None)
     if not isinstance(found, dict) or found.get("sha256") != pin or not isinstance(found.get("files"), dict):
         return None
     files = {name: _record(entry) for name, entry in found["files"].items() if _inside(name)}
@@ -211,13 +211,6 @@ def _record(entry: Any) -> FileRecord | None:
     size, time, digest = entry.get("bytes"), entry.get("mtime_ns"), entry.get("sha256")
     if isinstance(size, int) and isinstance(time, int) and isinstance(digest, str):
         return FileRecord(size, time, digest)
-    return None
-
-
-def _json(file: Path) -> Any:
-    """Return the content of one of our small JSON files; ``None`` if it cannot be read or parsed."""
-    with suppress(OSError, ValueError, RecursionError):
-        return json.loads(file.read_text(encoding="utf-8"))
     return None
 
 
@@ -244,7 +237,7 @@ def damaged(folder: Path, files: Mapping[str, FileRecord], note: Path) -> tuple[
     if found:
         stamps = {name: stamp(folder / name) for name in found if (folder / name).exists()}
         with suppress(OSError):  # a read-only lab folder: then only this process knows
-            note.write_text(json.dumps({"damaged": stamps}) + "\n", encoding="utf-8")
+            disk.write_json(note, {"damaged": stamps})
     return found
 
 
@@ -257,8 +250,7 @@ def _sound(file: Path, entry: FileRecord) -> bool:
 
 def known_damage(folder: Path, note: Path) -> tuple[str, ...]:
     """Return the names of files that were noted as damaged and have not changed since, by their stamps alone."""
-    found = _json(note)
-    stamps = found.get("damaged") if isinstance(found, dict) else None
+    stamps = disk.read_json(note, {}).get("damaged")
     if not isinstance(stamps, dict):
         return ()
     return tuple(name for name, seen in stamps.items() if isinstance(seen, list) and _is(folder / name, seen))

@@ -6,7 +6,6 @@ own.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -276,7 +275,7 @@ def _write_provenance(asset: Asset, archive: str, folder: Path) -> int:
         "note": asset.note,
         "files": files,
     }
-    (folder / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    disk.write_json(folder / PROVENANCE, record)
     return sum(entry["bytes"] for entry in files.values())
 
 

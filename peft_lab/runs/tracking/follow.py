@@ -17,11 +17,9 @@ from peft_lab.core.errors import PeftLabError, RunError, in_short
 from peft_lab.runs import owners
 from peft_lab.runs.events import Event
 from peft_lab.runs.store import Run
-from peft_lab.runs.tracking import base, start
-from peft_lab.runs.tracking.base import Opens, Tracker
+from peft_lab.runs.tracking import start
 from peft_lab.runs.tracking.start import Told
-from peft_lab.runs.tracking.to_mlflow import ToMlflow
-from peft_lab.runs.tracking.to_trackio import ToTrackio
+from peft_lab.runs.tracking.trackers import Opens, ToMlflow, ToTrackio, Tracker, run_parameters, run_points
 from peft_lab.runs.view import Status, classify, has_ended
 
 OPENS: Mapping[str, Opens] = {"mlflow": ToMlflow, "trackio": ToTrackio}
@@ -88,12 +86,12 @@ def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status:
     """Send one tracker what it has not got; if that fails, record why."""
     try:
         if each.tracker is None:
-            parameters = _read(run, lambda: base.run_parameters(run.spec, events))
+            parameters = _read(run, lambda: run_parameters(run.spec, events))
             each.tracker = OPENS[each.told.tracker](run.id, parameters, home, each.told.identity)
             found = each.tracker
             each.told = replace(each.told, address=found.address, identity=found.identity)
         sent = dict(each.told.sent)
-        points = _read(run, lambda: base.run_points(events))
+        points = _read(run, lambda: run_points(events))
         fresh = [point for point in points if point.step > sent.get(point.name, -1)]
         if fresh:
             each.tracker.points(fresh)

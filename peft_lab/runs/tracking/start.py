@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.classroom import places
-from peft_lab.core import kinds
+from peft_lab.core import disk, kinds
 from peft_lab.core.asking import OPERATOR, asker
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, echoed
 from peft_lab.models.assets import store as assets
-from peft_lab.runs.store import Run, write_json
+from peft_lab.runs.store import Run
 
 # ----------------------------------------
 # The state of a run in its trackers (``tracking.json`` in its folder): address, progress, problem.
@@ -62,9 +61,9 @@ class Told:
 def read_tracking(folder: Path) -> dict[str, Told]:
     """Return the states by tracker; ``{}`` without any, or if damaged: then all is sent again."""
     try:
-        found = json.loads((folder / TRACKING_FILE).read_text("utf-8"))
+        found = disk.read_json(folder / TRACKING_FILE, [])
         return {each["tracker"]: Told(**kinds.read(Told, each, "A tracker's note")) for each in found}
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, BadInput):
+    except (TypeError, KeyError, BadInput):
         return {}
 
 
@@ -73,7 +72,7 @@ def write_tracking(folder: Path, told: Told) -> None:
     rows: list[dict[str, Any]] = [
         asdict(each) for each in {**read_tracking(folder), told.tracker: told}.values()
     ]
-    write_json(folder / TRACKING_FILE, rows)
+    disk.write_json(folder / TRACKING_FILE, rows)
 
 
 def failed_trackers(folder: Path, tracker: str, problem: str) -> None:

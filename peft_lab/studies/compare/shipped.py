@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Source
 from peft_lab.engine import published
@@ -23,11 +23,7 @@ FOLDER = "shipped"
 @cache
 def all_shipped() -> dict[str, dict[str, Any]]:
     """Return the documents of :mod:`peft_lab.studies.compare.results` by id, in the order of their files."""
-    folder = resources.files(__package__) / FOLDER
-    if not folder.is_dir():
-        return {}
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda f: f.name)
-    documents = [json.loads(file.read_text("utf-8")) for file in files]
+    documents = map(disk.read_json, sorted((Path(__file__).parent / FOLDER).glob("*.json")))
     return {document["id"]: with_conclusions(document) for document in documents}
 
 

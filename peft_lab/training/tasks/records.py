@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from peft_lab.core.disk import parse_json
 from peft_lab.core.errors import BadInput, echoed
 
 FIELD = "file"
@@ -188,13 +189,13 @@ def _read_jsonl(text: str, wanted: Container[str]) -> Table:
 
 def _json_object(line: str, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = parse_json(line)
     except json.JSONDecodeError as trouble:
         hint = (
             " JSON Lines has one whole object in each line." if number == 1 and line.strip() in "[{" else ""
         )
         raise bad(f"Line {number:,} is not JSON: {trouble.msg} at column {trouble.colno}.{hint}") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, or as many nested brackets
+    except ValueError:  # a number of thousands of digits, or as many nested brackets
         raise bad(
             f"Line {number:,} is not JSON that can be read: its value is too long or too deep."
         ) from None

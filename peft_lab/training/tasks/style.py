@@ -8,11 +8,11 @@ and places, dog for body and daily life.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
+from peft_lab.core.disk import read_json_lines
 from peft_lab.training.tasks.base import Row, Splits, Task, check_paired, hold_out
 
 TEST_ROWS = 32
@@ -43,8 +43,7 @@ def has_closing(answer: str) -> bool:
 
 @cache
 def _splits() -> Splits:
-    text = files("peft_lab.training.tasks").joinpath("data/style.jsonl").read_text(encoding="utf-8")
-    pairs = [json.loads(line) for line in text.splitlines()]
+    pairs = read_json_lines(Path(__file__).parent / "data" / "style.jsonl")
     return hold_out((Row(pair["prompt"], pair["completion"]) for pair in pairs), TEST_ROWS)
 
 

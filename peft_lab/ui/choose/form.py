@@ -6,7 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.advise.situation import OF_ENCODERS, Situation
+from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine.devices import device_of, devices
 from peft_lab.models.catalogue import catalogue, readers_of_text

@@ -9,6 +9,7 @@ import streamlit as st
 
 from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.tree import NODES, QUESTIONS, ROOT, Place, label, places
+from peft_lab.drawing.svg import element
 from peft_lab.ui import web
 
 BOX, HIGH = 108, 36  # of a box
@@ -56,10 +57,10 @@ def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
             edges.append(_edge(spots[place.way[-1][0]], (x, y), place.id in on))
     current = lit[-1] if lit else ROOT
     boxes = [_box(place, spots[place.id], place.id in on, place.id == current, offered) for place in places()]
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="tree" aria-label="Decision tree" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(edges)}{"".join(boxes)}</svg>'
-    )
+    return element(
+        "svg", "".join([*edges, *boxes]), viewBox=f"0 0 {width} {height}", role="tree", aria_label="Decision tree",
+        xmlns="http://www.w3.org/2000/svg",
+    )  # fmt: skip
 
 
 def _spots() -> dict[str, tuple[float, float]]:
@@ -96,7 +97,7 @@ def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> st
     x1, y1, x2, y2 = start[0] + BOX, start[1] + HIGH / 2, end[0], end[1] + HIGH / 2
     middle = x1 + GAP / 2
     kind = "edge lit" if lit else "edge"
-    return f'<path class="{kind}" d="M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}"/>'
+    return element("path", class_=kind, d=f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}")
 
 
 def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
@@ -105,21 +106,18 @@ def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offe
     kind = " ".join(
         name for name, on in (("place", True), ("leaf", place.leaf), ("lit", lit), ("end", current)) if on
     )
-    above = html.escape(answer)
-    spoken = html.escape(f"{answer}: {text}" if answer else text, quote=True)
-    parent = "" if not place.way else place.way[-1][0]
-    lines = (
-        f'<text class="answer" x="{x + BOX / 2:g}" y="{y + 14:g}">{above}</text>'
-        f'<text class="says" x="{x + BOX / 2:g}" y="{y + 29:g}">{html.escape(text)}</text>'
-        if answer
-        else f'<text class="says" x="{x + BOX / 2:g}" y="{y + 22:g}">{html.escape(text)}</text>'
-    )
-    return (
-        f'<g class="{kind}" role="treeitem" aria-level="{len(place.way) + 1}" aria-selected="{str(lit).lower()}" '
-        f'aria-label="{spoken}" aria-disabled="{str(not offered).lower()}" tabindex="{0 if current else -1}" '
-        f'data-place="{place.id}" data-parent="{parent}">'
-        f'<rect x="{x:g}" y="{y:g}" width="{BOX}" height="{HIGH}" rx="6"/>{lines}</g>'
-    )
+    rows = [("answer", 14, answer), ("says", 29, text)] if answer else [("says", 22, text)]
+    lines = [
+        element("text", html.escape(row), class_=cls, x=f"{x + BOX / 2:g}", y=f"{y + down:g}")
+        for cls, down, row in rows
+    ]
+    box = element("rect", x=f"{x:g}", y=f"{y:g}", width=BOX, height=HIGH, rx=6)
+    return element(
+        "g", box + "".join(lines), class_=kind, role="treeitem", aria_level=len(place.way) + 1,
+        aria_selected=str(lit).lower(), aria_label=f"{answer}: {text}" if answer else text,
+        aria_disabled=str(not offered).lower(), tabindex=0 if current else -1, data_place=place.id,
+        data_parent=place.way[-1][0] if place.way else "",
+    )  # fmt: skip
 
 
 def path_picture(lit: Sequence[str], offered: bool = True) -> str:

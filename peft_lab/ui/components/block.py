@@ -126,7 +126,7 @@ PANELS: tuple[Panel, ...] = ("phases", "layers", "numbers", "curve", "answers")
 _mount_block = st.components.v2.component(
     "peft_block",
     html=living.LIVING_HTML,
-    css=living.LIVING_CSS + living.MOTION + living.UNDER + living.TOOLS,
+    css=living.LIVING_CSS,
     js=living.living_module(),
 )
 

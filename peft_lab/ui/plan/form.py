@@ -14,8 +14,8 @@ from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of, why_no
 from peft_lab.advise.plans.nearest import Way
 from peft_lab.advise.plans.wanted import FURTHER, TYPICAL, Typical, Wanted
 from peft_lab.advise.plans.wanted import KEYS as PLAN_KEYS
-from peft_lab.advise.recipes.job import OBJECTIVES
-from peft_lab.advise.situation import KEYS, LINKS, OF_ENCODERS
+from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS
+from peft_lab.advise.situation import KEYS, LINKS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices

@@ -14,6 +14,7 @@ import streamlit as st
 
 from peft_lab.advise.plans.moments import AWAY, MOMENT_KINDS, OFFLOADED, PARTS, PHASES, Drawn, Moment
 from peft_lab.core import palette, units
+from peft_lab.drawing.svg import element
 from peft_lab.ui import web
 
 # ----------------------------------------
@@ -74,11 +75,9 @@ def lane_told(moment: Moment) -> list[str]:
 
 def lane_box(scale: Scale, width: float, bars: str) -> str:
     """Return the lane with its bars and its name."""
-    ground = lane_floor(scale)
-    return (
-        f'<rect class="memory" x="0.5" y="{scale.top:g}" width="{width - 1:g}" height="{scale.tall:.2f}" rx="3"/>'
-        f'{bars}<text x="{width / 2:g}" y="{ground + 14:g}">main memory</text>'
-    )
+    name = element("text", "main memory", x=f"{width / 2:g}", y=f"{lane_floor(scale) + 14:g}")
+    place = {"x": 0.5, "y": f"{scale.top:g}", "width": f"{width - 1:g}", "height": f"{scale.tall:.2f}"}
+    return element("rect", class_="memory", **place, rx=3) + bars + name
 
 
 def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
@@ -89,11 +88,12 @@ def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
     for way, colour in colours.items():
         x = middle + (0 if not both else -_APART if way == "up" else _APART)
         tip, tail, back = (top, end, _HEAD) if way == "up" else (end, top, -_HEAD)
-        made.append(
-            f'<g class="way {way}" style="color:{colour}"><path d="M{x:g} {tail:g}V{tip:g}"/>'
-            f'<path d="M{x - _HEAD:g} {tip + back:g}L{x:g} {tip:g}L{x + _HEAD:g} {tip + back:g}"/>'
-            f'<circle class="dot {way}" cx="{x:g}" cy="{tail:g}" r="2.5"/></g>'
-        )
+        arrow = [
+            element("path", d=f"M{x:g} {tail:g}V{tip:g}"),
+            element("path", d=f"M{x - _HEAD:g} {tip + back:g}L{x:g} {tip:g}L{x + _HEAD:g} {tip + back:g}"),
+            element("circle", class_=f"dot {way}", cx=f"{x:g}", cy=f"{tail:g}", r=2.5),
+        ]
+        made.append(element("g", "".join(arrow), class_=f"way {way}", style=f"color:{colour}"))
     return "".join(made)
 
 
@@ -222,7 +222,7 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
     ground = scale.ground
     bars = "".join(_bar(moment.parts, x, ground, scale.each) for x in places)
     names = "".join(
-        f'<text x="{x + WIDTH / 2}" y="{ground + 13:g}">{rank or "rank 0"}</text>'
+        element("text", str(rank or "rank 0"), x=x + WIDTH / 2, y=f"{ground + 13:g}")
         for rank, x in enumerate(places)
     )
     title, total = html.escape(PHASES[moment.phase]), units.size(moment.total)
@@ -239,11 +239,11 @@ def _phase(drawn: Drawn, moment: Moment, turn: int, scale: Scale) -> str:
         said = "; ".join([said, *lane_told(moment)])
         height = floor + 20
     view = f"{(width - whole) / 2:g} 0 {whole} {height:g}"
+    held = element("g", bars, class_="held", style=f"--ground:{ground:g}px")
+    base = element("path", class_="base", d=f"M0 {ground:g}H{width}")
+    svg = element("svg", held + base + names + below, viewBox=view, role="img", aria_label=said)
     return (
-        f'<section class="phase" style="--turn:{turn}"><h4>{title}</h4>'
-        f'<svg viewBox="{view}" role="img" aria-label="{html.escape(said)}">'
-        f'<g class="held" style="--ground:{ground:g}px">{bars}</g>'
-        f'<path class="base" d="M0 {ground:g}H{width}"/>{names}{below}</svg>'
+        f'<section class="phase" style="--turn:{turn}"><h4>{title}</h4>{svg}'
         f'<p class="bytes">{total} on each rank</p>{more}<p>{html.escape(does(moment.phase, drawn.kind))}</p></section>'
     )
 
@@ -255,10 +255,9 @@ def _bar(parts: Mapping[str, int], x: float, ground: float, each: float) -> str:
         if height <= 0:
             continue
         top -= height
-        made.append(
-            f'<rect x="{x}" y="{top:.2f}" width="{WIDTH}" height="{max(height, 0.5):.2f}" fill="{_COLOURS[part]}">'
-            f"<title>{PARTS[part]}: {units.size(parts[part])}</title></rect>"
-        )
+        place = {"x": x, "y": f"{top:.2f}", "width": WIDTH, "height": f"{max(height, 0.5):.2f}"}
+        told = element("title", f"{PARTS[part]}: {units.size(parts[part])}")
+        made.append(element("rect", told, **place, fill=_COLOURS[part]))
     return "".join(made)
 
 

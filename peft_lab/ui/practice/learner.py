@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.core import asking
+from peft_lab.core import asking, disk
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.anki import write_deck
@@ -152,8 +152,8 @@ def _files(file: Learners, name: str, pool: list[Question], model: str | None) -
 
 def _parsed(content: bytes) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return disk.parse_json(content)
+    except ValueError as error:
         raise BadInput("This file is not valid JSON.", "file") from error
 
 

@@ -13,7 +13,7 @@ import torch
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory import format, recorder
 from peft_lab.drawing.trajectory.format import Answer, Curve, Example, Model, Part, Stream, Trajectory
-from peft_lab.methods.recording import parts
+from peft_lab.methods.recording import recorder as parts
 from tests.prose import says
 
 

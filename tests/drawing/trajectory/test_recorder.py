@@ -93,12 +93,12 @@ def test_the_share_of_a_low_rank_correction_is_its_part_of_the_output(
 ) -> None:
     _, recorder = trained("lora", tmp_path)
     assert recorder is not None and recorder.asked is not None
-    part = recorder.watched.parts[0]
+    part = recorder.own.parts[0]
     module: Any = recorder.model.get_submodule(f"base_model.model.{part.path}")
     seen: list[torch.Tensor] = []
     handle = module.register_forward_hook(lambda _, args, output: seen.append(args[0]))
     with passing.evaluating(recorder.model):
-        passing.example(recorder.model, recorder.asked.inputs, recorder.watched.parts, recorder.layers)
+        passing.example(recorder.model, recorder.asked.inputs, recorder.own.parts, recorder.layers)
     handle.remove()
     scale = module.scaling["default"]
     delta = scale * module.lora_B["default"].weight.float() @ module.lora_A["default"].weight.float()

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters import insight as adapters
-from peft_lab.methods.adapters import recording as adapters_run
+from peft_lab.methods.adapters import recording as adapters
 from peft_lab.methods.shared import bottleneck
 from tests.methods import tiny
 
@@ -99,7 +98,7 @@ def test_a_line_in_every_place_gives_what_the_lines_say() -> None:
 def test_a_run_is_played_from_its_start_and_the_model_is_left_as_it_was(name: str) -> None:
     adapted = model(name, init_std=1e-3, nonlinearity="silu")
     values = {"nonlinearity": "silu"}
-    recorder = adapters_run.RunRecorder(adapted, tiny.shape_of(name), values)
+    recorder = adapters.RunRecorder(adapted, tiny.shape_of(name), values)
     recorder.snapshot(0)
     with torch.no_grad():
         for parameter in bottleneck.parameters_of(adapted, "default").values():
@@ -107,7 +106,7 @@ def test_a_run_is_played_from_its_start_and_the_model_is_left_as_it_was(name: st
     recorder.snapshot(5)
     inputs = rows()
     before = adapters.answers(adapted, inputs)
-    found = recorder.finish(adapted, inputs, lambda: adapted)
+    found = recorder.finish(inputs, lambda: adapted)
     torch.testing.assert_close(adapters.answers(adapted, inputs), before, atol=0, rtol=0)
     start, end = found["snapshots"]
     assert (start["step"], end["step"]) == (0, 5)
@@ -118,8 +117,8 @@ def test_a_run_is_played_from_its_start_and_the_model_is_left_as_it_was(name: st
 
 
 def test_many_large_snapshots_keep_the_first_and_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters_run, "KEPT_BYTES", 1.0)
-    recorder = adapters_run.RunRecorder(model(), tiny.shape_of("bert"), {"nonlinearity": "gelu"})
+    monkeypatch.setattr(adapters, "KEPT_BYTES", 1.0)
+    recorder = adapters.RunRecorder(model(), tiny.shape_of("bert"), {"nonlinearity": "gelu"})
     for step in range(5):
         recorder.snapshot(step)
     assert [step for step, _ in recorder._kept] == [0, 4]

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from peft_lab.methods import get_method
-from peft_lab.methods.adapters.insight import answers
-from peft_lab.methods.bitfit import insight as bitfit
-from peft_lab.methods.bitfit import recording as bitfit_run
+from peft_lab.methods.adapters.recording import answers
+from peft_lab.methods.bitfit import recording as bitfit
 from tests.methods import tiny
 
 SPEC = get_method("bitfit")
@@ -23,14 +22,14 @@ def rows(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_moves_are_from_the_start_and_the_model_is_left_as_it_was(name: str) -> None:
     model = tiny.apply(SPEC, name, {}, head=name == "bert")
-    recorder = bitfit_run.RunRecorder(model, tiny.shape_of(name), {})
+    recorder = bitfit.RunRecorder(model, tiny.shape_of(name), {})
     recorder.snapshot(0)
     with torch.no_grad():
         for number, bias in enumerate(bitfit.trained(model).values()):
             bias.add_(0.1 * (number + 1))
     recorder.snapshot(3)
     before = answers(model, rows(name))
-    found = recorder.finish(model, rows(name), lambda: model)
+    found = recorder.finish(rows(name), lambda: model)
     torch.testing.assert_close(answers(model, rows(name)), before, atol=0, rtol=0)
     start, end = found["snapshots"]
     assert {row["moved"] for row in start["moves"]} == {0.0}

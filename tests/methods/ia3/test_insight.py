@@ -9,8 +9,7 @@ import torch
 
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
-from peft_lab.methods.ia3 import insight as ia3
-from peft_lab.methods.ia3 import recording as ia3_run
+from peft_lab.methods.ia3 import recording as ia3
 from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
@@ -29,12 +28,12 @@ def set_vectors(model: Any, spread: float) -> None:
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2"])
 def test_a_run_is_noted_from_ones_to_what_was_learnt(name: str) -> None:
     model = tiny.apply(SPEC, name, {}, head=name == "bert")
-    recorder = ia3_run.RunRecorder(model, tiny.shape_of(name), {})
+    recorder = ia3.RunRecorder(model, tiny.shape_of(name), {})
     recorder.snapshot(0)
     set_vectors(model, 0.2)
     recorder.snapshot(7)
     rows = {key: value for key, value in tiny.batch(name).items() if key != "labels"}
-    found = recorder.finish(model, rows, lambda: model)
+    found = recorder.finish(rows, lambda: model)
     start, end = found["snapshots"]
     trained = sum(row["size"] for row in end["vectors"])
     shape = tiny.shape_of(name)

@@ -29,7 +29,7 @@ def test_the_ends_are_each_adapter_alone_and_the_middle_is_their_sum(pair: tuple
     import torch
 
     from peft_lab.methods import get_method
-    from peft_lab.methods.lora import insight as lora
+    from peft_lab.methods.lora import recording as lora
     from peft_lab.runs.course import fresh_base
 
     rows = blending.blend(pair[0].id, pair[1].id, TEXT)

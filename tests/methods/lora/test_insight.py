@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_lab.methods import get_method
-from peft_lab.methods.lora import insight as lora
-from peft_lab.methods.lora.recording import RunRecorder
+from peft_lab.methods.lora import recording as lora
 from tests.methods import tiny
 
 SPEC = get_method("lora")
@@ -46,14 +45,14 @@ def recorded(values: dict[str, Any], name: str = "llama") -> tuple[Any, dict[str
     """A model after two steps, its base's matrices before the method was applied, and what the recorder noted."""
     before = {path: module.weight.detach().clone() for path, module in linear(tiny.build(name))}
     model = tiny.apply(SPEC, name, values)
-    recorder = RunRecorder(model, tiny.shape_of(name), values)
+    recorder = lora.RunRecorder(model, tiny.shape_of(name), values)
     rows = tiny.batch(name)
     recorder.snapshot(0)
     for step in (1, 2):
         tiny.train_step(model, rows)
         recorder.snapshot(step)
     inputs = {key: rows[key] for key in ("input_ids", "attention_mask")}
-    return model, before, recorder.finish(model, inputs, lambda: tiny.build(name))
+    return model, before, recorder.finish(inputs, lambda: tiny.build(name))
 
 
 def linear(model: Any) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method
-from peft_lab.methods.qlora import insight as qlora
+from peft_lab.methods.qlora import recording as qlora
 from peft_lab.methods.qlora import storage
 from peft_lab.methods.qlora.spec import BLOCK
 from peft_lab.models.catalogue import get_model

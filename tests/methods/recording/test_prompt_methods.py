@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from peft_lab.methods import get_method, recording
-from peft_lab.methods.recording import attention, soft_tokens
-from peft_lab.methods.recording.attention import prefix_of
+from peft_lab.methods.recording import trained_tokens as attention
+from peft_lab.methods.recording.trained_tokens import prefix_of
 from tests.methods import tiny
 
 FOUR = {"num_virtual_tokens": 4}
@@ -89,7 +89,7 @@ def test_each_snapshot_is_measured_and_the_trained_prefix_stays(
         tiny.train_step(model, tiny.batch(name, head=tiny.kind_of(name) == "encoder"), lr=1.0)
     recorder.snapshot(3)
     trained, at_end = prefix_of(model), attention.shares(model, inputs, 4)
-    found = recorder.finish(model, inputs, lambda: tiny.build(name))
+    found = recorder.finish(inputs, lambda: tiny.build(name))
     assert [shot["step"] for shot in found["attention"]] == [0, 3]
     torch.testing.assert_close(
         torch.tensor(found["attention"][0]["share"]), torch.tensor(at_start), atol=1e-6, rtol=0
@@ -114,7 +114,7 @@ def test_a_prefix_of_zeros_stays_as_one_token() -> None:
     for _ in range(3):
         tiny.train_step(model, tiny.batch("llama"), lr=1.0)
     recorder.snapshot(3)
-    (shot,) = recorder.finish(model, inputs_of("llama"), lambda: tiny.build("llama"))["attention"]
+    (shot,) = recorder.finish(inputs_of("llama"), lambda: tiny.build("llama"))["attention"]
     assert shot["size"] > 1e-3
     assert shot["apart"] == pytest.approx(0, abs=1e-4)
 
@@ -124,10 +124,10 @@ def test_nearest_words_and_likeness() -> None:
 
     words = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
     table = torch.tensor([[2.0, 0.1], [-1.0, 0.0], [0.0, 1.0]])
-    ids, cosines = soft_tokens.nearest(table, words, 2)
+    ids, cosines = attention.nearest(table, words, 2)
     assert [row[0] for row in ids] == [0, 2, 1]
     assert cosines[1][0] == pytest.approx(1.0)
-    assert soft_tokens.alike(table)[1][2] == 0.0 and soft_tokens.alike(table)[0][0] == 1.0
+    assert attention.alike(table)[1][2] == 0.0 and attention.alike(table)[0][0] == 1.0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -140,7 +140,7 @@ def test_reading_the_encoder_draws_no_random_number() -> None:
     )
     model.train()
     torch.manual_seed(1)
-    soft_tokens.made_tokens(model)
+    attention.made_tokens(model)
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))
@@ -167,7 +167,7 @@ def test_virtual_tokens_that_start_as_words_are_nearest_to_them(slug: str, asset
     with torch.no_grad():
         model.prompt_encoder["default"].embedding.weight.mul_(2)  # type: ignore[index, union-attr]
     recorder.snapshot(1)
-    first, second = recorder.finish(model, {}, lambda: base.model)["soft_tokens"]
+    first, second = recorder.finish({}, lambda: base.model)["soft_tokens"]
     assert first["moved"] == [0.0] * 6
     assert all(moved > 0 for moved in second["moved"])
     if slug == "prompt":

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from peft_lab.methods.adapters import insight
+from peft_lab.methods.adapters import recording as insight
 from peft_lab.methods.shared.virtual_tokens import start_as_words
 
 

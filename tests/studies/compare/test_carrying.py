@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from peft_lab.core import disk
 from peft_lab.core.errors import RunError
 from peft_lab.runs import owners
 from peft_lab.runs import store as runs
@@ -120,9 +121,9 @@ def test_it_is_carried_out_by_one_at_a_time(runner: FakeQueue) -> None:
 def test_a_killed_owner_is_none(runner: FakeQueue) -> None:
     comparison = made(runner)
     owner = {**owners.myself().to_dict(), "at_work": True}
-    runs.write_json(comparison.folder / "owner.json", owner)
+    disk.write_json(comparison.folder / "owner.json", owner)
     assert comparison.running
-    runs.write_json(comparison.folder / "owner.json", {**owner, "started": owner["started"] - 100})
+    disk.write_json(comparison.folder / "owner.json", {**owner, "started": owner["started"] - 100})
     assert not comparison.running
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.units import Source
 from peft_lab.methods import get_method
-from peft_lab.methods.bitfit import insight as bitfit
+from peft_lab.methods.bitfit import recording as bitfit
 from peft_lab.models.catalogue import catalogue, model_title
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui.components import charts, figures

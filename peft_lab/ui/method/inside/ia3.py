@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from peft_lab.core.units import Source
-from peft_lab.methods.ia3 import insight as ia3
+from peft_lab.methods.ia3 import recording as ia3
 from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures

@@ -11,7 +11,7 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
-from peft_lab.methods.lora.insight import GRID
+from peft_lab.methods.lora.recording import GRID
 from peft_lab.methods.recording.intruders import STRONGEST, THRESHOLD
 from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import ModelKind
