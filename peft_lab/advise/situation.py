@@ -26,7 +26,7 @@ LINKS = {"pcie": "PCIe", "nvlink": "NVLink"}
 
 
 def read_size(text: str) -> int:
-    """Return the bytes that a text such as ``500000`` or ``0.5MB`` states."""
+    """Return the bytes that a text such as ``500000`` or ``0.5MB`` states. Raises BadInput for other texts."""
     match = SIZE.fullmatch(text)
     if match is None:
         raise BadInput(

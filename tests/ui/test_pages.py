@@ -243,7 +243,7 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"target_modules": "q_porj"}, "'q_porj' matches no module"),
         ("lora", {"r": "0"}, "Rank r"),
         ("lora", {"r": "many"}, "whole number"),
-        ("lora", {"steps": "x", "tab": "train"}, "not a number"),
+        ("lora", {"steps": "x", "tab": "train"}, "'x'"),
         ("lora", {"steps": "0", "tab": "train"}, "Steps must"),
         ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "can be set"),
         ("lora", {"task": "jsno"}, "'jsno'"),
