@@ -245,7 +245,7 @@ def test_the_count_follows_the_address() -> None:
         ("lora", {"r": "many"}, "whole number"),
         ("lora", {"steps": "x", "tab": "train"}, "'x'"),
         ("lora", {"steps": "0", "tab": "train"}, "Steps must"),
-        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "can be set"),
+        ("lora", {"steps": "9" * 20, "lr": "nan", "tab": "train"}, "nan"),
         ("lora", {"task": "jsno"}, "'jsno'"),
         ("lora", {"run": "20260101-000000-lora"}, "not here"),
         ("lora", {"model": "gpt-5"}, "'gpt-5'"),
