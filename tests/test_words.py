@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 FILES = [file for folder in ("peft_lab", "pages") for file in sorted((ROOT / folder).rglob("*.py"))]
+CONTENT = sorted((ROOT / "peft_lab").rglob("*.yaml"))
 #: The pattern, and a text that has the fault. A placeholder reads as ``{}``.
 FAULTS = {
     "a plural after one": (
@@ -44,6 +47,13 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield getattr(node, "lineno", 0), text
 
 
+def scalars(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield every text of a content file with its line."""
+    for event in yaml.parse(file.read_text("utf-8"), Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.ScalarEvent) and " " in event.value and not NO_PROSE.search(event.value):
+            yield event.start_mark.line + 1, event.value
+
+
 def test_the_patterns_see_their_faults() -> None:
     assert [fault for fault, (pattern, example) in FAULTS.items() if not re.search(pattern, example)] == []
 
@@ -51,8 +61,8 @@ def test_the_patterns_see_their_faults() -> None:
 def test_no_text_has_a_fault() -> None:
     seen = [
         (f"{file.relative_to(ROOT)}:{line}", fault, text)
-        for file in FILES
-        for line, text in texts(ast.parse(file.read_text("utf-8")))
+        for file in (*FILES, *CONTENT)
+        for line, text in (scalars(file) if file in CONTENT else texts(ast.parse(file.read_text("utf-8"))))
         for fault, (pattern, _) in FAULTS.items()
         if re.search(pattern, text)
     ]

@@ -11,7 +11,6 @@ The runs are in the run store and are found by their specs: nothing else links t
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -105,8 +104,8 @@ class Study:
             shutil.rmtree(study.folder)
 
     def content(self) -> Any:
-        """Return the plan's file as JSON. Raises OSError, ValueError or RecursionError."""
-        return json.loads((self.folder / self.FILE).read_text("utf-8"))
+        """Return the plan's file as JSON. Raises UnreadableFile."""
+        return disk.read_json(self.folder / self.FILE)
 
     def unreadable(self, error: Exception) -> RunError:
         """Return the error that says why the plan cannot be read."""
@@ -123,12 +122,12 @@ class Study:
     @property
     def machines(self) -> list[dict[str, Any]]:
         """Return the descriptions of the different machines that it ran on, the first one first."""
-        return [row for row in _read(self.folder / _MACHINES, []) if isinstance(row, dict)]
+        return [row for row in disk.read_json(self.folder / _MACHINES, []) if isinstance(row, dict)]
 
     @property
     def problem(self) -> str:
         """Return the error that ended it early; empty without one."""
-        return str(_read(self.folder / _PROBLEM, {}).get("message", ""))
+        return str(disk.read_json(self.folder / _PROBLEM, {}).get("message", ""))
 
     def note_problem(self, message: str) -> None:
         """Store the error that ended it early, if the disk can be written."""
@@ -138,7 +137,7 @@ class Study:
     @property
     def running(self) -> bool:
         """Return whether a living process carries it out."""
-        content = _read(self.folder / _OWNER, {})
+        content = disk.read_json(self.folder / _OWNER, {})
         owner = owners.read(content)
         if owner is None or not content.get("at_work"):
             return False
@@ -205,15 +204,6 @@ class Study:
     def asked_to_stop(self) -> bool:
         """Return whether anyone has asked it to stop."""
         return self.folder in _told_to_stop or (self.folder / _STOP).exists()
-
-
-def _read(path: Path, absent: Any) -> Any:
-    """Return a small JSON file's content; ``absent`` if it is missing, invalid or of another type."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return absent
-    return content if isinstance(content, type(absent)) else absent
 
 
 # ----------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import asking, limits
+from peft_lab.core import asking, disk, limits
 from peft_lab.core.asking import Asker, NobodyAsks, acting_for, asker
 from peft_lab.core.errors import BadInput, PeftLabError
 from tests.classroom.conftest import CODE, joined
@@ -64,14 +65,14 @@ def test_the_file_is_read_again_only_when_it_changes(
     empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked for at every request, a hundred times for a first page."""
-    read, own = [], Path.read_text
+    read, own = [], disk.read_json
 
-    def counted(path: Path, *args: str) -> str:
+    def counted(path: Path) -> Any:
         read.append(path.name)
-        return own(path, *args)
+        return own(path)
 
     first = joining.class_keys()
-    monkeypatch.setattr(Path, "read_text", counted)
+    monkeypatch.setattr(disk, "read_json", counted)
     assert joining.class_keys() == first and read == []
     (empty_class / "class/keys.json").unlink()
     assert joining.class_keys() != first and read == ["keys.json"]

@@ -251,7 +251,7 @@ def test_published_counts(slug: str, model: str, values: dict[str, Any], expecte
 def test_more_virtual_tokens_than_positions(slug: str) -> None:
     shape = get_model("gpt2").shape
     spec = get_method(slug)
-    with pytest.raises(BadInput, match="1 to 1000"):
+    with pytest.raises(BadInput, match="1 to 1,000"):
         spec.require(shape, {"num_virtual_tokens": 2000})
     (warning,) = spec.problems(shape, {"num_virtual_tokens": 1000})
     assert warning.level == "warning" and says(warning.message, 24, "1,024")

@@ -169,7 +169,7 @@ def test_a_dataset_of_the_hub_is_fetched_once_and_an_upload_takes_its_place(
     assert app.session_state["settings"]["own"]["source.encoder"] == f"hf:owner/name@{'f' * 40}:train"
     _uploaded(monkeypatch, "mine.csv", GOOD)
     app.run()
-    assert app.session_state["settings"]["own"]["source.encoder"] is None
+    assert "source.encoder" not in app.session_state["settings"]["own"]
 
 
 def test_a_hub_that_is_not_reached_is_one_sentence(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back, every, look, shown
 from peft_lab.ui.method import page as method_page
 from peft_lab.ui.method.drawing import Expected
-from peft_lab.workers.inspector import Inspector
+from peft_lab.workers import inspector
 
 
 @pytest.fixture
@@ -201,9 +201,9 @@ def test_an_error_stands_where_the_answer_would_and_can_be_asked_again(
             answer.set_result(7)
         return answer
 
-    inspector = Inspector()
-    monkeypatch.setattr(inspector, "_running_pool", lambda: SimpleNamespace(submit=submit))
-    monkeypatch.setattr(waiting, "asked_by_test", inspector, raising=False)
+    process = SimpleNamespace(submit=submit, shutdown=lambda **how: None)
+    monkeypatch.setattr(inspector, "_started", lambda *_: process)
+    monkeypatch.setattr(waiting, "asked_by_test", inspector.Inspector(), raising=False)
     app = AppTest.from_function(_page).run()
     assert not app.exception and "The process was ended." in app.markdown[0].value
     app.run()

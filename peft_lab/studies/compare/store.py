@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from peft_lab.core.errors import BadInput
+from peft_lab.core.errors import BadInput, UnreadableFile
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -52,7 +52,7 @@ class Comparison(Study):
         """Return the plan. Raises RunError if the file is missing or cannot be read."""
         try:
             return ComparisonPlan.from_dict(self.content())
-        except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (BadInput, UnreadableFile, ValueError, KeyError, TypeError) as error:
             raise self.unreadable(error) from error
 
     @property

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
 from peft_lab.methods import get_method
 from peft_lab.runs import checkpoints
 from peft_lab.runs.spec import RunSpec
@@ -42,7 +42,7 @@ class KeptSweep(Study):
 def _specs(sweep: KeptSweep) -> tuple[RunSpec, ...]:
     try:
         return tuple(RunSpec.from_dict(spec) for spec in sweep.content()["specs"])
-    except (BadInput, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (BadInput, UnreadableFile, ValueError, KeyError, TypeError) as error:
         raise sweep.unreadable(error) from error
 
 

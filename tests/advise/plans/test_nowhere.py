@@ -14,6 +14,7 @@ from peft_lab.advise.plans.steps import short
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
+from peft_lab.ask import limits
 from tests.prose import says
 
 GB = 10**9
@@ -106,7 +107,7 @@ def test_what_would_meet_a_deadline_is_tried() -> None:
         ("row_tokens", "1.5k", {"row_tokens": 1_500, "seq": 2_048}, "rows cut at 2,048"),
         ("row_tokens", "999999", {"row_tokens": 131_072, "seq": 131_072}, "the longest here"),
         ("seq", "x", {"seq": 512}, "rows cut at 512"),
-        ("devices", "9999", {"devices": 1_024}, "1,024 GPUs"),
+        ("devices", "9999", {"devices": limits.DEVICES}, f"{limits.DEVICES:,} GPUs"),
         ("devices", "2 cards", {"devices": 2}, "2 GPUs"),
         ("price", "free", {"price": None}, "no cost"),
         ("price", "-2", {"price": None}, "no price"),

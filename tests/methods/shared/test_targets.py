@@ -121,7 +121,7 @@ def test_pissas_rank_is_checked_on_every_matrix() -> None:
 
 
 def test_rank_zero() -> None:
-    with pytest.raises(BadInput, match=facts("1 to 1024", 0)) as caught:
+    with pytest.raises(BadInput, match=facts("1 to 1,024", 0)) as caught:
         LORA.require(get_model("gpt2").shape, {"r": 0})
     assert caught.value.field == "r"
 
