@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
-from string import Template
 from typing import Any, BinaryIO
 
 from peft_lab.core import units
@@ -329,13 +328,15 @@ def read_json(path: Path, default: Any = _NONE, most: int = LARGEST_JSON) -> Any
 
 
 def beside(module: str, name: str, **values: object) -> str:
-    """Return the text of a file that ships beside a module, such as a style sheet; each ``${name}`` is replaced.
+    """Return the text of a file that ships beside a module, such as a style sheet, with each ``%name%`` replaced.
 
     Args:
         module: the module's ``__file__``.
     """
     text = (Path(module).parent / name).read_text("utf-8")
-    return Template(text).substitute(values) if values else text
+    for key, value in values.items():
+        text = text.replace(f"%{key}%", str(value))
+    return text
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from functools import partial
 
+from peft_lab.core.disk import beside
 
-def read(name: str, **values: object) -> str:
-    """Return one file's text, with each ``%NAME%`` in it replaced by the value of that name."""
-    text = (files(__package__) / name).read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(f"%{key}%", str(value))
-    return text
+#: Return one file's text, with each ``%NAME%`` in it replaced by the value of that name.
+read = partial(beside, __file__)
