@@ -40,7 +40,7 @@ from peft_lab.ui import state, theme
 from peft_lab.ui.practice.answering import SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
-from peft_lab.ui.practice.predicting import chart_of
+from peft_lab.ui.practice.page import chart_of
 from tests.conftest import link
 from tests.prose import says
 
