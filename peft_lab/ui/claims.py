@@ -208,15 +208,6 @@ ALL = "all"
 OWN = "own"  # each claim's own model
 
 
-def _topics() -> dict[str, str]:
-    return {ALL: "Every topic"} | {claim.topic: topics()[claim.topic] for claim in all_claims().values()}
-
-
-def _models() -> dict[str, str]:
-    own = {OWN: "Each claim's own model"}
-    return own | {name: entry.title for name, entry in readers_of_text().items()}
-
-
 @dataclass(frozen=True)
 class ClaimsForm(Form):
     """Which claims are shown, and how."""
@@ -227,8 +218,14 @@ class ClaimsForm(Form):
     verdict: str = choice(
         ALL, "Verdict", "", {ALL: "Every verdict"} | {verdict: verdict.capitalize() for verdict in VERDICTS}
     )
-    topic: str = choice(ALL, "Topic", "", _topics)
-    model: str = choice(OWN, "Check on", "", _models)
+    topic: str = choice(
+        ALL, "Topic", "",
+        lambda: {ALL: "Every topic"} | {one.topic: topics()[one.topic] for one in all_claims().values()},
+    )  # fmt: skip
+    model: str = choice(
+        OWN, "Check on", "",
+        lambda: {OWN: "Each claim's own model"} | {name: one.title for name, one in readers_of_text().items()},
+    )  # fmt: skip
     hide: str = choice("no", "Hide verdicts", "", {"no": "no", "yes": "yes"})
     claim: str = choice("", "Open claim", "", lambda: {"": ""} | {name: name for name in all_claims()})
 

@@ -619,6 +619,15 @@ def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, s
     assert message in told(opened(**address))
 
 
+@pytest.mark.parametrize(("page", "name"), [("fact_check", "claim"), ("misconceptions", "belief")])
+def test_an_unknown_name_in_another_address_is_told_once_and_left_out(
+    own_home: Path, page: str, name: str
+) -> None:
+    app = opened(page, **{name: "no-such"})
+    assert told(app).count("link_off") == 1 and "'no-such'" in told(app)
+    assert name not in app.query_params
+
+
 @pytest.mark.slow
 def test_the_server_never_imports_torch(own_home: Path) -> None:
     lines = (

@@ -177,41 +177,24 @@ ANY, USUAL = "any", "usual"  # role and length of an interview
 TABS = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predict, then run"}
 
 
-def topic_titles() -> dict[str, str]:
-    """Return the topics that can be chosen, by name."""
-    return {ALL: "All topics", **topics()}
-
-
-def model_titles() -> dict[str, str]:
-    """Return the models that questions can be asked about, by name."""
-    return {ALL: "Each question's own model"} | {
-        name: entry.title for name, entry in readers_of_text().items()
-    }
-
-
-def role_titles() -> dict[str, str]:
-    """Return the titles of the roles by name."""
-    return {name: role.title for name, role in all_roles().items()}
-
-
 @dataclass(frozen=True)
 class PracticeForm(Form):
     """What the page asks about, and to whom."""
 
-    topic: str = choice(ALL, "Topic", "", topic_titles)
+    topic: str = choice(ALL, "Topic", "", lambda: {ALL: "All topics", **topics()})
     level: str = choice(ALL, "Level", "", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
     model: str = choice(
         ALL, "Ask about",
         "Questions with a computed answer are asked and answered for this model where that is possible.",
-        model_titles,
+        lambda: {ALL: "Each question's own model"} | {name: one.title for name, one in readers_of_text().items()},
     )  # fmt: skip
-    role: str = choice(ANY, "Role", "Which topics come up; choosing a topic below overrides it.", role_titles)
+    role: str = choice(
+        ANY, "Role", "Which topics come up; choosing a topic below overrides it.",
+        lambda: {name: role.title for name, role in all_roles().items()},
+    )  # fmt: skip
     length: str = choice(
-        USUAL,
-        "Length",
-        "",
-        {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()},
-    )
+        USUAL, "Length", "", {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()}
+    )  # fmt: skip
     seed: int = whole(
         1, "Seed",
         "The same seed gives the same questions to whoever has had none of them: send the address to a class, or "

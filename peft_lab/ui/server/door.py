@@ -81,11 +81,6 @@ def login_ready() -> None:
         raise BadInput(f"redirect_uri in secrets.toml has to end with this app's path and {CALLBACK}.")
 
 
-def login_address() -> str:
-    """Return where signing in begins; it is good for some minutes."""
-    return generate_login_redirect_url(PROVIDER)
-
-
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the claims in Streamlit's cookie; None without one that it signed for this app's address."""
 
@@ -214,7 +209,7 @@ class Door:
 
     def _begin(self, scope: Scope) -> Response:
         """Return the way to the provider; a cookie says where to go on afterwards."""
-        answer = RedirectResponse(login_address(), 303)
+        answer = RedirectResponse(generate_login_redirect_url(PROVIDER), 303)
         self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
