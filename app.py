@@ -12,7 +12,7 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.ui import pages, shell
 from peft_lab.ui.server import app as assets
 from peft_lab.ui.server import guard
-from peft_lab.ui.shell import dress, first
+from peft_lab.ui.shell import dress
 
 if __name__ == "__main__":  # run as the script itself, as Streamlit's AppTest does
     shell.run_app()
@@ -21,7 +21,7 @@ else:
         app = st.App(
             pages.MAIN,
             middleware=guard.middleware() + assets.asset_middleware() + dress.middleware(),
-            lifespan=assets.ended_in_order(first.ready),
+            lifespan=assets.ended_in_order(dress.ready),
         )
     except (
         PeftLabError

@@ -1,5 +1,5 @@
 """Debug clinic: failures that were really run, and a diagnosis of one's own."""
 
-from peft_lab.ui.clinic.page import clinic_page
+from peft_lab.ui.clinic import clinic_page
 
 clinic_page()

@@ -1,5 +1,5 @@
 """Home."""
 
-from peft_lab.ui.home.page import home_page
+from peft_lab.ui.home import home_page
 
 home_page()

@@ -1,5 +1,5 @@
 """Misconceptions: common beliefs and the experiments that settle them."""
 
-from peft_lab.ui.misconceptions.page import misconceptions_page
+from peft_lab.ui.practice.page import misconceptions_page
 
 misconceptions_page()

@@ -12,7 +12,7 @@ from peft_lab.core.asking import Asker, acting_for
 from peft_lab.interview import class_predictions
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.predictions import all_predictions
-from peft_lab.ui.practice import predicting
+from peft_lab.ui.practice import page as predicting
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
 from tests.ui.test_pages import opened

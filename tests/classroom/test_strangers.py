@@ -130,7 +130,7 @@ PAST = {
     "runs/store.py": "everyones(), for the queue",
     "runs/roll.py": "for the teacher, who is asked for",
     "interview/class_predictions.py": "for the teacher, who is asked for",
-    "ui/server/metrics.py": "counts who has joined; tries whether the folder can be written to",
+    "ui/server/guard.py": "counts who has joined; tries whether the folder can be written to",
     "studies/expiry.py": "removes what is old, whoever's",
 }
 _PAST = {"home", "shared", "of", "owners", "everyones", "asker_of", "forget"}

@@ -20,7 +20,7 @@ import yaml
 from bench.load.browser import Browser
 from peft_lab.classroom import joining
 from peft_lab.core import asking
-from peft_lab.ui.server import metrics
+from peft_lab.ui.server import guard
 from tests.browser.conftest import ROOT, _free_port, served
 from tests.classroom.conftest import CODE
 from tests.classroom.proxied import TEMPLATE, proxied, require_nginx
@@ -88,7 +88,7 @@ def lab(assets_home: Path, tmp_path: Path) -> Iterator[Lab]:
     port = _free_port()
     environment = {
         asking.CLASS_VARIABLE: CODE,
-        metrics.METRICS_VARIABLE: TOKEN,
+        guard.METRICS_VARIABLE: TOKEN,
         "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
     }
     with ExitStack() as all_:

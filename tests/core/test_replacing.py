@@ -25,7 +25,7 @@ from peft_lab.core.replacing import Replacement
 from peft_lab.engine import fake, kernels
 from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
-from peft_lab.ui.server import sessions, turns
+from peft_lab.ui.server import app, sessions
 from peft_lab.workers import processes
 from tests.prose import facts
 from tests.ui import late_turn
@@ -354,7 +354,7 @@ def thread_for_a_part() -> None:
     """Streamlit drops the last messages of a run when a part is asked for as it ends."""
     with tempfile.TemporaryDirectory() as folder:
         dropped = late_turn.sent(Path(folder))
-        with turns.STARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
+        with app.STARTS.by(_call), pytest.raises(AssertionError, match="does not answer"):
             late_turn.sent(Path(folder), patience=0.5)
     assert late_turn.WHOLE not in late_turn.finished(dropped), "the page's end is told: needless"
 
@@ -366,7 +366,7 @@ def request_of_a_timer() -> None:
     requests = ScriptRequests()
     assert requests.request_rerun(click) and requests.request_rerun(timer)
     assert requests.on_scriptrunner_ready().rerun_data.page_script_hash == "old", "needless"
-    assert ".request_rerun(" in inspect.getsource(turns.STARTS.original().__globals__["AppSession"])
+    assert ".request_rerun(" in inspect.getsource(app.STARTS.original().__globals__["AppSession"])
 
 
 def request_for_a_part() -> None:
@@ -376,7 +376,7 @@ def request_for_a_part() -> None:
         assert late_turn.opened(messages) == [second, first], "needless"
         asked: list[object] = []
         with (
-            turns.PARTS.by(lambda *_: asked.append(_)),
+            app.PARTS.by(lambda *_: asked.append(_)),
             pytest.raises(AssertionError, match="does not answer"),
         ):
             late_turn.drawn_meanwhile(Path(folder), timer=True, patience=0.5)

@@ -14,7 +14,7 @@ from peft_lab.core.errors import UnknownName
 from peft_lab.interview.clinic.cases import Case, all_cases, get_case
 from peft_lab.interview.clinic.faults import MOMENTS, all_faults
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.ui.clinic.page import solved
+from peft_lab.ui.clinic import solved
 from tests.ui.test_choose import opened, told
 from tools.clinic_made.faults import SPOILS
 from tools.clinic_made.in_use import USED

@@ -10,8 +10,8 @@ import pytest
 _FIRST = """
 import sys
 import app
-from peft_lab.ui.shell import first
-first.ready()
+from peft_lab.ui.shell import dress
+dress.ready()
 known = set(sys.modules)
 from streamlit.testing.v1 import AppTest
 page = AppTest.from_file("app.py", default_timeout=120)

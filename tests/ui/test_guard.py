@@ -8,8 +8,8 @@ import pytest
 from starlette.datastructures import Headers
 from streamlit import config
 
+from peft_lab.ui.server.door import Hosts, name_of, own_names
 from peft_lab.ui.server.guard import Guard
-from peft_lab.ui.server.hosts import Hosts, name_of, own_names
 from tests.conftest import awaited
 
 

@@ -17,18 +17,17 @@ from peft_lab.interview.question import Opens
 from peft_lab.interview.since import all_discoveries
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
-from peft_lab.ui import pages, state
+from peft_lab.ui import claims, pages, state
 from peft_lab.ui.atlas import list as atlas
 from peft_lab.ui.choose import form
-from peft_lab.ui.claims import page as claims
 from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
 from peft_lab.ui.method import page as method
 from peft_lab.ui.method.settings import training_readers
-from peft_lab.ui.misconceptions import page as misconceptions
 from peft_lab.ui.plan import form as plan
 from peft_lab.ui.practice import learner
+from peft_lab.ui.practice import page as misconceptions
 from peft_lab.ui.practice.answering import address
 from tests.conftest import link
 from tests.prose import facts
@@ -57,8 +56,8 @@ def readers_of(page: str) -> dict[str, Any]:
     others: dict[str, Callable[[], dict[str, Any]]] = {
         "memory": lambda: controls.form_controls().readers(),
         "choose": lambda: form.controls().readers(),
-        "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
-        "misconceptions": lambda: {"belief": misconceptions._take},
+        "fact_check": lambda: claims.form_controls().readers(),
+        "misconceptions": lambda: misconceptions.belief_controls().readers(),
         "atlas": atlas.atlas_readers,
         "compare": landscape.readers,
         "plan": plan.readers,
@@ -86,7 +85,7 @@ def test_a_number_that_a_control_can_hold_is_read() -> None:
 
 def test_a_seed_is_not_below_zero() -> None:
     with pytest.raises(BadInput, match=facts("seed", 0, "-1")):
-        learner.practice_readers()["seed"]("-1")
+        learner.controls().readers()["seed"]("-1")
 
 
 @pytest.mark.parametrize("opens", every().values(), ids=every().keys())

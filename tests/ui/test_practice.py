@@ -40,7 +40,7 @@ from peft_lab.ui import state, theme
 from peft_lab.ui.practice.answering import SELF_CHECK
 from peft_lab.ui.practice.cards import away, interview_date
 from peft_lab.ui.practice.learner import anki_deck
-from peft_lab.ui.practice.predicting import chart_of
+from peft_lab.ui.practice.page import chart_of
 from tests.conftest import link
 from tests.prose import says
 
@@ -617,6 +617,15 @@ def test_an_interview_by_role_and_length(clock: Clock) -> None:
 )
 def test_a_bad_address_is_told_at_its_control(clock: Clock, address: dict[str, str], message: str) -> None:
     assert message in told(opened(**address))
+
+
+@pytest.mark.parametrize(("page", "name"), [("fact_check", "claim"), ("misconceptions", "belief")])
+def test_an_unknown_name_in_another_address_is_told_once_and_left_out(
+    own_home: Path, page: str, name: str
+) -> None:
+    app = opened(page, **{name: "no-such"})
+    assert told(app).count("link_off") == 1 and "'no-such'" in told(app)
+    assert name not in app.query_params
 
 
 @pytest.mark.slow

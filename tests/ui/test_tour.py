@@ -17,8 +17,7 @@ from peft_lab.interview.tour import path as sharing
 from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import Stop, Tour, newcomer
 from peft_lab.interview.tour.progress import FIRST
-from peft_lab.ui import pages, shell, state
-from peft_lab.ui.claims import page
+from peft_lab.ui import claims, pages, shell, state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.tour import page as links
@@ -198,7 +197,7 @@ def test_what_a_teacher_shows_on_the_fact_check_replaces_filters_and_no_guess() 
     again(app)
     assert control(app, "selectbox", "Topic").value == "lora"
     assert control(app, "selectbox", "Verdict").value == "all"
-    assert len(app.session_state["settings"][page.GUESS_SCOPE]["guesses"]) == 1
+    assert len(app.session_state["settings"][claims.GUESS_SCOPE]["guesses"]) == 1
 
 
 def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:

@@ -12,12 +12,12 @@ import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from peft_lab import ui
-from peft_lab.ui.server import app, turns
+from peft_lab.ui.server import app
 from tests.ui.late_turn import LAST, PART, WHOLE, drawn_meanwhile, finished, opened, sent, words
 
 
 def test_the_end_of_the_page_comes_before_the_part(tmp_path: Path) -> None:
-    with turns.in_order():
+    with app.in_order():
         messages = sent(tmp_path)
     assert finished(messages) == [WHOLE, PART]
     assert words(messages).index(LAST) < len(words(messages)) - 1
@@ -28,7 +28,7 @@ def test_the_end_of_the_page_comes_before_the_part(tmp_path: Path) -> None:
 def test_a_part_of_the_page_before_does_not_take_the_window_from_the_next(
     timer: bool, tmp_path: Path
 ) -> None:
-    with turns.in_order():
+    with app.in_order():
         messages, (first, second) = drawn_meanwhile(tmp_path, timer)
     if timer:
         assert opened(messages) == [second] and LAST in words(messages)
@@ -49,7 +49,7 @@ TIMER = RerunData(page_script_hash="ia3", fragment_id="figures", is_auto_rerun=T
 
 def test_a_timer_does_not_undo_a_click() -> None:
     assert pending(CLICK, TIMER).page_script_hash == "ia3", "Streamlit's own: needless"
-    with turns.in_order():
+    with app.in_order():
         assert pending(CLICK, TIMER) == CLICK
         assert pending(TIMER, CLICK).page_script_hash == "lora"
         assert pending(TIMER).fragment_id_queue == ["figures"], "alone it is answered"
@@ -60,9 +60,9 @@ def test_a_page_that_draws_itself_again_does_not_undo_a_click(monkeypatch: pytes
     again, elsewhere = RerunData(page_script_hash="ia3"), RerunData(page_script_hash="tour")
     at_work = ScriptRequests()
     page = SimpleNamespace(script_requests=at_work, page_script_hash="ia3")
-    monkeypatch.setattr(turns, "get_script_run_ctx", lambda **_: page)
+    monkeypatch.setattr(app, "get_script_run_ctx", lambda **_: page)
     assert pending(CLICK, again).page_script_hash == "ia3", "another session's page asks for nothing here"
-    with turns.in_order():
+    with app.in_order():
         assert at_work.request_rerun(CLICK) and at_work.request_rerun(again)
         assert at_work.on_scriptrunner_ready().rerun_data == CLICK
         assert at_work.request_rerun(again) and at_work.on_scriptrunner_ready().rerun_data == again
@@ -86,18 +86,18 @@ def test_nothing_that_a_press_elsewhere_closes_tells_the_server() -> None:
 
 def test_a_slider_behind_a_click_counts() -> None:
     slider = replace(TIMER, is_auto_rerun=False)
-    with turns.in_order():
+    with app.in_order():
         assert pending(CLICK, slider) == replace(slider, fragment_id=None)
 
 
 def test_the_server_does_so_while_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = turns.STARTS.original()
+    own = app.STARTS.original()
     monkeypatch.setattr("peft_lab.ui.server.app.begin_server", lambda first: None)
     monkeypatch.setattr("signal.pthread_sigmask", lambda *_: set())
 
     async def serve() -> None:
         async with app.ended_in_order(lambda: None)(None):
-            assert turns.STARTS.original() is not own
+            assert app.STARTS.original() is not own
 
     asyncio.run(serve())
-    assert turns.STARTS.original() is own
+    assert app.STARTS.original() is own

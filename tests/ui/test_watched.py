@@ -14,9 +14,9 @@ from peft_lab.core.errors import BadInput
 from peft_lab.runs import waiting
 from peft_lab.runs.roll import Place
 from peft_lab.runs.view import Status
-from peft_lab.ui.server import guard, metrics, sessions
+from peft_lab.ui.server import guard, sessions
 from peft_lab.ui.server.door import Door
-from peft_lab.ui.server.metrics import Watched
+from peft_lab.ui.server.guard import Watched
 from tests.classroom.conftest import CODE, empty_class
 from tests.classroom.test_door import _inside, asked
 
@@ -41,8 +41,8 @@ class _Runtime:
 
 @pytest.fixture(autouse=True)
 def running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(metrics.METRICS_VARIABLE, raising=False)
-    monkeypatch.setattr(metrics, "get_instance", _Runtime)
+    monkeypatch.delenv(guard.METRICS_VARIABLE, raising=False)
+    monkeypatch.setattr(guard, "get_instance", _Runtime)
     monkeypatch.setattr("peft_lab.ui.server.sessions.get_instance", _Runtime)
 
 
@@ -64,7 +64,7 @@ def test_in_a_class_figures_are_for_its_teacher(empty_class: Path) -> None:
     learner, teacher = joining.join(CODE, "Ada")[1], joining.join(joining.class_keys().teacher)[1]
     for cookie in ("", learner, "1.forged"):
         status, _, text = ask("/metrics", cookie)
-        assert status == 403 and metrics.METRICS_VARIABLE in text and "peft_lab_runs" not in text
+        assert status == 403 and guard.METRICS_VARIABLE in text and "peft_lab_runs" not in text
     status, headers, text = ask("/metrics", teacher)
     assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "Ada" not in text and learner.split(".")[1] not in text
@@ -72,7 +72,7 @@ def test_in_a_class_figures_are_for_its_teacher(empty_class: Path) -> None:
 
 def test_a_token_lets_a_machine_read_them(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask("/metrics", bearer="")[0] == 403
-    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
+    monkeypatch.setenv(guard.METRICS_VARIABLE, TOKEN)
     assert ask("/metrics", bearer=TOKEN)[0] == 200
     for wrong in (TOKEN[:-1], f"{TOKEN}x", "x"):
         assert ask("/metrics", bearer=wrong)[0] == 403
@@ -82,12 +82,12 @@ def test_a_single_user_has_them_unless_a_token_is_set(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ask("/metrics")[0] == 200
-    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
+    monkeypatch.setenv(guard.METRICS_VARIABLE, TOKEN)
     assert ask("/metrics")[0] == 403 and ask("/metrics", bearer=TOKEN)[0] == 200
 
 
 def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(metrics.METRICS_VARIABLE, "short")
+    monkeypatch.setenv(guard.METRICS_VARIABLE, "short")
     with pytest.raises(BadInput, match="at least 16 characters"):
         Watched(Door(_inside))
     with pytest.raises(BadInput, match="keeps nobody out"):
@@ -95,7 +95,7 @@ def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.
 
 
 def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(metrics.METRICS_VARIABLE, TOKEN)
+    monkeypatch.setenv(guard.METRICS_VARIABLE, TOKEN)
     monkeypatch.setattr(
         waiting,
         "standing",
@@ -106,7 +106,7 @@ def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         sessions, "places_of_all", lambda: dict.fromkeys((ada.owner, grace.owner), Place("lora", 1.0))
     )
-    with metrics.drawn("lora"):
+    with guard.drawn("lora"):
         pass
     found = figures(ask("/metrics", bearer=TOKEN)[2])
     assert found["peft_lab_queue_length",] == 3
@@ -128,10 +128,10 @@ def test_how_a_page_ended(own_home: Path) -> None:
         """As Streamlit ends a run: no Exception."""
 
     for error, outcome in ((Cut, "cut short"), (ValueError, "failed")):
-        before = figures(metrics.text().decode()).get(("peft_lab_page_seconds_count", outcome, "ia3"), 0)
-        with pytest.raises(error), metrics.drawn("ia3"):
+        before = figures(guard.text().decode()).get(("peft_lab_page_seconds_count", outcome, "ia3"), 0)
+        with pytest.raises(error), guard.drawn("ia3"):
             raise error
-        assert figures(metrics.text().decode())["peft_lab_page_seconds_count", outcome, "ia3"] == before + 1
+        assert figures(guard.text().decode())["peft_lab_page_seconds_count", outcome, "ia3"] == before + 1
 
 
 def test_runs_that_cannot_be_listed_have_no_figure(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
 
 SCOPE = "frame"
-#: In the address that the line of :mod:`peft_lab.ui.classroom.page` opens, and gone once that was read.
+#: In the address that the line of :mod:`peft_lab.ui.classroom` opens, and gone once that was read.
 SHOWN = "shown"
 # Who practises is no setting of a page: a stop must not make it somebody else.
 _KEPT = ("profile",)

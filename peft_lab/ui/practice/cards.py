@@ -219,11 +219,10 @@ _FITTING: dict[Grade, RatingName] = {
 def cards(file: Learners, learner: str) -> None:
     table = st.container(key="practice-table")
     table.html(theme.KEPT_ROOM)
-    with st.expander("Which questions", expanded=filters.untold_filters(), icon=":material/tune:"):
-        cells = st.columns(3)
-        filters.topic_filter(cells[0])
-        filters.level_filter(cells[1])
-        filters.model_filter(cells[2])
+    with st.expander("Which questions", expanded=filters.misread(), icon=":material/tune:"):
+        form = filters.controls()
+        for name, cell in zip(("topic", "level", "model"), st.columns(3), strict=True):
+            form.draw(name, cell)
         names = [question.id for question in filters.question_pool()]
         due, fresh = file.due(learner, names), file.fresh(learner, names)
         st.markdown(f"**{len(due)}** due · **{len(fresh)}** new · {len(names)} questions in this selection")
@@ -286,7 +285,7 @@ def _card(file: Learners, learner: str, question: Question, due: bool) -> None:
     since = state.remembered(SCOPE, "since", None) or file.now()
     state.remember(SCOPE, "since", since)
     ask(question, model, ":orange-badge[due]" if due else ":blue-badge[new]")
-    if filters.chosen_filters("model") and question.model and model is None:
+    if filters.controls().value("model") and question.model and model is None:
         st.caption("This question cannot be asked about the chosen model; it uses a model of its own.")
     if not state.remembered(SCOPE, "revealed", False):
         _answer_form(question, model)

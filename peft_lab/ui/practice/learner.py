@@ -1,17 +1,20 @@
-"""Who is practising: the learner's name, a new one, and what they take along or bring in."""
+"""Who is practising, what about, and what they take along or bring in."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice, text, whole
 from peft_lab.core import asking, disk
 from peft_lab.core.asking import carried
-from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.core.errors import BadInput
 from peft_lab.interview.anki import write_deck
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
@@ -22,12 +25,14 @@ from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.components import remembered
-from peft_lab.ui.components.frame import address_line, errors_boxed
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
 
 SCOPE = "practice"
 GUESSES = "guesses"  # scope of the predictions that are committed to and not settled yet
+Value = TypeVar("Value")
 FIRST = "Me"  # the learner of a new installation, so that nobody has to register before the first question
 
 
@@ -48,11 +53,6 @@ def current_learner(file: Learners) -> str:
     return wanted if wanted in names else names[0]
 
 
-def take_profile(text: str) -> None:
-    """Take the learner that the address names. Raises :class:`UnknownName`."""
-    state.remember(SCOPE, "profile", learners().profile(text).name)
-
-
 def choose(name: str) -> None:
     """Go on as this learner. What is on the table belongs to the one before."""
     state.remember(SCOPE, "profile", name)
@@ -66,19 +66,16 @@ def clear_table() -> None:
         state.scope(SCOPE).pop(entry, None)
 
 
-def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
+def learner_row(file: Learners) -> str:
     """Draw the row on top of the page: the learner, a new one, files. Return the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
-    before = current_learner(file)
+    form, before = controls(), current_learner(file)
     names = [profile.name for profile in file.profiles()]
-    name: str = who.selectbox(
-        "Learner",
-        names,
-        index=names.index(before),
-        key=state.widget_key(SCOPE, "profile"),
+    form.remember("profile", before)
+    name: str = form.draw(
+        "profile", who, options={name: name for name in names},
         help=f"Every learner has their own cards, due dates and reports, kept on {asking.here()}.",
-    )
-    address_line(SCOPE, "profile", who)
+    )  # fmt: skip
     if name != before:
         choose(name)
         st.rerun()
@@ -88,7 +85,7 @@ def learner_row(file: Learners, pool: list[Question], model: str | None) -> str:
         with st.popover("New learner", icon=":material/person_add:", width="stretch"):
             _create(file)
         with st.popover("Files", icon=":material/swap_vert:", width="stretch"):
-            _files(file, name, pool, model)
+            _files(file, name, question_pool(), form.value("model") or None)
         with st.popover("Delete", icon=":material/person_remove:", width="stretch"):
             _delete(file, name)
     return name
@@ -176,107 +173,86 @@ def anki_deck(pool: list[Question], model: str | None) -> bytes:
 
 
 ALL = ""  # every topic, every level, each question's own model
-SEED = 1
 ANY, USUAL = "any", "usual"  # role and length of an interview
+TABS = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predict, then run"}
 
 
-def chosen_filters(name: str) -> str:
-    """Return the remembered topic, level or model; empty for all of them."""
-    return str(state.remembered(SCOPE, name, ALL))
+@dataclass(frozen=True)
+class PracticeForm(Form):
+    """What the page asks about, and to whom."""
+
+    topic: str = choice(ALL, "Topic", "", lambda: {ALL: "All topics", **topics()})
+    level: str = choice(ALL, "Level", "", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
+    model: str = choice(
+        ALL, "Ask about",
+        "Questions with a computed answer are asked and answered for this model where that is possible.",
+        lambda: {ALL: "Each question's own model"} | {name: one.title for name, one in readers_of_text().items()},
+    )  # fmt: skip
+    role: str = choice(
+        ANY, "Role", "Which topics come up; choosing a topic below overrides it.",
+        lambda: {name: role.title for name, role in all_roles().items()},
+    )  # fmt: skip
+    length: str = choice(
+        USUAL, "Length", "", {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()}
+    )  # fmt: skip
+    seed: int = whole(
+        1, "Seed",
+        "The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
+        "change the seed for other questions.",
+        least=0, reader=lambda text: state.whole_number(text, "seed"),
+    )  # fmt: skip
+    profile: str = text(
+        FIRST, "Learner", "Every learner has their own cards, due dates and reports.",
+        reader=lambda text: learners().profile(text).name,
+    )  # fmt: skip
+    tab: str = choice("cards", "Tab", "", TABS)
+
+
+def controls() -> Controls[PracticeForm]:
+    """Return the page's controls, not yet drawn."""
+    return Controls(PracticeForm, SCOPE)
 
 
 def question_pool() -> list[Question]:
     """Return the questions of the chosen topic and level, in teaching order."""
-    topic, level = chosen_filters("topic"), chosen_filters("level")
-    return select((topic,) if topic else (), (level,) if level else ())
+    chosen = controls().form()
+    return select((chosen.topic,) if chosen.topic else (), (chosen.level,) if chosen.level else ())
 
 
 def model_for(question: Question) -> str | None:
     """Return the chosen model if the question can be asked about it; ``None`` for the question's own."""
-    model = chosen_filters("model")
+    model = str(controls().value("model"))
     return model if model and question.accepts(model) else None
 
 
-def topic_filter(cell: Any) -> str:
-    return _pick(cell, "topic", "Topic", {ALL: "All topics"} | {name: topic_title(name) for name in topics()})
-
-
-def level_filter(cell: Any) -> str:
-    return _pick(cell, "level", "Level", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
-
-
-def model_filter(cell: Any) -> str:
-    titles = {ALL: "Each question's own model"} | {
-        name: entry.title for name, entry in readers_of_text().items()
-    }
-    return _pick(
-        cell,
-        "model",
-        "Ask about",
-        titles,
-        "Questions with a computed answer are asked and answered for this model where that is possible.",
-    )
-
-
-def role_filter(cell: Any) -> str:
-    titles = {name: role.title for name, role in all_roles().items()}
-    text = "Which topics come up; choosing a topic below overrides it."
-    return _pick(cell, "role", "Role", titles, text, ANY)
-
-
-def length_filter(cell: Any) -> str:
-    titles = {name: f"{name.capitalize()}, {size} questions" for name, size in LENGTHS.items()}
-    return _pick(cell, "length", "Length", titles, default=USUAL)
-
-
-def untold_filters() -> bool:
+def misread() -> bool:
     """Return whether the address named an unknown topic, level or model; the choices then open to say so."""
     return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
 
 
 def topic_title(topic: str) -> str:
+    """Return a topic's title, or its name if it has none."""
     return topics().get(topic, topic)
 
 
-def _pick(
-    cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
-) -> str:
-    return remembered.choose(SCOPE, name, label, titles, default, place=cell, text=text)
+def form_tabs(
+    form: Controls[Any], titles: Mapping[str, str], sections: Mapping[str, Callable[[], None]]
+) -> None:
+    """Draw the tabs among which a form's field ``tab`` chooses, and remember the open one."""
+    drawn = {titles[name]: draw for name, draw in sections.items()}
+    title = tabs(form.scope, drawn, titles[form.value("tab")])
+    form.remember("tab", next(name for name in titles if titles[name] == title))
 
 
-def practice_readers() -> dict[str, Any]:
-    """Return what takes these choices out of an address."""
-
-    def among(name: str, what: str, known: Any) -> Any:
-        def read(text: str) -> None:
-            if text not in known:
-                raise UnknownName(what, text, known, name)
-            state.remember(SCOPE, name, text)
-
-        return read
-
-    def seed(text: str) -> None:
-        value = state.whole_number(text, "seed")
-        if value < 0:
-            raise BadInput(f"The seed must be 0 or more; {value:,} is not.", "seed")
-        state.remember(SCOPE, "seed", value)
-
-    return {
-        "topic": among("topic", "topic", topics()),
-        "level": among("level", "level", LEVELS),
-        "model": among("model", "model", tuple(readers_of_text())),
-        "role": among("role", "role", tuple(all_roles())),
-        "length": among("length", "length", tuple(LENGTHS)),
-        "seed": seed,
-    }
-
-
-def practice_address() -> dict[str, tuple[Any, Any]]:
-    """Return what the address says about them."""
-    held = {"role": ANY, "length": USUAL}
-    own = {name: (state.remembered(SCOPE, name, default), default) for name, default in held.items()}
-    return (
-        {name: (chosen_filters(name), ALL) for name in ("topic", "level", "model")}
-        | own
-        | {"seed": (state.remembered(SCOPE, "seed", SEED), SEED)}
-    )
+def with_next(
+    scope: str, name: str, label: str, titles: Mapping[Value, str], default: Value, afresh: Sequence[str] = ()
+) -> Value:
+    """Draw a remembered choice with a button for the next one; return what is chosen."""
+    pick, following = st.columns([5, 1], vertical_alignment="bottom")
+    chosen = remembered.choose(scope, name, label, titles, default, place=pick, afresh=afresh)
+    if following.button("Next", icon=":material/arrow_forward:", width="stretch", key=f"{scope}-next"):
+        values = list(titles)
+        state.remember(scope, name, values[(values.index(chosen) + 1) % len(values)])
+        state.renew(scope)
+        st.rerun()
+    return chosen

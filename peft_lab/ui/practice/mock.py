@@ -31,7 +31,7 @@ from peft_lab.interview.mock import (
 from peft_lab.interview.question import Question
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import address_line, part
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner as filters
 from peft_lab.ui.practice.answering import (
@@ -185,30 +185,20 @@ def _before(file: Learners, learner: str) -> None:
         f"you had in an interview before, or rated good or easy in the last {LATELY.days} days, come only where there "
         "are no others. What you answer or pass counts as a review of its flash card."
     )
-    first = st.columns(2)
-    role = filters.role_filter(first[0])
-    length = filters.length_filter(first[1])
+    form = filters.controls()
+    for name, cell in zip(("role", "length"), st.columns(2), strict=True):
+        form.draw(name, cell)
     cells = st.columns([3, 3, 2], vertical_alignment="bottom")
-    topic = filters.topic_filter(cells[0])
-    model = filters.model_filter(cells[1])
-    seed = cells[2].number_input(
-        "Seed",
-        min_value=0,
-        step=1,
-        value=int(state.remembered(SCOPE, "seed", filters.SEED)),
-        key=state.widget_key(SCOPE, "seed"),
-        disabled=state.is_fixed("seed"),
-        help="The same seed gives the same questions to whoever has had none of them: send the address to a class, or "
-        "change the seed for other questions.",
-    )
-    address_line(SCOPE, "seed", cells[2], default=True)
-    state.remember(SCOPE, "seed", int(seed))
+    form.draw("topic", cells[0])
+    form.draw("model", cells[1])
+    form.draw("seed", cells[2], min_value=0)
+    chosen = form.form()
     fixed = state.is_fixed("seed")  # a class has the same questions
     plan = make_plan(
-        int(seed),
-        mock.role_size(length),
-        (topic,) if topic else mock.get_role(role).topics,
-        model or None,
+        chosen.seed,
+        mock.role_size(chosen.length),
+        (chosen.topic,) if chosen.topic else mock.get_role(chosen.role).topics,
+        chosen.model or None,
         frozenset() if fixed else _had(file, learner),
     )
     if st.button(

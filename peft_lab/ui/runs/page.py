@@ -13,7 +13,7 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.runs import adopted, checkpoints, said, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start as tracking
-from peft_lab.runs.view import DAMAGED, RunSummary, Status
+from peft_lab.runs.view import DAMAGED, RunSummary
 from peft_lab.training.tasks import kept_files
 from peft_lab.training.tasks.kept_files import KeptFile
 from peft_lab.training.tasks.titles import task_title
@@ -23,7 +23,7 @@ from peft_lab.ui.components.frame import error_line, errors_boxed, part
 from peft_lab.ui.components.knobs import restore
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import code, plain
-from peft_lab.ui.runs.shown import go_on, show_run, stop, summaries
+from peft_lab.ui.runs.shown import go_on, is_final, show_run, stop, summaries
 
 # ----------------------------------------
 # Data of one's own that is kept here: uploads, and rows out of the hub; each can be removed.
@@ -132,7 +132,7 @@ def runs_page() -> None:
         if asking.class_is_on()
         else "Everything that was trained on this machine. One run trains at a time; others wait for their turn."
     )
-    going = any(not _final(line) for line in summaries())
+    going = any(not is_final(line) for line in summaries())
 
     def table() -> None:
         lines = summaries()
@@ -143,15 +143,11 @@ def runs_page() -> None:
         chosen = _table(lines)
         if chosen is not None:
             _chosen(chosen)
-        if going and all(_final(line) for line in lines):
+        if going and all(is_final(line) for line in lines):
             st.rerun()
 
     part(table, every=REFRESH if going else None)
     own_files()
-
-
-def _final(line: RunSummary) -> bool:
-    return line.status == DAMAGED or Status(line.status).final
 
 
 def _table(lines: list[RunSummary]) -> RunSummary | None:
@@ -221,7 +217,7 @@ def _chosen(line: RunSummary) -> None:
         readable = line.status != DAMAGED and line.method in pages.method_pages() and not elsewhere
         if readable and does.button("Open", key="run-open", type="primary"):
             open_run(line)
-        if not _final(line) and not elsewhere:
+        if not is_final(line) and not elsewhere:
             does.button("Stop", key="run-stop", on_click=stop, args=(line.id,))
         if kept is not None:
             does.button(
@@ -231,7 +227,7 @@ def _chosen(line: RunSummary) -> None:
                 args=(line.id,),
                 help=f"From step {kept} of {line.steps}, as if it had not ended.",
             )
-        if _final(line) and does.button("Delete", key="run-delete"):
+        if is_final(line) and does.button("Delete", key="run-delete"):
             _delete(line.id)
         if line.spec is not None:
             settings = line.spec.to_dict()

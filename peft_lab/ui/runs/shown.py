@@ -67,11 +67,16 @@ def live_run(slug: str) -> Run | None:
     """Return the newest run of this method that this browser started and that has not ended."""
     mark = browser_mark()
     for line in summaries():
-        if line.method == slug and line.status != DAMAGED and not Status(line.status).final:
+        if line.method == slug and not is_final(line):
             run = store.get(line.id)
             if store.started_by(run) == mark:
                 return run
     return None
+
+
+def is_final(line: RunSummary) -> bool:
+    """Return whether nothing more happens in a run: it has ended, or cannot be read."""
+    return line.status in (*_FINAL, DAMAGED)
 
 
 def show_run(slug: str, identity: str) -> None:

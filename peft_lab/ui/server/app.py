@@ -1,8 +1,4 @@
-"""What a server has imported is there for good, and is left out of every search for garbage.
-
-Pages leave cycles behind, so Python searches all objects some times a minute; four fifths of them are modules, rows and
-what belongs to them, and nobody's page is drawn meanwhile.
-"""
+"""How the server begins and ends, Streamlit's files from memory, and the order in which pages and parts are drawn."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ import gzip
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +21,23 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 import peft_lab
 from peft_lab.core import asking, journal
 from peft_lab.core.errors import PeftLabError
+from peft_lab.core.replacing import Replacement
 from peft_lab.training.tasks import all_tasks
-from peft_lab.ui.server import sessions, turns
-from peft_lab.ui.server.hosts import root
+from peft_lab.ui.server import sessions
+from peft_lab.ui.server.door import root
 from peft_lab.workers import inspector
+
+# ----------------------------------------
+# What a server has imported is there for good, and is left out of every search for garbage.
+#
+# Pages leave cycles behind, so Python searches all objects some times a minute; four fifths of them are modules, rows
+# and what belongs to them, and nobody's page is drawn meanwhile.
 
 
 def set_apart() -> None:
@@ -90,9 +95,7 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def few_arenas() -> None:
-    """Let all threads of this process share :data:`MOST_ARENAS` of them. Nothing happens under another C library, or
-    once
-    there are more."""
+    """Let all threads of this process share :data:`MOST_ARENAS` of them; nothing happens under another C library."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # musl has no mallopt
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MOST_ARENAS)
@@ -117,7 +120,7 @@ def ended_in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncCo
         few_arenas()
         journal.note("server started", version=peft_lab.__version__, of_class=asking.class_is_on())
         begin_server(first)
-        with sessions.noted(), turns.in_order():
+        with sessions.noted(), in_order():
             yield
         journal.note("server ended")
         if hasattr(signal, "pthread_sigmask"):
@@ -197,3 +200,104 @@ def _read(file: Path) -> _Asset:
         "cache-control": KEPT_BY_BROWSERS,
     }
     return _Asset(body, headers)
+
+
+# ----------------------------------------
+# A part's turn waits until the end of its page's run has been taken in, and never takes that of another page.
+#
+# Streamlit runs the script in a thread, whose messages the server's loop takes in one after the other. A request for a
+# part that comes when the thread has ended, and its last messages are still to be taken in, gets a new thread, and what
+# the old one had to say is dropped: the end of the page, and that it is drawn. It stayed "drawn again" for good, until
+# somebody moved something. On a machine that has nothing else to do the moment is too short; with a hundred learners it
+# was met (bench/RESULTS.md).
+#
+# A part that is drawn again by a timer asks with the page that it stands on. Where a click on a link to another page
+# waits to be taken in, Streamlit makes one request of both, with the page that was named last: the old one, and the
+# click is lost. So does a page that draws itself again (``st.rerun``), as one does when an answer comes that it waited
+# for. Where the click has been taken in and its page is being drawn, a request for a part of the page before is
+# answered when that is done: with nothing, as the part is gone, but as a run of the page before, for which the browser
+# empties the window.
+
+
+STARTS = Replacement(
+    "thread for a part",
+    "streamlit.runtime.app_session",
+    "AppSession._create_scriptrunner",
+    "A part that is asked for as its page's run ends gets a thread at once, and the page's last messages are dropped.",
+)
+REQUESTS = Replacement(
+    "request of a timer",
+    "streamlit.runtime.scriptrunner_utils.script_requests",
+    "ScriptRequests.request_rerun",
+    "A timer or the page itself, asking right behind a click on a link, names the page before and undoes the click.",
+)
+PARTS = Replacement(
+    "request for a part",
+    "streamlit.runtime.app_session",
+    "AppSession.request_rerun",
+    "A part of the page before, asked for while the next one is drawn, makes the browser empty the window.",
+)
+PAUSE = 0.01  # seconds between looks whether they have been taken in
+
+
+def _of_the_page_itself(requests: Any, asked: Any) -> bool:
+    """Return whether a run of a page asks for the same page again; ``st.switch_page`` asks for another."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return (
+        context is not None
+        and context.script_requests is requests
+        and context.page_script_hash == asked.page_script_hash
+    )
+
+
+def _of_the_page_before(session: Any, asked: Any) -> bool:
+    """Return whether a part is asked for of another page than the one drawn last or being drawn."""
+    known = session._pages_manager
+    drawn = {known.current_page_script_hash, known.intended_page_script_hash}
+    return bool(asked.fragment_id) and asked.page_script_hash not in drawn
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Drop, while this lasts, no message of a page's run for a part of it, and no click for a timer."""
+    own, own_request, own_part = STARTS.original(), REQUESTS.original(), PARTS.original()
+
+    def start(session: Any, asked: Any) -> None:
+        # A request for the whole page has let go of the thread before: that one's messages are for nobody.
+        if asked.fragment_id and session._scriptrunner is not None:
+            session._event_loop.call_later(PAUSE, again, session, asked)
+        else:
+            own(session, asked)
+
+    def again(session: Any, asked: Any) -> None:
+        if session._state is type(session._state).SHUTDOWN_REQUESTED:
+            return
+        if not session.has_fragment(
+            asked.fragment_id
+        ):  # as for one that comes later; a page without it was drawn
+            return
+        if session._scriptrunner is None or not session._scriptrunner.request_rerun(asked):
+            start(session, asked)
+
+    def request(requests: Any, asked: Any) -> bool:
+        with requests._lock:
+            waiting = requests._rerun_data if requests._state is ScriptRequestType.RERUN else None
+        if waiting is not None and not (waiting.fragment_id or waiting.fragment_id_queue):
+            if asked.is_auto_rerun and asked.fragment_id:
+                return True  # the whole page draws that part as well, and another page has none
+            if _of_the_page_itself(requests, asked) and waiting.page_script_hash != asked.page_script_hash:
+                return True  # whoever looks at it is on their way to another
+        return bool(own_request(requests, asked))
+
+    def part(session: Any, asked: Any) -> None:
+        if asked and _of_the_page_before(session, asked):
+            if asked.is_auto_rerun:
+                return
+            whole = type(asked)()  # a press there: whoever looks at it is back on that page
+            whole.CopyFrom(asked)
+            whole.ClearField("fragment_id")
+            asked = whole
+        own_part(session, asked)
+
+    with STARTS.by(start), REQUESTS.by(request), PARTS.by(part):
+        yield

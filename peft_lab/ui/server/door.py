@@ -2,12 +2,17 @@
 
 It stands before Streamlit, so what it refuses reaches nothing: no page, no WebSocket, no file for download, no upload.
 A session, an upload or a download that belongs to another learner is refused, too. Where a class can be joined by
-signing in, too, what a provider says of somebody is asked here once, for the same cookie (:mod:`.login`).
+signing in, too, what a provider says of somebody is asked here once, for the same cookie. :class:`Hosts` says which
+names the app answers to.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
+import re
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import psutil
+import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,7 +40,6 @@ from peft_lab.core.asking import Asker
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.limits import limits
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.hosts import Hosts, below, root
 
 # ----------------------------------------
 # Signing in at an identity provider (OpenID Connect), by Streamlit's own routes: ``[auth]`` in its secrets.toml.
@@ -73,11 +79,6 @@ def login_ready() -> None:
     address = urlsplit(auth_util.get_redirect_uri(auth_util.get_secrets_auth_section()) or "")
     if address.path != root() + CALLBACK:
         raise BadInput(f"redirect_uri in secrets.toml has to end with this app's path and {CALLBACK}.")
-
-
-def login_address() -> str:
-    """Return where signing in begins; it is good for some minutes."""
-    return generate_login_redirect_url(PROVIDER)
 
 
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
@@ -208,7 +209,7 @@ class Door:
 
     def _begin(self, scope: Scope) -> Response:
         """Return the way to the provider; a cookie says where to go on afterwards."""
-        answer = RedirectResponse(login_address(), 303)
+        answer = RedirectResponse(generate_login_redirect_url(PROVIDER), 303)
         self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
@@ -318,3 +319,122 @@ def _form(root: str, wanted: str, problem: str, known: bool, status: int = 200) 
     for name, value in fill.items():
         page = page.replace(f"%{name}%", escape(str(value), quote=True))
     return HTMLResponse(page, status, {"cache-control": "no-store"})
+
+
+# ----------------------------------------
+# The names that the app answers to.
+#
+# A page on another site can make its own name point at this machine (DNS rebinding); the browser then lets that page
+# read everything here, as both seem to be one site. What gives it away is the name that the browser asks for. A page
+# of another port on this machine is another site, too; the ``Origin`` that its browser states gives it away.
+
+
+VARIABLE = "PEFT_LAB_HOSTS"
+_HEADER = re.compile(
+    r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)(?::(?P<port>\d{1,5}))?", re.ASCII
+)
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_LONGEST = 260  # a name of 253 characters, a colon and a port
+_FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
+
+
+def root() -> str:
+    """Return the path that the app lies under, with a slash at both ends: ``/``, or ``/lab/``."""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}/" if base else "/"
+
+
+def below(root: str, path: str) -> str:
+    """Return a request's path from the app's root on, without slashes at its ends."""
+    return f"/{path.strip('/')}/".removeprefix(root).strip("/")
+
+
+def name_of(header: str) -> str | None:
+    """Return the name or address in a ``Host`` header: small letters, no port, no brackets; ``None`` without one."""
+    found = _HEADER.fullmatch(header.lower()) if len(header) <= _LONGEST else None
+    return found["name"].strip("[]").rstrip(".") if found else None
+
+
+def added_names() -> tuple[str, ...]:
+    """Return the names that are answered to beside the machine's own.
+
+    ``PEFT_LAB_HOSTS`` holds names with commas between; ``*.example.org`` is all below it, ``*`` all. Streamlit's
+    settings add the name to open the app by, and those allowed for its WebSocket.
+    """
+    settings = (st.get_option("browser.serverAddress"), *(st.get_option("server.allowedHosts") or ()))
+    names = (*os.environ.get(VARIABLE, "").split(","), *(str(name) for name in settings if name))
+    return tuple(name.strip().lower().rstrip(".") for name in names if name.strip())
+
+
+class Hosts:
+    """This machine's own names and addresses, and the ones that were added (:func:`added_names` by default)."""
+
+    def __init__(self, added: tuple[str, ...] | None = None) -> None:
+        self._added = added_names() if added is None else added
+        self._own: frozenset[str] = frozenset()
+        self._read_at = float("-inf")
+
+    def allow(self, name: str) -> bool:
+        """Return whether the app answers to this name, as :func:`name_of` gives it."""
+        return self._is_added(name) or is_loopback(name) or self._is_own(name)
+
+    def is_own_page(self, headers: Headers) -> bool:
+        """Return whether a request comes from a page of this app, by its ``Origin``; programs state none.
+
+        Host and port have to be those that are asked for. Behind a proxy that hands on another port than it listens
+        at, a name that was added (``PEFT_LAB_HOSTS``) stands for all its ports; one that leads each machine to itself
+        does not.
+        """
+        stated = headers.getlist("origin")
+        if not stated or not st.get_option("server.enableCORS"):
+            return True
+        if len(stated) > 1:
+            return False
+        if stated[0] in (st.get_option("server.corsAllowedOrigins") or ()):
+            return True
+        scheme, separator, origin = stated[0].lower().partition("://")
+        name, host = name_of(origin), headers.get("host", "").lower()
+        if not separator or name is None or name != name_of(host):
+            return False
+        if _port(origin, scheme) == _port(host, scheme):
+            return True
+        return not is_loopback(name) and self._is_added(name)
+
+    def _is_added(self, name: str) -> bool:
+        """Return whether a name was added, itself or by a pattern: ``*`` or ``*.example.org``."""
+        return any(
+            name.endswith(one[1:]) if one.startswith("*.") else one in ("*", name) for one in self._added
+        )
+
+    def _is_own(self, name: str) -> bool:
+        if name not in self._own and time.monotonic() - self._read_at > _FRESH_SECONDS:
+            self._own, self._read_at = own_names(), time.monotonic()
+        return name in self._own
+
+
+def own_names() -> frozenset[str]:
+    """Return what this machine is called, and the addresses of its network interfaces."""
+    host = socket.gethostname().lower()
+    short = host.partition(".")[0]
+    inet = (socket.AF_INET, socket.AF_INET6)
+    addresses = {
+        entry.address.partition("%")[0].lower()
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in inet
+    }
+    return frozenset({host, short, f"{short}.local"} | addresses)
+
+
+def is_loopback(name: str) -> bool:
+    """Return whether a name or address leads each machine to itself."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _port(host: str, scheme: str) -> int | None:
+    """Return the port behind a name that :func:`name_of` reads, or the scheme's own."""
+    found = _HEADER.fullmatch(host)
+    return int(found["port"]) if found and found["port"] else _PORTS.get(scheme)

@@ -12,11 +12,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from peft_lab.core import asking
 from peft_lab.core.asking import NobodyAsks
 from peft_lab.ui import pages, state
-from peft_lab.ui.classroom.page import shown_bar
+from peft_lab.ui.classroom import shown_bar
 from peft_lab.ui.components import frame
 from peft_lab.ui.components.frame import errors_boxed, mend
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.server import app, metrics, sessions
+from peft_lab.ui.server import app, guard, sessions
 from peft_lab.ui.shell import dress
 from peft_lab.ui.shell.dress import turning
 from peft_lab.ui.tour import page as settings
@@ -92,7 +92,7 @@ def run_app() -> None:
     chosen = st.navigation(sections, expanded=True)
     sessions.begin(chosen.url_path or "home")
     page = chosen.url_path or "home"
-    with metrics.drawn(page):
+    with guard.drawn(page):
         draw_surroundings(page, chosen.run)
 
 

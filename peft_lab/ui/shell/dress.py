@@ -16,9 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peft_lab.ui import pages, theme, web
-from peft_lab.ui.claims import page as claims
-from peft_lab.ui.home import page as home
+from peft_lab.ui import claims, home, pages, theme, web
 from peft_lab.ui.method import page as method
 from peft_lab.ui.server.guard import is_page
 
@@ -140,3 +138,20 @@ def turning(page: str) -> None:
                     pages.link(name, title, icon)
         st.markdown(":small[Keys: → on, ← back; a presenter's clicker too.]", width="content")
     _mount(key="turning")
+
+
+# ----------------------------------------
+# What the first page is drawn by, read before anybody asks for it.
+
+
+def ready() -> None:
+    """Import what the frame of every page and Home need, and read the run that Home plays.
+
+    Streamlit reads the page's icon with numpy and Pillow; no page is named here but the first, since whoever opens
+    another meets most of it in this one.
+    """
+    import numpy  # noqa: F401
+    import PIL.Image
+
+    PIL.Image.preinit()
+    home.ready()

@@ -239,7 +239,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
     """
     text = state.carried().get("stop")
     if not text or page == "tour":
-        return _nothing
+        return lambda: None
     try:
         file = learner.learners()
         name = learner.current_learner(file)
@@ -250,7 +250,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
             state.scope(BAR_SCOPE).pop(_FIRST, None)
     except PeftLabError as error:
         st.error(plain(error))
-        return _nothing
+        return lambda: None
     with st.container(key="tour-bar"):
         if found is None:
             _unknown(text, known)
@@ -260,11 +260,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
             return lambda: _notice(file, name, *found, mark)
         else:
             _elsewhere(*found)
-    return _nothing
-
-
-def _nothing() -> None:
-    pass
+    return lambda: None
 
 
 def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:

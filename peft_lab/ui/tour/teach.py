@@ -17,11 +17,11 @@ from peft_lab.interview.tour import path as sharing
 from peft_lab.interview.tour import progress
 from peft_lab.interview.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
-from peft_lab.ui.classroom.page import show_button
+from peft_lab.ui.classroom import show_button
 from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
-from peft_lab.ui.server.hosts import is_loopback
+from peft_lab.ui.server.door import is_loopback
 from peft_lab.ui.tour import page as links
 from peft_lab.ui.tour.page import fixable, labels, lockable, of_one_person
 

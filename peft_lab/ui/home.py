@@ -70,9 +70,9 @@ def _card(spec: MethodSpec) -> None:
             st.markdown(f"**{units.count(trained)}** :small[{units.percent(share(spec, entry))}]")
 
 
-def _refusal(spec: MethodSpec, entry: ModelEntry) -> str | None:
-    """Return why the method does not apply at its defaults."""
-    problems = spec.problems(entry.shape, {})
+def _refusal(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> str | None:
+    """Return why the method does not apply at its defaults but for ``values``."""
+    problems = spec.problems(entry.shape, values or {})
     return next((problem.message for problem in problems if problem.level == "error"), None)
 
 
@@ -152,8 +152,7 @@ def _released(values: Mapping[str, Any]) -> None:
     rank = values.get(RANK)
     if not isinstance(rank, int):
         return
-    problems = get_method(METHOD).problems(get_model(MODEL).shape, {RANK: rank})
-    if all(problem.level != "error" for problem in problems):
+    if _refusal(get_method(METHOD), get_model(MODEL), {RANK: rank}) is None:
         state.remember(SCOPE, RANK, rank)
 
 

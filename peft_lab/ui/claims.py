@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import streamlit as st
 
-from peft_lab.core.errors import UnknownName
+from peft_lab.ask.form import Form, choice
 from peft_lab.core.units import Source
 from peft_lab.interview.claims import all_claims, kept, on_all, overall
 from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
@@ -17,8 +18,7 @@ from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -205,111 +205,104 @@ def _settled(claim: Claim, guess: Verdict, model: str | None) -> None:
 
 
 ALL = "all"
-ORIGINS = {ALL: "All", "text": "The source text", "saying": "Often said"}
 OWN = "own"  # each claim's own model
-DEFAULTS = {"origin": ALL, "verdict": ALL, "topic": ALL, "model": OWN, "hide": "no", "claim": ""}
+
+
+@dataclass(frozen=True)
+class ClaimsForm(Form):
+    """Which claims are shown, and how."""
+
+    origin: str = choice(
+        ALL, "Who says it", "", {ALL: "All", "text": "The source text", "saying": "Often said"}
+    )
+    verdict: str = choice(
+        ALL, "Verdict", "", {ALL: "Every verdict"} | {verdict: verdict.capitalize() for verdict in VERDICTS}
+    )
+    topic: str = choice(
+        ALL, "Topic", "",
+        lambda: {ALL: "Every topic"} | {one.topic: topics()[one.topic] for one in all_claims().values()},
+    )  # fmt: skip
+    model: str = choice(
+        OWN, "Check on", "",
+        lambda: {OWN: "Each claim's own model"} | {name: one.title for name, one in readers_of_text().items()},
+    )  # fmt: skip
+    hide: str = choice("no", "Hide verdicts", "", {"no": "no", "yes": "yes"})
+    claim: str = choice("", "Open claim", "", lambda: {"": ""} | {name: name for name in all_claims()})
+
+    @property
+    def checked_on(self) -> str | None:
+        """The chosen model; ``None`` for each claim's own."""
+        return None if self.model == OWN else self.model
+
+    def select(self) -> list[Claim]:
+        """Return the claims that are asked for; with a model, those that can be checked on it."""
+        found = [
+            claim
+            for claim in all_claims().values()
+            if self.origin in (ALL, claim.origin)
+            and self.topic in (ALL, claim.topic)
+            and self.verdict in (ALL, verdict_of(claim))
+        ]
+        if self.checked_on is None:
+            return found
+        shape = get_model(self.model).shape
+        return [claim for claim in found if claim.model is not None and claim.fits(shape)]
+
+
+def form_controls() -> Controls[ClaimsForm]:
+    """Return the page's controls, not yet drawn."""
+    return Controls(ClaimsForm, SCOPE)
 
 
 def fact_check_page() -> None:
+    """Draw the page."""
     pages.open_page()
-    state.read_address(SCOPE, {name: _reader(name) for name in DEFAULTS})
+    form = form_controls()
+    form.read_address()
     st.title("Fact check")
     st.markdown(
         "Claims from a widely read answer on PEFT, and other common claims, **checked by code**: "
         "counted, simulated, measured, or looked up. Change the model to see when a claim holds."
     )
     with st.container(key="claim-controls"):
-        chosen = _controls()
-    claims = _select(chosen)
-    hide = chosen["hide"] == "yes"
+        _controls(form)
+    chosen = form.form()
+    claims, hide = chosen.select(), chosen.hide == "yes"
+    if chosen.checked_on is not None:
+        left_out = len(replace(chosen, model=OWN).select()) - len(claims)
+        if left_out:
+            title = get_model(chosen.model).title
+            st.caption(
+                f"{left_out} of these claims are not about a model, or cannot be checked on {plain(title)}."
+            )
     _tally(claims, hide)
-    opened, model = str(chosen["claim"]), None if chosen["model"] == OWN else str(chosen["model"])
+    opened, model = chosen.claim, chosen.checked_on
     guessed_at = featured(claims, model)
     for topic in dict.fromkeys(claim.topic for claim in claims):
         st.markdown(f"### {plain(topics()[topic])}")
         with st.container(key=f"claims-{topic}"):
             for claim in claims:
-                if claim.topic == topic and card(
-                    claim,
-                    model,
-                    opened == claim.id,
-                    hidden="guess above" if claim.id == guessed_at else "hidden" if hide else "",
-                ):
+                hidden = "guess above" if claim.id == guessed_at else "hidden" if hide else ""
+                if claim.topic == topic and card(claim, model, opened == claim.id, hidden):
                     opened = claim.id
     if not claims:
         st.markdown("No claims match; choose another verdict or topic.")
-    state.remember(SCOPE, "claim", opened)
-    state.write_address(
-        {name: (chosen[name] if name != "claim" else opened, DEFAULTS[name]) for name in DEFAULTS}
-    )
+    form.remember("claim", opened)
+    state.write_address(form.address())
 
 
-def _options(name: str) -> list[str]:
-    lists: dict[str, Sequence[str]] = {
-        "origin": list(ORIGINS),
-        "verdict": (ALL, *VERDICTS),
-        "topic": (ALL, *dict.fromkeys(claim.topic for claim in all_claims().values())),
-        "model": (OWN, *readers_of_text()),
-        "hide": ["no", "yes"],
-        "claim": list(all_claims()),
-    }
-    return list(lists[name])
-
-
-def _reader(name: str) -> Any:
-    def read(text: str) -> None:
-        if text not in _options(name):
-            raise UnknownName(name, text, _options(name), name)
-        state.remember(SCOPE, name, text)
-
-    return read
-
-
-def _controls() -> dict[str, str]:
-    titles: dict[str, dict[str, str]] = {
-        "origin": ORIGINS,
-        "verdict": {ALL: "Every verdict", **{verdict: verdict.capitalize() for verdict in VERDICTS}},
-        "topic": {ALL: "Every topic", **topics()},
-        "model": {
-            OWN: "Each claim's own model",
-            **{name: entry.title for name, entry in readers_of_text().items()},
-        },
-    }
-    words = {"origin": "Who says it", "verdict": "Verdict", "topic": "Topic", "model": "Check on"}
-    chosen = {"claim": str(state.remembered(SCOPE, "claim", ""))}
-    for cell, name in zip(st.columns(4), words, strict=True):
-        known = {option: titles[name][option] for option in _options(name)}
-        chosen[name] = choose(SCOPE, name, words[name], known, DEFAULTS[name], place=cell)
+def _controls(form: Controls[ClaimsForm]) -> None:
+    for cell, name in zip(st.columns(4), ("origin", "verdict", "topic", "model"), strict=True):
+        form.draw(name, cell)
     hidden = st.toggle(
         "Hide verdicts",
-        state.remembered(SCOPE, "hide", "no") == "yes",
-        key=state.widget_key(SCOPE, "hide"),
+        form.value("hide") == "yes",
+        key=form.key("hide"),
         help="For a class that is to guess: a claim's verdict is shown when the claim is opened.",
     )
-    chosen["hide"] = "yes" if hidden else "no"
-    state.remember(SCOPE, "hide", chosen["hide"])
-    address_line(SCOPE, "claim")
-    return chosen
-
-
-def _select(chosen: dict[str, str]) -> list[Claim]:
-    """Return the claims that are asked for; with a model, those that can be checked on it."""
-    found = []
-    for claim in all_claims().values():
-        wanted = (chosen["origin"], chosen["topic"], chosen["verdict"])
-        own = (claim.origin, claim.topic, verdict_of(claim))
-        if all(each in (ALL, mine) for each, mine in zip(wanted, own, strict=True)):
-            found.append(claim)
-    if chosen["model"] != OWN:
-        shape = get_model(chosen["model"]).shape
-        left_out = [claim for claim in found if claim.model is None or not claim.fits(shape)]
-        found = [claim for claim in found if claim not in left_out]
-        if left_out:
-            st.caption(
-                f"{len(left_out)} of these claims are not about a model, or cannot be checked on "
-                f"{plain(shape.title)}."
-            )
-    return found
+    form.remember("hide", "yes" if hidden else "no")
+    for name in ("hide", "claim"):
+        form.below(name)
 
 
 def _tally(claims: Sequence[Claim], hide: bool) -> None:

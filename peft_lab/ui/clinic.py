@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice, whole
 from peft_lab.core import palette, units
-from peft_lab.core.errors import UnknownName
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.cases import Case, Shown, all_cases, get_case
@@ -19,10 +20,12 @@ from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.frame import address_line, errors_boxed, tabs
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.frame import errors_boxed
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
+from peft_lab.ui.practice.learner import form_tabs, with_next
 
 # ----------------------------------------
 # What a learner has solved, kept with the rest of what they did.
@@ -230,33 +233,16 @@ def _suspicion(each: Suspicion) -> None:
 # One case: the symptoms, hints by degree, the learner's answer, then the explanation beside a healthy run.
 
 
-def solve(shown: int, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
-    """Choose a case, and work on it."""
+def solve(file: Learners, learner: str, known: dict[str, dict[str, Any]], first: int) -> None:
+    """Choose a case, ``first`` at the beginning, and work on it."""
     cases = all_cases()
-    address_line(SCOPE, "case")
-    pick, following = st.columns([5, 1], vertical_alignment="bottom")
 
-    def title(number: int) -> str:
-        done = known.get(cases[number - 1].fault.name)
-        mark = "" if done is None else " (found)" if done["right"] else " (missed)"
-        return f"Case {number}{mark}"
+    def title(case: Case) -> str:
+        done = known.get(case.fault.name)
+        return f"Case {case.number}" + ("" if done is None else " (found)" if done["right"] else " (missed)")
 
-    numbers = [case.number for case in cases]
-    chosen: int = pick.selectbox(
-        f"{sum(case.fault.name in known for case in cases)} of {len(cases)} cases answered",
-        numbers,
-        numbers.index(shown),
-        key=state.widget_key(SCOPE, "case"),
-        format_func=title,
-    )
-    if following.button("Next", icon=":material/arrow_forward:", width="stretch", key="clinic-next"):
-        chosen = numbers[shown % len(numbers)]
-        state.remember(SCOPE, "case", chosen)
-        state.renew(SCOPE)
-        st.rerun()
-    state.remember(SCOPE, "case", chosen)
-    if chosen != shown:
-        st.rerun()
+    label = f"{sum(case.fault.name in known for case in cases)} of {len(cases)} cases answered"
+    chosen = with_next(SCOPE, "case", label, {case.number: title(case) for case in cases}, first)
     _work(cases[chosen - 1], file, learner, known)
 
 
@@ -329,38 +315,27 @@ def _explained(case: Case, before: dict[str, Any]) -> None:
 TABS = {"cases": "Find the fault", "own": "Your own run"}
 
 
+@dataclass(frozen=True)
+class ClinicForm(Form):
+    """What the page shows."""
+
+    case: int = whole(1, "Case", "", reader=lambda text: get_case(text).number)
+    tab: str = choice("cases", "Tab", "", TABS)
+
+
 def clinic_page() -> None:
+    """Draw the page."""
     pages.open_page()
     st.title("Debug clinic")
     st.markdown(
         "Fine-tunes that went wrong the way they do for people. Every case was **really run**, beside a healthy one."
     )
     with errors_boxed():
-        state.read_address(SCOPE, {"case": _take_case, "tab": _take_tab})
         file = learner.learners()
         name = learner.current_learner(file)
         known = solved(file, name)
-        cases = all_cases()
-        first = next((case.number for case in cases if case.fault.name not in known), 1)
-        shown = int(state.remembered(SCOPE, "case", first))
-        sections = {
-            TABS["cases"]: lambda: solve(shown, file, name, known),
-            TABS["own"]: examine,
-        }
-        start = TABS[str(state.remembered(SCOPE, "tab", "cases"))]
-        title = tabs(SCOPE, sections, start)
-        tab = next(key for key, words in TABS.items() if words == title)
-        state.remember(SCOPE, "tab", tab)
-        state.write_address(
-            {"case": (int(state.remembered(SCOPE, "case", first)), first), "tab": (tab, "cases")}
-        )
-
-
-def _take_case(text: str) -> None:
-    state.remember(SCOPE, "case", get_case(text).number)
-
-
-def _take_tab(text: str) -> None:
-    if text not in TABS:
-        raise UnknownName("tab", text, TABS, "tab")
-    state.remember(SCOPE, "tab", text)
+        first = next((case.number for case in all_cases() if case.fault.name not in known), 1)
+        form = Controls(ClinicForm, SCOPE, lambda: ClinicForm(first))
+        form.read_address()
+        form_tabs(form, TABS, {"cases": lambda: solve(file, name, known, first), "own": examine})
+        state.write_address(form.address())

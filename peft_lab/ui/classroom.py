@@ -24,10 +24,11 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
 from peft_lab.ui.components.frame import error_line, errors_boxed, part
+from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions
-from peft_lab.ui.server.hosts import is_loopback
+from peft_lab.ui.server.door import is_loopback
 
 # ----------------------------------------
 # What the teacher shows, as a line over every page of a class, and the teacher's button for it.
@@ -119,17 +120,10 @@ def foretold() -> None:
             "chosen there is counted here before the experiment answers, without names."
         )
         return
-    ids = [row.id for row in found]
-    chosen = state.remembered(FORETOLD_SCOPE, "prediction", ids[0])
-    picked = st.selectbox(
-        "Prediction",
-        ids,
-        ids.index(chosen) if chosen in ids else 0,
-        key=state.widget_key(FORETOLD_SCOPE, "prediction", str(len(ids))),
-        format_func=lambda name: known[name].belief,
-    )
-    state.remember(FORETOLD_SCOPE, "prediction", picked)
-    row = found[ids.index(picked)]
+    rows_of = {row.id: row for row in found}
+    titles = {name: known[name].belief for name in rows_of}
+    picked = choose(FORETOLD_SCOPE, "prediction", "Prediction", titles, afresh=[str(len(titles))])
+    row = rows_of[picked]
     people = f"{row.people} answer" if row.people == 1 else f"{row.people} answers"
     st.markdown(f"{plain(known[picked].question)} · **{people}** {figures.badge('measured')}")
     st.plotly_chart(_bars(known[picked], row), key="foretold-bars", config=charts.CONFIG)

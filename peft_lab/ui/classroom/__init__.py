@@ -1,1 +1,0 @@
-"""The teacher's view of a class."""

@@ -1,1 +1,0 @@
-"""The Debug clinic page."""
