@@ -69,7 +69,7 @@ def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
     rows = page.get_by_label("Batch size")
     rows.fill("-5")
     rows.press("Enter")
-    expect(page.get_by_text("from 1 to 4,096; -5 is not.")).to_have_count(1)
+    expect(page.get_by_text("from 1 to 65,536; '-5' is not.")).to_have_count(1)
     rows.fill("3")
     rows.press("Enter")
     simulated(page)

@@ -51,7 +51,7 @@ def test_what_is_wrong_stands_at_its_control_with_what_mends_it(page: Page, app_
     deadline.fill("2020-01-01")
     deadline.press("Enter")
     for control, sentence, mends in (
-        (rows, "There has to be a row to learn from", "Plan with 1,000 rows"),
+        (rows, "Training rows must be", "Plan with 1,000 rows"),
         (deadline, "The deadline has passed", "Plan with no deadline"),
     ):
         said, button = page.get_by_text(sentence), page.get_by_role("button", name=mends)
