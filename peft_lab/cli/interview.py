@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option
@@ -114,7 +112,7 @@ def claims(
     ] = None,
     run: Annotated[
         bool,
-        typer.Option("--run", help="Run simulations and experiments again instead of reading what is kept."),
+        option("--run", None, "Run simulations and experiments again instead of reading what is kept."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:

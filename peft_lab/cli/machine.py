@@ -14,10 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import machine, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.fitted import MEANINGS
@@ -207,13 +206,11 @@ def _asset_check(found: assets.AssetStatus, verified: bool) -> Check:
 @command("doctor")
 def doctor_command(
     verify: Annotated[
-        bool, typer.Option("--verify", help="Also hash all weights and data, to find damage on the disk.")
+        bool, option("--verify", None, "Also hash all weights and data, to find damage on the disk.")
     ] = False,
     calibrate: Annotated[
         bool,
-        typer.Option(
-            "--calibrate", help="Measure how fast this processor is, to say how long trainings take."
-        ),
+        option("--calibrate", None, "Measure how fast this processor is, to say how long trainings take."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:

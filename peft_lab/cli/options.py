@@ -28,14 +28,13 @@ from peft_lab.runs.store import Run
 
 _LARGEST_CONFIG = 4 << 20  # bytes; a real one has a few thousand
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
-
-def option(names: str, metavar: str, about: str) -> Any:
-    """Return a typer option by its names, such as ``--model -m``."""
+def option(names: str, metavar: str | None, about: str) -> Any:
+    """Return a typer option by its names, such as ``--model -m``; switches have no metavar."""
     return typer.Option(*names.split(), metavar=metavar, help=about)
 
 
+Json = Annotated[bool, option("--json", None, "Print one JSON document instead of a table.")]
 _MODEL = option("--model -m", "NAME", "Catalogue name, Hugging Face id or local path.")
 Model = Annotated[str, _MODEL]
 OneModel = Annotated[str | None, _MODEL]

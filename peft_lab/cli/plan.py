@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import nearest, ranking
 from peft_lab.advise.plans.asked import ask, mend
@@ -42,7 +40,7 @@ def plan_command(
         Path | None, option("--lengths", "FILE", "A file with the tokens of each row, one number a line.")
     ] = None,
     packing: Annotated[
-        bool, typer.Option("--packing", help="Several short rows fill one; needs --lengths.")
+        bool, option("--packing", None, "Several short rows fill one; needs --lengths.")
     ] = False,
     out: Annotated[Path | None, option("--out", "DIR", "A folder for the best plan's files.")] = None,
     as_json: options.Json = False,

@@ -90,8 +90,8 @@ def runs(
     identity: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Show this run; without it, list all.")
     ] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Ask the run to stop after its current step.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete the run with its adapter.")] = False,
+    stop: Annotated[bool, option("--stop", None, "Ask the run to stop after its current step.")] = False,
+    delete: Annotated[bool, option("--delete", None, "Delete the run with its adapter.")] = False,
     adopt: Annotated[
         Path | None,
         option("--adopt", "FOLDER", "Show a run that a plan's script tells of there (PEFT_LAB_RUN)."),

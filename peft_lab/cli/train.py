@@ -18,7 +18,7 @@ from rich.text import Text
 
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command, stopping
-from peft_lab.cli.options import form_options, known_run, option, option_of
+from peft_lab.cli.options import form_options, known_run, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.runs import result_lines
 from peft_lab.core import units
@@ -147,7 +147,7 @@ def train(
     ] = None,
     preview: Annotated[
         bool,
-        typer.Option("--preview", help="Show the tokens of --own FILE and which are learned; train nothing."),
+        option("--preview", None, "Show the tokens of --own FILE and which are learned; train nothing."),
     ] = False,
     track: runs.Track = None,
     as_json: options.Json = False,
@@ -194,16 +194,12 @@ def train(
 
 def _require_alone(context: typer.Context) -> None:
     """Raise BadInput if settings are given for a run that continues with its own."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if (
-            name not in ("continued", "out", "track", "as_json")
-            and source is not None
-            and source.name == "COMMANDLINE"
-        ):
-            named = {"own_file": "--own", "sets": "--set", "probes": "--probe"}
-            given = option_of(RunRequest, name) if name in _OPTIONS else named.get(name, f"--{name}")
-            raise BadInput(f"--continue goes on as the run was set; leave {given} out.", name)
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and parameter.name not in ("continued", "out", "track", "as_json"):
+            name = next(name for name in reversed(parameter.opts) if name.startswith("--"))
+            raise BadInput(f"--continue goes on as the run was set; leave {name} out.", parameter.name)
 
 
 def _continue(identity: str, out: Path | None, as_json: bool) -> None:
