@@ -43,7 +43,7 @@ def examine(verify: bool = False) -> dict[str, Any]:
     missing = {"kind": "unknown", "name": "torch is not installed"}
     device = machine.in_use().describe() if packages.get("torch") else missing
     features = machine.cpu_features()
-    found_assets = assets.status(verify)
+    fetched = assets.status(verify)
     checks = [
         _python_check(),
         _packages_check(packages),
@@ -51,7 +51,7 @@ def examine(verify: bool = False) -> dict[str, Any]:
         _memory_check(memory),
         _check("bfloat16", lambda: _bfloat16(device, features)),
         _check("4-bit quantisation", _quantise),
-        *(_asset_check(found, verify) for found in found_assets),
+        *(_asset_check(asset, verify) for asset in fetched),
     ]
     return {
         "python": {
@@ -63,7 +63,7 @@ def examine(verify: bool = False) -> dict[str, Any]:
         "device": device,
         "cpu_features": features,
         "memory": memory,
-        "assets": [asdict(found) | {"path": str(found.path)} for found in found_assets],
+        "assets": [asdict(asset) | {"path": str(asset.path)} for asset in fetched],
         "checks": checks,
     }
 
@@ -84,8 +84,8 @@ def requirements() -> dict[str, str]:
     here = (
         line for line in lines if line and ((marker := Requirement(line).marker) is None or marker.evaluate())
     )
-    found = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
-    return {match[1]: match[2].strip() for match in found if match}
+    matches = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
+    return {match[1]: match[2].strip() for match in matches if match}
 
 
 def _packages() -> dict[str, str | None]:
@@ -153,7 +153,7 @@ def _home_check() -> Check:
 
 def _memory_check(memory: dict[str, int]) -> Check:
     free = memory["available_bytes"]
-    needed = COPIES * max(found.bytes for found in assets.status())
+    needed = COPIES * max(asset.bytes for asset in assets.status())
     detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
     if free < needed:
         detail += (
@@ -192,15 +192,15 @@ def _quantise() -> tuple[bool, str]:
     return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
 
 
-def _asset_check(found: assets.AssetStatus, verified: bool) -> Check:
-    remedy = f"run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
-    if found.damaged:
-        detail = f"damaged: {', '.join(found.damaged)} no longer holds what was fetched: {remedy}"
-    elif not found.present:
+def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
+    remedy = f"run 'python -m peft_lab fetch {asset.name}' ({units.size(asset.download_bytes)})"
+    if asset.damaged:
+        detail = f"damaged: {', '.join(asset.damaged)} no longer holds what was fetched: {remedy}"
+    elif not asset.present:
         detail = f"not fetched: {remedy}"
     else:
-        detail = f"{'verified, every byte' if verified else 'present'}: {found.path}"
-    return {"name": found.title, "ok": found.present, "detail": detail}
+        detail = f"{'verified, every byte' if verified else 'present'}: {asset.path}"
+    return {"name": asset.title, "ok": asset.present, "detail": detail}
 
 
 @command("doctor")

@@ -489,6 +489,6 @@ def _generation(text: str | None) -> tuple[int, int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        said = f"'{echoed(text)}' is not of that form."
-        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {said}", "generate")
+        wrong = f"'{echoed(text)}' is not of that form."
+        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {wrong}", "generate")
     return int(parts[0]), int(parts[1])

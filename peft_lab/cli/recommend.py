@@ -41,14 +41,16 @@ def recommend_command(
         split_assignment(text, "answer", "rows=5000", empty=False) for text in answer or ()
     )
     room = room_of(situation)
-    found = recommend(situation, room, claims)
-    changes = flips(situation, room, found)
-    output.show(document(situation, found, changes), as_json, human=lambda: _human(situation, found, changes))
+    advice = recommend(situation, room, claims)
+    changes = flips(situation, room, advice)
+    output.show(
+        document(situation, advice, changes), as_json, human=lambda: _human(situation, advice, changes)
+    )
 
 
-def document(situation: Situation, found: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
+def document(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
     """Return the JSON document."""
-    plan = found.plan
+    plan = advice.plan
     made: dict[str, Any] = {
         "plan": None,
         "peak_bytes": None,
@@ -67,17 +69,17 @@ def document(situation: Situation, found: Recommendation, changes: Sequence[Flip
             "headroom": plan.headroom,
             "seconds": plan.seconds and dict(zip(("low", "high"), plan.seconds, strict=True)),
         }
-    nearest = {name: near.text for name, near in found.nearest.items()}
+    nearest = {name: near.text for name, near in advice.nearest.items()}
     return {
-        **output.attributes(found, "method", "title", "why", "runner_up", "runner_up_text"),
+        **output.attributes(advice, "method", "title", "why", "runner_up", "runner_up_text"),
         "flips_if": changes,
-        "path": found.path,
+        "path": advice.path,
         "config": {} if plan is None else plan.values,
         "training": training,
-        "overruled": found.overruled,
+        "overruled": advice.overruled,
         "situation": situation,
         **made,
-        "unknown": [one.text for one in found.unknown],
+        "unknown": [one.text for one in advice.unknown],
         **({"nearest": nearest} if nearest else {}),
     }
 
@@ -88,10 +90,10 @@ def _setting(setting: Setting) -> dict[str, Any]:
     return {**row, "sources": [{**one, "here": seen[one["rule"]].as_dict()} for one in row["sources"]]}
 
 
-def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip]) -> list[Any]:
-    parts: list[Any] = [found.title]
-    if found.plan is not None:
-        plan = found.plan
+def _human(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> list[Any]:
+    parts: list[Any] = [advice.title]
+    if advice.plan is not None:
+        plan = advice.plan
         knobs = " ".join(f"{name}={_text(value)}" for name, value in plan.values.items())
         step = f"{plan.batch} × {plan.seq} tokens" + (", checkpointed" if plan.checkpointing else "")
         more = f", {plan.accumulate} steps accumulated" if plan.accumulate > 1 else ""
@@ -110,16 +112,16 @@ def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip])
         "how": "how",
         "because": "because",
     }
-    parts.append(output.table("Path", found.path, path))
-    parts.append(output.table("Why", found.why, {"reason": "text", "source": "source", "kind": "kind"}))
-    if found.overruled:
-        parts += ["Overruled:", *(f"  {why.text}" for why in found.overruled)]
-    if found.nearest:
-        parts.append(f"Nearest: {'; '.join(near.text for near in found.nearest.values())}.")
-    if found.runner_up:
-        parts.append(f"Runner-up: {found.runner_up_text}")
-    if found.unknown:
-        parts += ["What is not known:", *(f"  {text}" for text in found.unknown)]
+    parts.append(output.table("Path", advice.path, path))
+    parts.append(output.table("Why", advice.why, {"reason": "text", "source": "source", "kind": "kind"}))
+    if advice.overruled:
+        parts += ["Overruled:", *(f"  {why.text}" for why in advice.overruled)]
+    if advice.nearest:
+        parts.append(f"Nearest: {'; '.join(near.text for near in advice.nearest.values())}.")
+    if advice.runner_up:
+        parts.append(f"Runner-up: {advice.runner_up_text}")
+    if advice.unknown:
+        parts += ["What is not known:", *(f"  {text}" for text in advice.unknown)]
     if changes:
         parts.append(output.table("What would change the answer", changes, {"if": "text", "then": "title"}))
     return parts

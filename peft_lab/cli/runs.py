@@ -215,9 +215,9 @@ def open_command(
     if eval_rows is not None and not scored:
         raise BadInput("--eval-rows are rows of a task: add --task or --own.", "eval_rows")
     read = respond.opened_values(folder, model)
-    asked = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
+    scored_on = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
     if scored:
-        respond.opened_request(folder, *asked[1:]).complete()  # refused here, in one line
+        respond.opened_request(folder, *scored_on[1:]).complete()  # refused here, in one line
     report = count(model, "adapters", read)
     document: dict[str, Any] = {
         "folder": folder, "model": model, "values": read, "count": report.as_dict(), "scores": None
@@ -226,7 +226,7 @@ def open_command(
         from peft_lab.workers import inspector
 
         document["scores"] = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
-            respond.opened_scores, *asked
+            respond.opened_scores, *scored_on
         )
     output.show(document, as_json, human=lambda: _opened(document))
 
