@@ -126,7 +126,7 @@ def test_a_signal_before_the_run_begins_ends_it(
 ) -> None:
     monkeypatch.setattr(train, "training_queue", lambda: InterruptedQueue("stopped", ""))
     done = run("train", *TINY, "--method", "lora", "--json")
-    assert (done.status, done.document["status"]) == (128 + signal.SIGINT, "stopped")
+    assert (done.status, json.loads(done.stdout)["status"]) == (128 + signal.SIGINT, "stopped")
 
 
 @pytest.mark.weights
