@@ -316,8 +316,8 @@ def memory_command(
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
     if protocol:
-        for option in filter(given.__contains__, _OF_PROTOCOL):
-            output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
+        for name in filter(given.__contains__, _OF_PROTOCOL):
+            output.note(f"note: --{name} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
