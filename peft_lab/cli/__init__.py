@@ -5,9 +5,9 @@ progress go to stderr. Exit status: 0 success, 2 bad input (one line on stderr),
 (a failed run, weights that are missing), 130 interrupted. A traceback is a bug.
 
 ``count`` and ``memory`` without ``--method`` or ``--adapter-config`` take every method that applies to the model; those
-that do not are named on stderr with the reason and left out of the result. A method that is asked for by name and does
-not apply is bad input. Of several simulations one that fails is named on stderr, the others are the result, and the
-exit status is 1.
+that do not are named on stderr with the reason and left out of the result. A method that is given by name and does not
+apply is bad input. If one of several simulations fails, it is named on stderr, the others are the result, and the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -15,52 +15,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from peft_lab.cli import (
-    atlas,
-    catalog,
-    claims,
-    compare,
+from peft_lab.cli import (  # noqa: F401  each registers its commands
+    catalog,  # methods, models, tasks, fetch, atlas
+    compare,  # compare, sweep
     count,
-    diagnose,
-    machine,
+    interview,  # questions, claims, diagnose
+    machine,  # doctor
     memory,
     plan,
-    questions,
     recommend,
-    start,
-    sweep,
+    runs,  # runs, open, export
+    start,  # app, serve
     train,
 )
-from peft_lab.cli import runs as export
 from peft_lab.cli.application import app, quieten_libraries
 from peft_lab.cli.output import standing
 from peft_lab.core.asking import OPERATOR, Asker, acting_for
 
-__all__ = [
-    "app",
-    "atlas",
-    "catalog",
-    "claims",
-    "compare",
-    "count",
-    "diagnose",
-    "export",
-    "machine",
-    "main",
-    "memory",
-    "opened",
-    "plan",
-    "questions",
-    "recommend",
-    "runs",
-    "start",
-    "sweep",
-    "train",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line on this process's arguments and exit. Its name in messages is the one it was called by."""
+    """Run the command line on this process's arguments and exit. Messages use the name it was called by."""
     quieten_libraries()
     with standing(), acting_for(Asker(OPERATOR)):
         app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")

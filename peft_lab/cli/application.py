@@ -1,4 +1,4 @@
-"""The typer application: how commands are registered, how failures become one line and an exit status."""
+"""The typer application: registers commands, turns failures into one line and an exit status, handles signals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 import typer
@@ -61,7 +64,7 @@ class _Group(TyperGroup):
             return call()
         try:
             status = call()
-            sys.stdout.flush()  # of --help: what goes wrong now can still be told
+            sys.stdout.flush()  # of --help: failures can still be reported
         except BadInput as error:
             status = _fail(str(error), BAD_INPUT)
         except PeftLabError as error:
@@ -74,7 +77,7 @@ class _Group(TyperGroup):
             reason = storage.of_file(error, assets.home())
             if reason is None:
                 raise
-            # a name that is too long has been given
+            # a name that is too long is the caller's
             status = _fail(reason, BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED)
         sys.exit(status if isinstance(status, int) else OK)
 
@@ -86,8 +89,7 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    """One line whatever the message holds, so that scripts can rely on it. Of a word without end, which libraries and
-    names of files bring, both ends stay: a path's last part says most."""
+    """Print one line, whatever the message holds, and return the status. Very long words keep both their ends."""
     words = (f"{word[:_END]}…{word[-_END:]}" if len(word) > _LONGEST else word for word in message.split())
     print(f"error: {' '.join(words)}", file=sys.stderr)
     return status
@@ -118,7 +120,7 @@ def command(name: str) -> Callable[[Function], Function]:
 
 
 def quieten_libraries() -> None:
-    """Keep libraries' warnings off the terminal: what the learner has to know, we say ourselves, in one line.
+    """Keep libraries' warnings off the terminal: commands report what matters themselves, in one line.
 
     Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
     """
@@ -126,3 +128,29 @@ def quieten_libraries() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())
+
+
+@contextmanager
+def stopping(ask_to_stop: Callable[[], None] | None = None, hint: str = "") -> Iterator[list[int]]:
+    """Yield the list of SIGINT and SIGTERM that came, and call ``ask_to_stop`` at the first.
+
+    A second one ends this process, and its run with it.
+    """
+    numbers: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        numbers.append(number)
+        output.note(f"stopping after the current step (again to leave at once){hint}")
+        if ask_to_stop is not None:
+            ask_to_stop()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield numbers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

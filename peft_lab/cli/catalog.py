@@ -1,4 +1,4 @@
-"""``methods``, ``models``, ``tasks`` and ``fetch``: what there is to choose from, and bringing it here."""
+"""``methods``, ``models``, ``tasks``, ``atlas`` and ``fetch``: what there is to choose from, and its download."""
 
 from __future__ import annotations
 
@@ -6,53 +6,45 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from peft_lab.atlas import FAMILIES, all_types, get_entry, rows, variants
+from peft_lab.atlas.base import AtlasType
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import AssetError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Knob, MethodSpec
 from peft_lab.models.assets import store as assets
-from peft_lab.models.catalogue import ModelEntry, catalogue, resolve
+from peft_lab.models.catalogue import catalogue, resolve
 from peft_lab.models.shapes import ModelKind, ModelShape
 from peft_lab.training.tasks import Task, all_tasks
 
 
 @command("methods")
 def methods(
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Show the defaults for this model.")
-    ] = None,
+    model: Annotated[str | None, option("--model -m", "NAME", "Show the defaults for this model.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """The fine-tuning methods and their knobs."""
     shape = resolve(model).shape if model else None
-    rows = [_method(method, shape) for method in all_methods().values()]
-
-    def human() -> list[Any]:
-        lines = [
-            (
-                row["slug"],
-                row["title"],
-                ", ".join(knob["name"] for knob in row["knobs"]),
-                ", ".join(row["supports"]),
-                row["paper"],
-            )
-            for row in rows
-        ]
-        columns = dict.fromkeys(("method", "title", "knobs", "runs on", "paper"), "left")
-        return [output.table("Methods", columns, lines)]
-
-    output.show(rows, as_json, human=human)
+    document = [_method(method, shape) for method in all_methods().values()]
+    columns: dict[str, output.Column] = {
+        "method": "slug",
+        "title": "title",
+        "knobs": lambda row: ", ".join(knob["name"] for knob in row["knobs"]),
+        "runs on": ("supports", ", ".join),
+        "paper": "paper",
+    }
+    output.show(document, as_json, human=lambda: [output.table("Methods", document, columns)])
 
 
 def _method(method: MethodSpec, shape: ModelShape | None) -> dict[str, Any]:
     defaults = method.defaults(shape) if shape else {}
     kinds: tuple[ModelKind, ...] = get_args(ModelKind)
     return {
-        "slug": method.slug,
-        "title": method.title,
+        **output.attributes(method, "slug", "title"),
         "knobs": [_knob(knob, defaults) for knob in method.knobs],
         "supports": [kind for kind in kinds if kind not in method.refuses],
         "paper": str(method.paper),
@@ -62,99 +54,47 @@ def _method(method: MethodSpec, shape: ModelShape | None) -> dict[str, Any]:
 def _knob(knob: Knob, defaults: dict[str, Any]) -> dict[str, Any]:
     # Without a model there is no default list of modules: null, not an empty list that would be refused.
     default = defaults.get(knob.name, None if knob.kind == "modules" else knob.default)
-    return {
-        "name": knob.name,
-        "kind": knob.kind,
-        "default": default,
-        "min": knob.min,
-        "max": knob.max,
-        "choices": list(knob.choices),
-        "help": knob.full_help,
-    }
+    ends = output.attributes(knob, "min", "max", "choices")
+    return {**output.attributes(knob, "name", "kind"), "default": default, **ends, "help": knob.full_help}
 
 
 @command("models")
 def models(as_json: options.Json = False) -> None:
     """The models that can be named. Any Hugging Face id or local path works too."""
-    rows = [_model(entry) for entry in catalogue().values()]
-
-    def human() -> list[Any]:
-        lines = [
-            (
-                row["name"],
-                row["kind"],
-                "yes" if row["live"] else "",
-                units.count(row["parameters"]),
-                row["source"],
-            )
-            for row in rows
-        ]
-        columns = {
-            "model": "left",
-            "kind": "left",
-            "runs live": "left",
-            "parameters": "right",
-            "source": "left",
-        }
-        return [
-            output.table(
-                "Models", columns, lines, "parameters: counted on the model built without its weights"
-            )
-        ]
-
-    output.show(rows, as_json, human=human)
-
-
-def _model(entry: ModelEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "kind": entry.kind,
-        "live": entry.live,
-        "parameters": entry.parameters,
-        "revision": entry.revision,
-        "source": entry.source,
+    names = ("name", "kind", "live", "parameters", "revision", "source")
+    document = [output.attributes(entry, *names) for entry in catalogue().values()]
+    columns: dict[str, output.Column] = {
+        "model": "name",
+        "kind": "kind",
+        "runs live": lambda row: "yes" if row["live"] else "",
+        ">parameters": ("parameters", units.count),
+        "source": "source",
     }
+    caption = "parameters: counted on the model built without its weights"
+    output.show(document, as_json, human=lambda: [output.table("Models", document, columns, caption)])
 
 
 @command("tasks")
 def tasks(as_json: options.Json = False) -> None:
     """What models can be taught here. A file of your own is the task 'own' (train --own FILE)."""
-    rows = [_task(task) for task in all_tasks()]
-
-    def human() -> list[Any]:
-        lines = [
-            (
-                row["name"],
-                row["kind"],
-                "not fetched" if row["rows"] is None else units.count(row["rows"]),
-                row["metric"],
-                row["source"],
-                row["license"],
-            )
-            for row in rows
-        ]
-        columns = dict.fromkeys(("task", "kind", "rows", "metric", "source", "license"), "left") | {
-            "rows": "right"
-        }
-        return [output.table("Tasks", columns, lines)]
-
-    output.show(rows, as_json, human=human)
+    document = [_task(task) for task in all_tasks()]
+    columns: dict[str, output.Column] = {
+        "task": "name",
+        "kind": "kind",
+        ">rows": lambda row: "not fetched" if row["rows"] is None else units.count(row["rows"]),
+        **{name: name for name in ("metric", "source", "license")},
+    }
+    output.show(document, as_json, human=lambda: [output.table("Tasks", document, columns)])
 
 
 def _task(task: Task) -> dict[str, Any]:
-    rows: int | None = None
+    count: int | None = None
     try:
-        rows = task.rows()
+        count = task.rows()
     except AssetError as missing:
         output.note(f"{task.name}: {missing}")
-    return {
-        "name": task.name,
-        "kind": task.kind,
-        "rows": rows,
-        "metric": task.metric,
-        "source": task.source,
-        "license": task.license,
-    }
+    about = output.attributes(task, "metric", "source", "license")
+    return {**output.attributes(task, "name", "kind"), "rows": count, **about}
 
 
 @command("fetch")
@@ -169,25 +109,87 @@ def fetch(
         results = assets.fetch(
             names or (), lambda name, fraction: bars.update(assets.ASSETS[name].title, fraction)
         )
+    columns: dict[str, output.Column] = {
+        "name": "name",
+        ">on disk": ("bytes", units.size),
+        "sha256 of the source": ("sha256", lambda text: text[:12]),
+        ">took": ("seconds", units.seconds),
+        "folder": "path",
+    }
+    output.show(results, as_json, human=lambda: [output.table("Verified and ready", results, columns)])
 
-    def human() -> list[Any]:
-        lines = [
-            (
-                result.name,
-                units.size(result.bytes),
-                result.sha256[:12],
-                units.seconds(result.seconds),
-                result.path,
-            )
-            for result in results
-        ]
-        heads = {
-            "name": "left",
-            "on disk": "right",
-            "sha256 of the source": "left",
-            "took": "right",
-            "folder": "left",
-        }
-        return [output.table("Verified and ready", heads, lines)]
 
-    output.show(results, as_json, human=human)
+# ----------------------------------------
+# ``atlas``: every type that PEFT knows, with what is counted, probed, simulated and published about it.
+
+ATLAS_MODEL = "llama-3.2-3b"
+
+
+@command("atlas")
+def atlas(
+    name: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="A type or a variant of LoRA: vera, rslora ...")
+    ] = None,
+    model: options.Model = ATLAS_MODEL,
+    as_json: options.Json = False,
+) -> None:
+    """Every type that PEFT knows: its update, its count on a model, what it can do, what it costs."""
+    entry = resolve(model)
+    chosen = list(all_types().values()) if name is None else [get_entry(name)]
+    document: list[dict[str, Any]] = []
+    with ProgressBars(lines=False) as bars:
+        for done, one in enumerate(chosen):
+            bars.update("Counting", done / len(chosen), one.title)
+            document.append(_with_variants(one, entry.name))
+    if name is None:
+        output.show(document, as_json, human=lambda: [_types(entry.title, document)])
+    else:
+        output.show(document, as_json, human=lambda: _one_type(document[0]))
+
+
+def _with_variants(entry: AtlasType, model: str) -> dict[str, Any]:
+    below = () if entry.variant else variants(entry.type)
+    return {**rows.row(entry, model), "variants": [rows.row(variant, model) for variant in below]}
+
+
+def _trainable(row: dict[str, Any]) -> str:
+    count = row["count"]
+    if count["trainable"] is None:
+        return "–"
+    return units.count(count["trainable"]) + (" ✓" if count["equal"] else "")
+
+
+def _types(title: str, document: list[dict[str, Any]]) -> Any:
+    def able(row: dict[str, Any]) -> str:
+        number = sum(value is True for value in row["capabilities"].values())
+        return f"{number} of {len(rows.CAPABILITIES)}"
+
+    columns: dict[str, output.Column] = {
+        "Type": lambda row: f"  {row['title']}" if row["variant"] else row["title"],
+        "Family": lambda row: FAMILIES[row["family"]][0],
+        "Update": "update",
+        ">Trained": _trainable,
+        ">Can": able,
+        "Trains on": ("trains_on", ", ".join),
+    }
+    every = [row for top in document for row in (top, *top["variants"])]
+    return output.table(f"Trained parameters on {title}; ✓ equal to a closed form", every, columns)
+
+
+def _one_type(row: dict[str, Any]) -> list[Any]:
+    """Return one type as sentences, then its capabilities with their reasons."""
+    count = row["count"]
+    formula = f" ({row['formula']})" if row["formula"] else ""
+    lines = [
+        f"{row['title']}: {row['update']}",
+        f"{FAMILIES[row['family']][0]}. {row['differs']} {row['when']}",
+        f"Paper: {row['paper']['cite']} {row['paper']['url']} (looked up in: {row['paper']['checked']})",
+        f"Trained on {count['model']}: {_trainable(row)}{formula}",
+        *filter(None, (row["stand_in"], count.get("why"))),
+    ]
+    marks = {True: "yes", False: "no", None: "not probed"}
+    cells = [
+        (title, marks[row["capabilities"][name]], row["why"].get(name))
+        for name, (title, _) in rows.CAPABILITIES.items()
+    ]
+    return ["\n".join(lines), output.table("Asked of PEFT", cells, ("It", "", "Why not"))]

@@ -1,24 +1,22 @@
-"""``compare``: methods by seeds on one model and task, one run after another, or on a cluster several at a time; the
-same command again goes on.
+"""``compare`` and ``sweep``: many runs, one after another, or on a cluster several at a time.
 
-Ctrl-C (or a scheduler's SIGTERM) stops the run under way and the comparison with it; what is finished stays. A command
-that was killed leaves as much.
+``compare`` takes methods by seeds on one model and task, ``sweep`` takes its grid from a file. The same command again
+continues. Ctrl-C (or a scheduler's SIGTERM) stops the runs under way; finished runs stay, after a kill too.
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
-from types import FrameType
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from peft_lab.ask.form import Form, choice, number, text, whole
 from peft_lab.cli import options, output, runs
-from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.forms import form_options
+from peft_lab.cli.application import FAILED, command, stopping
+from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.core import units
@@ -26,68 +24,55 @@ from peft_lab.core.errors import BadInput, echoed
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
+from peft_lab.runs.view import Status
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import plan, results, store
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.studies.on_ray import OnRay
+from peft_lab.studies.store import runs_of
+from peft_lab.studies.sweeps import asked
+from peft_lab.studies.sweeps.carrying import carry_out as carry_out_sweep
 
-# ----------------------------------------
-# Who carries out the runs of ``sweep`` and ``compare``: this machine's queue, or a Ray cluster.
-
-
-class Kind(StrEnum):
-    """Who carries the runs out."""
-
-    LOCAL = "local"
-    RAY = "ray"
+_MOST = 4096  # processors or GPUs of one training
 
 
-Executor = Annotated[
-    # help is rich's markup, in which brackets mean something
-    Kind, typer.Option(help=r"This machine's queue, or a Ray cluster (pip install 'peft-lab\[cluster]').")
-]  # fmt: skip
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone."
-    ),
-]
-_MOST = 4096  # of one training
-Cpus = Annotated[int, typer.Option(help="With Ray: processors for a training.", min=1, max=_MOST)]
-Gpus = Annotated[
-    float, typer.Option(help="With Ray: GPUs for a training, or a share of one.", min=0, max=_MOST)
-]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="With Ray: by which fsspec URL runs go to the nodes and come back, such as s3://bucket/lab; without it "
-        "all nodes see the lab folder under the same path.",
-    ),
-]
+@dataclass(frozen=True)
+class Cluster(Form):
+    """Options for what carries out the runs: this machine's queue, or a Ray cluster."""
 
+    executor: str = choice(
+        "local", "Executor", "This machine's queue, or a Ray cluster (pip install 'peft-lab[cluster]').",
+        {"local": "This machine's queue", "ray": "A Ray cluster"},
+    )  # fmt: skip
+    ray_address: str = text(
+        "", "Address",
+        "Of the Ray cluster; without it RAY_ADDRESS, what 'ray start' began here, or this machine alone.",
+        alias="address",
+    )  # fmt: skip
+    cpus: int = whole(1, "Processors", "With Ray: processors for a training.", least=1, most=_MOST)
+    gpus: float = number(
+        0.0, "GPUs", "With Ray: GPUs for a training, or a share of one.", least=0, most=_MOST
+    )
+    store: str = text(
+        "", "Store",
+        "With Ray: by which fsspec URL runs go to the nodes and come back, such as s3://bucket/lab; without it all "
+        "nodes see the lab folder under the same path.",
+    )  # fmt: skip
 
-def chosen_executor(
-    executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None = None
-) -> OnRay | None:
-    """The cluster that is asked for; ``None`` for this machine's queue.
+    def rules(self) -> Iterator[BadInput]:
+        """Yield an error for each setting of a cluster without one."""
+        for name, field in self.fields().items():
+            if self.executor != "ray" and name != "executor" and getattr(self, name) != field.default:
+                yield BadInput(
+                    f"{option_of(Cluster, name)} says something about Ray's cluster: add --executor ray.",
+                    name,
+                )
 
-    Raises:
-        BadInput: there is no such cluster, or a setting of one without it.
-    """
-    check(executor, address, cpus, gpus, store)
-    return OnRay(address, cpus, gpus, store, output.note) if executor is Kind.RAY else None
-
-
-def check(executor: Kind, address: str | None, cpus: int, gpus: float, store: str | None) -> None:
-    """Refuse settings of a cluster without one, before anything is looked at or kept. Raises BadInput."""
-    if executor is Kind.RAY:
-        return
-    given = {"address": address is not None, "cpus": cpus != 1, "gpus": gpus != 0, "store": store is not None}
-    for name, is_given in given.items():
-        if is_given:
-            raise BadInput(f"--{name} says something about Ray's cluster: add --executor ray.", name)
+    def connect(self) -> OnRay | None:
+        """Return the cluster; ``None`` for this machine's queue. Raises BadInput if there is no such cluster."""
+        if self.executor != "ray":
+            return None
+        return OnRay(self.ray_address or None, self.cpus, self.gpus, self.store or None, output.note)
 
 
 ALL = "all"
@@ -95,30 +80,25 @@ ALL = "all"
 
 @command("compare")
 @form_options(RunRequest, ("steps", "batch", "eval_rows"))
+@form_options(Cluster, Cluster.fields(), into="cluster")
 def compare(
     model: options.Model,
     given: dict[str, Any],
-    task: Annotated[str, typer.Option("--task", metavar="NAME", help="What to learn.")],
-    methods: Annotated[
-        str, typer.Option("--methods", metavar="A,B,C", help="Slugs; 'all' for every method there is.")
-    ] = ALL,
+    cluster: dict[str, Any],
+    task: Annotated[str, option("--task", "NAME", "What to learn.")],
+    methods: Annotated[str, option("--methods", "A,B,C", "Slugs; 'all' for every method there is.")] = ALL,
     sets: options.Sets = None,
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="Seeds; each gives one run of every method.")
+        str, option("--seeds", "0,1,2", "Seeds; each gives one run of every method.")
     ] = ",".join(map(str, plan.SEEDS)),
-    axes: Annotated[
-        str, typer.Option("--axes", metavar="X,Y", help="The two figures of the Pareto front.")
-    ] = ",".join(results.DEFAULT_AXES),
-    executor: Executor = Kind.LOCAL,
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0.0,
-    store_at: Store = None,
+    axes: Annotated[str, option("--axes", "X,Y", "The two figures of the Pareto front.")] = ",".join(
+        results.DEFAULT_AXES
+    ),
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare methods on the same data in the same order; finished runs are never repeated."""
-    check(executor, address, cpus, gpus, store_at)
+    carrier = Cluster(**cluster).check()
     wanted = _methods(methods)
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
     front = _axes(axes)
@@ -135,16 +115,15 @@ def compare(
     comparison = store.keep(made)
     for slug, why in made.refused.items():
         output.note(f"does not apply: {slug}: {why}")
-    on_ray = chosen_executor(executor, address, cpus, gpus, store_at)
-    ended, signalled = _carried_out(comparison, on_ray)
-    found = results.document(comparison, axes=front)
-    output.show(found, as_json, human=lambda: comparison_lines(found))
+    ended, signalled = _carry_out(comparison, carrier.connect())
+    document = results.document(comparison, axes=front)
+    output.show(document, as_json, human=lambda: _comparison(document))
     runs.tell_of_all(list(comparison.standing().runs.values()))
     if not ended:
-        output.note(f"{comparison.id} stopped: {found['done']} of {found['total']} runs are done")
+        output.note(f"{comparison.id} stopped: {document['done']} of {document['total']} runs are done")
         raise typer.Exit(128 + signalled if signalled else FAILED)
-    if found["done"] < found["total"]:
-        for row in found["rows"]:
+    if document["done"] < document["total"]:
+        for row in document["rows"]:
             if row["status"] in ("failed", "partly failed"):
                 output.note(f"error: {row['method']}: {row['why']}")
         raise typer.Exit(FAILED)
@@ -174,9 +153,11 @@ def _axes(text: str) -> tuple[str, str]:
     return results.get_axis(names[0]).name, results.get_axis(names[1]).name
 
 
-def _carried_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:
-    """Carry it out here or on a cluster, drawing progress; return whether it came to its end, and the signal that
-    ended it early (0 for none)."""
+def _carry_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:
+    """Carry out a comparison here or on a cluster, drawing progress.
+
+    Returns whether it came to its end, and the signal that ended it early (0 for none).
+    """
     shown: dict[str, str] = {}  # the bars of runs by their ids
 
     def draw(done: int, total: int, going: Sequence[Run]) -> None:
@@ -207,65 +188,91 @@ def _carried_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, i
     return ended, signals[-1] if signals else 0
 
 
-@contextmanager
-def stopping(ask_to_stop: Callable[[], None], hint: str = "") -> Iterator[list[int]]:
-    """Call ``ask_to_stop`` at the first signal; let a second one end this process, and its run with it.
+def _comparison(document: Mapping[str, Any]) -> list[Any]:
+    def trained(row: Mapping[str, Any]) -> str | None:
+        percent = row["percent"]
+        return None if percent is None else f"{units.count(row['trainable'])} ({units.percent(percent)})"
 
-    The context's value is the list of the signals that came.
-    """
-    seen: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        seen.append(number)
-        output.note(f"stopping after the current step (again to leave at once){hint}")
-        ask_to_stop()
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def comparison_lines(found: Mapping[str, Any]) -> list[Any]:
-    """The document for a person."""
-    metric = found["metric"]["title"].lower()
-    columns = {"method": "left", "trained": "right", metric: "right", "± seeds": "right", "time": "right"}
-    columns |= dict.fromkeys(("peak", "stored", "added inference", "forgetting"), "right")
-    columns |= {"merges": "left", "state": "left"}
-    plan_ = found["plan"]
-    title = f"{plan_['model']}, {plan_['task']}, {plan_['steps']:,} steps, seeds {', '.join(map(str, plan_['seeds']))}"
-    table = output.table(
-        title,
-        columns,
-        [_line(row, found["inference_unit"]) for row in found["rows"]],
-        "trained: counted; all other figures: measured, means over seeds (peak: the largest)",
-    )
-    return [table, *found["says"], f"comparison: {found['id']}"]
+    added = f"{{:+.2f}} ms/{document['inference_unit']}".format
+    columns: dict[str, output.Column] = {
+        "method": "method",
+        ">trained": trained,
+        f">{document['metric']['title'].lower()}": ("metric_mean", "{:.3f}".format),
+        ">± seeds": ("metric_std", "{:.3f}".format),
+        ">time": ("seconds", units.seconds),
+        ">peak": ("peak_bytes", units.size),
+        ">stored": ("stored_bytes", units.size),
+        ">added inference": ("added_seconds", lambda seconds: added(1000 * seconds)),
+        ">forgetting": ("forgetting_change", "{:+.3f}".format),
+        "merges": results.merging,
+        "state": lambda row: f"{row['status']}{': ' if row['why'] else ''}{row['why']}",
+    }
+    made = document["plan"]
+    title = f"{made['model']}, {made['task']}, {made['steps']:,} steps, seeds {', '.join(map(str, made['seeds']))}"
+    caption = "trained: counted; all other figures: measured, means over seeds (peak: the largest)"
+    table = output.table(title, document["rows"], columns, caption)
+    return [table, *document["says"], f"comparison: {document['id']}"]
 
 
-def _line(row: Mapping[str, Any], unit: str) -> tuple[str, ...]:
-    def shown(value: float | None, text: str) -> str:
-        return "" if value is None else text.format(value)
+@command("sweep")
+@form_options(Cluster, Cluster.fields(), into="cluster")
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
+    cluster: dict[str, Any],
+    track: runs.Track = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train every setting of a file; finished runs are never repeated, those cut off go on."""
+    chosen = Cluster(**cluster).check()
+    wanted = asked.read(file)
+    carrier: carrying.Executor = chosen.connect() or carrying.Local(training_queue())
+    with stopping(hint="; the same command goes on") as signals, ProgressBars() as bars:
 
-    added = row["added_seconds"]
-    return (
-        row["method"],
-        ""
-        if row["percent"] is None
-        else f"{units.count(row['trainable'])} ({units.percent(row['percent'])})",
-        shown(row["metric_mean"], "{:.3f}"),
-        shown(row["metric_std"], "{:.3f}"),
-        "" if row["seconds"] is None else units.seconds(row["seconds"]),
-        "" if row["peak_bytes"] is None else units.size(row["peak_bytes"]),
-        "" if row["stored_bytes"] is None else units.size(row["stored_bytes"]),
-        "" if added is None else f"{1000 * added:+.2f} ms/{unit}",
-        shown(row["forgetting_change"], "{:+.3f}"),
-        results.merging(row),
-        f"{row['status']}{': ' if row['why'] else ''}{row['why']}",
-    )
+        def draw(done: int, total: int, going: Sequence[Run]) -> None:
+            shares = [run.view().progress for run in going]
+            bars.update("Sweep", (done + 0.9 * sum(shares)) / total, f"{done} of {total} runs done")
+
+        try:
+            rows = carry_out_sweep(wanted.specs, carrier, draw, lambda: bool(signals), wanted.early)
+        finally:
+            carrier.close()
+    output.show({"rows": rows}, as_json, human=lambda: [_sweep(rows)])
+    runs.tell_of_all([run for run in runs_of(wanted.specs) if run])
+    if signals:
+        raise typer.Exit(128 + signals[-1])
+    lacking = [row for row in rows if row["status"] != Status.DONE and not row["ended_early"]]
+    for row in lacking:
+        output.note(f"error: {row['method']}, seed {row['seed']}: {row['message'] or row['status']}")
+    if lacking:
+        raise typer.Exit(FAILED)
+
+
+def _sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
+    values = [row["values"] for row in rows]
+    varied = [
+        name
+        for name in dict.fromkeys(name for own in values for name in own)
+        if len({str(own.get(name)) for own in values if name in own}) > 1
+    ]
+    columns: dict[str, output.Column] = {
+        "method": "method",
+        **{f">{name}": ("values", _value(name)) for name in varied},
+        ">seed": "seed",
+        ">loss": lambda row: f"{row['loss'][-1]:.3f}" if row["loss"] else "",
+        ">metric": lambda row: _score(row["metric"]),
+        ">time": ("seconds", units.seconds),
+        ">peak": ("peak_bytes", units.size),
+        "state": lambda row: (
+            f"ended early, rung {row['ended_early']['rung']}" if row["ended_early"] else row["status"]
+        ),
+    }
+    return output.table("Sweep", rows, columns, "loss of the last step, metric, time and peak: measured")
+
+
+def _value(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda values: "" if values.get(name) is None else values[name]
+
+
+def _score(metric: Mapping[str, Any] | None) -> str:
+    after = (metric or {}).get("after")
+    return "" if after is None else f"{after:.3f}"

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.counting.count import CountReport, count, count_config
@@ -21,7 +20,7 @@ MOST_LABELS = 1_000_000
 
 @dataclass(frozen=True)
 class _Counted:
-    """A report and, where it was asked for by file, the file."""
+    """A report, and the file that it is about, if any."""
 
     report: CountReport
     file: Path | None = None
@@ -37,12 +36,9 @@ def count_command(
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Add and report this task's head.")
-    ] = None,
+    task: Annotated[str | None, option("--task", "NAME", "Add and report this task's head.")] = None,
     labels: Annotated[
-        int | None,
-        typer.Option("--labels", metavar="N", help="Add and report a classification head of N labels."),
+        int | None, option("--labels", "N", "Add and report a classification head of N labels.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -68,7 +64,7 @@ def count_command(
         except BadInput as error:
             if method:
                 raise
-            left_out.append(f"left out: {spec.slug}: {error}")  # nobody asked for it by name
+            left_out.append(f"left out: {spec.slug}: {error}")  # it was not named
     results += [_count_file(model, file) for file in chosen.files]
     if not results:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
@@ -83,14 +79,13 @@ def count_command(
 
 
 def _remarks(results: Sequence[_Counted]) -> list[str]:
-    """Where formula and count differ and why, and what a count leaves open."""
-    remarks = []
-    for result in results:
-        name = result.file or result.report.method
-        remarks += [
-            f"note: {name}: {text}" for text in (result.report.difference, result.report.note) if text
-        ]
-    return remarks
+    """Return where formula and count differ and why, and what a count leaves open."""
+    return [
+        f"note: {result.file or result.report.method}: {text}"
+        for result in results
+        for text in (result.report.difference, result.report.note)
+        if text
+    ]
 
 
 def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
@@ -102,55 +97,51 @@ def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
 
 
 def _labels(task: str | None, entry: ModelEntry) -> int | None:
-    """How many outputs the task's head has; ``None`` for a task without one."""
+    """Return the outputs of the task's head; ``None`` for a task without one."""
     if task is None:
         return None
     from peft_lab.training.tasks import get_task
 
-    found = get_task(task)
-    if entry.kind not in found.model_kinds:
-        kinds = " or ".join(found.model_kinds)
+    known = get_task(task)
+    if entry.kind not in known.model_kinds:
+        kinds = " or ".join(known.model_kinds)
         raise BadInput(
             f"The task '{task}' is for {kinds} models; {entry.title} is of kind {entry.kind}.", "task"
         )
-    return len(found.labels) or None
+    return len(known.labels) or None
 
 
 def _human(entry: ModelEntry, results: Sequence[_Counted], with_head: bool) -> list[Any]:
-    columns = {"method": "left", "trainable": "right", "of": "right", "share": "right"}
-    columns |= {"head": "right"} if with_head else {}
-    columns |= {"stored": "right", "formula": "right"}
-    lines = [_line(result, with_head) for result in results]
-    shown: list[Any] = [output.table(f"{entry.title}: parameters (counted)", columns, lines)]
+    def formula(result: _Counted) -> str:
+        report = result.report
+        if report.formula is None:
+            return ""
+        return units.count(report.formula) + (
+            " ✓ equal" if report.formula == report.trainable else " ≠ counted"
+        )
+
+    columns: dict[str, output.Column] = {
+        "method": lambda one: f"{one.report.method} ({one.file})" if one.file else one.report.method,
+        ">trainable": lambda one: units.count(one.report.trainable),
+        ">of": lambda one: units.count(one.report.total),
+        ">share": lambda one: units.percent(one.report.percent),
+        **({">head": lambda one: units.count(one.report.head)} if with_head else {}),
+        ">stored": lambda one: units.size(one.report.stored_bytes),
+        ">formula": formula,
+    }
+    shown: list[Any] = [output.table(f"{entry.title}: parameters (counted)", results, columns)]
     if len(results) == 1:
-        groups = [
-            (f"{g.module}.{g.name}", g.role, f"{g.count:,}", units.count(g.parameters))
-            for g in results[0].report.groups
-        ]
-        heads = {"trained": "left", "part": "left", "modules": "right", "parameters": "right"}
-        shown.append(output.table("", heads, groups))
-        fewer = results[0].report.lora_fa
-        if fewer:
+        report = results[0].report
+        parts: dict[str, output.Column] = {
+            "trained": lambda group: f"{group.module}.{group.name}",
+            "part": "role",
+            ">modules": ("count", "{:,}".format),
+            ">parameters": ("parameters", units.count),
+        }
+        shown.append(output.table("", report.groups, parts))
+        if report.lora_fa:
+            freed = units.count(report.lora_fa)
             shown.append(
-                f"With PEFT's LoRA-FA optimizer, which freezes every A: {units.count(fewer)} of these are trained."
+                f"With PEFT's LoRA-FA optimizer, which freezes every A: {freed} of these are trained."
             )
     return shown
-
-
-def _line(result: _Counted, with_head: bool) -> tuple[str, ...]:
-    report = result.report
-    formula = "" if report.formula is None else units.count(report.formula)
-    if report.formula is not None:
-        formula += " ✓ equal" if report.formula == report.trainable else " ≠ counted"
-    name = f"{report.method} ({result.file})" if result.file else report.method
-    head = (units.count(report.head),) if with_head else ()
-    share = units.percent(report.percent)
-    return (
-        name,
-        units.count(report.trainable),
-        units.count(report.total),
-        share,
-        *head,
-        units.size(report.stored_bytes),
-        formula,
-    )

@@ -14,21 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import machine, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.fitted import MEANINGS
 from peft_lab.models.assets import store as assets
 from peft_lab.runs import calibrating
-
-# ----------------------------------------
-# What this machine has and what works on it: the answer of ``python -m peft_lab doctor``.
-#
-# Read as a report: every check says what was found, and where it fails, what to do about it.
-
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
 #: full fine-tuning holds every weight four times before activations: itself, its gradient, AdamW's two moments
@@ -47,13 +40,10 @@ def examine(verify: bool = False) -> dict[str, Any]:
     """
     packages = _packages()
     memory = _memory()
-    device = (
-        machine.in_use().describe()
-        if packages.get("torch")
-        else {"kind": "unknown", "name": "torch is not installed"}
-    )
+    missing = {"kind": "unknown", "name": "torch is not installed"}
+    device = machine.in_use().describe() if packages.get("torch") else missing
     features = machine.cpu_features()
-    found_assets = assets.status(verify)
+    fetched = assets.status(verify)
     checks = [
         _python_check(),
         _packages_check(packages),
@@ -61,7 +51,7 @@ def examine(verify: bool = False) -> dict[str, Any]:
         _memory_check(memory),
         _check("bfloat16", lambda: _bfloat16(device, features)),
         _check("4-bit quantisation", _quantise),
-        *(_asset_check(found, verify) for found in found_assets),
+        *(_asset_check(asset, verify) for asset in fetched),
     ]
     return {
         "python": {
@@ -73,13 +63,13 @@ def examine(verify: bool = False) -> dict[str, Any]:
         "device": device,
         "cpu_features": features,
         "memory": memory,
-        "assets": [asdict(found) | {"path": str(found.path)} for found in found_assets],
+        "assets": [asdict(asset) | {"path": str(asset.path)} for asset in fetched],
         "checks": checks,
     }
 
 
 def requirements() -> dict[str, str]:
-    """The packages the app needs here and the versions that will do: {"torch": ">=2.9,<3", ...}.
+    """Return the packages that the app needs here and the versions that will do: {"torch": ">=2.9,<3", ...}.
 
     From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
     """
@@ -94,18 +84,18 @@ def requirements() -> dict[str, str]:
     here = (
         line for line in lines if line and ((marker := Requirement(line).marker) is None or marker.evaluate())
     )
-    found = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
-    return {match[1]: match[2].strip() for match in found if match}
+    matches = (re.fullmatch(r"([A-Za-z0-9._-]+)([^;]*)(;.*)?", line) for line in here)
+    return {match[1]: match[2].strip() for match in matches if match}
 
 
 def _packages() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in requirements():
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def _memory() -> dict[str, int]:
@@ -117,7 +107,7 @@ def _memory() -> dict[str, int]:
 
 
 def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
-    """Run a check that may fail in ways of its own; what it raises is the finding."""
+    """Run a check that may fail in ways of its own; what it raises becomes its detail."""
     try:
         ok, detail = look()
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as trouble:
@@ -163,7 +153,7 @@ def _home_check() -> Check:
 
 def _memory_check(memory: dict[str, int]) -> Check:
     free = memory["available_bytes"]
-    needed = COPIES * max(found.bytes for found in assets.status())
+    needed = COPIES * max(asset.bytes for asset in assets.status())
     detail = f"{units.size(free)} of {units.size(memory['total_bytes'])} free"
     if free < needed:
         detail += (
@@ -173,7 +163,7 @@ def _memory_check(memory: dict[str, int]) -> Check:
 
 
 def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
-    """Says what :func:`peft_lab.models.loading.load_base` will load with: both ask the same."""
+    """Return whether :func:`peft_lab.models.loading.load_base` will load with bfloat16: both ask the same."""
     native = machine.in_use().computes_bfloat16()
     name = "this processor" if device["kind"] == "cpu" else device["name"]
     if not native:
@@ -183,8 +173,7 @@ def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
 
 
 def _quantise() -> tuple[bool, str]:
-    """Quantise normal numbers to NF4 and back, on the device that a run would use: the relative error is known, so a
-    broken build shows."""
+    """Quantise normal numbers to NF4 and back, on the device of runs; the error is known, so a broken build shows."""
     import torch
 
     device = machine.in_use()
@@ -203,61 +192,59 @@ def _quantise() -> tuple[bool, str]:
     return 0.05 < error < 0.15, f"NF4 keeps normal weights to a relative error of {error:.3f}"
 
 
-def _asset_check(found: assets.AssetStatus, verified: bool) -> Check:
-    remedy = f"run 'python -m peft_lab fetch {found.name}' ({units.size(found.download_bytes)})"
-    if found.damaged:
-        detail = f"damaged: {', '.join(found.damaged)} no longer holds what was fetched: {remedy}"
-    elif not found.present:
+def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
+    remedy = f"run 'python -m peft_lab fetch {asset.name}' ({units.size(asset.download_bytes)})"
+    if asset.damaged:
+        detail = f"damaged: {', '.join(asset.damaged)} no longer holds what was fetched: {remedy}"
+    elif not asset.present:
         detail = f"not fetched: {remedy}"
     else:
-        detail = f"{'verified, every byte' if verified else 'present'}: {found.path}"
-    return {"name": found.title, "ok": found.present, "detail": detail}
+        detail = f"{'verified, every byte' if verified else 'present'}: {asset.path}"
+    return {"name": asset.title, "ok": asset.present, "detail": detail}
 
 
 @command("doctor")
 def doctor_command(
     verify: Annotated[
-        bool, typer.Option("--verify", help="Also hash all weights and data, to find damage on the disk.")
+        bool, option("--verify", None, "Also hash all weights and data, to find damage on the disk.")
     ] = False,
     calibrate: Annotated[
         bool,
-        typer.Option(
-            "--calibrate", help="Measure how fast this processor is, to say how long trainings take."
-        ),
+        option("--calibrate", None, "Measure how fast this processor is, to say how long trainings take."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
     if calibrate:
         calibrating.begin().result()
-    found = {**examine(verify), "speed": here.known()}
-
-    def human() -> list[Any]:
-        lines = [
-            ("ok" if check["ok"] else "NOT OK", check["name"], check["detail"]) for check in found["checks"]
-        ]
-        python, device = found["python"], found["device"]
-        facts = [
-            ("Python", f"{python['version']} on {python['platform']}"),
-            ("Device", " ".join(f"{key} {value}" for key, value in device.items())),
-            ("Processor features", ", ".join(found["cpu_features"]) or "not listed by this system"),
-            *((name, version or "missing") for name, version in found["packages"].items()),
-            *_speeds(found["speed"]),
-        ]
-        return [
-            output.table("This machine (measured)", {"what": "left", "found": "left"}, facts),
-            output.table("Checks", {"": "left", "check": "left", "detail": "left"}, lines),
-        ]
-
-    output.show(found, as_json, human=human)
+    report = {**examine(verify), "speed": here.known()}
+    output.show(report, as_json, human=lambda: _human(report))
 
 
-def _speeds(kept: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """What was measured of the processor, a line for each figure."""
-    if kept is None:
+def _human(report: dict[str, Any]) -> list[Any]:
+    python = report["python"]
+    facts = [
+        ("Python", f"{python['version']} on {python['platform']}"),
+        ("Device", " ".join(f"{key} {value}" for key, value in report["device"].items())),
+        ("Processor features", ", ".join(report["cpu_features"]) or "not listed by this system"),
+        *((name, version or "missing") for name, version in report["packages"].items()),
+        *_speeds(report["speed"]),
+    ]
+    columns: dict[str, output.Column] = {
+        "": lambda check: "ok" if check["ok"] else "NOT OK", "check": "name", "detail": "detail"
+    }  # fmt: skip
+    return [
+        output.table("This machine (measured)", facts, ("what", "found")),
+        output.table("Checks", report["checks"], columns),
+    ]
+
+
+def _speeds(known: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what was measured of the processor, a line for each figure."""
+    if known is None:
         return [("Speed", "not measured: --calibrate does")]
     return [
-        (MEANINGS[name].capitalize(), f"{value:.4g} (measured {kept['measured']})")
-        for name, value in kept["constants"].items()
+        (MEANINGS[name].capitalize(), f"{value:.4g} (measured {known['measured']})")
+        for name, value in known["constants"].items()
         if value
     ]

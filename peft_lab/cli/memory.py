@@ -9,7 +9,7 @@ about one method, it simulates the step on every model of the catalogue too, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,7 @@ from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
 from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.forms import form_options
-from peft_lab.cli.options import Subjects
+from peft_lab.cli.options import Subjects, form_options, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
@@ -51,11 +50,10 @@ from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, resolve
 
 # ----------------------------------------
-# ``memory --fits``: what is the largest that a device holds, found by simulating one size after the other.
+# ``memory --fits``: the largest step that a device holds, found by simulating one size after the other.
 
-
-Found = Simulation | ShardedResult
-Job = Callable[[Setting], Found]
+Result = Simulation | ShardedResult
+Job = Callable[[Setting], Result]
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Room:
         needed_bytes: what the step takes of the device's memory.
         batch: rows that fit, at the given length. seq: tokens, at the given batch. 0: not even one.
         simulated: sizes that were tried.
-        models: the same step on the models of the catalogue; empty when that was not asked.
+        models: the same step on the models of the catalogue, if that was simulated.
     """
 
     device: Device
@@ -84,24 +82,22 @@ class Room:
         return {
             "device": self.device.name,
             "memory_bytes": self.device.memory,
-            "needed_bytes": self.needed_bytes,
-            "fits": self.fits,
+            **output.attributes(self, "needed_bytes", "fits"),
             "largest_batch": self.batch,
             "longest_seq": self.seq,
-            "simulated": self.simulated,
-            "models": [asdict(one) for one in self.models],
+            **output.attributes(self, "simulated", "models"),
         }
 
 
-def search_fitting(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Found, Room]:
-    """Simulate a step on ``device``, and search what fits there. Rows get no longer than ``positions``.
+def search_fitting(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Result, Room]:
+    """Simulate a step on a device, and search what fits there. Rows get no longer than ``positions``.
 
     Raises:
         BadInput, SimulationError: as the job.
     """
     here = replace(setting, device=device.kind, capability=device.capability)
-    asked = job(here)
-    known = {here: needed(asked)}
+    result = job(here)
+    known = {here: needed(result)}
     tried: dict[str, list[int]] = {"batch": [], "seq": []}
 
     def fits(what: Literal["batch", "seq"], size: int) -> bool:
@@ -116,53 +112,12 @@ def search_fitting(job: Job, setting: Setting, device: Device, positions: int | 
     )
     batch = largest(lambda rows: fits("batch", rows), LARGEST["batch"])
     seq = largest(lambda tokens: fits("seq", tokens), longest)
-    return asked, Room(
-        device, needed(asked), batch, seq, {what: sorted(sizes) for what, sizes in tried.items()}
-    )
-
-
-def fitting_table(rows: Sequence[tuple[Any, Room]]) -> Any:
-    """The answers as a table, all for one device."""
-    columns = {
-        "method": "left",
-        "fits": "left",
-        "needs": "right",
-        "largest batch": "right",
-        "longest row": "right",
-    }
-    lines = [
-        (
-            name,
-            "yes" if room.fits else "no",
-            units.size(room.needed_bytes),
-            f"{room.batch:,}",
-            f"{room.seq:,}",
-        )
-        for name, room in rows
-    ]
-    device = rows[0][1].device
-    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
-    caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
-    return output.table(title, columns, lines, caption)
-
-
-def models_table(name: Any, room: Room) -> Any:
-    """The models that were tried with one method, the largest first."""
-    columns = {"model": "left", "parameters": "right", "needs": "right", "fits": "left"}
-    lines = [
-        (
-            one.title,
-            units.short_count(one.parameters),
-            "" if one.needed_bytes is None else units.size(one.needed_bytes),
-            one.reason or ("yes" if one.fits else "no"),
-        )
-        for one in reversed(room.models)
-    ]
-    return output.table(f"{name} on {room.device.holding}: models (simulated)", columns, lines)
+    simulated = {what: sorted(sizes) for what, sizes in tried.items()}
+    return result, Room(device, needed(result), batch, seq, simulated)
 
 
 # ----------------------------------------
-# What ``memory`` found about one step: its simulation, what fits, and its seconds; and many of them as tables.
+# The results about one step: its simulation, what fits, and its seconds; and many of them as tables.
 
 
 _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other")
@@ -170,67 +125,94 @@ _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other"
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulation, the file it was asked for by, what fits, and which of its sizes are where the search ended."""
+    """A simulation, the config's file if it has one, what fits, and which of its sizes ended the search."""
 
-    simulation: Found
+    simulation: Result
     file: Path | None = None
     room: Room | None = None
     at_least: tuple[str, ...] = ()
     step: Seconds | None = None
     tokens: int = 0
 
+    @property
+    def name(self) -> str:
+        """Return the file, or the method."""
+        return str(self.file or self.simulation.method)
+
     def as_dict(self) -> dict[str, Any]:
-        more = {"adapter_config": self.file} if self.file else {}
-        room = {"fits": {**self.room.as_dict(), "at_least": list(self.at_least)}} if self.room else {}
-        step = {}
+        row = self.simulation.as_dict()
+        if self.file:
+            row |= {"adapter_config": self.file}
+        if self.room:
+            row |= {"fits": {**self.room.as_dict(), "at_least": self.at_least}}
         if self.step:
-            step = {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
-        return {**self.simulation.as_dict(), **more, **room, **step}
+            row |= {"step_seconds": self.step.as_dict(), "tokens_per_second": self.tokens / self.step.value}
+        return row
 
 
-def timed(one: Simulated, gpu: str, link: str, asked: StepRequest | None, setting: Setting) -> Simulated:
-    """With the seconds of its last step; a split step's from the work of ``asked``, the same on one device."""
-    found = one.simulation
-    if isinstance(found, Simulation):
-        step, devices = estimate.seconds(found.work[-1], gpu), 1
+def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, setting: Setting) -> Simulated:
+    """Return the result with the seconds of its last step; ``whole``: a split step on one device."""
+    result = one.simulation
+    if isinstance(result, Simulation):
+        step, devices = estimate.seconds(result.work[-1], gpu), 1
     else:
-        assert asked is not None, "configs from files are not split"
-        devices = found.sharding.readers
-        step = split_seconds(() if found.work else work_of(asked), found, gpu, link)
+        assert whole is not None, "configs from files are not split"
+        devices = result.sharding.readers
+        step = split_seconds(() if result.work else work_of(whole), result, gpu, link)
     return replace(one, step=step, tokens=setting.batch * setting.seq * devices)
 
 
-def tables(heading: str, results: list[Simulated]) -> list[Any]:
-    """The answers for people: memory, then what else was asked: seconds, what fits, and on which models."""
-    columns = {"method": "left", "peak": "right", "reserved": "right", **dict.fromkeys(_PARTS, "right")}
-    lines = []
-    for one in results:
-        row = one.simulation.as_dict()
-        reserved = "" if row["reserved_bytes"] is None else units.size(row["reserved_bytes"])
-        parts = (units.size(row["parts"][part]) for part in _PARTS)
-        lines.append((one.file or row["method"], units.size(row["peak_bytes"]), reserved, *parts))
+def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
+    """Return the answers for people: memory, then if wanted seconds, what fits, and on which models."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
-    shown = [output.table(f"{heading}: memory of a training step (simulated)", columns, lines, caption)]
-    seconds = [
-        (
-            one.file or one.simulation.method,
-            one.step.span,
-            one.step.bottleneck,
-            f"{one.tokens / one.step.value:,.0f}",
-        )
-        for one in results
-        if one.step
-    ]
-    if seconds:
-        wide = {"method": "left", "a step": "right", "most for": "left", "tokens a second": "right"}
-        shown.append(output.table("How long a step takes (estimated from its operations)", wide, seconds))
-    rooms = [(one.file or one.simulation.method, one.room) for one in results if one.room]
-    if rooms:
-        shown.append(fitting_table(rooms))
-    shown += [models_table(name, room) for name, room in rooms if room.models]
-    return shown
+    rows = [{"name": one.name, **one.simulation.as_dict()} for one in results]
+    rows = [{**row, **row["parts"]} for row in rows]
+    sizes = {"peak": "peak_bytes", "reserved": "reserved_bytes", **{part: part for part in _PARTS}}
+    columns: dict[str, output.Column] = {"method": "name"}
+    columns |= {f">{part}": (key, units.size) for part, key in sizes.items()}
+    shown = [output.table(f"{heading}: memory of a training step (simulated)", rows, columns, caption)]
+    timed_ = [one for one in results if one.step]
+    if timed_:
+        times: dict[str, output.Column] = {
+            "method": "name",
+            ">a step": ("step", lambda step: step.span),
+            "most for": ("step", lambda step: step.bottleneck),
+            ">tokens a second": lambda one: f"{one.tokens / one.step.value:,.0f}",
+        }
+        shown.append(output.table("How long a step takes (estimated from its operations)", timed_, times))
+    searched = [(one.name, one.room) for one in results if one.room]
+    if searched:
+        shown.append(_fitting(searched))
+    return shown + [_models(name, room) for name, room in searched if room.models]
+
+
+def _fitting(rows: Sequence[tuple[Any, Room]]) -> Any:
+    """Return what fits as a table, all for one device."""
+    device = rows[0][1].device
+    columns: dict[str, output.Column] = {
+        "method": lambda row: row[0],
+        "fits": lambda row: "yes" if row[1].fits else "no",
+        ">needs": lambda row: units.size(row[1].needed_bytes),
+        ">largest batch": lambda row: f"{row[1].batch:,}",
+        ">longest row": lambda row: f"{row[1].seq:,}",
+    }
+    title = f"{device.holding}: {units.size(device.memory)} usable (simulated)"
+    caption = "largest batch at the length given, longest row at the batch given; searched to within 1 in 32"
+    return output.table(title, rows, columns, caption)
+
+
+def _models(name: Any, room: Room) -> Any:
+    """Return the models that were tried with one method, the largest first."""
+    columns: dict[str, output.Column] = {
+        "model": "title",
+        ">parameters": ("parameters", units.short_count),
+        ">needs": ("needed_bytes", units.size),
+        "fits": lambda one: one.reason or ("yes" if one.fits else "no"),
+    }
+    title = f"{name} on {room.device.holding}: models (simulated)"
+    return output.table(title, list(reversed(room.models)), columns)
 
 
 @dataclass(frozen=True)
@@ -271,7 +253,7 @@ def memory_command(
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
     generate: Annotated[
-        str | None, typer.Option("--generate", metavar="B,NEW", help="Then generate NEW tokens for B rows.")
+        str | None, option("--generate", "B,NEW", "Then generate NEW tokens for B rows.")
     ] = None,
     protocol: Annotated[
         Protocol | None,
@@ -281,18 +263,16 @@ def memory_command(
         ),
     ] = None,
     fits: Annotated[
-        str | None,
-        typer.Option("--fits", metavar="DEVICE", help="Find what fits on a device, such as a100-80."),
+        str | None, option("--fits", "DEVICE", "Find what fits on a device, such as a100-80.")
     ] = None,
     gpu: Annotated[
-        str | None,
-        typer.Option("--gpu", metavar="NAME", help="Also how long the step takes there: l40s, h100 ..."),
+        str | None, option("--gpu", "NAME", "Also how long the step takes there: l40s, h100 ...")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""
-    entry, asked = resolve(model), MemoryOptions(**given)
-    how = _sharing(asked, adapter_config, protocol)
+    entry, wanted = resolve(model), MemoryOptions(**given)
+    how = _sharing(wanted, adapter_config, protocol)
     card = None if gpu is None else get_device(gpu)
     device = None if fits is None else get_device(fits)
     if protocol:
@@ -301,50 +281,50 @@ def memory_command(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
         metamath.check(entry)
-        setting = replace(metamath.SETTING, batch=asked.batch) if "batch" in given else metamath.SETTING
+        setting = replace(metamath.SETTING, batch=wanted.batch) if "batch" in given else metamath.SETTING
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
-        asked = _sized(asked, given, entry)
-        setting = asked.step
+        wanted = _sized(wanted, given, entry)
+        setting = wanted.step
         size = (
-            f"images of {images.words(entry.config)}" if entry.kind == "vision" else f"{asked.seq:,} tokens"
+            f"images of {images.words(entry.config)}" if entry.kind == "vision" else f"{wanted.seq:,} tokens"
         )
-        heading = f"{entry.title}, {asked.batch:,} × {size}{_on_each(how)}"
+        heading = f"{entry.title}, {wanted.batch:,} × {size}{_on_each(how)}"
     setting = replace(setting, generate=_generation(generate))
     if entry.kind == "vision":
         _check_for_images(entry, fits, gpu)
     if card is not None:
-        speed_named(card.name, asked.devices)
-        kernels.check_link(asked.link)
+        speed_named(card.name, wanted.devices)
+        kernels.check_link(wanted.link)
         setting = replace(setting, device=card.kind, capability=card.capability)
     setting.check()
     chosen = options.choose(entry, method, sets, adapter_config)
-    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, asked, how)
+    jobs = _published(entry, chosen) if protocol else _jobs(entry.name, chosen, wanted, how)
     every = not method and not adapter_config
     results, failed, left_out = _simulate_all(entry, chosen, jobs, setting, device, every)
     if device and how.runs == "none" and len(chosen.methods) == len(results) == 1:
-        results = [_on_all_models(entry, chosen, results[0], setting, device, asked)]
+        results = [_on_all_models(entry, chosen, results[0], setting, device, wanted)]
     if card is not None:
         steps = {
-            spec.slug: StepRequest(entry.name, spec.slug, values, setting, asked.dtype, asked.checkpointing)
+            spec.slug: StepRequest(entry.name, spec.slug, values, setting, wanted.dtype, wanted.checkpointing)
             for spec, values in chosen.methods
         }
         results = [
-            timed(one, card.name, asked.link, steps.get(one.simulation.method), setting) for one in results
+            timed(one, card.name, wanted.link, steps.get(one.simulation.method), setting) for one in results
         ]
     chosen.tell()
     for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
         output.note(note)
     if protocol:
-        for option in filter(given.__contains__, _OF_PROTOCOL):
-            output.note(f"note: --{option} was not used: --protocol {protocol} says how the step is run")
+        for name in filter(given.__contains__, _OF_PROTOCOL):
+            output.note(f"note: --{name} was not used: --protocol {protocol} says how the step is run")
     output.show([one.as_dict() for one in results], as_json, human=lambda: tables(heading, results))
     if failed:
         raise typer.Exit(FAILED)
 
 
 def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> None:
-    """Raises BadInput for what is asked of texts."""
+    """Raise BadInput for options that are about texts."""
     if gpu is not None:
         raise BadInput(
             f"--gpu's seconds were fitted to steps of language models; {entry.title} reads images.", "gpu"
@@ -360,21 +340,21 @@ def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> N
 Named = tuple[str, Job, Path | None, int]
 
 
-def _sized(asked: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -> MemoryOptions:
+def _sized(wanted: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -> MemoryOptions:
     """Return the step with the sizes that were given. Raises BadInput without them."""
     if entry.kind == "vision":
         if "batch" not in given:
             raise BadInput("Give --batch: how many images a step reads.", "batch")
-        seen = entry.shape.max_positions or asked.seq  # every image is as long as the others
-        return asked if "seq" in given else replace(asked, seq=seen)
+        seen = entry.shape.max_positions or wanted.seq  # every image is as long as the others
+        return wanted if "seq" in given else replace(wanted, seq=seen)
     if not {"batch", "seq"} <= given.keys():
         raise BadInput("Give --batch and --seq: the batch size and the tokens per row.", "batch")
-    return asked
+    return wanted
 
 
-def _sharing(asked: MemoryOptions, files: Sequence[Path] | None, protocol: Protocol | None) -> Sharding:
+def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Protocol | None) -> Sharding:
     """Return how devices share the step. Raises BadInput for what is not simulated on several."""
-    how = Sharding(asked.sharding, asked.devices)
+    how = Sharding(wanted.sharding, wanted.devices)
     how.check()
     if how.runs != "none" and (files or protocol):
         what = "--protocol is of runs" if protocol else "Adapter configs from files are simulated"
@@ -386,15 +366,15 @@ def _on_each(how: Sharding) -> str:
     return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({TITLES[how.kind]})"
 
 
-def _jobs(model: str, chosen: Subjects, asked: MemoryOptions, how: Sharding) -> Iterator[Named]:
-    """Name, simulation, file and virtual tokens of everything that was asked about."""
+def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) -> Iterator[Named]:
+    """Yield name, simulation, file and virtual tokens of every subject."""
 
-    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Found:
-        request = StepRequest(model, spec.slug, values, setting, asked.dtype, asked.checkpointing)
+    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Result:
+        request = StepRequest(model, spec.slug, values, setting, wanted.dtype, wanted.checkpointing)
         return simulate(request) if how.runs == "none" else simulate_sharded(request, how)
 
     def of_file(content: Any, setting: Setting) -> Simulation:
-        return simulate_config(ConfigRequest(model, content, setting, asked.dtype, asked.checkpointing))
+        return simulate_config(ConfigRequest(model, content, setting, wanted.dtype, wanted.checkpointing))
 
     for spec, values in chosen.methods:
         virtual = spec.virtual_tokens(values)
@@ -406,7 +386,7 @@ def _jobs(model: str, chosen: Subjects, asked: MemoryOptions, how: Sharding) -> 
 
 
 def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
-    """The same under the protocol of the published runs, which were all of PEFT's own methods, or full fine-tuning."""
+    """Yield the same under the protocol of the published runs: of PEFT's own methods and full fine-tuning."""
 
     def run(content: Any, setting: Setting) -> Simulation:
         return metamath.published(entry.name, content, setting.batch, setting.generate)
@@ -431,9 +411,9 @@ def _simulate_all(
     device: Device | None,
     every: bool,
 ) -> tuple[list[Simulated], bool, list[str]]:
-    """All simulations that work; whether one did not (its reason is told on stderr); and notes on those left out.
+    """Return the simulations that work, whether one failed (its reason goes to stderr), and notes on those left out.
 
-    ``every``: nobody asked for a method in particular, so one that does not suit the step is left out.
+    ``every``: no method was named, so those that do not suit the step are left out.
 
     Raises:
         BadInput: a config that cannot be applied, with its file. SimulationError: none of them works.
@@ -470,21 +450,20 @@ def _simulate_all(
 
 
 def _cut_short(results: list[Simulated]) -> list[str]:
-    """What a search did not look beyond: there the answer is a lower bound."""
+    """Return notes on searches that ended at the largest size, so that the answer is a lower bound."""
     units_of = {"batch": "rows", "seq": "tokens a row"}
     return [
-        f"note: {one.file or one.simulation.method}: at least {LARGEST[what]:,} {units_of[what]} fit; "
-        "no larger size was searched"
+        f"note: {one.name}: at least {LARGEST[what]:,} {units_of[what]} fit; no larger size was searched"
         for one in results
         for what in one.at_least
     ]
 
 
 def _at_least(room: Room, positions: int | None) -> tuple[str, ...]:
-    """Which sizes the search ended at, although the model has ``positions`` for more (None: for any number)."""
+    """Return which sizes the search ended at, although the model has ``positions`` for more (None: any number)."""
     longest = positions is None or positions > LARGEST["seq"]
-    found = {"batch": room.batch == LARGEST["batch"], "seq": longest and room.seq == LARGEST["seq"]}
-    return tuple(what for what, ended in found.items() if ended)
+    ended = {"batch": room.batch == LARGEST["batch"], "seq": longest and room.seq == LARGEST["seq"]}
+    return tuple(what for what, at_end in ended.items() if at_end)
 
 
 def _on_all_models(
@@ -493,15 +472,15 @@ def _on_all_models(
     result: Simulated,
     setting: Setting,
     device: Device,
-    asked: MemoryOptions,
+    wanted: MemoryOptions,
 ) -> Simulated:
-    """The same step on the models of the catalogue, with the knobs that were moved."""
+    """Return the result with the same step on the models of the catalogue, with the knobs that were moved."""
     if result.room is None:
         return result
     spec, values = chosen.methods[0]
     usual = spec.defaults(entry.shape)
     moved = {name: value for name, value in values.items() if value != usual[name]}
-    step = StepRequest(entry.name, spec.slug, moved, setting, asked.dtype, asked.checkpointing)
+    step = StepRequest(entry.name, spec.slug, moved, setting, wanted.dtype, wanted.checkpointing)
     return replace(result, room=replace(result.room, models=models_that_fit(device, step)))
 
 
@@ -510,6 +489,6 @@ def _generation(text: str | None) -> tuple[int, int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        said = f"'{echoed(text)}' is not of that form."
-        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {said}", "generate")
+        wrong = f"'{echoed(text)}' is not of that form."
+        raise BadInput(f"--generate takes rows and new tokens, such as 50,300; {wrong}", "generate")
     return int(parts[0]), int(parts[1])

@@ -1,16 +1,21 @@
-"""Options that several commands share, and what is made of them."""
+"""Options that several commands share, options from forms, and what commands read from them."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from peft_lab.ask.field import Values
+from peft_lab.ask.field import Field, Values
+from peft_lab.ask.form import Form
 from peft_lab.cli import output
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, UnknownName, echoed
@@ -23,66 +28,63 @@ from peft_lab.runs.store import Run
 
 _LARGEST_CONFIG = 4 << 20  # bytes; a real one has a few thousand
 
-Offload = Annotated[
-    bool, typer.Option("--offload", help="What the backward pass needs waits in main memory.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path.")
-]
-OneModel = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="NAME", help="Catalogue name, Hugging Face id or local path."),
-]
+
+def option(names: str, metavar: str | None, about: str) -> Any:
+    """Return a typer option by its names, such as ``--model -m``; switches have no metavar."""
+    return typer.Option(*names.split(), metavar=metavar, help=about)
+
+
+Json = Annotated[bool, option("--json", None, "Print one JSON document instead of a table.")]
+_MODEL = option("--model -m", "NAME", "Catalogue name, Hugging Face id or local path.")
+Model = Annotated[str, _MODEL]
+OneModel = Annotated[str | None, _MODEL]
 Methods = Annotated[
-    list[str] | None,
-    typer.Option("--method", metavar="SLUG", help="A method; repeat it or separate several with commas."),
+    list[str] | None, option("--method", "SLUG", "A method; repeat it or separate several with commas.")
 ]
 Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable, lists with commas."
-    ),
+    list[str] | None, option("--set", "KEY=VALUE", "A setting of the method; repeatable, lists with commas.")
 ]
 AdapterConfigs = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--adapter-config", metavar="FILE", help="Any adapter_config.json, of PEFT or adapters; repeatable."
-    ),
+    option("--adapter-config", "FILE", "Any adapter_config.json, of PEFT or adapters; repeatable."),
 ]
 
 
 @dataclass(frozen=True)
 class AdapterConfigFile:
-    """The content of one ``adapter_config.json`` and where it came from; ``None`` (null): no adapter."""
+    """The content of one ``adapter_config.json`` and its path; ``None`` (null): no adapter."""
 
     path: Path
     content: Mapping[str, Any] | None
 
 
 def split_slugs(texts: Sequence[str]) -> list[str]:
-    """``["lora,ia3", "bitfit"]`` as three slugs, each once, in order; the names are not looked up."""
+    """Return ``["lora,ia3", "bitfit"]`` as three slugs, each once, in order, without looking the names up."""
     return list(dict.fromkeys(slug.strip() for text in texts for slug in text.split(",") if slug.strip()))
 
 
 def choose_methods(texts: Sequence[str], option: str = "--method") -> list[MethodSpec]:
-    """The methods that ``option`` names. Raises UnknownName, or BadInput for an option without a name in it."""
+    """Return the methods that ``option`` names. Raises UnknownName, or BadInput for an option without a name in it."""
     slugs = split_slugs(texts)
     if texts and not slugs:
         raise BadInput(f"{option} names no method. Known: {', '.join(all_methods())}.", "method")
     return [get_method(slug) for slug in slugs]
 
 
-def split_assignment(text: str) -> tuple[str, str]:
-    """``key=value`` as a pair. Raises BadInput without a ``=`` or without a key."""
+def split_assignment(
+    text: str, name: str = "set", example: str = "r=16", empty: bool = True
+) -> tuple[str, str]:
+    """Return ``key=value`` as a pair. Raises BadInput without a ``=``, a key, or a value unless it may be ``empty``."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise BadInput(f"--set takes KEY=VALUE, such as r=16; '{echoed(text)}' is not of that form.")
+    if not equals or not key.strip() or not (empty or value.strip()):
+        raise BadInput(
+            f"--{name} takes KEY=VALUE, such as {example}; '{echoed(text)}' is not of that form.", name
+        )
     return key.strip(), value
 
 
 def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str, dict[str, Any]]:
-    """The knob values that ``--set`` gives, per method slug.
+    """Return the knob values that ``--set`` gives, per method slug.
 
     With several methods a knob goes to those that have it, and at least one has to.
 
@@ -119,7 +121,7 @@ def _unknown_knob(key: str, methods: Sequence[MethodSpec]) -> BadInput:
 
 
 def one_method(slug: str, sets: Sequence[str]) -> tuple[MethodSpec, Values]:
-    """One method by slug and its values, for commands that take exactly one."""
+    """Return one method by slug and its values, for commands that take exactly one."""
     method = get_method(slug)
     return method, parse_sets(sets, [method])[method.slug]
 
@@ -144,17 +146,99 @@ def read_adapter_config(path: Path) -> AdapterConfigFile:
 
 
 # ----------------------------------------
-# What commands are asked about: methods with their values, adapter configs from files, a run by its id.
+# Options from forms: a command gets an option for each field of a form.
+
+
+_METAVARS = {"int": "INTEGER", "float": "FLOAT", "choice": "NAME", "modules": "NAMES", "text": "TEXT"}
+
+
+def form_options(
+    form: type[Form],
+    names: Iterable[str],
+    *,
+    into: str = "given",
+    needed: Sequence[str] = (),
+    parse: bool = True,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a form, in place of one argument: the values that were given, by field.
+
+    Values are checked by the fields, not by typer.
+
+    Args:
+        names: the fields that become options.
+        into: the argument.
+        needed: those that have to be given.
+        parse: pass values; otherwise texts, for commands that read the form themselves.
+    """
+    fields = [form.field(name) for name in names]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(**arguments: Any) -> Any:
+            texts = {field.name: arguments.pop(field.name) for field in fields}
+            given = {name: _text(text) for name, text in texts.items() if text is not None}
+            if not parse:
+                return function(**arguments, **{into: given})
+            values, wrong = form.parse(given)
+            for name, error in wrong.items():
+                raise BadInput(f"{option_of(form, name)}: {error}", name) from None
+            return function(**arguments, **{into: values})
+
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list[inspect.Parameter]()
+        for name, parameter in signature.parameters.items():
+            if name == into:
+                parameters += [_parameter(field, field.name in needed) for field in fields]
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _text(value: str | bool) -> str:
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _options_of(field: Field) -> list[str]:
+    """Return the names of a field's option, the shorter one last."""
+    return [f"--{name.replace('_', '-')}" for name in (field.name, field.alias) if name]
+
+
+def option_of(form: type[Form], name: str) -> str:
+    """Return the option of a form's field, by the shorter one of its names."""
+    return _options_of(form.field(name))[-1]
+
+
+def _parameter(field: Field, needed: bool) -> inspect.Parameter:
+    help_ = (
+        f"{field.help} One of {', '.join(filter(None, field.titles))}."
+        if field.kind == "choice"
+        else field.help
+    )
+    kind, metavar = (bool, None) if field.kind == "bool" else (str, _METAVARS[field.kind])
+    option_ = typer.Option(*_options_of(field), metavar=metavar, help=escape(help_))
+    annotation: Any = Annotated[kind if needed else kind | None, option_]
+    default = inspect.Parameter.empty if needed else None
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+# ----------------------------------------
+# The subjects of a command: methods with their values, adapter configs from files, a run by its id.
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is asked about.
+    """The methods and configs that a command is about.
 
     Attributes:
         methods: those that apply to the model, with complete and checked values.
         files: adapter configs as they were read.
-        notes: warnings, and which methods were left out and why. Told with the result: an error is to stay alone.
+        notes: warnings, and which methods were left out and why; printed with the result, as an error stands alone.
     """
 
     methods: tuple[tuple[MethodSpec, Values], ...]
@@ -162,6 +246,7 @@ class Subjects:
     notes: tuple[str, ...]
 
     def tell(self) -> None:
+        """Print the notes."""
         for note in self.notes:
             output.note(note)
 
@@ -172,7 +257,7 @@ def choose(
     sets: Sequence[str] | None,
     adapter_configs: Sequence[Path] | None,
 ) -> Subjects:
-    """What the options ask about; with neither methods nor files, every method that applies.
+    """Return the subjects that the options name; with neither methods nor files, every method that applies.
 
     Raises:
         BadInput: a name, value or file that cannot work, or nothing that applies.
@@ -184,7 +269,7 @@ def choose(
     every = not named and not given
     specs = list(all_methods().values()) if every else named
     values = parse_sets(sets or (), specs)
-    kept: list[tuple[MethodSpec, Values]] = []
+    chosen: list[tuple[MethodSpec, Values]] = []
     notes: list[str] = []
     for spec in specs:
         problems = spec.problems(entry.shape, values[spec.slug])
@@ -194,22 +279,22 @@ def choose(
             continue
         complete = spec.require(entry.shape, values[spec.slug])
         notes += [f"note: {spec.slug}: {problem.message}" for problem in problems]
-        kept.append((spec, complete))
+        chosen.append((spec, complete))
     for file in opened:
         read = library.values_of(file.content or {}, entry.shape)
         spec = get_method("adapters")
-        kept.append((spec, spec.require(entry.shape, read)))
+        chosen.append((spec, spec.require(entry.shape, read)))
         notes.append(
             f"note: {file.path}: the adapters library's {read['placement']} of width {read['bottleneck']}, counted as "
             "the method adapters."
         )
-    if not kept and not files:
+    if not chosen and not files:
         raise BadInput(f"No method applies to {entry.title} with these settings.", "method")
-    return Subjects(tuple(kept), files, tuple(notes))
+    return Subjects(tuple(chosen), files, tuple(notes))
 
 
 def known_run(identity: str) -> Run:
-    """A run by its id. Raises BadInput where there is none."""
+    """Return a run by its id. Raises BadInput if there is none."""
     for run in store.runs():
         if run.id == identity:
             return run
@@ -217,3 +302,28 @@ def known_run(identity: str) -> Run:
         f"There is no run called '{echoed(identity)}'; 'python -m peft_lab runs' lists those there are.",
         "run",
     )
+
+
+# ----------------------------------------
+# Folders and files that ``--out`` names.
+
+
+def not_written(out: Path, error: OSError) -> BadInput:
+    """Return the error for an ``--out`` that cannot be written to."""
+    return BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out")
+
+
+def require_empty(out: Path, unless: str | None = None) -> None:
+    """Raise BadInput if a folder holds files, and not one called ``unless``, whose folder is written over."""
+    if out.is_dir() and any(out.iterdir()) and not (unless and (out / unless).exists()):
+        raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder and check that it can be written to and listed. Raises BadInput if it cannot."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            any(out.iterdir())
+    except OSError as error:
+        raise not_written(out, error) from error

@@ -7,12 +7,12 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TextIO
+from typing import IO, Any, Self, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -29,10 +29,10 @@ from peft_lab.core.errors import PeftLabError
 
 
 class _Sink(io.RawIOBase):
-    """Bytes to a file of the system. After a first failure what is written is dropped: the failure has been told.
+    """Writes bytes to a file of the system; drops what comes after the first failure, which was reported.
 
     Args:
-        tells: whether a failure is raised, once. A reader that has left (head, less) is none: it has what it wanted.
+        tells: whether to raise a failure, once. A reader that has left (head, less) is none: it has what it wanted.
     """
 
     def __init__(self, file: IO[bytes] | io.RawIOBase, tells: bool) -> None:
@@ -62,13 +62,15 @@ class _Sink(io.RawIOBase):
 
 
 def unwritten(error: OSError) -> PeftLabError:
-    """That a command's output got nowhere, and why."""
+    """Return the error for output that could not be written, with the system's reason."""
     return PeftLabError(f"The output could not be written: {disk.reason(error)}.")
 
 
 def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
-    """The same stream, which a reader that leaves does not stop; ``tells``: what else fails is raised once, as a
-    PeftLabError, and else dropped. One without a file of the system (in tests) is given back as it is."""
+    """Return the stream, made to survive a reader that leaves. Streams without a file, as in tests, stay as they are.
+
+    ``tells``: raise what else fails, once, as a PeftLabError; otherwise drop it.
+    """
     try:
         stream.fileno()
         inner = stream.buffer
@@ -84,7 +86,7 @@ def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
 
 @contextmanager
 def standing() -> Iterator[None]:
-    """While this lasts, sys.stdout and sys.stderr are careful. Of stderr nothing can be told where it fails."""
+    """Make sys.stdout and sys.stderr careful streams. Failures of stderr are dropped: nothing could report them."""
     _open_closed()
     real = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = careful_stream(real[0]), careful_stream(real[1], tells=False)
@@ -92,14 +94,16 @@ def standing() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(PeftLabError):  # told by then, or the exit status of something worse counts
+            with suppress(PeftLabError):  # reported by then, or the exit status of something worse counts
                 stream.flush()
         sys.stdout, sys.stderr = real
 
 
 def _open_closed() -> None:
-    """A stream that whoever calls has closed (``>&-``) takes everything, as Python's print does. Its number is taken,
-    too: the next file that is opened would have it, and get what libraries print."""
+    """Open streams that the caller has closed (``>&-``) on the null device, so that they take everything.
+
+    Otherwise the next file that is opened gets their number, and with it what libraries print.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -116,7 +120,7 @@ _reserved: list[TextIO] = []
 
 @contextmanager
 def reserved_stdout() -> Iterator[None]:
-    """While this lasts, only :func:`show` reaches stdout; prints of libraries and child processes go to stderr."""
+    """Let only :func:`show` reach stdout; prints of libraries and child processes go to stderr."""
     with _result_stream() as stream, redirect_stdout(sys.stderr):
         _reserved.append(stream)
         try:
@@ -128,7 +132,7 @@ def reserved_stdout() -> Iterator[None]:
 
 @contextmanager
 def _result_stream() -> Iterator[TextIO]:
-    """The real stdout. Where that is file descriptor 1, the descriptor itself is pointed at stderr meanwhile."""
+    """Yield the real stdout. If that is file descriptor 1, the descriptor points at stderr meanwhile."""
     real = sys.stdout
     try:
         descriptor = real.fileno()
@@ -139,14 +143,14 @@ def _result_stream() -> Iterator[TextIO]:
         yield real
         return
     real.flush()
-    kept = os.dup(1)
-    with os.fdopen(os.dup(kept), "w", encoding=real.encoding, errors="replace") as stream:
+    saved = os.dup(1)
+    with os.fdopen(os.dup(saved), "w", encoding=real.encoding, errors="replace") as stream:
         os.dup2(2, 1)
         try:
             yield careful_stream(stream)
         finally:
-            os.dup2(kept, 1)
-            os.close(kept)
+            os.dup2(saved, 1)
+            os.close(saved)
 
 
 def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[RenderableType]]) -> None:
@@ -164,12 +168,12 @@ def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[Renderabl
 
 
 def note(message: str) -> None:
-    """One line for the person at the terminal, on stderr."""
+    """Print one line for the person at the terminal, on stderr."""
     print(" ".join(message.split()), file=sys.stderr)
 
 
 def _print(part: RenderableType, stream: TextIO) -> None:
-    """On a terminal too narrow for the longest words, lines run over its edge: names broken in pieces help nobody."""
+    """Print a table or text. Lines run over the edge of a terminal that is too narrow for the longest words."""
     console = Console(file=stream, highlight=False, emoji=False)
     terminal, console.width = console.width, _PIPE_WIDTH
     if stream.isatty():
@@ -177,12 +181,26 @@ def _print(part: RenderableType, stream: TextIO) -> None:
     console.print(part)
 
 
-def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], caption: str = "") -> Table:
-    """A table whose ``columns`` map a heading to ``left`` or ``right``. Cells are text already.
+#: What makes a cell: a key or attribute of the row, the same with a function that shows it, or a function of the row.
+Column = str | tuple[str, Callable[[Any], object]] | Callable[[Any], object]
+
+
+def table(
+    title: str, rows: Iterable[Any], columns: Mapping[str, Column] | Sequence[str], caption: str = ""
+) -> Table:
+    """Make a table with a line for each row. Cells that are ``None`` stay empty.
 
     Numbers, short texts and the first column, which names the row, stay in one piece; longer texts are folded.
+
+    Args:
+        columns: what makes the cells, by heading; headings alone if rows are tuples of cells. A heading that starts
+            with ``>`` is of numbers, aligned to the right.
     """
-    cells = [[str(value) for value in row] for row in rows]
+    makers = list(columns.values()) if isinstance(columns, Mapping) else None
+    lines = [
+        [_text(cell) for cell in (row if makers is None else (_cell(row, maker) for maker in makers))]
+        for row in rows
+    ]
     built = Table(
         title=title or None,
         caption=caption or None,
@@ -192,20 +210,42 @@ def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]],
         title_style="bold",
         pad_edge=False,
     )
-    for place, (heading, side) in enumerate(columns.items()):
-        longest = max(map(cell_len, [heading, *(row[place] for row in cells)]))
-        whole = side == "right" or place == 0 or longest <= _SHORT
-        justify: Literal["left", "right"] = "right" if side == "right" else "left"
+    for place, marked in enumerate(columns):
+        right, heading = marked.startswith(">"), marked.removeprefix(">")
+        longest = max(map(cell_len, [heading, *(line[place] for line in lines)]))
+        whole = right or place == 0 or longest <= _SHORT
         built.add_column(
-            heading, justify=justify, no_wrap=whole, min_width=longest if whole else None, overflow="fold"
+            heading,
+            justify="right" if right else "left",
+            no_wrap=whole,
+            min_width=longest if whole else None,
+            overflow="fold",
         )
-    for row in cells:
-        built.add_row(*map(escape, row))
+    for line in lines:
+        built.add_row(*map(escape, line))
     return built
 
 
+def _cell(row: Any, column: Column) -> object:
+    if isinstance(column, tuple):
+        value = _cell(row, column[0])
+        return None if value is None else column[1](value)
+    if callable(column):
+        return column(row)
+    return row[column] if isinstance(row, Mapping) else getattr(row, column)
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)
+
+
+def attributes(thing: object, *names: str) -> dict[str, Any]:
+    """Return these attributes by name, as a row of a document."""
+    return {name: getattr(thing, name) for name in names}
+
+
 def plain(value: Any) -> Any:
-    """``value`` as JSON knows it: dataclasses as objects, paths as text, numbers that are none as null."""
+    """Return a value as JSON: dataclasses as objects, paths as text, infinities and NaN as null."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -224,9 +264,9 @@ def plain(value: Any) -> Any:
 
 
 class ProgressBars:
-    """Bars by name. Use as a context manager; :meth:`update` makes a bar when it first hears of it.
+    """Draws bars by name, as a context manager; :meth:`update` makes a bar at its first call.
 
-    ``lines=False`` leaves the lines out where there is no terminal: for work of seconds.
+    ``lines=False``: print nothing if there is no terminal, for work of seconds.
     """
 
     def __init__(self, lines: bool = True) -> None:
@@ -255,7 +295,7 @@ class ProgressBars:
             self._bars.stop()
 
     def update(self, name: str, fraction: float, detail: str = "") -> None:
-        """Work called ``name`` is at ``fraction`` (0 to 1). What is done at the first word of it needs no line."""
+        """Draw work called ``name`` at ``fraction`` (0 to 1). Work that is done at the first call gets no line."""
         if self._bars:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=1.0, detail=detail)

@@ -1,12 +1,10 @@
-"""``recommend``: the decision tree without the page. What is not answered is at its usual."""
+"""``recommend``: the decision tree without the page. Unanswered questions get their usual answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
-
-import typer
 
 from peft_lab.advise.flips import Flip, flips
 from peft_lab.advise.plan import told_by
@@ -18,8 +16,8 @@ from peft_lab.advise.situation import FOUND, WORDS, Situation, parse
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option, split_assignment
 from peft_lab.core import units
-from peft_lab.core.errors import BadInput, echoed
 from peft_lab.core.setting_words import band, label, written_figure
 
 _HELP = (
@@ -35,99 +33,97 @@ _HELP = (
 
 @command("recommend")
 def recommend_command(
-    answer: Annotated[list[str] | None, typer.Option("--answer", metavar="KEY=VALUE", help=_HELP)] = None,
+    answer: Annotated[list[str] | None, option("--answer", "KEY=VALUE", _HELP)] = None,
     as_json: options.Json = False,
 ) -> None:
     """Recommend a method for a situation, with reasons, runner-up and what would flip the choice."""
-    situation, claims = parse([_pair(text) for text in answer or ()])
+    situation, claims = parse(
+        split_assignment(text, "answer", "rows=5000", empty=False) for text in answer or ()
+    )
     room = room_of(situation)
-    found = recommend(situation, room, claims)
-    changes = flips(situation, room, found)
-    output.show(document(situation, found, changes), as_json, human=lambda: _human(situation, found, changes))
+    advice = recommend(situation, room, claims)
+    changes = flips(situation, room, advice)
+    output.show(
+        document(situation, advice, changes), as_json, human=lambda: _human(situation, advice, changes)
+    )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip() or not value.strip():
-        raise BadInput(
-            f"--answer takes KEY=VALUE, such as rows=5000; '{echoed(text)}' is not of that form.", "answer"
-        )
-    return key, value
-
-
-def document(situation: Situation, found: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
-    """The JSON document."""
-    plan = found.plan
+def document(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
+    """Return the JSON document."""
+    plan = advice.plan
+    made: dict[str, Any] = {
+        "plan": None,
+        "peak_bytes": None,
+        "device_bytes": None,
+        "headroom": None,
+        "seconds": None,
+    }
     training = None
     if plan is not None:
         training = {key: value for key, value in asdict(plan).items() if key not in ("values", "settings")}
         training["source"] = "simulated"
+        made = {
+            "plan": {name: _setting(one) for name, one in plan.settings.items()},
+            "peak_bytes": plan.needed_bytes,
+            "device_bytes": plan.memory_bytes,
+            "headroom": plan.headroom,
+            "seconds": plan.seconds and dict(zip(("low", "high"), plan.seconds, strict=True)),
+        }
+    nearest = {name: near.text for name, near in advice.nearest.items()}
     return {
-        "method": found.method,
-        "title": found.title,
-        "why": [asdict(why) for why in found.why],
-        "runner_up": found.runner_up,
-        "runner_up_text": found.runner_up_text,
-        "flips_if": [asdict(flip) for flip in changes],
-        "path": [asdict(step) for step in found.path],
-        "config": {} if plan is None else dict(plan.values),
+        **output.attributes(advice, "method", "title", "why", "runner_up", "runner_up_text"),
+        "flips_if": changes,
+        "path": advice.path,
+        "config": {} if plan is None else plan.values,
         "training": training,
-        "overruled": [asdict(why) for why in found.overruled],
-        "situation": asdict(situation),
-        "plan": None if plan is None else {name: _setting(one) for name, one in plan.settings.items()},
-        "peak_bytes": None if plan is None else plan.needed_bytes,
-        "device_bytes": None if plan is None else plan.memory_bytes,
-        "headroom": None if plan is None else plan.headroom,
-        "seconds": None
-        if plan is None or plan.seconds is None
-        else dict(zip(("low", "high"), plan.seconds, strict=True)),
-        "unknown": [one.text for one in found.unknown],
-        **({"nearest": {name: near.text for name, near in found.nearest.items()}} if found.nearest else {}),
+        "overruled": advice.overruled,
+        "situation": situation,
+        **made,
+        "unknown": [one.text for one in advice.unknown],
+        **({"nearest": nearest} if nearest else {}),
     }
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    """A setting with, for each of its sources, what this lab's sweep saw of it."""
-    found = setting.as_dict()
-    seen = replications()
-    return {
-        **found, "sources": [{**each, "here": seen[each["rule"]].as_dict()} for each in found["sources"]]
-    }  # fmt: skip
+    """Return a setting with, for each of its sources, what this lab's sweep saw of it."""
+    row, seen = setting.as_dict(), replications()
+    return {**row, "sources": [{**one, "here": seen[one["rule"]].as_dict()} for one in row["sources"]]}
 
 
-def _human(situation: Situation, found: Recommendation, changes: Sequence[Flip]) -> list[Any]:
-    parts: list[Any] = [found.title]
-    if found.plan is not None:
-        plan = found.plan
+def _human(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> list[Any]:
+    parts: list[Any] = [advice.title]
+    if advice.plan is not None:
+        plan = advice.plan
         knobs = " ".join(f"{name}={_text(value)}" for name, value in plan.values.items())
         step = f"{plan.batch} × {plan.seq} tokens" + (", checkpointed" if plan.checkpointing else "")
         more = f", {plan.accumulate} steps accumulated" if plan.accumulate > 1 else ""
-        parts += [
-            f"  {situation.model}: {knobs}",
-            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
-        ]
-        fields = [
+        settings = [
             (label(name), written_figure(one.value), band(one.band), told_by(one))
             for name, one in plan.settings.items()
         ]
-        heads = {"setting": "left", "value": "left", "band": "left", "from": "left"}
-        parts.append(output.table("Plan", heads, fields))
-    columns = {"question": "left", "answer": "left", "how": "left", "because": "left"}
-    rows = [(QUESTIONS[step.question].full, step.label, step.how, step.because) for step in found.path]
-    parts.append(output.table("Path", columns, rows))
-    reasons = [(why.text, why.source, why.kind) for why in found.why]
-    parts.append(output.table("Why", {"reason": "left", "source": "left", "kind": "left"}, reasons))
-    if found.overruled:
-        parts += ["Overruled:", *(f"  {why.text}" for why in found.overruled)]
-    if found.nearest:
-        parts.append(f"Nearest: {'; '.join(near.text for near in found.nearest.values())}.")
-    if found.runner_up:
-        parts.append(f"Runner-up: {found.runner_up_text}")
-    if found.unknown:
-        parts += ["What is not known:", *(f"  {text}" for text in found.unknown)]
+        parts += [
+            f"  {situation.model}: {knobs}",
+            f"  {step}{more}: {units.size(plan.needed_bytes)} of {units.size(plan.memory_bytes)} (simulated)",
+            output.table("Plan", settings, ("setting", "value", "band", "from")),
+        ]
+    path: dict[str, output.Column] = {
+        "question": lambda step: QUESTIONS[step.question].full,
+        "answer": "label",
+        "how": "how",
+        "because": "because",
+    }
+    parts.append(output.table("Path", advice.path, path))
+    parts.append(output.table("Why", advice.why, {"reason": "text", "source": "source", "kind": "kind"}))
+    if advice.overruled:
+        parts += ["Overruled:", *(f"  {why.text}" for why in advice.overruled)]
+    if advice.nearest:
+        parts.append(f"Nearest: {'; '.join(near.text for near in advice.nearest.values())}.")
+    if advice.runner_up:
+        parts.append(f"Runner-up: {advice.runner_up_text}")
+    if advice.unknown:
+        parts += ["What is not known:", *(f"  {text}" for text in advice.unknown)]
     if changes:
-        flipped = [(flip.text, flip.title) for flip in changes]
-        parts.append(output.table("What would change the answer", {"if": "left", "then": "left"}, flipped))
+        parts.append(output.table("What would change the answer", changes, {"if": "text", "then": "title"}))
     return parts
 
 

@@ -1,8 +1,8 @@
-"""``runs``: the run store: list, look at one, stop or delete it."""
+"""``runs``, ``open`` and ``export``: the run store, adapters of the adapters library, and runs as files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import known_run
+from peft_lab.cli.options import known_run, option
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import adopted, record, respond, said, store
@@ -23,51 +23,62 @@ from peft_lab.training.tasks import own, pictures
 from peft_lab.training.tasks.titles import each_of
 
 # ----------------------------------------
-# A run's record as the command line shows it, for whatever command reports one.
+# A run's record as a table, for every command that reports one; and the run store.
 
 
 def result_lines(result: Mapping[str, Any]) -> list[Any]:
-    """A run's record for a person, ended or not."""
+    """Return a run's record for a person, ended or not."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
-    each = "image" if str(spec["own_data"]).endswith(pictures.ZIP) else each_of(spec["task"])
-    rows: list[tuple[str, str, str]] = []
-    if result["trainable"] is not None:
-        rows.append(("trainable parameters", units.count(result["trainable"]), "counted"))
-        if result["head"]:
-            rows.append(("and of the task's head", units.count(result["head"]), "counted"))
-    rows.append(("steps", f"{result['steps']:,} of {spec['steps']:,}", ""))
-    if loss:
-        rows.append(("loss, first to last step", f"{loss[0]:.3f} to {loss[-1]:.3f}", "measured"))
-    for which in ("before", "after"):
-        if metric[which] is not None:
-            label = f"{metric['name'].replace('_', ' ')} {which}, {metric['rows']:,} held-out {each}s"
-            rows.append((label, f"{metric[which]:.3f}", "measured"))
-    rows.append(("training time", units.seconds(result["seconds"]), "measured"))
-    for key, unit in (("steps_per_second", "steps/s"), ("tokens_per_second", "tokens/s")):
-        if result[key] is not None:
-            rows.append(("speed", f"{result[key]:,.4g} {unit}", "measured"))
-    if "peak_bytes" in memory:
-        rows.append(("peak of one step's tensors", units.size(memory["peak_bytes"]), "measured"))
+    row = "image" if str(spec["own_data"]).endswith(pictures.ZIP) else each_of(spec["task"])
+    name = str(metric["name"]).replace("_", " ")
+    figures: list[tuple[str, Any, Callable[[Any], str], str]] = [
+        ("trainable parameters", result["trainable"], units.count, "counted"),
+        ("and of the task's head", (result["trainable"] and result["head"]) or None, units.count, "counted"),
+        ("steps", result["steps"], lambda done: f"{done:,} of {spec['steps']:,}", ""),
+        (
+            "loss, first to last step",
+            loss or None,
+            lambda all_: f"{all_[0]:.3f} to {all_[-1]:.3f}",
+            "measured",
+        ),
+        *(
+            (
+                f"{name} {which}, {metric['rows'] or 0:,} held-out {row}s",
+                metric[which],
+                "{:.3f}".format,
+                "measured",
+            )
+            for which in ("before", "after")
+        ),
+        ("training time", result["seconds"], units.seconds, "measured"),
+        ("speed", result["steps_per_second"], "{:,.4g} steps/s".format, "measured"),
+        ("speed", result["tokens_per_second"], "{:,.4g} tokens/s".format, "measured"),
+        ("peak of one step's tensors", memory.get("peak_bytes"), units.size, "measured"),
+        ("the same step", result.get("simulated_peak_bytes") or None, units.size, "simulated"),
+    ]
+    rows = [(label, show(value), source) for label, value, show, source in figures if value is not None]
     title = f"{spec['method']} on {spec['model']}, task {spec['task']}: {result['status']}"
-    if result.get("simulated_peak_bytes"):
-        rows.append(("the same step", units.size(result["simulated_peak_bytes"]), "simulated"))
-    figures = output.table(title, {"": "left", "figure": "right", "source": "left"}, rows)
     expected = result.get("expected")
-    took = [] if expected is None else [said.beside_forecasts(expected["seconds"], expected["took"])]
-    lines = [*took, f"run: {result['run_id']}", f"adapter: {result['adapter_dir'] or 'none saved'}"]
-    return [figures, *_answers(result["probes"]), *filter(None, lines)]
-
-
-def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the models said to the texts of ``--probe``, measured as all that a run found; an answer may be long."""
     return [
-        f"Asked: {' '.join(each['text'].split())}\n  base:  {_said(each['before'])}\n  tuned: {_said(each['after'])}"
-        for each in probes
+        output.table(title, rows, ("", ">figure", "source")),
+        *_answers(result["probes"]),
+        *([] if expected is None else [said.beside_forecasts(expected["seconds"], expected["took"])]),
+        f"run: {result['run_id']}",
+        f"adapter: {result['adapter_dir'] or 'none saved'}",
     ]
 
 
-def _said(answer: Mapping[str, Any] | None) -> str:
-    """In one line, with its probability where it is one of some labels."""
+def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the models answered to the texts of ``--probe``."""
+    return [
+        f"Asked: {' '.join(probe['text'].split())}\n"
+        f"  base:  {_answer(probe['before'])}\n  tuned: {_answer(probe['after'])}"
+        for probe in probes
+    ]
+
+
+def _answer(answer: Mapping[str, Any] | None) -> str:
+    """Return an answer in one line, with its probability if it is one of some labels."""
     if answer is None:
         return "not asked yet"
     words, scores = " ".join(answer["answer"].split()), answer["scores"]
@@ -79,19 +90,14 @@ def runs(
     identity: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Show this run; without it, list all.")
     ] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Ask the run to stop after its current step.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete the run with its adapter.")] = False,
+    stop: Annotated[bool, option("--stop", None, "Ask the run to stop after its current step.")] = False,
+    delete: Annotated[bool, option("--delete", None, "Delete the run with its adapter.")] = False,
     adopt: Annotated[
         Path | None,
-        typer.Option(
-            "--adopt", metavar="FOLDER", help="Show a run that a plan's script tells of there (PEFT_LAB_RUN)."
-        ),
+        option("--adopt", "FOLDER", "Show a run that a plan's script tells of there (PEFT_LAB_RUN)."),
     ] = None,
     track: Annotated[
-        str | None,
-        typer.Option(
-            "--track", metavar="NAMES", help="Send this ended run to mlflow, trackio or both (a,b)."
-        ),
+        str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -103,8 +109,8 @@ def runs(
     if identity is None:
         if stop or delete or track is not None:
             raise BadInput("Name the run to stop, delete or track.")
-        found = store.summaries()
-        output.show(found, as_json, human=lambda: [_list(found)])
+        summaries = store.summaries()
+        output.show(summaries, as_json, human=lambda: [_list(summaries)])
         return
     run = known_run(identity)
     if stop:
@@ -114,15 +120,13 @@ def runs(
     if track is not None:
         _send(run, track)
     if delete:
-        summary = store.summary(run)
+        document = {**output.plain(store.summary(run)), "deleted": True}
         store.delete(run.id)
-        output.show(
-            {**output.plain(summary), "deleted": True}, as_json, human=lambda: [f"{run.id} was deleted."]
-        )
+        output.show(document, as_json, human=lambda: [f"{run.id} was deleted."])
         return
-    told = start.read_tracking(run.folder)
-    result = {**record.result(run), "tracking": [output.plain(each) for each in told.values()]}
-    sentences = [each.sentence() for each in told.values()]
+    tracking = start.read_tracking(run.folder).values()
+    result = {**record.result(run), "tracking": list(tracking)}
+    sentences = [tracked.sentence() for tracked in tracking]
     output.show(result, as_json, human=lambda: [*result_lines(result), *sentences])
 
 
@@ -130,32 +134,30 @@ def _send(run: Run, track: str) -> None:
     trackers = start.tracker_names(track)
     if not trackers:
         raise BadInput("--track names at least one tracker.", "track")
-    problems = [told for told in start.send(run, trackers) if told.problem]
+    problems = [sent.sentence() for sent in start.send(run, trackers) if sent.problem]
     if problems:
-        raise RunError(" ".join(told.sentence() for told in problems))
+        raise RunError(" ".join(problems))
 
 
-def _list(found: Sequence[RunSummary]) -> Any:
-    columns = {"run": "left", "status": "left", "steps": "right", "metric": "left"}
-    columns |= dict.fromkeys(("before", "after", "peak", "took"), "right")
-    caption = (
-        "metrics, peak and time: measured" if found else "No runs yet: 'python -m peft_lab train' makes one."
-    )
-    return output.table("Runs", columns, [_line(row) for row in found], caption)
-
-
-def _line(row: RunSummary) -> tuple[str, ...]:
-    """The id tells when, method, model and task."""
-    if row.status == DAMAGED:
-        return (row.id, row.status, "", row.problem, *[""] * 4)
-    before, after = ("" if value is None else f"{value:.3f}" for value in (row.before, row.after))
-    peak = "" if row.peak_bytes is None else units.size(row.peak_bytes)
-    took = "" if row.seconds is None else units.seconds(row.seconds)
-    return (row.id, row.status, f"{row.steps:,}", row.metric_title, before, after, peak, took)
+def _list(summaries: Sequence[RunSummary]) -> Any:
+    """Return the runs as a table. An id tells when, method, model and task."""
+    columns: dict[str, output.Column] = {
+        "run": "id",
+        "status": "status",
+        ">steps": lambda row: "" if row.status == DAMAGED else f"{row.steps:,}",
+        "metric": lambda row: row.problem if row.status == DAMAGED else row.metric_title,
+        ">before": ("before", "{:.3f}".format),
+        ">after": ("after", "{:.3f}".format),
+        ">peak": ("peak_bytes", units.size),
+        ">took": ("seconds", units.seconds),
+    }
+    empty = "No runs yet: 'python -m peft_lab train' makes one."
+    caption = "metrics, peak and time: measured" if summaries else empty
+    return output.table("Runs", summaries, columns, caption)
 
 
 # ----------------------------------------
-# ``--track``: runs of a command also go to MLflow or trackio, and what became of that.
+# ``--track``: send the runs of a command to MLflow or trackio too.
 
 
 def _switched_on(text: str | None) -> str | None:
@@ -175,15 +177,15 @@ Track = Annotated[
 
 
 def tell_tracked(run: Run) -> None:
-    """Wait until the trackers have all of an ended run, and say where it stands, or why it does not."""
-    for told in start.wait(run, start.trackers_of(run)):
-        output.note(told.sentence())
+    """Wait until the trackers have all of an ended run, and print where it is, or why it is not."""
+    for tracked in start.wait(run, start.trackers_of(run)):
+        output.note(tracked.sentence())
 
 
 def tell_of_all(runs: Sequence[Run]) -> None:
-    """The same of the runs of a comparison or a sweep, one sentence a tracker."""
-    for one in start.trackers_waited_for(runs, start.PATIENCE if start.tracker_names() else 0.0):
-        output.note(one.sentence())
+    """Wait for the trackers of a comparison's or a sweep's runs, and print one sentence for each tracker."""
+    for tracked in start.trackers_waited_for(runs, start.PATIENCE if start.tracker_names() else 0.0):
+        output.note(tracked.sentence())
 
 
 # ----------------------------------------
@@ -197,12 +199,9 @@ def open_command(
         typer.Argument(metavar="FOLDER", help="A folder that the adapters library saved, or a zip of one."),
     ],
     model: options.Model,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Score it on this task's held-out rows.")
-    ] = None,
+    task: Annotated[str | None, option("--task", "NAME", "Score it on this task's held-out rows.")] = None,
     own_file: Annotated[
-        Path | None,
-        typer.Option("--own", metavar="FILE", help="Score it on the held-out rows of your own file."),
+        Path | None, option("--own", "FILE", "Score it on the held-out rows of your own file.")
     ] = None,
     eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Held-out rows to score on.")] = None,
     as_json: options.Json = False,
@@ -216,9 +215,9 @@ def open_command(
     if eval_rows is not None and not scored:
         raise BadInput("--eval-rows are rows of a task: add --task or --own.", "eval_rows")
     read = respond.opened_values(folder, model)
-    asked = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
+    scored_on = (str(folder), model, task or own.NAME, None if own_file is None else str(own_file), eval_rows)
     if scored:
-        respond.opened_request(folder, *asked[1:]).complete()  # refused here, in one line
+        respond.opened_request(folder, *scored_on[1:]).complete()  # refused here, in one line
     report = count(model, "adapters", read)
     document: dict[str, Any] = {
         "folder": folder, "model": model, "values": read, "count": report.as_dict(), "scores": None
@@ -227,26 +226,29 @@ def open_command(
         from peft_lab.workers import inspector
 
         document["scores"] = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
-            respond.opened_scores, *asked
+            respond.opened_scores, *scored_on
         )
-    output.show(document, as_json, human=lambda: _human(document))
+    output.show(document, as_json, human=lambda: _opened(document))
 
 
-def _human(document: dict[str, Any]) -> list[Any]:
-    report, read, found = document["count"], document["values"], document["scores"]
+def _opened(document: dict[str, Any]) -> list[Any]:
+    report, values, scores = document["count"], document["values"], document["scores"]
     lines: list[Any] = [
-        f"{document['folder']}: the adapters library's {read['placement']}, width {read['bottleneck']}, "
-        f"{read['nonlinearity']}",
+        f"{document['folder']}: the adapters library's {values['placement']}, width {values['bottleneck']}, "
+        f"{values['nonlinearity']}",
         f"{units.count(report['trainable'])} parameters (counted) on {document['model']}, "
         f"{units.size(report['stored_bytes'])} as safetensors",
     ]
-    if found is not None:
+    if scores is not None:
         rows = [
-            (which, *(f"{value:.4f}" for value in (*found[which]["metrics"].values(), found[which]["loss"])))
+            (
+                which,
+                *(f"{value:.4f}" for value in (*scores[which]["metrics"].values(), scores[which]["loss"])),
+            )
             for which in ("base", "opened")
         ]
-        heads = {"": "left"} | dict.fromkeys([*found["base"]["metrics"], "loss"], "right")
-        lines.append(output.table(f"On {found['rows']:,} held-out rows (measured)", heads, rows))
+        heads = ["", *(f">{name}" for name in scores["base"]["metrics"]), ">loss"]
+        lines.append(output.table(f"On {scores['rows']:,} held-out rows (measured)", rows, heads))
     return lines
 
 
@@ -275,9 +277,7 @@ def export_command(
     ] = Form.SCRIPT,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="Write it here (for adapters: a folder); without, it is printed."
-        ),
+        option("--out", "FILE", "Write it here (for adapters: a folder); without, it is printed."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -300,7 +300,7 @@ def export_command(
         try:
             disk.write_text(out, content)
         except OSError as error:
-            raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out") from error
+            raise options.not_written(out, error) from error
     document = {"run_id": run.id, "as": form, "path": out, "content": None if out else content}
     output.show(document, as_json, human=lambda: [f"{run.id} as {form}: {out}"] if out else [content])
 
@@ -312,14 +312,10 @@ def _library(run: Run, out: Path | None, as_json: bool) -> None:
         raise BadInput("--as adapters makes a folder: name it with --out FOLDER.", "out")
     bundle.require_adapters_library(run)
     try:
-        if out.is_dir() and any(out.iterdir()):
-            raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
+        options.require_empty(out)
         bundle.write_library_folder(run, out)
     except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out") from error
+        raise options.not_written(out, error) from error
     document = {"run_id": run.id, "as": Form.ADAPTERS, "path": out, "content": None}
-    output.show(
-        document,
-        as_json,
-        human=lambda: [f"{run.id} for the adapters library: model.load_adapter({str(out)!r})"],
-    )
+    line = f"{run.id} for the adapters library: model.load_adapter({str(out)!r})"
+    output.show(document, as_json, human=lambda: [line])

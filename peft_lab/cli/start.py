@@ -17,6 +17,7 @@ import typer
 from peft_lab.classroom import joining
 from peft_lab.cli import output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import asking, disk, journal, limits
 from peft_lab.core.errors import AssetError, PeftLabError
@@ -41,55 +42,46 @@ def serve_command(
     port: Port = 8501,
     fetch: Fetch = True,
     of_class: Annotated[
-        bool,
-        typer.Option("--class", help="For a class: who joins gives a code once, and owns what they make."),
+        bool, option("--class", None, "For a class: who joins gives a code once, and owns what they make.")
     ] = False,
     code: Annotated[
         str | None, typer.Option(help="The code by which learners join; without it, one is made and kept.")
     ] = None,
     limit: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME=N,…",
-            help="What one learner may take up, and how many may join, such as runs=3,steps=300 or "
-            "learners=100.",
+        option(
+            "--limit",
+            "NAME=N,…",
+            "What one learner may take up, and how many may join, such as runs=3,steps=300 or learners=100.",
         ),
     ] = None,
     models: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--models",
-            metavar="DIR",
-            help="A folder of models that the class may use by their paths; repeatable.",
-        ),
+        option("--models", "DIR", "A folder of models that the class may use by their paths; repeatable."),
     ] = None,
     login: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--login",
-            metavar="WHO",
-            help="Whom an identity provider vouches for may join by signing in: ann@school.example, @school.example, "
+            "WHO",
+            "Whom an identity provider vouches for may join by signing in: ann@school.example, @school.example, "
             "or * for all whom it lets in; repeatable. Needs [auth] in .streamlit/secrets.toml.",
         ),
     ] = None,
     teachers: Annotated[
         list[str] | None,
-        typer.Option("--teacher", metavar="ADDRESS", help="Who signs in with it is a teacher; repeatable."),
+        option("--teacher", "ADDRESS", "Who signs in with it is a teacher; repeatable."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="The network address it listens at; a class is listened to at all.")
     ] = None,
     base_path: Annotated[
         str,
-        typer.Option(
-            metavar="PATH", help="Below which path it lies, behind a proxy: lab for https://host/lab/."
-        ),
+        option("--base-path", "PATH", "Below which path it lies, behind a proxy: lab for https://host/lab/."),
     ] = "",
     log: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Where events are written, one line of JSON each; - for the terminal."
-        ),
+        option("--log", "FILE", "Where events are written, one line of JSON each; - for the terminal."),
     ] = None,
 ) -> None:
     """Start the app as a server, for one person or for a class. Ctrl-C ends it."""
@@ -104,20 +96,10 @@ def serve_command(
         if limit is not None:
             environment[limits.VARIABLE] = limit
         if models:
-            environment[asking.MODELS_VARIABLE] = os.pathsep.join(str(_folder(each)) for each in models)
+            environment[asking.MODELS_VARIABLE] = os.pathsep.join(str(_folder(folder)) for folder in models)
         environment |= _login(login or [], teachers or [])
         os.environ.update(environment)
-        learners_code, each = asking.join_code(), limits.limits()
-        output.note(f"Learners join with the code {learners_code}")
-        output.note(f"You open the teacher's page with the code {joining.class_keys().teacher}")
-        output.note(f"Each may have {each.in_words()}.")
-        output.note(f"Up to {each.people} may join; --limit learners=N changes that.")
-        if joining.login_is_on():
-            output.note(
-                f"They join by signing in, too: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}"
-            )
-        if asking.folder_allowed():
-            output.note(f"It may use the models in {', '.join(map(str, asking.folder_allowed()))}")
+        _describe_class()
     elif code is not None or limit is not None or models or login or teachers:
         raise typer.BadParameter(
             "--code, --limit, --models, --login and --teacher are for a class: add --class."
@@ -127,20 +109,33 @@ def serve_command(
     _start(port, fetch, (*more, *_below(base_path)), environment)
 
 
+def _describe_class() -> None:
+    """Print the codes of a class and what learners may use."""
+    of_learner = limits.limits()
+    output.note(f"Learners join with the code {asking.join_code()}")
+    output.note(f"You open the teacher's page with the code {joining.class_keys().teacher}")
+    output.note(f"Each may have {of_learner.in_words()}.")
+    output.note(f"Up to {of_learner.people} may join; --limit learners=N changes that.")
+    if joining.login_is_on():
+        output.note(f"They join by signing in, too: {', '.join(joining.is_listed(joining.WHO_MAY_LOG_IN))}")
+    if asking.folder_allowed():
+        output.note(f"It may use the models in {', '.join(map(str, asking.folder_allowed()))}")
+
+
 def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
-    """The environment of a class that can be joined by signing in. Raises BadParameter where nobody could."""
+    """Return the environment of a class that is joined by signing in. Raises BadParameter if nobody could sign in."""
     if teachers and not who:
         raise typer.BadParameter("--teacher says which of those who sign in is one: add --login.")
     if who and util.find_spec("authlib") is None:
         raise typer.BadParameter(
             "--login needs Authlib: pip install 'peft-lab[oidc]' (in a clone, '.[oidc]')."
         )
-    said = {joining.WHO_MAY_LOG_IN: ",".join(who), joining.TEACHERS: ",".join(teachers)}
-    return {name: value for name, value in said.items() if value}
+    lists = {joining.WHO_MAY_LOG_IN: ",".join(who), joining.TEACHERS: ",".join(teachers)}
+    return {name: value for name, value in lists.items() if value}
 
 
 def _below(path: str) -> tuple[str, ...]:
-    """What Streamlit is told of a base path. Raises typer.BadParameter for what is none."""
+    """Return Streamlit's arguments for a base path. Raises BadParameter for an invalid one."""
     wanted = path.strip("/")
     if wanted and not _BASE.fullmatch(wanted):
         raise typer.BadParameter("--base-path takes letters, digits, hyphens, underscores and slashes.")
@@ -148,13 +143,13 @@ def _below(path: str) -> tuple[str, ...]:
 
 
 def _folder(named: Path) -> Path:
-    """The folder that is meant. Raises BadParameter where there is none, or the list of them cannot name it."""
-    found = disk.folder(disk.at_home(str(named)), "models")
-    if os.pathsep in str(found):
+    """Return a folder of models. Raises BadParameter if there is none, or a list of paths cannot hold it."""
+    path = disk.folder(disk.at_home(str(named)), "models")
+    if os.pathsep in str(path):
         raise typer.BadParameter(
             f"{named} has a '{os.pathsep}' in its path, which parts the folders of a class."
         )
-    return found
+    return path
 
 
 def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[str, str]) -> None:
@@ -166,19 +161,21 @@ def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[s
         except AssetError as trouble:
             print(f"{trouble}\nThe app starts without them; `peft-lab fetch` tries again.", file=sys.stderr)
     arguments = ["-m", "streamlit", "run", str(script), "--server.port", str(port), *more]
-    status = _carried([sys.executable, *arguments], {**os.environ, **environment})
+    status = _run_child([sys.executable, *arguments], {**os.environ, **environment})
     if status:
         raise typer.Exit(status)
 
 
-def _carried(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end in a process of its own (Streamlit wants the main thread and the signals); its exit
-    status. Whoever ends this process (a container, systemd) means that one: it is told, and waited for."""
+def _run_child(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command in a process of its own, as Streamlit needs the main thread and the signals; return its status.
+
+    SIGTERM to this process, as from a container or systemd, ends the child, which is waited for.
+    """
     child = subprocess.Popen(arguments, env=dict(environment))
-    asked = []
+    terminated = []
 
     def hand_on(number: int, _: object) -> None:
-        asked.append(number)
+        terminated.append(number)
         child.terminate()
 
     before = signal.signal(signal.SIGTERM, hand_on)
@@ -188,14 +185,14 @@ def _carried(arguments: list[str], environment: Mapping[str, str]) -> int:
         status = child.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0 if asked else status
+    return 0 if terminated else status
 
 
 def app_script() -> Path:
-    """The app's first file: in a checkout beside the package, in an installed package inside it.
+    """Return the app's first file: in a checkout beside the package, in an installed package inside it.
 
     Raises:
-        PeftLabError: the package was put together without it.
+        PeftLabError: the package has none.
     """
     for script in (PACKAGE.parent / "app.py", PACKAGE / "_app/app.py"):
         if script.is_file() and (script.parent / "pages").is_dir():

@@ -8,18 +8,17 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from peft_lab.cli import options, output, runs
-from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.forms import form_options, options_of
-from peft_lab.cli.options import known_run
+from peft_lab.cli.application import FAILED, command, stopping
+from peft_lab.cli.options import form_options, known_run, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.runs import result_lines
 from peft_lab.core import units
@@ -37,31 +36,26 @@ from peft_lab.training.tasks import hub, own
 from peft_lab.workers import inspector
 
 # ----------------------------------------
-# How long ``train`` will take: said before it starts, once this machine was measured, as Train's button says it.
+# How long ``train`` will take: printed before it starts, once this machine was measured, as Train's button says it.
 
 
 def tell_forecast(spec: RunSpec) -> Forecast | None:
-    """Say it on stderr; ``None`` where nothing is said: before the machine was measured, and of runs of a kind that is
-    not predicted. Why a run of another kind cannot be is said instead."""
+    """Print on stderr how long a run will take, and return it.
+
+    ``None`` if that is not known: before this machine was measured, and for kinds of runs that are not predicted.
+    """
     if not here.complete() or not forecast.predicts(resolve(spec.model).kind, spec.task):
         return None
     try:
         work = inspector.get_inspector(inspector.Worker.MEMORY).ask(run_work, spec.to_dict())
         past = store.summaries()
-        found = forecast.forecast(work, spec, past)
+        expected = forecast.forecast(work, spec, past)
     except PeftLabError as error:
         output.note(f"note: how long it will take is not known: {error}")
         return None
-    words = said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in past))
-    output.note(f"Train: {words}. {said.forecast_made_of(found.like)}")
-    return found
-
-
-def keep_forecast(run: Run, found: Forecast | None) -> None:
-    """Keep with the run what was said of it."""
-    if found is not None:
-        with suppress(OSError):  # a run trains no worse where that cannot be written
-            forecast.note(run, found)
+    words = said.told_forecast(expected.seconds, said.forecast_errors(line.kept for line in past))
+    output.note(f"Train: {words}. {said.forecast_made_of(expected.like)}")
+    return expected
 
 
 # ----------------------------------------
@@ -84,16 +78,15 @@ def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
         )
     if spec.task_object().images:
         raise BadInput("--preview shows tokens, and images have none: leave it out.", "preview")
-    found = preview.ask(spec.model, spec.own_data, spec.max_length).result()
-    if isinstance(found, str):
-        raise BadInput(found, "own_data")
-    output.show(found, as_json, human=lambda: lines(found))
+    shown = preview.ask(spec.model, spec.own_data, spec.max_length).result()
+    if isinstance(shown, str):
+        raise BadInput(shown, "own_data")
+    output.show(shown, as_json, human=lambda: _preview(shown))
 
 
-def lines(found: Preview) -> list[Any]:
-    """The preview for a person."""
-    parts: list[Any] = [headline(found), *notes(found), _KEY]
-    for row in found.sample:
+def _preview(shown: Preview) -> list[Any]:
+    parts: list[Any] = [headline(shown), *notes(shown), _KEY]
+    for row in shown.sample:
         parts += ["", heading(row), _tokens(row)]
     return parts
 
@@ -121,59 +114,40 @@ _ADAPTER = "adapter_config.json"
 _OPTIONS = ("steps", "batch", "seed", "learning_rate", "max_length", "eval_rows")
 
 
-class _Interrupted(Exception):
-    """Someone wants the run to end. ``number`` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 @command("train")
 @form_options(RunRequest, _OPTIONS)
 def train(
     context: typer.Context,
     given: dict[str, Any],
     model: options.OneModel = None,
-    method: Annotated[
-        str | None, typer.Option("--method", metavar="SLUG", help="The method to train with.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="What to learn; 'own' with --own FILE.")
-    ] = None,
+    method: Annotated[str | None, option("--method", "SLUG", "The method to train with.")] = None,
+    task: Annotated[str | None, option("--task", "NAME", "What to learn; 'own' with --own FILE.")] = None,
     sets: options.Sets = None,
     own_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--own",
-            metavar="FILE",
-            help="CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
+            "FILE",
+            "CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
             "hf:owner/name:split of the Hugging Face Hub.",
         ),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
-            "--start",
-            metavar="FOLDER",
-            help="Train on from an adapter that the adapters library saved there.",
-        ),
+        option("--start", "FOLDER", "Train on from an adapter that the adapters library saved there."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Copy the trained adapter to this folder.")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "DIR", "Copy the trained adapter to this folder.")] = None,
     probes: Annotated[
         list[str] | None,
-        typer.Option("--probe", metavar="TEXT", help="A text that base and tuned model answer; repeatable."),
+        option("--probe", "TEXT", "A text that base and tuned model answer; repeatable."),
     ] = None,
     continued: Annotated[
         str | None,
-        typer.Option(
-            "--continue", metavar="RUN_ID", help="Continue a run that ended too early, with its own settings."
-        ),
+        option("--continue", "RUN_ID", "Continue a run that ended too early, with its own settings."),
     ] = None,
     preview: Annotated[
         bool,
-        typer.Option("--preview", help="Show the tokens of --own FILE and which are learned; train nothing."),
+        option("--preview", None, "Show the tokens of --own FILE and which are learned; train nothing."),
     ] = False,
     track: runs.Track = None,
     as_json: options.Json = False,
@@ -181,7 +155,7 @@ def train(
     """Fine-tune a model whose weights are here, and report its loss, metric, speed and memory."""
     if continued is not None:
         _require_alone(context)
-        _go_on(continued, out, as_json)
+        _continue(continued, out, as_json)
         return
     if start is not None and method is None:
         method = respond.OPENED_METHOD
@@ -214,42 +188,36 @@ def train(
         return
     if out is not None:
         _prepare(out)
-    run, interrupt = _watched(lambda queue: queue.submit(spec), spec)
+    run, interrupt = _watch(lambda queue: queue.submit(spec), spec)
     _report(run, interrupt, out, as_json)
 
 
 def _require_alone(context: typer.Context) -> None:
-    """A run that goes on has its settings. Raises BadInput where another is named."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if (
-            name not in ("continued", "out", "track", "as_json")
-            and source is not None
-            and source.name == "COMMANDLINE"
-        ):
-            named = {"own_file": "--own", "sets": "--set", "probes": "--probe"}
-            option = (
-                options_of(RunRequest.field(name))[-1] if name in _OPTIONS else named.get(name, f"--{name}")
-            )
-            raise BadInput(f"--continue goes on as the run was set; leave {option} out.", name)
+    """Raise BadInput if settings are given for a run that continues with its own."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and parameter.name not in ("continued", "out", "track", "as_json"):
+            name = next(name for name in reversed(parameter.opts) if name.startswith("--"))
+            raise BadInput(f"--continue goes on as the run was set; leave {name} out.", parameter.name)
 
 
-def _go_on(identity: str, out: Path | None, as_json: bool) -> None:
-    found = known_run(identity)
-    checkpoints.require_to_go_on(found)
+def _continue(identity: str, out: Path | None, as_json: bool) -> None:
+    old = known_run(identity)
+    checkpoints.require_to_go_on(old)
     if out is not None:
         _prepare(out)
 
     def again(queue: RunQueue) -> str:
-        queue.go_on(found.id)
-        return found.id
+        queue.go_on(old.id)
+        return old.id
 
-    run, interrupt = _watched(again)
+    run, interrupt = _watch(again)
     _report(run, interrupt, out, as_json)
 
 
 def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) -> None:
-    """Show what came of a run, and leave with its status."""
+    """Show the result of a run, and exit with its status."""
     result = {**record.result(run), "simulated_peak_bytes": None}
     if result["status"] == Status.DONE:
         result["simulated_peak_bytes"] = _simulated(result)
@@ -262,7 +230,7 @@ def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) ->
 
 
 def _simulated(result: Mapping[str, Any]) -> int | None:
-    """What the simulation says of the measured step; why it says nothing is told on stderr."""
+    """Return the simulated peak of the measured step; ``None``, with a note on stderr, if it cannot be simulated."""
     try:
         return admission.peak_of_run(result)
     except (BadInput, SimulationError) as error:
@@ -283,45 +251,35 @@ def _task(task: str | None, own_file: Path | None) -> str:
 
 
 def _prepare(out: Path) -> None:
-    """Make sure that the adapter can be put into ``out`` before time is spent on it. An older adapter is replaced.
-
-    Raises:
-        BadInput: a file, a folder with other things in it, or a place that cannot be written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        taken = any(out.iterdir()) and not (out / _ADAPTER).exists()
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be used: {error.strerror or error}.", "out") from error
-    if taken:
-        raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
+    """Check that the adapter can be put into ``out``, before time is spent on it; an older one is written over."""
+    options.make_folder(out)
+    options.require_empty(out, unless=_ADAPTER)
 
 
-def _watched(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tuple[Run, int | None]:
-    """Train, drawing progress, until the run has ended; also the number of the signal that ended it early.
+def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tuple[Run, int | None]:
+    """Train, drawing progress, until the run has ended; also return the number of the signal that ended it early.
 
-    How long a ``new`` run will take is said before it begins.
+    How long a ``new`` run will take is printed before it begins.
     """
     queue = training_queue()
-    told = tell_forecast(new) if new is not None else None
-    with _interruptible(), ProgressBars() as bars:
+    expected = tell_forecast(new) if new is not None else None
+    with stopping() as signals, ProgressBars() as bars:
         run = store.get(begin(queue))
-        keep_forecast(run, told)
-        try:
-            _follow(run, queue, bars)
-        except _Interrupted as interruption:
-            output.note("stopping after the current step (again to leave at once)")
+        if expected is not None:
+            with suppress(OSError):  # a run trains no worse where that cannot be written
+                forecast.note(run, expected)
+        _follow(run, queue, bars, signals)
+        if signals:
             queue.stop(run.id)
             if not queue.wait(run.id, _LONGEST_STOP).final:
                 output.note(
                     f"{run.id} does not end by itself; it ends with this command and is marked as lost"
                 )
-            return run, interruption.number
-    return run, None
+    return run, signals[-1] if signals else None
 
 
 def training_queue() -> RunQueue:
-    """The queue, with its processes started deaf to Ctrl-C: the terminal sends it to all, and this one handles it."""
+    """Return the queue. Its processes ignore Ctrl-C: the terminal sends it to all, and this one handles it."""
     from peft_lab.workers import processes
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -332,50 +290,32 @@ def training_queue() -> RunQueue:
     return get_queue()
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """The first signal raises :class:`_Interrupted`; a second one ends this process, and the run with it."""
-
-    def interrupt(number: int, _frame: object) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        raise _Interrupted(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _follow(run: Run, queue: RunQueue, bars: ProgressBars) -> None:
+def _follow(run: Run, queue: RunQueue, bars: ProgressBars, signals: Sequence[int]) -> None:
+    """Draw a run until it has ended or a signal came."""
     latest: RunView | None = None
-    while latest is None or not latest.status.final:
-        seen = run.view()
-        if seen is not latest:
-            latest = seen
-            _draw(bars, seen, queue.position(run.id) if seen.status is Status.QUEUED else 0)
+    while not signals and (latest is None or not latest.status.final):
+        view = run.view()
+        if view is not latest:
+            latest = view
+            _draw(bars, view, queue.position(run.id) if view.status is Status.QUEUED else 0)
         time.sleep(_POLL)
 
 
-def _draw(bars: ProgressBars, seen: RunView, waiting: int) -> None:
-    training = seen.step / seen.steps
-    if seen.status is Status.QUEUED:
+def _draw(bars: ProgressBars, view: RunView, waiting: int) -> None:
+    training = view.step / view.steps
+    if view.status is Status.QUEUED:
         others = f"waiting for {units.several(waiting, 'other run')}" if waiting else ""
         bars.update("Training", 0.0, others)
-    elif seen.status is Status.STARTING:
-        bars.update("Training", 0.0, seen.message)
-    elif seen.losses:
-        left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
+    elif view.status is Status.STARTING:
+        bars.update("Training", 0.0, view.message)
+    elif view.losses:
+        left = f", {units.roughly(view.eta)} left" if view.eta else ""
         bars.update(
-            "Training", training, f"step {seen.step} of {seen.steps}, loss {seen.losses[-1]:.3f}{left}"
+            "Training", training, f"step {view.step} of {view.steps}, loss {view.losses[-1]:.3f}{left}"
         )
-    for which, found in (("tuned", seen.after), ("base", seen.before)):
-        if seen.evaluating == which or found:
-            bars.update(f"Evaluating the {which} model", 1.0 if found else seen.progress)
+    for which, score in (("tuned", view.after), ("base", view.before)):
+        if view.evaluating == which or score:
+            bars.update(f"Evaluating the {which} model", 1.0 if score else view.progress)
 
 
 def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:

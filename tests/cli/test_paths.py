@@ -63,7 +63,7 @@ def at_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """None is started with what should have been refused."""
-    monkeypatch.setattr(start, "_carried", lambda *_: 99)
+    monkeypatch.setattr(start, "_run_child", lambda *_: 99)
 
 
 def made(what: str, place: Path) -> Path:

@@ -10,7 +10,7 @@ from peft_lab.advise.plans import nearest
 from peft_lab.advise.plans.configs import NARROW, Written
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.cli import plan
-from peft_lab.cli.plan import _told
+from peft_lab.cli.plan import _save
 from tests.cli.conftest import Run
 from tests.prose import says
 
@@ -40,11 +40,11 @@ def test_the_contracts_fields(run: Run, tmp_path: Path) -> None:
     assert says(done.stderr, "plan", "first plan") and ": train.py, " in done.stderr
 
 
-def test_what_is_not_written_is_said() -> None:
+def test_what_is_not_written_is_said(tmp_path: Path) -> None:
     best = Planned(Candidate("lora", "none", False), None)
     two = {"axolotl.yaml": "Both do not.", "llama_factory.yaml": "Both do not."}
-    head, one, both = _told(Path("here"), best, Written({}, {"train.py": "It is not.", **two}))
-    assert says(head, "here", "LoRA", "nothing") and says(one, "train.py", "It is not.")
+    head, one, both = _save(tmp_path, best, Written({}, {"train.py": "It is not.", **two}))
+    assert says(head, tmp_path.name, "LoRA", "nothing") and says(one, "train.py", "It is not.")
     assert says(both, *two, "Both do not.")
 
 
@@ -63,8 +63,8 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--price", "free"), "Price is a number"),
-        (("--devices", "none"), "devices"),
+        (("--price", "free"), "--price: Price is a number"),
+        (("--devices", "none"), "--devices: "),
         (("--price", "free", "--rows", "0"), "Training rows must be"),
         (("--price", "free", "--rows", "0", "--json"), "Price is a number"),
         (("--out", __file__), "cannot be written"),

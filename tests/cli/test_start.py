@@ -109,8 +109,8 @@ def test_who_ends_the_command_ends_the_server() -> None:
     """A container or systemd ends the process that it started; the server it carries must not stay behind."""
     heard = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))"
     child = f"import signal, sys; {heard}; print('here', flush=True); signal.pause()"
-    carried = f"sys.exit(_carried([sys.executable, '-c', {child!r}], {{}}))"
-    code = f"import sys; from peft_lab.cli.start import _carried; {carried}"
+    call = f"sys.exit(_run_child([sys.executable, '-c', {child!r}], {{}}))"
+    code = f"import sys; from peft_lab.cli.start import _run_child; {call}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as command:
         assert command.stdout is not None and command.stdout.readline() == "here\n"
         command.send_signal(signal.SIGTERM)

@@ -106,6 +106,29 @@ def test_the_exit_status_tells_how_the_run_ended(run: Run, ends: object, ending:
     assert says(run("runs", document["run_id"], "--stop").stderr, ending)
 
 
+class InterruptedQueue(FakeQueue):
+    """A queue during whose submission Ctrl-C comes."""
+
+    def submit(self, spec: RunRequest) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return super().submit(spec)
+
+    def stop(self, identity: str) -> None:
+        store.get(identity)
+
+    def wait(self, identity: str, seconds: float) -> Status:
+        return store.get(identity).status()
+
+
+@pytest.mark.weights
+def test_a_signal_before_the_run_begins_ends_it(
+    run: Run, ends: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "training_queue", lambda: InterruptedQueue("stopped", ""))
+    done = run("train", *TINY, "--method", "lora", "--json")
+    assert (done.status, json.loads(done.stdout)["status"]) == (128 + signal.SIGINT, "stopped")
+
+
 @pytest.mark.weights
 def test_what_the_models_say_to_a_probe_is_shown(run: Run, ends: Callable[[str], None]) -> None:
     ends("done")

@@ -51,7 +51,11 @@ class Wanted(Form):
     row_tokens: int = again(Situation, "row_tokens", 512, empty="")
     seq: int = again(Situation, "seq")
     gpu: str = again(
-        Situation, "device", "rtx-4090", label="GPU", help="Another card goes by its memory: type 24GB."
+        Situation,
+        "device",
+        "rtx-4090",
+        label="GPU",
+        help="A name; another card goes by its memory: type 24GB.",
     )
     devices: int = again(Situation, "devices")
     link: str = choice("pcie", "Between them", "What connects the GPUs.", LINKS, noun="link", shared="link")
@@ -62,7 +66,9 @@ class Wanted(Form):
     deadline: str = text(
         "", "Deadline", "Hours from now, or a moment such as 2026-11-27T08:00.", reader=read_deadline
     )
-    also: str = text("", "Rank as well", "Methods beside the usual ones.", reader=read_further)
+    also: str = text(
+        "", "Rank as well", f"Methods beside the usual ones: {', '.join(FURTHER)}.", reader=read_further
+    )
     optimizer: str = choice(
         "", "Optimizer", "By default AdamW, in 8 bits where necessary.",
         {"": "AdamW, in 8 bits where necessary", **OPTIMIZER_TITLES}, noun="optimizer",
