@@ -19,7 +19,7 @@ from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.ui import pages, state
 from peft_lab.ui.atlas import list as atlas
-from peft_lab.ui.choose import form
+from peft_lab.ui.choose import page as form
 from peft_lab.ui.claims import page as claims
 from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers

@@ -15,8 +15,8 @@ from peft_lab.core.errors import UnknownName
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.ui import state, web
 from peft_lab.ui.components import model_choice
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
 
 SCOPE = "atlas"
 ALL, NOBODY = "all", "none"

@@ -17,8 +17,8 @@ from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector

@@ -26,8 +26,8 @@ from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import open_button
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------

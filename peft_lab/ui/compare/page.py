@@ -27,9 +27,9 @@ from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.results import show
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components.figures import told_to
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import errors_boxed, part, tabs
 from peft_lab.ui.components.knobs import apart
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------

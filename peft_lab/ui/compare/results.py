@@ -28,8 +28,8 @@ from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 Row = Mapping[str, Any]

@@ -12,7 +12,7 @@ A page lays the controls out, in the order and the cells that it likes::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +22,7 @@ from peft_lab.ask.field import Field
 from peft_lab.ask.form import Form
 from peft_lab.core.errors import BadInput
 from peft_lab.ui import state
-from peft_lab.ui.foreign import plain
+from peft_lab.ui.components.frame import address_line, error_line
 
 F = TypeVar("F", bound=Form)
 #: The scope of what pages share: the model, the data, the devices.
@@ -145,10 +145,7 @@ class Controls(Generic[F]):
     def below(self, name: str) -> None:
         """Keep a place for errors under the control that was just drawn, and say there what the address got wrong."""
         self._below[name] = st.container()
-        problem = state.address_problem(self.scope, self._form.field(name).key)
-        if problem:
-            with self._below[name]:
-                address_line(problem)
+        address_line(self.scope, self._form.field(name).key, self._below[name], default=True)
 
     def at(self, name: str | None) -> Any:
         """Return the place under a control; that of the page for a control that is not drawn."""
@@ -158,7 +155,7 @@ class Controls(Generic[F]):
         """Say what is wrong, each below its control, with a button for the nearest value that works there."""
         for error in problems:
             with self.at(error.field) if error.field in self._below else st.container():
-                error_line(str(error))
+                error_line(error)
                 self._offer(error)
 
     def _offer(self, error: BadInput) -> None:
@@ -207,11 +204,46 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
     return round(typed * scale) if field.kind == "int" else float(typed * scale)
 
 
-def error_line(text: str) -> None:
-    """Say what is wrong, in red."""
-    st.markdown(f":red[:material/error: {plain(text)}]")
+# ----------------------------------------
+# A select box whose choice the session remembers, with what its address said of it and could not be used.
 
 
-def address_line(text: str) -> None:
-    """Say what the address got wrong, in red."""
-    st.markdown(f":red[:material/link_off: From the address: {plain(text)} The default is used.]")
+Value = TypeVar("Value")
+
+
+def choose(
+    scope: str,
+    name: str,
+    label: str,
+    options: Mapping[Value, str] | Sequence[Value],
+    default: Value | None = None,
+    *,
+    variants: Sequence[str] = (),
+    afresh: Sequence[str] = (),
+    place: Any = st,
+    written: Callable[[Value], str] = str,
+    text: str | None = None,
+) -> Value:
+    """Draw the select box and return the choice: the remembered one while it is an option, else the default.
+
+    Args:
+        options: titles by value, or the values, which are ``written`` by a function.
+        default: the first option unless given.
+        variants: what the choice is remembered for, beside its name: another model, another sweep.
+        afresh: what draws the control afresh without forgetting the choice.
+        text: the help text.
+    """
+    values = list(options)
+    index = state.one_of(scope, name, values, values[0] if default is None else default, *variants)
+    value: Value = place.selectbox(
+        label,
+        values,
+        index=index,
+        key=state.widget_key(scope, name, *variants, *afresh),
+        format_func=options.__getitem__ if isinstance(options, Mapping) else written,
+        help=text,
+        disabled=state.is_fixed(name),
+    )
+    address_line(scope, name, place)
+    state.remember(scope, name, value, *variants)
+    return value

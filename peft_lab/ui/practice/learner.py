@@ -21,7 +21,7 @@ from peft_lab.interview.mock import LENGTHS, all_roles
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
-from peft_lab.ui.components import remembered
+from peft_lab.ui.components import form
 from peft_lab.ui.components.frame import address_line, errors_boxed
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -241,7 +241,7 @@ def topic_title(topic: str) -> str:
 def _pick(
     cell: Any, name: str, label: str, titles: dict[str, str], text: str | None = None, default: str = ALL
 ) -> str:
-    return remembered.choose(SCOPE, name, label, titles, default, place=cell, text=text)
+    return form.choose(SCOPE, name, label, titles, default, place=cell, text=text)
 
 
 def practice_readers() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +11,112 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.colors import sample_colorscale
 
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.setting_words import written_figure
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.picture import Place
-from peft_lab.studies.sweeps.store import RATE, KeptSweep, Setting, kind_of
-from peft_lab.ui import theme
+from peft_lab.studies.sweeps.store import RATE, TRAINING, KeptSweep, Setting, kind_of
+from peft_lab.ui import state, theme
+from peft_lab.ui.compare import landscape as shipped
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.sweeps import choosing
-from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP, SweepAddress
+
+# ----------------------------------------
+# What is chosen on the Sweeps page, and how its address says it.
+
+
+SCOPE = "sweeps"
+SWEEP, ACROSS, UP, LINES, HELD = "sweep", "x", "y", "lines", "held"
+NOTHING = "none"
+#: What the address says: each choice with its default.
+SweepAddress = dict[str, tuple[Any, Any]]
+
+
+def named_sweep(name: str) -> str:
+    """What was varied, in a sentence."""
+    return picture.title(name).lower() if name in picture.TITLES else name
+
+
+def setting_titles(spec: RunSpec) -> dict[str, str]:
+    """What the runs can be judged by, with its unit."""
+    task = spec.task_object()
+    return {**shipped.titles(task, task.metric), TRAINING: "Training loss of the last step, nats"}
+
+
+def written_value(value: float, figure: str) -> str:
+    return f"{value:.1%}" if figure == METRIC else f"{value:.3f}"
+
+
+def sweep_readers() -> dict[str, Callable[[str], None]]:
+    """What takes the choices out of the address; the sweep first, as the others depend on it."""
+    return {
+        SWEEP: _take_sweep,
+        ACROSS: _taker(ACROSS),
+        UP: _taker(UP),
+        LINES: _taker(LINES),
+        HELD: _take_held,
+    }
+
+
+def _take_sweep(text: str) -> None:
+    known = [one.id for one in store.sweeps()]
+    if text not in known:
+        raise UnknownName("sweep", text[:80], known, SWEEP)
+    state.remember(SCOPE, SWEEP, text)
+
+
+def _shown() -> store.KeptSweep | None:
+    """The sweep that the rest of the address is about."""
+    kept = store.sweeps()
+    wanted = state.remembered(SCOPE, SWEEP, kept[0].id if kept else "")
+    return next((one for one in kept if one.id == wanted), None)
+
+
+def _taker(name: str) -> Callable[[str], None]:
+    def take(text: str) -> None:
+        sweep = _shown()
+        names = [] if sweep is None else store.varied(sweep.specs)
+        known = {ACROSS: names, UP: [*store.FIGURES, *names], LINES: [NOTHING, *names]}[name]
+        if sweep is None or text not in known:
+            raise UnknownName("axis of this sweep", text[:40], known, name)
+        state.remember(SCOPE, name, text, sweep.id)
+
+    return take
+
+
+def _take_held(text: str) -> None:
+    sweep = _shown()
+    if sweep is None:
+        raise BadInput("There is no sweep whose settings could be held.", HELD)
+    names = store.varied(sweep.specs)
+    for part in text.split(";"):
+        name, _, value = part.partition("=")
+        if name not in names:
+            raise UnknownName("setting of this sweep", name[:40], names, HELD)
+        known = {
+            state.as_text(each): each
+            for each in dict.fromkeys(store.value_of(spec, name) for spec in sweep.specs)
+        }
+        if value not in known:
+            raise UnknownName(f"value of {name}", value[:40], known, HELD)
+        state.remember(SCOPE, f"held_{name}", known[value], sweep.id)
+
+
+def held_as_text(held: Mapping[str, Any], order: Sequence[str]) -> str:
+    """As the address has it.
+
+    >>> held_as_text({"r": 8, "learning_rate": 0.003}, ["learning_rate", "r"])
+    'learning_rate=0.003;r=8'
+    """
+    return ";".join(f"{name}={state.as_text(held[name])}" for name in order if name in held)
+
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
@@ -173,15 +263,15 @@ def landscape_section(
     if not axes:
         return {}
     st.markdown(f"### Landscape {figures.badge('measured')}")
-    titles = choosing.setting_titles(sweep.specs[0])
+    titles = setting_titles(sweep.specs[0])
     places = st.columns(3)
     first = RATE if RATE in axes else axes[0]
-    x = _choice(places[0], sweep, ACROSS, "Across", axes, first, choosing.named_sweep)
+    x = _choice(places[0], sweep, ACROSS, "Across", axes, first, named_sweep)
     others = [name for name in axes if name != x]
     default = measured[0] if not others or picture.crossed(settings, x) else others[0]
     called = {
         **{name: titles[name] for name in measured},
-        **{name: choosing.named_sweep(name) for name in others},
+        **{name: named_sweep(name) for name in others},
     }
     up = _choice(places[1], sweep, UP, "Up the axis", [*measured, *others], default, called.__getitem__)
     address: SweepAddress = {ACROSS: (x, first), UP: (up, default)}
@@ -190,14 +280,12 @@ def landscape_section(
         return address
     by_names = [name for name in names if name != x]
     usual = by_names[0] if by_names else NOTHING
-    by = _choice(
-        places[2], sweep, LINES, "A line for each", [*by_names, NOTHING], usual, choosing.named_sweep
-    )
+    by = _choice(places[2], sweep, LINES, "A line for each", [*by_names, NOTHING], usual, named_sweep)
     held = _held(sweep, settings, [name for name in by_names if name != by], up)
     _lines(settings, x, "" if by == NOTHING else by, up, held, titles)
     return address | {
         LINES: (by, usual),
-        HELD: (choosing.held_as_text(held, names), choosing.held_as_text(_usual(settings, held, up), names)),
+        HELD: (held_as_text(held, names), held_as_text(_usual(settings, held, up), names)),
     }
 
 
@@ -234,7 +322,7 @@ def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], f
         if number % 3 == 0:
             places = st.columns(3)
         options = picture.values(settings, name)
-        label = choosing.named_sweep(name).capitalize() if name in picture.TITLES else name
+        label = named_sweep(name).capitalize() if name in picture.TITLES else name
         held[name] = _choice(
             places[number % 3], sweep, f"held_{name}", label, options, usual[name], written_figure
         )
@@ -245,9 +333,7 @@ def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], f
 def _across(settings: Sequence[Setting], name: str) -> Across:
     found = picture.values(settings, name)
     ticks = tuple(float(value) for value in found) if len(found) <= MOST_TICKS else ()
-    return Across(
-        choosing.named_sweep(name), choosing.named_sweep(name), picture.logarithmic(settings, name), ticks
-    )
+    return Across(named_sweep(name), named_sweep(name), picture.logarithmic(settings, name), ticks)
 
 
 def _lines(
@@ -297,5 +383,5 @@ def parallel_section(settings: Sequence[Setting], names: Sequence[str], figure: 
         "A line is a setting with all the seeds that any has done, the last axis their mean; the better, the more "
         "orange." + (f" Of {len(done):,} settings the best {MOST:,} are drawn." if len(done) > MOST else "")
     )
-    drawn = parallel(done[:MOST], names, figure, choosing.setting_titles(spec)[figure])
+    drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     st.plotly_chart(drawn, key="sweep-parallel", config=results.plot_config("sweep-parallel"))

@@ -17,8 +17,7 @@ from peft_lab.runs.view import RunSummary
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside import domains
-from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.method.inside import domains, played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 
 SLUG = "adapters"

@@ -22,7 +22,7 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.try_it import train
+from peft_lab.ui.method.idea import train
 from peft_lab.ui.runs.shown import summaries
 from peft_lab.workers import inspector
 
