@@ -187,9 +187,11 @@ class Field:
         near = min(max(value, low), high)
         return int(near) if self.kind == "int" else float(near)
 
-    def _chosen(self, value: Any) -> str:
-        titles = self.titles
+    def _chosen(self, value: Any) -> Any:
+        titles: dict[str, Any] = {as_text(one): one for one in self.titles}
         if isinstance(value, str) and value in titles:
+            return titles[value]
+        if isinstance(value, int | float) and value in titles.values():  # options that are numbers
             return value
         near = difflib.get_close_matches(str(value)[:_LONGEST], list(titles), n=1, cutoff=0.5)
         if self.options is None:

@@ -59,8 +59,8 @@ def readers_of(page: str) -> dict[str, Any]:
         "choose": lambda: form.controls().readers(),
         "fact_check": lambda: {name: claims._reader(name) for name in claims.DEFAULTS},
         "misconceptions": lambda: {"belief": misconceptions._take},
-        "atlas": atlas.atlas_readers,
-        "compare": landscape.readers,
+        "atlas": lambda: atlas.atlas_controls().readers(),
+        "compare": lambda: landscape.landscape_controls().readers(),
         "plan": plan.readers,
     }
     return others[page]()

@@ -15,11 +15,12 @@ from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
 from peft_lab.models.catalogue import ModelEntry, get_model
-from peft_lab.ui import pages, state
-from peft_lab.ui.atlas import list
+from peft_lab.ui import pages
 from peft_lab.ui.atlas import list as cards
-from peft_lab.ui.atlas.list import NOBODY, SCOPE
+from peft_lab.ui.atlas.list import NOBODY
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.model_choice import entry_of, model_control
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -216,7 +217,8 @@ def _script(entry: AtlasType, side: str) -> None:
 
 def atlas_page() -> None:
     pages.open_page()
-    state.read_address(SCOPE, list.atlas_readers())
+    controls = cards.atlas_controls()
+    controls.read_address()
     many, beside = len(all_types()), len(entries()) - len(all_types())
     st.title("Atlas")
     st.markdown(
@@ -225,44 +227,40 @@ def atlas_page() -> None:
         f"{figures.badge(Source.COUNTED)}"
     )
     with st.container(key="atlas-details", border=True):
-        _chosen()
+        _chosen(controls)
     st.markdown("## Who changes whom")
     st.markdown(
         f"{len(lineage()[''])} lines of descent, each entry under the one that it changes. In italics: a setting of "
         f"LoRA, not a type of its own. {figures.badge(Source.COUNTED)}"
     )
-    _take(list.family_tree(_both()))
+    _take(controls, cards.family_tree((controls.value("type"), controls.value("beside"))))
     st.markdown("## By family")
     st.markdown(
         "Each picture is ΔW of a real instance: orange adds to W, blue takes away, what is blank is zero. "
         f"{figures.badge(Source.MEASURED)}"
     )
-    found = list.filters()
+    found = cards.filters(controls)
     if not found:
         st.markdown("No type matches; ask for less.")
-    _take(list.cards(found, _both()))
-    state.write_address(list.atlas_address(str(list.remembered_choice("model"))))
+    _take(controls, cards.cards(found, (controls.value("type"), controls.value("beside"))))
+    controls.write_address()
 
 
-def _both() -> tuple[str, str]:
-    """Return the names of the types that are looked at."""
-    return str(list.remembered_choice("type")), str(list.remembered_choice("beside"))
-
-
-def _take(clicked: str | None) -> None:
+def _take(controls: Controls[cards.AtlasForm], clicked: str | None) -> None:
     """Look at the type that was clicked just now, if there was one."""
-    if clicked is not None and clicked != list.remembered_choice("type"):
-        state.remember(SCOPE, "type", clicked)
-        state.renew(SCOPE)
+    if clicked is not None and clicked != controls.value("type"):
+        controls.put(type=clicked)
         st.rerun()
 
 
-def _chosen() -> None:
+def _chosen(controls: Controls[cards.AtlasForm]) -> None:
     left, right = st.columns([2, 1])
     with right:
-        model = list.chosen_model()
-    with left:
-        name, other = list.chosen_pair()
+        model = model_control(entry_of(controls.value("model")), controls.key("model"))
+        controls.remember("model", model.name)
+        controls.below("model")
+    first, second = left.columns(2)
+    name, other = controls.draw("type", first), controls.draw("beside", second)
     if other == NOBODY:
         details(get_entry(name), model, "left")
         return

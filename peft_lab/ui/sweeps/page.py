@@ -23,7 +23,6 @@ from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
-from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed, part
 from peft_lab.ui.components.knobs import apart
 from peft_lab.ui.components.rows import listing
@@ -271,7 +270,10 @@ def _how() -> None:
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
     titles = apart({one.id: _title(one) for one in kept})
-    return store.get(choose(SCOPE, SWEEP, "Sweep", titles))
+    controls = pictures.sweep_controls(lambda: pictures.SweepForm(kept[0].id))
+    shown: str = controls.draw(SWEEP, options=titles)
+    controls.remember(SWEEP, shown)  # also when a newer one comes first
+    return store.get(shown)
 
 
 def _title(one: KeptSweep) -> str:
