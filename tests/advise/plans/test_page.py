@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_where_it_is() -> None:
     lines = [line for line in told(app).split("\n") if line.startswith(":red[")]
     for message in (
         "no device called 'gtx-1'",
-        "There has to be a row to learn from",
+        "Training rows must be",
         "The deadline has passed",
     ):
         assert any(message in line for line in lines), message
@@ -122,23 +122,23 @@ def test_what_is_wrong_is_said_where_it_is() -> None:
 #: that mends it, and what the address says then.
 BROKEN = [
     ("gpu", "gtx-1", "gtx-1", "no device called 'gtx-1'", "plan-way-gpu", None),
-    ("rows", "0", 0, "There has to be a row to learn from", "plan-way-rows", "1000"),
-    ("rows", "-5", -5, "There has to be a row to learn from", "plan-way-rows", "1000"),
-    ("rows", "ten", "ten", "a number; 'ten' is not", "plan-way-rows", "1000"),
-    ("row_tokens", "many", "many", "is a number; 'many' is not", "plan-way-row_tokens", "128"),
-    ("row_tokens", "0", 0, "whole number from 1", "plan-way-row_tokens", "128"),
-    ("seq", "x", "x", "seq is a number", "plan-way-seq", "128"),
-    ("devices", "0", 0, "whole number from 1", "plan-way-devices", None),
-    ("price", "-2", -2.0, "A price is above 0", "plan-way-price-none", None),
-    ("price", "free", "free", "price is a number for one GPU", "plan-way-price-none", None),
-    ("price", "99999", 99_999.0, "at most 10,000 an hour", "plan-way-price-none", None),
+    ("rows", "0", 0, "Training rows must be", "plan-way-rows", "1000"),
+    ("rows", "-5", -5, "Training rows must be", "plan-way-rows", "1000"),
+    ("rows", "ten", "ten", "'ten' is not", "plan-way-rows", "1000"),
+    ("row_tokens", "many", "many", "'many' is not", "plan-way-row_tokens", "128"),
+    ("row_tokens", "0", 0, "from 1 to", "plan-way-row_tokens", "128"),
+    ("seq", "x", "x", "'x' is not", "plan-way-seq", "128"),
+    ("devices", "0", 0, "Devices must be", "plan-way-devices", None),
+    ("price", "-2", -2.0, "Price must be above 0", "plan-way-price-none", None),
+    ("price", "free", "free", "'free' is not", "plan-way-price-none", None),
+    ("price", "99999", 99_999.0, "at most 10,000", "plan-way-price-none", None),
     ("deadline", "2020-01-01", "2020-01-01", "The deadline has passed", "plan-way-deadline-none", None),
     ("objective", "magic", "magic", "no objective called 'magic'", "plan-way-objective-none", None),
     ("link", "nvlnk", "nvlnk", "no link called 'nvlnk'", "plan-way-link", "nvlink"),
     ("optimizer", "adam", "adam", "no optimizer called 'adam'", "plan-way-optimizer", "adamw"),
     ("also", "dora,ia3", ["dora", "ia3"], "called 'dora'", "plan-way-also", "ia3"),
     ("model", "smollm-135m", "smollm-135m", "Did you mean 'smollm2-135m'", "plan-way-model", "smollm2-135m"),
-    ("packed", "many", None, "packed is a whole number", "plan-way-packed-none", None),
+    ("packed", "many", None, "'many' is not", "plan-way-packed-none", None),
 ]
 _LABELS = {
     "gpu": "GPU", "rows": "Training rows", "row_tokens": "Tokens of a row", "seq": "Tokens at most",
@@ -208,9 +208,9 @@ def test_what_has_no_control_is_said_at_the_foot() -> None:
 def test_what_cannot_be_is_planned_as_it_is_meant_and_taken_up_with_a_click() -> None:
     app = opened(**SMALL)
     app.number_input[0].set_value(0).run()
-    assert "There has to be a row to learn from" in told(app) and "1,000 rows, as many as in" in told(app)
+    assert "Training rows must be" in told(app) and "1,000 rows, as many as in" in told(app)
     app.button(key="plan-way-rows").click().run()
-    assert app.query_params["rows"] == "1000" and "There has to be a row" not in told(app)
+    assert app.query_params["rows"] == "1000" and "Training rows must be" not in told(app)
 
 
 def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all() -> None:
@@ -218,14 +218,14 @@ def test_of_several_fields_that_cannot_be_each_is_said_and_one_plan_is_for_all()
     app.number_input[0].set_value(0).run()
     (field,) = [one for one in app.text_input if one.label == "Deadline"]
     field.set_value("2020-01-01").run()
-    for message in ("There has to be a row to learn from", "The deadline has passed"):
+    for message in ("Training rows must be", "The deadline has passed"):
         assert told(app).count(message) == 1
     planned_here = [one.value for one in app.markdown if one.value.startswith("Planned here")]
     assert len(planned_here) == 1 and "no deadline" in planned_here[0] and "1,000 rows" in planned_here[0]
     app.button(key="plan-way-deadline-none").click().run()
-    assert "There has to be a row" in told(app) and "The deadline has passed" not in told(app)
+    assert "Training rows must be" in told(app) and "The deadline has passed" not in told(app)
     app.button(key="plan-way-rows").click().run()
-    assert "There has to be a row" not in told(app) and app.query_params["rows"] == "1000"
+    assert "Training rows must be" not in told(app) and app.query_params["rows"] == "1000"
 
 
 def test_rows_longer_than_their_limit_are_cut_later_with_a_click() -> None:
