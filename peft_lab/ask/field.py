@@ -23,7 +23,7 @@ from peft_lab.core.errors import BadInput, UnknownName, echoed
 Values = Mapping[str, Any]
 Kind = Literal["int", "float", "bool", "choice", "modules", "text"]
 #: Titles by value; a callable where they depend on files or on what is installed.
-Options = Mapping[str, str] | Callable[[], Mapping[str, str]]
+Options = Mapping[Any, str] | Callable[[], Mapping[Any, str]]
 
 _SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # the end of a sentence; not after "et al."
 _NUMBER = re.compile(r"[+-]?([0-9][0-9_,]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
@@ -187,9 +187,11 @@ class Field:
         near = min(max(value, low), high)
         return int(near) if self.kind == "int" else float(near)
 
-    def _chosen(self, value: Any) -> str:
-        titles = self.titles
+    def _chosen(self, value: Any) -> Any:
+        titles: dict[str, Any] = {as_text(one): one for one in self.titles}
         if isinstance(value, str) and value in titles:
+            return titles[value]
+        if isinstance(value, int | float) and value in titles.values():  # options that are numbers
             return value
         near = difflib.get_close_matches(str(value)[:_LONGEST], list(titles), n=1, cutoff=0.5)
         if self.options is None:

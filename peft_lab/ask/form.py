@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Self
@@ -184,6 +184,19 @@ def again(form: type[Form], name: str, default: Any = None, **changes: Any) -> A
     field = replace(form.field(name), **changes)
     usual = field.default if default is None else default
     return dataclasses.field(default=usual, metadata={_FIELD: replace(field, default=usual)})
+
+
+def form_of(name: str, fields: Iterable[Field], **defaults: Any) -> type[Form]:
+    """Return a form of some fields, such as a method's knobs; ``defaults``: other ones than the fields'."""
+    declared = [
+        (
+            field.name,
+            Any,
+            dataclasses.field(default=defaults.get(field.name, field.default), metadata={_FIELD: field}),
+        )
+        for field in fields
+    ]
+    return dataclasses.make_dataclass(name, declared, bases=(Form,), frozen=True)
 
 
 def required(form: type[Form], name: str) -> Any:

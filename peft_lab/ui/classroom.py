@@ -23,8 +23,8 @@ from peft_lab.runs.roll import QUIET, WAITING, Place, Row
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line, errors_boxed, part
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server import sessions

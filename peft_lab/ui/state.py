@@ -18,6 +18,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.field import as_text as as_text
 from peft_lab.core.errors import BadInput, echoed
 
 _SETTINGS = "settings"
@@ -239,12 +240,3 @@ def whole_number(text: str, name: str) -> int:
     if len(digits) > 40 or abs(value) > LARGEST:
         raise BadInput(f"'{said}' is further from 0 than can be set.", name)
     return value
-
-
-def as_text(value: Any) -> str:
-    """A value as it stands in an address; :meth:`Knob.parse` reads it back."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return ",".join(str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)

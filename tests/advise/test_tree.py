@@ -10,7 +10,7 @@ from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import FOUND, WORDS, Situation
 from peft_lab.advise.tree import EXAMPLES, NODES, QUESTIONS, ROOT, Example, Place, places
 from peft_lab.methods import all_methods
-from peft_lab.ui.choose.tree import lit_places
+from peft_lab.ui.choose.page import lit_places
 
 SOURCE_TEXT = {"qlora", "lora", "adapters", "ia3", "prompt", "bitfit"}  # Prefix Tuning is sent nobody
 by_place = pytest.mark.parametrize("place", places(), ids=lambda place: place.id)

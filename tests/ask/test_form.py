@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from peft_lab.ask.field import Field, as_text
-from peft_lab.ask.form import Form, choice, names, number, text, whole, yes_no
+from peft_lab.ask.form import Form, choice, form_of, names, number, text, whole, yes_no
 from peft_lab.core.errors import BadInput, UnknownName
 
 METHODS = {"lora": "LoRA", "ia3": "IA³"}
@@ -110,3 +110,19 @@ def test_titles_may_come_from_a_function() -> None:
     assert field.check("b") == "b" and list(field.titles) == ["a", "b"]
     with pytest.raises(UnknownName):
         field.check("c")
+
+
+def test_a_choice_among_numbers_is_read_as_the_number_that_it_is() -> None:
+    held = Field("held", "Rank", "choice", 8, "", options={4: "4", 8: "8", 0.5: "half"})
+    assert [held.parse(text) for text in ("4", "8", "0.5")] == [4, 8, 0.5] and held.check(8) == 8
+    for wrong in ("16", 16, None):
+        with pytest.raises(BadInput):
+            held.check(wrong)
+
+
+def test_a_form_of_fields_reads_checks_and_says_them() -> None:
+    rank = Field("r", "Rank r", "int", 8, "", min=1, max=64)
+    form = form_of("knobs", [rank, Field("dora", "DoRA", "bool", False, "")], r=4)
+    read, wrong = form.read({"r": "16", "dora": "maybe"})
+    assert read.by_name() == {"r": 16, "dora": False} and set(wrong) == {"dora"}
+    assert form().address() == {"r": (4, 4), "dora": (False, False)}

@@ -17,7 +17,7 @@ from peft_lab.advise.tree import places
 from peft_lab.interview.claims import all_claims, get_claim, kept
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.ui.choose import tree
+from peft_lab.ui.choose import page as tree
 from peft_lab.ui.choose.outcome import page_with
 from tests.advise import standin
 from tests.ui.test_pages import opened as counted

@@ -12,7 +12,7 @@ from peft_lab.runs import ending, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.adapters import by_kind
-from peft_lab.ui.method.inside.bitfit import grid
+from peft_lab.ui.method.inside.vectors import grid
 from tests.prose import says
 from tests.ui.test_pages import opened, told
 

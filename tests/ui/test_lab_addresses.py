@@ -19,7 +19,7 @@ from peft_lab.methods import all_methods, get_method
 from peft_lab.models.catalogue import catalogue
 from peft_lab.ui import claims, pages, state
 from peft_lab.ui.atlas import list as atlas
-from peft_lab.ui.choose import form
+from peft_lab.ui.choose import page as form
 from peft_lab.ui.compare import landscape
 from peft_lab.ui.components.knobs import readers
 from peft_lab.ui.memory import controls
@@ -58,8 +58,8 @@ def readers_of(page: str) -> dict[str, Any]:
         "choose": lambda: form.controls().readers(),
         "fact_check": lambda: claims.form_controls().readers(),
         "misconceptions": lambda: misconceptions.belief_controls().readers(),
-        "atlas": atlas.atlas_readers,
-        "compare": landscape.readers,
+        "atlas": lambda: atlas.atlas_controls().readers(),
+        "compare": lambda: landscape.landscape_controls().readers(),
         "plan": plan.readers,
     }
     return others[page]()

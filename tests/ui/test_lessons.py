@@ -12,7 +12,7 @@ from peft_lab.engine.request import Simulation
 from peft_lab.engine.simulate import simulate
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
-from peft_lab.ui.memory.lessons import LESSONS, OFF, ON, fullest, quantised_weights
+from peft_lab.ui.memory.page import LESSONS, OFF, ON, fullest, quantised_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

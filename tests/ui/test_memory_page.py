@@ -27,7 +27,7 @@ from peft_lab.runs.view import Status
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import Answers
-from peft_lab.ui.memory import fitting
+from peft_lab.ui.memory import page as fitting
 from peft_lab.ui.memory.bars import places, verdict
 from peft_lab.ui.memory.controls import USUAL, MemoryForm
 from peft_lab.ui.method.page import TITLES

@@ -27,7 +27,7 @@ def _page() -> None:
     from peft_lab.models.catalogue import get_model
     from peft_lab.ui import state
     from peft_lab.ui.components.knobs import Choice
-    from peft_lab.ui.method import opened, settings
+    from peft_lab.ui.method import settings, train
 
     spec, entry = get_method("adapters"), get_model("minilm-l6")
     moved = state.scope("adapters")
@@ -36,7 +36,7 @@ def _page() -> None:
         **{k: v for k, v in moved.items() if k in spec.defaults(entry.shape)},
     }
     choice = Choice(spec, entry, "sentiment", values, ())
-    opened.start(choice, None, False)
+    train.open_folder(choice, None, False)
     st.session_state["start"] = settings.start_of(choice)
 
 

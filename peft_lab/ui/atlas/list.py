@@ -4,106 +4,60 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice, names, text
 from peft_lab.atlas import FAMILIES, entries, get_entry, lineage, rows
 from peft_lab.atlas.base import AtlasType
 from peft_lab.core import palette
-from peft_lab.core.errors import UnknownName
-from peft_lab.models.catalogue import ModelEntry
-from peft_lab.ui import state, web
+from peft_lab.ui import web
 from peft_lab.ui.components import model_choice
-from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.form import Controls
 
 SCOPE = "atlas"
 ALL, NOBODY = "all", "none"
 LONGEST = 60  # characters of a search
-DEFAULTS: dict[str, Any] = {
-    "type": "lora", "beside": NOBODY, "model": "llama-3.2-3b", "family": ALL, "can": (), "search": "",
-}  # fmt: skip
 
 
-def atlas_readers() -> dict[str, Any]:
-    """Return what takes each part of the address."""
-    return {
-        "type": _one_of("type", entries()),
-        "beside": _one_of("beside", {NOBODY: None, **entries()}),
-        "family": _one_of("family", {ALL: None, **FAMILIES}),
-        "model": lambda text: state.remember(SCOPE, "model", model_choice.from_address(text)),
-        "can": _capabilities,
-        "search": lambda text: state.remember(SCOPE, "search", text[:LONGEST]),
-    }
+def _titles() -> dict[str, str]:
+    return {name: entry.title for name, entry in entries().items()}
 
 
-def _one_of(name: str, options: Any) -> Any:
-    def read(text: str) -> None:
-        if text not in options:
-            raise UnknownName(name, text, options, name)
-        state.remember(SCOPE, name, text)
-
-    return read
+def _families() -> dict[str, str]:
+    return {ALL: "Every family", **{name: title for name, (title, _) in FAMILIES.items()}}
 
 
-def _capabilities(text: str) -> None:
-    names = [name for name in text.split(",") if name]
-    for name in names:
-        if name not in rows.CAPABILITIES:
-            raise UnknownName("capability", name, rows.CAPABILITIES, "can")
-    state.remember(SCOPE, "can", tuple(names))
+def _capabilities() -> dict[str, str]:
+    return {name: title for name, (title, *_) in rows.CAPABILITIES.items()}
 
 
-def remembered_choice(name: str) -> Any:
-    return state.remembered(SCOPE, name, DEFAULTS[name])
+@dataclass(frozen=True)
+class AtlasForm(Form):
+    """What the page shows: a type, another beside it, the model they are counted on, and which cards."""
+
+    type: str = choice("lora", "Look at", "", _titles, noun="type")
+    beside: str = choice(NOBODY, "Beside it", "", lambda: {NOBODY: "nothing", **_titles()}, noun="type")
+    model: str = text("llama-3.2-3b", "Model", "", reader=model_choice.from_address)
+    family: str = choice(ALL, "Family", "", _families)
+    can: tuple[str, ...] = names((), "Has to be able to", "", _capabilities, noun="capability")
+    search: str = text("", "Search", "", reader=lambda said: said[:LONGEST])
 
 
-def _problem(name: str) -> None:
-    address_line(SCOPE, name)
+def atlas_controls() -> Controls[AtlasForm]:
+    """Return the page's controls, not yet drawn."""
+    return Controls(AtlasForm, SCOPE)
 
 
-def chosen_pair() -> tuple[str, str]:
-    """Draw both selects; return the type that is looked at and the one beside it."""
-    left, right = st.columns(2)
-    titles = {name: entry.title for name, entry in entries().items()}
-    return (
-        choose(SCOPE, "type", "Look at", titles, DEFAULTS["type"], place=left),
-        choose(SCOPE, "beside", "Beside it", {NOBODY: "nothing"} | titles, DEFAULTS["beside"], place=right),
-    )
-
-
-def chosen_model() -> ModelEntry:
-    """Draw the control; return the model that is counted on."""
-    chosen = model_choice.model_control(
-        model_choice.entry_of(str(remembered_choice("model"))), state.widget_key(SCOPE, "model")
-    )
-    _problem("model")
-    state.remember(SCOPE, "model", chosen.name)
-    return chosen
-
-
-def filters() -> list[AtlasType]:
+def filters(controls: Controls[AtlasForm]) -> list[AtlasType]:
     """Draw the filters; return the types that match family, search and capabilities."""
     first, second, third = st.columns([3, 3, 6])
-    with first:
-        text = st.text_input(
-            "Search", remembered_choice("search"), max_chars=LONGEST, key=state.widget_key(SCOPE, "search"),
-            placeholder="a name, or a word such as rotate",
-        )  # fmt: skip
-        _problem("search")
-    titles = {ALL: "Every family", **{key: title for key, (title, _) in FAMILIES.items()}}
-    family = choose(SCOPE, "family", "Family", titles, place=second)
-    with third:
-        can = st.multiselect(
-            "Has to be able to", list(rows.CAPABILITIES), list(remembered_choice("can")),
-            key=state.widget_key(SCOPE, "can"),
-            format_func=lambda name: rows.CAPABILITIES[name][0], placeholder="any of the probed capabilities",
-        )  # fmt: skip
-        _problem("can")
-    for name, value in (("search", text), ("can", tuple(can))):
-        state.remember(SCOPE, name, value)
-    return matching(family, str(text or ""), tuple(can))
+    said = controls.draw("search", first, max_chars=LONGEST, placeholder="a name, or a word such as rotate")
+    family = controls.draw("family", second)
+    can = controls.draw("can", third, placeholder="any of the probed capabilities")
+    return matching(family, said or "", can)
 
 
 def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
@@ -118,12 +72,6 @@ def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
         if family in (ALL, entry.family) and able and all(word in said for word in words):
             found.append(entry)
     return found
-
-
-def atlas_address(chosen_model: str) -> dict[str, tuple[Any, Any]]:
-    """Return every choice with its default, for the address."""
-    values = {name: remembered_choice(name) for name in DEFAULTS} | {"model": chosen_model}
-    return {name: (value, DEFAULTS[name]) for name, value in values.items()}
 
 
 # ----------------------------------------

@@ -2,20 +2,223 @@
 
 from __future__ import annotations
 
+import json
+
 import streamlit as st
 
-from peft_lab.atlas import all_types, entries, get_entry, lineage
-from peft_lab.core.units import Source
-from peft_lab.ui import pages, state
-from peft_lab.ui.atlas import list
-from peft_lab.ui.atlas.details import details
-from peft_lab.ui.atlas.list import NOBODY, SCOPE
+from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, live, script
+from peft_lab.atlas import rows as costs
+from peft_lab.atlas.base import AtlasType
+from peft_lab.atlas.rows import published_rows
+from peft_lab.core import units
+from peft_lab.core.errors import BadInput
+from peft_lab.core.units import Finding, Source
+from peft_lab.engine import published
+from peft_lab.models.catalogue import ModelEntry, get_model
+from peft_lab.ui import pages
+from peft_lab.ui.atlas import list as cards
+from peft_lab.ui.atlas.list import NOBODY
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.model_choice import entry_of, model_control
+from peft_lab.ui.components.waiting import come_back, look, shown
+from peft_lab.ui.foreign import plain
+from peft_lab.workers import inspector
+
+# ----------------------------------------
+# One type in full: its update, a picture, counts, what it can do and why not, published runs, the config to take.
+
+
+PATIENCE = 1.5  # seconds
+MARKS = {True: "yes", False: "no", None: "not known"}
+
+
+def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False) -> None:
+    """Draw one type. ``side`` tells two of them apart; ``narrow``: in half the page."""
+    st.markdown(f"## {plain(entry.title)}")
+    parent = f"Changes {get_entry(entry.parent).title}. " if entry.parent else ""
+    st.markdown(f":small[{FAMILIES[entry.family][0]}. {plain(parent)}]")
+    st.code(entry.update, language=None, wrap_lines=True)
+    st.markdown(f"{plain(entry.differs)} **When:** {plain(entry.when)}")
+    if entry.taught:
+        pages.link(entry.taught, "It has a page of its own")
+    _figures(entry, model, narrow)
+    if entry.stand_in is not None:
+        st.markdown(f":small[{plain(entry.stand_in.what)}]")
+    _picture(entry, side)
+    _capabilities(entry)
+    _published(entry)
+    _take_away(entry, model, side)
+    _training(entry, side)
+    address = entry.paper.address
+    link = f"[{plain(entry.paper)}]({address})" if address else plain(entry.paper)
+    st.markdown(
+        f":small[Paper: {link}. Looked up in: {plain(entry.paper.checked)}.] {figures.badge(Source.CITED)}"
+    )
+
+
+def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
+    left, middle, right = [st.container() for _ in range(3)] if narrow else st.columns(3)
+    with left:
+        _count(entry, model)
+    cost, refusal = _cost(entry.name)
+    where = f"{get_model(costs.MODEL).title}, {costs.SETTING.batch} × {costs.SETTING.seq} tokens, bf16"
+    with middle:
+        peak = None if cost is None else Finding(cost.peak_bytes, "bytes", Source.SIMULATED, where)
+        figures.card("Peak memory of a step", peak, absent=plain(refusal))
+    with right:
+        step = (
+            None
+            if cost is None
+            else Finding(cost.seconds, "seconds", Source.SIMULATED, f"{where}, on an L40S")
+        )
+        figures.card("Time of a step", step, absent=plain(refusal))
+
+
+def _cost(name: str) -> tuple[costs.Cost | None, str]:
+    """Return the stored or simulated cost of a step, and why there is none."""
+    if costs.cost_request(name):
+        return costs.step_cost(name), costs.cost_refusal(name)
+    worker = inspector.get_inspector(inspector.Worker.MEMORY)
+    seen = look(worker.submit(costs.simulated_cost, name), PATIENCE)
+    come_back(seen)
+    return seen.answer, seen.why("Simulating…")
+
+
+def _count(entry: AtlasType, model: ModelEntry) -> None:
+    seen = look(inspector.submit(costs.counted_type, entry.name, model.name), PATIENCE)
+    come_back(seen)
+    found = seen.answer
+    if found is None:
+        figures.card("Trained parameters", None, absent=plain(seen.why("Counting…")))
+        return
+    form = f"{entry.form} ✓ equal" if found.equal else "counted only: no closed form"
+    share = units.percent(found.report.percent)
+    note = f"{share} of {plain(model.title)}. {plain(form)}"
+    figures.card("Trained parameters", Finding(found.report.trainable, "parameters", Source.COUNTED), note)
+
+
+def _picture(entry: AtlasType, side: str) -> None:
+    st.markdown("#### What ΔW can be")
+    why = costs.why_not(entry.name, "picture")
+    if "entries" not in costs.probed(entry.name).get("picture", {}):
+        st.markdown(plain(why))
+        return
+    left, right = st.columns([1, 2], vertical_alignment="center")
+    with left:
+        picture = cards.one_card(entry, f"atlas-delta-{side}")
+    size = f"{picture['rows']}×{picture['columns']}"
+    settings = ", ".join(f"{name} {value}" for name, value in picture.get("settings", {}).items())
+    at = f", with {settings}" if settings else ""
+    with right:
+        st.markdown(
+            f"{plain(cards.card_facts(picture)).capitalize()}. {figures.badge(Source.MEASURED)}\n\n"
+            f":small[On one {size} "
+            f"matrix of a small model with random weights{plain(at)}, its trained parameters moved by chance. Orange "
+            "adds, blue takes away, what is blank is zero.]"
+        )
+
+
+def _capabilities(entry: AtlasType) -> None:
+    able = [title for name, (title, _) in costs.CAPABILITIES.items() if costs.probed_value(entry.name, name)]
+    versions = ", ".join(f"{name} {number}" for name, number in costs.probed_versions().items())
+    st.markdown(f"#### What it can do {figures.badge(Source.MEASURED)}")
+    with st.expander(f"{len(able)} of {len(costs.CAPABILITIES)} capabilities, with the reasons"):
+        rows = []
+        for name, (title, meaning) in costs.CAPABILITIES.items():
+            said = costs.why_not(entry.name, name) or meaning
+            report = costs.reported_by_probe(entry.name, name)
+            rows.append((title, MARKS[costs.probed_value(entry.name, name)], f"{said} {report}".strip()))
+        figures.table(("", "Measured", "Why, or what it means"), rows, fold=True)
+        st.markdown(
+            f":small[Asked in child processes with {plain(versions)}.] {figures.badge(Source.MEASURED)}"
+        )
+
+
+def _published(entry: AtlasType) -> None:
+    rows = published_rows(entry)
+    if not rows:
+        return
+    st.markdown(f"#### Published runs {figures.badge(Source.CITED)}")
+    shown = [
+        (_short(row), f"{100 * row.accuracy:.1f}%",
+         units.short_count(row.trainable), units.size(row.reserved))
+        for row in rows
+    ]  # fmt: skip
+    figures.table(("Run", "Score", "Trained", "Memory"), shown, numeric=(1, 2, 3), fold=True)
+    sources = dict.fromkeys(published.BENCHMARKS[row.benchmark].source for row in rows)
+    st.markdown(f":small[{plain('; '.join(sources))}.]")
+
+
+def _short(row: published.PublishedRow) -> str:
+    """Return an experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
+    benchmark = published.BENCHMARKS[row.benchmark]
+    own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
+    return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
+
+
+def _take_away(entry: AtlasType, model: ModelEntry, side: str) -> None:
+    st.markdown("#### Usual settings")
+    if entry.knobs:
+        usual = [(f"`{knob.name}`", ", ".join(map(str, knob.values)), knob.what) for knob in entry.knobs]
+        figures.table(("Setting", "Usual", "What it does"), usual, fold=True)
+    try:
+        text = json.dumps(entry.config(model.shape), indent=1, ensure_ascii=False)
+    except BadInput as error:
+        st.markdown(plain(error))
+        return
+    with st.expander("adapter_config.json"):
+        st.code(text, language=None)
+    st.download_button("adapter_config.json", text, "adapter_config.json", key=f"atlas-config-{side}")
+
+
+def _training(entry: AtlasType, side: str) -> None:
+    """Draw a short training on the live decoder, on demand, and its script."""
+    asked_key = f"atlas-run-{side}-{entry.name}"
+    st.markdown("#### Try it")
+    name = live.LIVE["causal"]
+    with st.container(horizontal=True):
+        if st.button(f"Train {live.SHOWN} steps on {get_model(name).title}", key=f"{asked_key}-button"):
+            st.session_state[asked_key] = True
+        _script(entry, side)
+    if not st.session_state.get(asked_key):
+        return
+    worker = inspector.get_inspector(inspector.Worker.ATLAS)
+    asked = worker.submit(live.try_live, entry.name, "causal", live.SHOWN, (entry.rate,))
+    shown(asked, _trained, "Training…", patience=PATIENCE, where=asked_key)
+
+
+def _trained(run: live.ShortRun) -> None:
+    many, longest = live.SIZES["causal"]
+    made = len(run.steps)
+    left = live.SHOWN - made
+    less = f"; the other {left} did not fit into {live.PATIENCE:.0f} seconds" if left else ""
+    st.markdown(
+        f"Loss {run.before:.3f} → {run.after:.3f} nats at rate {run.rate:g} in {made} steps{less}. "
+        f"{figures.badge(Source.MEASURED)} :small[{longest * many} tokens learnt by heart: it shows that it trains, "
+        "not how well.]"
+    )
+    st.line_chart(
+        {"loss": list(run.steps)}, height=160, x_label="step", y_label="loss, nats", color=cards.PLUS
+    )
+
+
+def _script(entry: AtlasType, side: str) -> None:
+    reason = script.refusal(entry)
+    if reason:
+        st.markdown(f":small[{plain(reason)}]")
+        return
+    name = f"{entry.name}.py"
+    st.download_button(
+        "Script", script.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
 
 
 def atlas_page() -> None:
     pages.open_page()
-    state.read_address(SCOPE, list.atlas_readers())
+    controls = cards.atlas_controls()
+    controls.read_address()
     many, beside = len(all_types()), len(entries()) - len(all_types())
     st.title("Atlas")
     st.markdown(
@@ -24,44 +227,40 @@ def atlas_page() -> None:
         f"{figures.badge(Source.COUNTED)}"
     )
     with st.container(key="atlas-details", border=True):
-        _chosen()
+        _chosen(controls)
     st.markdown("## Who changes whom")
     st.markdown(
         f"{len(lineage()[''])} lines of descent, each entry under the one that it changes. In italics: a setting of "
         f"LoRA, not a type of its own. {figures.badge(Source.COUNTED)}"
     )
-    _take(list.family_tree(_both()))
+    _take(controls, cards.family_tree((controls.value("type"), controls.value("beside"))))
     st.markdown("## By family")
     st.markdown(
         "Each picture is ΔW of a real instance: orange adds to W, blue takes away, what is blank is zero. "
         f"{figures.badge(Source.MEASURED)}"
     )
-    found = list.filters()
+    found = cards.filters(controls)
     if not found:
         st.markdown("No type matches; ask for less.")
-    _take(list.cards(found, _both()))
-    state.write_address(list.atlas_address(str(list.remembered_choice("model"))))
+    _take(controls, cards.cards(found, (controls.value("type"), controls.value("beside"))))
+    controls.write_address()
 
 
-def _both() -> tuple[str, str]:
-    """Return the names of the types that are looked at."""
-    return str(list.remembered_choice("type")), str(list.remembered_choice("beside"))
-
-
-def _take(clicked: str | None) -> None:
+def _take(controls: Controls[cards.AtlasForm], clicked: str | None) -> None:
     """Look at the type that was clicked just now, if there was one."""
-    if clicked is not None and clicked != list.remembered_choice("type"):
-        state.remember(SCOPE, "type", clicked)
-        state.renew(SCOPE)
+    if clicked is not None and clicked != controls.value("type"):
+        controls.put(type=clicked)
         st.rerun()
 
 
-def _chosen() -> None:
+def _chosen(controls: Controls[cards.AtlasForm]) -> None:
     left, right = st.columns([2, 1])
     with right:
-        model = list.chosen_model()
-    with left:
-        name, other = list.chosen_pair()
+        model = model_control(entry_of(controls.value("model")), controls.key("model"))
+        controls.remember("model", model.name)
+        controls.below("model")
+    first, second = left.columns(2)
+    name, other = controls.draw("type", first), controls.draw("beside", second)
     if other == NOBODY:
         details(get_entry(name), model, "left")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -12,18 +13,289 @@ import streamlit as st
 from peft_lab.advise import ask
 from peft_lab.advise.answers import found_answer
 from peft_lab.advise.flips import Flip
+from peft_lab.advise.leaves import ADVICE
+from peft_lab.advise.recipes.job import OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import Situation
-from peft_lab.advise.tree import ROOT
-from peft_lab.core.errors import BadInput
+from peft_lab.advise.tree import NODES, QUESTIONS, ROOT, Place, label, places
+from peft_lab.core.errors import BadInput, UnknownName
+from peft_lab.drawing.svg import element
+from peft_lab.engine.devices import device_of, devices
 from peft_lab.methods import all_methods
-from peft_lab.ui import pages, state
-from peft_lab.ui.choose import form, outcome, tree
+from peft_lab.models.catalogue import catalogue, readers_of_text
+from peft_lab.ui import pages, state, web
+from peft_lab.ui.choose import outcome
 from peft_lab.ui.choose.outcome import evidence
-from peft_lab.ui.choose.tree import walk
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import Look, come_back, look, shown
 from peft_lab.workers import inspector
+
+# ----------------------------------------
+# The situation in numbers, and as a page's address.
+
+
+SCOPE = "choose"
+MEGA = 1e6
+#: Least width of a choice in words and of a number, in pixels, so that no label and no value is cut; they share out
+#: what is left of a row (:mod:`peft_lab.ui.theme`).
+WIDE, NARROW = 240, 154
+_FIELDS = (
+    "model", "device", "devices", "prompting", "objective", "rows", "row_tokens", "tasks", "serving", "batch", "seq",
+)  # fmt: skip
+#: Limits that are folded away until one is set.
+_LIMITS = ("latency", "storage", "forgetting", "link", "deadline_hours")
+_WIDE = ("model", "device", "prompting", "objective", "serving", "latency", "storage", "forgetting", "link")
+
+
+def controls() -> Controls[Situation]:
+    """Return the page's controls, not yet drawn."""
+    return Controls(Situation, SCOPE)
+
+
+def read_address() -> None:
+    """Take the situation out of the address."""
+
+    def model(text: str) -> str:
+        if text not in readers_of_text():
+            raise UnknownName("model in the catalogue", text, readers_of_text(), "model")
+        return text
+
+    controls().read_address(model=model)
+
+
+def take(situation: Situation) -> None:
+    """Set every field, and draw the controls afresh."""
+    controls().put(**situation.by_name())
+
+
+def situation_form() -> Situation:
+    """Draw the controls and return what they say."""
+    shown = controls()
+    if shown.value("model") not in readers_of_text():  # chosen on a page that takes other models too
+        shown.remember("model", None)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="situation-fields"):
+        for name in _FIELDS:
+            _draw(shown, name)
+    set_now = _limits_set(shown)
+    with (
+        st.expander(f"Limits ({set_now} set)" if set_now else "Limits", expanded=set_now > 0),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="limits-fields"),
+    ):
+        for name in _LIMITS:
+            _draw(shown, name)
+    if _limits_set(shown) != set_now:
+        st.rerun()  # the heading counts them, and stands above them
+    situation = shown.form()
+    shown.show(situation.problems())
+    return situation
+
+
+def _limits_set(shown: Controls[Situation]) -> int:
+    return sum(shown.value(name) != shown.default(name) for name in _LIMITS)
+
+
+def _draw(shown: Controls[Situation], name: str) -> None:
+    with st.container(width=WIDE if name in _WIDE else NARROW, gap=None):
+        if name == "storage":
+            shown.draw(name, scale=MEGA, label="Storage per task, MB")
+        elif name == "row_tokens":
+            shown.draw(name, placeholder=f"{shown.value('seq'):,}")
+        else:
+            shown.draw(name, options=_options(shown, name))
+
+
+def _options(shown: Controls[Situation], name: str) -> dict[str, str] | None:
+    if name == "model":
+        return {one: catalogue()[one].title for one in readers_of_text()}
+    if name == "device":
+        titles = {one: device_of(one).title for one in (*devices(), shown.value("device"))}
+        return {one: title[:1].upper() + title[1:] for one, title in titles.items()}
+    if name == "objective":
+        # What is chosen stays in the list, and its contradiction is said below.
+        encoder = catalogue()[shown.value("model")].kind == "encoder"
+        offered = ("", shown.value(name), *OF_ENCODERS)
+        goals = Situation.field(name).titles
+        return {one: title for one, title in goals.items() if not encoder or one in offered}
+    return None
+
+
+def address() -> dict[str, tuple[Any, Any]]:
+    """Return what the address has to say: ``name: (value, default)``."""
+    return controls().address()
+
+
+# ----------------------------------------
+# The decision tree as pictures: the whole of it from left to right, and the path alone for narrow screens.
+
+
+BOX, HIGH = 108, 36  # of a box
+GAP, ROW = 12, 41  # space between columns, distance of rows
+EDGE = 2
+
+
+def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the ids of the places that a path of ``(node, value)`` goes through, the root first."""
+    found = [ROOT]
+    for node, value in path:
+        branch = next(branch for branch in NODES[node].branches if value in branch.values)
+        found.append(branch.to if branch.to in NODES else f"{node}.{branch.values[0]}")
+    return found
+
+
+def answer_of(place: Place) -> str:
+    """Return what stands on the branch that leads to a place; empty for the root."""
+    if not place.way:
+        return ""
+    parent, values = place.way[-1]
+    branch = next(branch for branch in NODES[parent].branches if branch.values == values)
+    return label(branch, QUESTIONS[NODES[parent].question])
+
+
+def says(place: Place) -> str:
+    """Return what stands in a box: the question asked there, or the advice."""
+    return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
+
+
+def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
+    """Return the whole tree as SVG. Places are tree items: arrow keys move, Enter chooses.
+
+    Args:
+        lit: ids of the places on the path, in order. offered: whether places can be chosen.
+    """
+    spots = _spots()
+    width = max(x for x, _ in spots.values()) + BOX + EDGE
+    height = max(y for _, y in spots.values()) + HIGH + EDGE
+    on = set(lit)
+    edges = []
+    for place in sorted(places(), key=lambda place: place.id in on):
+        x, y = spots[place.id]
+        if place.way:
+            edges.append(_edge(spots[place.way[-1][0]], (x, y), place.id in on))
+    current = lit[-1] if lit else ROOT
+    boxes = [_box(place, spots[place.id], place.id in on, place.id == current, offered) for place in places()]
+    return element(
+        "svg", "".join([*edges, *boxes]), viewBox=f"0 0 {width} {height}", role="tree", aria_label="Decision tree",
+        xmlns="http://www.w3.org/2000/svg",
+    )  # fmt: skip
+
+
+def _spots() -> dict[str, tuple[float, float]]:
+    """Return every box's upper left corner: leaves in rows of their own, questions centred on what follows."""
+    found: dict[str, tuple[float, float]] = {}
+    row = 0
+
+    def put(place: Place) -> float:
+        nonlocal row
+        x = EDGE + len(place.way) * (BOX + GAP)
+        if place.leaf:
+            y = float(EDGE + row * ROW)
+            row += 1
+        else:
+            below = [put(child) for child in children(place)]
+            y = (below[0] + below[-1]) / 2
+        found[place.id] = (x, y)
+        return y
+
+    put(places()[0])
+    return found
+
+
+def children(place: Place) -> list[Place]:
+    """Return the places one answer further."""
+    return [
+        each
+        for each in places()
+        if each.way and each.way[:-1] == place.way and each.way[-1][0] == place.target
+    ]
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> str:
+    x1, y1, x2, y2 = start[0] + BOX, start[1] + HIGH / 2, end[0], end[1] + HIGH / 2
+    middle = x1 + GAP / 2
+    kind = "edge lit" if lit else "edge"
+    return element("path", class_=kind, d=f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}")
+
+
+def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
+    x, y = spot
+    answer, text = answer_of(place), says(place)
+    kind = " ".join(
+        name for name, on in (("place", True), ("leaf", place.leaf), ("lit", lit), ("end", current)) if on
+    )
+    rows = [("answer", 14, answer), ("says", 29, text)] if answer else [("says", 22, text)]
+    lines = [
+        element("text", html.escape(row), class_=cls, x=f"{x + BOX / 2:g}", y=f"{y + down:g}")
+        for cls, down, row in rows
+    ]
+    box = element("rect", x=f"{x:g}", y=f"{y:g}", width=BOX, height=HIGH, rx=6)
+    return element(
+        "g", box + "".join(lines), class_=kind, role="treeitem", aria_level=len(place.way) + 1,
+        aria_selected=str(lit).lower(), aria_label=f"{answer}: {text}" if answer else text,
+        aria_disabled=str(not offered).lower(), tabindex=0 if current else -1, data_place=place.id,
+        data_parent=place.way[-1][0] if place.way else "",
+    )  # fmt: skip
+
+
+def path_picture(lit: Sequence[str], offered: bool = True) -> str:
+    """Return the path as HTML: questions with their answers as buttons, those given lit, and the leaf last."""
+    known = {place.id: place for place in places()}
+    parts = []
+    for identity in lit:
+        place = known[identity]
+        if place.leaf:
+            parts.append(f'<p class="found">{html.escape(ADVICE[place.target].title)}</p>')
+            continue
+        question = QUESTIONS[NODES[place.target].question]
+        buttons = "".join(_button(child, child.id in lit, offered) for child in children(place))
+        parts.append(
+            f'<div class="asked" role="group" aria-label="{html.escape(question.full, quote=True)}">'
+            f"<p>{html.escape(question.full)}</p>{buttons}</div>"
+        )
+    return f'<div class="path">{"".join(parts)}</div>'
+
+
+def _button(place: Place, lit: bool, offered: bool) -> str:
+    off = "" if offered else " disabled"
+    pressed = str(lit).lower()
+    kind = "place lit" if lit else "place"
+    return (
+        f'<button type="button" class="{kind}" aria-pressed="{pressed}" data-place="{place.id}"{off}>'
+        f"{html.escape(answer_of(place))}</button>"
+    )
+
+
+# ----------------------------------------
+# The tree as a Streamlit component: a click, or Enter on the place that the arrow keys led to, chooses a place.
+
+
+NARROW_BELOW = 760  # CSS pixels: under this the whole tree's text would be too small to read
+
+CSS = web.read("tree.css", NARROW_BELOW=NARROW_BELOW)
+
+HTML = '<div class="host"><div class="tree"></div><div class="narrow"></div></div>'
+
+# One place of the tree can be reached by Tab; from there the arrows lead on, as the pattern for trees has it. The
+# pictures are replaced only when they changed, and the focus then goes to the place it was on.
+JS = web.read("tree.js")
+
+_mount = st.components.v2.component("peft_tree", html=HTML, css=CSS, js=JS)
+
+
+def walk(lit: Sequence[str], key: str = "tree") -> str | None:
+    """Show the tree with the path lit.
+
+    Returns:
+        The id of the place that was just chosen, in the one script run that this choice caused; else ``None``.
+    """
+    result = _mount(
+        key=key,
+        data={"tree": tree_picture(lit), "path": path_picture(lit), "offered": True},
+        on_chosen_change=lambda: None,
+    )
+    chosen: str | None = result.chosen
+    return chosen
+
 
 PATIENCE = 0.8  # seconds that the page waits for a recommendation before it is drawn without
 _PATH = "known-path"
@@ -31,13 +303,13 @@ _PATH = "known-path"
 
 def choose_page() -> None:
     pages.open_page()
-    form.read_address()
+    read_address()
     st.title("Choose a method")
     with st.container(border=True, key="situation"):
         st.markdown("### Your situation")
-        situation = form.form()
+        situation = situation_form()
         if st.button("Back to the first example", key="choose-reset"):
-            form.take(Situation())
+            take(Situation())
             st.rerun()
     answer = st.container(key="choose-answer")
     seen = _recommendation(situation, answer)
@@ -61,7 +333,7 @@ def choose_page() -> None:
         _outcome(situation, found)
         _below(situation, found)
     come_back(seen)
-    state.write_address(form.address())
+    state.write_address(address())
 
 
 def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
@@ -89,14 +361,14 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
     """Return the path; while it is not known, as far as it goes without the simulation."""
     if found is not None:
-        return tree.lit_places([(step.node, step.value) for step in found.path])
-    return tree.lit_places([(ROOT, found_answer(ROOT, situation)[0])])
+        return lit_places([(step.node, step.value) for step in found.path])
+    return lit_places([(ROOT, found_answer(ROOT, situation)[0])])
 
 
 def _go(situation: Situation, place: str) -> None:
     """Answer what leads to the place, and draw the page again."""
     told_for, known = st.session_state.get(_PATH, ({}, {}))
-    form.take(reach(situation, find_place(place), known if told_for == asdict(situation) else {}))
+    take(reach(situation, find_place(place), known if told_for == asdict(situation) else {}))
     st.rerun()
 
 
@@ -118,7 +390,7 @@ def _below(situation: Situation, found: Recommendation) -> None:
     with second:  # last: it is waited for
         flip = _flips(situation)
     if flip is not None:
-        form.take(replace(situation, **flip.changes))
+        take(replace(situation, **flip.changes))
         st.rerun()
 
 

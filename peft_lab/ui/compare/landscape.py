@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import streamlit as st
 
 from peft_lab.advise.recipes.replications import Replication, Verdict, measured, replications
 from peft_lab.advise.recipes.rules import all_rules
+from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
-from peft_lab.core.errors import UnknownName
 from peft_lab.core.palette import faint
 from peft_lab.core.setting_words import written_figure
 from peft_lab.models.catalogue import get_model
@@ -26,8 +26,8 @@ from peft_lab.ui.compare import results
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import open_button
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -203,58 +203,52 @@ def _models(one: Replication, models: list[str]) -> list[str]:
     return [figures.whole(measured(own[model], one.unit)) if model in own else "–" for model in models]
 
 
-MODEL, LINES, SHOWN = "landscape", "lines", "shown"
-#: What is held at one value, by what its address is called.
-HELD = {"rank": "held_rank", "targets": "held_targets", "batch": "held_batch"}
-_LABELS = {
-    MODEL: "Model of the sweep",
-    LINES: "A line for each",
-    SHOWN: "Up the axis",
-    "held_rank": "Rank",
-    "held_targets": "Targets",
-    "held_batch": "Batch size",
-}
-_FIRST = {LINES: "rank", SHOWN: LOSS}
+#: What is held at one value.
+HELD = ("rank", "targets", "batch")
 
 
-def readers() -> dict[str, Callable[[str], None]]:
-    """Return what reads this part's choices from the address; the model first, as the others depend on it."""
-
-    def reader(name: str) -> Callable[[str], None]:
-        def take(text: str) -> None:
-            known = {str(value): value for value in _options(shipped_points(), name)}
-            if text not in known:
-                raise UnknownName(_LABELS[name].lower(), text[:40], known, name)
-            state.remember(SCOPE, name, known[text], *_variants(name))
-
-        return take
-
-    return {name: reader(name) for name in _LABELS}
+def _model() -> str:
+    return str(state.remembered(SCOPE, "landscape", landscape.models(shipped_points())[0]))
 
 
-def _model(sweep: Sweep) -> str:
-    return str(state.remembered(SCOPE, MODEL, landscape.models(sweep)[0]))
+def _held(name: str) -> dict[Any, str]:
+    """Return what can be held on the chosen model, with titles."""
+    sweep, model = shipped_points(), _model()
+    return {value: landscape.named(sweep, model, name, value) if name == "targets" else str(value)
+            for value in sweep.values(model, name)}  # fmt: skip
 
 
-def _variants(name: str) -> tuple[str, ...]:
-    """Return what a choice is remembered for: ranks, targets and batches are a model's."""
-    return (_model(shipped_points()),) if name in HELD.values() else ()
+@dataclass(frozen=True)
+class LandscapeForm(Form):
+    """What the landscape shows: a model's trainings, what the lines are, and what all of them have in common."""
+
+    landscape: str = choice(
+        "", "Model of the sweep", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
+    )
+    lines: str = choice("rank", "A line for each", "", BY, noun="a line for each")
+    shown: str = choice(
+        LOSS, "Up the axis", "", lambda: _titles(shipped_points(), _model()), noun="up the axis"
+    )
+    held_rank: Any = choice("", "Rank", "", lambda: _held("rank"), noun="rank")
+    held_targets: Any = choice("", "Targets", "", lambda: _held("targets"), noun="targets")
+    held_batch: Any = choice("", "Batch size", "", lambda: _held("batch"), noun="batch size")
 
 
-def _options(sweep: Sweep, name: str) -> list[Any]:
-    if name in (MODEL, LINES, SHOWN):
-        return {MODEL: landscape.models(sweep), LINES: list(BY), SHOWN: [LOSS, METRIC]}[name]
-    varied = next(each for each, address in HELD.items() if address == name)
-    return list(sweep.values(_model(sweep), varied))
+def _usual() -> LandscapeForm:
+    sweep = shipped_points()
+    held = landscape.usual(sweep, _model())
+    return LandscapeForm(landscape.models(sweep)[0], **{f"held_{name}": held[name] for name in HELD})
 
 
-def _default(sweep: Sweep, name: str) -> Any:
-    if name == MODEL:
-        return landscape.models(sweep)[0]
-    if name in _FIRST:
-        return _FIRST[name]
-    usual = landscape.usual(sweep, _model(sweep))
-    return next(usual[each] for each, address in HELD.items() if address == name)
+def landscape_controls() -> Controls[LandscapeForm]:
+    """Return the part's controls, not yet drawn. Ranks, targets and batches are a model's."""
+    return Controls(
+        LandscapeForm, SCOPE, _usual, lambda name: (_model(),) if name.startswith("held_") else ()
+    )
+
+
+def _model_titles(sweep: Sweep) -> dict[str, str]:
+    return {name: get_model(name).title for name in landscape.models(sweep)}
 
 
 def landscape_section() -> dict[str, tuple[Any, Any]]:
@@ -266,11 +260,13 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
         "mean over seeds; its band reaches from the lowest to the highest of them."
     )
     first = st.columns(3)
-    model = _choice(first[0], sweep, MODEL, lambda name: get_model(name).title)
-    by = _choice(first[1], sweep, LINES, BY.__getitem__)
+    controls = landscape_controls()
+    model, by = controls.draw("landscape", first[0]), controls.draw("lines", first[1])
     titles = _titles(sweep, model)
-    shown = _choice(first[2], sweep, SHOWN, titles.__getitem__)
-    held = _held(sweep, model, by)
+    shown = controls.draw("shown", first[2])
+    for cell, name in zip(st.columns(3), [name for name in HELD if name != by], strict=False):
+        controls.draw(f"held_{name}", cell)
+    held = {name: controls.value(f"held_{name}") for name in HELD}
     lines = landscape.lines(sweep, model, by, shown, held)
     best = landscape.best_of(lines, shown)
     if best is None:
@@ -288,33 +284,7 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
             st.code(command, language="bash", wrap_lines=True)
     _measured(sweep, model)
     verdicts_section()
-    chosen = {MODEL: model, LINES: by, SHOWN: shown} | {HELD[name]: value for name, value in held.items()}
-    return {name: (chosen[name], _default(sweep, name)) for name in _LABELS}
-
-
-def _choice(place: Any, sweep: Sweep, name: str, titled: Callable[[Any], str]) -> Any:
-    options, default = _options(sweep, name), _default(sweep, name)
-    variants = _variants(name)
-    return choose(
-        SCOPE, name, _LABELS[name], options, default, variants=variants, place=place, written=titled
-    )
-
-
-def _held(sweep: Sweep, model: str, by: str) -> dict[str, Any]:
-    """Draw a control for what the lines have in common; return all of it."""
-    open_ones = [name for name in HELD if name != by]
-    places = dict(zip(open_ones, st.columns(3), strict=False))
-    held = {}
-    for name, address in HELD.items():
-        if name in places:
-            held[name] = _choice(places[name], sweep, address, _named(sweep, model, name))
-        else:
-            held[name] = state.remembered(SCOPE, address, _default(sweep, address), model)
-    return held
-
-
-def _named(sweep: Sweep, model: str, name: str) -> Callable[[Any], str]:
-    return lambda value: landscape.named(sweep, model, name, value) if name == "targets" else str(value)
+    return controls.address()
 
 
 def _titles(sweep: Sweep, model: str) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
-from peft_lab.core.errors import PeftLabError, UnknownName
+from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs import allowance
@@ -18,18 +20,17 @@ from peft_lab.runs.view import Status
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.plan import ComparisonPlan
-from peft_lab.studies.compare.results import AXES
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.studies.compare.store import Comparison, Standing
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
-from peft_lab.ui.compare.results import show
+from peft_lab.ui.compare.results import axes_controls, show
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components.figures import told_to
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import errors_boxed, part, tabs
 from peft_lab.ui.components.knobs import apart
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -123,16 +124,17 @@ Address = dict[str, tuple[Any, Any]]
 Readers = dict[str, Callable[[str], None]]
 TAB = "tab"
 RUNS, RATES, PUBLISHED = "Side by side", "Learning rates", "Published"
+TITLES = {title.lower(): title for title in (RUNS, RATES, PUBLISHED)}
 
 
 def compare_page() -> None:
     pages.open_page()
     state.read_address(
         SCOPE,
-        {TAB: _take_tab}
+        _controls().readers()
         | setup.readers()
-        | {"comparison": _take_comparison, "x": _axis("x"), "y": _axis("y")}
-        | _opening(RATES, landscape.readers())
+        | axes_controls().readers()
+        | _opening(RATES, landscape.landscape_controls().readers())
         | _opening(PUBLISHED, published.readers()),
     )
     st.title("Compare")
@@ -142,19 +144,22 @@ def compare_page() -> None:
     def keep(title: str) -> Callable[[], None]:
         return lambda: sections.update({title: drawn[title]()})
 
-    wanted = str(state.remembered(SCOPE, TAB, RUNS.lower()))
-    start = next(title for title in drawn if title.lower() == wanted)
-    tab = tabs(SCOPE, {title: keep(title) for title in drawn}, start)
+    tab = tabs(SCOPE, {title: keep(title) for title in drawn}, TITLES[_controls().value(TAB)])
     state.remember(SCOPE, TAB, tab.lower())
     # Of the closed tabs the address says nothing: it opens what is seen.
     state.write_address({TAB: (tab.lower(), RUNS.lower())} | sections.get(tab, {}))
 
 
-def _take_tab(text: str) -> None:
-    known = [title.lower() for title in (RUNS, RATES, PUBLISHED)]
-    if text.lower() not in known:
-        raise UnknownName("tab", text[:60], known, "tab")
-    state.remember(SCOPE, TAB, text.lower())
+@dataclass(frozen=True)
+class PageForm(Form):
+    """Which part is open, and which comparison is shown."""
+
+    tab: str = choice(RUNS.lower(), "Tab", "", TITLES, reader=str.lower)
+    comparison: str = choice("", "Comparison", "", lambda: _titles())
+
+
+def _controls(first: str = "") -> Controls[PageForm]:
+    return Controls(PageForm, SCOPE, lambda: PageForm(comparison=first))
 
 
 def _opening(title: str, readers: Readers) -> Readers:
@@ -181,14 +186,7 @@ def _runs() -> Address:
     except PeftLabError as error:
         st.error(plain(error))
         return {}
-    return (
-        setup.address()
-        | {"comparison": (shown, _first(_titles()))}
-        | {
-            name: (state.remembered(SCOPE, name, default), default)
-            for name, default in zip("xy", results.DEFAULT_AXES, strict=True)
-        }
-    )
+    return setup.address() | {"comparison": (shown, _first(_titles()))} | axes_controls().address()
 
 
 def _page() -> str:
@@ -202,7 +200,9 @@ def _page() -> str:
             "own tab."
         )
         return ""
-    shown = choose(SCOPE, "comparison", "Comparison", titles)
+    controls = _controls(_first(titles))
+    shown: str = controls.draw("comparison", options=titles)
+    controls.remember("comparison", shown)  # also when a newer one comes first
     shipped = all_shipped().get(shown)
     if shipped is not None and not (store.root() / shown).exists():
         show(shipped)
@@ -270,18 +270,3 @@ def _title(plan: dict[str, Any], where: str) -> str:
 
 def _first(titles: dict[str, str]) -> str:
     return next(iter(titles), "")
-
-
-def _take_comparison(text: str) -> None:
-    if text not in _titles():
-        raise UnknownName("comparison", text[:80], _titles(), "comparison")
-    state.remember(SCOPE, "comparison", text)
-
-
-def _axis(name: str) -> Any:
-    def take(text: str) -> None:
-        if text not in AXES:
-            raise UnknownName("axis", text[:40], AXES, name)
-        state.remember(SCOPE, name, text)
-
-    return take

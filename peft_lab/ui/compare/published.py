@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
-from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published
 from peft_lab.engine.published import BENCHMARKS, METAMATH, PublishedRow
 from peft_lab.studies.compare import results, shipped
@@ -18,8 +19,8 @@ from peft_lab.ui import pages, state, theme
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line, open_button
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 # ----------------------------------------
@@ -154,71 +155,78 @@ def _bar(moved: float) -> dict[str, object]:
     return {"type": "constant", "value": moved, "thickness": 1, "width": 3}
 
 
-BENCH, ACROSS, UP, FAMILY, RUN = "bench", "px", "py", "family", "run"
 FIRST = "lora"
 
 
-def readers() -> dict[str, Callable[[str], None]]:
-    """Return what reads this part's choices from the address; the benchmark first: the others depend on it."""
-    known: dict[str, Callable[[], Sequence[str]]] = {
-        BENCH: lambda: list(BENCHMARKS),
-        ACROSS: lambda: list(shipped.published_axes(_benchmark())),
-        UP: lambda: list(shipped.published_axes(_benchmark())),
-        FAMILY: lambda: list(shipped.families(_benchmark())),
-        RUN: lambda: list(published.rows(_benchmark())),
-    }
-
-    def reader(name: str) -> Callable[[str], None]:
-        def take(text: str) -> None:
-            if text not in known[name]():
-                raise UnknownName(_LABELS[name].lower(), text[:60], known[name](), name)
-            state.remember(SCOPE, name, text, *_variants(name))
-            if name == RUN:
-                state.remember(SCOPE, FAMILY, published.rows(_benchmark())[text].kind, *_variants(FAMILY))
-
-        return take
-
-    return {name: reader(name) for name in known}
+def _benchmarks() -> dict[str, str]:
+    return {name: f"{each.title}: {len(published.rows(name))} runs" for name, each in BENCHMARKS.items()}
 
 
-_LABELS = {BENCH: "Benchmark", ACROSS: "Across", UP: "Up", FAMILY: "Method", RUN: "Run"}
+def _axes() -> dict[str, str]:
+    return {name: axis.title for name, axis in shipped.published_axes(_benchmark()).items()}
+
+
+def _families() -> dict[str, str]:
+    return {name: name for name in shipped.families(_benchmark())}
+
+
+def _runs() -> dict[str, str]:
+    return {name: row.title for name, row in published.rows(_benchmark()).items()}
+
+
+@dataclass(frozen=True)
+class PublishedForm(Form):
+    """What is shown of a benchmark: two figures, a method's runs and one of them."""
+
+    bench: str = choice(METAMATH, "Benchmark", "", _benchmarks, noun="benchmark")
+    px: str = choice(shipped.DEFAULT_BENCHMARK[0], "Across", "", _axes, noun="across")
+    py: str = choice(shipped.DEFAULT_BENCHMARK[1], "Up", "", _axes, noun="up")
+    family: str = choice("", "Method", "", _families, noun="method")
+    run: str = choice("", "Run", "", _runs, noun="run")
 
 
 def _benchmark() -> str:
-    return str(state.remembered(SCOPE, BENCH, METAMATH))
+    return str(state.remembered(SCOPE, "bench", METAMATH))
 
 
-def _variants(name: str) -> tuple[str, ...]:
-    return () if name == BENCH else (_benchmark(),)
+def _usual() -> PublishedForm:
+    families = shipped.families(_benchmark())
+    first = FIRST if FIRST in families else next(iter(families))
+    family = state.remembered(SCOPE, "family", first, _benchmark())
+    return PublishedForm(family=first, run=families[family][0].experiment)
 
 
-def _choice(name: str, options: Mapping[str, str], default: str, place: Any = st) -> str:
-    """Draw a select of ``options`` (name: title), remembered for the benchmark; return the choice."""
-    return choose(SCOPE, name, _LABELS[name], options, default, variants=_variants(name), place=place)
+def published_controls() -> Controls[PublishedForm]:
+    """Return the part's controls, not yet drawn. All but the benchmark are a benchmark's."""
+    return Controls(PublishedForm, SCOPE, _usual, lambda name: () if name == "bench" else (_benchmark(),))
+
+
+def readers() -> dict[str, Callable[[str], None]]:
+    """Return what takes the choices out of the address; a run brings its method."""
+    controls = published_controls()
+
+    def run(text: str) -> str:
+        found = str(PublishedForm.field("run").parse(text))
+        controls.remember("family", published.rows(_benchmark())[found].kind)
+        return found
+
+    return controls.readers(run=run)
 
 
 def section() -> dict[str, tuple[Any, Any]]:
     """Draw the part; what the address has to say of it."""
     st.markdown(f"### What others published {figures.badge('cited')}")
-    counts = {name: len(published.rows(name)) for name in BENCHMARKS}
-    benchmark = _choice(
-        BENCH, {name: f"{each.title}: {counts[name]} runs" for name, each in BENCHMARKS.items()}, METAMATH
-    )
+    controls = published_controls()
+    benchmark = controls.draw("bench")
     about = BENCHMARKS[benchmark]
     st.markdown(f"[{about.source}]({about.address}): {about.trained_on}, one run each. {_moved(benchmark)}")
-    x, y = _scatter(benchmark)
-    family = _settings(benchmark)
-    run = _run(benchmark, family)
+    _scatter(controls, benchmark)
+    family = _settings(controls, benchmark)
+    st.markdown(f"#### One run {figures.badge('cited')}")
+    titles = {row.experiment: row.title for row in shipped.families(benchmark)[family]}
+    draw_run_card(published.rows(benchmark)[controls.draw("run", options=titles)])
     _all_rows(benchmark)
-    first = next(iter(shipped.families(benchmark)))
-    family_first = FIRST if FIRST in shipped.families(benchmark) else first
-    return {
-        BENCH: (benchmark, METAMATH),
-        ACROSS: (x, shipped.DEFAULT_BENCHMARK[0]),
-        UP: (y, shipped.DEFAULT_BENCHMARK[1]),
-        FAMILY: (family, family_first),
-        RUN: (run, shipped.families(benchmark)[family][0].experiment),
-    }
+    return controls.address()
 
 
 def _moved(benchmark: str) -> str:
@@ -253,16 +261,14 @@ def _points(difference: float) -> str:
     return f"{100 * abs(difference):.1f}"
 
 
-def _scatter(benchmark: str) -> tuple[str, str]:
+def _scatter(controls: Controls[PublishedForm], benchmark: str) -> None:
     axes = shipped.published_axes(benchmark)
     titles = {name: axis.title for name, axis in axes.items()}
     left, right = st.columns(2)
-    x, y = (_choice(name, titles, default, place) for name, default, place in zip(
-        (ACROSS, UP), shipped.DEFAULT_BENCHMARK, (left, right), strict=True
-    ))  # fmt: skip
+    x, y = controls.draw("px", left), controls.draw("py", right)
     if x == y:
         error_line("Choose two different figures.")
-        return x, y
+        return
     rows = shipped.published_points(benchmark)
     front = results.pareto_front(rows, axes[x], axes[y])
     lacking = [plain(row["title"]) for row in rows if row[x] is None or row[y] is None]
@@ -272,10 +278,9 @@ def _scatter(benchmark: str) -> tuple[str, str]:
     )
     figure = drawings.scatter(rows, axes[x], axes[y], titles, front, {}, front[-1:])
     st.plotly_chart(figure, key="compare-cited", config=drawings.plot_config(f"published-{x}-{y}"))
-    return x, y
 
 
-def _settings(benchmark: str) -> str:
+def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
     """Draw each method's best against its others, then one method's runs; return that method."""
     about, moved = BENCHMARKS[benchmark], published.moved(benchmark)
     st.markdown(f"#### The same method with other settings {figures.badge('cited')}")
@@ -289,10 +294,8 @@ def _settings(benchmark: str) -> str:
     st.plotly_chart(
         figure, key="compare-ranges", config=drawings.plot_config(f"published-{benchmark}-settings")
     )
-    families = shipped.families(benchmark)
-    default = FIRST if FIRST in families else next(iter(families))
-    family = _choice(FAMILY, {kind: kind for kind in families}, default)
-    found = families[family]
+    family: str = controls.draw("family")
+    found = shipped.families(benchmark)[family]
     st.markdown(f"**{plain(family)}** {figures.badge('cited')}")
     if len(found) > 1:
         lines = {_variant(row): [row] for row in found}
@@ -342,15 +345,6 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
         f"At about the same number of trained parameters ({trained}): {runs}. {_points(apart)} points between best and "
         f"worst{verdict}."
     )
-
-
-def _run(benchmark: str, family: str) -> str:
-    rows = shipped.families(benchmark)[family]
-    st.markdown(f"#### One run {figures.badge('cited')}")
-    titles = {row.experiment: row.title for row in rows}
-    run = _choice(RUN, titles, rows[0].experiment)
-    draw_run_card(published.rows(benchmark)[run])
-    return run
 
 
 def _all_rows(benchmark: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.core.palette import faint
 from peft_lab.core.units import Source
@@ -28,8 +29,8 @@ from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
+from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.frame import error_line
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 
 Row = Mapping[str, Any]
@@ -501,12 +502,24 @@ def _exports(found: Document) -> None:
         st.code(found["command"], language="bash", wrap_lines=True)
 
 
+@dataclass(frozen=True)
+class AxesForm(Form):
+    """The two figures that are drawn against each other."""
+
+    x: str = choice(results.DEFAULT_AXES[0], "Across", "", dict.fromkeys(AXES, ""), noun="axis")
+    y: str = choice(results.DEFAULT_AXES[1], "Up", "", dict.fromkeys(AXES, ""), noun="axis")
+
+
+def axes_controls() -> Controls[AxesForm]:
+    """Return the controls of the figure, not yet drawn."""
+    return Controls(AxesForm, SCOPE)
+
+
 def _plots(found: Document) -> None:
     st.markdown("### Against each other")
     left, right = st.columns(2)
-    first, second = results.DEFAULT_AXES
-    x = choose(SCOPE, "x", "Across", axis_titles(found), first, place=left)
-    y = choose(SCOPE, "y", "Up", axis_titles(found), second, place=right)
+    controls, titles = axes_controls(), axis_titles(found)
+    x, y = controls.draw("x", left, options=titles), controls.draw("y", right, options=titles)
     if x == y:
         error_line("Choose two different figures.")
         return

@@ -19,7 +19,8 @@ from peft_lab.studies.compare.plan import SEEDS, ComparisonPlan, ComparisonReque
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.training.tasks import all_tasks, get_task
 from peft_lab.ui import state
-from peft_lab.ui.components.form import Controls, error_line
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.frame import error_line
 
 SCOPE = "compare"
 _NUMBERS = ("steps", "seeds", "batch", "eval_rows")

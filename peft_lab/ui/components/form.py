@@ -12,7 +12,7 @@ A page lays the controls out, in the order and the cells that it likes::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -22,11 +22,13 @@ from peft_lab.ask.field import Field
 from peft_lab.ask.form import Form
 from peft_lab.core.errors import BadInput
 from peft_lab.ui import state
+from peft_lab.ui.components.frame import address_line, error_line
 from peft_lab.ui.foreign import plain
 
 F = TypeVar("F", bound=Form)
 #: The scope of what pages share: the model, the data, the devices.
 SHARED = "situation"
+SHORT = 24  # letters of all options that stand side by side
 
 
 class Controls(Generic[F]):
@@ -102,13 +104,17 @@ class Controls(Generic[F]):
         return {field.key: reader(name, field) for name, field in self._form.fields().items()}
 
     def read_address(self, **own: Callable[[str], Any]) -> None:
-        """Take the choices out of the address, once per page and session."""
+        """Take the choices out of the address, once per page and session; ``own``: as in :meth:`readers`."""
         state.read_address(self.scope, self.readers(**own))
 
     def address(self, leave_out: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
         """Return what the address has to say: ``name: (value, default)``; a value out of range is left out."""
         wrong = {error.field for error in self.form().problems()} | set(leave_out)
         return {name: pair for name, pair in self.form().address(self.usual).items() if name not in wrong}
+
+    def write_address(self, more: Mapping[str, tuple[Any, Any]] | None = None) -> None:
+        """Make the address say what is chosen, and ``more``."""
+        state.write_address(self.address() | dict(more or {}))
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -120,22 +126,31 @@ class Controls(Generic[F]):
         options: Mapping[str, str] | None = None,
         noun: str = "row",
         key: str = "",
+        caption: bool = False,
         **more: Any,
     ) -> Any:
         """Draw a field's control in a cell and return its value, with what the address got wrong below it.
 
         Args:
-            options: titles by value in place of the field's own.
+            options: titles by value in place of the field's own. A choice that is none of them any more is replaced
+                by the default.
             noun: what the model is trained on, in label and help.
             key: of the control, if not :meth:`key`.
-            more: arguments of the control, such as ``disabled``; ``scale``: what one of a number's unit is worth.
+            caption: whether a sentence of the help stands below the control.
+            more: arguments of the control, such as ``disabled``, and those of :func:`widget`.
         """
-        field = self._form.field(name).in_terms_of(noun)
-        field = field if options is None else replace(field, kind="choice", options=options)
-        shut = more.pop("disabled", False) or state.is_fixed(field.key)
+        field = replace(self._form.field(name).in_terms_of(noun), default=self.default(name))
         start = self.value(name)
+        if options is not None:
+            if field.kind == "choice" and start not in options:  # it was, before another choice
+                start = self.default(name) if self.default(name) in options else next(iter(options))
+                self.remember(name, start)
+            field = replace(field, kind="modules" if field.kind == "modules" else "choice", options=options)
+        shut = more.pop("disabled", False) or state.is_fixed(field.key)
         with st.container(gap=None) if cell is None else cell:
             value = widget(field, start, key or self.key(name), disabled=shut, **more)
+            if caption:
+                st.caption(plain(field.brief(value)))
             self.below(name)
         if value != start:
             # A default may follow from another choice, so that it is not remembered; other pages have other defaults.
@@ -145,10 +160,7 @@ class Controls(Generic[F]):
     def below(self, name: str) -> None:
         """Keep a place for errors under the control that was just drawn, and say there what the address got wrong."""
         self._below[name] = st.container()
-        problem = state.address_problem(self.scope, self._form.field(name).key)
-        if problem:
-            with self._below[name]:
-                address_line(problem)
+        address_line(self.scope, self._form.field(name).key, self._below[name], default=True)
 
     def at(self, name: str | None) -> Any:
         """Return the place under a control; that of the page for a control that is not drawn."""
@@ -158,7 +170,7 @@ class Controls(Generic[F]):
         """Say what is wrong, each below its control, with a button for the nearest value that works there."""
         for error in problems:
             with self.at(error.field) if error.field in self._below else st.container():
-                error_line(str(error))
+                error_line(error)
                 self._offer(error)
 
     def _offer(self, error: BadInput) -> None:
@@ -170,8 +182,14 @@ class Controls(Generic[F]):
         st.button(f"Use {text}", key=self.key(name, "nearest"), on_click=self.put, kwargs={name: near})
 
 
-def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
-    """Draw the control of a field and return its value. Ranges are left to the check, which says why it refuses."""
+def widget(field: Field, value: Any, key: str, *, slider: bool = False, scale: float = 1, **rest: Any) -> Any:
+    """Draw the control of a field and return its value. Ranges are left to the check, which says why it refuses.
+
+    Args:
+        slider: whether numbers are moved between the ends of their range, and short choices stand side by side.
+        scale: what one of a number's unit is worth.
+        rest: arguments of the control; a list of names with a ``placeholder`` opens when it is clicked.
+    """
     rest = {"key": key, "help": field.full_help or None} | rest
     start: Any
     label = rest.pop("label", field.label)
@@ -179,24 +197,33 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
         return st.toggle(label, value=bool(value), **rest)
     if field.kind == "choice":
         titles = dict(field.titles)
+        if slider and sum(map(len, titles)) <= SHORT:
+            return st.segmented_control(
+                label, list(titles), default=value, required=True, width="stretch", **rest
+            )
         offered = list(titles) if value in titles or value is None else [*titles, value]
         start = offered.index(value) if value in offered else 0
         return st.selectbox(label, offered, start, format_func=lambda one: titles.get(one, one), **rest)
     if field.kind == "modules":
         titles = dict(field.titles)
         chosen = [name for name in value if name in titles]
-        picked = st.pills(
-            label,
-            list(titles),
-            selection_mode="multi",
-            default=chosen,
-            format_func=titles.__getitem__,
-            **rest,
-        )
-        return tuple(name for name in titles if name in picked)
+        rest |= {"default": chosen, "format_func": titles.__getitem__}
+        if "placeholder" in rest:
+            picked = st.multiselect(label, list(titles), **rest)
+        else:
+            picked = st.pills(label, list(titles), selection_mode="multi", **rest)
+        return tuple(picked) if slider else tuple(name for name in titles if name in picked)
     if field.kind == "text":
-        return st.text_input(label, value=value, placeholder=field.empty or None, **rest)
-    scale = rest.pop("scale", 1)
+        # A sentence does not fit a line of a column.
+        draw = st.text_area if slider and " " in str(field.default) else st.text_input
+        return draw(label, value=value, **{"placeholder": field.empty or None, **rest})
+    if slider and field.stops:
+        return st.select_slider(label, sorted({*field.stops, value}), value=value, **rest)
+    if slider and field.kind == "int":
+        return st.slider(label, int(field.min or 0), int(field.max or 100), value=value, step=1, **rest)
+    if slider:
+        low, high = float(field.min or 0.0), float(field.max or 1.0)
+        return st.slider(label, low, high, value=float(value), step=0.05, **rest)
     step = rest.pop("step", 1 if field.kind == "int" and scale == 1 else None)
     number = int if field.kind == "int" and scale == 1 else float
     start = None if value is None else number(value / scale)
@@ -207,11 +234,46 @@ def widget(field: Field, value: Any, key: str, **rest: Any) -> Any:
     return round(typed * scale) if field.kind == "int" else float(typed * scale)
 
 
-def error_line(text: str) -> None:
-    """Say what is wrong, in red."""
-    st.markdown(f":red[:material/error: {plain(text)}]")
+# ----------------------------------------
+# A select box whose choice the session remembers, with what its address said of it and could not be used.
 
 
-def address_line(text: str) -> None:
-    """Say what the address got wrong, in red."""
-    st.markdown(f":red[:material/link_off: From the address: {plain(text)} The default is used.]")
+Value = TypeVar("Value")
+
+
+def choose(
+    scope: str,
+    name: str,
+    label: str,
+    options: Mapping[Value, str] | Sequence[Value],
+    default: Value | None = None,
+    *,
+    variants: Sequence[str] = (),
+    afresh: Sequence[str] = (),
+    place: Any = st,
+    written: Callable[[Value], str] = str,
+    text: str | None = None,
+) -> Value:
+    """Draw the select box and return the choice: the remembered one while it is an option, else the default.
+
+    Args:
+        options: titles by value, or the values, which are ``written`` by a function.
+        default: the first option unless given.
+        variants: what the choice is remembered for, beside its name: another model, another sweep.
+        afresh: what draws the control afresh without forgetting the choice.
+        text: the help text.
+    """
+    values = list(options)
+    index = state.one_of(scope, name, values, values[0] if default is None else default, *variants)
+    value: Value = place.selectbox(
+        label,
+        values,
+        index=index,
+        key=state.widget_key(scope, name, *variants, *afresh),
+        format_func=options.__getitem__ if isinstance(options, Mapping) else written,
+        help=text,
+        disabled=state.is_fixed(name),
+    )
+    address_line(scope, name, place)
+    state.remember(scope, name, value, *variants)
+    return value

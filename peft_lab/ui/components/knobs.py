@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.ask.field import is_read
+from peft_lab.ask.form import Form, form_of
 from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Knob, MethodSpec, Problem
@@ -20,6 +23,8 @@ from peft_lab.training.tasks import all_tasks
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import own_data
+from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.frame import address_line
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.ui.foreign import plain
 
@@ -81,51 +86,71 @@ def read_task(text: str) -> None:
     state.remember("shared", "task", text)
 
 
+@cache
+def _form(slug: str) -> type[Form]:
+    return form_of(slug, get_method(slug).knobs)
+
+
+def knob_controls(spec: MethodSpec, shape: Callable[[], ModelShape]) -> Controls[Form]:
+    """Return the controls of a method's settings, not yet drawn. Names of modules are remembered for each architecture.
+
+    Args:
+        shape: returns the model's, on which defaults depend.
+    """
+    made: Any = _form(spec.slug)
+    return Controls(
+        made,
+        spec.slug,
+        lambda: made(**spec.defaults(shape())),
+        lambda name: (shape().model_type,) if spec.knob(name).kind == "modules" else (),
+    )
+
+
 def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
-    """What takes each of this page's parameters out of the address. The model comes first: defaults depend on it."""
+    """Return what takes this page's parameters out of the address. The model comes first: defaults depend on it."""
 
-    def take(knob: Knob) -> Any:
-        def read(text: str) -> None:
-            value = knob.parse(text)
-            variants = _variants(knob, _current_model(spec, first).shape)
-            if knob.kind == "modules":
-                _remember_modules(spec, knob, _current_model(spec, first).shape, value)
-            else:
-                state.remember(spec.slug, knob.name, value, *variants)
+    def shape() -> ModelShape:
+        return _current_model(spec, first).shape
 
-        return read
+    def of_list(knob: Knob) -> Callable[[str], Any]:
+        return lambda text: _offered(spec, knob, shape(), knob.parse(text))
 
-    table: dict[str, Any] = {"model": read_model, "task": read_task}
-    return table | {knob.name: take(knob) for knob in spec.knobs}
+    lists = {knob.name: of_list(knob) for knob in spec.knobs if knob.kind == "modules"}
+    return {"model": read_model, "task": read_task, **knob_controls(spec, shape).readers(**lists)}
 
 
 def knobs_card(spec: MethodSpec, first: str) -> Choice:
     """Draw the card and return what is set."""
-    slots: dict[str, Any] = {}
     _head(spec)
-    entry = _model_control(spec, first, slots)
-    task = _task_control(entry, slots)
-    defaults = spec.defaults(entry.shape)
+    places: dict[str, Any] = {}
+    entry = _model_control(spec, first, places)
+    task = _task_control(spec, entry, places)
+    controls = knob_controls(spec, lambda: entry.shape)
     values: dict[str, Any] = {}
+
+    def draw(knob: Knob) -> None:
+        more: dict[str, Any] = {"disabled": not is_read(knob, spec.knobs, values)}
+        if knob.kind == "modules":
+            more["options"] = {name: name for name in spec.options(knob, entry.shape)}
+        values[knob.name] = controls.draw(knob.name, nullcontext(), caption=True, slider=True, **more)
+
+    lists = []
     for knob in (knob for knob in spec.knobs if not knob.advanced):
         if knob.kind == "modules" and not spec.options(knob, entry.shape):
             values[knob.name] = ()
             continue
-        values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
-        st.caption(plain(knob.brief(values[knob.name])))
-        slots[knob.name] = st.empty()
+        draw(knob)
+        lists += [knob] if knob.kind == "modules" else []
     advanced = [knob for knob in spec.knobs if knob.advanced]
-    lists = [knob for knob in spec.knobs if knob.kind == "modules" and knob.name in slots]
     if advanced or lists:
         with st.expander("More settings"):
             for knob in lists:
                 values[knob.name] += _other_names(spec, knob, entry.shape)
             for knob in advanced:
-                values[knob.name] = _control(spec, knob, defaults[knob.name], entry.shape, values)
-                st.caption(plain(knob.brief(values[knob.name])))
-                slots[knob.name] = st.empty()
+                draw(knob)
     problems = spec.problems(entry.shape, values)
-    _show_problems(spec, slots, problems)
+    for problem in problems:
+        (places.get(problem.field) or controls.at(problem.field)).markdown(problem_line(problem))
     return Choice(spec, entry, task, values, problems)
 
 
@@ -173,40 +198,38 @@ def restore(run: RunSpec) -> None:
     state.remember("shared", "model", run.model)
     state.remember("shared", "task", run.task)
     own_data.choose_of(run, entry.kind)
-    for name, value in run.values.items():
-        knob = spec.knob(name)
-        if knob.kind == "modules":
-            _remember_modules(spec, knob, entry.shape, value)
-        else:
-            state.remember(run.method, name, value)
+    _remember(spec, entry.shape, run.values)
 
 
 def set_knobs(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> None:
     """Set knobs as if their controls had been moved; to be called before the page is drawn, from a callback."""
+    controls = _remember(spec, shape, values)
+    st.session_state.update({controls.key(name): value for name, value in values.items()})
+
+
+def _remember(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> Controls[Form]:
+    controls = knob_controls(spec, lambda: shape)
     for name, value in values.items():
         knob = spec.knob(name)
-        if knob.kind == "modules":
-            _remember_modules(spec, knob, shape, value)
-        else:
-            state.remember(spec.slug, name, value)
-        st.session_state[state.widget_key(spec.slug, name, *_variants(knob, shape))] = value
+        controls.remember(name, _offered(spec, knob, shape, value) if knob.kind == "modules" else value)
+    return controls
 
 
 def _current_model(spec: MethodSpec, first: str) -> ModelEntry:
     return entry_of(state.remembered("shared", "model", None) or default_model(spec, first))
 
 
-def _model_control(spec: MethodSpec, first: str, slots: dict[str, Any]) -> ModelEntry:
+def _model_control(spec: MethodSpec, first: str, places: dict[str, Any]) -> ModelEntry:
     current = _current_model(spec, first)
     entry = model_control(current, state.widget_key("shared", "model", spec.slug))
     # Only a choice is remembered: a learner who has made none meets each method on the model where it shows best.
     if entry.name != current.name:
         state.remember("shared", "model", entry.name)
-    slots["model"] = st.empty()
+    places["model"] = _below(spec, "model")
     return entry
 
 
-def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
+def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -> str | None:
     options = tasks_for(entry)
     if not options:
         return None
@@ -224,62 +247,28 @@ def _task_control(entry: ModelEntry, slots: dict[str, Any]) -> str | None:
     )
     if task != options[index]:
         state.remember("shared", "task", task)
-    slots["task"] = st.empty()
+    places["task"] = _below(spec, "task")
     return task
 
 
-def _variants(knob: Knob, shape: ModelShape) -> tuple[str, ...]:
-    """Module names differ between architectures, so choices of them are remembered for each."""
-    return (shape.model_type,) if knob.kind == "modules" else ()
+def _below(spec: MethodSpec, name: str) -> Any:
+    """Return a place under the control that was just drawn, with what the address got wrong."""
+    place = st.container()
+    address_line(spec.slug, name, place, default=True)
+    return place
 
 
-def _remember_modules(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> None:
+def _offered(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of a list's names that its control offers; the others are remembered for the text beside it."""
     known = module_options(spec, knob, shape)
-    state.remember(spec.slug, knob.name, [name for name in names if name in known], shape.model_type)
     others = ", ".join(name for name in names if name not in known)
     state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
+    return tuple(name for name in names if name in known)
 
 
 def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
+    """Return the names that a list's control offers on a model."""
     return list(spec.options(knob, shape))
-
-
-def _control(spec: MethodSpec, knob: Knob, default: Any, shape: ModelShape, above: Mapping[str, Any]) -> Any:
-    """One knob's control; it rests where the knobs ``above`` say that it is not read."""
-    variants = _variants(knob, shape)
-    start = state.remembered(spec.slug, knob.name, default, *variants)
-    rests = not is_read(knob, spec.knobs, above)
-    value = _widget(spec, knob, state.widget_key(spec.slug, knob.name, *variants), start, shape, rests)
-    state.remember(spec.slug, knob.name, value, *variants)
-    return tuple(value) if knob.kind == "modules" else value
-
-
-def _widget(spec: MethodSpec, knob: Knob, key: str, start: Any, shape: ModelShape, rests: bool) -> Any:
-    label = knob.label
-    shut = rests or state.is_fixed(knob.name)
-    rest: dict[str, Any] = {"key": key, "help": knob.full_help, "disabled": shut}
-    if knob.kind == "modules":
-        known = module_options(spec, knob, shape)
-        chosen = [name for name in start if name in known]
-        return st.pills(label, known, selection_mode="multi", default=chosen, **rest)
-    if knob.kind == "bool":
-        return st.toggle(label, value=start, **rest)
-    if knob.kind == "choice":
-        if sum(map(len, knob.choices)) <= 24:
-            return st.segmented_control(
-                label, knob.choices, default=start, **rest, required=True, width="stretch"
-            )
-        return st.selectbox(label, knob.choices, index=knob.choices.index(start), **rest)
-    if knob.kind == "text":
-        # A sentence does not fit a line of the column.
-        sentence = " " in str(spec.defaults(shape)[knob.name])
-        return (st.text_area if sentence else st.text_input)(label, value=start, **rest)
-    if knob.stops:
-        return st.select_slider(label, sorted({*knob.stops, start}), value=start, **rest)
-    if knob.kind == "int":
-        return st.slider(label, int(knob.min or 0), int(knob.max or 100), value=start, step=1, **rest)
-    low, high = float(knob.min or 0.0), float(knob.max or 1.0)
-    return st.slider(label, low, high, value=float(start), step=0.05, **rest)
 
 
 def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
@@ -294,23 +283,6 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
     )
     state.remember(spec.slug, name, text, shape.model_type)
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _show_problems(spec: MethodSpec, slots: Mapping[str, Any], problems: Sequence[Problem]) -> None:
-    """Each message under its control; the first error of the address is told there as well."""
-    for field, slot in slots.items():
-        lines = [problem_line(problem) for problem in problems if problem.field == field]
-        from_address = state.address_problem(spec.slug, field)
-        if from_address:
-            lines.append(
-                f":red[:material/link_off: From the address: {plain(from_address)} The default is used.]"
-            )
-        if lines:
-            slot.markdown("  \n".join(lines))
-    placed = set(slots)
-    for problem in problems:
-        if problem.field not in placed:
-            st.markdown(problem_line(problem))
 
 
 def problem_line(problem: Problem) -> str:

@@ -21,6 +21,7 @@ from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry, get_model
 from peft_lab.models.shapes import ModelShape
 from peft_lab.ui import state
+from peft_lab.ui.compare.setup import method_titles
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
 from peft_lab.workers.pool import get_pool
@@ -76,11 +77,6 @@ _TARGETS_HELP = (
     "With the same targets, the bars of LoRA and QLoRA differ only by the method. By default LoRA adapts query "
     "and value, and QLoRA every linear map, which keeps far more activations."
 )
-
-
-def method_titles() -> dict[str, str]:
-    """Return the methods' titles by slug."""
-    return {slug: method.title for slug, method in all_methods().items()}
 
 
 def row_titles() -> dict[str, str]:

@@ -2,23 +2,426 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Literal
 
 import streamlit as st
 
 from peft_lab.core import units
+from peft_lab.engine import fits, published
+from peft_lab.engine.account import Point
+from peft_lab.engine.request import Simulation
+from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.engine.timing import kernels
 from peft_lab.engine.work import copied
 from peft_lab.methods import all_methods
+from peft_lab.models.catalogue import get_model, readers_of_text
+from peft_lab.models.quantise import kept_whole
+from peft_lab.models.shapes import MATRIX_TYPES, ModelShape
 from peft_lab.ui import pages
-from peft_lab.ui.components import figures
-from peft_lab.ui.components.frame import tabs
-from peft_lab.ui.memory.bars import Simulated, curves, overview, timeline
-from peft_lab.ui.memory.controls import SCOPE, TABS, controls, form_controls, read_address, write_address
-from peft_lab.ui.memory.fitting import fitting
-from peft_lab.ui.memory.lessons import lessons
-from peft_lab.ui.memory.published import published_peaks
+from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.frame import error_line, tabs
+from peft_lab.ui.components.waiting import collect, come_back, look, progress, shown
+from peft_lab.ui.foreign import plain
+from peft_lab.ui.memory.bars import (
+    Simulated,
+    against,
+    curves,
+    errors,
+    overview,
+    pick_method,
+    refusals,
+    timeline,
+    verdict,
+)
+from peft_lab.ui.memory.controls import (
+    SCOPE,
+    SEARCH,
+    TAB,
+    TABS,
+    USUAL,
+    MemoryForm,
+    controls,
+    form_controls,
+    read_address,
+    set_page,
+    write_address,
+)
+from peft_lab.workers.pool import get_pool
+
+# ----------------------------------------
+# What is the largest batch, the longest row, the largest model that fits: searched by simulating, on request.
+
+
+KEY = "memory-search"
+BUTTONS = {"batch": "Largest batch", "seq": "Longest rows", "model": "Largest model"}
+
+
+def fitting(chosen: MemoryForm, answers: Simulated) -> None:
+    cells = st.columns([4, 3, 3, 3], vertical_alignment="bottom")
+    with cells[0]:
+        slug = pick_method(answers, "method-fits")
+    if slug is None:
+        return
+    wanted = (slug, *chosen.key())
+    # Images are all as long, and the models of the list read texts.
+    buttons = {"batch": BUTTONS["batch"]} if chosen.entry.kind == "vision" else BUTTONS
+    for cell, (what, label) in zip(cells[1:], buttons.items(), strict=False):
+        if cell.button(label, key=f"find-{what}", width="stretch"):
+            st.session_state[KEY] = (what, wanted)
+    what, for_which = st.session_state.get(KEY, (None, None))
+    if what is None or for_which != wanted:
+        st.markdown(
+            f"Searched on {chosen.card.holding} ({units.size(chosen.card.memory)} usable), all other settings "
+            "as above. A size is doubled until the step no longer fits, then narrowed down by halving: about ten "
+            "simulations."
+        )
+    elif what == "model":
+        _models(chosen, slug)
+    else:
+        search = chosen.search(SEARCH, what, slug)
+        shown(search, partial(_size, what, chosen, slug), "Searching: about ten simulations…")
+
+
+def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: int) -> None:
+    sees = chosen.entry.kind == "vision"
+    read = ("image", "images") if sees else ("row", "rows")
+    row, unit = read if what == "batch" else ("token", "tokens per row")
+    limit = chosen.entry.shape.max_positions
+    whole = what == "seq" and size == limit
+    least = "at least " if size == fits.LARGEST[what] and not whole else ""
+    tokens = "positions" if sees else "tokens"
+    rest = f"{chosen.seq:,} {tokens}" if what == "batch" else f"{chosen.batch:,} rows"
+    sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
+    if whole:
+        sentence += ", which are all the positions it has"
+    elif least:
+        sentence += "; no larger size was searched"
+    if not size:
+        sentence = f"Not even one {row} fits"
+    st.markdown(
+        f"{all_methods()[slug].title} of {plain(chosen.entry.title)} on {chosen.card.holding}: {sentence}. "
+        f"{figures.badge('simulated')}"
+    )
+
+
+def _models(chosen: MemoryForm, slug: str) -> None:
+    """Draw the catalogue from small to large; rows are as long as a model has positions for, at most."""
+    entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
+    refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
+    asked = {}
+    for entry in entries:
+        if entry.name not in refused:
+            seq = fits.longest_row(chosen.request(slug, entry.name))
+            asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
+    answers = collect(asked)
+    progress(answers, "models")
+    refused |= answers.refused
+    device = chosen.card
+    fitting = [entry for entry in entries if _fits(answers, entry.name, device.memory)]
+    if not answers.waiting:
+        sentence = f"**{fitting[-1].title}** is the largest" if fitting else "None of the models"
+        st.markdown(
+            f"{sentence} in the list whose step with {all_methods()[slug].title} fits on {device.holding}. "
+            f"{figures.badge('simulated')}"
+        )
+    rows = []
+    for entry in reversed(entries):
+        if entry.name in answers.found:
+            need = fits.needed(answers.found[entry.name])
+            size = units.short_count(entry.parameters)
+            rows.append((figures.unbroken(entry.title), size, units.size(need), verdict(need, device)))
+    if rows:
+        figures.table(("Model", "Parameters", "Device must have", "On the device"), rows, numeric=(1, 2))
+    for name, reason in refused.items():
+        st.caption(f"{get_model(name).title}: {plain(reason)}")
+
+
+def _fits(answers: Simulated, name: str, memory: int) -> bool:
+    one = answers.found.get(name)
+    return one is not None and fits.needed(one) <= memory
+
+
+# ----------------------------------------
+# Published peaks of real trainings beside the same trainings simulated.
+
+
+BAND = 5.0  # percent: what is called close
+BAR = 14  # pixels for each row's error
+COUNTED_NOW = "memory-published-now"
+
+
+def published_peaks() -> None:
+    rows, outcomes = published.rows(), published.simulated()
+    ran = {name: row for name, row in rows.items() if outcomes[name].reserved is not None}
+    percents = [published.error(row, outcomes[name]) for name, row in rows.items()]
+    agreement = published.agreement(percents)
+    model = get_model(published.MODEL).title
+    st.markdown(
+        f"{agreement.rows} published runs of {model} on one NVIDIA L40S {figures.badge('cited')}, and the same runs "
+        f"simulated {figures.badge('simulated')}: reserved memory differs by **{agreement.median:.1f}%** in the "
+        f"median and by {agreement.largest:.1f}% at most."
+    )
+    both = f"{figures.badge('simulated')} {figures.badge('cited')}"
+    left, right = st.columns(2, gap="medium")
+    titles = [row.title for row in ran.values()]
+    reserved = [outcomes[name].reserved or 0 for name in ran]
+    with left:
+        st.markdown(f"#### Simulated against published {both}")
+        figure = against(titles, [row.reserved for row in ran.values()], reserved, BAND)
+        st.plotly_chart(figure, key="memory-published", config=charts.CONFIG)
+    with right:
+        st.markdown(f"#### Error of each row {both}")
+        sizes = [one for one in percents if one is not None]
+        figure = errors(titles, sizes, BAND, BAR * len(sizes))
+        st.plotly_chart(figure, key="memory-errors", config=charts.CONFIG)
+    _one_row()
+    with st.expander("All rows"):
+        st.markdown(
+            f"Published {figures.badge('cited')} and simulated {figures.badge('simulated')} peaks, reserved bytes"
+        )
+        figures.table(
+            ("Run", "Trained", "Published", "Simulated", "Error"),
+            [_line(row, outcomes[name]) for name, row in rows.items()],
+            numeric=(1, 2, 3, 4),
+        )
+        for name, outcome in outcomes.items():
+            if outcome.note:
+                st.caption(f"{rows[name].title}: {published.SUPERSEDED[name]} {outcome.note}")
+    versions = ", ".join(f"{name} {version}" for name, version in published.simulated_with().items())
+    st.caption(
+        f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
+        f"{versions} by `python -m tools.simulate_published`. One number was not published and is inferred, the "
+        "length of the longest batch: it comes from the row of plain LoRA with rank 32 "
+        "(`peft_lab/engine/protocol.py`). The allocator's model has no fitted number."
+    )
+
+
+def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> tuple[str, ...]:
+    error = published.error(row, outcome)
+    return (
+        row.title,
+        units.count(row.trainable),
+        units.size(row.reserved),
+        outcome.reason if outcome.reserved is None else units.size(outcome.reserved),
+        "–" if error is None else f"{error:+.1f}%",
+    )
+
+
+def _one_row() -> None:
+    """Draw a row counted and simulated before the learner's eyes, in some seconds."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    name = form_controls().draw("row", left)
+    if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
+        st.session_state[COUNTED_NOW] = name
+    if st.session_state.get(COUNTED_NOW) != name:
+        return
+    counted = look(get_pool().submit(TAB, published.count, name))
+    simulated = look(get_pool().submit(TAB, published.simulate, name))
+    come_back(counted, simulated)
+    problem = counted.error or simulated.error
+    if problem is not None:
+        error_line(problem)
+        return
+    report, found = counted.answer, simulated.answer
+    if report is None or found is None:
+        st.markdown(
+            "Counting what this run trained, and simulating its evaluation, its step and the allocator…"
+        )
+        return
+    row, outcome = published.rows()[name], published.PublishedOutcome.of(found)
+    kept = published.simulated()[name].reserved
+    same = "as stored" if outcome.reserved == kept else f"stored: {units.size(kept or 0)}"
+    equal = "✓ equal to" if (report.trainable, report.total) == (row.trainable, row.total) else "other than"
+    st.markdown(
+        f"**{row.title}**: {units.count(report.trainable)} of {units.count(report.total)} parameters trained "
+        f"{figures.badge('counted')}, {equal} what was published: {units.count(row.trainable)} of "
+        f"{units.count(row.total)} {figures.badge('cited')}. {units.size(outcome.reserved or 0)} reserved "
+        f"{figures.badge('simulated')} in {units.seconds(found.seconds)}, {same}; published {units.size(row.reserved)} "
+        f"{figures.badge('cited')}, error {published.error(row, outcome):+.1f}%."
+    )
+
+
+# ----------------------------------------
+# Why memory goes where it goes: four short lessons whose every figure is taken from what the page shows.
+
+
+# Bytes of a number that is not packed.
+_WIDTH = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 2, "nf4": 2, "fp4": 2}
+ON, OFF = "with checkpointing", "without"
+Parts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A lesson's sentences, and the bars they are read off."""
+
+    text: str
+    rows: Mapping[str, Parts]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """``preset``: settings that show it well. ``needs``: what has to be simulated for it."""
+
+    key: str
+    title: str
+    preset: Mapping[str, Any]
+    needs: tuple[str, ...]
+    tell: Callable[[MemoryForm, Mapping[str, Simulation]], Told]
+
+
+def lessons(chosen: MemoryForm, answers: Simulated) -> None:
+    if chosen.offload:
+        st.info("The lessons are about activations that stay on the device; now they wait in main memory.")
+        if st.button("Keep activations on the device", key="lessons-keep"):
+            set_page(offload=False)
+        return
+    toggled = collect({name: chosen.simulate(TAB, "lora", checkpointing=name == ON) for name in (ON, OFF)})
+    found = {**answers.found, **toggled.found}
+    columns = st.columns(2, gap="medium")
+    for index, lesson in enumerate(LESSONS):
+        with columns[index % 2], st.container(border=True):
+            _draw(lesson, chosen, found)
+
+
+def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -> None:
+    st.markdown(f"#### {lesson.title}")
+    if all(name in found for name in lesson.needs):
+        found_out = lesson.tell(chosen, found)
+        st.markdown(f"{found_out.text} {figures.badge('simulated')}")
+        figure = charts.memory_bars(found_out.rows)
+        height = 70 + 34 * len(found_out.rows)
+        figure.update_layout(showlegend=False, height=height, margin={"l": 8, "r": 8, "t": 4, "b": 36})
+        st.plotly_chart(figure, key=f"lesson-{lesson.key}", config=charts.CONFIG)
+        st.caption(f"{found_out.caption} Colours as in the bars above.")
+    else:
+        lacking = ", ".join(
+            all_methods()[name].title for name in lesson.needs if name in all_methods() and name not in found
+        )
+        st.markdown(f"Not simulated for {plain(chosen.entry.title)}: {lacking or 'one of the two steps'}.")
+    preset = replace(USUAL, **lesson.preset, tab="why")
+    if chosen.key() == preset.key():
+        st.markdown(":material/check: The page is set to this lesson's example.")
+    elif st.button(
+        f"Show it on {get_model(preset.model).title}", key=f"preset-{lesson.key}", width="stretch"
+    ):
+        set_page(**preset.by_name())
+
+
+def fullest(simulation: Simulation) -> Point:
+    """Return the moment with the most activations kept."""
+    return max(simulation.points, key=lambda point: point.parts["activations"])
+
+
+def _trained(simulation: Simulation) -> int:
+    """Return the bytes of gradients and optimizer states, each at its own peak."""
+    return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
+
+
+def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+    full, lora = found["full"], found["lora"]
+    kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
+    saved = _trained(full), _trained(lora)
+    text = (
+        "The backward pass has to pass through every frozen layer to reach the adapters, so what it needs there is "
+        f"still kept: **{units.size(kept[1])}** of activations, {kept[1] / kept[0]:.0%} of the "
+        f"{units.size(kept[0])} that full fine-tuning keeps. LoRA saves elsewhere, on what only trained weights "
+        f"need: gradients and {OPTIMIZER_TITLES[chosen.optimizer]} states shrink from "
+        f"{units.size(saved[0])} to "
+        f"{units.size(saved[1])}."
+    )
+    rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
+    return Told(text, rows, "At the moment with the most activations.")
+
+
+def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+    ia3, lora, shape = found["ia3"], found["lora"], chosen.entry.shape
+    count = {
+        slug: all_methods()[slug].formula(shape, all_methods()[slug].require(shape, {})).trainable
+        for slug in ("ia3", "lora")
+    }
+    difference = ia3.peak_bytes - lora.peak_bytes
+    than = "more" if difference > 0 else "less"
+    each = "position" if shape.kind == "vision" else "token"
+    text = (
+        f"IA³ trains {units.short_count(count['ia3'])} numbers, LoRA {units.short_count(count['lora'])}; its step "
+        f"peaks at **{units.size(abs(difference))} {than}** ({units.size(ia3.peak_bytes)} against "
+        f"{units.size(lora.peak_bytes)}). The gradient of a vector needs everything that the vector multiplied: "
+        f"keys, values and the {shape.intermediate:,} inner values of the feed-forward part, for every {each} in "
+        f"every layer. LoRA keeps the inputs of its matrices, {shape.hidden:,} wide, and values that are only r "
+        "wide."
+    )
+    rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
+    return Told(text, rows, "At the moment with the most activations.")
+
+
+def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+    on, off, shape = found[ON], found[OFF], chosen.entry.shape
+    inputs = chosen.batch * chosen.seq * shape.hidden * _WIDTH[chosen.dtype] * shape.num_layers
+    kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
+    largest = max(on.parts, key=lambda part: on.parts[part] if part != "weights" else -1)
+    text = (
+        f"With LoRA the step's peak falls from {units.size(off.peak_bytes)} to **{units.size(on.peak_bytes)}**, "
+        f"activations from {units.size(kept[0])} to {units.size(kept[1])}: only the layers' inputs stay "
+        f"({chosen.batch:,} × {chosen.seq:,} × {shape.hidden:,} numbers for each of {shape.num_layers} layers, "
+        f"{units.size(inputs)}), and one layer at a time is recomputed in the backward pass. The price is a second "
+        f"forward pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, most of what is left "
+        f"is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
+    )
+    return Told(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
+
+
+def quantised_weights(shape: ModelShape) -> int:
+    """Return the weights QLoRA packs: linear maps but the output head and what the architecture needs whole."""
+    whole = ("lm_head", *kept_whole(shape.model_type))
+    maps = (
+        group
+        for group in shape.groups
+        if group.type in MATRIX_TYPES and group.path.rpartition(".")[2] not in whole
+    )
+    return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
+
+
+def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+    one, shape = found["qlora"], chosen.entry.shape
+    bits, unit = (8, "rows") if chosen.dtype == "int8" else (4, "blocks")
+    packed = quantised_weights(shape)
+    whole = one.parts["weights"] - packed * bits // 8
+    trained = sum(one.parts[part] for part in ("adapter", "gradients", "optimizer"))
+    rest = {name: one.parts[name] for name in ("activations", "logits", "temporary")}
+    text = (
+        f"Of **{units.size(one.peak_bytes)}** ({one.peak_bytes / 2**30:.1f} GiB) at the peak, "
+        f"{units.size(packed * bits // 8)} are {units.short_count(packed)} weights in {bits} bits and "
+        f"{units.size(one.parts['quantisation'])} the constants of their {unit}. Everything else (embeddings, "
+        f"output head, norms) stays in {8 * _WIDTH[chosen.dtype]} bits: {units.size(whole)}. The adapter with "
+        f"gradients and optimizer states takes {units.size(trained)}, activations "
+        f"{units.size(rest['activations'])}, logits and loss {units.size(rest['logits'])}. In "
+        f"{8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
+        f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
+    )
+    return Told(text, {"QLoRA": one.parts}, "At the peak.")
+
+
+_SMALL = {"model": USUAL.model, "method": "lora"}
+LESSONS = (
+    Lesson("lora", "Why LoRA does not shrink activations", _SMALL, ("full", "lora"), _lora),
+    Lesson("ia3", "Why IA³ can peak above LoRA", {**_SMALL, "method": "ia3"}, ("ia3", "lora"), _ia3),
+    Lesson("checkpointing", "What checkpointing trades", _SMALL, (ON, OFF), _checkpointing),
+    Lesson(
+        "qlora",
+        "Where QLoRA's memory goes",
+        {"model": "llama-3.1-70b", "device": "a100-80", "batch": 1, "seq": 1024, "checkpointing": True,
+         "targets": "all-linear", "method": "qlora"},
+        ("qlora",),
+        _qlora,
+    ),
+)  # fmt: skip
+
 
 # ----------------------------------------
 # What activations that wait in main memory cost, said under the controls.

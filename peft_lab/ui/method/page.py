@@ -24,13 +24,12 @@ from peft_lab.ui.components.knobs import Choice, address, knobs_card, readers
 from peft_lab.ui.components.waiting import Look, come_back, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.drawing import drawing, expect, strip
-from peft_lab.ui.method.idea import Words, headline, idea, what_changed
+from peft_lab.ui.method.idea import Words, headline, idea, try_it, what_changed
 from peft_lab.ui.method.inside import view_of
 from peft_lab.ui.method.parts import memory, modules, parameters
 from peft_lab.ui.method.settings import ask_duration, train_bar, training_address, training_readers
 from peft_lab.ui.method.take_away import take_away
 from peft_lab.ui.method.train import train
-from peft_lab.ui.method.try_it import try_it
 from peft_lab.ui.runs.shown import TRAIN, show_run
 from peft_lab.ui.server.sessions import keep_mark
 from peft_lab.workers import inspector

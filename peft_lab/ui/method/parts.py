@@ -26,9 +26,9 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import areas, caption, treemap
 from peft_lab.ui.components.figures import HEADER, detail
 from peft_lab.ui.components.figures import plain as shown_path
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.components.waiting import collect
 from peft_lab.ui.foreign import code, plain

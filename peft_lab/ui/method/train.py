@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,8 @@ from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.drawing.trajectory.format import Answer as Recorded
 from peft_lab.methods import get_method
+from peft_lab.methods.counting.count import count
+from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models.catalogue import untrainable
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, checkpoints, record, respond, store
@@ -27,13 +30,14 @@ from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
 from peft_lab.ui.components.frame import error_line, errors_here, part
-from peft_lab.ui.components.knobs import OWN_TASK, Choice
+from peft_lab.ui.components.knobs import OWN_TASK, Choice, set_knobs
 from peft_lab.ui.components.waiting import come_back, look, shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method import opened, settings
-from peft_lab.ui.method.settings import FIELDS, SAY, task_of, turn
+from peft_lab.ui.method import settings
+from peft_lab.ui.method.settings import FIELDS, SAY, START, start_of, task_of, turn
 from peft_lab.ui.runs.shown import go_on, live_run, show_run, shown_run, stale, trajectory_of
 from peft_lab.ui.runs.shown import stop as ask_to_stop
+from peft_lab.workers import inspector
 from peft_lab.workers.pool import get_pool
 
 # ----------------------------------------
@@ -390,8 +394,8 @@ def _form(choice: Choice, locked: bool) -> None:
         _sentence(choice, locked)
     say = st.empty()
     path = own_data.upload(choice.entry.kind, locked) if choice.task == OWN_TASK else None
-    if slug == opened.METHOD and choice.entry.kind != "vision":
-        opened.start(choice, path, locked)
+    if slug == OPENED and choice.entry.kind != "vision":
+        open_folder(choice, path, locked)
     if choice.task == OWN_TASK and path is None:
         return
     try:
@@ -421,3 +425,85 @@ def _sentence(choice: Choice, locked: bool) -> None:
         help="The base model and the tuned one both answer it, so that you see what was learnt.",
     )
     state.remember(choice.spec.slug, SAY, text, str(choice.task))
+
+
+# ----------------------------------------
+# A folder of the adapters library on the Train tab: opened, counted, scored, and trained on from.
+
+
+OPENED = "adapters"
+_TYPES = ["json", "safetensors", "bin"]
+
+
+def open_folder(choice: Choice, own: str | None, locked: bool) -> None:
+    """Draw the control, and what was opened. ``own``: the learner's file, where that is the task."""
+    place = start_of(choice)
+    with st.expander("Train on from the adapters library", expanded=place is not None):
+        files = st.file_uploader(
+            "The files of a folder that it saved", type=_TYPES, accept_multiple_files=True, disabled=locked,
+            key=state.widget_key(OPENED, START, choice.entry.kind),
+            help="adapter_config.json and adapter.safetensors (or pytorch_adapter.bin), of a classifier "
+            "head_config.json and model_head.safetensors too. seq_bn, par_bn and double_seq_bn can be opened.",
+        )  # fmt: skip
+        try:
+            if files:
+                given = {file.name: file.getvalue() for file in files}
+                place = own_data.stored("adapter.zip", library_files.pack(given))
+                state.remember(OPENED, START, place, choice.entry.kind)
+            if place is None:
+                return
+            read = respond.opened_values(Path(place), choice.entry.name)
+        except PeftLabError as error:
+            state.remember(OPENED, START, None, choice.entry.kind)
+            error_line(error)
+            return
+        _opened(choice, place, read, own, locked)
+
+
+def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, locked: bool) -> None:
+    said = ", ".join(f"{name} {value}" for name, value in read.items())
+    with errors_here():
+        with st.spinner("Counting…"):
+            report = inspector.ask(count, choice.entry.name, OPENED, read)
+        st.markdown(
+            f"Opened: {plain(said)}. {units.count(report.trainable)} parameters {figures.badge(Source.COUNTED)}"
+        )
+        differ = {name: value for name, value in read.items() if choice.values[name] != value}
+        with st.container(horizontal=True):
+            if differ:
+                st.button(
+                    "Set the knobs as it has them", key=f"{OPENED}-start-knobs", icon=":material/tune:",
+                    disabled=locked, on_click=set_knobs, args=(choice.spec, choice.shape, differ),
+                )  # fmt: skip
+            asked = st.button(
+                "Score it", key=f"{OPENED}-start-score", icon=":material/scoreboard:",
+                disabled=locked or (choice.task == OWN_TASK and own is None),
+                help="Base and opened adapter on the held-out rows of the task, before any training.",
+            )  # fmt: skip
+            st.button(
+                "Leave it out", key=f"{OPENED}-start-out", type="tertiary", disabled=locked,
+                on_click=_leave_out, args=(choice.entry.kind,),
+            )  # fmt: skip
+        if asked:
+            _score(choice, place, own)
+
+
+def _leave_out(kind: str) -> None:
+    """Forget it, and what its control holds."""
+    state.remember(OPENED, START, None, kind)
+    state.renew(OPENED)
+
+
+def _score(choice: Choice, place: str, own: str | None) -> None:
+    with errors_here():
+        with st.spinner("Scoring both on the held-out rows…"):
+            found = inspector.get_inspector(inspector.Worker.ANSWERS).ask(
+                respond.opened_scores, place, choice.entry.name, str(choice.task), own
+            )
+        metric = str(found["metric"])
+        base, tuned = (found[which]["metrics"][metric] for which in ("base", "opened"))
+        st.markdown(
+            f"{plain(metric.replace('_', ' ').capitalize())}: base {units.percent(100 * base)}, "
+            f"opened adapter **{units.percent(100 * tuned)}**, "
+            f"on {int(found['rows']):,} held-out rows {figures.badge(Source.MEASURED)}"
+        )

@@ -24,7 +24,8 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
-from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.form import Controls, widget
+from peft_lab.ui.components.frame import address_line, error_line
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
 from peft_lab.workers.pool import get_pool
@@ -41,76 +42,67 @@ def fields() -> Controls[Wanted]:
     return Controls(Wanted, SCOPE)
 
 
-class Places:
-    """Those that are drawn. ``foot``: where that is said which is about none of them."""
+class Places(Controls[Wanted]):
+    """The controls that are drawn. Where an address said what is no value, that text stands in a control until another
+    value is given.
+
+    Args:
+        foot: where that is said which is about no control.
+    """
 
     def __init__(self, foot: Any) -> None:
+        super().__init__(Wanted, SCOPE)
         self._foot = foot
-        self._below: dict[str, Any] = {}
+        self.lost, self.still = unread(), dict[str, Unread]()
 
-    def choice(
-        self, cell: Any, name: str, text: str, options: Sequence[str], current: str, titled: Any
-    ) -> str:
-        """One of several, or what was said in place of them."""
-        options = list(dict.fromkeys([*options, current]))
-        chosen: str = cell.selectbox(
-            text, options, options.index(current), key=_key(name), format_func=titled
-        )
-        self.below(cell, name)
-        return chosen
-
-    def number(
-        self, cell: Any, name: str, text: str, current: int | str, help_: str | None = None
-    ) -> int | None:
-        """A whole number, whichever: what it may be says the check. In place of none stands what was said, and ``None``
-        comes back until a number is typed."""
-        number, said = (None, current) if isinstance(current, str) else (current, None)
-        value = cell.number_input(
-            text, value=number, step=1, key=_key(name), help=help_, placeholder=said or None
-        )
-        self.below(cell, name)
-        return None if value is None else int(value)
+    def draw(self, name: str, cell: Any = None, **more: Any) -> Any:
+        """Draw a field's control and return its value, or the one before while the control is empty."""
+        if "options" in more:  # what is none of them stands there as it was said
+            current = self.value(name)
+            more["options"] = {**more["options"], current: more["options"].get(current, current)}
+        lost = self.lost.get(name)
+        if lost is None:
+            return super().draw(name, cell, **more)
+        field = replace(Wanted.field(name), empty=lost.text)
+        with st.container(gap=None) if cell is None else cell:
+            value = widget(field, None, self.key(name), **more | {"placeholder": lost.text})
+            self.below(name)
+        if value is None:
+            self.still[name] = lost
+            return self.value(name)
+        self.remember(name, value)
+        return value
 
     def gpu(self, current: str) -> str:
-        """One of the list, or another one's memory, typed. What is neither comes back as it is, for the check to
+        """Draw one of the list, or another one's memory, typed. What is neither comes back as it is, for the check to
         refuse."""
         options = _gpus(current)
         typed: str = st.selectbox(
-            "GPU", options, options.index(current), key=_key("gpu"), format_func=_gpu_title,
-            accept_new_options=True, help="Another card goes by its memory: type 24GB.",
+            "GPU", options, options.index(current), key=self.key("gpu"), format_func=_gpu_title,
+            accept_new_options=True, help=Wanted.field("gpu").help,
         )  # fmt: skip
-        self.below(st, "gpu")
+        self.below("gpu")
         try:
             return device_of(typed).name
         except BadInput:
             return typed
 
-    def below(self, cell: Any, name: str) -> None:
-        """Keep a place under the control that was just drawn."""
-        self._below[name] = cell.container()
-
-    def unused(self, name: str) -> None:
-        """Say why a value of the address that has no control is not used."""
-        told = state.address_problem(SCOPE, name)
-        if told:
-            self._foot.markdown(
-                f":red[:material/link_off: From the address: {plain(told)} The default is used.]"
-            )
-
     def refuse(self, name: str | None, text: str, ways: Sequence[Way] = ()) -> None:
         """Say at a control what is wrong with it, with a button for each way that works."""
-        with self._at(name):
-            st.markdown(f":red[:material/error: {plain(text)}]")
+        with self.at(name):
+            error_line(text)
             offers(ways)
 
     def offer(self, name: str, text: str, ways: Sequence[Way]) -> None:
         """Say at a control what works, likewise."""
-        with self._at(name):
+        with self.at(name):
             near(text)
             offers(ways)
 
-    def _at(self, name: str | None) -> Any:
-        return self._below.get(name or "", self._foot)
+    def at(self, name: str | None) -> Any:
+        """Return the place under a control; the foot for what is about none that is drawn."""
+        found = super().at(name)
+        return self._foot if found is st else found
 
 
 def near(text: str) -> None:
@@ -141,10 +133,6 @@ def offers(ways: Sequence[Way]) -> None:
             # told apart by what they set, and the deadline that is none from the one that is met
             key = "-".join(("plan-way", *way.changes, *([] if all(way.changes.values()) else ["none"])))
             st.button(f"Plan with {plain(way.short)}", key=key, on_click=take_up, args=(way.changes,))
-
-
-def _key(name: str) -> str:
-    return state.widget_key(SCOPE, name)
 
 
 def _gpus(current: str) -> list[str]:
@@ -256,31 +244,27 @@ def form() -> tuple[Asked, Places]:
     with body:
         asked = _drawn(controls)
     for name in (BUYING, METHOD, CHOSEN):
-        controls.unused(name)
-    remembered = fields()
+        address_line(SCOPE, name, controls.at(None), default=True)
     for name, value in asked.wanted.by_name().items():
-        if value != remembered.value(name):
-            remembered.remember(name, value)
+        if value != controls.value(name):
+            controls.remember(name, value)
     state.remember(SCOPE, UNREAD, asked.unread)
     return asked, controls
 
 
 def _drawn(controls: Places) -> Asked:
-    start = fields().form()
-    lost, still = unread(), dict[str, Unread]()
+    start, lost, still = controls.form(), controls.lost, controls.still
     none = lost.get("model", Unread("", BadInput("")))
     chosen = choose_model(
-        entry_of(start.model), state.widget_key(SCOPE, "model"), none.text, none.error if none.text else None
+        entry_of(start.model), controls.key("model"), none.text, none.error if none.text else None
     )
     entry = chosen.entry
     if chosen.error is not None:
         still["model"] = Unread(chosen.typed, BadInput(str(chosen.error), "model"))
-    controls.below(st, "model")
-    encoder = entry.kind == "encoder"
-    offered = [name for name in _PURPOSES if not encoder or name in ("", start.objective, *OF_ENCODERS)]
-    objective = controls.choice(
-        st, "objective", "What is trained?", offered, start.objective, _titled(_PURPOSES)
-    )
+    controls.below("model")
+    offered = OF_ENCODERS if entry.kind == "encoder" else tuple(_PURPOSES)
+    purposes = {name: title for name, title in _PURPOSES.items() if name in ("", start.objective, *offered)}
+    objective = controls.draw("objective", options=purposes, label="What is trained?", help=None)
     lengths = _lengths()
     said = {} if lengths is None else {name: int(text) for name, text in lengths.fields().items()}
     if said != state.remembered(SCOPE, OF_FILE, {}):
@@ -289,47 +273,37 @@ def _drawn(controls: Places) -> Asked:
             take_up({**said, "seq": max(start.seq, said["seq"])})
             st.rerun()
 
-    def number(cell: Any, name: str, text: str, help_: str | None = None) -> int:
-        current: int = getattr(start, name)
-        found = controls.number(cell, name, text, lost[name].text if name in lost else current, help_)
-        if found is None and name in lost:
-            still[name] = lost[name]
-        return current if found is None else found
-
     first, second = st.columns(2), st.columns(2)  # from the top: what is wrong stands below
     packing = st.container()
-    controls.below(st, "packed")
+    controls.below("packed")
     gpu = controls.gpu(start.gpu)  # its name fills a line
     third = st.columns(2)
-    rows = number(first[0], "rows", "Training rows")
-    tokens = number(first[1], "row_tokens", "Tokens of a row", "On average: it decides the time.")
-    seq = number(second[0], "seq", "Tokens at most", "Longer rows are cut: it decides the memory.")
-    count = number(third[0], "devices", "How many")
-    link = controls.choice(third[1], "link", "Between them", list(LINKS), start.link, _titled(LINKS))
-    price = second[1].number_input(
-        "Price per hour", value=None if "price" in lost else start.price,
-        placeholder=lost["price"].text if "price" in lost else "yours",
-        key=state.widget_key(SCOPE, "price"), help="Of one GPU, in any currency. The lab has no price list.",
+    rows = controls.draw("rows", first[0], label="Training rows", help=None)
+    tokens = controls.draw(
+        "row_tokens", first[1], label="Tokens of a row", help="On average: it decides the time."
+    )
+    seq = controls.draw(
+        "seq", second[0], label="Tokens at most", help="Longer rows are cut: it decides the memory."
+    )
+    count = controls.draw("devices", third[0], label="How many", help=None)
+    link = controls.draw("link", third[1], options=LINKS, help=None)
+    price = controls.draw(
+        "price", second[1], label="Price per hour", placeholder="yours",
+        help="Of one GPU, in any currency. The lab has no price list.",
     )  # fmt: skip
-    if price is None and "price" in lost:
-        still["price"] = lost["price"]
-    controls.below(second[1], "price")
-    deadline = st.text_input(
-        "Deadline", start.deadline, key=state.widget_key(SCOPE, "deadline"), placeholder="none",
+    deadline = controls.draw(
+        "deadline",
+        placeholder="none",
         help="Hours from now, such as 12, or a moment, such as 2026-11-27T08:00.",
-    )  # fmt: skip
-    controls.below(st, "deadline")
+    )
     also = st.multiselect(
-        "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further,
-        key=state.widget_key(SCOPE, "also"), placeholder="no other method",
-        format_func=_method_title,
+        "Also rank", list(dict.fromkeys([*FURTHER, *start.further])), start.further, key=controls.key("also"),
+        placeholder="no other method", format_func=_method_title,
         help="Beside full fine-tuning, LoRA and QLoRA. How good a method gets is told where a training of the same "
         "model was published. Else it is unknown, and its plans beat no other method's.",
     )  # fmt: skip
-    controls.below(st, "also")
-    optimizer = controls.choice(
-        st, "optimizer", "Optimizer", list(_OPTIMIZERS), start.optimizer, _titled(_OPTIMIZERS)
-    )
+    controls.below("also")
+    optimizer = controls.draw("optimizer", options=_OPTIMIZERS, help=None)
     if optimizer == "adafactor":
         st.caption(
             "Adafactor reads norms back from the GPU in every update. What that waits is not in the time."
@@ -345,13 +319,8 @@ def _drawn(controls: Places) -> Asked:
     return Asked(wanted, still)
 
 
-def _titled(titles: Mapping[str, str]) -> Callable[[str], str]:
-    """What each is called; what is none of them as it was said."""
-    return lambda name: titles.get(name, name)
-
-
 def _method_title(slug: str) -> str:
-    """Likewise."""
+    """Return a method's title; what is none as it was said."""
     return get_method(slug).title if slug in FURTHER else slug
 
 
@@ -394,7 +363,7 @@ def _lengths() -> Lengths | None:
         try:
             found = read_lengths(file.getvalue().decode("utf-8", "replace"))
         except BadInput as error:
-            st.markdown(f":red[:material/error: {plain(error)}]")
+            error_line(error)
             return None
         bars = found.histogram()
         figure = charts.columns(

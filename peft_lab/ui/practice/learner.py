@@ -24,8 +24,8 @@ from peft_lab.interview.mock import LENGTHS, all_roles
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state
-from peft_lab.ui.components import remembered
 from peft_lab.ui.components.form import Controls
+from peft_lab.ui.components.form import choose as choose_one
 from peft_lab.ui.components.frame import errors_boxed, tabs
 from peft_lab.ui.foreign import plain
 from peft_lab.workers import inspector
@@ -249,7 +249,7 @@ def with_next(
 ) -> Value:
     """Draw a remembered choice with a button for the next one; return what is chosen."""
     pick, following = st.columns([5, 1], vertical_alignment="bottom")
-    chosen = remembered.choose(scope, name, label, titles, default, place=pick, afresh=afresh)
+    chosen = choose_one(scope, name, label, titles, default, place=pick, afresh=afresh)
     if following.button("Next", icon=":material/arrow_forward:", width="stretch", key=f"{scope}-next"):
         values = list(titles)
         state.remember(scope, name, values[(values.index(chosen) + 1) % len(values)])

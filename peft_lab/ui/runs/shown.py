@@ -17,9 +17,9 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import errors_boxed, show_tab
 from peft_lab.ui.components.knobs import Choice, apart
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.sessions import browser_mark
 

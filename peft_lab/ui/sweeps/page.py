@@ -25,12 +25,11 @@ from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
 from peft_lab.ui.components.frame import address_line, errors_boxed, part
 from peft_lab.ui.components.knobs import apart
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.rows import listing
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.shown import short_id
-from peft_lab.ui.sweeps import choosing, pictures
-from peft_lab.ui.sweeps.choosing import SCOPE, SWEEP, written_value
+from peft_lab.ui.sweeps import pictures
+from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 
 # ----------------------------------------
 # The best setting of a sweep, with what its seeds say about how sure that is.
@@ -41,7 +40,7 @@ def best_section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> Non
     if chosen is None:
         return
     scores = chosen.found(figure)
-    mean, title = sum(scores) / len(scores), choosing.setting_titles(spec)[figure]
+    mean, title = sum(scores) / len(scores), pictures.setting_titles(spec)[figure]
     compared = len(store.comparable(settings, figure))
     with st.container(border=True):
         st.markdown(
@@ -184,7 +183,7 @@ def table_section(
 ) -> None:
     st.markdown(f"### Runs {figures.badge('measured')}")
     order = sorted(found, key=lambda trial: _worth(trial, measured[0])) if measured else list(found)
-    titles = choosing.setting_titles(spec)
+    titles = pictures.setting_titles(spec)
     # What a run scored comes first: a phone shows the first columns, and the others by scrolling.
     columns = ["Run", *(titles[name].partition(",")[0] for name in measured)]
     columns += [*(picture.title(name) for name in names), "Seed", "State", "Steps", "Training"]
@@ -216,7 +215,7 @@ def _cells(trial: Trial, names: Sequence[str], measured: Sequence[str]) -> list[
     return [
         short_id(trial.run).replace("-", "\N{NON-BREAKING HYPHEN}") or "–",
         *(
-            "–" if score is None else choosing.written_value(score, name)
+            "–" if score is None else pictures.written_value(score, name)
             for score, name in zip(scores, measured, strict=True)
         ),
         *("–" if value is None else figures.whole(written_figure(value)) for value in values),
@@ -237,7 +236,7 @@ def sweeps_page() -> None:
         "A sweep trains every setting of one file, with each of its seeds: a grid of knobs and rates, or draws at "
         "random. Its runs are also on the Runs page."
     )
-    state.read_address(SCOPE, choosing.sweep_readers())
+    state.read_address(SCOPE, pictures.sweep_readers())
     kept = store.sweeps()
     if not kept:
         _empty()
@@ -271,7 +270,10 @@ def _how() -> None:
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:
     titles = apart({one.id: _title(one) for one in kept})
-    return store.get(choose(SCOPE, SWEEP, "Sweep", titles))
+    controls = pictures.sweep_controls(lambda: pictures.SweepForm(kept[0].id))
+    shown: str = controls.draw(SWEEP, options=titles)
+    controls.remember(SWEEP, shown)  # also when a newer one comes first
+    return store.get(shown)
 
 
 def _title(one: KeptSweep) -> str:
@@ -281,16 +283,16 @@ def _title(one: KeptSweep) -> str:
     except PeftLabError as error:
         return f"{one.id}: {error}"
     model, task = model_title(specs[0].model), task_title(specs[0].task)
-    what = ", ".join(choosing.named_sweep(name) for name in store.varied(specs)) or "nothing but the seed"
+    what = ", ".join(pictures.named_sweep(name) for name in store.varied(specs)) or "nothing but the seed"
     return f"{model} · {task} · {len(specs):,} runs over {what} · {began}"
 
 
-def _show(sweep: KeptSweep) -> choosing.SweepAddress:
+def _show(sweep: KeptSweep) -> pictures.SweepAddress:
     found = watch_sweep(sweep)
     figures = store.measured_figure(found)
     names = store.varied(sweep.specs)
     settings = store.settings_of(found, names)
-    address: choosing.SweepAddress = {}
+    address: pictures.SweepAddress = {}
     if figures:
         best_section(settings, figures[0], sweep.specs[0])
         address = pictures.landscape_section(sweep, settings, names, figures)

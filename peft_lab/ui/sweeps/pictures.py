@@ -3,30 +3,119 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 from plotly.colors import sample_colorscale
 
+from peft_lab.ask.field import Field
+from peft_lab.ask.form import Form, choice, text
+from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.setting_words import written_figure
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store
 from peft_lab.studies.sweeps.picture import Place
-from peft_lab.studies.sweeps.store import RATE, KeptSweep, Setting, kind_of
-from peft_lab.ui import theme
+from peft_lab.studies.sweeps.store import RATE, TRAINING, KeptSweep, Setting, kind_of
+from peft_lab.ui import state, theme
+from peft_lab.ui.compare import landscape as shipped
 from peft_lab.ui.compare import results
 from peft_lab.ui.compare.landscape import Across, axis, landscape_figure
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.charts import laid_out
-from peft_lab.ui.components.frame import address_line
-from peft_lab.ui.components.remembered import choose
+from peft_lab.ui.components.form import Controls, widget
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.sweeps import choosing
-from peft_lab.ui.sweeps.choosing import ACROSS, HELD, LINES, NOTHING, SCOPE, UP, SweepAddress
+
+# ----------------------------------------
+# What is chosen on the Sweeps page, and how its address says it.
+
+
+SCOPE = "sweeps"
+SWEEP, ACROSS, UP, LINES, HELD = "sweep", "x", "y", "lines", "held"
+NOTHING = "none"
+#: What the address says: each choice with its default.
+SweepAddress = dict[str, tuple[Any, Any]]
+
+
+def named_sweep(name: str) -> str:
+    """What was varied, in a sentence."""
+    return picture.title(name).lower() if name in picture.TITLES else name
+
+
+def setting_titles(spec: RunSpec) -> dict[str, str]:
+    """What the runs can be judged by, with its unit."""
+    task = spec.task_object()
+    return {**shipped.titles(task, task.metric), TRAINING: "Training loss of the last step, nats"}
+
+
+def written_value(value: float, figure: str) -> str:
+    return f"{value:.1%}" if figure == METRIC else f"{value:.3f}"
+
+
+def _varied(*first: str) -> dict[str, str]:
+    """Return what the runs of the sweep that is shown differ in, after what stands ``first``."""
+    sweep = _shown()
+    return {} if sweep is None else dict.fromkeys((*first, *store.varied(sweep.specs)), "")
+
+
+@dataclass(frozen=True)
+class SweepForm(Form):
+    """A sweep, what its landscape goes over and shows, and what the lines are."""
+
+    sweep: str = choice("", "Sweep", "", lambda: {one.id: "" for one in store.sweeps()}, noun="sweep")
+    x: str = choice("", "Across", "", _varied, noun="axis of this sweep")
+    y: str = choice("", "Up the axis", "", lambda: _varied(*store.FIGURES), noun="axis of this sweep")
+    lines: str = choice(NOTHING, "A line for each", "", lambda: _varied(NOTHING), noun="axis of this sweep")
+    held: str = text("", "What the lines have in common", "")
+
+
+def sweep_controls(usual: Callable[[], SweepForm] = SweepForm) -> Controls[SweepForm]:
+    """Return the page's controls, not yet drawn. All but the sweep are a sweep's."""
+    return Controls(SweepForm, SCOPE, usual, lambda name: () if name == SWEEP else (_identity(),))
+
+
+def sweep_readers() -> dict[str, Callable[[str], None]]:
+    """Return what takes the choices out of the address; the sweep first, as the others depend on it."""
+    return sweep_controls().readers(held=_read_held)
+
+
+def _identity() -> str:
+    kept = store.sweeps()
+    return str(state.remembered(SCOPE, SWEEP, kept[0].id if kept else ""))
+
+
+def _shown() -> store.KeptSweep | None:
+    """Return the sweep that the rest of the address is about."""
+    return next((one for one in store.sweeps() if one.id == _identity()), None)
+
+
+def _read_held(text: str) -> dict[str, Any]:
+    sweep = _shown()
+    if sweep is None:
+        raise BadInput("There is no sweep whose settings could be held.", HELD)
+    found = {}
+    for part in text.split(";"):
+        name, _, value = part.partition("=")
+        if name not in _varied():
+            raise UnknownName("setting of this sweep", name[:40], _varied(), HELD)
+        known = {state.as_text(one): one for one in (store.value_of(spec, name) for spec in sweep.specs)}
+        if value not in known:
+            raise UnknownName(f"value of {name}", value[:40], known, HELD)
+        found[name] = known[value]
+    return found
+
+
+def held_as_text(held: Mapping[str, Any], order: Sequence[str]) -> str:
+    """As the address has it.
+
+    >>> held_as_text({"r": 8, "learning_rate": 0.003}, ["learning_rate", "r"])
+    'learning_rate=0.003;r=8'
+    """
+    return ";".join(f"{name}={state.as_text(held[name])}" for name in order if name in held)
+
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.
 SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
@@ -76,12 +165,12 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
     for number, line in enumerate(axes):
         drawn.add_scatter(x=[number, number], y=[0, 1], mode="lines", line={"color": theme.QUIET, "width": 1},
                           hoverinfo="skip", showlegend=False)  # fmt: skip
-        for at, text in line.ticks:
+        for at, said in line.ticks:
             last = number == len(axes) - 1
             drawn.add_annotation(
                 x=number,
                 y=at,
-                text=text,
+                text=said,
                 showarrow=False,
                 xanchor="left" if last else "right",
                 xshift=5 if last else -5,
@@ -90,14 +179,14 @@ def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, tit
     good = _shares(means, reverse=figure != METRIC)
     # The best is drawn last, over the others.
     for number in sorted(range(len(done)), key=good.__getitem__):
-        text = f"{picture.told(done[number].values)}<br>{told(means[number], kind_of(figure))}"
+        said = f"{picture.told(done[number].values)}<br>{told(means[number], kind_of(figure))}"
         drawn.add_scatter(
             x=list(range(len(axes))),
             y=[line.at[number] for line in axes],
             mode="lines+markers",
             line={"color": _mixed(good[number]), "width": 3 if good[number] == max(good) else 1.5},
             marker={"color": _mixed(good[number]), "size": 5},
-            hovertext=text,
+            hovertext=said,
             hoverinfo="text",
             showlegend=False,
         )
@@ -173,47 +262,38 @@ def landscape_section(
     if not axes:
         return {}
     st.markdown(f"### Landscape {figures.badge('measured')}")
-    titles = choosing.setting_titles(sweep.specs[0])
+    titles = setting_titles(sweep.specs[0])
     places = st.columns(3)
     first = RATE if RATE in axes else axes[0]
-    x = _choice(places[0], sweep, ACROSS, "Across", axes, first, choosing.named_sweep)
+    usual = SweepForm(x=first)
+    controls = sweep_controls(lambda: usual)
+
+    def draw(name: str, place: Any, titles: Mapping[str, str]) -> str:
+        found: str = controls.draw(name, place, options=titles, key=controls.key(name, *titles))
+        controls.remember(name, found)  # also when another choice moves the default
+        return found
+
+    x = draw(ACROSS, places[0], {name: named_sweep(name) for name in axes})
     others = [name for name in axes if name != x]
-    default = measured[0] if not others or picture.crossed(settings, x) else others[0]
+    usual = replace(usual, y=measured[0] if not others or picture.crossed(settings, x) else others[0])
     called = {
         **{name: titles[name] for name in measured},
-        **{name: choosing.named_sweep(name) for name in others},
+        **{name: named_sweep(name) for name in others},
     }
-    up = _choice(places[1], sweep, UP, "Up the axis", [*measured, *others], default, called.__getitem__)
-    address: SweepAddress = {ACROSS: (x, first), UP: (up, default)}
+    up = draw(UP, places[1], called)
+    address: SweepAddress = {ACROSS: (x, first), UP: (up, usual.y)}
     if up in others:
         _coloured(settings, x, up, measured[0], titles)
         return address
     by_names = [name for name in names if name != x]
-    usual = by_names[0] if by_names else NOTHING
-    by = _choice(
-        places[2], sweep, LINES, "A line for each", [*by_names, NOTHING], usual, choosing.named_sweep
-    )
-    held = _held(sweep, settings, [name for name in by_names if name != by], up)
+    usual = replace(usual, lines=by_names[0] if by_names else NOTHING)
+    by = draw(LINES, places[2], {name: named_sweep(name) for name in (*by_names, NOTHING)})
+    held = _held(controls, settings, [name for name in by_names if name != by], up)
     _lines(settings, x, "" if by == NOTHING else by, up, held, titles)
     return address | {
-        LINES: (by, usual),
-        HELD: (choosing.held_as_text(held, names), choosing.held_as_text(_usual(settings, held, up), names)),
+        LINES: (by, usual.lines),
+        HELD: (held_as_text(held, names), held_as_text(_usual(settings, held, up), names)),
     }
-
-
-def _choice(
-    place: Any,
-    sweep: KeptSweep,
-    name: str,
-    label: str,
-    options: Sequence[Any],
-    default: Any,
-    titled: Callable[[Any], str],
-) -> Any:
-    afresh = list(map(str, options))
-    return choose(
-        SCOPE, name, label, options, default, variants=[sweep.id], afresh=afresh, place=place, written=titled
-    )
 
 
 def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
@@ -227,27 +307,29 @@ def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, An
     return found
 
 
-def _held(sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], figure: str) -> dict[str, Any]:
+def _held(
+    controls: Controls[SweepForm], settings: Sequence[Setting], names: Sequence[str], figure: str
+) -> dict[str, Any]:
     """Draw a control for what the lines have in common; return all of it."""
-    usual, held = _usual(settings, names, figure), {}
+    usual, chosen = _usual(settings, names, figure), dict(controls.value(HELD) or {})
     for number, name in enumerate(names):
         if number % 3 == 0:
             places = st.columns(3)
-        options = picture.values(settings, name)
-        label = choosing.named_sweep(name).capitalize() if name in picture.TITLES else name
-        held[name] = _choice(
-            places[number % 3], sweep, f"held_{name}", label, options, usual[name], written_figure
-        )
-    address_line(SCOPE, HELD)
-    return held
+        titles = {value: written_figure(value) for value in picture.values(settings, name)}
+        label = named_sweep(name).capitalize() if name in picture.TITLES else name
+        field = Field(name, label, "choice", usual[name], "", options=titles)
+        start = chosen.get(name) if chosen.get(name) in titles else usual[name]
+        with places[number % 3]:
+            chosen[name] = widget(field, start, controls.key(HELD, name, *map(str, titles)))
+    controls.below(HELD)
+    controls.remember(HELD, chosen)
+    return {name: chosen[name] for name in names}
 
 
 def _across(settings: Sequence[Setting], name: str) -> Across:
     found = picture.values(settings, name)
     ticks = tuple(float(value) for value in found) if len(found) <= MOST_TICKS else ()
-    return Across(
-        choosing.named_sweep(name), choosing.named_sweep(name), picture.logarithmic(settings, name), ticks
-    )
+    return Across(named_sweep(name), named_sweep(name), picture.logarithmic(settings, name), ticks)
 
 
 def _lines(
@@ -297,5 +379,5 @@ def parallel_section(settings: Sequence[Setting], names: Sequence[str], figure: 
         "A line is a setting with all the seeds that any has done, the last axis their mean; the better, the more "
         "orange." + (f" Of {len(done):,} settings the best {MOST:,} are drawn." if len(done) > MOST else "")
     )
-    drawn = parallel(done[:MOST], names, figure, choosing.setting_titles(spec)[figure])
+    drawn = parallel(done[:MOST], names, figure, setting_titles(spec)[figure])
     st.plotly_chart(drawn, key="sweep-parallel", config=results.plot_config("sweep-parallel"))

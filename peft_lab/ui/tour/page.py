@@ -20,12 +20,12 @@ from peft_lab.interview.tour.progress import FIRST
 from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, frame
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import address_line, errors_boxed
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.practice import learner
 from peft_lab.ui.runs.shown import finished_of, shown_run
-from peft_lab.ui.sweeps.choosing import SWEEP
+from peft_lab.ui.sweeps.pictures import SWEEP
 
 # ----------------------------------------
 # Links into exact settings: what a stop's address says, and how a stop's words are shown.

@@ -12,7 +12,7 @@ from peft_lab.advise.plans import configs, moments, ranking, script
 from peft_lab.advise.plans.configs import write
 from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.ui.plan import ranks as ranks_module
+from peft_lab.ui.plan import page as ranks_module
 from tests.advise.plans.test_script import CLOSE, planned, run
 from tests.prose import says
 from tests.takeaway.conftest import byte_tokenizer

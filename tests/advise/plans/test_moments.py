@@ -25,7 +25,7 @@ from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import units
 from peft_lab.ui.plan import chosen as shown_plans
-from peft_lab.ui.plan import ranks
+from peft_lab.ui.plan import page as ranks
 from tests.prose import says
 
 WANTED = Wanted("smollm2-135m", rows=500, row_tokens=100, seq=128, devices=2)

@@ -26,7 +26,8 @@ from peft_lab.core.errors import RunError, UnknownName, Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
-from peft_lab.ui.plan import page, ranks
+from peft_lab.ui.plan import page
+from peft_lab.ui.plan import page as ranks
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import streamlit as st
+
+from peft_lab.ui import state
+from peft_lab.ui.components.frame import part
 from peft_lab.ui.components.knobs import Choice
 
 View = Callable[[Choice], None]
 #: By slug, a module here and the function in it that draws.
 VIEWS = {
-    **{slug: (slug, "show") for slug in ("adapters", "bitfit", "ia3", "lora", "qlora")},
+    **{slug: (slug, "show") for slug in ("adapters", "lora", "qlora")},
+    **{slug: ("vectors", f"show_{slug}") for slug in ("bitfit", "ia3")},
     **{slug: ("soft", f"show_{slug}") for slug in ("prefix", "prompt", "ptuning")},
 }
 
@@ -22,3 +27,65 @@ def view_of(slug: str) -> View | None:
     module, name = VIEWS[slug]
     view: View = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     return view
+
+
+# ----------------------------------------
+# A picture that is played along the steps of a training: a slider over its snapshots, and a button that runs it.
+
+
+PAUSE = 0.7  # seconds between snapshots while playing
+BUTTON = 110  # pixels
+
+
+def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: str = "inside-step") -> None:
+    """Draw the snapshot that is chosen: ``draw(index)`` for ``steps[index]``, the last one at first.
+
+    Only this part of the page is drawn again when the slider moves. ``name`` tells several on one page apart.
+    """
+    going = bool(state.remembered(slug, f"{name}-plays", False))
+
+    def snapshot() -> None:
+        index = min(int(state.remembered(slug, name, len(steps) - 1)), len(steps) - 1)
+        if going:
+            index = min(index + 1, len(steps) - 1)
+            state.remember(slug, name, index)
+        index = _controls(slug, name, steps, index, going)
+        draw(index)
+        if going and index == len(steps) - 1:
+            state.remember(slug, f"{name}-plays", False)
+            st.rerun()
+
+    part(snapshot, every=PAUSE if going else None)
+
+
+def _controls(slug: str, name: str, steps: Sequence[int], index: int, going: bool) -> int:
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    # In half of a page's width a share of it would cut the button's word.
+    left, right = row.container(width=BUTTON), row.container()
+    # A slider that follows the playing has to be a new one at each tick: a control keeps its own value.
+    variant = f"at-{index}" if going else "-".join(map(str, steps))
+    with right:
+        step = st.select_slider(
+            "Training step",
+            list(steps),
+            value=steps[index],
+            key=state.widget_key(slug, name, variant, str(state.remembered(slug, f"{name}-round", 0))),
+            disabled=going,
+        )
+    with left:
+        if st.button(
+            "Stop" if going else "Play",
+            key=f"{slug}-{name}-play",
+            icon=":material/stop:" if going else ":material/play_arrow:",
+            width="stretch",
+        ):
+            state.remember(slug, f"{name}-plays", not going)
+            state.remember(slug, f"{name}-round", state.remembered(slug, f"{name}-round", 0) + 1)
+            if not going:
+                state.remember(slug, name, -1)
+            st.rerun()
+    if going:
+        return index
+    chosen = list(steps).index(step)
+    state.remember(slug, name, chosen)
+    return chosen

@@ -23,12 +23,12 @@ from peft_lab.training.evaluation import Answer
 from peft_lab.training.tasks.titles import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import errors_here
 from peft_lab.ui.components.knobs import Choice, apart
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.method.inside import played
 from peft_lab.ui.method.train import answer_text
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_arrays, read_insight, short_id
 

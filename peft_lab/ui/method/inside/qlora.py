@@ -15,8 +15,8 @@ from peft_lab.models.catalogue import weights_here
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.ui import theme
 from peft_lab.ui.components import charts, figures
+from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.knobs import Choice
-from peft_lab.ui.components.remembered import choose
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method.inside import lora

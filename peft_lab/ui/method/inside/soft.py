@@ -18,7 +18,7 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.model_choice import entry_of
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.inside.playing import played
+from peft_lab.ui.method.inside import played
 from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_insight
 
 SHOWN = 24  # virtual tokens in the table
