@@ -23,7 +23,7 @@ from peft_lab.core.errors import BadInput, UnknownName, echoed
 Values = Mapping[str, Any]
 Kind = Literal["int", "float", "bool", "choice", "modules", "text"]
 #: Titles by value; a callable where they depend on files or on what is installed.
-Options = Mapping[str, str] | Callable[[], Mapping[str, str]]
+Options = Mapping[Any, str] | Callable[[], Mapping[Any, str]]
 
 _SENTENCE = re.compile(r"(?<!\bal)\.\s+")  # the end of a sentence; not after "et al."
 _NUMBER = re.compile(r"[+-]?([0-9][0-9_,]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
