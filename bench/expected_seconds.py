@@ -18,12 +18,12 @@ from typing import Any
 
 from peft_lab.methods import all_methods
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import calibrating, forecast, said, store
+from peft_lab.runs import forecast, kept, store, waiting
 from peft_lab.runs.forecast import run_work
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.workers import processes
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 #: Where a method is taught on another model than the others.
 _ENCODER = ("bitfit",)
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="expected-") as name:
         _borrow(Path(name))
         processes.start_server()
-        print(f"calibrated in {calibrating.begin().result()['seconds']:.1f} s")
+        print(f"calibrated in {waiting.begin_calibrating().result()['seconds']:.1f} s")
         rows = [
             {"round": number, **_tried(slug, asked.steps)}
             for number in range(1, asked.rounds + 1)
@@ -94,5 +94,5 @@ def _measured(run: store.Run) -> str:
 
 
 if __name__ == "__main__":
-    print(f"{said.forecasts_file()}")
+    print(f"{kept.forecasts_file()}")
     main()

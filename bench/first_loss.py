@@ -12,11 +12,11 @@ import argparse
 import json
 import statistics
 
-from peft_lab.runs import recording, store
+from peft_lab.runs import store, training
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 
-STEPS = recording.TRACKED_STEP + 2
+STEPS = training.TRACKED_STEP + 2
 CASES = (
     ("minilm-l6", "sentiment", "lora"),
     ("smollm2-135m", "json", "lora"),

@@ -20,7 +20,7 @@ from typing import Any
 
 from peft_lab.engine.build import Blueprint
 from peft_lab.engine.request import Setting
-from peft_lab.engine.sharding.how import Sharding
+from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.methods import get_method
 from peft_lab.takeaway.ranks import end
 
@@ -185,12 +185,10 @@ def _peak(case: Case) -> int:
     from torch.distributed.device_mesh import init_device_mesh
 
     from peft_lab.engine import build, step
-    from peft_lab.engine import step as optimizers
     from peft_lab.engine.account import timeline
     from peft_lab.engine.running import Stage
     from peft_lab.engine.sharding import tensor, watch, wrap
-    from peft_lab.engine.sharding.result import SHARDED_PARTS
-    from peft_lab.engine.sharding.simulate import schedule
+    from peft_lab.engine.sharding.simulate import SHARDED_PARTS, schedule
     from peft_lab.engine.tracker import Recorder, recording
 
     mesh = init_device_mesh("cpu", (case.how.devices,))
@@ -214,7 +212,7 @@ def _peak(case: Case) -> int:
     with watch.following(recorder):
         subject = build.make_subject(model, plan, recorder, LAYERS, split)
         del model
-        optimizer = optimizers.make_optimizer("adamw", subject.model, False)
+        optimizer = step.make_optimizer("adamw", subject.model, False)
         with (
             _resting() if case.how.runs == "tp" else nullcontext(),
             recording(recorder, watched=watch.watched(recorder)), step.watching(subject, recorder),

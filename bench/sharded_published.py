@@ -10,9 +10,8 @@ import json
 from typing import Any
 
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.sharding.how import Sharding
-from peft_lab.engine.sharding.published import published
-from peft_lab.engine.sharding.simulate import simulate_blueprint
+from peft_lab.engine.sharding.simulate import published_sharded, simulate_blueprint
+from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import blueprint_of
 
 
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", default="")
     given = parser.parse_args()
-    rows = [row for row in published() if given.only in row["name"]]
+    rows = [row for row in published_sharded() if given.only in row["name"]]
     if not given.json:
         print("| step | measured as | published (GB) | allocated (GB) | reserved (GB) | off |")
         print("|---|---|---|---|---|---|", flush=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.engine import published
-from peft_lab.engine.timing import fitted
-from peft_lab.engine.timing.fitted import Measured, fit, plain
+from peft_lab.engine.timing import estimate
+from peft_lab.engine.timing.estimate import Measured, fit_constants, plain
 from peft_lab.engine.timing.kernels import CONSTANTS, Speed, Table
 from peft_lab.engine.work import Op, Piece, Work
 
@@ -59,7 +59,7 @@ def trace_all() -> None:
     """Trace every row and write the file."""
     rows = {}
     for experiment in published.rows():
-        rows[experiment] = [flat(work) for work in fitted.traced_protocol(experiment)]
+        rows[experiment] = [flat(work) for work in estimate.traced_protocol(experiment)]
         print(experiment, file=sys.stderr, flush=True)
     content = {"packages": {name: metadata.version(name) for name in PACKAGES}, "rows": rows}
     WORK.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
@@ -71,7 +71,7 @@ def measured() -> Mapping[str, Measured]:
     kept = json.loads(gzip.decompress(WORK.read_bytes()))["rows"]
     return {
         experiment: Measured(
-            tuple(Table(read(work)) for work in kept[experiment]), fitted.WEIGHTS, row.step_seconds
+            tuple(Table(read(work)) for work in kept[experiment]), estimate.WEIGHTS, row.step_seconds
         )
         for experiment, row in published.rows().items()
     }
@@ -80,7 +80,7 @@ def measured() -> Mapping[str, Measured]:
 def without(kind: str) -> Speed:
     """Constants from the rows of all types but one."""
     rows = [measured()[name] for name, row in published.rows().items() if kind_of(row) != kind]
-    return fit(rows, fitted.EXPECTED, fitted.DOUBT, fitted.MOST)
+    return fit_constants(rows, estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
 
 
 def held_out() -> Iterator[dict[str, Any]]:
@@ -135,7 +135,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     """Fit all rows and write what the lab uses, with the band of the held-out errors."""
     from bench import transfer
 
-    speed = fit(list(measured().values()), fitted.EXPECTED, fitted.DOUBT, fitted.MOST)
+    speed = fit_constants(list(measured().values()), estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
     bands = {"fitted": band([error(row) for row in rows])}
     content = {
         "command": "python -m bench.step_time --write",
@@ -143,7 +143,9 @@ def write(rows: list[dict[str, Any]]) -> None:
         "bands": {**bands, "carried": band([error(row) for row in transfer.predicted(speed)])},
         "held_out": {name: round(value, 4) for name, value in summary(rows).items()},
     }
-    (Path(fitted.__file__).with_name(fitted.FILE)).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    (Path(estimate.__file__).with_name(estimate.FITTED_FILE)).write_text(
+        json.dumps(content, indent=1) + "\n", "utf-8"
+    )
 
 
 def main() -> None:
@@ -166,10 +168,10 @@ def main() -> None:
         times = (f"{1e3 * row[f'{which}_seconds']:>9.1f}" for which in ("measured", "predicted"))
         print(f"{row['experiment']:<50}{''.join(times)} ms{error(row):>+8.1f}%")
     print(json.dumps(summary(rows)))
-    found, most = fitted.constants(), fitted.MOST
+    found, most = estimate.constants(), estimate.MOST
     for name in CONSTANTS:
         share = f" ({100 * getattr(found, name) / most[name]:.0f}% of the sheet's)" if name in most else ""
-        print(f"{getattr(found, name):>12.4g}  {fitted.MEANINGS[name]}{share}")
+        print(f"{getattr(found, name):>12.4g}  {estimate.MEANINGS[name]}{share}")
 
 
 if __name__ == "__main__":

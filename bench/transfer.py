@@ -19,8 +19,8 @@ from typing import Any
 from bench.step_time import flat, read
 from peft_lab.engine.request import Setting, Simulation, StepRequest
 from peft_lab.engine.simulate import blueprint_of, simulate_blueprint
-from peft_lab.engine.timing import estimate, fitted
-from peft_lab.engine.timing.fitted import others
+from peft_lab.engine.timing import estimate
+from peft_lab.engine.timing.estimate import others
 from peft_lab.engine.timing.kernels import Speed, sheet
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
@@ -83,7 +83,7 @@ def predicted(found: Speed | None = None) -> Iterator[dict[str, Any]]:
     """Each figure with its prediction at these constants (those that ship)."""
     kept = json.loads(gzip.decompress(WORK.read_bytes()))
     for row in others():
-        speed = fitted.carried(found or fitted.constants(), sheet(row["gpu"]))
+        speed = estimate.carried(found or estimate.constants(), sheet(row["gpu"]))
         link = row["link"] if row["devices"] > 1 else ""
         traced = kept[row["name"]]
         step = estimate.with_speed(read(traced["work"]), speed, (1.0, 1.0), link, traced["sent"])

@@ -1,6 +1,6 @@
 """Prefix Tuning: the words of its page."""
 
-from peft_lab.methods.shared.generation import BRIDGED, PREFIX_LOST
+from peft_lab.methods.shared.virtual_tokens import BRIDGED, PREFIX_LOST
 from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(

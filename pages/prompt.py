@@ -1,6 +1,6 @@
 """Prompt Tuning: the words of its page."""
 
-from peft_lab.methods.shared.generation import BRIDGED, PROMPT_REPEATED
+from peft_lab.methods.shared.virtual_tokens import BRIDGED, PROMPT_REPEATED
 from peft_lab.ui.method.page import Words, method_page
 
 WORDS = Words(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core.machine import describe_machine
-from peft_lab.interview.clinic import cases
+from peft_lab.interview.clinic import faults
 from peft_lab.models import loading
 from peft_lab.runs.record import PACKAGES
 from peft_lab.training.batches import render
@@ -137,7 +137,7 @@ def stamp() -> dict[str, Any]:
 
 def main() -> None:
     wanted = sys.argv[1:] or [name for name in (*SPOILS, *USED) if name not in UNSHOWN]
-    folder = Path(cases.__file__).parent / cases.FOLDER
+    folder = Path(faults.__file__).parent / faults.FOLDER
     folder.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp())
     for fault in wanted:

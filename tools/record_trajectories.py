@@ -15,7 +15,7 @@ import sys
 import time
 
 from peft_lab.drawing.trajectory.format import FILE_BYTES, SHIPPED_DATA, Budget
-from peft_lab.runs import ending, kept, store, training
+from peft_lab.runs import child, kept, store, training
 from peft_lab.runs.spec import STEPS, RunRequest
 
 ENCODER, DECODER, IMAGES = ("minilm-l6", "sentiment"), ("smollm2-135m", "json"), ("dinov2-small", "digits")
@@ -39,7 +39,7 @@ def record(name: str, steps: int, share: float | None) -> int:
     run = store.create(RunRequest(model, slug, task, steps=steps, eval_rows=SCORED).complete())
     run.log.emit("queued")
     run.log.emit("starting")
-    ending.end_run(run, *training.train(run, Budget(share)))
+    child.end_run(run, *training.train(run, Budget(share)))
     found = run.trajectory()
     if found is None or not found.ended:
         raise SystemExit(f"{name}: {run.view().message or 'nothing was recorded'}")

@@ -20,12 +20,11 @@ from pathlib import Path
 import yaml
 
 from peft_lab.advise import simulating
-from peft_lab.advise.cited import MANY_ROWS
 from peft_lab.advise.flips import flips
 from peft_lab.advise.recommend import reach, recommend
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation, parse
-from peft_lab.advise.tree import EXAMPLES, FEW_ROWS, places
+from peft_lab.advise.tree import EXAMPLES, FEW_ROWS, MANY_ROWS, places
 from peft_lab.engine.devices import devices
 from peft_lab.models.catalogue import readers_of_text
 

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from peft_lab.core.machine import describe_machine
-from peft_lab.interview.claims import all_claims, kept
+from peft_lab.interview import claims
+from peft_lab.interview.claims import all_claims
 
-TARGET = Path(kept.__file__).with_name(kept.KEPT_FILE)
+TARGET = Path(claims.__file__).with_name(claims.KEPT_FILE)
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
             print(f"{name}: {found[name]['verdict']}: {found[name]['found']}")
     here = describe_machine()
     content = {
-        "packages": kept.kept_versions(),
+        "packages": claims.kept_versions(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{here['cores']} cores of {here['processor']} ({here['system']}, Python {here['python']})",
         "found": found,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_lab.engine.published.rows import BENCHMARKS, METAMATH, RERUNS, Benchmark
+from peft_lab.engine.published import BENCHMARKS, METAMATH, RERUNS, Benchmark
 
 SHIPPED = Path(__file__).parents[1] / "peft_lab/engine/published"
 #: Of the training settings, those that a row keeps beside the learning rate.

@@ -15,13 +15,13 @@ from typing import Any
 
 from peft_lab.core.machine import describe_machine
 from peft_lab.interview import since
-from peft_lab.interview.claims.kept import kept_versions
+from peft_lab.interview.claims import kept_versions
 from peft_lab.interview.since import all_discoveries
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
-from peft_lab.studies.experiments import all_experiments, results
-from peft_lab.studies.experiments.base import Experiment
+from peft_lab.studies import experiments
+from peft_lab.studies.experiments import Experiment, all_experiments
 
 
 def main(names: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def _seen(experiment: Experiment) -> dict[str, Any]:
     outcomes = []
     for request in experiment.requests():
         spec = request.complete()
-        line = results.run_of(spec, store.summaries())
+        line = experiments.run_of(spec, store.summaries())
         if line is None or line.status != Status.DONE:
             queue = get_queue()
             identity = queue.submit(spec)
@@ -53,12 +53,12 @@ def _seen(experiment: Experiment) -> dict[str, Any]:
                 )
         else:
             identity = line.id
-        outcomes.append(results.outcome_of(store.get(identity)))
+        outcomes.append(experiments.outcome_of(store.get(identity)))
     readings = [
-        results.read(experiment, arm.label, outcome)
+        experiments.read_results(experiment, arm.label, outcome)
         for arm, outcome in zip(experiment.arms, outcomes, strict=True)
     ]
-    found = results.conclude(experiment, readings, outcomes)
+    found = experiments.conclude(experiment, readings, outcomes)
     here = describe_machine()
     return {
         "text": found.text,

@@ -21,7 +21,7 @@ from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
-from peft_lab.studies.experiments import results
+from peft_lab.studies import experiments
 
 TARGET = STORED
 LOOK = 1.0  # seconds between looks at a run
@@ -57,7 +57,7 @@ def kept(prediction: Prediction, note: str) -> dict[str, Any]:
 
 
 def _record(spec: RunSpec) -> dict[str, Any]:
-    found = results.run_of(spec, store.summaries())
+    found = experiments.run_of(spec, store.summaries())
     if found and found.status == Status.DONE:
         return store.get(found.id).record()
     run = store.get(get_queue().submit(spec))

@@ -1,20 +1,28 @@
-"""What would flip the choice: change one answer at a time, keep all others, and walk the tree again."""
+"""What would flip the choice: change one answer at a time and walk the tree again; and both as questions to a
+process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab.advise import words
-from peft_lab.advise.answers import found_answer
-from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS, PROMPT_SCALE
-from peft_lab.advise.leaves import ADVICE, UNTRAINED, Advice
 from peft_lab.advise.recommend import Recommendation, decide, lengthens, unserved, walk
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation, lora_bytes, stored_bytes
-from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
+from peft_lab.advise.tree import (
+    ADAPTER_LATENCY,
+    ADVICE,
+    FEW_ROWS,
+    MANY_ROWS,
+    PROMPT_SCALE,
+    QUESTIONS,
+    UNTRAINED,
+    Advice,
+)
+from peft_lab.advise.words import found_answer
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import GIB, card_size
@@ -218,3 +226,27 @@ def _branches(node: str, value: str) -> bool:
     from peft_lab.advise.tree import NODES
 
     return any(value in branch.values for branch in NODES[node].branches)
+
+
+def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:
+    """Return :func:`peft_lab.advise.recommend.recommend` for the fields of a situation, with the real simulation.
+
+    Raises:
+        BadInput, SimulationError: as there.
+    """
+    from peft_lab.advise.recommend import recommend
+    from peft_lab.advise.room import room_of
+    from peft_lab.advise.situation import Situation
+
+    situation = Situation(**fields)
+    return recommend(situation, room_of(situation))
+
+
+def ask_flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
+    """Return :func:`peft_lab.advise.flips.flips` for a situation's fields. Raises as :func:`ask_recommendation`."""
+    # MOVED
+    from peft_lab.advise.room import room_of
+    from peft_lab.advise.situation import Situation
+
+    situation = Situation(**fields)
+    return flips(situation, room_of(situation), ask_recommendation(fields))

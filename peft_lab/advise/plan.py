@@ -8,15 +8,21 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise.leaves import UNTRAINED, Advice
-from peft_lab.advise.recipes.job import Job
 from peft_lab.advise.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
-from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED
-from peft_lab.advise.room import BFLOAT16, Room
+from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED, Job
+from peft_lab.advise.room import (
+    BFLOAT16,
+    UPDATES,
+    Room,
+    answers,
+    job_of,
+    negatives,
+    readers,
+    training_seconds,
+)
 from peft_lab.advise.simulating import TENSOR, Step, splits
 from peft_lab.advise.situation import Situation, stored_bytes
-from peft_lab.advise.tree import FEW_ROWS
-from peft_lab.advise.ways import UPDATES, answers, job_of, negatives, readers, training_seconds
+from peft_lab.advise.tree import FEW_ROWS, UNTRAINED, Advice
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.units import Source, several

@@ -11,16 +11,28 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise import answers, leaves, tree, ways, words
 from peft_lab.advise import plan as plans
-from peft_lab.advise.answers import GIVEN, amount, answer, found_answer, held
-from peft_lab.advise.cited import ADAPTER_LATENCY, BITS_A_PARAMETER, BITS_A_TOKEN
-from peft_lab.advise.leaves import ADVICE, NOTHING, UNTRAINED, Advice, Reason
+from peft_lab.advise import room, tree, words
 from peft_lab.advise.plan import StepPlan, Unknown, unknown
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Run, Step
 from peft_lab.advise.situation import FOUND, WORDS, Situation, stored_bytes, tight
-from peft_lab.advise.tree import NODES, QUESTIONS, ROOT, Place, label
+from peft_lab.advise.tree import (
+    ADAPTER_LATENCY,
+    ADVICE,
+    BITS_A_PARAMETER,
+    BITS_A_TOKEN,
+    NODES,
+    NOTHING,
+    QUESTIONS,
+    ROOT,
+    UNTRAINED,
+    Advice,
+    Place,
+    Reason,
+    label,
+)
+from peft_lab.advise.words import GIVEN, amount, answer, found_answer, held
 from peft_lab.core import references as src
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
@@ -180,7 +192,7 @@ def _memory_is_short(situation: Situation, step: Step | None) -> bool:
     shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
     run = Run(step.batch, step.checkpointing)
     shape = situation.shape
-    saved = ways.weight_bytes(shape, "lora", run) - ways.weight_bytes(shape, "qlora", run)
+    saved = room.weight_bytes(shape, "lora", run) - room.weight_bytes(shape, "qlora", run)
     return shrunk and saved >= SAVES * step.needed
 
 
@@ -266,7 +278,7 @@ def _step(
 
 def lengthens(situation: Situation, advice: Advice) -> Why | None:
     """Return the objection to advice that lengthens requests beyond the limit; ``None`` if it does not."""
-    if answers.found_answer("latency", situation)[0] == "relaxed" or situation.latency is None:
+    if words.found_answer("latency", situation)[0] == "relaxed" or situation.latency is None:
         return None
     allowed = f"at most {units.percent(situation.latency)} more time is allowed."
     spec = get_method(advice.method)
@@ -297,7 +309,7 @@ def _is_so(reason: Reason, situation: Situation, room: Room) -> bool:
     if reason.when is None:
         return True
     question, wanted = reason.when
-    return answers.value(question, situation, room) == wanted
+    return words.value(question, situation, room) == wanted
 
 
 def _found_how(how: str) -> str:
@@ -332,7 +344,7 @@ def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situa
     wanted = {NODES[node].question: values for node, values in place.way}
     facts = {key: values for key, values in wanted.items() if key in FOUND}
     here = {
-        **leaves.counted_answers(situation.shape),
+        **tree.counted_answers(situation.shape),
         **{key: known[key] for key in ("base", "full") if key in known},
     }
     if any(here.get(key) not in values for key, values in facts.items()):

@@ -13,13 +13,13 @@ from typing import Any
 
 from peft_lab.advise.situation import Situation
 from peft_lab.core import disk
-from peft_lab.engine import fits
+from peft_lab.engine import simulate
 from peft_lab.engine.kernels import stands_for
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.sharding.how import Sharding
-from peft_lab.engine.sharding.result import ShardedResult
-from peft_lab.engine.sharding.simulate import simulate_sharded
-from peft_lab.engine.simulate import bytes_needed, simulate
+from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding
+from peft_lab.engine.simulate import bytes_needed
+from peft_lab.engine.simulate import simulate as simulate_simulate
 
 # ----------------------------------------
 # Bounds on what a step needs, from simulations of the same step with other rows and other lengths.
@@ -345,7 +345,7 @@ def _simulated(request: StepRequest, in_main_memory: bool) -> int:
     key = simulation_key(request, in_main_memory=in_main_memory)
     known = shipped_simulations().get(key)
     if known is None:
-        known = simulate(request).host_bytes if in_main_memory else bytes_needed(request)
+        known = simulate_simulate(request).host_bytes if in_main_memory else bytes_needed(request)
     note_simulation(key, known)
     return known
 
@@ -359,7 +359,7 @@ def _split(request: StepRequest, how: Sharding) -> tuple[int, int]:
     found = [shipped_simulations().get(key, -1) for key in keys]
     if min(found) < 0:
         real = split(request, how)
-        found = [fits.needed(real), real.host_bytes][: len(keys)]
+        found = [simulate.needed_bytes(real), real.host_bytes][: len(keys)]
     for key, known in zip(keys, found, strict=True):
         note_simulation(key, known)
     return found[0], found[1] if how.offload else 0

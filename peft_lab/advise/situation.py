@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peft_lab.advise import tree
-from peft_lab.advise.cited import ADAPTER_LATENCY, MANY_ROWS
-from peft_lab.advise.recipes.job import OF_ENCODERS
-from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
+from peft_lab.advise.recipes.rules import OF_ENCODERS
+from peft_lab.advise.tree import ADAPTER_LATENCY, FEW_ROWS, MANY_ROWS, QUESTIONS
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, number, text, whole
 from peft_lab.core.errors import BadInput, UnknownName, echoed

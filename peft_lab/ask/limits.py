@@ -1,7 +1,7 @@
 """The largest values that may be asked for, each once. Larger ones are taken for typing errors.
 
-What one learner of a class may use is in :mod:`peft_lab.core.limits`; where a search for what fits ends is in
-:mod:`peft_lab.engine.fits`.
+What one learner of a class may use is in :mod:`peft_lab.core.asking`; where a search for what fits ends is in
+:mod:`peft_lab.engine.simulate`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,18 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from peft_lab.atlas.base import CONTENT, FAMILIES, AtlasType, Fields
-from peft_lab.atlas.forms import EACH, OF_MODEL, ONCE, Each, OfModel, Once
+from peft_lab.atlas.base import (
+    CONTENT,
+    EACH,
+    FAMILIES,
+    OF_MODEL,
+    ONCE,
+    AtlasType,
+    Each,
+    Fields,
+    OfModel,
+    Once,
+)
 from peft_lab.core.content import Converter, by_name, read_entries
 from peft_lab.core.errors import UnknownName
 

@@ -22,9 +22,8 @@ from filelock import FileLock
 from peft_lab.classroom import places
 from peft_lab.core import asking
 from peft_lab.core import disk as storage
-from peft_lab.core.asking import Asker
+from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
-from peft_lab.core.limits import limits
 
 # ----------------------------------------
 # The cookie by which a learner is known: a random name, a role and a time, signed with the lab's secret

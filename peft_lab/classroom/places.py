@@ -1,4 +1,4 @@
-"""Folders of users. This is the one place that decides who can reach what.
+"""Folders of users, and the page that the teacher shows. This is the one place that decides who can reach what.
 
 ``PEFT_LAB_HOME`` holds what everybody shares: weights, data, and measurements of this machine.
 ``PEFT_LAB_HOME/class/<owner>`` holds one learner's runs, uploads, comparisons and practice files. All code that reads
@@ -8,11 +8,16 @@ for the user of the machine itself, :func:`mine` is ``PEFT_LAB_HOME``.
 
 from __future__ import annotations
 
+import json
 import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from peft_lab.core import asking, disk
 from peft_lab.core.asking import OPERATOR, Asker, asker
-from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
 from peft_lab.models.assets import store as assets
 
 FOLDER = "class"
@@ -99,3 +104,69 @@ def require_teacher() -> None:
     who = asker()
     if who is None or not who.teacher:
         raise NotATeacher
+
+
+LONGEST_PAGE = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page that is shown to the class.
+
+    Attributes:
+        page: its name. settings: the parameters of its address. at: when it was shown, in seconds since 1970.
+    """
+
+    page: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    at: float = 0.0
+
+
+def _file() -> Path:
+    return shared() / FOLDER / "shown.json"
+
+
+def show_page(page: str, settings: Mapping[str, str]) -> None:
+    """Show a page to the whole class, in place of the one shown before.
+
+    Raises:
+        NotATeacher: only a teacher may do this.
+        PeftLabError: the settings are too long, or the file cannot be written.
+    """
+    require_teacher()
+    text = json.dumps(asdict(Shown(page, dict(settings), time.time())))
+    if len(text) > LONGEST_PAGE:
+        raise PeftLabError("This page's settings are too long to be shown to a class.")
+    try:
+        with disk.replacing(_file()) as scratch:
+            scratch.write_text(text, "utf-8")
+    except OSError as error:
+        raise PeftLabError(f"It cannot be shown: {error.strerror or error}.") from error
+
+
+def take_back_page() -> None:
+    """Stop showing a page.
+
+    Raises:
+        NotATeacher: only a teacher may do this.
+        PeftLabError: the file cannot be removed, so the page is still shown.
+    """
+    require_teacher()
+    try:
+        _file().unlink(missing_ok=True)
+    except OSError as error:
+        raise PeftLabError(
+            f"It cannot be taken back and is still shown: {error.strerror or error}."
+        ) from error
+
+
+def shown_page() -> Shown | None:
+    """Return the page shown to the class; ``None`` without one, without a class, or if the file is damaged."""
+    if not asking.class_is_on():
+        return None
+    try:
+        said = disk.read_json(_file())
+        settings = {str(name): str(value) for name, value in said["settings"].items()}
+        return Shown(str(said["page"]), settings, float(said["at"]))
+    except (UnreadableFile, ValueError, KeyError, TypeError, AttributeError):
+        return None

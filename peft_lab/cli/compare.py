@@ -26,12 +26,12 @@ from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying
-from peft_lab.studies.compare import plan, results, store
+from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.studies.on_ray import OnRay
 from peft_lab.studies.store import runs_of
-from peft_lab.studies.sweeps import asked
-from peft_lab.studies.sweeps.carrying import carry_out as carry_out_sweep
+from peft_lab.studies.sweeps import plan
+from peft_lab.studies.sweeps.store import carry_out_sweep
 
 _MOST = 4096  # processors or GPUs of one training
 
@@ -90,7 +90,7 @@ def compare(
     sets: options.Sets = None,
     seeds: Annotated[
         str, option("--seeds", "0,1,2", "Seeds; each gives one run of every method.")
-    ] = ",".join(map(str, plan.SEEDS)),
+    ] = ",".join(map(str, store.SEEDS)),
     axes: Annotated[str, option("--axes", "X,Y", "The two figures of the Pareto front.")] = ",".join(
         results.DEFAULT_AXES
     ),
@@ -102,8 +102,8 @@ def compare(
     wanted = _methods(methods)
     values = options.parse_sets(sets or (), [all_methods()[slug] for slug in wanted]) if sets else {}
     front = _axes(axes)
-    made = plan.make_plan(
-        plan.ComparisonRequest(
+    made = store.make_plan(
+        store.ComparisonRequest(
             model=model,
             task=task,
             methods=wanted,
@@ -224,7 +224,7 @@ def sweep(
 ) -> None:
     """Train every setting of a file; finished runs are never repeated, those cut off go on."""
     chosen = Cluster(**cluster).check()
-    wanted = asked.read(file)
+    wanted = plan.read_sweep(file)
     carrier: carrying.Executor = chosen.connect() or carrying.Local(training_queue())
     with stopping(hint="; the same command goes on") as signals, ProgressBars() as bars:
 

@@ -10,9 +10,9 @@ from peft_lab.cli.application import command
 from peft_lab.cli.options import option
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
+from peft_lab.interview import claims as kept
 from peft_lab.interview.bank import get_question, select
-from peft_lab.interview.claims import all_claims, get_claim, kept, on_all, overall
-from peft_lab.interview.claims.base import Claim
+from peft_lab.interview.claims import Claim, all_claims, get_claim, on_all, overall
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import Diagnosis, as_rows, in_words
 from peft_lab.interview.clinic.diagnose import diagnose as diagnose_material

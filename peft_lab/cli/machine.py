@@ -19,9 +19,9 @@ from peft_lab.cli.application import command
 from peft_lab.cli.options import option
 from peft_lab.core import machine, units
 from peft_lab.engine.timing import here
-from peft_lab.engine.timing.fitted import MEANINGS
+from peft_lab.engine.timing.estimate import MEANINGS
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import calibrating
+from peft_lab.runs import waiting
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
 #: full fine-tuning holds every weight four times before activations: itself, its gradient, AdamW's two moments
@@ -216,7 +216,7 @@ def doctor_command(
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
     if calibrate:
-        calibrating.begin().result()
+        waiting.begin_calibrating().result()
     report = {**examine(verify), "speed": here.known()}
     output.show(report, as_json, human=lambda: _human(report))
 

@@ -27,9 +27,8 @@ from peft_lab.cli.options import Subjects, form_options, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
-from peft_lab.engine import protocol as metamath
+from peft_lab.engine import published as metamath
 from peft_lab.engine.devices import Device, get_device
-from peft_lab.engine.fits import LARGEST, ModelFit, largest, models_that_fit, needed
 from peft_lab.engine.request import (
     LOSSES,
     ConfigRequest,
@@ -39,10 +38,18 @@ from peft_lab.engine.request import (
     StepRequest,
     with_size,
 )
-from peft_lab.engine.sharding.how import TITLES, Sharding, notes
-from peft_lab.engine.sharding.result import ShardedResult
-from peft_lab.engine.sharding.simulate import simulate_sharded
-from peft_lab.engine.simulate import simulate, simulate_config, work_of
+from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.wrap import SHARDING_TITLES, Sharding, sharding_notes
+from peft_lab.engine.simulate import (
+    LARGEST_SEARCHED,
+    ModelFit,
+    largest,
+    models_that_fit,
+    needed_bytes,
+    simulate,
+    simulate_config,
+    work_of,
+)
 from peft_lab.engine.timing import estimate, kernels
 from peft_lab.engine.timing.estimate import Seconds, speed_named
 from peft_lab.methods.base import MethodSpec, plain_task
@@ -97,23 +104,23 @@ def search_fitting(job: Job, setting: Setting, device: Device, positions: int | 
     """
     here = replace(setting, device=device.kind, capability=device.capability)
     result = job(here)
-    known = {here: needed(result)}
+    known = {here: needed_bytes(result)}
     tried: dict[str, list[int]] = {"batch": [], "seq": []}
 
     def fits(what: Literal["batch", "seq"], size: int) -> bool:
         sized = with_size(here, batch=size) if what == "batch" else with_size(here, seq=size)
         if sized not in known:
-            known[sized] = needed(job(sized))
+            known[sized] = needed_bytes(job(sized))
         tried[what].append(size)
         return known[sized] <= device.memory
 
-    longest = min(LARGEST["seq"], positions or LARGEST["seq"]) - (
+    longest = min(LARGEST_SEARCHED["seq"], positions or LARGEST_SEARCHED["seq"]) - (
         setting.generate[1] if setting.generate else 0
     )
-    batch = largest(lambda rows: fits("batch", rows), LARGEST["batch"])
+    batch = largest(lambda rows: fits("batch", rows), LARGEST_SEARCHED["batch"])
     seq = largest(lambda tokens: fits("seq", tokens), longest)
     simulated = {what: sorted(sizes) for what, sizes in tried.items()}
-    return result, Room(device, needed(result), batch, seq, simulated)
+    return result, Room(device, needed_bytes(result), batch, seq, simulated)
 
 
 # ----------------------------------------
@@ -224,7 +231,7 @@ class MemoryOptions(StepForm):
         {name: name for name in LOSSES},
     )  # fmt: skip
     devices: int = whole(1, "Devices", "How many; the batch is that of each.", least=1, most=limits.DEVICES)
-    sharding: str = choice("none", "Sharding", "How they share the step.", TITLES)
+    sharding: str = choice("none", "Sharding", "How they share the step.", SHARDING_TITLES)
     link: str = choice("pcie", "Link", "What connects them.", {name: name for name in kernels.LINKS})
 
     @property
@@ -280,8 +287,12 @@ def memory_command(
             raise BadInput(
                 "--fits searches batches and lengths, which --protocol fixes; use one of them.", "fits"
             )
-        metamath.check(entry)
-        setting = replace(metamath.SETTING, batch=wanted.batch) if "batch" in given else metamath.SETTING
+        metamath.check_protocol(entry)
+        setting = (
+            replace(metamath.PROTOCOL_SETTING, batch=wanted.batch)
+            if "batch" in given
+            else metamath.PROTOCOL_SETTING
+        )
         heading = f"{entry.title}, protocol of the published runs, {setting.batch} rows"
     else:
         wanted = _sized(wanted, given, entry)
@@ -313,7 +324,7 @@ def memory_command(
             timed(one, card.name, wanted.link, steps.get(one.simulation.method), setting) for one in results
         ]
     chosen.tell()
-    for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in notes(how))):
+    for note in (*left_out, *_cut_short(results), *(f"note: {text}" for text in sharding_notes(how))):
         output.note(note)
     if protocol:
         for name in filter(given.__contains__, _OF_PROTOCOL):
@@ -363,7 +374,7 @@ def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Prot
 
 
 def _on_each(how: Sharding) -> str:
-    return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({TITLES[how.kind]})"
+    return "" if how.runs == "none" else f" on each of {how.devices:,} devices ({SHARDING_TITLES[how.kind]})"
 
 
 def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) -> Iterator[Named]:
@@ -389,7 +400,7 @@ def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
     """Yield the same under the protocol of the published runs: of PEFT's own methods and full fine-tuning."""
 
     def run(content: Any, setting: Setting) -> Simulation:
-        return metamath.published(entry.name, content, setting.batch, setting.generate)
+        return metamath.simulate_published(entry.name, content, setting.batch, setting.generate)
 
     for spec, values in chosen.methods:
         config = spec.config(entry.shape, values, plain_task(entry.kind))
@@ -453,7 +464,7 @@ def _cut_short(results: list[Simulated]) -> list[str]:
     """Return notes on searches that ended at the largest size, so that the answer is a lower bound."""
     units_of = {"batch": "rows", "seq": "tokens a row"}
     return [
-        f"note: {one.name}: at least {LARGEST[what]:,} {units_of[what]} fit; no larger size was searched"
+        f"note: {one.name}: at least {LARGEST_SEARCHED[what]:,} {units_of[what]} fit; no larger size was searched"
         for one in results
         for what in one.at_least
     ]
@@ -461,8 +472,11 @@ def _cut_short(results: list[Simulated]) -> list[str]:
 
 def _at_least(room: Room, positions: int | None) -> tuple[str, ...]:
     """Return which sizes the search ended at, although the model has ``positions`` for more (None: any number)."""
-    longest = positions is None or positions > LARGEST["seq"]
-    ended = {"batch": room.batch == LARGEST["batch"], "seq": longest and room.seq == LARGEST["seq"]}
+    longest = positions is None or positions > LARGEST_SEARCHED["seq"]
+    ended = {
+        "batch": room.batch == LARGEST_SEARCHED["batch"],
+        "seq": longest and room.seq == LARGEST_SEARCHED["seq"],
+    }
     return tuple(what for what, at_end in ended.items() if at_end)
 
 

@@ -10,13 +10,11 @@ from typing import Annotated, Any
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import nearest, ranking
-from peft_lab.advise.plans.asked import ask, mend
 from peft_lab.advise.plans.configs import Written, write
-from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of
-from peft_lab.advise.plans.nearest import options_of, said_of, together
+from peft_lab.advise.plans.nearest import ask, mend, options_of, said_of, together
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
-from peft_lab.advise.plans.wanted import HOUR, Wanted, look
+from peft_lab.advise.plans.wanted import HOUR, Lengths, Wanted, look, read_lengths, rows_of
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import form_options, option, option_of
@@ -24,7 +22,7 @@ from peft_lab.cli.output import ProgressBars
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import several
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 #: Fields of the form that are options; --lengths gives the packed rows.
 _OPTIONS = tuple(name for name in Wanted.fields() if name not in ("model", "packed"))

@@ -18,7 +18,7 @@ from peft_lab.cli import options, output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option, split_assignment
 from peft_lab.core import units
-from peft_lab.core.setting_words import band, label, written_figure
+from peft_lab.core.units import band, label, written_figure
 
 _HELP = (
     "An answer: "

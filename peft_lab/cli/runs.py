@@ -14,13 +14,13 @@ from peft_lab.cli.application import command
 from peft_lab.cli.options import known_run, option
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.runs import adopted, record, respond, said, store
+from peft_lab.runs import kept, record, respond, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import DAMAGED, RunSummary
 from peft_lab.training.tasks import own, pictures
-from peft_lab.training.tasks.titles import each_of
+from peft_lab.training.tasks.own import each_of
 
 # ----------------------------------------
 # A run's record as a table, for every command that reports one; and the run store.
@@ -62,7 +62,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
     return [
         output.table(title, rows, ("", ">figure", "source")),
         *_answers(result["probes"]),
-        *([] if expected is None else [said.beside_forecasts(expected["seconds"], expected["took"])]),
+        *([] if expected is None else [kept.beside_forecasts(expected["seconds"], expected["took"])]),
         f"run: {result['run_id']}",
         f"adapter: {result['adapter_dir'] or 'none saved'}",
     ]
@@ -105,7 +105,7 @@ def runs(
     if adopt is not None:
         if identity is not None or stop or delete or track is not None:
             raise BadInput("--adopt takes a folder and nothing else.", "adopt")
-        identity = adopted.adopt(adopt).id
+        identity = store.adopt(adopt).id
     if identity is None:
         if stop or delete or track is not None:
             raise BadInput("Name the run to stop, delete or track.")
@@ -287,7 +287,7 @@ def export_command(
     from peft_lab import takeaway  # a fifth of the time that any command takes to start
 
     run = known_run(identity)
-    if adopted.is_adopted(run):
+    if store.is_adopted(run):
         raise BadInput(
             f"'{run.id}' was started outside the lab: the script that it was started with repeats it."
         )

@@ -19,7 +19,7 @@ from peft_lab.cli import output
 from peft_lab.cli.application import command
 from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
-from peft_lab.core import asking, disk, journal, limits
+from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import AssetError, PeftLabError
 from peft_lab.models.assets import store as assets
 
@@ -94,7 +94,7 @@ def serve_command(
             code or os.environ.get(asking.CLASS_VARIABLE) or joining.class_keys().join
         )
         if limit is not None:
-            environment[limits.VARIABLE] = limit
+            environment[asking.LIMITS_VARIABLE] = limit
         if models:
             environment[asking.MODELS_VARIABLE] = os.pathsep.join(str(_folder(folder)) for folder in models)
         environment |= _login(login or [], teachers or [])
@@ -111,7 +111,7 @@ def serve_command(
 
 def _describe_class() -> None:
     """Print the codes of a class and what learners may use."""
-    of_learner = limits.limits()
+    of_learner = asking.limits()
     output.note(f"Learners join with the code {asking.join_code()}")
     output.note(f"You open the teacher's page with the code {joining.class_keys().teacher}")
     output.note(f"Each may have {of_learner.in_words()}.")

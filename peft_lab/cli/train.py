@@ -25,7 +25,7 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError, SimulationError
 from peft_lab.engine.timing import here
 from peft_lab.models.catalogue import resolve
-from peft_lab.runs import admission, checkpoints, forecast, preview, record, respond, said, store
+from peft_lab.runs import admission, checkpoints, forecast, kept, preview, record, respond, store
 from peft_lab.runs.forecast import Forecast, run_work
 from peft_lab.runs.preview import Preview, Shown, heading, headline, notes, visible
 from peft_lab.runs.queue import RunQueue, get_queue
@@ -53,8 +53,8 @@ def tell_forecast(spec: RunSpec) -> Forecast | None:
     except PeftLabError as error:
         output.note(f"note: how long it will take is not known: {error}")
         return None
-    words = said.told_forecast(expected.seconds, said.forecast_errors(line.kept for line in past))
-    output.note(f"Train: {words}. {said.forecast_made_of(expected.like)}")
+    words = kept.told_forecast(expected.seconds, kept.forecast_errors(line.kept for line in past))
+    output.note(f"Train: {words}. {kept.forecast_made_of(expected.like)}")
     return expected
 
 

@@ -1,4 +1,4 @@
-"""The person on whose behalf a thread or a worker process acts.
+"""The person on whose behalf a thread or a worker process acts, and what one learner of a class may use.
 
 In a class, every thread that touches a person's files acts for that person, or is refused: there is no default. A
 page's thread gets the person from the browser's signed cookie (:func:`told_by`); other threads get it from the thread
@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from peft_lab.core import disk
+from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, PeftLabError
 
 # ----------------------------------------
@@ -183,3 +183,66 @@ def hidden_folder(name: str) -> bool:
         place = Path(name).resolve()
         return not any(place.is_relative_to(folder) for folder in folder_allowed())
     return True
+
+
+LIMITS_VARIABLE = "PEFT_LAB_CLASS_LIMITS"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits for each learner of a class.
+
+    Attributes:
+        runs: runs that have not ended, including waiting ones. steps: training steps of one run.
+        minutes: training time within a day. megabytes: size of all runs of a learner on disk.
+        upload_megabytes: size of all uploads of a learner. learners: size of the class.
+        days: age at which ended runs, uploads and absent learners are removed.
+    """
+
+    runs: int = 6
+    steps: int = 500
+    minutes: int = 60
+    megabytes: int = 1000
+    upload_megabytes: int = 20
+    learners: int = 60
+    days: int = 60
+
+    @property
+    def people(self) -> str:
+        """Return how many learners may join, with the noun."""
+        return units.several(self.learners, "learner")
+
+    def in_words(self) -> str:
+        """Return the limits of a learner as the end of a sentence."""
+        runs = "1 run that has" if self.runs == 1 else f"{self.runs} runs that have"
+        return (
+            f"{runs} not ended, of {self.steps:,} steps at most, {self.minutes:,} minutes of training within a day, "
+            f"{self.megabytes:,} MB of runs and {self.upload_megabytes:,} MB of uploads"
+        )
+
+
+def limits() -> Limits:
+    """Return the limits of this class.
+
+    Raises:
+        BadInput: the variable does not hold whole numbers above 0 for known limits.
+    """
+    found = Limits()
+    known = {each.name for each in fields(Limits)}
+    for part in filter(None, (each.strip() for each in os.environ.get(LIMITS_VARIABLE, "").split(","))):
+        name, _, value = (each.strip() for each in part.partition("="))
+        if name not in known or not value.isascii() or not value.isdigit() or int(value) < 1:
+            raise BadInput(
+                f"{LIMITS_VARIABLE} holds '{part[:60]}'; it takes whole numbers above 0 for {', '.join(sorted(known))}."
+            )
+        found = replace(found, **{name: int(value)})
+    return found
+
+
+def limits_of_asker() -> Limits | None:
+    """Return the limits of the person this thread acts for.
+
+    ``None`` without a class, for its teacher and for the user of the machine itself.
+    """
+    who = asker()
+    return None if who is None or who.teacher or who.owner == OPERATOR else limits()

@@ -1,6 +1,11 @@
-"""Citations of the papers and measurements that questions use, each spelled once."""
+"""Citations of papers and measurements, each spelled once, and the facts that texts state, for code to compare."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
 LORA = "Hu et al. 2021, LoRA, arXiv:2106.09685"
 QLORA = "Dettmers et al. 2023, QLoRA, arXiv:2305.14314"
@@ -159,3 +164,128 @@ EMPTY_ADAPTER_ISSUES = (
 )
 MERGE_CHECK = "Fact check: However a QLoRA adapter is merged, the model stays as good"
 DECISION_TREE = "the lab's own decision tree, which asks first whether a prompt reaches the target"
+
+
+# Two texts cannot be compared. Each text therefore lists the facts that it states, and :func:`contradiction` tells
+# whether two facts cannot both hold.
+
+
+Holds = Literal["always", "sometimes", "never"]
+Numbers = tuple[float, float]
+
+#: What the subject is taken for first, in the situation of the conditions: nothing else is then as well.
+FIRST = "first choice"
+#: A yes-or-no relation of the subject and the object.
+RUNS, MERGES, SERVED, TARGETS = "runs on", "merges", "served by", "best on"
+LENGTHENS, FORGETS_LESS = "lengthens requests", "forgets less than"
+RANK_ONE = "needs no more than rank one"
+#: Relations to a number, or to a range of numbers.
+RATE, ROWS, SEEDS = "learning rate", "worth it from rows", "seeds"
+NEAR_FULL = "near full fine-tuning from parameters"
+NUMERIC = (RATE, ROWS, SEEDS, NEAR_FULL)
+RELATIONS = (FIRST, RUNS, MERGES, SERVED, TARGETS, LENGTHENS, FORGETS_LESS, RANK_ONE, *NUMERIC)
+#: Two slugs of one idea: whoever advises the first has nothing against the second where memory is short.
+_FAMILY = {"qlora": "lora"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact.
+
+    Attributes:
+        subject: the slug of a method; of several, the fact is about any one of them ("IA³ or a small LoRA").
+        relation: one of the constants above, such as :data:`FIRST`.
+        object: what the subject is related to: a name, a range of numbers, or nothing.
+        when: conditions under which it holds: the decision tree's questions by name, with the answers that qualify.
+        holds: ``always`` or ``never`` under these conditions, or ``sometimes`` if the conditions do not decide it.
+    """
+
+    subject: tuple[str, ...]
+    relation: str
+    object: str | Numbers = ""
+    when: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    holds: Holds = "always"
+
+    def __str__(self) -> str:
+        about = " or ".join(self.subject)
+        what = f"{self.object[0]:g} to {self.object[1]:g}" if isinstance(self.object, tuple) else self.object
+        where = ", ".join(f"{name} {' or '.join(values)}" for name, values in self.when)
+        return f"{about}: {self.holds} {self.relation} {what} ({where or 'everywhere'})"
+
+
+def fact(
+    subject: str | Iterable[str],
+    relation: str,
+    about: str | float | Numbers = "",
+    holds: Holds = "always",
+    /,
+    **when: str | Iterable[str],
+) -> Fact:
+    """Return a fact. A single number becomes a range of one; a first choice presumes that something is trained.
+
+    >>> str(fact("lora", FIRST, tasks="many", kind="causal-lm"))
+    'lora: always first choice  (base sixteen or four, kind causal-lm, prompting no, tasks many)'
+    """
+    given: dict[str, str | Iterable[str]] = dict(when)
+    if relation == FIRST:
+        given = {"prompting": "no", "base": ("sixteen", "four")} | given
+    named = {name: (values,) if isinstance(values, str) else tuple(values) for name, values in given.items()}
+    subjects = (subject,) if isinstance(subject, str) else tuple(subject)
+    numbers = (float(about), float(about)) if isinstance(about, int | float) else about
+    return Fact(subjects, relation, numbers, tuple(sorted(named.items())), holds)
+
+
+def contradiction(one: Fact, other: Fact) -> bool:
+    """Return whether two facts cannot both hold.
+
+    Facts about situations that never occur together do not contradict each other.
+    """
+    if one.relation != other.relation or _apart(one.when, other.when):
+        return False
+    if one.relation in NUMERIC:
+        return bool(set(one.subject) & set(other.subject)) and not _meet(one.object, other.object)
+    if one.relation == FIRST and one.holds == other.holds == "always":
+        return not _families(one) & _families(other)
+    if one.object != other.object or not set(one.subject) & set(other.subject):
+        return False
+    if {one.holds, other.holds} == {"always", "never"}:
+        return len(one.subject) == len(other.subject) == 1
+    # what only sometimes is so under a condition is not always so under that condition, or a wider one
+    open_one, firm = (one, other) if one.holds == "sometimes" else (other, one)
+    return open_one.holds == "sometimes" != firm.holds and _within(open_one.when, firm.when)
+
+
+def contradictions(stated: Mapping[str, Iterable[Fact]]) -> list[str]:
+    """Return a sentence for every pair of facts that contradict each other.
+
+    Args:
+        stated: the facts by the name of the text that states them.
+    """
+    facts = [(name, each) for name, every in stated.items() for each in every]
+    return [
+        f"{first} ({one}) against {second} ({other})"
+        for (first, one), (second, other) in combinations(facts, 2)
+        if contradiction(one, other)
+    ]
+
+
+When = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def _apart(one: When, other: When) -> bool:
+    known = dict(other)
+    return any(name in known and not set(values) & set(known[name]) for name, values in one)
+
+
+def _within(narrow: When, wide: When) -> bool:
+    known = dict(narrow)
+    return all(name in known and set(known[name]) <= set(values) for name, values in wide)
+
+
+def _meet(one: str | Numbers, other: str | Numbers) -> bool:
+    assert isinstance(one, tuple) and isinstance(other, tuple)
+    return max(one[0], other[0]) <= min(one[1], other[1])
+
+
+def _families(one: Fact) -> set[str]:
+    return {_FAMILY.get(name, name) for name in one.subject}

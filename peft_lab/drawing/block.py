@@ -7,15 +7,339 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from peft_lab.drawing import pieces, surroundings
-from peft_lab.drawing.anatomy import read
-from peft_lab.drawing.branch import Branch, Levels, joint
-from peft_lab.drawing.pieces import PLUS, Norm
-from peft_lab.drawing.placement import Placement, dims, part_words
-from peft_lab.drawing.svg import NARROW, STYLE, WIDE, Canvas, Layout, Metrics, number
+from peft_lab.drawing import pieces
+from peft_lab.drawing.branch import Branch, Levels, cells, joint
+from peft_lab.drawing.pieces import PLUS, Box, Matrix, Norm, hatch
+from peft_lab.drawing.placement import Placement, dims, part_words, read_anatomy
+from peft_lab.drawing.svg import (
+    ELLIPSIS,
+    NARROW,
+    STYLE,
+    WIDE,
+    Canvas,
+    Layout,
+    Metrics,
+    number,
+    shorten,
+    text_width,
+)
 from peft_lab.methods.base import Part
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import Mixture, ModelShape, ModuleGroup
+
+STRIP = 26.0  # height of the token strip
+LEFT = 8.0
+BRACKET = 4.0  # over the text's tokens, which are all looked up
+ENCODER = 34.0
+
+
+def draw_embedding(
+    canvas: Canvas, m: Metrics, placement: Placement, top: float
+) -> tuple[float, list[tuple[float, float]], float]:
+    """Draw the embedding matrix with its norm at the left; return the y where it meets the stream, the path there
+    from the tokens, and the bottom of the row."""
+    anatomy = placement.anatomy
+    if anatomy.embedding is None:
+        return top, [(m.trunk, top + 10), (m.trunk, top)], top + 10
+    matrix = Matrix(m, placement, anatomy.embedding, leftwards=True, flat=True)
+    cy, bottom = top + matrix.h / 2, top + matrix.h + m.below + 10
+    virtual = placement.at("tokens", "cells") is not None
+    # Virtual tokens are vectors already and bypass the table, which is moved aside.
+    x = max(m.column, LEFT + _cells_room(m) + 24) if virtual else m.column
+    points = [(x, cy)]
+    if anatomy.embedding_norm:
+        norm = Norm(m, placement, anatomy.embedding_norm, output="left")
+        canvas.arrow([*points, (m.first + norm.w, cy)])
+        norm.draw(canvas, m.first, cy)
+        points = [(m.first, cy)]
+    canvas.arrow([*points, (m.trunk + 1, cy)], head=virtual)
+    canvas.arrow([(x + matrix.w / 2, bottom - BRACKET), (x + matrix.w / 2, top + matrix.h)])
+    matrix.draw(canvas, x, cy)
+    _extras(canvas, m, placement, x + matrix.w + max(matrix.beside, 8) + 2, cy)
+    middle = x + matrix.w / 2
+    return cy, [(middle, bottom), (middle, cy), (m.trunk, cy)], bottom
+
+
+def _extras(canvas: Canvas, m: Metrics, placement: Placement, x: float, cy: float) -> None:
+    """Draw what is added to the word embeddings, without its size if that does not fit."""
+    rows = []
+    for group in placement.anatomy.extra_embeddings:
+        name = f"+ {placement.name(group).replace('_embeddings', '')}"
+        full = f"{name} {dims(group)}"
+        text = (
+            full if text_width(full, m.small) <= m.width - x - 6 else shorten(name, m.width - x - 6, m.small)
+        )
+        rows.append((text, m.small, "small accent" if placement.on(group, "trainable") else "small"))
+    canvas.lines(x, cy, rows, "start")
+
+
+def _cells_room(m: Metrics) -> float:
+    """Return the maximum width of the virtual tokens in the strip."""
+    return m.width * 0.3
+
+
+def draw_tokens(
+    canvas: Canvas, m: Metrics, placement: Placement, texts: Sequence[str], top: float
+) -> tuple[float, float]:
+    """Draw the strip, virtual tokens first, then the text; return its top and the bottom of what was drawn."""
+    x = LEFT
+    part, encoder = placement.at("tokens", "cells"), placement.at("tokens", "encoder")
+    virtual = 0.0
+    if part:
+        count = part.size["tokens"]
+        virtual = min(_cells_room(m), max(count * 16.0, 2 * (m.trunk - x)))
+        with canvas.choice(part.at, part_words(part), (x, top, virtual, STRIP)):
+            cells(canvas, x, top, virtual, STRIP, count, "trained cell")
+        words = f"{count} virtual token{'s' if count > 1 else ''}"
+        canvas.text(m.trunk + 8, top - 12, words, m.small, "note accent strong", "start")
+        x += virtual + 4
+    _texts(canvas, m, texts, x, top)
+    bottom = top + STRIP
+    if part and encoder:
+        bottom = _token_encoder(canvas, m, part, encoder, bottom, virtual)
+    return top, bottom
+
+
+def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: float) -> None:
+    """Draw as many tokens as are readable, the rest as an ellipsis."""
+    room = m.width - LEFT - x
+    ends = (x, m.width - LEFT)
+    canvas.path(
+        [(ends[0], top - 1), (ends[0], top - BRACKET), (ends[1], top - BRACKET), (ends[1], top - 1)], "flow"
+    )
+    widest = max(text_width(text, m.small) for text in texts) + 12
+    fit = max(2, int(room / min(widest, 64)))
+    row = [*texts] if fit >= len(texts) else [*texts[: fit - 1], ELLIPSIS]
+    pitch = (room + 4) / len(row)
+    for index, text in enumerate(row):
+        left = x + index * pitch
+        canvas.rect(left, top, pitch - 4, STRIP, "box plain")
+        shown = shorten(text, pitch - 8, m.small)
+        canvas.text(left + (pitch - 4) / 2, top + STRIP / 2, shown, m.small, "small")
+
+
+def _encoder_boxes(m: Metrics, part: Part, encoder: Part) -> tuple[Box, Box]:
+    """Return the boxes of the network and of the table that it reads."""
+    layers, width = encoder.size["layers"], encoder.size["width"]
+    what = f"{encoder.label}, {layers} layer{'s' if layers > 1 else ''}"
+    rows = ((what, "name on-trained"), (f"width {width}", "small on-trained"))
+    table = (("table", "name"), (f"{part.size['tokens']}×{part.size['width']}", "small"))
+    return (
+        Box(m, 110 if not m.fold else 102, ENCODER, rows, "box trained"),
+        Box(m, 76 if not m.fold else 70, ENCODER, table, "box trained light"),
+    )
+
+
+def _token_encoder(
+    canvas: Canvas, m: Metrics, part: Part, encoder: Part, top: float, virtual: float
+) -> float:
+    """Draw a trained table under the strip, through the encoder, up to the virtual tokens; return the bottom."""
+    made, table = _encoder_boxes(m, part, encoder)
+    cy, second = top + 18 + ENCODER / 2, LEFT + made.w + 18
+    up = LEFT + min(virtual, made.w) / 2
+    canvas.arrow([(up, cy - ENCODER / 2), (up, top)], "making")
+    box = (LEFT, cy - ENCODER / 2, made.w + 18 + table.w, ENCODER)
+    with canvas.choice(encoder.at, part_words(encoder), box):
+        made.draw(canvas, LEFT, cy)
+        canvas.arrow([(second, cy), (LEFT + made.w, cy)], "making")
+        table.draw(canvas, second, cy)
+    canvas.text(second + table.w + 10, cy, "in training only", m.small, "note", "start")
+    return cy + ENCODER / 2
+
+
+def draw_prefix_encoder(
+    canvas: Canvas, m: Metrics, placement: Placement, top: float, middle: float, up_to: float
+) -> float:
+    """Draw, between embeddings and block, a trained table, through the encoder to every layer's prefix columns."""
+    encoder = placement.at("attention", "encoder")
+    part = next(part for part in placement.parts if part.kind == "columns")
+    assert encoder is not None
+    made, table = _encoder_boxes(m, part, encoder)
+    cy = top + ENCODER / 2
+    x = m.width - LEFT - made.w if m.fold else middle - made.w / 2
+    start = x - 18 - table.w
+    canvas.arrow([(middle, top), (middle, up_to)], "making")
+    with canvas.choice(encoder.at, part_words(encoder), (start, top, x + made.w - start, ENCODER)):
+        made.draw(canvas, x, cy)
+        table.draw(canvas, start, cy)
+        canvas.arrow([(start + table.w, cy), (x, cy)], "making")
+    canvas.text(start - 10, cy, "in training only", m.small, "note", "end")
+    return top + ENCODER + 16
+
+
+# ----------------------------------------
+# Above the block: the last norm, the output matrix, and the output.
+
+
+def draw_head(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> tuple[float, float]:
+    """Draw the row, from the stream to the right; return its centre line and its bottom."""
+    anatomy = placement.anatomy
+    matrices = [Matrix(m, placement, group, flat=True) for group in anatomy.head]
+    row = max([m.matrix[1], *(matrix.h for matrix in matrices)])
+    cy = top + row / 2
+    points = [(m.trunk, cy)]
+    if anatomy.final_norm:
+        norm = Norm(m, placement, anatomy.final_norm)
+        canvas.arrow([*points, (m.first, cy)])
+        norm.draw(canvas, m.first, cy)
+        points = [(m.first + norm.w, cy)]
+    x = m.column
+    for matrix in matrices:
+        left, outlet = matrix.ports(x)
+        canvas.arrow([*points, (left, cy)])
+        matrix.draw(canvas, x, cy)
+        points, x = [(outlet, cy)], x + matrix.w + m.lane + m.gap
+    if not matrices and anatomy.other_side:
+        box = _other_side(m, placement)
+        canvas.arrow([*points, (x, cy)])
+        box.draw(canvas, x, cy)
+        points = [(x + box.w, cy)]
+    x = points[0][0] + 18
+    canvas.arrow([*points, (x, cy)])
+    rows = [
+        (shorten(text, m.width - 14 - x, m.small, mono=False), m.small, cls)
+        for text, cls in _outcome(placement)
+    ]
+    canvas.lines(x + 6, cy, rows, "start")
+    return cy, top + row + m.below
+
+
+def _outcome(placement: Placement) -> list[tuple[str, str]]:
+    shape, anatomy = placement.shape, placement.anatomy
+    if shape.kind == "vision":
+        return [("patch vectors", "strong")]
+    if shape.kind == "encoder":
+        return [("pooled vector" if anatomy.head else "token vectors", "strong")]
+    rows = [("next token", "strong")]
+    if anatomy.embedding and any("weight" in group.tied for group in anatomy.head):
+        rows.append((f"tied to {placement.name(anatomy.embedding)}", "note"))
+    return rows
+
+
+def _other_side(m: Metrics, placement: Placement) -> Box:
+    """Return the box of the decoder after a T5 encoder, with the number of its modules that have parts."""
+    assert placement.anatomy.other_side is not None
+    title, groups = placement.anatomy.other_side
+    touched = {part.at for part in placement.elsewhere if part.at.startswith(title)}
+    name = (f"{title} ×{max(group.count for group in groups)}", "name")
+    if not touched:
+        return Box(m, m.matrix[0] + 38, m.matrix[1], (name, ("frozen", "note")))
+    plural = "s" if len(touched) > 1 else ""
+    return Box(
+        m,
+        m.matrix[0] + 38,
+        m.matrix[1],
+        (name, (f"parts in {len(touched)} module{plural}", "note accent strong")),
+    )
+
+
+# ----------------------------------------
+# The legend: only marks that occur in the picture.
+
+
+SWATCH, ROW = 12.0, 18.0
+_PLAIN = {
+    "bias": ("dots", "bias, one per output"),
+    "gate": ("gate", "a factor per feature"),
+    "columns": ("cells", "prefix columns on K and V"),
+    "cells": ("cells", "virtual tokens"),
+    "bottleneck": ("hourglass", "adapter, waist = width m (log scale)"),
+}
+
+
+def legend_entries(placement: Placement) -> list[tuple[str, str]]:
+    """Return (swatch, text) for each mark that is used."""
+    drawn = [part for part in placement.parts if part not in placement.elsewhere]
+    kinds = {part.kind for part in drawn}
+    groups = placement.anatomy.drawn
+    found = []
+    if not all(placement.on(group, "trainable") or placement.quantised(group) for group in groups):
+        found.append(("frozen", "frozen, out×in"))
+    if placement.quantization and any(placement.quantised(group) for group in groups):
+        found += _quantised(placement.quantization, placement.parts)
+    if kinds - {"quantised"}:
+        found.append(("trained", "trainable"))
+    if "low_rank" in kinds:
+        found.append(("strip", "strip thickness = rank (log scale)"))
+    if any(part.size.get("magnitude") for part in drawn):
+        found.append(("dots", "magnitude, one per output"))
+    found += [entry for kind, entry in _PLAIN.items() if kind in kinds]
+    mixture = next((half.mixture for half in placement.anatomy.halves if half.mixture), None)
+    if mixture:
+        found.append(("cards", f"one of {mixture.experts} experts, ×{mixture.experts}"))
+    if unseen := placement.unseen:
+        found.append(("trained", f"not drawn: {', '.join(unseen)}"))
+    return found
+
+
+def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[str, str]]:
+    block = next(
+        (part.size["block"] for part in parts if part.kind == "quantised" and "block" in part.size), None
+    )
+    per = f"a constant per {block} weights" if block else "a constant per row"
+    found = [("quantised", f"frozen, {quantization.bits} bits ({quantization.kind.upper()})")]
+    if quantization.double:
+        return [*found, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]
+    return [*found, ("constant", per)]
+
+
+def legend_height(metrics: Metrics, placement: Placement) -> float:
+    return ROW * len(_rows(metrics, placement))
+
+
+def _rows(metrics: Metrics, placement: Placement) -> list[list[tuple[float, str, str]]]:
+    rows: list[list[tuple[float, str, str]]] = []
+    x = metrics.width
+    for swatch, text in legend_entries(placement):
+        text = shorten(text, metrics.width - 40, metrics.small, mono=False)
+        need = SWATCH + 6 + text_width(text, metrics.small, mono=False) + 16
+        if x + need - 16 > metrics.width - 8:
+            rows.append([])
+            x = 10
+        rows[-1].append((x, swatch, text))
+        x += need
+    return rows
+
+
+def draw_legend(canvas: Canvas, metrics: Metrics, placement: Placement, top: float) -> None:
+    for index, row in enumerate(_rows(metrics, placement)):
+        cy = top + ROW * (index + 0.5)
+        for x, swatch, text in row:
+            _swatch(canvas, swatch, x, cy)
+            canvas.text(x + SWATCH + 6, cy, text, metrics.small, "note", "start")
+
+
+# A swatch, from its upper left corner: rectangles (x, y, width, height, style, corner) and dots (x, y, radius).
+_BOXES: Mapping[str, Sequence[tuple[float, float, float, float, str, float]]] = {
+    "constant": [(3.5, 3.5, 5, 5, "constant", 0)],
+    "hollow": [(3.5, 3.5, 5, 5, "constant hollow", 0)],
+    "strip": [(0, 4.5, SWATCH, 3, "trained", 1)],
+    "gate": [(0, 0, SWATCH, SWATCH, "gate", 2)],
+    "cards": [(at, at, SWATCH - 4, SWATCH - 4, "frame card", 1) for at in (0, 2, 4)],
+    "quantised": [(0, 0, SWATCH, SWATCH, "box frozen quantised", 2)],
+    **dict.fromkeys(("dots", "cells", "hourglass"), ()),
+}
+_DOTS: Mapping[str, Sequence[tuple[float, float, float]]] = {
+    "dots": [(6, at, 1.7) for at in (2, 6, 10)],
+    "gate": [(at, at, 1.2) for at in (3, 6, 9)],
+}
+_HOURGLASS = ((0, 0), (6, 4.5), (SWATCH, 0), (SWATCH, SWATCH), (6, 7.5), (0, SWATCH))
+
+
+def _swatch(canvas: Canvas, kind: str, x: float, cy: float) -> None:
+    y = cy - SWATCH / 2
+    plain = [(0.0, 0.0, SWATCH, SWATCH, f"box {kind}", 2.0)]
+    for left, top, width, height, style, corner in _BOXES.get(kind, plain):
+        canvas.rect(x + left, y + top, width, height, style, corner)
+    for left, top, radius in _DOTS.get(kind, ()):
+        canvas.circle(x + left, y + top, radius, "trained")
+    if kind == "cells":
+        cells(canvas, x, y + 2, SWATCH, SWATCH - 4, 3, "trained cell")
+    elif kind == "hourglass":
+        canvas.path([(x + left, y + top) for left, top in _HOURGLASS], "trained", closed=True)
+    elif kind == "quantised":
+        hatch(canvas, (x, y, SWATCH, SWATCH), 4)
+
 
 FOOT = 9.0  # inside the frame, under the halves
 REMARK = 20.0  # height of a remark at the frame's foot
@@ -34,7 +358,7 @@ def compose(
     m = replace(metrics, width=max([metrics.width, *(branch.reach + margin for branch in branches)]))
 
     canvas = Canvas(selected)
-    head_y, y = surroundings.draw_head(canvas, m, placement, 4.0)
+    head_y, y = draw_head(canvas, m, placement, 4.0)
     frame_top = y + 2 * BEHIND
     y = frame_top + m.header
     levels: list[tuple[Branch, Levels]] = []
@@ -45,11 +369,11 @@ def compose(
     y = frame_bottom + 12
     if placement.at("attention", "encoder"):
         branch, at = levels[-1]
-        y = surroundings.draw_prefix_encoder(canvas, m, placement, y, at.core, at.row + branch.row / 2)
-    start, looked_up, y = surroundings.draw_embedding(canvas, m, placement, y)
-    strip, y = surroundings.draw_tokens(canvas, m, placement, tokens, y)
-    surroundings.draw_legend(canvas, m, placement, y + 12)
-    y += 12 + surroundings.legend_height(m, placement) + 2
+        y = draw_prefix_encoder(canvas, m, placement, y, at.core, at.row + branch.row / 2)
+    start, looked_up, y = draw_embedding(canvas, m, placement, y)
+    strip, y = draw_tokens(canvas, m, placement, tokens, y)
+    draw_legend(canvas, m, placement, y + 12)
+    y += 12 + legend_height(m, placement) + 2
 
     backdrop = Canvas(selected)
     _frame(backdrop, m, placement, frame_top, frame_bottom)
@@ -280,7 +604,7 @@ def draw_block(
         Unsupported: the model's blocks have no attention or feed-forward maps that are known by name.
     """
     quantization = _PLAIN_4BIT if quantized is True else (quantized or None)
-    anatomy = read(shape, parts)
+    anatomy = read_anatomy(shape, parts)
     placement = Placement(shape, anatomy, tuple(parts), quantization)
     metrics = NARROW if layout == "narrow" else WIDE
     title = f"One of {anatomy.layers} blocks of {shape.title}"

@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peft_lab.drawing.anatomy import Half
 from peft_lab.drawing.pieces import GATE, PLUS, Hourglass, Lanes, Matrix, Norm, Piece
-from peft_lab.drawing.placement import Placement, part_words
+from peft_lab.drawing.placement import Half, Placement, part_words
 from peft_lab.drawing.svg import LINE, Canvas, Metrics, shorten
 from peft_lab.methods.base import Part
 

@@ -1,14 +1,294 @@
-"""Find where each of a method's parts is drawn, and what it is called."""
+"""Derive from a model's shape which parts its block has; find where a method's parts are drawn, and their names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from peft_lab.drawing.anatomy import Anatomy
+from peft_lab.core.errors import Unsupported
 from peft_lab.methods.base import Part
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import MATRIX_TYPES, PARAMETER, ModelShape, ModuleGroup
+from peft_lab.models.shapes import MATRIX_TYPES, PARAMETER, Mixture, ModelShape, ModuleGroup
+
+# ----------------------------------------
+# Which form of block to draw if a model's blocks differ: dense layers first, experts in every other one.
+
+
+Others = tuple[tuple[int, str], ...]
+
+
+def chosen_form(
+    shape: ModelShape, groups: Sequence[ModuleGroup], parts: Sequence[Part]
+) -> tuple[list[ModuleGroup], int, Others]:
+    """Return the groups of the form that most parts go into; on a tie, of the form that most blocks have.
+
+    Two blocks have the same form if they have the same matrices and norms: T5's first block, which alone has a
+    table of distances, counts as equal to the others.
+
+    Returns:
+        the groups, the number of blocks of that form, and the number and a description of each other form's blocks.
+    """
+    forms: dict[tuple[int, ...], list[int]] = {}
+    for layer in sorted({layer for group in groups for layer in group.layers}):
+        form = tuple(i for i, group in enumerate(groups) if layer in group.layers and _tells(shape, group))
+        forms.setdefault(form, []).append(layer)
+    at = {part.at for part in parts if part.kind != "quantised"}
+
+    def suits(form: tuple[int, ...]) -> tuple[int, int]:
+        own = [groups[index] for index in form]
+        reached = {group.path for group in own} | {m.path for group in own if (m := shape.mixture_of(group))}
+        reached |= {
+            stack.path
+            for stack in shape.bare
+            for group in own
+            if group.layers == stack.layers and stack.path.startswith(f"{group.path}.")
+        }
+        return len(reached & at), len(forms[form])
+
+    best = max(forms, key=suits)
+    first = forms[best][0]
+    others = tuple(
+        (len(layers), _consists(shape, [groups[index] for index in form]))
+        for form, layers in forms.items()
+        if form != best
+    )
+    return [group for group in groups if first in group.layers], len(forms[best]), others
+
+
+def _tells(shape: ModelShape, group: ModuleGroup) -> bool:
+    return group.is_matrix or group.is_norm or shape.mixture_of(group) is not None
+
+
+def _consists(shape: ModelShape, groups: Sequence[ModuleGroup]) -> str:
+    """Return a form in words: ``linear attention and a mixture of experts``."""
+    if any(group.role in ("q", "qkv") for group in groups):
+        first = "attention"
+    elif any("linear_attn" in group.path for group in groups):
+        first = "linear attention"
+    else:
+        first = "no attention"
+    if any(shape.mixture_of(group) for group in groups):
+        return f"{first} and a mixture of experts"
+    plain = any(group.role == "down" for group in groups)
+    return f"{first} and {'a plain feed-forward part' if plain else 'no feed-forward part'}"
+
+
+# These compute x + attention(norm(x)) + mlp(norm(x)); all others in the catalogue apply the two in sequence.
+SIDE_BY_SIDE = ("gpt_neox", "gptj", "phi", "falcon", "codegen", "cohere")
+Kind = Literal["attention", "cross-attention", "linear attention", "state-space mixer", "feed-forward"]
+# Norms inside an attention or mixer, which are part of its box.
+_INNER_NORMS = ("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm", "linear_attn.norm", "mixer.norm")
+
+
+@dataclass(frozen=True)
+class Half:
+    """One residual branch of a block: attention or feed-forward.
+
+    Attributes:
+        inner: matrices inside the attention, between ``entry`` and the heads (multi-head latent attention).
+        mixture: where the feed-forward part is a mixture of experts; ``entry`` and ``exit`` are then its stacks.
+        router: the router's matrix. shared: matrices of the expert that every token passes.
+        entry: the parallel matrices the branch starts with (q, k, v or the fused one; gate and up, or up alone).
+        exit: the matrix that writes back to the residual stream.
+        before: norm at the start of the branch. after: norm at its end (Gemma 2).
+        on_stream: norm on the residual stream after the sum (BERT).
+    """
+
+    kind: Kind
+    entry: tuple[ModuleGroup, ...]
+    exit: ModuleGroup | None
+    before: ModuleGroup | None = None
+    after: ModuleGroup | None = None
+    on_stream: ModuleGroup | None = None
+    inner: tuple[ModuleGroup, ...] = ()
+    mixture: Mixture | None = None
+    router: ModuleGroup | None = None
+    shared: tuple[ModuleGroup, ...] = ()
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a model to draw, bottom to top.
+
+    Attributes:
+        extra_embeddings: positions and token types, added to the word embeddings.
+        layers: number of blocks of the form that is drawn.
+        others: for each other form, the number of blocks and a description.
+        head: matrices after the last block, in order.
+        other_side: title and matrices of the half of an encoder-decoder model that is not drawn.
+        stack: title of the drawn half of an encoder-decoder model, else empty.
+    """
+
+    embedding: ModuleGroup | None
+    extra_embeddings: tuple[ModuleGroup, ...]
+    embedding_norm: ModuleGroup | None
+    halves: tuple[Half, ...]
+    layers: int
+    others: tuple[tuple[int, str], ...]
+    final_norm: ModuleGroup | None
+    head: tuple[ModuleGroup, ...]
+    stack: str
+    other_side: tuple[str, tuple[ModuleGroup, ...]] | None
+    side_by_side: bool
+
+    @property
+    def drawn(self) -> tuple[ModuleGroup, ...]:
+        found = [self.embedding, *self.extra_embeddings, self.embedding_norm, self.final_norm, *self.head]
+        for half in self.halves:
+            found += [half.before, *half.entry, half.exit, half.after, half.on_stream, half.router]
+        return tuple(group for group in found if group is not None)
+
+
+def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
+    """Return a model's anatomy; for an encoder-decoder model, of the half with the ``parts``, the encoder if both.
+
+    Raises:
+        Unsupported: its blocks have no attention or feed-forward matrices that are known by name.
+    """
+    stacks = _stacks(shape)
+    if not stacks:
+        raise _unknown(shape)
+    prefix = _drawn_stack(stacks, parts)
+    others = [name for name in stacks if name != prefix]
+    first, layers, forms_of_others = chosen_form(shape, stacks[prefix], parts)
+    halves = _halves(shape, first)
+    if not halves:
+        raise _unknown(shape)
+    other_sides = tuple(_side(name) for name in others)
+    own = [g for g in shape.groups if not g.layers and not g.path.startswith(other_sides)]
+    word, further = _patches(own) if shape.kind == "vision" else _embeddings(own, shape.vocab)
+    norms = [group for group in own if group.is_norm]
+    embedding_norm = next((norm for norm in norms if "embed" in norm.path), None)
+    is_encoder = others and prefix == next(iter(stacks))
+    return Anatomy(
+        embedding=word,
+        extra_embeddings=further,
+        embedding_norm=embedding_norm,
+        halves=halves,
+        layers=layers,
+        others=forms_of_others,
+        final_norm=next((norm for norm in norms if norm is not embedding_norm), None),
+        head=() if is_encoder else tuple(group for group in own if group.type in MATRIX_TYPES),
+        stack=_side(prefix).rstrip(".") if others else "",
+        other_side=(_side(others[0]).rstrip("."), tuple(stacks[others[0]])) if others else None,
+        # A norm between the halves means that one follows the other (Falcon can be built either way).
+        side_by_side=shape.model_type in SIDE_BY_SIDE
+        and not any("post_attention" in group.path for group in first if group.is_norm),
+    )
+
+
+def _drawn_stack(stacks: Iterable[str], parts: Sequence[Part]) -> str:
+    """Return the last of the stacks that hold all parts inside blocks, else the first stack."""
+    first, *_ = stacks
+    inside = [part.at for part in parts if "{}" in part.at]
+    holding = [name for name in stacks if inside and all(at.startswith(name) for at in inside)]
+    return holding[-1] if holding else first
+
+
+def _embeddings(
+    groups: Sequence[ModuleGroup], vocab: int
+) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
+    """Return the embedding of the words, and those of positions and token types."""
+    found = [group for group in groups if "Embedding" in group.type]
+    found = [group for group in found if not group.tied] or found
+    whole = [group for group in found if group.parameters["weight"][0] == vocab]
+    word = next(iter([*whole, *found]), None)
+    return word, tuple(group for group in found if group is not word)
+
+
+def _patches(groups: Sequence[ModuleGroup]) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
+    """Return the map from image patches to vectors, and no further embeddings."""
+    return next((group for group in groups if group.type == "Conv2d"), None), ()
+
+
+def _unknown(shape: ModelShape) -> Unsupported:
+    return Unsupported(
+        f"The blocks of {shape.title} have no attention or feed-forward maps that are known by name.", "model"
+    )
+
+
+def _side(prefix: str) -> str:
+    """Return ``encoder.`` for ``encoder.block.``."""
+    return prefix.split(".")[0] + "."
+
+
+def _stacks(shape: ModelShape) -> dict[str, list[ModuleGroup]]:
+    """Return the groups of each stack of blocks with known matrices, by the path before the layer index."""
+    found: dict[str, list[ModuleGroup]] = {}
+    for group in shape.groups:
+        if group.layers and "{}" in group.path:
+            found.setdefault(group.path.split("{}")[0], []).append(group)
+    return {prefix: groups for prefix, groups in found.items() if any(group.role for group in groups)}
+
+
+def _halves(shape: ModelShape, groups: Sequence[ModuleGroup]) -> tuple[Half, ...]:
+    cross = [group for group in groups if "EncDecAttention" in group.path]
+    rest = [group for group in groups if group not in cross]
+    norms = [g for g in rest if g.is_norm and not g.path.endswith(_INNER_NORMS)]
+    if len(norms) == 2:  # Falcon registers the one between the halves first
+        norms.sort(key=lambda norm: "post_attention" in norm.path)
+    mixture = next((m for m in shape.mixtures if any(m.holds(g.path, g.layers) for g in rest)), None)
+    feed = _experts(shape, mixture) if mixture and mixture.stacks else _half("feed-forward", rest)
+    halves = [_half("attention", rest) or _stateful(rest), _half("cross-attention", cross), feed]
+    return _place_norms(norms, [half for half in halves if half is not None])
+
+
+def _half(kind: Kind, groups: Sequence[ModuleGroup]) -> Half | None:
+    by_role = {group.role: group for group in reversed(groups) if group.role}
+    if kind == "feed-forward":
+        entry = tuple(by_role[role] for role in ("gate", "up") if role in by_role)
+        return Half(kind, entry, by_role.get("down")) if entry else None
+    entry = tuple(by_role[role] for role in ("q", "k", "v", "qkv") if role in by_role)
+    latent = tuple(group for group in groups if group.role == "latent")
+    if latent:
+        whole = tuple(group for group in entry if not any(".q_a" in g.path for g in latent))
+        inner = tuple(by_role[role] for role in ("q", "kv") if role in by_role and by_role[role] not in whole)
+        return Half(kind, (*whole, *latent), by_role.get("o"), inner=inner)
+    return Half(kind, entry, by_role.get("o")) if entry else None
+
+
+def _stateful(groups: Sequence[ModuleGroup]) -> Half | None:
+    """Return a branch with a state in place of attention: the maps that share a module with the output map."""
+    last = next((group for group in groups if group.role == "o"), None)
+    if last is None:
+        return None
+    beside = last.path.rpartition(".")[0]
+    entry = tuple(g for g in groups if g.is_matrix and g is not last and g.path.rpartition(".")[0] == beside)
+    kind: Kind = "linear attention" if "linear_attn" in beside else "state-space mixer"
+    return Half(kind, entry, last) if entry else None
+
+
+def _experts(shape: ModelShape, mixture: Mixture) -> Half | None:
+    stacks = [group for group in shape.bare if group.stacked > 1 and mixture.holds(group.path, group.layers)]
+    half = _half("feed-forward", stacks)
+    if half is None:
+        return None
+    own = [*shape.bare, *shape.groups]
+    router = next(
+        (g for g in own if mixture.router and g.path in (mixture.router, f"{mixture.router}.weight")), None
+    )
+    shared = tuple(g for g in shape.groups if g.path in mixture.shared and g.layers == mixture.layers)
+    return replace(half, mixture=mixture, router=router, shared=shared)
+
+
+def _place_norms(norms: Sequence[ModuleGroup], halves: Sequence[Half]) -> tuple[Half, ...]:
+    on_stream = [
+        norm
+        for norm in norms
+        if norm.path.endswith(("output.LayerNorm", "sa_layer_norm", "output_layer_norm"))
+    ]
+    placed = []
+    for index, half in enumerate(halves):
+        before = after = stream = None
+        if on_stream:
+            stream = on_stream[index] if index < len(on_stream) else None
+        elif len(norms) == 2 * len(halves):
+            before, after = norms[2 * index], norms[2 * index + 1]
+        elif index < len(norms):
+            before = norms[index]
+        placed.append(replace(half, before=before, after=after, on_stream=stream))
+    return tuple(placed)
 
 
 @dataclass(frozen=True)

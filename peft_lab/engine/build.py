@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput, SimulationError
-from peft_lab.engine import fake, quantised
+from peft_lab.engine import fake
 from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.step import Subject
 from peft_lab.engine.tracker import Recorder, own_part
-from peft_lab.methods.counting.adapter_configs import drop_values, make_ready
+from peft_lab.methods.counting.count import drop_values, make_ready
 from peft_lab.models.catalogue import DEPTH_FIELDS, REFUSALS, reason
 from peft_lab.models.meta import classifier, head_apart, shapes_only
 from peft_lab.models.shapes import CLASSIFIERS
@@ -153,7 +153,7 @@ class Blueprint:
         head_apart(model, config)
         if self.quantise is not None:
             how = self.quantise
-            quantised.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
+            fake.quantise_meta(model, how.bits, how.kind, how.double, how.compute)
         if self.checkpointing:
             # As in the usual recipes: gradients flow only if the frozen embedding's output requires one.
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -275,7 +275,7 @@ def make_subject(
     model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int, split: Split = as_it_is
 ) -> Subject:
     """Register the model's tensors with the recorder, on a fake device. ``split``: puts it on several devices first."""
-    constants = quantised.make_states(model) if blueprint.quantise is not None else set()
+    constants = fake.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
     head = output_head(model, blueprint.kind)
     model = split(model, layers)

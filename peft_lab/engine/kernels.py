@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.core.replacing import Replacement
+from peft_lab.core.errors import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -430,7 +430,7 @@ def sparse_as_dense() -> Iterator[None]:
 
 
 # ----------------------------------------
-# torch's cross entropy in chunks (:mod:`peft_lab.training.losses`), made visible to a simulation.
+# torch's cross entropy in chunks (:mod:`peft_lab.training.optimizers`), made visible to a simulation.
 #
 # torch hides its loop in one operation, whose implementation without values creates the results but no intermediate
 # buffers. Here the loop itself runs, with the buffers and kernels that the simulated device would use.

@@ -17,13 +17,12 @@ from peft_lab.engine.work import Work
 if TYPE_CHECKING:
     import torch
 
-
 # ----------------------------------------
 # How a step is simulated: its sizes, its optimizer, its device.
 
 
 PRECISIONS = ("bfloat16", "float16", "float32")
-#: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/losses.py).
+#: How the cross entropy is computed: from all logits at once, or a few rows at a time (training/optimizers.py).
 LOSSES = ("whole", "chunked")
 
 

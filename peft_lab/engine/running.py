@@ -1,6 +1,6 @@
 """Run a training step at a model's full depth: on a few layers if they represent all, else on all of them.
 
-A schedule is run on a stage; :mod:`peft_lab.engine.unroll` repeats the trace of a few layers.
+A schedule is run on a stage; :mod:`peft_lab.engine.account` repeats the trace of a few layers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import PeftLabError, SimulationError, Unsupported, in_short
 from peft_lab.engine import build, kernels, step
+from peft_lab.engine.account import DEPTH, unroll, without_scalars
 from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
 from peft_lab.engine.request import Setting
 from peft_lab.engine.tracker import Recorder, Trace, Watched
-from peft_lab.engine.unroll import DEPTH, unroll, without_scalars
 from peft_lab.engine.work import Op
 from peft_lab.models.catalogue import REFUSALS
-from peft_lab.training.losses import without_logits
-from peft_lab.training.optimizers import offloading
-from peft_lab.training.packing import no_cache
+from peft_lab.training.batches import no_cache
+from peft_lab.training.optimizers import offloading, without_logits
 from peft_lab.training.step import Phase
 
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
-"""Simulate a training step: build the model without weights, run the real step on it, add up the memory.
+"""Simulate a training step: build the model without weights, run the real step on it, add up the memory; find the
+largest batch, row length or model that fits a device.
 
 Imports torch inside; pages and commands call this in the inspector process.
 """
@@ -7,22 +8,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from peft_lab.core.errors import BadInput, SimulationError, Unsupported, in_short
+from peft_lab.core.errors import BadInput, PeftLabError, SimulationError, Unsupported, in_short
 from peft_lab.engine import account
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
-from peft_lab.engine.request import (
-    PRECISIONS,
-    ConfigRequest,
-    Setting,
-    Simulation,
-    StepRequest,
-    largest,
-    torch_dtype,
-)
+from peft_lab.engine.devices import Device
+from peft_lab.engine.request import PRECISIONS, ConfigRequest, Setting, Simulation, StepRequest, torch_dtype
+from peft_lab.engine.request import largest as request_largest
 from peft_lab.engine.running import Devices, Schedule, run, settled, two_steps
 from peft_lab.engine.tracker import Trace
 from peft_lab.engine.work import Work, left, steps_of
@@ -71,7 +67,7 @@ def simulate_blueprint(
     with uncollected():
         trace, host_bytes, unrolled = run(blueprint, setting, schedule, Devices(works or setting.offload))
         points = account.timeline(trace)
-        top = largest(points)
+        top = request_largest(points)
         reserved = _reserved(trace, setting)
     steps = steps_of(trace.work)
     last = next((i for i in range(len(points) - 1, -1, -1) if points[i].phase == "zero_grad"), 0)
@@ -98,11 +94,12 @@ def _reserved(trace: Trace, setting: Setting) -> int | None:
 
 
 def bytes_needed(request: StepRequest) -> int:
-    """Return the bytes a device must have for a step, as :func:`peft_lab.engine.fits.needed` of :func:`simulate` does,
+    """Return the bytes a device must have for a step, as :func:`peft_lab.engine.simulate.needed_bytes` of
+    :func:`simulate` does,
     without the rest of the simulation. Raises the same errors.
     """
     trace = _traced(request, two_steps, works=False)
-    return _reserved(trace, request.setting) or largest(account.timeline(trace)).nbytes
+    return _reserved(trace, request.setting) or request_largest(account.timeline(trace)).nbytes
 
 
 def work_of(request: StepRequest) -> Work:
@@ -278,18 +275,18 @@ def simulate_config(request: ConfigRequest, schedule: Schedule = two_steps) -> S
         BadInput: not a PEFT config, or one that PEFT cannot apply here.
         SimulationError: the step cannot be simulated, with the reason.
     """
-    from peft_lab.methods.counting import adapter_configs
+    from peft_lab.methods.counting import count
     from peft_lab.models import meta
     from peft_lab.models.catalogue import resolve
 
     entry, adapter_config, setting = resolve(request.model), request.adapter_config, request.setting
-    config = None if adapter_config is None else adapter_configs.parse(entry, adapter_config)
+    config = None if adapter_config is None else count.parse_config(entry, adapter_config)
     kind: str = entry.kind
     if config is not None and adapter_config is not None:
         # As in counting: an initialisation that reads values changes no shape, so it is dropped.
-        adapter_configs.drop_values(config)
+        count.drop_values(config)
         _check_task(adapter_config)
-        if adapter_configs.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
+        if count.task_of(entry, adapter_config) == "SEQ_CLS" and kind != "vision":
             kind = "encoder"
             if entry.kind == "seq2seq":
                 raise SimulationError(
@@ -324,3 +321,106 @@ def _check_task(adapter_config: Mapping[str, Any]) -> None:
             f"This config is for {task}; steps are simulated for {', '.join(filter(None, _TASKS))}, or with no task.",
             "adapter_config",
         )
+
+
+LARGEST_SEARCHED = {"batch": 4096, "seq": 131_072}
+
+
+class Needing(Protocol):
+    """The memory of a simulated step, on one device or on one of several."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Return the most bytes of tensors alive at once."""
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """Return the bytes that the device's allocator holds for them; None without such an allocator."""
+
+
+def needed_bytes(simulation: Needing) -> int:
+    """Return the bytes a device must have: what its allocator holds, or the live tensors without such an allocator."""
+    return simulation.reserved_bytes or simulation.peak_bytes
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest size from 1 to ``most`` that fits, 0 if not even 1 does. ``fits`` must be monotone.
+
+    Doubles until it does not fit, then bisects to within 1 in 32: about ten calls.
+    """
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high <= most and fits(high):
+        low, high = high, high * 2
+    high = min(high, most + 1)
+    while high - low > max(1, low // 32):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def largest_that_fits(
+    what: Literal["batch", "seq"], device: Device, request: StepRequest, most: int | None = None
+) -> int:
+    """Return the largest ``batch`` or ``seq`` that fits on ``device``, with the rest of the request unchanged.
+
+    Raises:
+        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
+    """
+    asked = request.on(device)
+    return largest(
+        lambda size: bytes_needed(asked.at(**{what: size})) <= device.memory,
+        min(most or LARGEST_SEARCHED[what], LARGEST_SEARCHED[what]),
+    )
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """A model of the catalogue on a device: the bytes that a step needs there, or why there is no such step."""
+
+    model: str
+    title: str
+    parameters: int
+    needed_bytes: int | None
+    fits: bool
+    reason: str = ""
+
+
+def models_that_fit(
+    device: Device, request: StepRequest, names: Iterable[str] | None = None
+) -> tuple[ModelFit, ...]:
+    """Simulate the request with each text model of the catalogue, or each of ``names``, from small to large.
+
+    Rows are shortened to a model's positions. ``request.values`` should hold only knobs that are not at their defaults.
+    """
+    from peft_lab.models.catalogue import readers_of_text
+
+    chosen = [entry for name, entry in readers_of_text().items() if names is None or name in set(names)]
+    found = []
+    for entry in sorted(chosen, key=lambda entry: entry.parameters):
+        about = (entry.name, entry.title, entry.parameters)
+        asked = replace(request, model=entry.name).on(device)
+        try:
+            need = bytes_needed(asked.at(seq=longest_row(asked)))
+        except PeftLabError as error:
+            found.append(ModelFit(*about, None, False, str(error)))
+        else:
+            found.append(ModelFit(*about, need, need <= device.memory))
+    return tuple(found)
+
+
+def longest_row(request: StepRequest) -> int:
+    """Return the request's row length, cut to a model's positions less the method's virtual and the generated tokens.
+
+    Raises:
+        BadInput: the method does not run on the model.
+    """
+    from peft_lab.methods import get_method
+    from peft_lab.models.catalogue import resolve
+
+    shape, spec, setting = resolve(request.model).shape, get_method(request.method), request.setting
+    taken = spec.virtual_tokens(spec.require(shape, request.values)) + (setting.generate or (0, 0))[1]
+    return (
+        setting.seq if shape.max_positions is None else max(1, min(setting.seq, shape.max_positions - taken))
+    )

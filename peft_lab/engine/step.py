@@ -190,7 +190,7 @@ def training_batch(
     subject: Subject, size: int, length: int, padded: bool, packed: bool = False
 ) -> dict[str, torch.Tensor]:
     """Return token ids with labels; ``padded`` adds an attention mask, ``packed`` the position of each token in its row
-    (as :func:`peft_lab.training.packing.collate_packed` does). An image model gets pictures instead.
+    (as :func:`peft_lab.training.batches.collate_packed` does). An image model gets pictures instead.
 
     Ids, mask and positions have the shape (``size``, ``length``), and so have a language model's labels; a
     classifier's have (``size``,). Pictures: (``size``, channels, height, width) in 32 bits.

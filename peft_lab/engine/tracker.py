@@ -22,7 +22,6 @@ from peft_lab.engine.work import Op, Stretch, is_over_lists, operation, operatio
 if TYPE_CHECKING:
     import torch
 
-
 # ----------------------------------------
 # What a run did to memory, as plain data.
 

@@ -24,11 +24,10 @@ from typing import Any, TypeVar
 from peft_lab.core.content import Citation, ContentError, mistake, read_entries
 from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.core.units import Source
-from peft_lab.engine.published.rows import reserved, right, slower
-from peft_lab.interview import calculations, question
+from peft_lab.engine.published import reserved, right, slower
+from peft_lab.interview import calculations, claims, question
 from peft_lab.interview.calculations.lora import per_rank
 from peft_lab.interview.calculations.quantisation import code_book
-from peft_lab.interview.claims import kept
 from peft_lab.interview.computed import Answer, Case, Given, Whole, line, plain, tex
 from peft_lab.interview.question import (
     CONTENT,
@@ -57,7 +56,7 @@ _CALL = re.compile(r"(\w+)\((\d+)\)")
 
 def _merged(figure: str) -> str:
     """Return a figure of the fact check on merging into a 4-bit base: ``lost``, or ``score fresh``."""
-    found = kept.kept_result("qlora-merge")
+    found = claims.kept_result("qlora-merge")
     assert found is not None, "found.json has every slow check"
     return f"{found.values[figure]:{'.1f' if figure.startswith('score') else '.2g'}}"
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from peft_lab.core.content import Citation, by_id, read_entries
 from peft_lab.core.errors import BadInput
-from peft_lab.core.facts import Fact
+from peft_lab.core.references import Fact
 from peft_lab.core.units import Source
 from peft_lab.interview.calculations import choosing
 from peft_lab.interview.computed import Answer, Case, Given

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
 
-
 #: A setting of a method that a learner can change.
 Knob = Field
 

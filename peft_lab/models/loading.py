@@ -1,4 +1,5 @@
-"""Load real weights: of live models, any Hugging Face id or local folder, without running code or unpickling.
+"""Load real weights: of live models, any Hugging Face id or local folder, without running code or unpickling; and stop
+chat templates that do not end.
 
 Torch and transformers are imported inside; called from worker processes.
 """
@@ -6,6 +7,8 @@ Torch and transformers are imported inside; called from worker processes.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +18,8 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from peft_lab.core import machine
-from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile, in_short
-from peft_lab.core.replacing import Replacement
-from peft_lab.models import images, meta, own, quantise, templates
+from peft_lab.core.errors import BadInput, PeftLabError, Replacement, UnreadableFile, in_short
+from peft_lab.models import images, meta, own, quantise
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, misshapen, resolve
 from peft_lab.models.quantise import Quantization
@@ -26,6 +28,53 @@ from peft_lab.models.shapes import HEADS, in_head
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+#: Processor seconds allowed per text of a chat template; it takes milliseconds, but is a program of the model's.
+LONGEST_TEMPLATE = 2.0
+
+
+class TemplateError(ValueError):
+    """A chat template raised an error or took too long. The message is half a sentence."""
+
+
+class _Guarded:
+    """A tokenizer whose template raises TemplateError, for whatever it raises and where it does not end."""
+
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
+        try:
+            with _limited(LONGEST_TEMPLATE):
+                return super().apply_chat_template(*args, **options)  # type: ignore[misc]
+        except Exception as error:  # whatever code of a template's raises
+            raise TemplateError(
+                f"the model's chat template refuses it: {in_short(error).rstrip('.')}"
+            ) from error
+
+
+def guard_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the tokenizer raise TemplateError for whatever its template raises, or if it does not end. Copies do too."""
+    kind = type(tokenizer)
+    tokenizer.__class__ = type(kind.__name__, (_Guarded, kind), {"__module__": kind.__module__})
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError if the block uses more processor time. Only a process's main thread can be stopped this way;
+    worker processes run templates there."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def over(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"it takes more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
 
 # Never stored in 4 or 8 bits: outputs and task heads. By default transformers 5.24 replaces a head that has a bias, and
 # bitsandbytes then fails, because a head missing from the checkpoint is never quantised.
@@ -225,7 +274,7 @@ def _tokenizer(source: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     _require_words(source, tokenizer)
-    templates.guard(tokenizer)
+    guard_template(tokenizer)
     return tokenizer
 
 

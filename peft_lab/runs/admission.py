@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import disk as storage
 from peft_lab.core import machine, units
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, SimulationError
-from peft_lab.engine.fits import needed
 from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import Simulation, StepRequest
+from peft_lab.engine.simulate import needed_bytes as needed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
@@ -171,7 +171,7 @@ def largest_batch(spec: RunSpec) -> dict[str, Any]:
 
 def tracked_batch(spec: RunSpec) -> dict[str, Any]:
     """Return the memory tracker's batch size, as :func:`largest_batch`. Imports torch."""
-    from peft_lab.runs.recording import tracked_step
+    from peft_lab.runs.training import tracked_step
 
     return _size_of(spec, lambda made: made[tracked_step(spec)])
 

@@ -17,11 +17,11 @@ from filelock import FileLock
 
 from peft_lab.classroom import places
 from peft_lab.core import disk, units
+from peft_lab.core.asking import Limits, limits_of_asker
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
-from peft_lab.core.limits import Limits, of_asker
 from peft_lab.runs import admission, store, waiting
 from peft_lab.runs.spec import RunSpec
-from peft_lab.training.tasks.kept_files import UPLOADS
+from peft_lab.training.tasks.hub import UPLOADS
 
 MINUTES_FILE = ".trained.json"
 DAY = 24 * 3600.0
@@ -38,7 +38,7 @@ def minutes_taken(now: float | None = None) -> float:
 def minutes_refusal(now: float | None = None) -> str | None:
     """Return why the current learner may not train now, in one sentence; ``None`` if they may."""
     at = time.time() if now is None else now
-    found, turns = of_asker(), _turns(at)
+    found, turns = limits_of_asker(), _turns(at)
     if found is None or _left(found, turns) > 0:
         return None
     return (
@@ -50,13 +50,13 @@ def minutes_refusal(now: float | None = None) -> str | None:
 
 def minutes_over(now: float) -> bool:
     """Return whether the current learner's ended turns have used up all minutes; running ones do not count."""
-    found = of_asker()
+    found = limits_of_asker()
     return found is not None and _left(found, _written(now)) <= 0
 
 
 def why_ended() -> str:
     """Return what a run reports when it uses up the learner's minutes; empty without a limit."""
-    found = of_asker()
+    found = limits_of_asker()
     return (
         ""
         if found is None
@@ -184,7 +184,7 @@ def limit_refusal(spec: RunSpec, new: bool = True) -> str | None:
     Args:
         new: false for a run that is resumed, whose folder exists already.
     """
-    found = of_asker()
+    found = limits_of_asker()
     if found is None:
         return None
     too_long = refusal_of_steps(spec.steps)
@@ -219,7 +219,7 @@ def _promised() -> int:
 
 def refusal_of_steps(steps: int) -> str | None:
     """Return why the current learner may not train for that many steps; ``None`` if they may."""
-    found = of_asker()
+    found = limits_of_asker()
     if found is None or steps <= found.steps:
         return None
     return f"{steps:,} steps are too many here: each run of a learner in this class may take {found.steps:,}."
@@ -227,7 +227,7 @@ def refusal_of_steps(steps: int) -> str | None:
 
 def refusal_of_upload(more: int) -> str | None:
     """Return why the current learner may not upload ``more`` bytes; ``None`` if they may."""
-    found = of_asker()
+    found = limits_of_asker()
     if found is None:
         return None
     taken, most = size_taken(places.mine() / UPLOADS, fresh=True), found.upload_megabytes * MEGABYTE
@@ -241,7 +241,7 @@ def refusal_of_upload(more: int) -> str | None:
 
 def limits_said() -> str:
     """Return the current learner's limits and how much of them is used, in words; empty without limits."""
-    found = of_asker()
+    found = limits_of_asker()
     if found is None:
         return ""
     return (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import disk as storage
 from peft_lab.core import machine
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.runs import adopted, events, hold, kept, owners, store
+from peft_lab.runs import events, kept, owners, store, waiting
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.record import versions
 from peft_lab.runs.store import Run
@@ -312,7 +312,7 @@ def require_to_go_on(run: Run, anew: bool = False) -> None:
         raise BadInput(f"'{run.id}' is done: there is nothing left to go on with.", "run")
     if not status.final:
         raise BadInput(f"'{run.id}' has not ended: it is {status}.", "run")
-    if adopted.is_adopted(run):  # never load a checkpoint from a folder outside the lab
+    if store.is_adopted(run):  # never load a checkpoint from a folder outside the lab
         raise BadInput(f"'{run.id}' was started outside the lab: its script goes on with it.", "run")
     if latest(run.folder) is None and not anew:
         raise BadInput(
@@ -345,12 +345,12 @@ def taken_over(run: Run, why: str) -> float:
     owner = owners.read(queued.get("owner"))
     if owner is None:
         raise RunError(f"'{run.id}' names no owner for whom it could go on.")
-    with hold.reopening(run):
+    with waiting.reopening(run):
         if run.status().final:
             raise BadInput(f"'{run.id}' has ended: {run.status()}.", "run")
         run.log.emit("lost", message=why)
         _put_back(run, owner, str(queued.get("carrier") or ""), asked=asked_to_go_on(run))
-    return hold.turn_number(run)
+    return waiting.turn_number(run)
 
 
 def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> None:
@@ -365,7 +365,7 @@ def reopen(run: Run, owner: Owner, anew: bool = False, carrier: str = "") -> Non
         BadInput: as :func:`require_to_go_on`. RunError: the process that trained it is still there. OSError.
     """
     require_to_go_on(run, anew)
-    with hold.reopening(run):
+    with waiting.reopening(run):
         require_to_go_on(run, anew)  # its status may have changed before the lock was held
         (run.folder / store.STOP).unlink(missing_ok=True)
         forget_ending(run.folder)

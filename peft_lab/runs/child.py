@@ -13,16 +13,35 @@ from typing import Any
 import psutil
 
 from peft_lab.classroom import places
-from peft_lab.core import asking
-from peft_lab.core import disk as storage
+from peft_lab.core import asking, disk
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import checkpoints, hold, owners, training
+from peft_lab.runs import checkpoints, kept, owners, record, training, waiting
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.view import Status
+from peft_lab.takeaway.bundle import write_papers
 from peft_lab.workers import processes
+
+
+def end_run(run: Run, ending: str, message: str) -> None:
+    """Write record and model card, then the final event: whoever reads that a run has ended finds both.
+
+    Raises what :func:`~peft_lab.takeaway.bundle.write_papers` raises, after the run has been ended.
+    """
+    last = {"type": ending, "time": time.time(), "message": message}
+    found = record.result(run, [last])
+    disk.write_json(run.folder / kept.RECORD, found)
+    try:
+        write_papers(run)
+    finally:
+        # hashed after the papers are written, and before the ending is told
+        disk.write_json(run.folder / kept.RECORD, {**found, "files": kept.file_hashes(run.folder)})
+        run.log.emit(ending, message=message)
+        if ending == Status.DONE:
+            checkpoints.clear(run.folder)
+
 
 #: Exit code of a process that could not write its final event; the system's error number is added.
 STORAGE = 100
@@ -42,7 +61,7 @@ class Child:
             RunError: no process can be made, or the run's events cannot be read.
         """
         self._run = run
-        self.turn = hold.turn_number(run)
+        self.turn = waiting.turn_number(run)
         self._process = _made(run, self.turn)
         self._known = _looked_up(self._process.pid)
         start.begin(run)
@@ -89,7 +108,7 @@ class Child:
                 "the next run starts a new one."
             )
         if code is not None and code > STORAGE:
-            return f"The run could not write its files: {storage.why(code - STORAGE)}."
+            return f"The run could not write its files: {disk.why(code - STORAGE)}."
         return f"The training process ended with an error (exit code {code}){self._last_words()}"
 
     def _last_words(self) -> str:
@@ -145,19 +164,20 @@ def _looked_up(pid: int | None) -> Owner | None:
 
 
 def main(folder: str, home: str, turn: float, threads: int | None = None) -> None:
-    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest (:mod:`peft_lab.runs.hold`).
+    """Train the run in ``folder`` with the weights in ``home`` if ``turn`` is its latest
+    (:mod:`peft_lab.runs.waiting`).
     Errors of this package become its final message; any other is a bug and goes to the log."""
     run = Run(Path(folder).name, Path(folder))
     training.listen_for_stop()
     try:
         _print_to(run.folder / "worker.log")
         processes.settle_child(home, threads, orphaned=training.end_soon)
-        with hold.is_training(run, turn) as mine, asking.acting_for(places.asker_of(run.folder)):
+        with waiting.is_training(run, turn) as mine, asking.acting_for(places.asker_of(run.folder)):
             if mine:
                 run.log.emit("worker", owner=owners.myself().to_dict(), niceness=processes.niceness())
                 _end(run, *_trained(run))
     except OSError as error:
-        code = storage.number(error)
+        code = disk.number(error)
         if not run.folder.exists():
             return  # deleted by hand
         if code is None:
@@ -173,7 +193,7 @@ def _trained(run: Run) -> tuple[str, str]:
     except PeftLabError as error:
         return "failed", str(error)
     except Exception as error:
-        reason = storage.explained(error, run.folder)
+        reason = disk.explained(error, run.folder)
         if reason is None:
             raise
         return "failed", reason
@@ -181,10 +201,10 @@ def _trained(run: Run) -> tuple[str, str]:
 
 def _end(run: Run, ending: str, message: str) -> None:
     """Write the record and the final event; if the disk takes only the event, write that."""
-    from peft_lab.runs import ending as last
+    # MOVED
 
     try:
-        last.end_run(run, ending, message)
+        end_run(run, ending, message)
     except OSError:
         run.log.emit(ending, message=message)
 
@@ -225,7 +245,9 @@ def carry_elsewhere(folder: str, home: str, turn: float, threads: int) -> str:
     if checkpoints.asked_to_go_on(run) == turn and not run.status().final:
         # A process lost before it began has left the turn that it queued.
         turn = (
-            checkpoints.taken_over(run, LOST) if checkpoints.has_begun_again(run) else hold.turn_number(run)
+            checkpoints.taken_over(run, LOST)
+            if checkpoints.has_begun_again(run)
+            else waiting.turn_number(run)
         )
     main(folder, home, turn, threads)
     return str(run.status())

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import disk
-from peft_lab.core.kinds import misfit
+from peft_lab.core.content import misfit
 from peft_lab.runs import owners
 
 Event = dict[str, Any]

@@ -22,8 +22,8 @@ from peft_lab.engine.timing.kernels import Speed, Table, step
 from peft_lab.engine.work import Work
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry
-from peft_lab.runs import base_scores
-from peft_lab.runs.said import EVENT, forecasts_file
+from peft_lab.runs import course as base_scores
+from peft_lab.runs.kept import EVENT, forecasts_file
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import own
 from peft_lab.training.tasks.base import Row, Task
@@ -90,7 +90,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
     groups, new = work.answers
     probes = len(spec.probes) * token * new
     scoring = reading * work.read + token * groups * new + probes
-    known = base_scores.find(work.key).complete(spec.probes, spec.eval_rows)
+    known = base_scores.find_base_score(work.key).complete(spec.probes, spec.eval_rows)
     loading = here.loading(spec.model, work.weights, work.packed)
     return {
         "loading": loading,
@@ -129,7 +129,7 @@ class RunWork:
         token: a pass over one token of each row of a group; ``()`` if nothing is generated.
         answers: groups that are generated for, and passes for each at most.
         weights: bytes of the base. packed: whether it is stored in few bits.
-        key: what the base's score depends on (:func:`peft_lab.runs.base_scores.key_ahead`).
+        key: what the base's score depends on (:func:`peft_lab.runs.course.base_key_ahead`).
     """
 
     step: Work
@@ -193,7 +193,7 @@ def run_work(data: Mapping[str, Any]) -> RunWork:
         answers=(len(groups), task.max_new_tokens),
         weights=2 * entry.shape.total,
         packed=method.quantization(spec.values) is not None,
-        key=base_scores.key_ahead(spec, task, test, files, dtype, machine.cores()),
+        key=base_scores.base_key_ahead(spec, task, test, files, dtype, machine.cores()),
     )
 
 

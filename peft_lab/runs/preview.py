@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.classroom import places
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
-from peft_lab.training import batches, chats
+from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
 from peft_lab.training.tasks import apart
 from peft_lab.training.tasks.base import Row, Task
@@ -59,7 +59,7 @@ class Preview:
         max_length: maximum tokens of a row. cut: rows that are longer. lost: their tokens beyond it.
         longest: tokens of the longest row, uncut.
         chat: whether the rows are conversations; the fields below apply only to those.
-        own_template: whether the tokenizer has a chat template; else :data:`peft_lab.training.chats.ROLE_LINES`.
+        own_template: whether the tokenizer has a chat template; else :data:`peft_lab.training.batches.ROLE_LINES`.
         around: tokens that the format adds around an exchange of two messages, opening and closing them.
         opening: what the template adds before a conversation without a system message, beyond what it adds before
             any message; empty if nothing. opening_tokens: of that. opened: rows that get it.
@@ -175,7 +175,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, row: Encoded, marks: set[int]) -
 
 def _of_chats(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> dict[str, Any]:
     opening = _opening(tokenizer)
-    end = chats.end_of_answer(tokenizer)
+    end = batches.end_of_answer(tokenizer)
     marks = [mark for mark in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if mark.strip()]
     return {
         "chat": True,
@@ -195,7 +195,7 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return what the template adds before the first message only, except a beginning-of-sequence token."""
     exchange = (("user", "\x01"), ("assistant", "\x02"))
     try:
-        whole, once = (chats.write_chat(tokenizer, exchange * times) for times in (2, 1))
+        whole, once = (batches.write_chat(tokenizer, exchange * times) for times in (2, 1))
     except ValueError:
         return ""
     first, later = whole.partition("\x01")[0], whole[len(once) :].partition("\x01")[0]
@@ -208,7 +208,7 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
 def _around(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the tokens of a second exchange besides question and answer, which are one token each."""
     once, twice = (("user", "a"), ("assistant", "b")), (("user", "a"), ("assistant", "b")) * 2
-    grown = len(chats.read_chat(tokenizer, twice)[0]) - len(chats.read_chat(tokenizer, once)[0])
+    grown = len(batches.read_chat(tokenizer, twice)[0]) - len(batches.read_chat(tokenizer, once)[0])
     return grown - 2
 
 

@@ -1,4 +1,5 @@
-"""The queue of runs: one trains at a time on this machine, across the app and any number of command lines.
+"""The queue of runs: one trains at a time on this machine, across the app and any number of command lines; and the
+teacher's view of it.
 
 Every process that submits has a queue with one runner thread. A run waits for all that come before it on this
 machine (waiting.py), and a file lock enforces it. Each run is a child process. A disk error fails its run and
@@ -12,26 +13,27 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from peft_lab.classroom import places
+from peft_lab.classroom import joining, places
+from peft_lab.classroom.joining import Learner
 from peft_lab.core import disk as storage
-from peft_lab.core import journal
-from peft_lab.core.asking import acting_for
+from peft_lab.core import journal, units
+from peft_lab.core.asking import Asker, acting_for, limits_of_asker
 from peft_lab.core.errors import PeftLabError, RunError
-from peft_lab.core.limits import of_asker
-from peft_lab.runs import admission, allowance, checkpoints, events, hold, kept, owners, store, waiting
+from peft_lab.runs import admission, allowance, checkpoints, events, kept, owners, store, waiting
 from peft_lab.runs.child import Child
 from peft_lab.runs.owners import Heart
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
-from peft_lab.runs.view import Status, has_ended
+from peft_lab.runs.view import RunSummary, Status, has_ended
 from peft_lab.runs.waiting import mark_lost, runs_before, unfinished
 from peft_lab.workers import processes
 
@@ -90,7 +92,7 @@ def carry_out_turn(
     if timed:
         with suppress(OSError):
             allowance.note_minutes(time.monotonic() - began)
-    if not run.folder.exists() or hold.turn_number(run) != child.turn:
+    if not run.folder.exists() or waiting.turn_number(run) != child.turn:
         return  # queued again: the end of that turn is not ours to write
     kept.clear_kept(run.folder)  # nothing is being written any more
     if has_ended(run.events()):
@@ -167,7 +169,7 @@ class RunQueue:
         admission.require(complete, waits=bool(unfinished()))
         with allowance.admitted(complete):
             run = store.create(complete, owners.myself())
-        self._take(run, timed=of_asker() is not None)
+        self._take(run, timed=limits_of_asker() is not None)
         return run.id
 
     def go_on(self, identity: str, anew: bool = False) -> None:
@@ -185,7 +187,7 @@ class RunQueue:
                 processes.start_server()
                 with allowance.admitted(run.spec, new=False), storage.writing(run.folder):
                     checkpoints.reopen(run, owners.myself(), anew)
-                self._take(run, timed=of_asker() is not None)
+                self._take(run, timed=limits_of_asker() is not None)
         except FileNotFoundError:
             store.get(identity)  # raises RunError if it was deleted meanwhile
             raise
@@ -376,3 +378,102 @@ def get_queue() -> RunQueue:
     """Return this process's queue. The first call marks the runs of processes that are gone as lost."""
     mark_lost()
     return RunQueue()
+
+
+WAITING = 5 * 60.0  # seconds in the queue after which a learner may need help
+ENDED_BY_TEACHER = "Your teacher ended it."  # shown to the learner
+QUIET = 10 * 60.0  # seconds without an action on an open page
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a learner is: the page's name, and seconds since the last action on it."""
+
+    page: str
+    since: float
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One learner's current state.
+
+    Attributes:
+        place: ``None`` if they have no page open.
+        runs: their number. run: the one that trains, or waits first, or is the newest; ``None`` without any.
+        progress: in words. more: how many others of theirs have not ended. ending: whether it was asked to stop.
+        stuck: why they may need help, in some words; empty if nothing indicates it.
+        kept: bytes of all their runs.
+    """
+
+    learner: Learner
+    place: Place | None
+    runs: int
+    run: RunSummary | None
+    progress: str
+    more: int
+    ending: bool
+    stuck: str
+    kept: int
+
+
+def class_rows(where: Mapping[str, Place], but: str = "", now: float | None = None) -> list[ClassRow]:
+    """Return all learners in the order in which they joined, without the owner ``but``.
+
+    Raises:
+        NotATeacher.
+    """
+    places.require_teacher()
+    at = time.time() if now is None else now
+    return [
+        _row(learner, where.get(learner.owner), at) for learner in joining.learners() if learner.owner != but
+    ]
+
+
+def _row(learner: Learner, place: Place | None, now: float) -> ClassRow:
+    with acting_for(Asker(learner.owner)):
+        line, progress, more, ending = None, "", 0, False
+        try:
+            found = store.runs()
+            going = waiting.runs_going(found)
+            if found:
+                run = (*going, *found)[0]
+                line, progress, more = store.summary(run), _progress(run), max(0, len(going) - 1)
+                ending = bool(going) and run.asked_to_stop()
+        except PeftLabError as error:
+            found, line, progress = [], None, str(error)
+        return ClassRow(
+            learner,
+            place,
+            len(found),
+            line,
+            progress,
+            more,
+            ending,
+            _stuck(line, place, now, allowance.minutes_over(now)),
+            allowance.size_taken(store.root()),
+        )
+
+
+def _progress(run: Run) -> str:
+    seen = run.view()
+    return f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else str(seen.status)
+
+
+def _stuck(run: RunSummary | None, place: Place | None, now: float, out_of_minutes: bool) -> str:
+    if run is not None and run.status in (Status.FAILED, Status.LOST):
+        return f"the last run {'failed' if run.status == Status.FAILED else 'was lost'}"
+    if run is not None and run.status == Status.QUEUED and now - run.created > WAITING:
+        return f"has waited {units.coarse(now - run.created)} for a run"
+    if out_of_minutes:
+        return "no minutes of training left"
+    if place is not None and place.since > QUIET:
+        return f"nothing done for {units.coarse(place.since)}"
+    return ""
+
+
+def end_for_teacher(owner: str, identity: str) -> None:
+    """Ask a learner's run to stop, with a message that the teacher ended it. Raises NotATeacher, or RunError
+    if there is no such run."""
+    places.require_teacher()
+    with acting_for(Asker(owner)):
+        get_queue().stop(identity, ENDED_BY_TEACHER)

@@ -13,7 +13,7 @@ from peft_lab.ask.field import read
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
-from peft_lab.runs import said as said_module
+from peft_lab.runs import kept as said_module
 from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
@@ -48,7 +48,7 @@ def record_of(
 ) -> dict[str, Any]:
     """Return a run's JSON for the command line (bytes as int, seconds as float): figures, spec, versions.
 
-    ``outside``: the lab did not carry it out (adopted.py); if nothing was scored, it has no metric.
+    ``outside``: the lab did not carry it out (store.py); if nothing was scored, it has no metric.
     """
     metric = "" if outside and not (seen.before or seen.after) else spec.task_object().metric
     memory = {key: value for key, value in seen.memory.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, number, required, whole
-from peft_lab.core import kinds
+from peft_lab.core import content
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
@@ -128,7 +128,7 @@ class RunRequest(Form):
         Raises:
             BadInput: a field is missing, unknown or of a wrong type.
         """
-        told = kinds.read(cls, data, "A run")
+        told = content.read_typed(cls, data, "A run")
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.get("values", {}).items()}
         return cls(**{**told, "values": values})
 

@@ -23,9 +23,10 @@ from typing import Any
 
 from peft_lab.classroom import places
 from peft_lab.core import disk as storage
-from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.drawing.trajectory.format import Trajectory
-from peft_lab.runs import kept, owners, said
+from peft_lab.methods import all_methods
+from peft_lab.runs import kept, owners
 from peft_lab.runs.events import FOLLOWED, Event, EventLog, latest, read_events
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
@@ -284,7 +285,7 @@ def summary(run: Run) -> RunSummary:
         seconds=seen.took,
         spec=spec,
         problem=seen.message if seen.status in (Status.FAILED, Status.LOST) else "",
-        kept=said.kept_forecasts(run.events(), seen.took if seen.status is Status.DONE else None),
+        kept=kept.kept_forecasts(run.events(), seen.took if seen.status is Status.DONE else None),
     )
 
 
@@ -341,3 +342,46 @@ def started_by(run: Run) -> str | None:
     """Return the mark of the browser that started the run; ``None`` if there is none or it is damaged."""
     mark = storage.read_json(run.folder / STARTER_FILE, {}).get("browser")
     return mark if isinstance(mark, str) else None
+
+
+# Such a run is a link in the run store to the folder where the script writes its events
+# (:mod:`peft_lab.takeaway.ranks`). The lab follows it there; deleting the run removes only the link.
+
+
+def adopt(folder: Path) -> Run:
+    """Add a folder with a run, ended or not, to the run store.
+
+    Raises:
+        BadInput: it holds no run, or one that is in the store already. RunError: the link cannot be made.
+    """
+    folder = storage.folder(folder, "adopt")
+    told = Run(folder.name, folder)
+    if not (folder / "spec.json").is_file() or not (folder / "events.jsonl").is_file():
+        raise BadInput(
+            f"{folder} holds no run: a plan's script writes one there with PEFT_LAB_RUN={folder}.", "adopt"
+        )
+    try:
+        spec = told.spec
+        told.view()
+    except PeftLabError as error:
+        raise BadInput(f"{folder} holds no run that can be read: {error}", "adopt") from error
+    if spec.method not in all_methods():
+        raise BadInput(f"{folder} is a run of '{spec.method}', which is no method of this lab.", "adopt")
+    known = next((run for run in runs() if run.folder.resolve() == folder), None)
+    if known is not None:
+        raise BadInput(f"{folder} is the run {known.id} already.", "adopt")
+    identity = new_name(spec.method, spec.model)
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        (root() / identity).symlink_to(folder, target_is_directory=True)
+    except OSError as error:
+        raise RunError(
+            storage.explained(error, root())
+            or f"The run cannot be taken into {root()} ({error.strerror or error})."
+        ) from error
+    return get(identity)
+
+
+def is_adopted(run: Run) -> bool:
+    """Return whether the run's folder here is only a link to a folder elsewhere."""
+    return run.folder.is_symlink()

@@ -10,7 +10,7 @@ from typing import Any
 from peft_lab.core.errors import RunError
 from peft_lab.runs import events as event_fields
 from peft_lab.runs.events import Event, latest
-from peft_lab.runs.said import Kept
+from peft_lab.runs.kept import Kept
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.evaluation import Answer, Evaluation
 

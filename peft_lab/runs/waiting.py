@@ -1,4 +1,5 @@
-"""Decide whose run is next: owners take turns, and each owner's runs keep their order.
+"""Decide whose run is next, and hold it: owners take turns, each owner's runs keep their order, one process writes a
+run. The machine's speed is measured when none trains.
 
 Everybody's first waiting run comes before anybody's second; among those, the owner served longest ago goes first.
 The order is read from the disk, so all processes agree on it. With one owner it is first come, first served.
@@ -6,21 +7,29 @@ The order is read from the disk, so all processes agree on it. With one owner it
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from peft_lab.classroom import places
 from peft_lab.core.asking import asker
 from peft_lab.core.errors import BadInput, RunError
+from peft_lab.engine.timing import here
 from peft_lab.runs import owners, store
 from peft_lab.runs.events import Event, latest
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status, classify, view
+from peft_lab.runs.view import RunView, Status, classify, has_ended, view
+from peft_lab.workers import inspector
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
 SERVED = ".served"  # touched in an owner's folder when a run of theirs starts
@@ -275,3 +284,126 @@ def standing() -> Counter[str]:
         except RunError:
             found[DAMAGED] += 1
     return found
+
+
+# A killed command leaves a training process behind, which takes some seconds to notice or has not even begun, and
+# the next command may want the run by then. A file lock, which the system releases with its process, keeps them
+# apart; a child that starts late sees that the run was queued again since it was made, and leaves it alone.
+
+
+HOLD_LOCK = ".training.lock"
+WAIT = 30.0  # seconds: a process whose command was killed ends after its step (training.STOP_GRACE), once started
+
+
+def turn_number(run: Run) -> float:
+    """Return what identifies a run's latest turn: when it was queued. Raises RunError if unreadable."""
+    return float((latest(run.events(), "queued") or {}).get("time", 0.0))
+
+
+@contextmanager
+def is_training(run: Run, wanted: float) -> Iterator[bool]:
+    """Hold the run while its child writes; yield whether it is still that child's: not requeued, not ended.
+
+    Args:
+        wanted: the :func:`turn_number` for which the child was made.
+
+    Raises:
+        OSError: the folder cannot be written to, or is gone. RunError: its events cannot be read.
+    """
+    with FileLock(run.folder / HOLD_LOCK):
+        yield turn_number(run) == wanted and not has_ended(run.events())
+
+
+@contextmanager
+def reopening(run: Run) -> Iterator[None]:
+    """Hold the run while it is reset, so that no process that trained it before still writes.
+
+    Raises:
+        RunError: that process is still there after :data:`WAIT` seconds.
+    """
+    lock = FileLock(run.folder / HOLD_LOCK)
+    try:
+        lock.acquire(timeout=WAIT)
+    except Timeout:
+        raise RunError(
+            f"The process that trained '{run.id}' before has not ended yet. Try again in a moment."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(run: Run) -> bool:
+    """Return whether a process holds the run, even if whoever started that process is gone."""
+    if not (run.folder / HOLD_LOCK).exists():
+        return False
+    lock = FileLock(run.folder / HOLD_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+# Never beside a training, which would distort it: if one starts meanwhile, the measurement is discarded.
+
+
+_lock = threading.Lock()
+_numbers = count()
+_asked: list[Future[dict[str, Any]]] = []  # only the latest
+
+
+def calibrating_refusal() -> str:
+    """Return why the machine cannot be measured now; empty if it can."""
+    if unfinished():
+        return "A run is under way: beside it the machine cannot be measured. Wait until it has ended."
+    return ""
+
+
+def calibrating_under_way() -> Future[dict[str, Any]] | None:
+    """Return the latest measurement asked for, which may have ended; ``None`` if there was none."""
+    return _asked[-1] if _asked else None
+
+
+def begin_calibrating() -> Future[dict[str, Any]]:
+    """Measure, and store the result; joins a measurement that is under way.
+
+    The future's result is what is stored (:func:`peft_lab.engine.timing.here.known`). It raises RunError if a
+    run is under way or has started meanwhile, and OSError if nothing can be written.
+    """
+    with _lock:
+        asked = calibrating_under_way()
+        if asked is not None and not asked.done():
+            return asked
+        made: Future[dict[str, Any]] = Future()
+        _asked[:] = [made]
+        number = next(_numbers)
+    problem = calibrating_refusal()
+    if problem:
+        made.set_exception(RunError(problem))
+        return made
+    worker = inspector.Inspector(threads=None)
+
+    def settle(done: Future[dict[str, Any]]) -> None:
+        worker.close()
+        try:
+            found = done.result()
+            if unfinished():
+                raise RunError(
+                    "A run has started while the machine was measured; measure it again when it has ended."
+                )
+            here.keep(found)
+        except Exception as error:  # noqa: BLE001  whoever asked has to know
+            made.set_exception(error)
+        else:
+            made.set_result(found)
+
+    worker.submit(measured, number).add_done_callback(settle)
+    return made
+
+
+def measured(_: int) -> dict[str, Any]:
+    """Run :func:`peft_lab.engine.timing.here.measure`; a new number each time avoids a cached answer."""
+    return here.measure()

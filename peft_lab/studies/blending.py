@@ -1,4 +1,4 @@
-"""Blend two LoRA adapters of one base with weights, by PEFT's ``add_weighted_adapter``, from two finished runs.
+"""Blend two LoRA adapters of one base by PEFT's ``add_weighted_adapter``; compare singular vectors of W + ΔW with W's.
 
 The combination type is ``cat``: the A are stacked and the B put side by side, so that the new correction is exactly
 w1·ΔW1 + w2·ΔW2.
@@ -7,11 +7,14 @@ w1·ΔW1 + w2·ΔW2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.asking import in_person
 from peft_lab.core.errors import BadInput
+from peft_lab.methods import get_method
 from peft_lab.models.catalogue import fitting_shapes
 from peft_lab.models.loading import no_pickles
 from peft_lab.runs import store
@@ -155,3 +158,58 @@ def _loss(model: Any, examiner: Examiner, batch: dict[str, torch.Tensor]) -> flo
 
     with torch.no_grad():
         return float(batches.loss_of(model, batch))
+
+
+# The tuned matrix is the merged one, so it includes DoRA's rescaled rows and PiSSA's changed base.
+
+
+def ask_intruders(identity: str) -> Future[list[dict[str, Any]]]:
+    """Submit :func:`compare_intruders` to the inspector process and return its future."""
+    from peft_lab.workers import inspector
+
+    return inspector.get_inspector(inspector.Worker.ANSWERS).submit(compare_intruders, identity)
+
+
+@in_person
+def compare_intruders(identity: str) -> list[dict[str, Any]]:
+    """Compare every adapted matrix of a run before and after training.
+
+    Returns:
+        one row a matrix: ``module``, ``shape`` (d_out, d_in), and the fields of
+        :class:`peft_lab.methods.recording.recorder.Intruders` with ``found``, the indices of its intruders.
+
+    Raises:
+        RunError: there is no such run, or it has no adapter.
+    """
+    import torch
+
+    from peft_lab.methods.lora.recording import layers
+    from peft_lab.methods.recording.recorder import compare_singular_vectors as compare
+    from peft_lab.runs.course import fresh_base
+
+    run = store.get(identity)
+    folder = kept_adapter(run.folder)
+    base: Any = fresh_base(run.spec, run.spec.task_object()).model.float()
+    names = _adapted(folder)
+    before = {name: module.weight.detach().clone() for name, module in base.named_modules() if name in names}
+    model: Any = get_method(run.spec.method).load(base, folder)
+    rows = []
+    with torch.no_grad():
+        for path, module in layers(model):
+            module.merge()
+            weight, tuned = before[path], module.get_base_layer().weight.float()
+            if module.fan_in_fan_out:  # GPT-2's matrices are stored transposed
+                weight, tuned = weight.T, tuned.T
+            seen = compare(weight, tuned - weight)
+            rows.append({"module": path, "shape": list(weight.shape), **asdict(seen), "found": seen.found})
+    return rows
+
+
+def _adapted(folder: Path) -> set[str]:
+    """Return the paths, in the bare model, of the matrices for which an adapter's file holds factors."""
+    from safetensors import safe_open
+
+    from peft_lab.models.meta import clean_path
+
+    with safe_open(str(folder / "adapter_model.safetensors"), framework="pt") as file:
+        return {clean_path(key.partition(".lora_A")[0]) for key in file.keys() if ".lora_A" in key}  # noqa: SIM118

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.machine import describe_machine
-from peft_lab.runs import hold, store
+from peft_lab.runs import store, waiting
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies.store import Study, runs_of, status_of
-from peft_lab.studies.sweeps.asha import Judge
+from peft_lab.studies.sweeps.plan import Judge
 
 # ----------------------------------------
 # Executors of a study's runs.
@@ -128,7 +128,7 @@ class Attempt:
 
     def ending(self) -> bool:
         """Return whether a process of a killed command is still about to write the run's ending."""
-        return self.run is not None and self.status() is not Status.DONE and hold.is_held(self.run)
+        return self.run is not None and self.status() is not Status.DONE and waiting.is_held(self.run)
 
     def settled(self, judge: Judge | None, most_lost: int) -> bool:
         """Return whether nothing more is to be done about it now."""

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft_lab.classroom import joining, places
-from peft_lab.core.asking import Asker, acting_for
+from peft_lab.core.asking import Asker, acting_for, limits
 from peft_lab.core.errors import PeftLabError
-from peft_lab.core.limits import limits
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
 from peft_lab.studies.compare.store import Comparison
 from peft_lab.studies.sweeps.store import KeptSweep
-from peft_lab.training.tasks import kept_files
+from peft_lab.training.tasks import hub
 
 EVERY = 3600.0  # seconds between clearings
 _DAY = 24 * 3600.0
@@ -55,7 +54,7 @@ def clear(now: float | None = None) -> Removed:
                 if _touched(study.folder) < before and not study.running:
                     shutil.rmtree(study.folder)
                     removed.studies += 1
-            removed.uploads += kept_files.remove_unused(before)
+            removed.uploads += hub.remove_unused(before)
     return removed
 
 

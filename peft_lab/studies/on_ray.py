@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from peft_lab.core.errors import BadInput, RunError, in_short
 from peft_lab.core.machine import describe_machine
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import admission, checkpoints, hold, owners
+from peft_lab.runs import admission, checkpoints, owners, waiting
 from peft_lab.runs import store as runs
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
@@ -197,7 +197,7 @@ class OnRay:
         ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
         for task in ended:
             run = self._tasks[task]
-            if hold.is_held(run):
+            if waiting.is_held(run):
                 continue  # a process that Ray takes for lost still writes the run: retried later
             del self._tasks[task]
             if run in self._tasks.values():
@@ -249,7 +249,7 @@ class OnRay:
 
     def _hand_over(self, run: Run) -> Run:
         owners.touch(run.folder)
-        turn = hold.turn_number(run)
+        turn = waiting.turn_number(run)
         if self._store is None:
             task = self._task.remote(str(run.folder), str(assets.home()), turn, self._cpus)
         else:

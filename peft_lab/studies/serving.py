@@ -333,7 +333,7 @@ def _mixed_batch(base: Base, rows: Mapping[str, Any]) -> tuple[Batch, list[str]]
 def _examples(
     served: Served, rows: Mapping[str, Any], batch: Batch, asked: Sequence[str]
 ) -> list[dict[str, Any]]:
-    from peft_lab.training.tasks.rated import LABELS
+    from peft_lab.training.tasks.made import RATED_LABELS as LABELS
 
     scores = served.mixed(batch, asked).float().softmax(-1)
     order = [rows[domain][turn][0] for turn in range(REQUESTS) for domain in rows]

@@ -17,7 +17,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Self
 
-from peft_lab.core import kinds
+from peft_lab.core import content
 from peft_lab.core.errors import BadInput
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.spec import RunRequest
@@ -118,11 +118,11 @@ class Sweep:
         """
         known_of = dict(about or {})
         settings = {
-            model: _setting(kinds.read(ModelSetting, each, "A model's setting"))
+            model: _setting(content.read_typed(ModelSetting, each, "A model's setting"))
             for model, each in known_of.pop("settings", {}).items()
         }
-        told = kinds.read(cls, {"points": [], **known_of}, "A sweep")
-        points = tuple(Point(**kinds.read(Point, row, "A training")) for row in rows)
+        told = content.read_typed(cls, {"points": [], **known_of}, "A sweep")
+        points = tuple(Point(**content.read_typed(Point, row, "A training")) for row in rows)
         known: set[Any] = set()
         for point in points:
             if point.name in known:

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 from peft_lab.runs.store import Run
-from peft_lab.takeaway import bundle, card, files
+from peft_lab.takeaway import bundle, card
 from peft_lab.takeaway.bundle import library_zip
+from peft_lab.takeaway.card import config_code, living_html
 from peft_lab.takeaway.facts import gather, outcome
-from peft_lab.takeaway.living_page import living_html
-from peft_lab.takeaway.snippet import config_code
 
 __all__ = ["adapter_zip", "config_code", "library_zip", "living_html", "model_card", "notebook", "script"]
 
@@ -23,12 +22,12 @@ def script(run: Run) -> str:
         BadInput: the run has no result, or the plain libraries cannot repeat it, with the reason.
         RunError: a folder cannot be read. AssetError: data must be downloaded again.
     """
-    return files.script(gather(run))
+    return bundle.run_script(gather(run))
 
 
 def notebook(run: Run) -> str:
     """Return the same as the JSON text of a Jupyter notebook. Raises what :func:`script` raises."""
-    return files.notebook(gather(run))
+    return bundle.run_notebook(gather(run))
 
 
 def model_card(run: Run) -> str:

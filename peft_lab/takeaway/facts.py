@@ -10,7 +10,7 @@ from typing import Any
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
-from peft_lab.models.assets.pins import Asset
+from peft_lab.models.assets.fetching import Asset
 from peft_lab.models.assets.store import ASSETS
 from peft_lab.models.catalogue import ModelEntry
 from peft_lab.models.loading import attention_for
@@ -18,7 +18,7 @@ from peft_lab.models.own import is_folder
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.takeaway.calls import PeftCall, peft_call
+from peft_lab.takeaway.applied import PeftCall, peft_call
 from peft_lab.training.tasks.base import Row, Task
 
 # The settings that the written training loop implements. A new setting must be written there before it is added

@@ -24,7 +24,6 @@ from peft_lab.engine.sharding.tensor import split_matrices
 if TYPE_CHECKING:
     import torch
 
-
 # ----------------------------------------
 # What the ranks of a training do together. Written scripts hold these functions as their source.
 #

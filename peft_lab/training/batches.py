@@ -1,4 +1,4 @@
-"""From rows to batches: tokens, labels, and an order in which equal lengths meet.
+"""From rows to batches: conversations, tokens, labels, packed rows, and an order in which equal lengths meet.
 
 A batch costs what its longest row costs, so rows of like length go together; which batch comes when is shuffled. The
 same seed gives the same batches.
@@ -8,19 +8,134 @@ from __future__ import annotations
 
 import inspect
 import random
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.core.errors import BadInput
 from peft_lab.models import images
-from peft_lab.models.templates import TemplateError
-from peft_lab.training.chats import opening, read_chat
+from peft_lab.models.loading import TemplateError
 from peft_lab.training.tasks.base import Row, Task
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+
+# A template says how messages are written, not which tokens an answer has; few mark it (``{% generation %}``, which
+# transformers' mask and TRL's ``assistant_only_loss`` rely on: where it is missing that mask is empty and only a
+# warning
+# says so). So a conversation is written up to each answer, with what opens it, and up to the answer's end, and both
+# have
+# to be beginnings of the whole. A template that rewrites earlier messages as a conversation grows (which drops the
+# thinking of earlier answers, say) is noticed at the row, and refused.
+
+
+#: For tokenizers without a template. Plain words rather than ChatML's marks: tokens that a base model has never seen
+#: would stay untrained, as PEFT freezes the embeddings. The tokenizer's end token closes an answer.
+ROLE_LINES = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer begins every text with, as text; templates write it themselves.
+
+    Llama's has such a token, GPT-2's has none: a base that has only ever read texts that begin so is not to be tuned
+    on others.
+    """
+    mark = tokenizer.bos_token
+    begins = mark is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return str(mark) if begins else ""
+
+
+def write_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], opens: bool = False
+) -> str:
+    """The conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`.
+
+    Args:
+        turns: role and words of each message. opens: whether what opens the next answer follows.
+
+    Raises:
+        TemplateError: the template refuses the conversation (:func:`peft_lab.models.loading.guard_template`).
+    """
+    messages = [{"role": role, "content": words} for role, words in turns]
+    template = None if tokenizer.chat_template else ROLE_LINES
+    written: Any = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=opens
+    )
+    return str(written) if template is None else opening(tokenizer) + str(written)
+
+
+def answers_in(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
+) -> tuple[str, list[tuple[int, int]]]:
+    """The conversation as one text, and from which to before which character each answer stands.
+
+    Raises:
+        ValueError: the template refuses the conversation, or does not write it the same as it grows.
+    """
+    whole = write_chat(tokenizer, turns)
+    spans = []
+    for number, (role, _) in enumerate(turns):
+        if role == "assistant":
+            before, after = (
+                write_chat(tokenizer, turns[:number], True),
+                write_chat(tokenizer, turns[: number + 1]),
+            )
+            if not (whole.startswith(after) and after.startswith(before)):
+                raise ValueError(
+                    f"the model's chat template writes it differently up to message {number + 1} than as a whole, so "
+                    "which tokens are that answer cannot be told; end the conversation after its first answer"
+                )
+            spans.append((len(before), len(after)))
+    return whole, spans
+
+
+def read_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
+) -> tuple[list[int], list[bool]]:
+    """The tokens of a conversation, and which of them count: those that begin in an answer, up to the token that ends
+    it. What a template writes after that, such as a line break, is not the model's to say.
+
+    Raises:
+        ValueError: as :func:`answers_in`.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError("this model's tokenizer does not tell which letters a token stands for")
+    whole, spans = answers_in(tokenizer, turns)
+    read = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    ids, places = list(read["input_ids"]), list(read["offset_mapping"])
+    marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    counted = [False] * len(ids)
+    for first, end in spans:
+        inside = [at for at, (begin, _) in enumerate(places) if first <= begin < end]
+        last = len(inside) - 1
+        while last > 0 and ids[inside[last]] not in marks and not whole[slice(*places[inside[last]])].strip():
+            last -= 1
+        closed = last >= 0 and ids[inside[last]] in marks
+        for at in inside[: last + 1] if closed else inside:
+            counted[at] = at > 0  # nothing comes before the first token to predict it from
+    return ids, counted
+
+
+def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token with which an answer ends, ``None`` where the template closes it with none."""
+    ids, counted = read_chat(tokenizer, [("user", "a"), ("assistant", "b")])
+    last = max((at for at, counts in enumerate(counted) if counts), default=0)
+    marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return ids[last] if ids and ids[last] in marks else None
+
+
+def ends_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens at which a written answer stops: the tokenizer's end, and that of an answer where it is another."""
+    found = [tokenizer.eos_token_id, end_of_answer(tokenizer)]
+    return [int(token) for token in dict.fromkeys(found) if isinstance(token, int)]
+
 
 IGNORED = -100  # the label that a cross entropy leaves out
 WINDOW = 64  # batches among which rows are sorted by length
@@ -365,3 +480,94 @@ def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     real = inputs["decoder_input_ids"] != model.config.pad_token_id
     real[:, 0] = True  # the first token is often the one for padding
     return real.to(mask.dtype)
+
+
+#     rows      [a a a] [b b] [c c c c]      room 6
+#     packed    [c c c c b b] [a a a]
+#     positions  0 1 2 3 0 1   0 1 2         attention stays within a run of positions
+#
+# Rows go into the fullest row that still has room, the longest first (best-fit decreasing, as TRL's strategy
+# "bfd").
+# Transformers reads off positions that start again where a row ends and masks all others
+# (``masking_utils.find_packed_sequence_indices``), as long as it is given no mask and keeps no cache. Written
+# scripts
+# hold these functions as their source.
+
+
+#: What transformers calls the models whose packed rows were compared with the rows apart, loss and gradients
+#: (tests/training/test_packing.py). BLOOM takes no positions and OPT makes its own, so their rows would see each other.
+TYPES = (
+    "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral", "mixtral",
+    "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows that share one."""
+
+    rows: tuple[Encoded, ...]
+
+    def __len__(self) -> int:
+        return sum(len(row) for row in self.rows)
+
+
+def no_cache(model: Any) -> None:
+    """From now on ``model`` keeps no keys and values: with a cache transformers does not look where rows end."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.config.get_text_config().use_cache = False
+
+
+def fill(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers of the rows that share each row of ``room`` tokens; one that is longer has a row of its own.
+
+    >>> fill([3, 2, 4], room=6)
+    [[2, 1], [0]]
+    """
+    packs: list[list[int]] = []
+    open_: dict[int, list[int]] = {}  # packs by the tokens that they still have room for
+    left: list[int] = []  # those numbers of tokens, sorted
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        place = bisect_left(left, lengths[row])
+        if place == len(left):
+            pack, free = len(packs), max(room, lengths[row])
+            packs.append([])
+        else:
+            free = left[place]
+            pack = open_[free].pop()
+            if not open_[free]:
+                del open_[free], left[place]
+        packs[pack].append(row)
+        rest = free - lengths[row]
+        if rest not in open_:
+            open_[rest] = []
+            insort(left, rest)
+        open_[rest].append(pack)
+    return packs
+
+
+def collate_packed(packs: Sequence[Packed], pad: int, device: str) -> dict[str, torch.Tensor]:
+    """A batch of packed rows, filled up at the end with a row of padding that nothing is learned from.
+
+    Returns:
+        input_ids, position_ids and labels, each of shape (packs, longest), tokens of the longest. There is no mask:
+        positions that start again say where a row begins. The first token of a row is predicted by nothing.
+    """
+    import torch
+
+    longest = max(len(pack) for pack in packs)
+    ids = torch.full((len(packs), longest), pad)
+    labels = torch.full((len(packs), longest), IGNORED)
+    positions = torch.zeros((len(packs), longest), dtype=torch.long)
+    for number, pack in enumerate(packs):
+        at = 0
+        for row in pack.rows:
+            end = at + len(row)
+            ids[number, at:end] = torch.tensor(row.ids)
+            labels[number, at + row.prompt : end] = torch.tensor(wanted(row))
+            labels[number, at] = IGNORED
+            positions[number, at:end] = torch.arange(len(row))
+            at = end
+        positions[number, at:] = torch.arange(longest - at)
+    made = {"input_ids": ids, "position_ids": positions, "labels": labels}
+    return {name: tensor.to(device) for name, tensor in made.items()}

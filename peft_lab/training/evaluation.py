@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
 from peft_lab.models import loading
-from peft_lab.models.templates import TemplateError
-from peft_lab.training import batches, chats
+from peft_lab.models.loading import TemplateError
+from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED, Encoded
 from peft_lab.training.tasks.base import Row, Task, Turns
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
 
 # ----------------------------------------
 # What comes of examining a model: held-out results, and answers to the learner's own sentences.
@@ -130,7 +129,7 @@ class Examiner:
     @property
     def ends(self) -> Any:
         """The token or tokens at which an answer stops."""
-        return chats.ends_of(self.tokenizer) if self.task.kind == "chat" else self.tokenizer.eos_token_id
+        return batches.ends_of(self.tokenizer) if self.task.kind == "chat" else self.tokenizer.eos_token_id
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         """Row numbers in batches of like length."""
@@ -191,7 +190,7 @@ class Examiner:
         try:
             if self.task.kind == "chat":
                 turns = (("user", asked),) if isinstance(asked, str) else asked
-                return chats.write_chat(self.tokenizer, turns, opens=True)
+                return batches.write_chat(self.tokenizer, turns, opens=True)
             return batches.render(self.tokenizer, str(asked))
         except TemplateError as error:
             raise BadInput(f"The model cannot be asked: {error}.", "text") from None

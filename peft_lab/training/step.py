@@ -1,5 +1,5 @@
-"""One optimizer step. There is no second one: a run calls it on real tensors, a simulation on tensors without values,
-and an exported script holds its source.
+"""One optimizer step, and the loop over it. There is no second step: a run calls it on real tensors, a simulation on
+tensors without values, and an exported script holds its source.
 
     loss = cross entropy of model(batch)        forward
     g = d loss / d trained                      backward
@@ -10,10 +10,14 @@ and an exported script holds its source.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_lab.models.shapes import in_head
+from peft_lab.training.batches import Encoded, collate, loss_of
 
 if TYPE_CHECKING:
     import torch
@@ -226,3 +230,65 @@ def rate_at(step: int, steps: int, warmup: float, kind: str) -> float:
         return (step + 1) / (rise + 1)
     left = (steps - step) / max(1, steps - rise)
     return left if kind == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
+
+
+if TYPE_CHECKING:
+    #: What follows one step: told its number and its batch, it gives the function that hears the phases.
+    Follow = Callable[[int, Mapping[str, torch.Tensor]], AbstractContextManager[Phase]]
+
+
+class Made(NamedTuple):
+    """A step that was made.
+
+    Attributes:
+        step: from 0. loss: the batch's mean. norm: of the gradients before clipping. rate: of the first group.
+        tokens: in the batch, padding left out; 0 of images. seconds: from collating to the update.
+    """
+
+    step: int
+    loss: float
+    norm: float
+    rate: float
+    tokens: int
+    seconds: float
+
+
+def unfollowed(step: int, batch: Mapping[str, torch.Tensor]) -> AbstractContextManager[Phase]:
+    """Follows no step. ``batch``: tensors of shape (rows, length)."""
+    return nullcontext(nobody)
+
+
+def fit(
+    model: torch.nn.Module,
+    encoded: Sequence[Encoded],
+    order: Iterable[Sequence[int]],
+    masters: Any,
+    optimizer: Any,
+    rate: Callable[[int], float],
+    clip: float,
+    pad: int,
+    device: str,
+    follow: Follow = unfollowed,
+    first: int = 0,
+) -> Iterator[Made]:
+    """Make the steps one by one; whoever asks for no more of them ends the training.
+
+    Args:
+        encoded: the rows. order: the rows of every batch, by number.
+        masters: the trained parameters (:class:`peft_lab.training.step.Masters`).
+        optimizer: its groups say their peak rate (``peak``). rate: its share at a step.
+        clip: the largest norm of the gradients; 0: any. pad: the token that fills rows up.
+        first: the steps before it are left out: their updates have been made.
+    """
+    model.train()
+    for step, numbers in enumerate(islice(order, first, None), first):
+        start = time.perf_counter()
+        batch = collate([encoded[number] for number in numbers], pad, device)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate(step)
+        with follow(step, batch) as phase:
+            loss, norm = train_step(model, batch, loss_of, masters, optimizer, clip, phase)
+            found = float(loss), float(norm)
+        mask = batch.get("attention_mask")  # images have none
+        tokens, seconds = 0 if mask is None else int(mask.sum()), time.perf_counter() - start
+        yield Made(step, *found, optimizer.param_groups[0]["lr"], tokens, seconds)

@@ -11,9 +11,18 @@ import streamlit as st
 
 from peft_lab.ask.form import Form, choice
 from peft_lab.core.units import Source
-from peft_lab.interview.claims import all_claims, kept, on_all, overall
-from peft_lab.interview.claims.base import VERDICTS, Claim, Found, Verdict
-from peft_lab.interview.claims.kept import kept_result, result_seconds
+from peft_lab.interview import claims
+from peft_lab.interview.claims import (
+    VERDICTS,
+    Claim,
+    Found,
+    Verdict,
+    all_claims,
+    kept_result,
+    on_all,
+    overall,
+    result_seconds,
+)
 from peft_lab.interview.question import topics
 from peft_lab.models.catalogue import get_model, readers_of_text
 from peft_lab.ui import pages, state, web
@@ -118,7 +127,7 @@ def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | No
 
 def _ask(claim: Claim, model: str | None) -> Future[Found]:
     asked: Future[Found] = inspector.get_inspector(inspector.Worker.CLAIMS).submit(
-        kept.answer_claim, claim.id, model
+        claims.answer_claim, claim.id, model
     )
     st.session_state.setdefault(_RUN, {})[(claim.id, model)] = asked
     return asked

@@ -9,17 +9,16 @@ from urllib.parse import urlsplit
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.classroom import places, shown
+from peft_lab.classroom import places
 from peft_lab.core import asking, units
-from peft_lab.core.asking import asker
+from peft_lab.core.asking import asker, limits
 from peft_lab.core.errors import PeftLabError
-from peft_lab.core.limits import limits
-from peft_lab.interview import class_predictions
-from peft_lab.interview.class_predictions import Expected
+from peft_lab.interview.learners import schedule
+from peft_lab.interview.learners.schedule import Expected
 from peft_lab.interview.predictions import Prediction, all_predictions
 from peft_lab.methods import all_methods
-from peft_lab.runs import roll
-from peft_lab.runs.roll import QUIET, WAITING, Place, Row
+from peft_lab.runs import queue
+from peft_lab.runs.queue import QUIET, WAITING, ClassRow, Place
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
@@ -40,7 +39,7 @@ SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next
 
 def shown_bar(page: str) -> None:
     """Draw the line, where something is shown that this page is not."""
-    found = shown.shown()
+    found = places.shown_page()
     title = pages.titles().get(found.page) if found is not None else None
     if found is None or title is None or pages.teaches():
         return
@@ -70,7 +69,7 @@ def show_button(page: str, settings: Mapping[str, str]) -> None:
 def _show(page: str, settings: Mapping[str, str]) -> None:
     """Show the page to the class. As an ``on_click`` it runs even if the page is redrawn before its button."""
     try:
-        shown.show(page, settings)
+        places.show_page(page, settings)
     except PeftLabError as error:
         state.remember(SCOPE, "refused", str(error))
     else:
@@ -79,7 +78,7 @@ def _show(page: str, settings: Mapping[str, str]) -> None:
 
 def take_back_button() -> None:
     """Draw for the teacher what is shown now, with a button that ends it."""
-    found = shown.shown()
+    found = places.shown_page()
     if found is None:
         st.caption(
             "Nothing is shown to all. Open a page, set it up, and choose *Teach with this page* in the sidebar."
@@ -96,7 +95,7 @@ def take_back_button() -> None:
 def _take_back() -> None:
     """End what is shown, as an ``on_click``: the page is then drawn with what is shown after it."""
     try:
-        shown.take_back()
+        places.take_back_page()
     except PeftLabError as error:
         state.remember(SCOPE, "kept", str(error))
 
@@ -112,7 +111,7 @@ _WRAP = 44  # characters of an option's line
 def foretold() -> None:
     """Draw it for the teacher. Raises NotATeacher."""
     known = all_predictions()
-    found = [row for row in class_predictions.of_class() if row.id in known]
+    found = [row for row in schedule.expected_by_class() if row.id in known]
     st.markdown("## What the class expects")
     if not found:
         st.caption(
@@ -168,7 +167,7 @@ def _where() -> str:
 
 def _everybody() -> None:
     who = asker()
-    found = roll.rows(sessions.places_of_all(), but=who.owner if who else "")
+    found = queue.class_rows(sessions.places_of_all(), but=who.owner if who else "")
     if not found:
         st.info("Nobody has joined yet.")
         return
@@ -203,11 +202,11 @@ def _everybody() -> None:
     _chosen(row)
 
 
-def _ended(row: Row) -> bool:
+def _ended(row: ClassRow) -> bool:
     return row.run is None or row.run.status not in set(Status) or Status(row.run.status).final
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ClassRow) -> tuple[str, ...]:
     method = all_methods()[row.run.method].title if row.run and row.run.method in all_methods() else ""
     progress = "ending" if row.ending else row.progress
     return (
@@ -221,7 +220,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _kinds(row: Row) -> tuple[str, ...]:
+def _kinds(row: ClassRow) -> tuple[str, ...]:
     return (*[""] * (len(COLUMNS) - 1), "trained" if row.stuck else "")
 
 
@@ -231,7 +230,7 @@ def _ago(place: Place | None) -> str:
     return "just now" if place.since < 60 else f"{units.coarse(place.since)} ago"
 
 
-def _chosen(row: Row) -> None:
+def _chosen(row: ClassRow) -> None:
     with st.container(border=True):
         st.markdown(f"**{plain(row.learner.title)}** · {plain(_cells(row)[COLUMNS.index('Run')])}")
         if row.run is None:
@@ -249,4 +248,4 @@ def _chosen(row: Row) -> None:
 def _end(owner: str, identity: str) -> None:
     """End a learner's run. As an ``on_click`` it runs even if the page is redrawn before its button."""
     with errors_boxed():
-        roll.end(owner, identity)
+        queue.end_for_teacher(owner, identity)

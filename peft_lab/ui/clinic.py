@@ -13,9 +13,8 @@ from peft_lab.ask.form import Form, choice, whole
 from peft_lab.core import palette, units
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
-from peft_lab.interview.clinic.cases import Case, Shown, all_cases, get_case
 from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose, in_words
-from peft_lab.interview.clinic.faults import MOMENTS, Fault, all_faults
+from peft_lab.interview.clinic.faults import MOMENTS, Case, Fault, Shown, all_cases, all_faults, get_case
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state

@@ -18,7 +18,7 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.ask.field import as_text as as_text
+from peft_lab.ask.field import as_text
 from peft_lab.core.errors import BadInput, echoed
 
 _SETTINGS = "settings"

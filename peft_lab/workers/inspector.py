@@ -1,4 +1,5 @@
-"""Answer questions that need torch in a separate process, so that the web server never imports it.
+"""Answer questions that need torch in separate processes, one or a pool of them, so that the web server never imports
+it.
 
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
@@ -478,3 +479,49 @@ def warm() -> None:
     """Start the fork server and the counting process in the background. Returns at once."""
     processes.start_server()
     submit(machine.cores)
+
+
+# A page asks for nine simulations at once, and for others as soon as a setting moves. The latest questions matter
+# most
+# then, so of the most urgent waiting questions the one asked last runs next.
+
+
+POOL_KEPT = 2048  # answers
+WAITING = 96  # questions that may wait; of more, those asked longest ago are cancelled
+MOST_MEMBERS = 4
+
+
+class Pool(Workers):
+    """Worker processes for questions of different urgency."""
+
+    def __init__(
+        self,
+        members: int,
+        threads: int | None = 1,
+        after: int = 0,
+        kept: int = POOL_KEPT,
+        kept_bytes: int = KEPT_BYTES,
+        waiting: int = WAITING,
+    ) -> None:
+        super().__init__(members, threads, after, kept, kept_bytes, waiting)
+
+    def submit(self, urgency: int, function: Callable[..., Answer], *args: Any) -> Future[Answer]:
+        """Return the answer as a future, at once.
+
+        Equal questions get the same answer; asking again moves a waiting question to the front of its urgency. The
+        future is cancelled when :data:`WAITING` newer questions wait; ask again if the answer is still needed.
+
+        Args:
+            urgency: 0 runs first.
+            function: a module-level function; its arguments must be JSON-able or dataclasses.
+
+        Raises:
+            TypeError: an argument is neither JSON-able nor a dataclass.
+        """
+        return self._put(urgency, True, function, args, {})
+
+
+@cache
+def get_pool() -> Pool:
+    """Return this process's pool for simulations: one worker a core, from 2 to :data:`MOST_MEMBERS`."""
+    return Pool(min(MOST_MEMBERS, max(2, machine.cores())), after=processes.SIMULATES_AFTER)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import asking, machine
-from peft_lab.core.replacing import Replacement
+from peft_lab.core.errors import Replacement
 
 # By module name, because the fork server knows nothing else. Transformers loads lazily, so its parts are named.
 PRELOADED = (

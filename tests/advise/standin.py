@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peft_lab.advise import ways
+from peft_lab.advise import room as ways
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Ask, Needed, Run
 from peft_lab.advise.situation import Situation

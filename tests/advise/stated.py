@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peft_lab.advise.cited import PROMPT_SCALE
-from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.plan import SEEDS
-from peft_lab.advise.recipes.job import job
 from peft_lab.advise.recipes.recipe import recipe
+from peft_lab.advise.recipes.rules import job
 from peft_lab.advise.recommend import _SERVED
-from peft_lab.advise.tree import places
-from peft_lab.core.facts import (
+from peft_lab.advise.tree import ADVICE, PROMPT_SCALE, places
+from peft_lab.core.references import (
     FIRST,
     FORGETS_LESS,
     LENGTHENS,
@@ -27,7 +25,7 @@ from peft_lab.core.facts import (
     Fact,
     fact,
 )
-from peft_lab.core.facts import SEEDS as facts_SEEDS
+from peft_lab.core.references import SEEDS as facts_SEEDS
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
 from peft_lab.interview.since import all_discoveries

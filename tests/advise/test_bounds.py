@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.plans.steps import split_step
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import MARGIN, Run, bounds, decided, largest_rows, recalling, simulating
 from peft_lab.advise.situation import Situation
-from peft_lab.engine import fits
+from peft_lab.advise.tree import ADVICE
+from peft_lab.engine import simulate
 
 _coefficients = st.tuples(st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**3))
 _sizes = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 8192)), min_size=1, max_size=4, unique=True)
@@ -133,5 +133,5 @@ def test_a_split_step_is_simulated_as_it_is_split(method: str, sharding: str) ->
     chosen, _ = room.fit(method, values, sharding, True, 1)
     assert chosen is not None and chosen.batch == 1
     real = split_step(situation, method, values, chosen.run(1), sharding)
-    assert (chosen.needed, chosen.host) == (fits.needed(real), real.host_bytes)
+    assert (chosen.needed, chosen.host) == (simulate.needed_bytes(real), real.host_bytes)
     assert (chosen.host > 0) == Run(1, True, sharding=sharding).offloads

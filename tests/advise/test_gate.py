@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.core.facts import FIRST, RATE, ROWS, RUNS, SEEDS, Fact, contradiction, contradictions, fact
+from peft_lab.core.references import FIRST, RATE, ROWS, RUNS, SEEDS, Fact, contradiction, contradictions, fact
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
 from tests.advise.stated import stated

@@ -10,22 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.advise import answers, cited, leaves, words
-from peft_lab.advise.answers import found_answer
+from peft_lab.advise import tree, words
 from peft_lab.advise.flips import _too_large, flips
-from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.recommend import Why, _step, recommend, walk
 from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room
 from peft_lab.advise.simulating import Needed, Run, Step
-from peft_lab.advise.situation import (
-    WORDS,
-    Situation,
-    lora_bytes,
-    parse,
-    stored_bytes,
-    tight,
-)
-from peft_lab.advise.tree import FEW_ROWS
+from peft_lab.advise.situation import WORDS, Situation, lora_bytes, parse, stored_bytes, tight
+from peft_lab.advise.tree import ADVICE, FEW_ROWS
+from peft_lab.advise.words import found_answer
 from peft_lab.ask import limits
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
@@ -171,8 +163,8 @@ def test_four_bits_are_the_answer_where_only_they_fit() -> None:
         ("tasks", 1, "tasks", "one", "1 "),
         ("tasks", 2, "tasks", "many", "2 "),
         ("latency", None, "latency", "relaxed", ""),
-        ("latency", cited.ADAPTER_LATENCY.value, "latency", "relaxed", "20.7%"),
-        ("latency", cited.ADAPTER_LATENCY.value - 0.01, "latency", "strict", "20.7%"),
+        ("latency", tree.ADAPTER_LATENCY.value, "latency", "relaxed", "20.7%"),
+        ("latency", tree.ADAPTER_LATENCY.value - 0.01, "latency", "strict", "20.7%"),
         ("latency", 0.0, "latency", "strict", "0%"),
         ("storage", None, "storage", "roomy", ""),
         ("storage", LORA_3B, "storage", "roomy", "9.18 MB"),
@@ -202,10 +194,10 @@ def test_an_encoder_chooses_unless_it_is_said_otherwise() -> None:
 
 @pytest.mark.parametrize(("more", "found"), [(0, "holds"), (1, "exceeds")])
 def test_a_token_is_a_bit_and_a_parameter_two(more: int, found: str) -> None:
-    parameters = answers.held(Situation())
+    parameters = words.held(Situation())
     assert parameters == 64 * 28 * (4 * 3072 + 2 * (3072 + 1024) + 3 * (3072 + 8192))
     situation = Situation(rows=2 * parameters + more, row_tokens=1)
-    assert answers.amount(situation)[0] == found
+    assert words.amount(situation)[0] == found
 
 
 def test_what_a_task_stores() -> None:
@@ -216,21 +208,21 @@ def test_what_a_task_stores() -> None:
 
 def test_what_is_counted_on_a_model() -> None:
     """A scale of its own: from exactly the cited size on a base is large."""
-    at = int(cited.PROMPT_SCALE.value)
+    at = int(tree.PROMPT_SCALE.value)
     groups = LLAMA.groups
     for total, answer in ((at - 1, "small"), (at, "large")):
         shape = replace(LLAMA, groups=(*groups, _filling(total - LLAMA.total)))
         assert shape.total == total
-        assert leaves.counted_answers(shape)["scale"] == answer
-    assert leaves.biased(LLAMA) == 0 and leaves.counted_answers(LLAMA)["biases"] == "no"
+        assert tree.counted_answers(shape)["scale"] == answer
+    assert tree.biased(LLAMA) == 0 and tree.counted_answers(LLAMA)["biases"] == "no"
     bert = get_model("bert-base").shape
-    assert leaves.biased(bert) == 6 and leaves.counted_answers(bert)["biases"] == "yes"
-    assert says(leaves.phrase("biases", bert), "6 of the 6")
+    assert tree.biased(bert) == 6 and tree.counted_answers(bert)["biases"] == "yes"
+    assert says(tree.phrase("biases", bert), "6 of the 6")
     some_have = (
         get_model("qwen2.5-0.5b").shape if "qwen2.5-0.5b" in catalogue() else get_model("qwen2.5-7b").shape
     )
-    assert leaves.phrase("biases", some_have).startswith("3 of the 7")
-    assert leaves.counted_answers(some_have)["biases"] == "no"
+    assert tree.phrase("biases", some_have).startswith("3 of the 7")
+    assert tree.counted_answers(some_have)["biases"] == "no"
 
 
 def _filling(parameters: int) -> Any:
@@ -246,7 +238,7 @@ def test_the_cited_figures() -> None:
         "PROMPT_VOCABULARY": 34.34420015163002, "ADAPTER_LATENCY": 100 * 4.1 / 19.8,
         "ADAPTER_LATENCY_MOST": 100 * 6 / 19.8,
     }  # fmt: skip
-    assert {name: getattr(cited, name).value for name in figures} == pytest.approx(figures)
+    assert {name: getattr(tree, name).value for name in figures} == pytest.approx(figures)
 
 
 def parsed(**answers: str) -> Situation:

@@ -10,12 +10,11 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.advise.flips import flips
-from peft_lab.advise.leaves import NOTHING
-from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.recipes.rules import OF_ENCODERS
 from peft_lab.advise.recommend import decide, recommend
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation, parse
-from peft_lab.advise.tree import QUESTIONS
+from peft_lab.advise.tree import NOTHING, QUESTIONS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices

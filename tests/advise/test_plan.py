@@ -7,9 +7,8 @@ import inspect
 import pytest
 
 from peft_lab.advise import plan
-from peft_lab.advise.recipes.job import job
 from peft_lab.advise.recipes.recipe import LAB, Setting, recipe
-from peft_lab.advise.recipes.rules import ADAMW, PAGED
+from peft_lab.advise.recipes.rules import ADAMW, PAGED, job
 from peft_lab.advise.simulating import Step
 from peft_lab.models.catalogue import get_model
 

@@ -10,17 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.advise import ways
-from peft_lab.advise.cited import ADAPTER_LATENCY, PROMPT_SCALE
+from peft_lab.advise import room
 from peft_lab.advise.flips import flips
-from peft_lab.advise.leaves import ADVICE, NOTHING, UNTRAINED, counted_answers
 from peft_lab.advise.plan import Unknown
 from peft_lab.advise.recommend import Why, _step, recommend
-from peft_lab.advise.room import HEADROOM, Room
+from peft_lab.advise.room import HEADROOM, UPDATES, Room
 from peft_lab.advise.simulating import Needed, Run, Step
 from peft_lab.advise.situation import Situation, stored_bytes
-from peft_lab.advise.tree import FEW_ROWS, QUESTIONS
-from peft_lab.advise.ways import UPDATES
+from peft_lab.advise.tree import (
+    ADAPTER_LATENCY,
+    ADVICE,
+    FEW_ROWS,
+    NOTHING,
+    PROMPT_SCALE,
+    QUESTIONS,
+    UNTRAINED,
+    counted_answers,
+)
 from peft_lab.advise.words import smaller_model
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import devices
@@ -234,7 +240,7 @@ def test_a_step_on_rewards_is_on_every_answer_and_says_what_is_in_no_figure() ->
     step = Step(plan.batch, plan.checkpointing, plan.optimizer, plan.dtype, plan.loss)
     step = replace(step, accumulate=plan.accumulate)
     tokens = epochs * 7_500 * 64 * asked.seq
-    assert plan.seconds == ways.training_seconds(asked, "lora", plan.values, step, 1, tokens)
+    assert plan.seconds == room.training_seconds(asked, "lora", plan.values, step, 1, tokens)
     found = recommend(asked, standin.room(asked))
     assert any("64 answers" in str(one) for one in found.unknown)
     assert not any("answers to each" in str(one) for one in _unknown(replace(asked, objective="sft")))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from peft_lab.advise.leaves import NOTHING, UNTRAINED
-from peft_lab.advise.recipes.job import OBJECTIVES
+from peft_lab.advise.recipes.rules import OBJECTIVES
 from peft_lab.advise.recommend import Recommendation, recommend
 from peft_lab.advise.room import HEADROOM, room_of
 from peft_lab.advise.situation import Situation, parse
+from peft_lab.advise.tree import NOTHING, UNTRAINED
 from peft_lab.core import references as src
 from peft_lab.methods import all_methods
 

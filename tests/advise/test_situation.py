@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from peft_lab.advise import answers, words
+from peft_lab.advise import words
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Run
@@ -97,7 +97,7 @@ def test_what_each_of_several_cards_leaves_is_told_apart() -> None:
     figures = re.findall(r"[\d.]+ GB", words.allowance(situation, room))
     assert figures == [units.size(each) for each in (card.total, room.usable, room.usable_split)]
     assert card.total > room.usable > room.usable_split
-    because = answers.answer("base", situation, room)[1]
+    because = words.answer("base", situation, room)[1]
     assert units.size(room.usable_split) in because and units.size(room.usable) not in because
 
 
@@ -110,13 +110,13 @@ def test_no_device_is_told_to_leave_more_than_it_holds(device: Device) -> None:
 
 def test_a_key_that_is_no_question_is_an_error() -> None:
     with pytest.raises(BadInput, match=facts("tsaks", "tasks")):
-        answers.found_answer("tsaks", Situation())
+        words.found_answer("tsaks", Situation())
     with pytest.raises(BadInput, match="base"):  # the simulation's to answer
-        answers.found_answer("base", Situation())
+        words.found_answer("base", Situation())
     with pytest.raises(BadInput, match=facts("kidn", "kind")):
-        answers.answer("kidn", Situation(), Room(Situation(), lambda _: lambda *step: 1))
-    assert {answers.found_answer(key, Situation())[0] for key in answers.ASKED} <= {
-        value for key in answers.ASKED for value in QUESTIONS[key].answers
+        words.answer("kidn", Situation(), Room(Situation(), lambda _: lambda *step: 1))
+    assert {words.found_answer(key, Situation())[0] for key in words.ASKED} <= {
+        value for key in words.ASKED for value in QUESTIONS[key].answers
     }
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.recommend import decide, reach, walk
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import FOUND, WORDS, Situation
-from peft_lab.advise.tree import EXAMPLES, NODES, QUESTIONS, ROOT, Example, Place, places
+from peft_lab.advise.tree import ADVICE, EXAMPLES, NODES, QUESTIONS, ROOT, Example, Place, places
 from peft_lab.methods import all_methods
 from peft_lab.ui.choose.page import lit_places
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, variants
-from peft_lab.atlas.base import AtlasType, Paper, Usual
-from peft_lab.atlas.forms import EACH, OF_MODEL, ONCE
+from peft_lab.atlas.base import EACH, OF_MODEL, ONCE, AtlasType, Paper, Usual
 from peft_lab.core.errors import UnknownName
 from peft_lab.models.catalogue import get_model
 

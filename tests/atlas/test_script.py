@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.atlas import all_types, entries, get_entry, live, script
+from peft_lab.atlas import all_types, entries, get_entry, live
 from peft_lab.core.errors import Unsupported
 from tests import forked
 from tests.takeaway.test_script import assert_clean
@@ -18,15 +18,15 @@ from tools.atlas_probe import training
 
 def test_every_script_is_python_without_this_package(tmp_path: Path) -> None:
     for name, entry in entries().items():
-        if script.refusal(entry):
+        if live.script_refusal(entry):
             with pytest.raises(Unsupported, match="no script"):
-                script.script(entry)
+                live.script(entry)
             continue
-        text = script.script(entry)
+        text = live.script(entry)
         assert f'"peft_type": "{entry.type}"' in text and "peft_lab" not in text
         (tmp_path / f"{name}.py").write_text(text, "utf-8")
     assert_clean(tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(entries()) - len(script.MIXING)
+    assert len(list(tmp_path.iterdir())) == len(entries()) - len(live.MIXING)
 
 
 @cache
@@ -43,7 +43,7 @@ def with_layers(text: str, layers: int) -> str:
     return text.replace(read, read + cut)
 
 
-TYPES = [name for name in all_types() if name not in script.MIXING]
+TYPES = [name for name in all_types() if name not in live.MIXING]
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_its_losses_are_those_of_the_page(name: str, tmp_path: Path, one_thread:
     entry = get_entry(name)
     layers = None if name == TYPES[0] else training.LAYERS
     run = live.train_live(name, "causal", 3, (entry.rate,), start=started(layers))
-    text, changed = re.subn(r"STEPS = \S+ \d+", f"STEPS = {entry.rate!r}, 3", script.script(entry))
+    text, changed = re.subn(r"STEPS = \S+ \d+", f"STEPS = {entry.rate!r}, 3", live.script(entry))
     assert changed == 1
     text = text if layers is None else with_layers(text, layers)
     (tmp_path / "run.py").write_text(text, "utf-8")

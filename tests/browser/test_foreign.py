@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from peft_lab.interview import tour
 from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import path
-from peft_lab.interview.tour.path import Stop, Tour
+from peft_lab.interview.tour import Stop, Tour
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import settled, visit
@@ -83,7 +83,7 @@ def test_a_hostile_path_shows_its_letters_and_no_more(page: Page, hostile_url: s
         Stop(page=name, title=f"{PICTURE} {LINKS}"[:80], read=f"{PICTURE}\n\n{LINKS}", move=MARKUP, see=LINKS)
         for name in ("home", "misconceptions")
     )
-    visit(page, f"{hostile_url}/tour?path={path.pack_path(Tour(PICTURE, stops))}")
+    visit(page, f"{hostile_url}/tour?path={tour.pack_path(Tour(PICTURE, stops))}")
     assert "evil" in check(page, asked)
     page.get_by_role("button", name="Follow this path").click()
     expect(page.get_by_text("2 stops visited")).to_be_visible()

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from peft_lab.drawing.trajectory.format import shipped, shipped_names
 from peft_lab.models.catalogue import get_model
-from peft_lab.takeaway import living_page
+from peft_lab.takeaway import card
 
 
 @pytest.mark.sampled(3)
@@ -17,7 +17,7 @@ from peft_lab.takeaway import living_page
 def test_the_page_plays_offline(chromium: Browser, tmp_path: Path, name: str) -> None:
     found = shipped(name)
     file = tmp_path / "run.html"
-    file.write_text(living_page.page(found, get_model(found.model.name).shape), "utf-8")
+    file.write_text(card.living_page(found, get_model(found.model.name).shape), "utf-8")
     context = chromium.new_context(viewport={"width": 390, "height": 800}, offline=True)
     page = context.new_page()
     said: list[str] = []

@@ -9,8 +9,8 @@ from pathlib import Path as FilePath
 import pytest
 from playwright.sync_api import Page, expect
 
-from peft_lab.interview.tour import path
-from peft_lab.interview.tour.path import Stop, Tour, newcomer
+from peft_lab.interview import tour
+from peft_lab.interview.tour import Stop, Tour, newcomer
 from peft_lab.ui.pages import titles
 from tests.browser.conftest import served
 from tests.browser.driver import press, reach, settled, visit
@@ -77,7 +77,7 @@ def test_the_whole_tour_by_keyboard(page: Page, newcomers_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_lesson_that_was_sent(page: Page, app_url: str) -> None:
-    visit(page, f"{app_url}/tour?path={path.pack_path(LESSON)}")
+    visit(page, f"{app_url}/tour?path={tour.pack_path(LESSON)}")
     page.get_by_role("button", name="Follow this path").click()
     expect(page.get_by_role("heading", name="Monday")).to_be_visible()
     settled(page)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import asking, limits
+from peft_lab.core import asking
 from peft_lab.core.asking import Asker, acting_for
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.runs import store
@@ -17,7 +17,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.view import Status
 from peft_lab.studies.compare import store as comparisons
-from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import ComparisonRequest, make_plan
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.ui.components.own_data import _keep
 from peft_lab.ui.server import sessions
@@ -49,7 +49,7 @@ class Room:
 def empty_class(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A class that nobody has joined, and a thread for which nobody asks."""
     monkeypatch.setenv(asking.CLASS_VARIABLE, CODE)
-    monkeypatch.delenv(limits.VARIABLE, raising=False)
+    monkeypatch.delenv(asking.LIMITS_VARIABLE, raising=False)
     monkeypatch.setattr(sessions, "who_asks", lambda: None)
     return own_home
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import asking, disk, limits
+from peft_lab.core import asking, disk
 from peft_lab.core.asking import Asker, NobodyAsks, acting_for, asker
 from peft_lab.core.errors import BadInput, PeftLabError
 from tests.classroom.conftest import CODE, joined
@@ -106,7 +106,7 @@ def test_who_joins_again_keeps_their_work_and_may_become_the_teacher(empty_class
 
 
 def test_a_teacher_is_none_of_the_learners(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(limits.VARIABLE, "learners=2")
+    monkeypatch.setenv(asking.LIMITS_VARIABLE, "learners=2")
     first, later = joined("Grace", joining.class_keys().teacher), joined("Alan")
     ada = joined("Ada")
     with acting_for(first):
@@ -119,7 +119,7 @@ def test_a_teacher_is_none_of_the_learners(empty_class: Path, monkeypatch: pytes
 
 
 def test_a_class_has_room_for_so_many(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(limits.VARIABLE, "learners=1")
+    monkeypatch.setenv(asking.LIMITS_VARIABLE, "learners=1")
     joined("Ada")
     with pytest.raises(BadInput, match=r"room for 1 learner\."):
         joined("Bob")
@@ -141,14 +141,14 @@ def test_a_short_code_is_refused(empty_class: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("said", ["runs=0", "runs=x", "cats=3", "runs", "runs=-1", "runs=٣"])
 def test_limits_that_cannot_be_read_are_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(limits.VARIABLE, said)
+    monkeypatch.setenv(asking.LIMITS_VARIABLE, said)
     with pytest.raises(BadInput, match="whole numbers"):
-        limits.limits()
+        asking.limits()
 
 
 def test_without_a_class_nobody_is_asked(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(asking.CLASS_VARIABLE, raising=False)
-    assert asker() is None and places.mine() == own_home and limits.of_asker() is None
+    assert asker() is None and places.mine() == own_home and asking.limits_of_asker() is None
 
 
 def test_in_a_class_nobody_is_no_one(empty_class: Path) -> None:

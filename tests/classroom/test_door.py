@@ -15,7 +15,7 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.classroom import joining, places
-from peft_lab.core import limits
+from peft_lab.core import asking
 from peft_lab.core.errors import PeftLabError
 from peft_lab.ui.server import door, guard, sessions
 from peft_lab.ui.server.door import Door
@@ -136,7 +136,7 @@ def test_a_wrong_code_is_told_and_many_are_slowed_down(empty_class: Path) -> Non
 
 def test_a_full_class_is_no_wrong_code(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A room shares an address: those it turns away must not keep out the teacher, nor be told of wrong codes."""
-    monkeypatch.setenv(limits.VARIABLE, "learners=1")
+    monkeypatch.setenv(asking.LIMITS_VARIABLE, "learners=1")
     by = Door(_inside)
     assert asked("/join", method="POST", body=f"code={CODE}", by=by)[0] == 303
     for _ in range(door._TRIES + 1):

@@ -10,7 +10,7 @@ import pytest
 from peft_lab.core import asking
 from peft_lab.runs import child
 from peft_lab.runs.record import niceness_of
-from peft_lab.workers import pool, processes
+from peft_lab.workers import inspector, processes
 from peft_lab.workers.inspector import Inspector
 from tests.classroom.conftest import CODE
 
@@ -50,7 +50,7 @@ def test_who_simulates_gives_way_less_and_who_counts_not_at_all(
         monkeypatch.setenv(asking.CLASS_VARIABLE, CODE)
     else:
         monkeypatch.delenv(asking.CLASS_VARIABLE, raising=False)
-    counting, simulating = Inspector(), pool.get_pool.__wrapped__()
+    counting, simulating = Inspector(), inspector.get_pool.__wrapped__()
     own = processes.niceness()
     try:
         found = [

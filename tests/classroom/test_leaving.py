@@ -12,7 +12,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime import Runtime
 
 from peft_lab.classroom import joining
-from peft_lab.core import asking, limits
+from peft_lab.core import asking
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import CODE
 from tests.ui.late_turn import Client, served, until
@@ -50,7 +50,7 @@ class Browser(Client):
 def cookie(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Ada's, who has just joined."""
     monkeypatch.setenv(asking.CLASS_VARIABLE, CODE)
-    monkeypatch.delenv(limits.VARIABLE, raising=False)
+    monkeypatch.delenv(asking.LIMITS_VARIABLE, raising=False)
     return joining.join(CODE, "Ada")[1]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.classroom import joining, places
 from peft_lab.core.asking import Asker, acting_for
-from peft_lab.interview import class_predictions
+from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.predictions import all_predictions
 from peft_lab.ui.practice import page as predicting
@@ -25,7 +25,7 @@ def answers(who: Asker, *options: int, prediction: str = ASKED) -> None:
         file = Learners()
         name = (file.profiles() or (file.create("Countess"),))[0].name
         for option in options:
-            class_predictions.commit(file, name, prediction, option)
+            schedule.commit_prediction(file, name, prediction, option)
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def test_each_ones_latest_answer_counts(people: tuple[Asker, ...]) -> None:
     answers(teacher, 1)
     answers(teacher, 1, prediction="shown by the teacher alone")
     with acting_for(teacher):
-        found = class_predictions.of_class()
+        found = schedule.expected_by_class()
     assert [(row.id, row.counts, row.people) for row in found] == [
         (ASKED, {1: 2, 0: 1}, 3),
         ("another", {0: 1}, 1),
     ]
     with acting_for(ada), pytest.raises(places.NotATeacher):
-        class_predictions.of_class()
+        schedule.expected_by_class()
 
 
 def test_what_is_damaged_hides_nobody_else(people: tuple[Asker, ...]) -> None:
@@ -59,9 +59,9 @@ def test_what_is_damaged_hides_nobody_else(people: tuple[Asker, ...]) -> None:
         Learners().path.write_bytes(b"no database")
     with acting_for(eve):
         file = Learners()
-        file.keep(file.create("Eve").name, class_predictions.COMMITTED, {ASKED: "two", "x": None})
+        file.keep(file.create("Eve").name, schedule.COMMITTED, {ASKED: "two", "x": None})
     with acting_for(teacher):
-        assert [row.counts for row in class_predictions.of_class()] == [{1: 1}]
+        assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]
 
 
 def test_the_teacher_sees_it_on_their_page_without_names(
@@ -87,4 +87,4 @@ def test_the_practice_page_keeps_what_was_committed(
     app.radio[0].set_value(1)
     next(button for button in app.button if "Commit and run" in button.label).click().run()
     with acting_for(teacher):
-        assert [row.counts for row in class_predictions.of_class()] == [{1: 1}]
+        assert [row.counts for row in schedule.expected_by_class()] == [{1: 1}]

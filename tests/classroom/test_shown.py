@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.classroom import joining, shown
+from peft_lab.classroom import joining, places
 from peft_lab.core import asking
 from peft_lab.core.asking import acting_for
-from peft_lab.interview.tour.progress import FIRST
+from peft_lab.interview.tour import FIRST
 from peft_lab.ui import state
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
@@ -44,7 +44,7 @@ def test_a_page_that_was_open_before_takes_what_is_shown(
 ) -> None:
     ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
     with acting_for(teacher):
-        shown.show(page, theirs)
+        places.show_page(page, theirs)
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     app = opened(page, **own)
     assert app.session_state[state._COMPLETE][name] == own[name]
@@ -66,7 +66,7 @@ def test_a_run_of_the_teachers_own_is_not_shown(empty_class: Path, monkeypatch: 
     app = opened("bitfit", run=run.id, steps="5")
     assert address_of(app)["run"] == run.id
     press(app, "Show to my class")
-    found = shown.shown()
+    found = places.shown_page()
     assert found is not None and found.page == "bitfit" and found.settings["steps"] == "5"
     assert not any(run.id in value for value in found.settings.values())
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
@@ -78,7 +78,7 @@ def test_the_line_stands_under_the_bar_of_a_path(empty_class: Path, monkeypatch:
     """The bar hides what is right above it, so that the page scrolls past unseen."""
     ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
     with acting_for(teacher):
-        shown.show("plan", {})
+        places.show_page("plan", {})
     monkeypatch.setattr(sessions, "who_asks", lambda: ada)
     app = opened("atlas", stop=f"{FIRST}.1")
     said = [f"{getattr(each, 'value', '')}{getattr(each, 'label', '')}" for each in app.main]
@@ -92,7 +92,7 @@ def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
 ) -> None:
     teacher = joined("Grace", joining.class_keys().teacher)
     with acting_for(teacher):
-        shown.show("plan", {})
+        places.show_page("plan", {})
     monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
     app = opened("classroom")
 
@@ -104,9 +104,9 @@ def test_what_a_disk_does_not_let_go_stays_shown_and_is_said(
         press(app, "Take it back")
     said = [each.value for each in app.markdown]
     assert any(says(text, "still shown", "Read-only file system") for text in said)
-    assert not app.exception and shown.shown() is not None
+    assert not app.exception and places.shown_page() is not None
     press(app, "Take it back")
-    assert shown.shown() is None and not any("taken back" in each.value for each in app.markdown)
+    assert places.shown_page() is None and not any("taken back" in each.value for each in app.markdown)
 
 
 def test_a_learner_is_told_on_which_machine_things_lie(

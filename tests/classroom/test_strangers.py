@@ -17,18 +17,17 @@ import pytest
 
 from peft_lab import takeaway
 from peft_lab.classroom import joining, places
-from peft_lab.classroom import shown as class_shown
 from peft_lab.core.asking import Asker, NobodyAsks, acting_for
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
-from peft_lab.interview import class_predictions
+from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods.shared import adapters_library as library_files
-from peft_lab.runs import preview, respond, roll, store
+from peft_lab.runs import preview, queue, respond, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import ahead
-from peft_lab.studies import blending, intruding, serving
+from peft_lab.studies import blending, serving
 from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
 from peft_lab.takeaway import bundle
@@ -64,8 +63,8 @@ OPERATIONS: dict[str, Callable[[Room], Any]] = {
     "studies.store.Study.delete": lambda room: comparisons.delete(room.comparison),
     "studies.blending.blend": lambda room: blending.blend(room.run, room.run, "a text"),
     "studies.blending.ask": lambda room: blending.ask(room.run, room.run, "a text"),
-    "studies.intruding.look": lambda room: intruding.look(room.run),
-    "studies.intruding.ask": lambda room: intruding.ask(room.run).result(),
+    "studies.blending.compare_intruders": lambda room: blending.compare_intruders(room.run),
+    "studies.blending.ask_intruders": lambda room: blending.ask_intruders(room.run).result(),
     "takeaway.bundle.zipped_library_folder": lambda room: bundle.zipped_library_folder(room.run),
     "studies.serving.measure_serving": lambda room: serving.measure_serving(
         {method: dict.fromkeys(("movies", "products", "tweets"), room.run) for method in ("adapters", "lora")}
@@ -80,12 +79,12 @@ SILENT: dict[str, Callable[[Room], Any]] = {
 }
 #: Those of the teacher, refused to everybody else, with a run's name or without.
 TEACHERS: dict[str, Callable[[Room], Any]] = {
-    "runs.roll.end": lambda room: roll.end(room.ada.owner, room.run),
-    "runs.roll.rows": lambda room: roll.rows({}),
-    "interview.class_predictions.of_class": lambda room: class_predictions.of_class(),
+    "runs.queue.end_for_teacher": lambda room: queue.end_for_teacher(room.ada.owner, room.run),
+    "runs.queue.class_rows": lambda room: queue.class_rows({}),
+    "interview.learners.schedule.expected_by_class": lambda room: schedule.expected_by_class(),
     "classroom.joining.learners": lambda room: joining.learners(),
-    "classroom.shown.show": lambda room: class_shown.show("lora", {}),
-    "classroom.shown.take_back": lambda room: class_shown.take_back(),
+    "classroom.places.show_page": lambda room: places.show_page("lora", {}),
+    "classroom.places.take_back_page": lambda room: places.take_back_page(),
 }
 #: Names that are no run's or comparison's, or functions that only pass one on to those above.
 OTHERS = {
@@ -106,7 +105,7 @@ OTHERS = {
     "ui.method.inside.lora.held_out": "asks the store",
     "ui.method.inside.lora.kind_of": "asks the store",
     **dict.fromkeys(
-        [f"interview.tour.progress.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
+        [f"interview.tour.{name}" for name in ("progress", "visit", "do", "start_over", "let_go")]
         + ["ui.tour.page.place_of", "ui.tour.page.filled_words"],
         "the name of a path",
     ),
@@ -114,9 +113,8 @@ OTHERS = {
 #: Files that may name folders otherwise than by places.mine(), and why.
 PAST = {
     "models/assets/store.py": "defines home(): weights and data, everybody's",
-    "classroom/places.py": "decides",
+    "classroom/places.py": "decides; what the teacher shows to all",
     "classroom/joining.py": "the secret, the class's own; makes and removes learners' folders",
-    "classroom/shown.py": "what the teacher shows to all",
     "cli/application.py": "names the folder in a message",
     "ui/components/frame.py": "names the folder in a message",
     "cli/machine.py": "looks at the disk",
@@ -126,10 +124,9 @@ PAST = {
     "studies/on_ray.py": "where weights lie, and runs that came by a URL; a class sends none",
     "runs/tracking/start.py": "where trackers of the machine's own user lie; a learner's run goes to none",
     "runs/waiting.py": "the queue trains for all; hides whose is not one's own; counts all, names none",
-    "runs/queue.py": "the device's lock; acts for each run's owner",
+    "runs/queue.py": "the device's lock; acts for each run's owner; for the teacher, who is asked for",
     "runs/store.py": "everyones(), for the queue",
-    "runs/roll.py": "for the teacher, who is asked for",
-    "interview/class_predictions.py": "for the teacher, who is asked for",
+    "interview/learners/schedule.py": "for the teacher, who is asked for",
     "ui/server/guard.py": "counts who has joined; tries whether the folder can be written to",
     "studies/expiry.py": "removes what is old, whoever's",
 }
@@ -176,7 +173,7 @@ def test_questions_to_worker_processes_about_runs_are_asked_in_person() -> None:
         for each in (
             respond.respond,
             blending.blend,
-            intruding.look,
+            blending.compare_intruders,
             serving.measure_serving,
             preview.look,
             respond.opened_scores,

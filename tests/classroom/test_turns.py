@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.classroom import joining, places, shown
-from peft_lab.core import limits as allowed
+from peft_lab.classroom import joining, places
+from peft_lab.core import asking as allowed
 from peft_lab.core.asking import OPERATOR, Asker, acting_for, carried
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
-from peft_lab.runs import admission, allowance, checkpoints, owners, queue, roll, store, waiting
-from peft_lab.runs.queue import RunQueue
-from peft_lab.runs.roll import QUIET, WAITING, Place
+from peft_lab.runs import admission, allowance, checkpoints, owners, queue, store, waiting
+from peft_lab.runs.queue import QUIET, WAITING, Place, RunQueue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -29,7 +28,7 @@ from peft_lab.runs.waiting import ahead
 from peft_lab.studies import expiry
 from peft_lab.studies.compare import store as comparisons
 from peft_lab.studies.sweeps import store as sweeps
-from peft_lab.training.tasks import kept_files
+from peft_lab.training.tasks import hub
 from peft_lab.ui.server import sessions
 from tests.classroom.conftest import joined
 from tests.prose import facts, says
@@ -137,7 +136,7 @@ def test_of_others_one_sees_that_they_are_before_and_nothing_else(empty_class: P
 
 @pytest.fixture
 def tight(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> Asker:
-    monkeypatch.setenv(allowed.VARIABLE, "runs=2,steps=20,megabytes=60,upload_megabytes=1")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "runs=2,steps=20,megabytes=60,upload_megabytes=1")
     return joined("Ada")
 
 
@@ -194,7 +193,7 @@ def test_going_on_takes_a_place_while_it_is_queued(tight: Asker, monkeypatch: py
 
 
 def test_what_waiting_runs_may_still_write_counts(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allowed.VARIABLE, "runs=9,steps=20,megabytes=60")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "runs=9,steps=20,megabytes=60")
     needed = admission.needed_disk_bytes(SPEC)
     with acting_for(tight):
         for _ in range(60_000_000 // needed):
@@ -223,7 +222,7 @@ def test_so_many_bytes(tight: Asker) -> None:
 
 
 def test_so_many_minutes_within_a_day(tight: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allowed.VARIABLE, "minutes=10")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=10")
     now = time.time()
     with acting_for(joined("Bob")):
         assert allowance.minutes_taken(now) == 0 and allowance.minutes_refusal(now) is None
@@ -264,7 +263,7 @@ def test_deleting_runs_gives_no_minutes_back_and_what_trains_counts(tight: Asker
 def test_a_run_that_goes_on_is_counted_from_its_new_turn(
     tight: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(allowed.VARIABLE, "minutes=60")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=60")
     run = queued(tight)
     with acting_for(tight):
         line = {"time": time.time() - 2 * 3600, "type": "starting"}
@@ -284,7 +283,7 @@ def test_a_run_that_goes_on_is_counted_from_its_new_turn(
 def test_a_run_ends_with_its_owners_minutes_and_the_next_does_not_start(
     assets_home: Path, empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(allowed.VARIABLE, "minutes=1")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "minutes=1")
     empty_class.mkdir(exist_ok=True)
     for folder in ("models", "data"):
         (empty_class / folder).symlink_to(assets_home / folder)
@@ -333,16 +332,16 @@ def _age(path: Path, days: float) -> None:
 def test_a_learner_sees_and_removes_their_own_files_alone(empty_class: Path) -> None:
     ada, bob = joined("Ada"), joined("Bob")
     with acting_for(ada):
-        mine = places.mine() / kept_files.UPLOADS / "0123456789ab-mine.csv"
+        mine = places.mine() / hub.UPLOADS / "0123456789ab-mine.csv"
         mine.parent.mkdir()
         mine.touch()
-        assert [each.path for each in kept_files.kept_files()] == [mine]
+        assert [each.path for each in hub.kept_files()] == [mine]
     with acting_for(bob):
-        assert kept_files.kept_files() == []
+        assert hub.kept_files() == []
         with pytest.raises(BadInput, match="your files"):
-            kept_files.remove(mine)
+            hub.remove_file(mine)
     with acting_for(ada):
-        kept_files.remove(mine)
+        hub.remove_file(mine)
     assert not mine.exists()
 
 
@@ -367,7 +366,7 @@ def test_old_runs_and_uploads_go_and_others_stay(empty_class: Path) -> None:
     for run in (old, new):
         run.log.emit("done")
     with acting_for(ada):
-        uploads = places.mine() / kept_files.UPLOADS
+        uploads = places.mine() / hub.UPLOADS
     uploads.mkdir()
     for name, age in (("old.csv", days + 1), ("new.csv", days - 1)):
         (uploads / name).touch()
@@ -417,8 +416,8 @@ def test_the_teacher_sees_who_is_where_and_who_may_need_help(empty_class: Path) 
     queued(bob)
     where = {ada.owner: Place("lora", 1.0), eve.owner: Place("tour", QUIET + 60)}
     with acting_for(teacher):
-        rows = roll.rows(where, but=teacher.owner)
-        later = roll.rows(where, but=teacher.owner, now=time.time() + WAITING + 61)
+        rows = queue.class_rows(where, but=teacher.owner)
+        later = queue.class_rows(where, but=teacher.owner, now=time.time() + WAITING + 61)
     assert [row.learner.title for row in rows] == ["Ada", "Learner 2", "Eve"]
     assert says(rows[0].stuck, "failed") and not rows[1].stuck and says(rows[2].stuck, "nothing", "11 min")
     assert says(later[1].stuck, "waited", "6 min")
@@ -431,12 +430,12 @@ def test_only_the_teacher_ends_anothers_run(empty_class: Path) -> None:
     run = queued(ada)
     for who in (ada, bob, Asker(OPERATOR)):
         with acting_for(who), pytest.raises(places.NotATeacher):
-            roll.end(ada.owner, run.id)
+            queue.end_for_teacher(ada.owner, run.id)
         with acting_for(who), pytest.raises(places.NotATeacher):
-            roll.rows({})
+            queue.class_rows({})
     assert not run.asked_to_stop()
     with acting_for(teacher):
-        roll.end(ada.owner, run.id)
+        queue.end_for_teacher(ada.owner, run.id)
     assert run.asked_to_stop()
 
 
@@ -446,16 +445,16 @@ def test_the_teacher_is_shown_what_trains_and_ends_one_after_the_other(empty_cla
     first.log.emit("starting")
     first.log.emit("worker", owner=owners.myself().to_dict(), niceness=0)
 
-    def row(now: float | None = None) -> roll.Row:
+    def row(now: float | None = None) -> queue.ClassRow:
         with acting_for(teacher):
-            return roll.rows({}, now=now)[0]
+            return queue.class_rows({}, now=now)[0]
 
     seen = row(time.time() + WAITING + 61)
     assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (first.id, 1, False)
     assert seen.stuck == "", "the second waits for the first, which is their own"
     with acting_for(teacher):
-        roll.end(ada.owner, first.id)
-    assert row().ending and first.why_stopped() == roll.ENDED
+        queue.end_for_teacher(ada.owner, first.id)
+    assert row().ending and first.why_stopped() == queue.ENDED_BY_TEACHER
     first.log.end("stopped", message="Stopped at step 3.")
     seen = row()
     assert seen.run is not None and (seen.run.id, seen.more, seen.ending) == (second.id, 0, False)
@@ -465,7 +464,7 @@ def test_who_waits_is_told_that_the_teacher_ended_it(empty_class: Path) -> None:
     ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
     run = queued(ada)
     with acting_for(teacher):
-        roll.end(ada.owner, run.id)
+        queue.end_for_teacher(ada.owner, run.id)
     queue.end_unstarted(run)
     assert says(run.view().message, "before it started", "teacher")
 
@@ -473,7 +472,7 @@ def test_who_waits_is_told_that_the_teacher_ended_it(empty_class: Path) -> None:
 def test_the_teacher_is_told_that_the_class_is_full_and_what_to_do(
     empty_class: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(allowed.VARIABLE, "learners=2")
+    monkeypatch.setenv(allowed.LIMITS_VARIABLE, "learners=2")
     teacher = joined("Grace", joining.class_keys().teacher)
     joined("Ada")
     monkeypatch.setattr(sessions, "who_asks", lambda: teacher)
@@ -506,16 +505,16 @@ def test_what_the_teacher_shows_is_seen_by_all_and_set_by_nobody_else(empty_clas
     ada, teacher = joined("Ada"), joined("Grace", joining.class_keys().teacher)
     with acting_for(ada):
         with pytest.raises(places.NotATeacher):
-            shown.show("lora", {"r": "4"})
+            places.show_page("lora", {"r": "4"})
         with pytest.raises(places.NotATeacher):
-            shown.take_back()
-    assert shown.shown() is None
+            places.take_back_page()
+    assert places.shown_page() is None
     with acting_for(teacher):
-        shown.show("lora", {"r": "4"})
-    found = shown.shown()
+        places.show_page("lora", {"r": "4"})
+    found = places.shown_page()
     assert found is not None and (found.page, found.settings) == ("lora", {"r": "4"})
     (empty_class / "class/shown.json").write_text('{"page": "lora", "settings": 3}')
-    assert shown.shown() is None
+    assert places.shown_page() is None
     with acting_for(teacher):
-        shown.take_back()
+        places.take_back_page()
     assert not (empty_class / "class/shown.json").exists()

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from peft_lab.classroom import joining
-from peft_lab.core import asking, limits
+from peft_lab.core import asking
 from tests.browser.conftest import served
 from tests.classroom.conftest import CODE
 from tests.conftest import link
@@ -25,7 +25,7 @@ def lab(assets_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A class's address and its folder."""
     home = tmp_path_factory.mktemp("class-home")
     link(home)
-    environment = {asking.CLASS_VARIABLE: CODE, limits.VARIABLE: "runs=1,steps=400"}
+    environment = {asking.CLASS_VARIABLE: CODE, asking.LIMITS_VARIABLE: "runs=1,steps=400"}
     with served(home, home / "log.txt", **environment) as url:
         yield url, home
 

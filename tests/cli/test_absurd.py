@@ -14,7 +14,7 @@ from peft_lab.advise.situation import Situation
 from peft_lab.ask import limits
 from peft_lab.cli import app
 from peft_lab.studies.compare import store
-from peft_lab.workers import inspector, pool
+from peft_lab.workers import inspector
 from tests.cli.conftest import Run
 
 ABSURD = "9" * 30
@@ -82,7 +82,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("bytes_needed", "simulate", "simulate_sharded"):
         monkeypatch.setattr(simulating, name, refuse)
-    monkeypatch.setattr(pool.Pool, "submit", refuse)
+    monkeypatch.setattr(inspector.Pool, "submit", refuse)
     monkeypatch.setattr(inspector.Inspector, "ask", refuse)
     monkeypatch.setattr(store, "keep", refuse)
 

@@ -10,10 +10,11 @@ import pytest
 
 from peft_lab.cli import memory
 from peft_lab.core.errors import SimulationError
-from peft_lab.engine import account, fits, protocol
+from peft_lab.engine import account, simulate
+from peft_lab.engine import published as protocol
 from peft_lab.engine.devices import get_device
 from peft_lab.engine.request import Setting, Simulation, StepRequest
-from peft_lab.engine.simulate import simulate
+from peft_lab.engine.simulate import simulate as simulate_simulate
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from tests.cli.conftest import Run
@@ -43,7 +44,10 @@ def test_the_contracts_fields(run: Run) -> None:
     )
     assert max(point["bytes"] for point in row["timeline"]) == row["peak_bytes"]
     assert {"phase", "bytes"} <= set(row["timeline"][0])
-    assert row["peak_bytes"] == simulate(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
+    assert (
+        row["peak_bytes"]
+        == simulate_simulate(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
+    )
 
 
 @pytest.mark.slow
@@ -87,7 +91,7 @@ def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: p
     def picky(request: StepRequest) -> object:
         if request.method == "bitfit":
             raise SimulationError("it needs values")
-        return simulate(request)
+        return simulate_simulate(request)
 
     monkeypatch.setattr(memory, "simulate", picky)
     done = run(*ASK, "--method", "bitfit,lora", "--json")
@@ -189,10 +193,10 @@ def test_what_fits_is_searched_by_simulating() -> None:
 
 def test_fits_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "simulate", lambda request: Linear()(request.setting))
-    one = fits.ModelFit("gpt2", "GPT-2", 124, 10, True)
+    one = simulate.ModelFit("gpt2", "GPT-2", 124, 10, True)
     asked: list[StepRequest] = []
 
-    def answer(device: object, request: StepRequest) -> tuple[fits.ModelFit, ...]:
+    def answer(device: object, request: StepRequest) -> tuple[simulate.ModelFit, ...]:
         asked.append(request)
         return (one,)
 
@@ -222,7 +226,11 @@ def test_where_a_search_ends_is_a_lower_bound(run: Run, monkeypatch: pytest.Monk
     assert "at least 4,096 rows fit" in done.stderr
     ask = ("memory", "--model", "llama-3.2-1b", "--batch", "1", "--seq", "8", "--method", "lora")
     room = run(*ask, "--fits", "t4", "--json").document[0]["fits"]
-    assert room["longest_seq"] == fits.LARGEST["seq"] == get_model("llama-3.2-1b").shape.max_positions
+    assert (
+        room["longest_seq"]
+        == simulate.LARGEST_SEARCHED["seq"]
+        == get_model("llama-3.2-1b").shape.max_positions
+    )
     assert room["at_least"] == ["batch"]
 
 
@@ -234,7 +242,7 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         assert generate is None
         return Linear()(Setting(batch, 1))
 
-    monkeypatch.setattr(protocol, "published", published)
+    monkeypatch.setattr(protocol, "simulate_published", published)
     nothing = tmp_path / "full.json"
     nothing.write_text("null")
     ask = ("memory", "--model", "llama-3.2-3b", "--protocol", "metamath", "--method", "lora,full")

@@ -24,7 +24,7 @@ from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Knob
-from peft_lab.studies.sweeps.asked import read
+from peft_lab.studies.sweeps.plan import read_sweep
 from tests.prose import facts
 
 KNOBS = [(method, knob) for method in all_methods().values() for knob in method.knobs]
@@ -171,7 +171,7 @@ def endless(path: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("read", [read_adapter_config, read, lambda path: disk.take(path, 1 << 26)])
+@pytest.mark.parametrize("read", [read_adapter_config, read_sweep, lambda path: disk.take(path, 1 << 26)])
 def test_what_has_no_end_is_not_read_to_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(BadInput, match=facts("endless", "too large", "MB")):
         read(endless(tmp_path / "endless"))

@@ -6,8 +6,8 @@ import pytest
 
 from peft_lab.advise.recipes.replications import replications
 from peft_lab.advise.simulating import _simulated
+from peft_lab.interview import claims as kept_claims
 from peft_lab.interview.claims import all_claims
-from peft_lab.interview.claims import kept as kept_claims
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from tests.cli.conftest import Run

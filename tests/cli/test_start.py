@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from peft_lab import cli
 from peft_lab.classroom import joining
 from peft_lab.cli import start
-from peft_lab.core import asking, journal, limits
+from peft_lab.core import asking, journal
 from tests.prose import says
 
 
@@ -29,7 +29,7 @@ def started(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return SimpleNamespace(wait=lambda: 0)
 
     monkeypatch.setattr(start, "subprocess", SimpleNamespace(Popen=begin))
-    for name in (asking.CLASS_VARIABLE, limits.VARIABLE, journal.VARIABLE, asking.MODELS_VARIABLE):
+    for name in (asking.CLASS_VARIABLE, asking.LIMITS_VARIABLE, journal.VARIABLE, asking.MODELS_VARIABLE):
         monkeypatch.setenv(name, "set-by-the-test")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     return found
@@ -54,7 +54,10 @@ def test_for_a_class_the_codes_are_said_and_stay(started: list[Any], own_home: P
         assert done.exit_code == 0 and made.join in done.stderr and made.teacher in done.stderr
     assert says(second.stderr, "2 runs", "200 steps")
     (arguments, environment), (_, limited) = started
-    assert environment[asking.CLASS_VARIABLE] == made.join and limited[limits.VARIABLE] == "runs=2,steps=200"
+    assert (
+        environment[asking.CLASS_VARIABLE] == made.join
+        and limited[asking.LIMITS_VARIABLE] == "runs=2,steps=200"
+    )
     assert arguments[-2:] == ["--server.address", start.EVERYWHERE]
 
 

@@ -20,8 +20,8 @@ from peft_lab.core import units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
+from peft_lab.runs import kept as said_module
 from peft_lab.runs import owners, store
-from peft_lab.runs import said as said_module
 from peft_lab.runs.forecast import RunWork
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import Status

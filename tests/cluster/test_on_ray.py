@@ -21,12 +21,13 @@ from ray.cluster_utils import Cluster
 
 from peft_lab.core.errors import BadInput
 from peft_lab.core.machine import describe_machine
-from peft_lab.runs import child, hold, owners, store
+from peft_lab.runs import child, owners, store, waiting
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import unfinished
 from peft_lab.studies.on_ray import OnRay
-from peft_lab.studies.sweeps import asked, carrying
+from peft_lab.studies.sweeps import plan
+from peft_lab.studies.sweeps import store as carrying
 from peft_lab.workers import processes
 from tests.conftest import link
 
@@ -78,8 +79,8 @@ def carried(
     executor = OnRay(cluster.address, store=url)
     until = time.monotonic() + SECONDS
     try:
-        return carrying.carry_out(
-            asked.of(WISH).specs,
+        return carrying.carry_out_sweep(
+            plan.sweep_of(WISH).specs,
             executor,
             lambda _done, _all, going: watch(list(going)),
             lambda: time.monotonic() > until,
@@ -160,10 +161,10 @@ def carried_past_a_killed_driver(cluster: Cluster, tmp_path: Path, *options: str
 def trained_here(home: Path) -> list[float]:
     """The losses of the sweep's first run on this machine, with as many threads as a node's processor: more of them add
     up in another order."""
-    run = store.create(asked.of(WISH).specs[0], owners.myself())
+    run = store.create(plan.sweep_of(WISH).specs[0], owners.myself())
     making: Any = processes.context()
     here = making.Process(
-        target=child.carry_elsewhere, args=(str(run.folder), str(home), hold.turn_number(run), 1)
+        target=child.carry_elsewhere, args=(str(run.folder), str(home), waiting.turn_number(run), 1)
     )
     here.start()
     here.join(SECONDS)
@@ -241,14 +242,14 @@ def test_runs_of_a_cluster_are_ended_early_and_the_next_command_keeps_to_it(
 ) -> None:
     grid = {"learning_rate": [0.003, 0.0001, 0.001, 0.01]}
     stop = {"by": "asha", "grace": 6, "factor": 2}
-    wanted = asked.of({**WISH, "seeds": [0], "eval_rows": 0, "grid": grid, "stop": stop})
+    wanted = plan.sweep_of({**WISH, "seeds": [0], "eval_rows": 0, "grid": grid, "stop": stop})
     executor, until = OnRay(cluster.address), time.monotonic() + SECONDS
     try:
-        rows = carrying.carry_out(
+        rows = carrying.carry_out_sweep(
             wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
         )
         before = {run.id: run.events() for run in store.runs()}
-        again = carrying.carry_out(
+        again = carrying.carry_out_sweep(
             wanted.specs, executor, lambda *_: None, lambda: time.monotonic() > until, wanted.early
         )
     finally:

@@ -20,8 +20,7 @@ from peft_lab.core.content import (
     read_entry,
     read_table,
 )
-from peft_lab.core.facts import FIRST, RATE, RUNS, SEEDS, Fact, fact
-from peft_lab.core.references import LORA
+from peft_lab.core.references import FIRST, LORA, RATE, RUNS, SEEDS, Fact, fact
 
 
 @dataclass(frozen=True)

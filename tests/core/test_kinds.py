@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
+from peft_lab.core.content import fits, misfit, read_typed
 from peft_lab.core.errors import BadInput
-from peft_lab.core.kinds import fits, misfit, read
 from tests.prose import says
 
 
@@ -51,7 +51,7 @@ class Box:
 
 
 def test_a_dataclass_is_read_with_its_lists_as_tuples() -> None:
-    assert Box(**read(Box, {"name": "a", "sizes": [1, 2]}, "A box")) == Box("a", (1, 2))
+    assert Box(**read_typed(Box, {"name": "a", "sizes": [1, 2]}, "A box")) == Box("a", (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_a_dataclass_is_read_with_its_lists_as_tuples() -> None:
 )
 def test_what_is_wrong_is_one_sentence(data: Any, said: tuple[str, ...]) -> None:
     with pytest.raises(BadInput) as caught:
-        read(Box, data, "A box")
+        read_typed(Box, data, "A box")
     assert says(caught.value, "a box", *said)

@@ -20,8 +20,7 @@ import torch
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 import peft_lab
-from peft_lab.core.errors import PeftLabError
-from peft_lab.core.replacing import Replacement
+from peft_lab.core.errors import PeftLabError, Replacement
 from peft_lab.engine import fake, kernels
 from peft_lab.engine.sharding import simulate
 from peft_lab.models import loading
@@ -427,7 +426,7 @@ def _replacements() -> list[Replacement]:
     """All that the package declares, found by reading it for files that name the class."""
     found: list[Replacement] = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name == "replacing.py" or "Replacement(" not in path.read_text(encoding="utf-8"):
+        if path.name == "errors.py" or "Replacement(" not in path.read_text(encoding="utf-8"):
             continue
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for value in vars(importlib.import_module(name)).values():
@@ -455,7 +454,7 @@ SET_OTHERWISE = {
     "cli/output.py: sys.stdout": "a stream that a reader left",
     "engine/sharding/simulate.py: torch.meta": "torch finds a device's streams by its name; there are none to replace",
     "models/meta.py: setattr(owner)": "stand-ins for PEFT's set-up, held to real models by a test of all types",
-    "runs/tracking/trackers.py: warnings.showwarning": "a process of its own, whose warnings go to its file",
+    "runs/tracking/follow.py: warnings.showwarning": "a process of its own, whose warnings go to its file",
 }
 
 
@@ -497,7 +496,7 @@ def test_nothing_in_the_package_is_patched_otherwise() -> None:
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "unittest" not in text, path
-        if path.name != "replacing.py":
+        if path.name != "errors.py":
             found |= {f"{path.relative_to(PACKAGE).as_posix()}: {what}" for what in patched(text)}
     assert found == set(SET_OTHERWISE)
 

@@ -107,7 +107,7 @@ def test_falcons_halves_are_side_by_side_only_where_they_are() -> None:
 
 
 def test_a_router_is_named_after_its_module() -> None:
-    from peft_lab.drawing.anatomy import read as anatomy_of
+    from peft_lab.drawing.placement import read_anatomy as anatomy_of
 
     shape = entry_of("gpt_oss").shape
     anatomy = anatomy_of(shape)

@@ -16,7 +16,7 @@ from peft_lab.engine.build import Blueprint
 from peft_lab.engine.request import Setting, StepRequest, largest
 from peft_lab.engine.running import run
 from peft_lab.engine.simulate import simulate
-from peft_lab.training.losses import without_logits
+from peft_lab.training.optimizers import without_logits
 from tests.prose import facts
 
 ROWS, LENGTH, VOCABULARY = 2, 512, 16_000

@@ -13,9 +13,15 @@ from peft_lab.core import machine
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import devices as device_list
 from peft_lab.engine.devices import TAKEN, THIS, THIS_GPU, devices, get_device
-from peft_lab.engine.fits import largest, largest_that_fits, longest_row, models_that_fit, needed
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.simulate import simulate
+from peft_lab.engine.simulate import (
+    largest,
+    largest_that_fits,
+    longest_row,
+    models_that_fit,
+    needed_bytes,
+    simulate,
+)
 from peft_lab.workers import inspector
 
 
@@ -44,7 +50,7 @@ def test_what_fits_fits_and_the_next_larger_does_not() -> None:
 
     def need(batch: int) -> int:
         setting = Setting(batch, 64, device="cuda", capability=(7, 5))
-        return needed(simulate(replace(asked, setting=setting)))
+        return needed_bytes(simulate(replace(asked, setting=setting)))
 
     assert need(found) <= small.memory
     assert found == 64 or need(found + max(2, found // 16)) > small.memory

@@ -8,8 +8,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.engine import account, running
 from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.simulate import simulate
-from peft_lab.training.batches import Encoded
-from peft_lab.training.packing import Packed, collate_packed, no_cache
+from peft_lab.training.batches import Encoded, Packed, collate_packed, no_cache
 from tests.engine import real, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")

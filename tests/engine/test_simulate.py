@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported
-from peft_lab.engine import account, protocol, running, simulate, step
+from peft_lab.engine import account, published, running, simulate, step
 from peft_lab.engine.build import Quantise
 from peft_lab.engine.request import ConfigRequest, Setting, StepRequest, torch_dtype
 from peft_lab.engine.simulate import simulate_blueprint
@@ -191,7 +191,7 @@ def test_methods_that_ask_for_the_task_are_told_it(name: str) -> None:
     config = small.adapter(name, **FIELDS.get(name, {}))
     found = _run("llama", config, Setting(2, 8, generate=(3, 4)))
     assert "generation" in {point.phase for point in found.points}
-    trained = running.run(small.blueprint("llama", 2, config), Setting(2, 8), protocol.training)[0]
+    trained = running.run(small.blueprint("llama", 2, config), Setting(2, 8), published.protocol_training)[0]
     assert "evaluation" in {mark.phase for mark in trained.marks}
 
 
@@ -270,7 +270,7 @@ def test_a_config_for_classification_gets_a_head(model: str) -> None:
     assert sorts.parts["logits"] < 0.01 * writes.parts["logits"]
     assert "classification" in _refused(model, {**content, "task_type": "SEQ_CLS"}, generate=(1, 2))
     with pytest.raises(BadInput, match="for classification"):
-        protocol.published(model, {**content, "task_type": "SEQ_CLS"})
+        published.simulate_published(model, {**content, "task_type": "SEQ_CLS"})
 
 
 def _refused(model: str, content: Any, **more: Any) -> str:
@@ -333,7 +333,7 @@ def test_an_encoder_with_a_decoder_is_not_asked_for_what_is_not_simulated() -> N
     content = {"peft_type": "LORA", "r": 8}
     assert "generation" in _refused("t5-base", content, generate=(1, 2))
     with pytest.raises(BadInput, match="T5-base is none"):
-        protocol.published("t5-base", content)
+        published.simulate_published("t5-base", content)
     with pytest.raises(SimulationError, match="end-of-text"):
         simulate.simulate_config(ConfigRequest("t5-base", {**content, "task_type": "SEQ_CLS"}, Setting(2, 8)))
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.anki import back, front, to_html, write_deck
 from peft_lab.interview.bank import all_questions, get_question
 from peft_lab.interview.computed import Answer
+from peft_lab.interview.mock import card_back, card_front, to_html, write_deck
 
 pytest.importorskip("genanki")
 
@@ -70,8 +70,8 @@ def test_html() -> None:
         to_html("a < b & `x<y` in $p < q_{1}$") == r"a &lt; b &amp; <code>x&lt;y</code> in \(p &lt; q_{1}\)"
     )
     choice = get_question("ia3-start")
-    assert "<li>At one, so that nothing is changed</li>" in front(choice)
-    assert "Listen for" in back(choice, None)
+    assert "<li>At one, so that nothing is changed</li>" in card_front(choice)
+    assert "Listen for" in card_back(choice, None)
 
 
 def test_without_genanki_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,8 +212,8 @@ def test_a_new_method_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_heavy_is_imported() -> None:
     """A page that asks a question must not pay for torch."""
     code = (
-        "import sys; from peft_lab.interview import answers, anki, mock, predictions\n"
-        "from peft_lab.interview.learners import schedule, transfer\n"
+        "import sys; from peft_lab.interview import answers, mock as anki, mock, predictions\n"
+        "from peft_lab.interview.learners import schedule, schedule as transfer\n"
         "from peft_lab.interview.bank import all_questions\n"
         "[q.explain(q.compute()) for q in all_questions().values() if q.needs == 'shape']\n"
         "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'streamlit'} & set(sys.modules)\n"

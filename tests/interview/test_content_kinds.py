@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise import leaves, tree
+from peft_lab.advise import tree
 from peft_lab.core.content import ContentError, read_entry
-from peft_lab.interview import claims, since
+from peft_lab.interview import claims, since, tour
 from peft_lab.interview.claims import all_claims
 from peft_lab.interview.clinic import checks, faults
 from peft_lab.interview.clinic.faults import all_faults
 from peft_lab.interview.question import topics
-from peft_lab.interview.tour import path as tour
-from peft_lab.interview.tour.path import Tour
+from peft_lab.interview.tour import Tour
 from peft_lab.methods import all_methods
-from peft_lab.methods.shared.generation import PREFIX_LOST
+from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 
 
 def read_discoveries() -> Any:
@@ -30,14 +29,14 @@ def read_discoveries() -> Any:
 
 
 def read_advice() -> Any:
-    return leaves._read_advice()
+    return tree._read_advice()
 
 
 KINDS: dict[str, tuple[Any, Callable[[], Any]]] = {
     "clinic": (faults, all_faults.__wrapped__),
     "claims": (claims, all_claims.__wrapped__),
     "discoveries": (since, read_discoveries),
-    "tree": (leaves, read_advice),
+    "tree": (tree, read_advice),
 }
 MISTAKES = [
     ("clinic", "training.yaml", "family: training", "family: trained"),
@@ -130,9 +129,9 @@ def test_the_tree_leads_to_nodes_and_advice() -> None:
     for node in tree.NODES.values():
         assert node.question in tree.QUESTIONS
         for branch in node.branches:
-            assert branch.to in tree.NODES or branch.to in leaves.ADVICE
+            assert branch.to in tree.NODES or branch.to in tree.ADVICE
             assert set(branch.values) <= set(tree.QUESTIONS[node.question].answers)
-    for advice in leaves.ADVICE.values():
-        assert set(advice.others) <= set(leaves.ADVICE)
+    for advice in tree.ADVICE.values():
+        assert set(advice.others) <= set(tree.ADVICE)
         for when in (reason.when for reason in advice.reasons if reason.when):
             assert when[1] in tree.QUESTIONS[when[0]].answers

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.interview.parsing import read
+from peft_lab.interview.answers import read_number
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ from peft_lab.interview.parsing import read
     ],
 )
 def test_values(text: str, value: float) -> None:
-    reading = read(text)
+    reading = read_number(text)
     assert reading is not None
     assert reading.value == pytest.approx(value, rel=1e-12)
     assert reading.dimension == ""
@@ -108,7 +108,7 @@ def test_values(text: str, value: float) -> None:
     ],
 )
 def test_units(text: str, value: float, dimension: str) -> None:
-    reading = read(text)
+    reading = read_number(text)
     assert reading is not None
     assert reading.value == pytest.approx(value, rel=1e-12) and reading.dimension == dimension
 
@@ -117,7 +117,7 @@ def test_units(text: str, value: float, dimension: str) -> None:
     ("text", "expects", "other"), [("114,688 B", 114_688, 114_688e9), ("13.5G", 13.5e9, 13.5e9)]
 )
 def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, other: float) -> None:
-    in_bytes, elsewhere = read(text, expects_bytes=True), read(text)
+    in_bytes, elsewhere = read_number(text, expects_bytes=True), read_number(text)
     assert in_bytes is not None
     assert elsewhere is not None
     assert in_bytes.value == pytest.approx(expects) and in_bytes.dimension == "bytes"
@@ -132,7 +132,7 @@ def test_b_is_bytes_only_where_bytes_are_expected(text: str, expects: float, oth
      "√-1", "ln(2", "no idea", "=", "($)", "rank"],
 )  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
-    assert read(text) is None
+    assert read_number(text) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_no_number(text: str) -> None:
      ("512", 3, 0.5), ("1,000", 1, 500), ("2e5", 1, 50_000), ("1/3", 15, 0)],
 )  # fmt: skip
 def test_precision(text: str, digits: int, step: float) -> None:
-    reading = read(text)
+    reading = read_number(text)
     assert reading is not None
     assert reading.digits == digits and reading.step == pytest.approx(step)
 
@@ -149,7 +149,7 @@ def test_precision(text: str, digits: int, step: float) -> None:
 @given(st.integers(0, 10**15))
 def test_whole_numbers_come_back(number: int) -> None:
     for text in (str(number), f"{number:,}", f"{number:_}", f"{number:,}".replace(",", " "), f" ~{number} "):
-        reading = read(text)
+        reading = read_number(text)
         assert reading is not None
         assert reading.value == number
 
@@ -158,7 +158,7 @@ def test_whole_numbers_come_back(number: int) -> None:
 def test_decimals_come_back_with_either_sign(number: float, places: int) -> None:
     text = f"{number:.{places}f}"
     for written in (text, text.replace(".", ",") if places not in (3,) else text):
-        reading = read(written)
+        reading = read_number(written)
         assert reading is not None
         assert reading.value == pytest.approx(float(text), rel=1e-12)
         assert abs(number - reading.value) <= reading.step * (1 + 1e-9) + math.ulp(number) * 2
@@ -167,7 +167,7 @@ def test_decimals_come_back_with_either_sign(number: float, places: int) -> None
 @given(st.floats(0.01, 999), st.sampled_from(["kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"]))
 def test_sizes_come_back(number: float, unit: str) -> None:
     power = "KMGT".index(unit[0].upper()) + 1
-    reading = read(f"{number:.4f} {unit}")
+    reading = read_number(f"{number:.4f} {unit}")
     assert reading is not None
     assert reading.value == pytest.approx(round(number, 4) * (1024 if "i" in unit else 1000) ** power)
 
@@ -179,7 +179,7 @@ def test_sizes_come_back(number: float, unit: str) -> None:
 )
 def test_powers_come_back(base: int, power: int, form: str) -> None:
     raised = "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(each)] if each.isdigit() else "⁻" for each in str(power))
-    reading = read(f"{base}{raised}" if form == "super" else form.format(base, power))
+    reading = read_number(f"{base}{raised}" if form == "super" else form.format(base, power))
     assert reading is not None
     assert reading.value == pytest.approx(float(base) ** power, rel=1e-12)
     assert reading.step == 0
@@ -193,14 +193,14 @@ def test_number_words_come_back(number: int, behind: str, large: bool) -> None:
     word = small[number] if number < 20 else tens[number // 10 - 2]
     if number >= 20 and number % 10:
         word += f"-{small[number % 10]}"
-    reading = read((word.upper() if large else word) + behind)
+    reading = read_number((word.upper() if large else word) + behind)
     assert reading is not None and reading.value == number
 
 
 @given(st.floats(0.01, 999), st.sampled_from([("ms", -3), ("µs", -6), ("us", -6), ("ns", -9), ("s", 0)]))
 def test_times_with_a_prefix_are_those_with_an_exponent(number: float, unit: tuple[str, int]) -> None:
     name, power = unit
-    short, long = read(f"{number:.4f} {name}"), read(f"{number:.4f}e{power} s")
+    short, long = read_number(f"{number:.4f} {name}"), read_number(f"{number:.4f}e{power} s")
     assert short is not None and long is not None
     assert short.dimension == long.dimension == "seconds"
     assert short.value == pytest.approx(long.value) and short.digits == long.digits
@@ -208,5 +208,5 @@ def test_times_with_a_prefix_are_those_with_an_exponent(number: float, unit: tup
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_it(text: str) -> None:
-    reading = read(text)
+    reading = read_number(text)
     assert reading is None or math.isfinite(reading.value)

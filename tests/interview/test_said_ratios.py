@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from peft_lab.advise.leaves import ADVICE
 from peft_lab.advise.recipes.rules import all_rules
+from peft_lab.advise.tree import ADVICE
 from peft_lab.core import references as src
-from peft_lab.core.facts import RANK_ONE
+from peft_lab.core.references import RANK_ONE
+from peft_lab.interview import claims
 from peft_lab.interview.bank import all_questions, get_question
 from peft_lab.interview.calculations.training import better_than_chance
-from peft_lab.interview.claims import kept
 from peft_lab.interview.computed import Case
 from peft_lab.interview.since import all_discoveries
 from peft_lab.models.catalogue import get_model
@@ -60,7 +60,7 @@ def test_a_head_without_its_adapter_is_no_linear_probe() -> None:
     """The follow-up shows the measurement: the head was kept, the adapter switched off, and what is left is chance."""
     follow_up = next(each for each in get_question("debug-chance").follow_ups if each.opens is not None)
     assert follow_up.opens is not None
-    found = kept.kept_result(str(follow_up.opens.values["claim"]))
+    found = claims.kept_result(str(follow_up.opens.values["claim"]))
     assert found is not None
     chance = better_than_chance(Case(None, {"rows": 500, "classes": 2})).value
     assert found.values["score base"] < chance < found.values["score unmerged"]

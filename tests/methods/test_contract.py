@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import Formula, Knob, MethodSpec
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path
 from peft_lab.models.shapes import in_head
 from tests.methods import tiny
 

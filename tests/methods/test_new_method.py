@@ -117,7 +117,7 @@ def test_registry_pages_compare_and_quiz_know_it(copy: Path) -> None:
     seen = found(
         copy,
         """
-from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import ComparisonRequest, make_plan
 from peft_lab.methods import all_methods
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import topics

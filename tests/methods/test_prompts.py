@@ -10,7 +10,7 @@ import pytest
 
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.methods import get_method
-from peft_lab.methods.shared.generation import RELEASES
+from peft_lab.methods.shared.virtual_tokens import RELEASES
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
 from tests.prose import facts, says

@@ -63,8 +63,8 @@ for entry in catalogue().values():
         values = spec.complete(entry.shape, {})
         if not any(p.level == "error" for p in spec.problems(entry.shape, {})):
             spec.formula(entry.shape, values), spec.parts(entry.shape, values), spec.quantization(values)
-import peft_lab.methods.counting.count, peft_lab.methods.counting.adapter_configs, peft_lab.models.meta
-import peft_lab.models.module_tree, peft_lab.models.meta
+import peft_lab.methods.counting.count, peft_lab.methods.counting.count, peft_lab.models.meta
+import peft_lab.models.meta, peft_lab.models.meta
 heavy = {"torch", "transformers", "peft", "bitsandbytes", "streamlit", "numpy"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """

@@ -180,7 +180,7 @@ def test_a_config_without_a_type() -> None:
     ],
 )
 def test_layer_patterns(path: str, pattern: str, layer: int | None) -> None:
-    assert meta.pattern(path) == (pattern, layer)
+    assert meta.pattern_of(path) == (pattern, layer)
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)

@@ -15,8 +15,8 @@ from bench.faults.folder_cases import CASES
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import Budget, from_dict
 from peft_lab.methods.lora import recording as insight
-from peft_lab.models import catalogue, loading, own, templates
-from peft_lab.runs import course, recording
+from peft_lab.models import catalogue, loading, own
+from peft_lab.runs import course, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.training import batches
 from peft_lab.training.tasks.base import Row
@@ -106,17 +106,17 @@ def test_layers_without_end_are_not_listed_one_by_one(
 
 
 def test_a_template_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "LONGEST", 0.2)
+    monkeypatch.setattr(loading, "LONGEST_TEMPLATE", 0.2)
     tokenizer = tokenizer_of("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
-    templates.guard(tokenizer)
-    with pytest.raises(templates.TemplateError, match=r"0\.2 s"):
+    loading.guard_template(tokenizer)
+    with pytest.raises(loading.TemplateError, match=r"0\.2 s"):
         batches.encode_chat(tokenizer, EXCHANGE, 60)
 
 
 def test_a_template_that_takes_no_system_message_writes_a_prompt_without() -> None:
     """Gemma 2's is one."""
     tokenizer = tokenizer_of(STRICT)
-    templates.guard(tokenizer)
+    loading.guard_template(tokenizer)
     assert batches.render(tokenizer, "How deep?") == "[user]How deep?\n[a]"
 
 
@@ -133,7 +133,7 @@ def test_a_template_that_refuses_every_prompt_is_told_at_the_model(whole: Path, 
 def test_the_recording_of_a_model_of_zeros_is_written(whole: Path, tmp_path: Path) -> None:
     """Shares of what is 0 are no numbers, and no part of JSON."""
     ready = course.prepare(request(changed(whole, tmp_path, "all zero")).complete())
-    recorder = recording.start(ready, "a-run", tmp_path, Budget(share=None))
+    recorder = training.start_recording(ready, "a-run", tmp_path, Budget(share=None))
     recorder.state(0)
     found = from_dict(json.loads((tmp_path / "trajectory.json").read_text("utf-8")))
     assert found.steps == [0] and {share for part in found.parts for share in part.share} == {None}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.counting import adapter_configs
+from peft_lab.methods.counting import count
 from peft_lab.models import meta
 from peft_lab.models.catalogue import ModelEntry
 
@@ -126,7 +126,7 @@ def test_meta_equals_real(entry: ModelEntry, kind: str, fields: dict[str, Any]) 
     from peft_lab.models.meta import shapes_only
 
     content = {"peft_type": kind, "task_type": "CAUSAL_LM", **fields}
-    adapted = adapter_configs.apply(entry, content)
+    adapted = count.apply_config(entry, content)
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(meta.make_config(LLAMA))
     real = get_peft_model(base, PeftConfig.from_peft_type(**content))
@@ -167,8 +167,8 @@ def _sizes(stored: dict[str, tuple[int, ...]]) -> Any:
 def test_starts_that_need_a_run_over_data_before_change_no_shape(
     entry: ModelEntry, start: str, more: dict[str, Any]
 ) -> None:
-    plain = adapter_configs.apply(entry, {"peft_type": "LORA"})
-    other = adapter_configs.apply(entry, {"peft_type": "LORA", "init_lora_weights": start, **more})
+    plain = count.apply_config(entry, {"peft_type": "LORA"})
+    other = count.apply_config(entry, {"peft_type": "LORA", "init_lora_weights": start, **more})
     assert signature(other) == signature(plain)
 
 
@@ -210,5 +210,5 @@ def test_stand_ins_are_taken_out_again() -> None:
 )
 def test_unusable_configs_say_why(entry: ModelEntry, content: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message) as caught:
-        adapter_configs.apply(entry, content)
+        count.apply_config(entry, content)
     assert caught.value.field == "adapter_config"

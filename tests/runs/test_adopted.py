@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.runs import adopted, checkpoints, owners, record, store
+from peft_lab.runs import checkpoints, owners, record, store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import mark_lost, unfinished
@@ -44,7 +44,7 @@ def _step(folder: Path, number: int, **fields: Any) -> None:
 
 def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
     _step(folder, 1)
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     assert (run.view().status, run.view().losses) == (Status.RUNNING, (2.0,))
     _step(folder, 2)
     assert run.view().losses == (2.0, 1.0)
@@ -56,7 +56,7 @@ def test_it_is_followed_while_it_goes_and_after(folder: Path) -> None:
 
 
 def test_it_is_no_business_of_this_machines_queue(folder: Path) -> None:
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     assert unfinished() == [] and mark_lost() == []
     with pytest.raises(RunError, match="it was started"):
         get_queue().stop(run.id)
@@ -64,14 +64,14 @@ def test_it_is_no_business_of_this_machines_queue(folder: Path) -> None:
 
 
 def test_one_that_gives_no_sign_of_life_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
     assert run.view().status is Status.LOST
     assert "sign of life" in run.view().message
 
 
 def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     with pytest.raises(RunError, match="has not ended"):
         store.delete(run.id)
     ranks.tell(folder, "done", message="")
@@ -80,22 +80,22 @@ def test_deleting_it_leaves_the_scripts_folder(folder: Path) -> None:
 
 
 def test_what_holds_no_run_is_refused_in_words(folder: Path, tmp_path: Path) -> None:
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     with pytest.raises(BadInput, match=facts(run.id)):
-        adopted.adopt(folder)
+        store.adopt(folder)
     with pytest.raises(BadInput, match="PEFT_LAB_RUN="):
-        adopted.adopt(tmp_path)
+        store.adopt(tmp_path)
     (folder / "spec.json").write_text("{}")
     store.delete(run.id) if run.status().final else run.folder.unlink()
     with pytest.raises(BadInput, match=facts("no run", "needs")):
-        adopted.adopt(folder)
+        store.adopt(folder)
 
 
 def test_no_state_that_lies_in_the_folder_is_gone_on_with(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be opened, and is from anywhere."""
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     monkeypatch.setattr(owners, "heard", lambda *files: 0.0)
     monkeypatch.setattr(checkpoints, "latest", lambda _: object())
     with pytest.raises(BadInput, match="outside the lab"):
@@ -106,7 +106,7 @@ def test_the_page_of_runs_draws_its_loss_and_offers_no_stop(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _step(folder, 1)
-    run = adopted.adopt(folder)
+    run = store.adopt(folder)
     monkeypatch.setattr("peft_lab.ui.runs.page.rows", lambda *_: run.id)  # its row is chosen
     app = opened("runs")
     assert not app.exception

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.runs import base_scores, course, ending, kept, store, training
+from peft_lab.runs import child, course, kept, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.training.evaluation import Examiner
@@ -23,7 +23,7 @@ SMALL = RunRequest(
 def carry_out(spec: RunRequest) -> Run:
     run = store.create(spec.complete())
     run.log.emit("queued")
-    ending.end_run(run, *training.train(run))
+    child.end_run(run, *training.train(run))
     return run
 
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_scored_again(home: Path, monkeypatch: pytest.Mon
         json.dumps({**whole, "key": {**whole["key"], "task": "tweets"}}),
     ):
         file.write_text(content, "utf-8")
-        assert base_scores.find(whole["key"]).evaluation is None
+        assert course.find_base_score(whole["key"]).evaluation is None
     scored = bases(monkeypatch)
     assert told(carry_out(SMALL))["metrics"] == told(first)["metrics"] and len(scored) == 2
     assert json.loads(file.read_text("utf-8"))["evaluation"]["loss"] == whole["evaluation"]["loss"]
@@ -105,23 +105,23 @@ def test_a_wrong_number_in_the_file_is_no_score(home: Path) -> None:
     (file,) = (home / "scores").iterdir()
     whole = json.loads(file.read_text("utf-8"))
     key = whole["key"]
-    assert base_scores.find(key).evaluation is not None
+    assert course.find_base_score(key).evaluation is not None
     for wrong in ({"loss": "low"}, {"metrics": {"accuracy": None}}, {"rows": True}):
         file.write_text(json.dumps({**whole, "evaluation": {**whole["evaluation"], **wrong}}), "utf-8")
-        assert base_scores.find(key).evaluation is None
+        assert course.find_base_score(key).evaluation is None
 
 
 def test_whatever_decides_a_score_is_in_its_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(spec: RunRequest) -> dict[str, Any]:
         ready = course.prepare(spec.complete())
-        return base_scores.key_of(ready, kept.input_hashes(ready.spec, ready.task, ready.base.entry))
+        return course.base_key_of(ready, kept.input_hashes(ready.spec, ready.task, ready.base.entry))
 
     plain = key(SMALL)
     assert plain == key(replace(SMALL, steps=3, batch=2, learning_rate=1e-3, method="ia3", probes=()))
     for other in ({"seed": 1}, {"eval_rows": 11}, {"max_length": 40}, {"task": "tweets"}):
         assert key(replace(SMALL, **other)) != plain, other
     assert key(replace(SMALL, method="qlora")) != plain
-    monkeypatch.setattr(base_scores, "versions", lambda: {"torch": "0"})
+    monkeypatch.setattr(course, "versions", lambda: {"torch": "0"})
     assert key(SMALL) != plain
 
 
@@ -130,4 +130,4 @@ def test_the_seed_of_a_run_without_a_random_head_does_not_matter(home: Path) -> 
     spec = RunRequest("smollm2-135m", "lora", "json", steps=1, batch=1, eval_rows=1)
     ready = course.prepare(spec.complete())
     other = replace(ready, spec=replace(ready.spec, seed=1))
-    assert base_scores.key_of(ready, {}) == base_scores.key_of(other, {})
+    assert course.base_key_of(ready, {}) == course.base_key_of(other, {})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import PeftLabError, RunError
-from peft_lab.runs import ending, kept, owners, queue, record, store, waiting
+from peft_lab.runs import child, kept, owners, queue, record, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, Status
@@ -51,7 +51,7 @@ def whole(ended: bool = True) -> store.Run:
     kept.save_adapter(run.folder, lambda folder: _adapter(folder))
     record.write_insight(run, {"note": [1, 2]})
     if ended:
-        ending.end_run(run, "done", "")
+        child.end_run(run, "done", "")
     return run
 
 
@@ -189,7 +189,7 @@ def test_a_changed_byte_is_noticed_where_the_file_is_used(name: str) -> None:
 
     run = whole(ended=False)
     record.write_insight(run, {"note": [1], "grid": np.zeros(3)})
-    ending.end_run(run, "done", "")
+    child.end_run(run, "done", "")
     path = run.folder / name
     uses = {kept.INSIGHT: run.insight, kept.ARRAYS: run.arrays}
     use = uses.get(name, lambda: kept.kept_adapter(run.folder))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bench.faults.disk import Disk, NoDisk, small_disk
 from peft_lab.cli import app
 from peft_lab.core.errors import RunError
-from peft_lab.runs import admission, events, hold, owners, store
+from peft_lab.runs import admission, events, owners, store, waiting
 from peft_lab.runs.events import read_events
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.view import Status
@@ -140,4 +140,4 @@ def test_saving_that_finds_no_room_leaves_no_half_adapter(disk: Disk) -> None:
     assert queue.wait(run.id, PATIENCE) is Status.FAILED
     assert "disk is full" in run.view().message
     assert not run.adapter.exists() and run.record()["adapter_dir"] is None
-    assert {path.name for path in run.folder.glob(".*")} <= {hold.HOLD_LOCK}
+    assert {path.name for path in run.folder.glob(".*")} <= {waiting.HOLD_LOCK}

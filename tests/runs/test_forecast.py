@@ -13,10 +13,11 @@ from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.engine.work import Op, Piece
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import base_scores, forecast, said
-from peft_lab.runs.base_scores import BaseScore
+from peft_lab.runs import course, forecast
+from peft_lab.runs import kept as said
+from peft_lab.runs.course import BaseScore
 from peft_lab.runs.forecast import RunWork, run_work
-from peft_lab.runs.said import Kept
+from peft_lab.runs.kept import Kept
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import RunSummary
 from peft_lab.training.evaluation import Answer, Evaluation
@@ -64,12 +65,12 @@ def test_the_parts_are_steps_scoring_loading_and_recording() -> None:
 
 
 def test_a_base_that_was_scored_takes_nothing() -> None:
-    base_scores.keep(BaseScore(WORK.key, Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0), {}, "a-run"))
+    course.keep_base_score(BaseScore(WORK.key, Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0), {}, "a-run"))
     found = forecast.forecast(WORK, _spec())
     assert found.parts["loading the base"] == found.parts["scoring the base"] == 0
     asked = forecast.forecast(WORK, _spec(probes=("a sentence",)))
     assert asked.parts["scoring the base"] > 0, "its answer to this sentence is not known"
-    base_scores.keep(
+    course.keep_base_score(
         BaseScore(
             WORK.key,
             Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0),

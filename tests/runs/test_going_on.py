@@ -18,13 +18,14 @@ from peft_lab.core import disk
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import all_methods
 from peft_lab.methods.recording import trained_tokens as attention
-from peft_lab.runs import checkpoints, ending, owners, recording, store, training
+from peft_lab.runs import checkpoints, owners, store, training
+from peft_lab.runs import child as ending
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.training import tasks
-from peft_lab.training.loop import Made
+from peft_lab.training.step import Made
 from tests.runs.driving import PATIENCE, owns, until
 
 pytestmark = pytest.mark.weights
@@ -59,7 +60,7 @@ def broken(spec: RunRequest, at: int, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run that is cut off after ``at`` steps and goes on."""
     run = new(spec)
     with monkeypatch.context() as patch:
-        real = recording.report_step
+        real = training.report_step
 
         def report(run: Run, made: Made, measured: dict[str, Any] | None) -> None:
             real(run, made, measured)

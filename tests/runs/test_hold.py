@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from peft_lab.core.errors import RunError
 from peft_lab.models.assets import store as assets
-from peft_lab.runs import checkpoints, hold, owners, store, training
+from peft_lab.runs import checkpoints, owners, store, training, waiting
 from peft_lab.runs import child as elsewhere
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
@@ -34,7 +34,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
     trained: list[Run] = []
 
     def train(run: Run) -> tuple[str, str]:
-        assert hold.is_held(run)
+        assert waiting.is_held(run)
         trained.append(run)
         return "done", ""
 
@@ -51,28 +51,28 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, float], bool]:
 
 
 def test_a_child_trains_the_turn_it_was_made_for(run: Run, child: Callable[[Run, float], bool]) -> None:
-    assert child(run, hold.turn_number(run))
+    assert child(run, waiting.turn_number(run))
     assert run.status() is Status.DONE
-    assert not hold.is_held(run)
+    assert not waiting.is_held(run)
 
 
 def test_a_child_that_comes_late_leaves_a_run_alone_that_was_queued_again(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    late = hold.turn_number(run)
+    late = waiting.turn_number(run)
     run.log.emit("lost", message="gone")
     checkpoints.reopen(run, owners.myself(), anew=True)
     before = run.events()
     assert not child(run, late)
     assert run.events() == before
-    assert child(run, hold.turn_number(run))
+    assert child(run, waiting.turn_number(run))
 
 
 def test_a_child_that_comes_late_leaves_a_run_alone_that_has_ended(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
     run.log.emit("lost", message="gone")
-    assert not child(run, hold.turn_number(run))
+    assert not child(run, waiting.turn_number(run))
     assert run.status() is Status.LOST
 
 
@@ -84,7 +84,7 @@ def began(run: Run) -> None:
 def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     began(run)
     assert checkpoints.taken_over(run, "lost") > turn
     began(run)
@@ -95,7 +95,7 @@ def test_an_engine_that_loses_a_run_again_and_again_takes_it_over_each_time(
 def test_an_engine_leaves_a_run_alone_that_its_owner_has_queued_again(
     run: Run, child: Callable[[Run, float], bool]
 ) -> None:
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     began(run)
     checkpoints.taken_over(run, "lost")
     run.log.emit("lost", message="gone")
@@ -119,10 +119,10 @@ def test_who_takes_a_run_over_does_as_its_owner_decided_before(run: Run) -> None
 def test_a_run_is_not_opened_again_while_a_process_writes_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold, "WAIT", 0.1)
+    monkeypatch.setattr(waiting, "WAIT", 0.1)
     run.log.emit("lost", message="gone")
-    with FileLock(run.folder / hold.HOLD_LOCK):
-        assert hold.is_held(run)
+    with FileLock(run.folder / waiting.HOLD_LOCK):
+        assert waiting.is_held(run)
         with pytest.raises(RunError, match="not ended"):
             checkpoints.reopen(run, owners.myself(), anew=True)
     assert run.status() is Status.LOST

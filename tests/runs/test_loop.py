@@ -15,10 +15,11 @@ import pytest
 
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
-from peft_lab.runs import course, ending, store, training
+from peft_lab.runs import child, course, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.training import batches, loop
+from peft_lab.training import batches
+from peft_lab.training import step as loop
 from peft_lab.training.step import rate_at
 from peft_lab.workers import inspector
 from tests.conftest import link
@@ -97,7 +98,7 @@ def begun(spec: RunRequest) -> Run:
 
 def carried_out(spec: RunRequest) -> Run:
     run = begun(spec)
-    ending.end_run(run, *training.train(run))
+    child.end_run(run, *training.train(run))
     return run
 
 

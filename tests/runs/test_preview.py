@@ -12,7 +12,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.runs import course, preview
 from peft_lab.runs.preview import Preview, heading, notes
 from peft_lab.runs.spec import RunRequest
-from peft_lab.training import batches, chats
+from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED
 from peft_lab.training.tasks.own import parse
 from tests.models import homemade
@@ -66,7 +66,7 @@ def test_prompts_and_completions_too() -> None:
 def test_cut_rows_are_counted_and_one_that_loses_its_answers_is_refused() -> None:
     talk = [message for number in range(6) for message in conversation(number)]
     found = look(file_of(talk))
-    whole = len(chats.read_chat(tokenizer_of(PLAIN), [(m["role"], m["content"]) for m in talk])[0])
+    whole = len(batches.read_chat(tokenizer_of(PLAIN), [(m["role"], m["content"]) for m in talk])[0])
     assert (found.cut, found.lost, found.longest) == (1, whole - 60, whole)
     assert says(notes(found)[0], "60 tokens", whole)
     with pytest.raises(BadInput, match=facts("line 11", "token 60")):

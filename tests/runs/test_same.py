@@ -16,7 +16,7 @@ from peft_lab.models.catalogue import get_model
 from peft_lab.runs import store as store_module
 from peft_lab.runs.record import knobs_read, stands_for
 from peft_lab.runs.spec import RunSpec
-from peft_lab.studies.experiments import results
+from peft_lab.studies import experiments
 from peft_lab.studies.store import runs_of
 from peft_lab.ui.method.drawing import alike
 
@@ -87,7 +87,7 @@ def test_a_run_stored_before_a_knob_was_added_is_found_by_everybody(
     assert now.values["novel"] is False and now != made.spec
     other = replace(now, values={**now.values, "novel": True})
     assert [run and run.id for run in runs_of([now, other])] == [made.id, None]
-    line = results.run_of(now, store_module.summaries())
+    line = experiments.run_of(now, store_module.summaries())
     assert line is not None and line.id == made.id
-    assert results.run_of(other, store_module.summaries()) is None
+    assert experiments.run_of(other, store_module.summaries()) is None
     assert alike(made.spec, now) and not alike(made.spec, other)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import AssetError, BadInput, UnknownName, Unsupported
-from peft_lab.engine import protocol, published
+from peft_lab.engine import published
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.studies.compare.shipped import all_shipped
 from peft_lab.training.tasks import get_task
@@ -68,7 +68,7 @@ def test_usual_batches_are_those_that_were_compared_and_published() -> None:
     # conversations are a learner's own and were compared by nobody: they are written as other texts are
     assert {**compared, "chat": compared["generation"]} == BATCH
     assert {row.batch for row in published.rows().values()} == {4}
-    assert USUAL.batch == protocol.SETTING.batch == 4
+    assert USUAL.batch == published.PROTOCOL_SETTING.batch == 4
     assert Situation().batch is None, "an update reads as many rows as the sources use"
 
 

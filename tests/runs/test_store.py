@@ -11,7 +11,7 @@ import pytest
 
 from peft_lab.core import disk
 from peft_lab.core.errors import RunError
-from peft_lab.runs import admission, checkpoints, hold, kept, owners, store
+from peft_lab.runs import admission, checkpoints, kept, owners, store, waiting
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import DAMAGED, Status
@@ -81,10 +81,10 @@ def test_what_is_half_written_is_cleared_and_locks_stay() -> None:
     run = store.create(SPEC)
     whole = {path.name for path in run.folder.iterdir()}
     (run.folder / ".adapter").mkdir()
-    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", hold.HOLD_LOCK):
+    for name in (".adapter/half", ".trajectory.json", ".insight.npz", ".checkpoint.pt", waiting.HOLD_LOCK):
         (run.folder / name).touch()
     kept.clear_kept(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == whole | {hold.HOLD_LOCK}
+    assert {path.name for path in run.folder.iterdir()} == whole | {waiting.HOLD_LOCK}
 
 
 def test_no_runs_is_an_empty_list() -> None:

@@ -13,10 +13,11 @@ from peft_lab.core import machine
 from peft_lab.core.errors import RunError
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
-from peft_lab.runs import admission, course, ending, record, respond, store, training
+from peft_lab.runs import admission, child, course, record, respond, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.training import batches, loop
+from peft_lab.training import batches
+from peft_lab.training import step as loop
 from peft_lab.training.evaluation import Examiner
 from peft_lab.training.step import rate_at
 
@@ -29,7 +30,7 @@ def carry_out(spec: RunRequest) -> Run:
     run = store.create(spec.complete())
     run.log.emit("queued")
     run.log.emit("starting")
-    ending.end_run(run, *training.train(run))
+    child.end_run(run, *training.train(run))
     return run
 
 

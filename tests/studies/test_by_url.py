@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput, RunError
-from peft_lab.runs import checkpoints, hold, owners, store
+from peft_lab.runs import checkpoints, owners, store, waiting
 from peft_lab.runs.store import Run
 from peft_lab.studies import by_url
 from peft_lab.studies.by_url import Download, NodeTurn, RemoteFolder, RemoteRuns
@@ -53,7 +53,7 @@ def steps(run: Run) -> list[int]:
 def test_a_node_gets_the_run_and_brings_back_what_it_makes(
     at: RemoteFolder, run: Run, tmp_path: Path
 ) -> None:
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     carried, there = begun(asked.turn, tmp_path, "node")
     assert carried.number == 1 and there.events() == run.events()
     spec = json.loads((carried.folder / "spec.json").read_text())
@@ -81,7 +81,7 @@ def test_an_end_is_brought_once_the_url_is_back(
     at: RemoteFolder, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, arrives: bool
 ) -> None:
     monkeypatch.setattr(by_url, "LAST", (0.0,) * 4)
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     carried, there = begun(asked.turn, tmp_path, "node")
     ended, failures = threading.Event(), list[str]()
 
@@ -104,7 +104,7 @@ def test_an_end_is_brought_once_the_url_is_back(
 
 
 def test_an_end_is_told_only_with_what_it_left(at: RemoteFolder, run: Run, tmp_path: Path) -> None:
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     carried, there = begun(asked.turn, tmp_path, "node")
     seen: list[bool] = []
 
@@ -131,7 +131,7 @@ def test_an_end_is_told_only_with_what_it_left(at: RemoteFolder, run: Run, tmp_p
 def test_another_node_goes_on_from_the_state_and_the_first_writes_no_more(
     at: RemoteFolder, run: Run, tmp_path: Path
 ) -> None:
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     first, there = begun(asked.turn, tmp_path, "first")
     there.log.emit("step", step=1, loss=0.5)
     size = there.log.path.stat().st_size
@@ -161,7 +161,7 @@ def test_another_node_goes_on_from_the_state_and_the_first_writes_no_more(
 
 
 def test_what_is_asked_of_a_run_reaches_its_node(at: RemoteFolder, run: Run, tmp_path: Path) -> None:
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     carried, there = begun(asked.turn, tmp_path, "node")
     with carried.exchanging():
         pass
@@ -178,7 +178,7 @@ def test_what_is_asked_of_a_run_reaches_its_node(at: RemoteFolder, run: Run, tmp
 
 def test_a_turn_that_is_over_is_nobodys(at: RemoteFolder, run: Run, tmp_path: Path) -> None:
     driver = RemoteRuns(URL)
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     driver.hand_over(run, turn)
     carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
     with carried.exchanging():
@@ -195,7 +195,7 @@ def test_a_turn_that_is_over_is_nobodys(at: RemoteFolder, run: Run, tmp_path: Pa
 def test_the_next_driver_fetches_what_a_killed_one_did_not(
     at: RemoteFolder, run: Run, tmp_path: Path
 ) -> None:
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     RemoteRuns(URL).hand_over(run, turn)
     carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
     with carried.exchanging():
@@ -210,7 +210,7 @@ def test_the_next_driver_fetches_what_a_killed_one_did_not(
 def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
     at: RemoteFolder, run: Run, tmp_path: Path, carrier: str
 ) -> None:
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     RemoteRuns(URL).hand_over(run, turn)
     carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
     with carried.exchanging():
@@ -228,7 +228,7 @@ def test_what_went_on_here_since_is_newer_than_what_a_killed_driver_left(
 def test_an_end_that_could_not_be_fetched_is_fetched_when_the_run_is_begun_again(
     at: RemoteFolder, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, turn = RemoteRuns(URL), hold.turn_number(run)
+    driver, turn = RemoteRuns(URL), waiting.turn_number(run)
     driver.hand_over(run, turn)
     carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
     with carried.exchanging():
@@ -257,7 +257,7 @@ def test_a_url_that_is_away_for_long_is_told_once_and_so_is_its_return(
     told: list[str] = []
     monkeypatch.setattr(by_url, "EVERY", 0.0)
     driver = RemoteRuns(URL, told.append)
-    driver.hand_over(run, hold.turn_number(run))
+    driver.hand_over(run, waiting.turn_number(run))
     with monkeypatch.context() as patch:
         patch.setattr(Download, "fetch", lambda _: trouble(NAME))
         driver.look()
@@ -279,7 +279,7 @@ def test_a_url_that_brings_a_large_file_is_not_away(
     at: RemoteFolder, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    driver, turn = RemoteRuns(URL, told.append), hold.turn_number(run)
+    driver, turn = RemoteRuns(URL, told.append), waiting.turn_number(run)
     driver.hand_over(run, turn)
     carried, there = begun(by_url.turn_of(at, NAME, turn), tmp_path, "node")
     with carried.exchanging():
@@ -302,7 +302,7 @@ def test_a_url_that_is_away_for_a_moment_is_not_worth_a_word(
     told: list[str] = []
     monkeypatch.setattr(by_url, "EVERY", 0.0)
     driver = RemoteRuns(URL, told.append)
-    driver.hand_over(run, hold.turn_number(run))
+    driver.hand_over(run, waiting.turn_number(run))
     with monkeypatch.context() as patch:
         patch.setattr(Download, "fetch", lambda _: away(NAME))
         driver.look()
@@ -315,7 +315,7 @@ def test_a_url_that_is_away_for_a_moment_is_not_worth_a_word(
 
 
 def test_names_that_lead_out_of_the_folder_are_left(at: RemoteFolder, run: Run, tmp_path: Path) -> None:
-    asked = by_url.hand_over(at, run, hold.turn_number(run))
+    asked = by_url.hand_over(at, run, waiting.turn_number(run))
     for name in ("../outside", "a/../../outside", ".hidden", "spec.json"):
         at.files.pipe_file(f"{asked.turn.path}/1/{name}", b"foreign")
     asked.turn.below(1).write(by_url.EVENTS, run.log.path.read_bytes())

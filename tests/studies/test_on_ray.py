@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.runs import checkpoints, hold, owners
+from peft_lab.runs import checkpoints, owners, waiting
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import by_url
@@ -81,7 +81,9 @@ def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
     ray.ended = ray.handed_over[:1]
     driver.look()
     assert run.status() is Status.QUEUED
-    assert by_url.holders(by_url.turn_of(at, NAME, hold.turn_number(run))) == [0], "its node finds it there"
+    assert by_url.holders(by_url.turn_of(at, NAME, waiting.turn_number(run))) == [0], (
+        "its node finds it there"
+    )
     ray.ended = ray.handed_over
     driver.look()
     assert run.status() is Status.LOST and at.below(NAME).names() == []
@@ -90,7 +92,7 @@ def test_a_task_that_returns_late_tells_nothing_of_the_run_begun_again(
 def test_what_a_node_had_done_for_a_killed_driver_is_not_begun_again(
     at: RemoteFolder, ray: Ray, driver: OnRay, run: Run, tmp_path: Path
 ) -> None:
-    turn = hold.turn_number(run)
+    turn = waiting.turn_number(run)
     RemoteRuns(URL).hand_over(run, turn)
     carried = by_url.take_over(by_url.turn_of(at, NAME, turn), tmp_path / "node" / NAME)
     with carried.exchanging():

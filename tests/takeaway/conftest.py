@@ -15,7 +15,7 @@ from peft_lab.methods import get_method
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.images import size_of
 from peft_lab.models.meta import head_apart
-from peft_lab.runs import course, ending, store, training
+from peft_lab.runs import child, course, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 
@@ -151,7 +151,7 @@ def finish(spec: RunRequest) -> Run:
     """Check a spec, carry the run out in this process and keep its record."""
     run = store.create(spec.complete())
     run.log.emit("queued", owner={})
-    ending.end_run(run, *training.train(run))
+    child.end_run(run, *training.train(run))
     return run
 
 

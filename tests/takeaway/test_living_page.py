@@ -17,12 +17,12 @@ from peft_lab.drawing.trajectory.format import shipped
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import kept, store
 from peft_lab.runs.spec import RunRequest
-from peft_lab.takeaway import living_page
+from peft_lab.takeaway import card
 
 
 def page_of(**changes: object) -> str:
     found = shipped("bitfit")
-    return living_page.page(replace(found, **changes), get_model(found.model.name).shape)  # type: ignore[arg-type]
+    return card.living_page(replace(found, **changes), get_model(found.model.name).shape)  # type: ignore[arg-type]
 
 
 def test_only_its_own_script_may_run_and_nothing_is_fetched() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.takeaway.generator import fill
-from peft_lab.training.tasks import get_task, orders, style
+from peft_lab.training.tasks import get_task, made, orders
 from peft_lab.training.tasks.base import Row
 
 TARGET = get_task("json").load().test[0].target
@@ -48,7 +48,7 @@ def test_json(answer: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*style.OPENINGS, *style.CLOSINGS, " ", "\n", "rope"]), max_size=4).map("".join)
+    st.lists(st.sampled_from([*made.OPENINGS, *made.CLOSINGS, " ", "\n", "rope"]), max_size=4).map("".join)
 )
 def test_style(answer: str) -> None:
     wanted = get_task("style").score([answer], [Row("", "")])["marker_rate"]

@@ -13,7 +13,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.models import loading, quantise
 from peft_lab.models.catalogue import catalogue, get_model, resolve
-from peft_lab.takeaway.calls import TASK_TYPES
+from peft_lab.takeaway.applied import TASK_TYPES
 from tests.takeaway.conftest import KINDS, byte_tokenizer, runs_on
 from tests.takeaway.test_script import assert_clean
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.models import templates
+from peft_lab.models import loading
 from peft_lab.models.loading import load_tokenizer, weights_of
-from peft_lab.training import batches, chats
+from peft_lab.training import batches
 from peft_lab.training.batches import IGNORED
 from peft_lab.training.tasks.base import Row, Turns
 from peft_lab.training.tasks.own import parse
@@ -62,7 +62,7 @@ def test_the_answers_are_those_that_a_marked_template_names(turns: Turns) -> Non
     told = tokenizer_of(MARKED).apply_chat_template(
         messages, return_dict=True, return_assistant_tokens_mask=True
     )
-    ids, counted = chats.read_chat(tokenizer_of(PLAIN), turns)
+    ids, counted = batches.read_chat(tokenizer_of(PLAIN), turns)
     assert ids == told["input_ids"]
     assert counted == [mask == 1 for mask in told["assistant_masks"]]
 
@@ -70,7 +70,7 @@ def test_the_answers_are_those_that_a_marked_template_names(turns: Turns) -> Non
 @given(CHATS, st.integers(8, 60))
 def test_batches_ask_for_the_answers_and_nothing_else(turns: Turns, length: int) -> None:
     tokenizer = tokenizer_of(PLAIN)
-    ids, counted = chats.read_chat(tokenizer, turns)
+    ids, counted = batches.read_chat(tokenizer, turns)
     if True not in counted[:length]:
         with pytest.raises(ValueError, match=facts(f"token {length}")):
             batches.encode_chat(tokenizer, turns, length)
@@ -102,7 +102,7 @@ def test_the_loss_is_that_of_the_answers() -> None:
 
 def test_a_template_that_rewrites_what_stood_before_is_noticed_at_the_row() -> None:
     tokenizer = tokenizer_of(FORGETS)
-    assert True in chats.read_chat(tokenizer, EXCHANGE)[1]
+    assert True in batches.read_chat(tokenizer, EXCHANGE)[1]
     thinking: Turns = (("user", "a"), ("assistant", "think>b"), ("user", "c"), ("assistant", "d"))
     task = parse(file_of(), "mine.jsonl")
     with pytest.raises(BadInput, match=facts("line 7", "message 2")):
@@ -111,41 +111,41 @@ def test_a_template_that_rewrites_what_stood_before_is_noticed_at_the_row() -> N
 
 def test_a_template_that_refuses_is_quoted() -> None:
     tokenizer = tokenizer_of(STRICT)
-    templates.guard(tokenizer)
-    with pytest.raises(templates.TemplateError, match="System role not supported"):
-        chats.read_chat(tokenizer, (("system", "Be brief."), *EXCHANGE))
+    loading.guard_template(tokenizer)
+    with pytest.raises(loading.TemplateError, match="System role not supported"):
+        batches.read_chat(tokenizer, (("system", "Be brief."), *EXCHANGE))
 
 
 def test_without_a_template_the_roles_are_words_and_the_end_token_closes_an_answer() -> None:
     tokenizer = tokenizer_of(None)
-    assert chats.write_chat(tokenizer, EXCHANGE) == "User: How deep?\nAssistant: Nine.</s>\n"
-    assert chats.write_chat(tokenizer, EXCHANGE[:1], opens=True) == "User: How deep?\nAssistant:"
-    ids, counted = chats.read_chat(tokenizer, EXCHANGE)
+    assert batches.write_chat(tokenizer, EXCHANGE) == "User: How deep?\nAssistant: Nine.</s>\n"
+    assert batches.write_chat(tokenizer, EXCHANGE[:1], opens=True) == "User: How deep?\nAssistant:"
+    ids, counted = batches.read_chat(tokenizer, EXCHANGE)
     learned = [token for token, counts in zip(ids, counted, strict=True) if counts]
     assert tokenizer.decode(learned) == " Nine.</s>"
-    assert chats.ends_of(tokenizer) == [tokenizer.eos_token_id]
+    assert batches.ends_of(tokenizer) == [tokenizer.eos_token_id]
 
 
 def test_an_end_of_turn_that_is_not_the_tokenizers_end_stops_an_answer_too() -> None:
     tokenizer = tokenizer_of(PLAIN.replace("</s>", "<turn>"))
     tokenizer.add_special_tokens({"extra_special_tokens": ["<turn>"]})
     turn = tokenizer.convert_tokens_to_ids("<turn>")
-    assert chats.ends_of(tokenizer) == [tokenizer.eos_token_id, turn]
-    ids, counted = chats.read_chat(tokenizer, EXCHANGE)
+    assert batches.ends_of(tokenizer) == [tokenizer.eos_token_id, turn]
+    ids, counted = batches.read_chat(tokenizer, EXCHANGE)
     assert [token for token, counts in zip(ids, counted, strict=True) if counts][-1] == turn
 
 
 def test_a_format_without_an_end_says_so() -> None:
     tokenizer = tokenizer_of(PLAIN.replace("</s>", ""))
-    assert chats.end_of_answer(tokenizer) is None
-    assert chats.ends_of(tokenizer) == [tokenizer.eos_token_id]
+    assert batches.end_of_answer(tokenizer) is None
+    assert batches.ends_of(tokenizer) == [tokenizer.eos_token_id]
 
 
 @pytest.mark.weights
 def test_smollm_learns_its_answers_and_their_end() -> None:
     tokenizer = load_tokenizer(weights_of("smollm2-135m"))
     turns: Turns = (*EXCHANGE, ("user", "And here?"), ("assistant", "\nEight. "))
-    ids, counted = chats.read_chat(tokenizer, turns)
+    ids, counted = batches.read_chat(tokenizer, turns)
     assert ids == tokenizer.apply_chat_template(
         [{"role": role, "content": words} for role, words in turns], return_dict=False
     )

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.meta import make_config
-from peft_lab.training.losses import altered, without_logits
+from peft_lab.training.optimizers import altered, without_logits
 
 CONFIGS: dict[str, Any] = {
     "lora": LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),

@@ -85,8 +85,8 @@ def test_five_layers_stand_for_all_also_where_tensors_leave(monkeypatch: pytest.
 
 
 def test_split_weights_are_refused() -> None:
-    from peft_lab.engine.sharding.how import Sharding
     from peft_lab.engine.sharding.simulate import simulate_sharded
+    from peft_lab.engine.sharding.wrap import Sharding
 
     asked = StepRequest("smollm2-135m", "lora", {}, Setting(1, 64, offload=True), checkpointing=True)
     with pytest.raises(Unsupported, match="one of them"):

@@ -9,8 +9,7 @@ import pytest
 import torch
 import transformers
 
-from peft_lab.training.batches import IGNORED, Encoded, collate
-from peft_lab.training.packing import TYPES, Packed, collate_packed, fill, no_cache
+from peft_lab.training.batches import IGNORED, TYPES, Encoded, Packed, collate, collate_packed, fill, no_cache
 
 ROOM = 24
 #: Sums in float32, taken in another order.
@@ -94,7 +93,7 @@ def test_a_cache_would_hide_where_rows_end() -> None:
 
 
 def test_the_loss_in_chunks_reads_packed_rows_too() -> None:
-    from peft_lab.training.losses import without_logits
+    from peft_lab.training.optimizers import without_logits
 
     model = model_of("llama")
     no_cache(model)

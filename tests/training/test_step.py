@@ -14,26 +14,26 @@ from peft_lab.engine import lab
 from peft_lab.engine import step as simulated
 from peft_lab.runs import course, training
 from peft_lab.takeaway.generator import printed
-from peft_lab.training import batches, loop, step
+from peft_lab.training import batches, step
 
 
 def test_runs_and_simulations_call_the_same_function() -> None:
-    assert vars(course)["fit"] is loop.fit
-    assert vars(loop)["train_step"] is vars(simulated)["train_step"] is step.train_step
+    assert vars(course)["fit"] is step.fit
+    assert vars(step)["train_step"] is vars(simulated)["train_step"] is step.train_step
     inside = inspect.getsource(lab.simulate_lab)
     assert re.search(r"from peft_lab.training.step import .*\btrain_step\b", inside) and "loss_at(" in inside
-    for module in (course, training, simulated, lab, loop):
+    for module in (course, training, simulated, lab, step):
         source = inspect.getsource(module)
         assert ".backward(" not in source and "clip_grad_norm_(" not in source, module.__name__
 
 
 def test_what_is_printed_is_the_code_itself() -> None:
     """But for annotations of types that a file of its own need not know, and references into this package."""
-    text = printed("training.step.train_step", loop.fit, batches.plan, step.rate_at, step.Masters)
+    text = printed("training.step.train_step", step.fit, batches.plan, step.rate_at, step.Masters)
     found = {
         node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
-    for part in (step.train_step, loop.fit, batches.plan, step.rate_at, step.Masters):
+    for part in (step.train_step, step.fit, batches.plan, step.rate_at, step.Masters):
         own = ast.parse(inspect.getsource(part)).body[0]
         assert ast.dump(_bare(found[part.__name__])) == ast.dump(_bare(own))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.advise.answers import OWN_LIMIT
+from peft_lab.advise.words import OWN_LIMIT
 from peft_lab.core.units import Source
 from peft_lab.engine.devices import devices
 from peft_lab.interview.bank import all_questions

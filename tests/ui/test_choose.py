@@ -14,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import places
-from peft_lab.interview.claims import all_claims, get_claim, kept
+from peft_lab.interview import claims
+from peft_lab.interview.claims import all_claims, get_claim
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.ui.choose import page as tree
@@ -233,12 +234,12 @@ def test_fact_check_lists_all_and_shows_the_one_in_the_address() -> None:
 
 def test_fact_check_says_what_is_kept_and_badges_what_is_cited() -> None:
     shown = told(opened("fact_check", claim="prompt-minimal-memory"))
-    found, was_kept = kept.is_settled("prompt-minimal-memory")
+    found, was_kept = claims.is_settled("prompt-minimal-memory")
     assert re.search(rf"{re.escape(found.found)}\. :\S+-badge\[simulated\]", shown)
     assert re.search(rf"{re.escape(found.cited)}\. :\S+-badge\[cited\]", shown)
     assert was_kept
-    assert f"From a run of {kept.result_seconds()}" in shown
-    other = kept.result_seconds().differing()
+    assert f"From a run of {claims.result_seconds()}" in shown
+    other = claims.result_seconds().differing()
     assert all(
         f"Installed here: {name} {version}" in shown or len(other) > 1 for name, version in other.items()
     )

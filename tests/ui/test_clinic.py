@@ -11,8 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.core.errors import UnknownName
-from peft_lab.interview.clinic.cases import Case, all_cases, get_case
-from peft_lab.interview.clinic.faults import MOMENTS, all_faults
+from peft_lab.interview.clinic.faults import MOMENTS, Case, all_cases, all_faults, get_case
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.ui.clinic import solved
 from tests.ui.test_choose import opened, told

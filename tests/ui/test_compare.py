@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.advise.recipes.replications import Verdict, replications
 from peft_lab.ask import limits
 from peft_lab.core import units
-from peft_lab.core.setting_words import written_figure
+from peft_lab.core.units import written_figure
 from peft_lab.engine import published
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import usual_eval_rows
@@ -25,7 +25,7 @@ from peft_lab.runs.tracking.start import Told
 from peft_lab.studies import carrying, shipped_sweep
 from peft_lab.studies import landscape as landscapes
 from peft_lab.studies.compare import results, shipped, store
-from peft_lab.studies.compare.plan import make_plan
+from peft_lab.studies.compare.store import make_plan
 from peft_lab.studies.shipped_sweep import shipped_points
 from peft_lab.ui import state, theme
 from peft_lab.ui.compare import landscape, page

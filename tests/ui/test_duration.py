@@ -12,8 +12,9 @@ import pytest
 from peft_lab.core import asking
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
-from peft_lab.runs import calibrating, said, waiting
-from peft_lab.runs.said import Kept
+from peft_lab.runs import kept as said
+from peft_lab.runs import waiting
+from peft_lab.runs.kept import Kept
 from peft_lab.runs.view import RunSummary
 from peft_lab.ui.components.waiting import Look
 from peft_lab.ui.method import settings
@@ -61,8 +62,8 @@ def test_in_a_class_nothing_is_said_as_others_train_beside(monkeypatch: pytest.M
 
 def test_before_that_it_is_offered_and_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    monkeypatch.setattr(calibrating, "begin", lambda: begun.append(1))
-    monkeypatch.setattr(calibrating, "under_way", lambda: None)
+    monkeypatch.setattr(waiting, "begin_calibrating", lambda: begun.append(1))
+    monkeypatch.setattr(waiting, "calibrating_under_way", lambda: None)
     here.keep({"constants": SPEED})  # of an older version, without what loading takes
     app = opened("ia3")
     assert _button(app, "ia3-train").label == "Train"

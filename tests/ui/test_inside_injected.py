@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.runs import ending, store, training
+from peft_lab.runs import child, store, training
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.adapters import by_kind
@@ -42,7 +42,7 @@ def runs(assets_home: Path) -> Iterator[dict[str, Run]]:
         spec = RunRequest("minilm-l6", slug, "sentiment", steps=2, batch=8, eval_rows=64, learning_rate=0.05)
         run = store.create(spec.complete())
         run.log.emit("queued", owner={})
-        ending.end_run(run, *training.train(run))
+        child.end_run(run, *training.train(run))
         made[slug] = run
     yield made
     for run in made.values():

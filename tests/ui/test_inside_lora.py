@@ -13,7 +13,7 @@ import pytest
 from peft_lab.methods import get_method
 from peft_lab.methods.lora.recording import RunRecorder
 from peft_lab.methods.qlora import recording as qlora_run
-from peft_lab.methods.qlora import storage
+from peft_lab.methods.qlora import spec
 from peft_lab.runs import record
 from peft_lab.runs.store import Run
 from peft_lab.studies.experiments import of_method
@@ -70,7 +70,7 @@ def test_a_lora_is_played_along_its_training(runs: list[Run]) -> None:
 
 
 def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from peft_lab.studies import intruding
+    from peft_lab.studies import blending as intruding
 
     rows = [
         {
@@ -81,7 +81,7 @@ def test_singular_vectors_are_compared_when_asked(runs: list[Run], monkeypatch: 
     ]  # fmt: skip
     found: Future[list[dict[str, Any]]] = Future()
     found.set_result(rows)
-    monkeypatch.setattr(intruding, "ask", lambda identity: found)
+    monkeypatch.setattr(intruding, "ask_intruders", lambda identity: found)
     app = opened("lora", tab="look inside", run=runs[0].id)
     assert "#### Intruder dimensions" in told(app) and "Nearest pretrained" not in told(app)
     next(button for button in app.button if button.label == "Compare the singular vectors").click().run()
@@ -106,19 +106,19 @@ def test_two_runs_of_one_base_can_be_combined(runs: list[Run], monkeypatch: pyte
 
 def test_a_qlora_shows_its_storage_and_its_merges(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     found: Future[dict[str, Any]] = Future()
-    errors = dict.fromkeys(storage.FORMS, 0.1)
+    errors = dict.fromkeys(spec.FORMS, 0.1)
     size = {"memory": 10, "disk": 11, "bits": 4.5}
     found.set_result(
         {
-            "modules": [{"path": "layer.0.query", "shape": [4, 4], "errors": errors, "histogram": [1] * storage.BINS}],
+            "modules": [{"path": "layer.0.query", "shape": [4, 4], "errors": errors, "histogram": [1] * spec.BINS}],
             "codes": {"nf4": [-1.0, 0.0, 1.0], "fp4": [-1.0, 0.0, 0.0, 1.0]},
-            "sizes": {"bfloat16": size, **dict.fromkeys(storage.FORMS, size)},
+            "sizes": {"bfloat16": size, **dict.fromkeys(spec.FORMS, size)},
             "weights": 100,
             "kept": 5,
             "dtype": "bfloat16",
         }
     )  # fmt: skip
-    monkeypatch.setattr(storage, "ask", lambda model: found)
+    monkeypatch.setattr(spec, "ask_survey", lambda model: found)
     app = opened("qlora", model="minilm-l6", tab="look inside", run=runs[2].id)
     assert not app.exception
     shown = told(app)

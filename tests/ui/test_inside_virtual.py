@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.methods.recording import trained_tokens as attention
-from peft_lab.runs import ending, store, training
+from peft_lab.runs import child, store, training
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.ui.method.inside.soft import slower
@@ -38,7 +38,7 @@ def run(request: pytest.FixtureRequest, assets_home: Path) -> Iterator[Run]:
         if task.max_new_tokens:
             short = replace(task, max_new_tokens=3)
             patch.setattr(RunSpec, "task_object", lambda self: short)
-        ending.end_run(made, *training.train(made))
+        child.end_run(made, *training.train(made))
     yield made
     store.delete(made.id)
 

@@ -8,9 +8,9 @@ from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.path import newcomer
+from peft_lab.interview.tour import newcomer
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.practice import learner
@@ -71,7 +71,7 @@ def test_a_stop_is_as_its_path_says(step: int, monkeypatch: pytest.MonkeyPatch) 
     complete = app.session_state[state._COMPLETE]
     assert {name: complete[name] for name in stop.settings} == stop.settings
     file = Learners()
-    assert progress.progress(file, learner.current_learner(file), "newcomer").visited == {STOP}
+    assert tour.progress(file, learner.current_learner(file), "newcomer").visited == {STOP}
 
 
 @pytest.mark.parametrize(

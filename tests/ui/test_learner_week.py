@@ -17,12 +17,11 @@ from fsrs import Card, Rating, Scheduler
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
 
+from peft_lab.interview import tour
 from peft_lab.interview.bank import select
 from peft_lab.interview.learners import schedule
-from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.learners.transfer import export_profile
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.progress import FIRST
+from peft_lab.interview.learners.schedule import Learners, export_profile
+from peft_lab.interview.tour import FIRST
 from peft_lab.ui.practice.learner import anki_deck
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +115,7 @@ def test_a_week_of_cards(clock: Clock) -> None:
             for question, rating, at in rate_some(opened(name), clock, count, day):
                 seen[name][question].append((rating, at))
         if day == 3:
-            progress.visit(file, "Ada", FIRST, 2)
+            tour.visit(file, "Ada", FIRST, 2)
             exported = json.loads(json.dumps(export_profile(file, "Ada")))
             after_export = {question: list(ratings) for question, ratings in seen["Ada"].items()}
     for name, questions in seen.items():
@@ -158,7 +157,7 @@ def test_a_week_of_cards(clock: Clock) -> None:
     for question, ratings in after_export.items():
         assert file.cards("Ada")[question].due == reference(ratings).due
     assert set(file.cards("Ada")) == set(after_export)
-    assert progress.progress(file, "Ada", FIRST).at == 2
+    assert tour.progress(file, "Ada", FIRST).at == 2
     assert export_profile(file, "Ada") == exported
 
 

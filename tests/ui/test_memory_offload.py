@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.core import units
-from peft_lab.engine import fits
-from peft_lab.engine.simulate import simulate
+from peft_lab.engine import simulate
+from peft_lab.engine.simulate import simulate as simulate_simulate
 from peft_lab.engine.work import copied, left
 from peft_lab.ui.memory.controls import MemoryForm
 from tests.ui.badges import without_badge
@@ -35,11 +35,11 @@ def shown(app: AppTest) -> str:
 def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     app = settled(opened("memory", **ON_A_GPU))
     assert "Main memory" not in shown(app) and "Offloading takes" not in shown(app)
-    kept = simulate(ASKED.request("lora"))
-    assert units.size(fits.needed(kept)) in shown(app)
+    kept = simulate_simulate(ASKED.request("lora"))
+    assert units.size(simulate.needed_bytes(kept)) in shown(app)
     settled(switch(app).set_value(True).run())
     assert app.query_params["offload"] in ("true", ["true"])
-    away = simulate(replace(ASKED, offload=True).request("lora"))
+    away = simulate_simulate(replace(ASKED, offload=True).request("lora"))
     work = away.work[-1]
     assert left(work) == away.host_bytes and copied(work) == 2 * left(work)
     after = shown(app)
@@ -48,7 +48,10 @@ def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     assert "Main memory" in after and units.size(away.host_bytes) in after
     # the moment that the timeline starts at
     assert f"{units.size(away.peak_bytes)} alive, the peak" in after
-    assert fits.needed(away) < fits.needed(kept) and units.size(fits.needed(away)) in after
+    assert (
+        simulate.needed_bytes(away) < simulate.needed_bytes(kept)
+        and units.size(simulate.needed_bytes(away)) in after
+    )
     assert not without_badge(app)[1]
 
 

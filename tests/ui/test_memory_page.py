@@ -16,10 +16,10 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
 from peft_lab.ask import limits
-from peft_lab.engine import fits, published
+from peft_lab.engine import published, simulate
 from peft_lab.engine.account import Point
 from peft_lab.engine.devices import devices
-from peft_lab.engine.simulate import simulate
+from peft_lab.engine.simulate import simulate as simulate_simulate
 from peft_lab.methods import all_methods
 from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
@@ -259,7 +259,7 @@ def test_the_first_chart_shows_what_four_bits_save() -> None:
     for slug in ("lora", "qlora"):
         asked = chosen.request(slug)
         assert asked.values == {"target_modules": ("q_proj", "v_proj")}
-        need[slug] = fits.needed(simulate(asked))
+        need[slug] = simulate.needed_bytes(simulate_simulate(asked))
     assert need["qlora"] < need["lora"] <= chosen.card.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
 

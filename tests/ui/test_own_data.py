@@ -95,11 +95,10 @@ def test_the_reading_ends_when_the_page_is_left(own_home: Path, monkeypatch: pyt
 
 def _training() -> None:
     from peft_lab.ui.components import own_data
-    from peft_lab.ui.components import own_data as token_preview
 
     path = own_data.upload("causal-lm", False)
     if path is not None:
-        token_preview.tokens_of("smollm2-135m", path, 64)
+        own_data.tokens_of("smollm2-135m", path, 64)
 
 
 @pytest.mark.weights

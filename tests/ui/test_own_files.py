@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.training.tasks import kept_files
+from peft_lab.training.tasks import hub
 from tests.training.tasks.test_kept_files import put
 
 
@@ -28,7 +28,7 @@ def test_a_chosen_file_is_removed(own_home: Path) -> None:
     assert "22 B in all" in told and "uploads stay" in told
     assert [option[:11] for option in app.multiselect[0].options] == ["theirs.json", "mine.csv, 2"]
     assert app.expander[0].label == "2 files" and app.button[0].disabled
-    app.multiselect[0].select(kept_files.kept_files()[1]).run()
+    app.multiselect[0].select(hub.kept_files()[1]).run()
     app.button[0].click().run()
     assert not app.exception
     assert theirs.exists() and not mine.exists()

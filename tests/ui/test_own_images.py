@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
-from peft_lab.runs import calibrating, record, store
+from peft_lab.runs import record, store, waiting
 from peft_lab.runs.forecast import run_work
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
@@ -83,7 +83,7 @@ def test_no_seconds_are_promised(
     measured: bool, vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(here, "place", lambda: tmp_path / here.FILE)
-    monkeypatch.setattr(calibrating, "under_way", lambda: None)
+    monkeypatch.setattr(waiting, "calibrating_under_way", lambda: None)
     if measured:
         speed = dict.fromkeys(CONSTANTS, 1e11)
         here.keep({"constants": speed, "loading": {"models": {"my-vit": [1.0, 1e6]}, "pack": 1e9}})

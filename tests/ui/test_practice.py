@@ -34,7 +34,7 @@ from peft_lab.interview.predictions import (
 )
 from peft_lab.interview.question import topics
 from peft_lab.runs import store
-from peft_lab.runs.ending import end_run
+from peft_lab.runs.child import end_run
 from peft_lab.runs.record import stands_for
 from peft_lab.ui import state, theme
 from peft_lab.ui.practice.answering import SELF_CHECK

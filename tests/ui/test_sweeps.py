@@ -14,7 +14,7 @@ from peft_lab.runs import checkpoints
 from peft_lab.runs import store as runs
 from peft_lab.runs.tracking import start as tracking
 from peft_lab.studies.landscape import METRIC
-from peft_lab.studies.sweeps import asked, picture, store
+from peft_lab.studies.sweeps import picture, plan, store
 from peft_lab.ui import theme
 from peft_lab.ui.compare.landscape import RATES
 from peft_lab.ui.sweeps import pictures
@@ -58,7 +58,7 @@ def test_without_any_it_says_how_to_start_one_with_a_file_that_works() -> None:
     assert not app.exception and "No sweeps yet" in app.info[0].value
     file, command = (block.value for block in app.code[:2])
     assert command == "python -m peft_lab sweep sweep.yaml"
-    assert len(asked.of(yaml.safe_load(file)).specs) == 12 and file.strip() == asked.EXAMPLE_FILE.strip()
+    assert len(plan.sweep_of(yaml.safe_load(file)).specs) == 12 and file.strip() == plan.EXAMPLE_FILE.strip()
 
 
 def test_the_best_is_told_with_its_interval_and_how_that_is_computed() -> None:
@@ -183,7 +183,7 @@ def test_random_draws_are_coloured_over_two_axes() -> None:
     content = {name: value for name, value in made.EXAMPLE.items() if name != "grid"}
     content["random"] = {"runs": 5, "r": [2, 4, 8], "learning_rate": {"min": 0.001, "max": 0.01, "log": True}}
     content["seeds"] = [0]
-    specs = asked.of(content).specs
+    specs = plan.sweep_of(content).specs
     for number, spec in enumerate(specs):
         made.ended(spec, score=0.5 + 0.05 * number)
     store.keep(specs)

@@ -10,13 +10,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.classroom import shown
+from peft_lab.classroom import places
 from peft_lab.core.errors import BadInput
+from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import path as sharing
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.path import Stop, Tour, newcomer
-from peft_lab.interview.tour.progress import FIRST
+from peft_lab.interview.tour import FIRST, Stop, Tour, newcomer
 from peft_lab.ui import claims, pages, shell, state
 from peft_lab.ui.components.frame import SHOWN
 from peft_lab.ui.foreign import plain
@@ -97,7 +95,7 @@ def test_a_stop_opens_with_exactly_its_settings(index: int) -> None:
     for text in (NO_RUN,) if of_a_run else (stop.read, stop.move, stop.see):
         assert links.filled_words(stop, text, FIRST) in told(app)
     assert address_of(app) == {**differing, "stop": where}
-    assert progress.progress(Learners(), "Me", FIRST).at == index
+    assert tour.progress(Learners(), "Me", FIRST).at == index
 
 
 def test_a_stop_is_set_up_anew_whatever_was_moved_before() -> None:
@@ -124,7 +122,7 @@ def test_one_finds_back_from_another_page_and_the_place_survives_a_restart() -> 
     assert "**1** of 12 stops visited".replace("12", str(len(NEWCOMER.stops))) in told_progress(app)
     assert any(button.label == "Continue at stop 3" for button in app.button)
     press(app, "Start over")
-    assert progress.progress(Learners(), "Me", FIRST).at is None
+    assert tour.progress(Learners(), "Me", FIRST).at is None
     assert any(button.label == "Start" for button in app.button)
 
 
@@ -207,7 +205,7 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
     free.set_value(["lora_alpha"])
     again(app)
     press(app, "Add to my path")
-    all_fixed, some_free = progress.load_draft(Learners(), "Me", pages.titles()).stops
+    all_fixed, some_free = tour.load_draft(Learners(), "Me", pages.titles()).stops
     assert all_fixed.settings["r"] == "16"
     assert all_fixed.settings["model"] == "llama-3.2-3b"
     assert {"r", "model", "task", "lora_alpha", "seed"} <= set(all_fixed.fixed)
@@ -222,8 +220,8 @@ def test_any_page_becomes_a_stop_with_all_fixed_or_some_free() -> None:
 def test_a_stop_that_was_added_and_given_no_words_is_followed() -> None:
     app = opened("lora", r="16")
     press(app, "Add to my path")
-    path = progress.load_draft(Learners(), "Me", pages.titles())
-    progress.take_in(Learners(), "Me", path, pages.titles())
+    path = tour.load_draft(Learners(), "Me", pages.titles())
+    tour.take_in(Learners(), "Me", path, pages.titles())
     said = told(opened("lora", **links.stop_address(path.stops[0], links.place_of(path.id, 0))))
     assert "**Stop 1 of 1**" in said and NO_WORDS in said and "Set by the teacher" in said
 
@@ -235,7 +233,7 @@ def test_what_is_taught_is_heard_where_the_page_begins_again_before_its_button(
     """As it does when an answer comes that it waited for: the side bar is drawn last."""
     heard: list[str] = []
     monkeypatch.setattr(pages, "teaches", lambda: True)
-    monkeypatch.setattr(shown, "show", lambda page, settings: heard.append(page))
+    monkeypatch.setattr(places, "show_page", lambda page, settings: heard.append(page))
     monkeypatch.setattr(teach, "_add", lambda stop: heard.append(stop.page))
     app = opened("atlas")
     monkeypatch.setattr(shell, "mend", once(st.rerun))
@@ -256,27 +254,27 @@ def once(call: Callable[[], None]) -> Callable[[], None]:
 def test_a_path_is_given_words_ordered_and_sent() -> None:
     file = Learners()
     file.create("Me")
-    progress.save_draft(file, "Me", LESSON, pages.titles())
+    tour.save_draft(file, "Me", LESSON, pages.titles())
     app = opened("teach")
     press(app, "Down")
-    assert [stop.title for stop in progress.load_draft(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
+    assert [stop.title for stop in tour.load_draft(file, "Me", pages.titles()).stops] == ["Home", "Rank"]
     control(app, "text_area", "Move").set_value("Nothing.")
     press(app, "Save the text")
     control(app, "text_input", "Title of the path").set_value("Monday")
     again(app)
-    path = progress.load_draft(file, "Me", pages.titles())
+    path = tour.load_draft(file, "Me", pages.titles())
     assert (path.title, path.stops[0].move) == ("Monday", "Nothing.")
     sent = again(app).code[0].value
-    assert sent.endswith("/tour?path=" + sharing.pack_path(path))
+    assert sent.endswith("/tour?path=" + tour.pack_path(path))
 
 
 def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
-    app = opened("tour", path=sharing.pack_path(LESSON))
+    app = opened("tour", path=tour.pack_path(LESSON))
     assert "A path was sent to you" in told(app)
     press(app, "Follow this path")
     assert "## A lesson" in told(app)
     assert "path" not in address_of(app)
-    assert LESSON.id in progress.paths(Learners(), "Me", pages.titles())
+    assert LESSON.id in tour.paths(Learners(), "Me", pages.titles())
     stop = LESSON.stops[0]
     first = opened("lora", **links.stop_address(stop, links.place_of(LESSON.id, 0)))
     assert "**Stop 1 of 2**" in told(first)
@@ -285,7 +283,7 @@ def test_a_sent_path_is_shown_taken_in_and_followed() -> None:
     assert control(first, "select_slider", "Rank r").disabled
 
 
-@pytest.mark.parametrize("text", ["x", "AAAA", sharing.pack_path(LESSON)[:-6]])
+@pytest.mark.parametrize("text", ["x", "AAAA", tour.pack_path(LESSON)[:-6]])
 def test_a_damaged_path_is_said(text: str) -> None:
     app = opened("tour", path=text)
     assert ":red[:material/link_off: From the address: The path in this link is damaged" in told(app)

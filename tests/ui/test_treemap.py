@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.methods.counting.count import count
-from peft_lab.models.module_tree import GroupCount
+from peft_lab.models.meta import GroupCount
 from peft_lab.ui import theme
 from peft_lab.ui.components.charts import LEAST, VISIBLE, Area, areas, caption, treemap
 from tests.prose import says

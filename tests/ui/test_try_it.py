@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from peft_lab.runs import ending, store
+from peft_lab.runs import child, store
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
-from peft_lab.studies.experiments import all_experiments, of_method
-from peft_lab.studies.experiments.base import Experiment
+from peft_lab.studies.experiments import Experiment, all_experiments, of_method
 from tests.prose import says
 from tests.ui.test_pages import opened, told
 
@@ -36,7 +35,7 @@ def ended(spec: RunRequest, score: float) -> Run:
             rows=500,
             seconds=1,
         )
-    ending.end_run(run, "done", "")
+    child.end_run(run, "done", "")
     return run
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from peft_lab.classroom import joining
 from peft_lab.core.errors import BadInput
 from peft_lab.runs import waiting
-from peft_lab.runs.roll import Place
+from peft_lab.runs.queue import Place
 from peft_lab.runs.view import Status
 from peft_lab.ui.server import guard, sessions
 from peft_lab.ui.server.door import Door

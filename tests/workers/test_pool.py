@@ -11,7 +11,7 @@ import pytest
 
 from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.workers import inspector
-from peft_lab.workers.pool import Pool
+from peft_lab.workers.inspector import Pool
 
 SOON = 30  # seconds, of a busy machine
 

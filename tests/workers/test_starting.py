@@ -15,8 +15,7 @@ import pytest
 
 from peft_lab.core.errors import RunError
 from peft_lab.workers import inspector
-from peft_lab.workers.inspector import Inspector
-from peft_lab.workers.pool import Pool
+from peft_lab.workers.inspector import Inspector, Pool
 from tests.workers.test_inspector import die
 
 SOON = 120  # seconds, of a busy machine

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.atlas.attach import attach, inputs_for
 from peft_lab.atlas.base import AtlasType
+from peft_lab.atlas.live import attach, inputs_for
 from tools.atlas_probe import tiny
 
 if TYPE_CHECKING:

@@ -22,15 +22,14 @@ from bench.faults.campaigns.flips import NAME, _filled, _uses
 from bench.faults.rows import Place, Row
 from peft_lab.classroom import joining, places
 from peft_lab.core import asking
-from peft_lab.core import limits as allowed
 from peft_lab.core.asking import Asker, acting_for
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.runs import allowance, owners, roll, store
+from peft_lab.runs import allowance, owners, queue, store
 from peft_lab.runs import waiting as ahead
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.studies.compare import store as comparisons
-from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import ComparisonRequest, make_plan
 
 TIMES = 60
 BY = (-10 * 365 * 86400.0, -86400.0, -3600.0, -61.0, -3.0, -0.5, 3.0, 3600.0, 86400.0)
@@ -145,13 +144,13 @@ def _learners(place: Place, times: int, clock: _Clock) -> Row:
 
 def _roll(who: Asker) -> None:
     with acting_for(replace(who, teacher=True)):
-        roll.rows({})
+        queue.class_rows({})
 
 
 def _class(place: Place, times: int, clock: _Clock, spec: RunSpec) -> Row:
     row = Row("the clock is set in a class")
     clock.by = 0.0
-    os.environ[asking.CLASS_VARIABLE], os.environ[allowed.VARIABLE] = "blue-whale", "minutes=10"
+    os.environ[asking.CLASS_VARIABLE], os.environ[asking.LIMITS_VARIABLE] = "blue-whale", "minutes=10"
     who = joining.join("blue-whale", "Ada")[0]
     secret = joining.class_keys().secret
     for number in place.in_time(range(times)):

@@ -20,8 +20,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED
 from peft_lab.studies import serving
-from peft_lab.studies.compare import plan as plans
-from peft_lab.studies.compare import store as comparisons
+from peft_lab.studies.compare import store as plans
 from peft_lab.ui import pages
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +74,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
         yield _row(
             f"a run's {name}", made.folder / name, forms, lambda row, label: _use(row, label, made, other)
         )
-    comparison = comparisons.keep(_plan())
+    comparison = plans.keep(_plan())
     comparison.folder.joinpath("owner.json").write_text(
         json.dumps({"pid": 1, "started": 1.0, "at_work": True})
     )
@@ -183,7 +182,7 @@ def _plan() -> plans.ComparisonPlan:
 
 def _use_comparison(row: Row, label: str, identity: str) -> None:
     def read() -> None:
-        for each in comparisons.comparisons():
+        for each in plans.comparisons():
             each.standing()
 
     row.guarded(f"{label}: list", read)

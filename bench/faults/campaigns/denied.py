@@ -20,7 +20,7 @@ from bench.faults.rows import LIMIT, Outcome, Place, Row
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.runs import store
 from peft_lab.studies.compare import store as comparisons
-from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
+from peft_lab.studies.compare.store import ComparisonRequest, make_plan
 from tests.models import homemade
 
 TIMES = 60

@@ -13,14 +13,13 @@ from typing import Any
 from bench.faults.rows import Place, Row
 from peft_lab.classroom import joining, places
 from peft_lab.core import asking
-from peft_lab.core import limits as allowed
 from peft_lab.core.asking import Asker, acting_for
 from peft_lab.core.errors import PeftLabError
 from peft_lab.runs import admission, allowance, owners, store, waiting
 from peft_lab.runs.queue import RunQueue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.training.tasks.kept_files import UPLOADS
+from peft_lab.training.tasks.hub import UPLOADS
 from peft_lab.ui.components.own_data import stored
 
 TIMES = 40
@@ -39,7 +38,7 @@ def run(place: Place, times: int) -> Iterator[Row]:
     """A row for each limit."""
     place.home("home")
     os.environ[asking.CLASS_VARIABLE] = "blue-whale"
-    os.environ[allowed.VARIABLE] = (
+    os.environ[asking.LIMITS_VARIABLE] = (
         f"runs={RUNS},megabytes={MEGABYTES},upload_megabytes={UPLOAD_MEGABYTES},minutes={MINUTES},steps=500"
     )
     who = joining.join("blue-whale", "Ada")[0]

@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.advise.plans import script
-from peft_lab.advise.plans.facts import NAME, ROWS, Facts, gather, needed, refusal
+from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
-from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.plans.wanted import NAME, ROWS, Facts, Wanted, gather_facts, needed, refusal_to_write
 from peft_lab.advise.recipes.rules import ALL_LINEAR
 from peft_lab.engine.devices import devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.takeaway.card import hub_id
 from peft_lab.takeaway.generator import fill
 from peft_lab.takeaway.ranks import HELD, PARTS
-from peft_lab.takeaway.snippet import hub_id
 
 #: Versions in whose sources the keys were read.
 ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
@@ -208,15 +207,15 @@ def write(fields: Mapping[str, Any], planned: Planned) -> Written:
     wanted = Wanted(**fields)
     assert planned.plan is not None
     entry = resolve(wanted.model)
-    facts = gather(entry, planned.candidate.method, planned.plan, wanted.situation().purpose)
+    facts = gather_facts(entry, planned.candidate.method, planned.plan, wanted.situation().purpose)
     layer = layer_class(entry) if facts.sharded else ""
     files: dict[str, str] = {}
     missing: dict[str, str] = {}
-    reason = refusal(facts)
+    reason = refusal_to_write(facts)
     if reason:
         missing[NAME] = reason
     else:
-        files[NAME] = script.script(facts)
+        files[NAME] = steps.script(facts)
         files["accelerate.yaml"] = accelerate(facts, layer)
         files["skypilot.yaml"] = skypilot(facts, wanted.gpu)
     reason = axolotl_refusal(facts)

@@ -1,28 +1,30 @@
-"""Feasible plans, ranked: what each needs, takes and costs, its bottleneck, and what is known of its quality."""
+"""Feasible plans, ranked: what each needs, takes and costs, its bottleneck and quality, and what each rank stores
+when."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from peft_lab.advise import plan as plans
-from peft_lab.advise.leaves import ADVICE, Advice
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import steps
-from peft_lab.advise.plans.script import Course, course, settled
-from peft_lab.advise.plans.steps import UNCHECKED, Change, change, short
+from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, change, course, settled, short
 from peft_lab.advise.plans.wanted import HOUR, Wanted
 from peft_lab.advise.recommend import decide, walk
-from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room, room_of
+from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room, negatives, room_of
 from peft_lab.advise.simulating import TENSOR, Step
 from peft_lab.advise.situation import Situation
-from peft_lab.advise.ways import negatives
+from peft_lab.advise.tree import ADVICE, Advice
 from peft_lab.advise.words import PUBLISHED
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.engine import published
+from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.sharding import tensor
+from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.methods import get_method
 
@@ -349,3 +351,129 @@ def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
 def refusing(found: Iterable[Planned]) -> list[tuple[str, str]]:
     """Return the candidates that do not work, with the reasons."""
     return [(one.candidate.title, one.reason) for one in found if one.plan is None]
+
+
+#: The drawn ways to share a step.
+MOMENT_KINDS = {
+    "ddp": "DDP", "ddp+away": "DDP, activations in main memory", "zero1": "ZeRO-1", "zero2": "ZeRO-2",
+    "zero3": "ZeRO-3", "fsdp2": "FSDP2", "fsdp2+offload": "FSDP2, offloaded", "tp": "tensor parallelism",
+}  # fmt: skip
+#: The drawn parts from the bottom up, with their names.
+PARTS = {
+    "weights": "weights", "adapter": "adapter", "optimizer": "moments", "gradients": "gradients",
+    "activations": "activations", "gathered": "gathered layers", "rest": "all else",
+}  # fmt: skip
+#: Phases of a step, with their names.
+PHASES = {
+    "zero_grad": "Between steps", "forward": "Forward", "backward": "Backward", "optimizer": "Update",
+}  # fmt: skip
+_INTO = {"quantisation": "weights", "unreduced": "gradients", "logits": "activations"}
+
+
+#: Kinds with something in main memory: parameters, or what the backward pass needs.
+OFFLOADED, AWAY = "fsdp2+offload", "ddp+away"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A phase's fullest moment on each rank; between steps, the emptiest.
+
+    Attributes:
+        parts: bytes of each of :data:`PARTS`. host: maximum bytes of each part in main memory.
+        brought: bytes copied to the rank in this phase. taken: bytes copied to main memory. layers: bytes of the
+            copied activations that belong to layers.
+    """
+
+    phase: str
+    parts: Mapping[str, int]
+    host: Mapping[str, int] = field(default_factory=dict)
+    brought: int = 0
+    taken: int = 0
+    layers: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return the bytes of all parts on the rank together."""
+        return sum(self.parts.values())
+
+    @property
+    def waiting(self) -> int:
+        """Return the bytes in main memory."""
+        return sum(self.host.values())
+
+
+#: The dtype of weights in every kind, so that kinds can be compared.
+KEPT = "bfloat16"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A step as its ranks share it. ``depth``: the number of its layers."""
+
+    kind: str
+    method: str
+    devices: int
+    moments: tuple[Moment, ...]
+    checkpointing: bool = False
+    depth: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Return whether anything of it waits in main memory."""
+        return any(moment.waiting for moment in self.moments)
+
+
+def kind_of(planned: Planned | None) -> str:
+    """Return the kind to draw first: that of a plan that offloads or splits matrices, else FSDP2."""
+    if planned is None or planned.plan is None:
+        return "fsdp2"
+    if planned.plan.offload:
+        return AWAY
+    return planned.candidate.sharding if planned.candidate.sharding in (OFFLOADED, TENSOR) else "fsdp2"
+
+
+def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bool = False) -> Drawn:
+    """Return the drawn step of a method at its recipe's knobs, one row per rank. Imports torch.
+
+    If the backward pass's data wait in main memory, the step is checkpointed, as in plans.
+
+    Raises:
+        BadInput, SimulationError: the request is invalid, or the step cannot be simulated.
+    """
+    wanted = Wanted(**fields)
+    wanted = replace(wanted, devices=max(2, wanted.devices)).check()
+    situation = wanted.situation()
+    advice = advice_for(situation, room_for(wanted), method)
+    spec = get_method(method)
+    values = spec.require(situation.shape, advice.knobs(situation.shape))
+    away = kind == AWAY
+    setting = Setting(
+        1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed), offload=away
+    )
+    again = checkpointing or away
+    asked = StepRequest(wanted.model, method, values, setting, KEPT, again)
+    how = Sharding(kind.partition("+")[0], wanted.devices, offload=kind == OFFLOADED)
+    result = simulate_sharded(asked.on(situation.hardware), how)
+    drawn = tuple(_moment(result, phase) for phase in PHASES)
+    return Drawn(kind, method, wanted.devices, drawn, again, situation.shape.num_layers)
+
+
+def _moment(result: ShardedResult, phase: str) -> Moment:
+    aside = next((one for one in result.aside if one.phase == phase), None)
+    points = [point for point in result.points if point.phase == phase]
+    if points:
+        parts = _parts((min if phase == "zero_grad" else max)(points, key=lambda point: point.nbytes).parts)
+    else:
+        parts = _parts({} if aside is None else aside.here)
+    if aside is None:
+        return Moment(phase, parts)
+    return Moment(phase, parts, _parts(aside.held), aside.brought, aside.taken, aside.layers)
+
+
+def _parts(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the sizes of the parts that are drawn."""
+    parts = dict.fromkeys(PARTS, 0)
+    for name, size in sizes.items():
+        at = _INTO.get(name, name)
+        parts[at if at in parts else "rest"] += size
+    return parts

@@ -1,23 +1,250 @@
-"""The request for plans: a model, data, devices, and what may be spent."""
+"""The request for plans: a model, data with row lengths, devices, budget; and the facts that a plan's files need."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
+from math import ceil
 from typing import Any
 
-from peft_lab.advise.plans import lengths
-from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.plan import StepPlan
+from peft_lab.advise.recipes.rules import ANSWERS, OBJECTIVES, OF_ENCODERS
+from peft_lab.advise.simulating import SPLIT, TENSOR
 from peft_lab.advise.situation import LINKS, Situation
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, again, choice, number, text, whole
+from peft_lab.core import units
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.engine.step import OPTIMIZER_TITLES
+from peft_lab.engine.sharding import tensor, wrap
+from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES
+from peft_lab.methods import get_method
+from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import images
-from peft_lab.models.catalogue import resolve
+from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.takeaway.applied import TASK_TYPES, PeftCall, peft_call
+from peft_lab.training.batches import TYPES, fill
+
+NAME = "train.py"
+ROWS = "rows.jsonl"
+#: Requirements of every script, as arguments for pip.
+NEEDED = ("'torch>=2.7'", "'transformers>=5'", "accelerate")
+#: Objectives whose loss is that of the next token or of a class, as in the script's step.
+WRITTEN = (*ANSWERS, "cpt")
+
+
+def loads_alone(method: MethodSpec, plan: StepPlan) -> bool:
+    """Return whether only a script's first rank loads a split model and sends the others their shares. Not a 4-bit
+    base, which is more than tensors, nor split matrices: each rank takes their parts from its own copy."""
+    return plan.sharding.startswith(SPLIT) and method.quantization(plan.values) is None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan's files are written from."""
+
+    entry: ModelEntry
+    method: MethodSpec
+    plan: StepPlan
+    objective: str
+    call: PeftCall | None
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Return all knobs."""
+        return self.plan.values
+
+    @property
+    def task_type(self) -> TaskType:
+        """Return PEFT's task type for this kind of model."""
+        return TASK_TYPES[self.entry.kind]
+
+    @property
+    def classifies(self) -> bool:
+        """Return whether rows have a class; models that write give the class as text."""
+        return self.entry.kind == "encoder"
+
+    @property
+    def sharded(self) -> bool:
+        """Return whether FSDP2 splits the weights over the ranks."""
+        return self.plan.sharding.startswith("fsdp2")
+
+    @property
+    def by_matrices(self) -> bool:
+        """Return whether every matrix is split and all ranks read the same rows."""
+        return self.plan.sharding == TENSOR
+
+    @property
+    def four_bits(self) -> bool:
+        """Return whether the method stores the base quantised."""
+        return self.method.quantization(self.values) is not None
+
+    def said(self, name: str) -> Any:
+        """Return the value of a recipe's setting."""
+        return self.plan.settings[name].value
+
+
+def gather_facts(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Facts:
+    """Return the facts of a plan. Raises as :func:`peft_lab.takeaway.applied.peft_call`."""
+    spec = get_method(method)
+    call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
+    return Facts(entry, spec, plan, objective, call)
+
+
+def needed(facts: Facts) -> tuple[str, ...]:
+    """Return what pip has to install for this plan, apart from the method's own libraries."""
+    torch = NEEDED[0]
+    if facts.plan.optimizer == "muon":
+        torch = "'torch>=2.9'"  # the first with Muon
+    if facts.plan.loss == "chunked":
+        torch = "'torch>=2.13'"  # the oldest whose documentation has linear_cross_entropy
+    packed = facts.four_bits or facts.plan.optimizer in OF_BITSANDBYTES
+    return (torch, *NEEDED[1:], *(("bitsandbytes",) if packed else ()))
+
+
+def refusal_to_write(facts: Facts) -> str:
+    """Return why no script can run this plan; empty if one can."""
+    plan = facts.plan
+    if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):
+        what = OBJECTIVES[facts.objective]
+        return f"The script's loss is that of the next token or of a class; {what} takes another."
+    if plan.dtype == "float16":
+        return (
+            "This card lacks the precision that the script computes in; with its own, losses need scaling, which the "
+            "script does not do."
+        )
+    if facts.sharded and facts.call is None and facts.method.slug != "full":
+        return f"PEFT does not have {facts.method.title}: what is the method's own is not split by layers."
+    if facts.by_matrices and (
+        reason := tensor.why_not(facts.entry.shape, facts.method, facts.values, plan.devices)
+    ):
+        return reason
+    runs = "fsdp2" if facts.sharded else plan.sharding
+    return wrap.why_not(plan.optimizer, runs)
+
+
+# ----------------------------------------
+# Packing in a plan: when it works and how many rows it makes; :mod:`peft_lab.training.batches` does it.
+
+
+def rows_of(tokens: Sequence[int], seq: int) -> int:
+    """Return how many rows of ``seq`` tokens the rows fill when packed; longer rows are cut.
+
+    >>> rows_of([300, 200, 100, 900], seq=512)
+    3
+    """
+    return len(fill([min(length, seq) for length in tokens], seq))
+
+
+def why_no_lengths(entry: ModelEntry, objective: str) -> str:
+    """Return why rows cannot be packed for this model and objective; empty if they can."""
+    kind = entry.config.get("text_config", entry.config).get("model_type", "")
+    if entry.kind != "causal-lm" or objective not in WRITTEN:
+        return "Only decoders that learn the next token have packed rows here: leave packing out."
+    if kind not in TYPES:
+        return (
+            f"Packed rows were not compared with rows apart for models of type '{kind}': leave packing out, or choose "
+            f"one of {', '.join(TYPES)}."
+        )
+    return ""
+
+
+def check_packing(
+    entry: ModelEntry, objective: str, packed: int, rows: int, row_tokens: int, seq: int
+) -> None:
+    """Check that rows can be packed into so many. Raises BadInput otherwise."""
+    if reason := why_no_lengths(entry, objective):
+        raise BadInput(reason, "packed")
+    if packed > rows or (row_tokens - 0.5) * rows > packed * seq:
+        every = f"{units.several(rows, 'row')} of {units.several(row_tokens, 'token')}"
+        filled = f"{units.several(packed, 'row')} of {seq:,}"
+        raise BadInput(
+            f"{every} on average do not fill {filled}: give their lengths again.",
+            "packed",
+        )
+
+
+MOST_LENGTHS = 1_000_000
+_LONGEST = 131_072
+_KEYS = ("tokens", "length", "n_tokens", "num_tokens")
+_NUMBER = re.compile(r"\d{1,7}")
+_BINS = 12
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The sorted lengths of all rows, in tokens."""
+
+    tokens: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Return the mean length of a row, in tokens."""
+        return sum(self.tokens) / len(self.tokens)
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields of a request that they determine: rows, their mean length, and the greatest length."""
+        return {
+            "rows": str(len(self.tokens)),
+            "row_tokens": str(max(1, round(self.mean))),
+            "seq": str(self.tokens[-1]),
+        }
+
+    def histogram(self) -> list[tuple[int, int]]:
+        """Return the upper end of each of about a dozen equal intervals, and its number of rows.
+
+        >>> Lengths((1, 2, 12)).histogram()[:2]
+        [(1, 1), (2, 1)]
+        """
+        width = max(1, ceil(self.tokens[-1] / _BINS))
+        counts = [0] * ceil(self.tokens[-1] / width)
+        for length in self.tokens:
+            counts[(length - 1) // width] += 1
+        return [((number + 1) * width, count) for number, count in enumerate(counts)]
+
+
+def read_lengths(text: str) -> Lengths:
+    """Return the lengths from lines that are each a number, or a JSON object with it as ``tokens`` or ``length``.
+
+    Raises:
+        BadInput: a line has no length, or there are no rows or too many.
+    """
+    found = [
+        _length(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()
+    ]
+    if not found:
+        raise BadInput("The file has no rows.", "lengths")
+    if len(found) > MOST_LENGTHS:
+        raise BadInput(f"The file has {len(found):,} rows; at most {MOST_LENGTHS:,} are read.", "lengths")
+    return Lengths(tuple(sorted(found)))
+
+
+def _length(number: int, line: str) -> int:
+    value: object = None
+    if _NUMBER.fullmatch(line):
+        value = int(line)
+    elif line.startswith("{"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = {}
+        value = next((row[key] for key in _KEYS if key in row), None)
+        if value is None and isinstance(row, dict):
+            raise BadInput(
+                f"Line {number} has no '{_KEYS[0]}': count each row with your tokenizer, as texts alone do not say how "
+                "long they are.",
+                "lengths",
+            )
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LONGEST:
+        raise BadInput(
+            f"Line {number} is not a length from 1 to {_LONGEST:,} tokens: '{line[:40]}'.", "lengths"
+        )
+    return value
+
 
 HOUR = 3600.0
 #: Methods that are ranked on request: those for which the decision tree has settings with sources.
@@ -169,7 +396,7 @@ class Wanted(Form):
 
     def _check_packed(self) -> None:
         purpose = self.situation().purpose
-        lengths.check_packing(resolve(self.model), purpose, self.packed, self.rows, self.row_tokens, self.seq)
+        check_packing(resolve(self.model), purpose, self.packed, self.rows, self.row_tokens, self.seq)
 
 
 KEYS = tuple(Wanted.fields())

@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job
 from peft_lab.advise.recipes.rules import (
     ADAMW,
     ALL_LINEAR,
     CONTENT,
+    OBJECTIVES,
+    OF_ENCODERS,
     RATE,
+    Job,
     Rule,
     Said,
     all_rules,
@@ -28,8 +30,7 @@ from peft_lab.advise.recipes.rules import (
 )
 from peft_lab.core import references as src
 from peft_lab.core.content import read_entries
-from peft_lab.core.setting_words import told_rows, written_figure
-from peft_lab.core.units import Source, several
+from peft_lab.core.units import Source, several, told_rows, written_figure
 from peft_lab.methods import get_method
 from peft_lab.methods.shared import targets
 from peft_lab.models.catalogue import get_model

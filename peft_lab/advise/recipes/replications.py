@@ -15,10 +15,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from peft_lab.advise.recipes.job import Job, job
-from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, Rule, all_rules
+from peft_lab.advise.recipes.rules import GRAIN, TIMES_FULL, TIMES_FULL_SHORT, Job, Rule, all_rules, job
 from peft_lab.advise.recipes.rules import RATE as RATES
-from peft_lab.core.setting_words import label, written_figure
+from peft_lab.core.units import label, written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies.shipped_sweep import (
     ALL,

@@ -45,7 +45,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import kinds
+from peft_lab.core import content
 from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
 from peft_lab.methods.base import PartKind
@@ -65,7 +65,7 @@ TENSORS: Mapping[PartKind, tuple[str, ...]] = {
     "trainable": (),
     "quantised": (),
 }
-#: Where a part sits: a matrix's role in its block (``peft_lab.models.structure.Role``) or one of these.
+#: Where a part sits: a matrix's role in its block (``peft_lab.models.shapes.Role``) or one of these.
 SLOTS = (
     "q", "k", "v", "qkv", "kv", "latent", "o", "gate", "up", "down",
     "attention",  # keys and values of a layer's attention; an adapter behind the attention
@@ -114,7 +114,7 @@ class Part:
     def tensor(self, name: str, state: int) -> Tensor | None:
         """Return a picture, with its shape, at a state's index in ``steps``; ``None`` without one."""
         found = self.tensors[name][state]
-        return None if found is None else Tensor(**kinds.read(Tensor, found, "A tensor"))
+        return None if found is None else Tensor(**content.read_typed(Tensor, found, "A tensor"))
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _made(cls: type, value: Any, what: str) -> Any:
     return cls(
         **{
             name: list(v) if isinstance(v, tuple) and hints[name].startswith(("list", "Series")) else v
-            for name, v in kinds.read(cls, value, what).items()
+            for name, v in content.read_typed(cls, value, what).items()
         }
     )
 

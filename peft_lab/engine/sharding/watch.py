@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from peft_lab.core.replacing import Replacement
+from peft_lab.core.errors import Replacement
 from peft_lab.engine import account
-from peft_lab.engine.account import round_size, walk
-from peft_lab.engine.sharding.how import Sharding
+from peft_lab.engine.account import DEPTH, TEMPLATE, round_size, walk
+from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Recorder, Sent, Storage, Trace, Watched
-from peft_lab.engine.unroll import DEPTH, TEMPLATE
 from peft_lab.engine.work import Stretch
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ def aside(trace: Trace, how: Sharding, trained: str, moments: int, depth: int | 
 
     FSDP2's offloaded parameters are recorded when the model is placed on its device; their gradients and each moment
     are as large. Copies are read from the traced operations, except for gradients: each device takes its own shard of
-    what was reduced (:attr:`peft_lab.engine.sharding.result.ShardedResult.copied_bytes`).
+    what was reduced (:attr:`peft_lab.engine.sharding.simulate.ShardedResult.copied_bytes`).
 
     Args:
         trained: the part that learns, ``weights`` or ``adapter``. moments: numbers that the optimizer keeps for each

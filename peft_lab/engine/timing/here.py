@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.core import disk, machine
+from peft_lab.core.content import misfit
 from peft_lab.core.errors import BadInput, UnreadableFile
-from peft_lab.core.kinds import misfit
 from peft_lab.engine.timing.kernels import CONSTANTS, Speed
 from peft_lab.models.assets import store as assets
 from peft_lab.models.catalogue import catalogue

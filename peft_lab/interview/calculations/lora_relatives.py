@@ -8,18 +8,7 @@ from __future__ import annotations
 
 import math
 
-from peft_lab.interview.computed import (
-    HALF,
-    SINGLE,
-    Answer,
-    Case,
-    beside,
-    both,
-    product,
-    result,
-    share,
-    tex,
-)
+from peft_lab.interview.computed import HALF, SINGLE, Answer, Case, beside, both, product, result, share, tex
 from peft_lab.models.shapes import ModuleGroup
 
 STATE = 4 * SINGLE  # a trained copy, its gradient and Adam's two moments in float32

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from peft_lab.advise.cited import BIASES_OF_BERT, PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
+from peft_lab.advise.tree import BIASES_OF_BERT, PROMPT_RATE, PROMPT_SCALE, PROMPT_VOCABULARY
 from peft_lab.advise.words import PUBLISHED
 from peft_lab.engine import published
 from peft_lab.interview import computed
-from peft_lab.interview import predicted_behaviour as library
-from peft_lab.interview.claims.base import (
-    ABOUT,
-    SURE,
-    Checked,
-    Subject,
-    about,
-    apart,
-    both,
-    error,
-    holds,
-)
+from peft_lab.interview import predictions as library
+from peft_lab.interview.claims import ABOUT, SURE, Checked, Subject, about, apart, both, error, holds
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.studies import tiny as run
@@ -177,15 +167,15 @@ def qlora_overhead(model: Subject) -> Checked:
 
 
 def qlora_merge(model: Subject) -> Checked:
-    from peft_lab.studies import merging
+    from peft_lab.studies import tiny
 
-    found = merging.merge_scores()
-    kept = found.scores[merging.UNMERGED]
-    differences = {way: kept - found.scores[way] for way in merging.WAYS}
+    found = tiny.merge_scores()
+    kept = found.scores[tiny.UNMERGED]
+    differences = {way: kept - found.scores[way] for way in tiny.WAYS_OF_MERGING}
     error_of_one = (kept * (1 - kept) / found.rows) ** 0.5
-    same = [way for way in merging.WAYS if abs(differences[way]) <= 2 * error_of_one]
+    same = [way for way in tiny.WAYS_OF_MERGING if abs(differences[way]) <= 2 * error_of_one]
     return Checked(
-        "right" if len(same) == len(merging.WAYS) else "imprecise" if same else "wrong",
+        "right" if len(same) == len(tiny.WAYS_OF_MERGING) else "imprecise" if same else "wrong",
         {f"score {way}": 100 * score for way, score in found.scores.items()}
         | {
             "lost": found.lost,
@@ -195,8 +185,8 @@ def qlora_merge(model: Subject) -> Checked:
             "rounding": 100 * found.rounding,
         },
         {
-            "trained_on": get_model(merging.REQUEST.model).title,
-            "steps": merging.REQUEST.steps,
+            "trained_on": get_model(tiny.MERGING_REQUEST.model).title,
+            "steps": tiny.MERGING_REQUEST.steps,
             "rows": found.rows,
         },
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from peft_lab.advise.cited import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
+from peft_lab.advise.tree import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
 from peft_lab.interview import computed
-from peft_lab.interview.claims.base import FIRST, Checked, Subject, about, both, holds, within
+from peft_lab.interview.claims import FIRST, Checked, Subject, about, both, holds, within
 from peft_lab.interview.claims.comparing import accuracy
 from peft_lab.interview.computed import block_entries
 from peft_lab.interview.question import takes
 from peft_lab.methods import all_methods, get_method
-from peft_lab.methods.lora.spec import METHOD as LORA
+from peft_lab.methods.lora.spec import METHOD
 from peft_lab.models.catalogue import get_model
 from peft_lab.models.shapes import ModelShape
 
@@ -64,7 +64,7 @@ def lora_share(model: Subject) -> Checked:
 
 
 def lora_formula(model: Subject) -> Checked:
-    factor = LORA.scale(LORA.complete(model.shape, {"r": RANK, "lora_alpha": ALPHA}))
+    factor = METHOD.scale(METHOD.complete(model.shape, {"r": RANK, "lora_alpha": ALPHA}))
     return Checked(
         "right" if factor == 1 else "imprecise", {"factor": factor}, {"alpha": ALPHA, "rank": RANK}
     )

@@ -12,13 +12,13 @@ from peft_lab.advise.recommend import decide
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.words import PUBLISHED
-from peft_lab.engine import fits, published
+from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
 from peft_lab.engine.request import Setting, Simulation, StepRequest
-from peft_lab.engine.simulate import simulate
+from peft_lab.engine.simulate import simulate as simulate_simulate
 from peft_lab.interview.calculations.memory import MIXED
-from peft_lab.interview.claims.base import ABOUT, Checked, Subject, about, both, holds
+from peft_lab.interview.claims import ABOUT, Checked, Subject, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
 from peft_lab.interview.question import takes
 from peft_lab.methods import get_method
@@ -46,14 +46,14 @@ def simulated(
     )
 
 
-_simulated = lru_cache(maxsize=128)(simulate)
+_simulated = lru_cache(maxsize=128)(simulate_simulate)
 
 
 def _needs(
     model: str, method: str, values: dict[str, Any] | None = None, batch: int = BATCH, **other: Any
 ) -> int:
     """Return the bytes that such a step needs."""
-    return fits.needed(simulated(model, method, values, batch, **other))
+    return simulate.needed_bytes(simulated(model, method, values, batch, **other))
 
 
 def _query_value(model: Subject) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def memory_full_7b(model: Subject) -> Checked:
     names = {"logits": "logits and loss", "temporary": "what the optimizer needs meanwhile"}
     return Checked(
         both(matches_mixed or matches_pure, matches_pure),
-        {"mixed": mixed, "pure": pure, "step": fits.needed(step)},
+        {"mixed": mixed, "pure": pure, "step": simulate.needed_bytes(step)},
         {
             "seq": SEQ,
             "mixed_bytes": MIXED,

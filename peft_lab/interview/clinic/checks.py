@@ -20,7 +20,7 @@ from peft_lab.interview.clinic.faults import (
     all_faults,
     sign,
 )
-from peft_lab.interview.clinic.features import Features
+from peft_lab.interview.clinic.reading import Features
 
 #: The inputs of a check; it runs only if all were given.
 Needs = Literal["adapter", "arguments", "rows", "messages", "tensors", "tokens"]

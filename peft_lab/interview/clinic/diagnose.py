@@ -12,8 +12,7 @@ from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic.checks import CHECKS, NEEDS
 from peft_lab.interview.clinic.faults import MOMENTS, PRIOR, Evidence, Fault, get_fault
-from peft_lab.interview.clinic.features import Features
-from peft_lab.interview.clinic.reading import Material
+from peft_lab.interview.clinic.reading import Features, Material
 
 # ----------------------------------------
 # How often a suspicion was right, by the weight of its evidence: counted on runs with known faults.

@@ -1,4 +1,5 @@
-"""Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs.
+"""Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs; export of a learner, and a
+class's predictions counted without names.
 
 Due dates are exactly py-fsrs's, except that none is after the day of a learner's interview while that is ahead.
 py-fsrs's random fuzz, which spreads the cards of large collections over days, is off: equal ratings at equal times give
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -18,32 +21,33 @@ from typing import Any
 
 from fsrs import Rating, Scheduler
 
-from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.core.kinds import misfit
+from peft_lab.classroom import joining
+from peft_lab.core.asking import Asker, acting_for
+from peft_lab.core.content import misfit
+from peft_lab.core.errors import BadInput, PeftLabError, UnknownName
 from peft_lab.interview.learners import storage
-from peft_lab.interview.learners.preparing import (
+from peft_lab.interview.learners.storage import (
     KEPT_DAY,
+    RATINGS,
+    RETENTION_RANGE,
+    CardView,
     Day,
+    Profile,
+    RatingName,
     Readiness,
+    Result,
+    Review,
     check_day,
+    check_name,
+    check_retention,
     day_kept,
     days_to,
     due_by,
-    readiness,
-)
-from peft_lab.interview.learners.storage import (
-    RATINGS,
-    CardView,
-    Profile,
-    RatingName,
-    Result,
-    Review,
-    check_name,
-    check_retention,
     find,
     load_card,
     read_card,
     read_time,
+    readiness,
     save_card,
     view,
     write_time,
@@ -237,7 +241,7 @@ class Learners:
         self, profile: str, kind: str, holding: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[Result, ...]:
         """Return the stored results of one kind, oldest first, whose content is an object with the fields ``holding``:
-        names and types (:func:`peft_lab.core.kinds.misfit`). An imported file may contain anything."""
+        names and types (:func:`peft_lab.core.content.misfit`). An imported file may contain anything."""
         query = "SELECT * FROM results WHERE profile = ? AND kind = ? ORDER BY at, id"
         with storage.transaction(self.path) as db:
             rows = db.execute(query, (find(db, profile), kind)).fetchall()
@@ -313,3 +317,166 @@ def to_avoid(earlier: Iterable[Interview], reviews: Sequence[Review], now: datet
         name for name, each in last.items() if each.rating in ("good", "easy") and now - each.at <= LATELY
     }
     return frozenset(known.union(*(held.plan.questions for held in earlier)))
+
+
+EXPORT_FORMAT = "peft-lab-learner"
+EXPORT_VERSION = 1
+
+
+def export_profile(learners: Learners, name: str) -> dict[str, Any]:
+    """Return everything stored about one learner. Raises :class:`UnknownName`."""
+    with storage.transaction(learners.path) as db:
+        profile = find(db, name)
+        row = db.execute("SELECT * FROM profiles WHERE name = ?", (profile,)).fetchone()
+        return {
+            "format": EXPORT_FORMAT,
+            "version": EXPORT_VERSION,
+            "profile": profile,
+            "created": row["created"],
+            "retention": row["retention"],
+            "cards": _rows(db, "SELECT * FROM cards WHERE profile = ? ORDER BY question", profile),
+            "reviews": _rows(db, "SELECT * FROM reviews WHERE profile = ? ORDER BY at, id", profile),
+            "results": [
+                {**each, "content": json.loads(each["content"])}
+                for each in _rows(db, "SELECT * FROM results WHERE profile = ? ORDER BY at, id", profile)
+            ],
+            "kept": {
+                each["key"]: json.loads(each["value"])
+                for each in _rows(db, "SELECT * FROM kept WHERE profile = ? ORDER BY key", profile)
+            },
+        }
+
+
+def import_profile(learners: Learners, data: Any, name: str | None = None, replace: bool = False) -> str:
+    """Import a learner; all of it or nothing.
+
+    Args:
+        data: what :func:`export_profile` returned, possibly read from a file.
+        name: another name than the exported one.
+        replace: overwrite a learner of that name.
+
+    Returns:
+        the learner's name.
+
+    Raises:
+        BadInput: the document is of another kind or damaged, or the name is in use.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != EXPORT_FORMAT:
+        raise BadInput("This is not a learner exported by PEFT Lab.", "file")
+    if data.get("version") != EXPORT_VERSION:
+        raise BadInput(
+            f"This learner was exported in format {data.get('version')}; this PEFT Lab reads {EXPORT_VERSION}.",
+            "file",
+        )
+    target = check_name(name or str(data.get("profile", "")))
+    with storage.transaction(learners.path) as db:
+        taken = db.execute("SELECT name FROM profiles WHERE name = ?", (target,)).fetchone()
+        if taken and not replace:
+            raise BadInput(
+                f"There is a profile '{taken['name']}' already; choose another name or replace it.", "profile"
+            )
+        db.execute("DELETE FROM profiles WHERE name = ?", (target,))
+        try:
+            _insert(db, target, data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # The transaction is rolled back, and the deletion with it.
+            raise BadInput(f"The exported learner is damaged: {error}.", "file") from error
+    return target
+
+
+def _insert(db: sqlite3.Connection, name: str, data: Mapping[str, Any]) -> None:
+    retention = _checked(_LEARNER, data, "A learner")["retention"]
+    if not RETENTION_RANGE[0] <= retention <= RETENTION_RANGE[1]:
+        raise ValueError(f"retention {retention}")
+    db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (name, _time(data["created"]), retention))
+    for row in data["cards"]:
+        save_card(db, name, row["question"], read_card(_checked(_CARD, row, "A card")))
+    for row in data["reviews"]:
+        _checked(_REVIEW, row, "A review")
+        values = (name, row["question"], int(Rating(row["rating"])), _time(row["at"]), row["milliseconds"])
+        db.execute(
+            "INSERT INTO reviews (profile, question, rating, at, milliseconds) VALUES (?, ?, ?, ?, ?)", values
+        )
+    for row in data["results"]:
+        _checked(_RESULT, row, "A result")
+        result = (name, row["kind"], _time(row["at"]), json.dumps(row["content"]))
+        db.execute("INSERT INTO results (profile, kind, at, content) VALUES (?, ?, ?, ?)", result)
+    for key, value in data["kept"].items():
+        db.execute("INSERT INTO kept VALUES (?, ?, ?)", (name, key, json.dumps(value)))
+
+
+def _rows(db: sqlite3.Connection, query: str, profile: str) -> list[dict[str, Any]]:
+    return [
+        {key: row[key] for key in tuple(row.keys()) if key not in ("id", "profile")}
+        for row in db.execute(query, (profile,)).fetchall()
+    ]
+
+
+def _time(text: str) -> str:
+    return write_time(read_time(text))
+
+
+def _checked(kinds: Mapping[str, Any], row: Any, what: str) -> Any:
+    """Return a row unchanged. Raises ValueError if a field has the wrong type."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{what} cannot be {str(row)[:40]!r}")
+    wrong = misfit(kinds, row)
+    if wrong:
+        raise ValueError(f"{what}'s {wrong} cannot be {str(row.get(wrong))[:40]!r}")
+    return row
+
+
+_LEARNER = {"retention": float, "created": str, "cards": list, "reviews": list, "results": list, "kept": dict}
+_CARD = {
+    "question": str, "state": int, "step": int | None, "stability": float | None, "difficulty": float | None,
+    "due": str, "last_review": str | None,
+}  # fmt: skip
+_REVIEW = {"question": str, "rating": int, "at": str, "milliseconds": int | None}
+_RESULT = {"kind": str, "at": str}
+
+
+#: The key under which a learner's predictions are stored: for each prediction, the option they committed to.
+COMMITTED = "committed"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The answers of a class to one prediction.
+
+    Attributes:
+        id: the prediction's. counts: how many chose each option, by the option's index.
+    """
+
+    id: str
+    counts: dict[int, int]
+
+    @property
+    def people(self) -> int:
+        return sum(self.counts.values())
+
+
+def commit_prediction(file: Learners, learner: str, prediction: str, option: int) -> None:
+    """Store which option a learner commits to; the latest one counts."""
+    kept = file.kept(learner, COMMITTED, {})
+    file.keep(learner, COMMITTED, {**(kept if isinstance(kept, dict) else {}), prediction: option})
+
+
+def expected_by_class() -> list[Expected]:
+    """Return every prediction that a learner of the class has committed to, the most answered first.
+
+    Raises:
+        NotATeacher: only a teacher may see them.
+    """
+    found: dict[str, Counter[int]] = {}
+    for learner in joining.learners():  # without teachers, who only demonstrate
+        with acting_for(Asker(learner.owner)), suppress(PeftLabError):  # skip a damaged file, keep the others
+            file = Learners()
+            if not file.path.exists():
+                continue
+            for profile in file.profiles():
+                kept = file.kept(profile.name, COMMITTED, {})
+                for name, option in kept.items() if isinstance(kept, dict) else ():
+                    if type(option) is int:
+                        found.setdefault(str(name), Counter())[option] += 1
+    rows = [Expected(name, dict(counts)) for name, counts in found.items()]
+    return sorted(rows, key=lambda row: (-row.people, row.id))

@@ -1,20 +1,23 @@
-"""Storage of learners: one SQLite file, several profiles, safe for several browser tabs at once."""
+"""Storage of learners: one SQLite file, several profiles, safe for several tabs; and practice up to an interview's
+day."""
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
-from fsrs import Card, State
+from fsrs import Card, Rating, Scheduler, State
 
 from peft_lab.classroom import places
 from peft_lab.core.errors import BadInput, UnknownName, in_short
+from peft_lab.interview.computed import wilson
 
 FILE = "learners.db"
 VERSION = 1
@@ -243,3 +246,216 @@ def view(question: str, card: Card) -> CardView:
     return CardView(
         question, card.state.name.lower(), card.due, card.stability, card.difficulty, card.last_review
     )
+
+
+# The days are planned with py-fsrs as if every card were known when it is due; other ratings change the remaining
+# plan.
+
+
+MINUTES = 10.0  # of practice a day
+ENOUGH = 5  # rated questions of a topic; with fewer no interval is given
+LONGEST = 365  # days ahead that an interview may be
+FOR_NEW = 0.3  # share of a day's minutes reserved for new questions while there are any
+ASKED = 3.0  # weight of the topics that the role's interviews ask about; the others have 1
+KEPT_DAY, KEPT_ROLE = "interview_on", "interview_for"  # the keys of a learner's day and role
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How well a topic is known.
+
+    Attributes:
+        questions: of the topic. ``rated``: those rated at least once; ``known``: those whose last rating was better
+            than *again*.
+        low, high: Wilson's 95% interval of the share that is known, from ``known`` of ``rated``; ``None`` if fewer
+            than :data:`ENOUGH` were rated.
+        recalled: the mean probability, by py-fsrs, of recalling the rated questions on the day; ``None`` likewise.
+    """
+
+    topic: str
+    questions: int
+    rated: int
+    known: int
+    low: float | None
+    high: float | None
+    recalled: float | None
+
+    @property
+    def enough(self) -> bool:
+        return self.rated >= ENOUGH
+
+    @property
+    def weakness(self) -> float:
+        """From 0 to 1, the weakest comes first; a topic without ratings is as weak as one that is half known."""
+        return 1 - (self.known + 1) / (self.rated + 2)
+
+
+@dataclass(frozen=True)
+class Day:
+    """What to practise on a day, in this order. ``again``: how many of these are repetitions; the rest is new."""
+
+    on: date
+    questions: tuple[str, ...]
+    again: int
+
+
+def check_day(day: date, today: date) -> date:
+    """Return the day if it can be planned for. Raises :class:`BadInput` if it has passed or is too far away."""
+    if day < today:
+        raise BadInput("The day of the interview has passed; choose one that is to come.", "interview_on")
+    if (day - today).days > LONGEST:
+        raise BadInput(f"Choose a day within the next {LONGEST} days.", "interview_on")
+    return day
+
+
+def day_kept(kept: object, today: date) -> date | None:
+    """Return the stored day of an interview; ``None`` if none is set, or it has passed or is invalid."""
+    try:
+        day = date.fromisoformat(kept) if isinstance(kept, str) else None
+    except ValueError:  # an imported file may hold anything
+        return None
+    return day if day and today <= day <= today + timedelta(days=LONGEST) else None
+
+
+def due_by(due: datetime, day: date | None, rated: datetime) -> datetime:
+    """Return when a card is due, given an interview on ``day``: at the latest on the day before it.
+
+    A card rated on the day before is due, at the latest, when the interview's day begins. On the day itself nothing
+    can be repeated in time, and the due date stays.
+    """
+    if day is None or day <= rated.date():
+        return due
+    last = datetime.combine(day - timedelta(days=1), time(), UTC)
+    return min(due, last if last > rated else last + timedelta(days=1))
+
+
+def readiness(
+    topics: Mapping[str, Sequence[str]], reviews: Sequence[Review], recalled: Mapping[str, float]
+) -> tuple[Readiness, ...]:
+    """Return how well each topic is known.
+
+    Args:
+        topics: questions by topic.
+        reviews: every rating, oldest first.
+        recalled: for each rated question, the probability of knowing it on the day.
+    """
+    last = {review.question: review.rating for review in reviews}
+    found = []
+    for topic, names in topics.items():
+        rated = [name for name in names if name in last]
+        known = sum(last[name] != "again" for name in rated)
+        low, high = wilson(known, len(rated)) if len(rated) >= ENOUGH else (None, None)
+        chances = [recalled[name] for name in rated if name in recalled]
+        mean = fmean(chances) if chances and len(rated) >= ENOUGH else None
+        found.append(Readiness(topic, len(names), len(rated), known, low, high, mean))
+    return tuple(found)
+
+
+def days_to(
+    day: date,
+    now: datetime,
+    cards: Mapping[str, Card],
+    standing: Sequence[Readiness],
+    topics: Mapping[str, Sequence[str]],
+    seconds: Mapping[str, float],
+    scheduler: Scheduler,
+    minutes: float = MINUTES,
+    asked: Collection[str] = (),
+) -> tuple[Day, ...]:
+    """Return what to practise each day from today to the one before the interview; on the day itself if that is today.
+
+    A day holds what is due, longest overdue first, interleaved: no topic comes twice while another waits, and weaker
+    topics go first. Before the last day :data:`FOR_NEW` of the minutes are reserved for new questions, which are spread
+    over the topics by what the role asks about and how weak each is (:func:`spread`). Nothing is put off to a day after
+    the interview (:func:`due_by`).
+
+    Args:
+        cards: of every rated question. ``standing``: from :func:`readiness`.
+        seconds: how long each question takes. ``scheduler``: the learner's, without fuzz.
+        asked: topics that the role's interviews ask about; empty for all alike.
+    """
+    topic_of = {name: topic for topic, names in topics.items() for name in names}
+    weakness = {each.topic: each.weakness for each in standing}
+    ahead = {name: card for name, card in cards.items() if name in topic_of}
+    weights = {topic: (ASKED if topic in asked else 1.0) * weakness.get(topic, 0.5) for topic in topics}
+    taken = {topic: sum(name in ahead for name in names) for topic, names in topics.items()}
+    fresh = list(
+        spread(
+            {topic: [name for name in names if name not in ahead] for topic, names in topics.items()},
+            weights,
+            taken,
+        )
+    )
+    number_of_days = max(1, (day - now.date()).days)
+    days = []
+    for number in range(number_of_days):
+        at = now + timedelta(days=number)
+        last = number == number_of_days - 1
+        due = interleaved(
+            sorted(
+                (
+                    name
+                    for name, card in ahead.items()
+                    if due_by(card.due, day, card.last_review or now).date() <= at.date()
+                ),
+                key=lambda name: (ahead[name].due, name),
+            ),
+            topic_of,
+            weakness,
+        )
+        room = minutes * 60
+        again = _fitting(due, seconds, room * (1 if last else 1 - FOR_NEW))
+        new = _fitting(fresh, seconds, room - sum(seconds[name] for name in again))
+        left = room - sum(seconds[name] for name in (*again, *new))
+        again += _fitting([name for name in due if name not in again], seconds, left)
+        for name in (*again, *new):
+            before = ahead.get(name) or Card(card_id=len(ahead) + 1, due=at)
+            ahead[name], _ = scheduler.review_card(before, Rating.Good, at)
+        fresh = [name for name in fresh if name not in ahead]
+        days.append(Day(at.date(), (*again, *new), len(again)))
+    return tuple(days)
+
+
+def _fitting(names: Sequence[str], seconds: Mapping[str, float], room: float) -> list[str]:
+    """Return the questions that fit into ``room`` seconds, in order; a shorter one may pass one that is too long."""
+    found = []
+    for name in names:
+        if seconds[name] <= room:
+            found.append(name)
+            room -= seconds[name]
+    return found
+
+
+def spread(
+    by_topic: Mapping[str, Sequence[str]], weights: Mapping[str, float], taken: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Return all questions so that each topic appears in proportion to its weight at every point: the next is of the
+    topic with the largest weight divided by one more than the number it has had.
+
+    Source: the divisors are D'Hondt's, as for seats by votes.
+
+    Args:
+        taken: how many questions of each topic were had already.
+    """
+    left = {topic: list(names) for topic, names in by_topic.items() if names}
+    had = dict(taken)
+    found = []
+    while left:
+        topic = max(left, key=lambda each: weights[each] / (had[each] + 1))
+        found.append(left[topic].pop(0))
+        had[topic] += 1
+        if not left[topic]:
+            del left[topic]
+    return tuple(found)
+
+
+def interleaved(
+    names: Sequence[str], topic_of: Mapping[str, str], weakness: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Return the same questions, one of each topic in turn, weak topics first; within a topic in the given order."""
+    by_topic: dict[str, list[str]] = {}
+    for name in names:
+        by_topic.setdefault(topic_of[name], []).append(name)
+    turns = sorted(by_topic, key=lambda topic: -weakness.get(topic, 0.5))
+    longest: Collection[int] = range(max(map(len, by_topic.values()), default=0))
+    return tuple(by_topic[topic][turn] for turn in longest for topic in turns if turn < len(by_topic[topic]))

@@ -17,7 +17,7 @@ from peft_lab.methods.recording.recorder import (
     row,
     slot_of,
 )
-from peft_lab.models.meta import pattern
+from peft_lab.models.meta import pattern_of
 from peft_lab.models.shapes import ModelShape, in_head, is_bias
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def moves(now: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) ->
 
 def kind_of(name: str) -> tuple[str, int | None]:
     """Split ``bert.encoder.layer.3.output.dense.bias`` into (``output.dense``, 3); outside layers into path, None."""
-    path, layer = pattern(name.removesuffix(".bias"))
+    path, layer = pattern_of(name.removesuffix(".bias"))
     return path.split("{}.")[-1], layer
 
 

@@ -19,8 +19,7 @@ from peft_lab.methods.recording.recorder import (
     slot_of,
 )
 from peft_lab.models import quantise
-from peft_lab.models.meta import pattern
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path, pattern_of
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +120,7 @@ def histograms(
 
 def kind_of(path: str) -> str:
     """Return ``attention.self.key`` for ``encoder.layer.3.attention.self.key``."""
-    return pattern(path)[0].split("{}.")[-1]
+    return pattern_of(path)[0].split("{}.")[-1]
 
 
 def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from peft_lab.methods.recording.recorder import (
     trained_modules,
 )
 from peft_lab.models import quantise
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path
 from peft_lab.models.shapes import ModelShape
 
 if TYPE_CHECKING:

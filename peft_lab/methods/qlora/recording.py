@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.methods.lora import recording as lora
 from peft_lab.methods.recording.recorder import ADAPTER, FreshBase, Inputs
 from peft_lab.models import quantise
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path
 from peft_lab.training.batches import writes_at
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a run of a method records: the parts that the drawing follows, and the data of the method's own picture.
+"""What a run of a method records: the parts that the drawing follows, and data of its own picture, such as intruders.
 
 A method's ``recording`` declares both in one class, ``RunRecorder``, a :class:`Recorder`. Torch is imported inside.
 """
@@ -11,14 +11,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.methods import part_of
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models.meta import pattern
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path, pattern_of
 from peft_lab.models.shapes import ModelShape, in_head
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Watched:
     @property
     def layer(self) -> int | None:
         """The number of its layer; ``None`` outside the layers."""
-        return pattern(self.path)[1]
+        return pattern_of(self.path)[1]
 
     @property
     def parameters(self) -> int:
@@ -169,7 +169,7 @@ class Trained(Kept):
 
 def slot_of(path: str, shape: ModelShape) -> str:
     """Return a module's place in its block, by its path: ``q``, ``down``, ``norm`` ..."""
-    collapsed = pattern(path)[0]
+    collapsed = pattern_of(path)[0]
     hits = [g for g in shape.groups if collapsed == g.path or collapsed.endswith(f".{g.path}")]
     if not hits:
         return "other"
@@ -316,3 +316,54 @@ def merged_and_back(
             tried.unmerge_adapter()
             back = tried(**inputs).logits.float()
         yield name, tried, before, merged, back
+
+
+# Shuttleworth et al. 2024, arXiv 2410.21228. The number of vectors examined and the cosine threshold are the
+# defaults of
+# PEFT's ``reduce_intruder_dimension``, which also compares left singular vectors only.
+
+
+STRONGEST, INTRUDER_THRESHOLD = 10, 0.5
+
+
+@dataclass(frozen=True)
+class Intruders:
+    """The strongest singular vectors of a tuned matrix compared with the pretrained ones.
+
+    Attributes:
+        cosines: absolute cosines by tuned, then by pretrained vector, of the strongest of each.
+        nearest: for each tuned vector, the largest absolute cosine with any pretrained vector, strong or not.
+        tuned, pretrained: singular values, descending, as many as there are cosines.
+    """
+
+    cosines: tuple[tuple[float, ...], ...]
+    nearest: tuple[float, ...]
+    tuned: tuple[float, ...]
+    pretrained: tuple[float, ...]
+
+    @property
+    def found(self) -> tuple[int, ...]:
+        """The numbers, from 1, of the tuned vectors that count as intruders."""
+        return tuple(number for number, cosine in enumerate(self.nearest, 1) if cosine < INTRUDER_THRESHOLD)
+
+
+def compare_singular_vectors(
+    weight: torch.Tensor, change: torch.Tensor, strongest: int = STRONGEST
+) -> Intruders:
+    """Compare the left singular vectors of W + ΔW with those of W.
+
+    Args:
+        weight, change: W and ΔW, both (d_out, d_in), of any floating-point type.
+        strongest: how many of the largest singular values to examine, at most min(d_out, d_in).
+    """
+    import torch
+
+    before, old, _ = torch.linalg.svd(weight.float(), full_matrices=False)
+    after, new, _ = torch.linalg.svd(weight.float() + change.float(), full_matrices=False)
+    cosines = (after[:, :strongest].T @ before).abs()
+    return Intruders(
+        cosines=tuple(map(tuple, cosines[:, :strongest].tolist())),
+        nearest=tuple(cosines.max(dim=1).values.tolist()),
+        tuned=tuple(new[:strongest].tolist()),
+        pretrained=tuple(old[:strongest].tolist()),
+    )

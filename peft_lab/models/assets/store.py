@@ -20,8 +20,16 @@ from typing import Any
 from peft_lab.core import disk
 from peft_lab.core.errors import AssetError, UnknownName
 from peft_lab.models.assets import fetching
-from peft_lab.models.assets.fetching import PROVENANCE, FileRecord, download, extract, run, sha256
-from peft_lab.models.assets.pins import ASSETS, Asset
+from peft_lab.models.assets.fetching import (
+    ASSETS,
+    PROVENANCE,
+    Asset,
+    FileRecord,
+    download,
+    extract,
+    run,
+    sha256,
+)
 
 __all__ = [
     "ASSETS",

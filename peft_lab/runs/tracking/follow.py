@@ -1,26 +1,280 @@
-"""Follow one run's events in a separate process until it has ended, so that no tracker can delay or break the
-training. Started by start.py as ``python -m peft_lab.runs.tracking FOLDER HOME TRACKER...``."""
+"""Follow one run's events in a separate process until it has ended, and send it to MLflow and trackio, so that no
+tracker can delay or break the training. Started by start.py as ``python -m peft_lab.runs.tracking FOLDER HOME
+TRACKER...``."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import re
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock
 
 from peft_lab.core import disk
 from peft_lab.core.errors import PeftLabError, RunError, in_short
 from peft_lab.runs import owners
-from peft_lab.runs.events import Event
+from peft_lab.runs.events import Event, latest
+from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
 from peft_lab.runs.tracking.start import Told
-from peft_lab.runs.tracking.trackers import Opens, ToMlflow, ToTrackio, Tracker, run_parameters, run_points
 from peft_lab.runs.view import Status, classify, has_ended
+
+PROJECT = "peft-lab"  # MLflow's experiment, trackio's project
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure of a run.
+
+    Attributes:
+        name: such as ``loss`` or ``tuned/accuracy``.
+        step: after which it was measured; 0 for the base model.
+        time: of the run's event, in seconds since 1970.
+        since: seconds since the run was submitted.
+    """
+
+    name: str
+    value: float
+    step: int
+    time: float
+    since: float
+
+
+class Tracker(Protocol):
+    """One run in one tracker. Raises whatever the tracker's library raises."""
+
+    @property
+    def address(self) -> str:
+        """Return where people find the run, without a password."""
+
+    @property
+    def identity(self) -> str:
+        """Return the tracker's own id of the run, with which it can be resumed later."""
+
+    def points(self, points: Sequence[Point]) -> None:
+        """Send new figures, in order."""
+
+    def folder(self, path: Path) -> None:
+        """Upload the adapter as an artifact."""
+
+    def end(self, status: Status, message: str) -> None:
+        """Record how the run has ended."""
+
+
+class Opens(Protocol):
+    """Begins a run in a tracker, or resumes that of an ``identity``; ``home``: folder for a local store."""
+
+    def __call__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> Tracker: ...
+
+
+# ----------------------------------------
+# What is sent to a tracker: a run's spec as parameters, its events as figures by step. Pure functions.
+
+
+_STEP = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+    "tokens": "tokens",
+    "step_seconds": "seconds",
+}
+_MEMORY = ("peak_bytes", "process_peak_bytes", "device_allocated_bytes", "device_reserved_bytes")
+_READY = ("trainable", "head", "total", "dtype", "device")
+
+
+def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
+    """Return the spec's fields, each knob as ``values.NAME``, and what the run found of model and device."""
+    told = spec.to_dict()
+    values = told.pop("values")
+    found = latest(events, "ready") or {}
+    named = {
+        **told,
+        **{f"values.{name}": value for name, value in values.items()},
+        **{name: found[name] for name in _READY if name in found},
+    }
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in named.items()}
+
+
+def run_points(events: Sequence[Event]) -> list[Point]:
+    """Return all figures so far, in the order of their events; no figure twice at one step.
+
+    A resumed run has only the steps in its file, which was cut back to the step it resumed from.
+    """
+    made: dict[tuple[str, int], Point] = {}
+    begun = events[0]["time"] if events else 0.0
+    step = 0
+    for event in events:
+        if event["type"] == "step":
+            step = int(event["step"])
+        for name, value in _figures(event).items():
+            at = 0 if name.startswith("base/") else step
+            made[name, at] = Point(name, float(value), at, event["time"], max(0.0, event["time"] - begun))
+    return list(made.values())
+
+
+def _figures(event: Event) -> dict[str, float]:
+    kind = event["type"]
+    if kind == "step":
+        return {name: event[field] for name, field in _STEP.items() if _number(event.get(field))}
+    if kind == "evaluated":
+        named = {**event["metrics"], "loss": event["loss"], "seconds": event["seconds"]}
+        return {f"{event['which']}/{name}": value for name, value in named.items() if _number(value)}
+    if kind == "unrelated":
+        return {f"{event['which']}/unrelated_loss": event["loss"]}
+    if kind == "memory":
+        sizes = {f"memory/{name}": event.get(name) for name in _MEMORY}
+        parts = {f"memory/{name}_bytes": value for name, value in (event.get("parts") or {}).items()}
+        return {name: value for name, value in {**sizes, **parts}.items() if _number(value)}
+    return {}
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# ----------------------------------------
+# MLflow: at ``MLFLOW_TRACKING_URI``, else in a SQLite file of the lab folder, without a server. ``mlflow-skinny`` with
+# SQLAlchemy and alembic is enough to write and read it; MLflow's own pages need all of ``mlflow``.
+
+
+MOST = 1000  # most metrics in one request to MLflow
+LONGEST = 6000  # most characters of a parameter
+_ENDS = {Status.DONE: "FINISHED", Status.STOPPED: "KILLED"}
+
+
+class ToMlflow:
+    """Implements :class:`Tracker`."""
+
+    def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
+        # Send no usage telemetry to MLflow's makers.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        self._entities: Any = importlib.import_module("mlflow.entities")
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or mlflow_store(home)
+        self._uri = uri
+        # the first of several runs that begin at once creates the store's tables and the experiment
+        with FileLock(home / ".mlflow.lock"):
+            self._client: Any = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
+            experiment = self._experiment(home)
+        if identity:
+            self._client.update_run(identity, status="RUNNING")
+            self.identity = identity
+        else:
+            tags = {"mlflow.source.name": "PEFT Lab", "peft_lab.run": run}
+            made = self._client.create_run(experiment, run_name=run, tags=tags)
+            self.identity = str(made.info.run_id)
+        params = [self._entities.Param(name, value[:LONGEST]) for name, value in parameters.items()]
+        self._client.log_batch(self.identity, params=params)
+
+    @property
+    def address(self) -> str:
+        return f"{without_password(self._uri)}, experiment {PROJECT}"
+
+    def points(self, points: Sequence[Point]) -> None:
+        for first in range(0, len(points), MOST):
+            part = points[first : first + MOST]
+            metrics = [
+                self._entities.Metric(each.name, each.value, round(each.time * 1000), each.step)
+                for each in part
+            ]
+            self._client.log_batch(self.identity, metrics=metrics)
+
+    def folder(self, path: Path) -> None:
+        self._client.log_artifacts(self.identity, str(path), path.name)
+
+    def end(self, status: Status, message: str) -> None:
+        self._client.set_tag(self.identity, "peft_lab.status", str(status))
+        if message:
+            self._client.set_tag(self.identity, "mlflow.note.content", message)
+        self._client.set_terminated(self.identity, _ENDS.get(status, "FAILED"))
+
+    def _experiment(self, home: Path) -> str:
+        found = self._client.get_experiment_by_name(PROJECT)
+        if found is not None:
+            return str(found.experiment_id)
+        # a local store keeps artifacts beside it; a server decides itself
+        beside = (home / "mlflow-artifacts").as_uri() if self._uri == mlflow_store(home) else None
+        return str(self._client.create_experiment(PROJECT, artifact_location=beside))
+
+
+def mlflow_store(home: Path) -> str:
+    """Return the address of the store in the lab folder."""
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """Return an address without user and password, as it may be shown on a page."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+
+
+# ----------------------------------------
+# trackio: in ``TRACKIO_DIR``, else in the lab folder, one SQLite file per project; or where trackio's own
+# ``TRACKIO_SERVER_URL`` and ``TRACKIO_SPACE_ID`` point.
+
+
+_ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
+
+
+class ToTrackio:
+    """Implements :class:`Tracker`. trackio's name of a run is the run's id."""
+
+    def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
+        os.environ.setdefault("TRACKIO_DIR", str(trackio_store(home)))
+        # trackio reports errors as warnings, also from its own threads; collect them to raise them as an error
+        self._warned: list[str] = []
+        warnings.showwarning = lambda message, *rest, **more: self._warned.append(str(message))
+        warnings.filterwarnings("always", message=r"trackio\b.*")
+        self._library: Any = importlib.import_module("trackio")
+        self._told = self._library.init(
+            PROJECT, name=run, config=dict(parameters), resume="must" if identity else "never", embed=False,
+            auto_log_gpu=False, auto_log_cpu=False,
+        )  # fmt: skip
+        self.identity = str(self._told.name)
+        if not identity and self.identity != run:
+            raise RunError(f"trackio has a run called '{run}' already.")
+
+    @property
+    def address(self) -> str:
+        elsewhere = next((os.environ[name] for name in _ELSEWHERE if os.environ.get(name)), "")
+        return f"{without_password(elsewhere) or os.environ['TRACKIO_DIR']}, project {PROJECT}"
+
+    def points(self, points: Sequence[Point]) -> None:
+        for step, together in groupby(points, key=lambda point: point.step):
+            rows = list(together)
+            # trackio stamps a row on arrival, so the run's elapsed seconds are sent along
+            self._told.log({**{each.name: each.value for each in rows}, "elapsed": rows[-1].since}, step=step)
+        self._require_told()
+
+    def folder(self, path: Path) -> None:
+        self._told.log_artifact(str(path), name=self.identity, type="model")
+        self._require_told()
+
+    def end(self, status: Status, message: str) -> None:
+        if status is not Status.DONE:
+            level = self._library.AlertLevel.WARN
+            self._told.alert(title=f"{self.identity} {status}", text=message or None, level=level)
+        self._told.finish()
+        self._require_told()
+
+    def _require_told(self) -> None:
+        said = next((text for text in self._warned if "trackio" in text.lower()), "")
+        if said:
+            raise RunError(said)
+
+
+def trackio_store(home: Path) -> Path:
+    """Return the folder of the store in the lab folder."""
+    return home / "trackio"
+
 
 OPENS: Mapping[str, Opens] = {"mlflow": ToMlflow, "trackio": ToTrackio}
 EVERY = 1.0  # seconds between looks at a run's events

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_lab.classroom import places
-from peft_lab.core import disk, kinds
+from peft_lab.core import content, disk
 from peft_lab.core.asking import OPERATOR, asker
 from peft_lab.core.errors import BadInput, PeftLabError, RunError, echoed
 from peft_lab.models.assets import store as assets
@@ -62,7 +62,7 @@ def read_tracking(folder: Path) -> dict[str, Told]:
     """Return the states by tracker; ``{}`` without any, or if damaged: then all is sent again."""
     try:
         found = disk.read_json(folder / TRACKING_FILE, [])
-        return {each["tracker"]: Told(**kinds.read(Told, each, "A tracker's note")) for each in found}
+        return {each["tracker"]: Told(**content.read_typed(Told, each, "A tracker's note")) for each in found}
     except (TypeError, KeyError, BadInput):
         return {}
 

@@ -21,10 +21,9 @@ from peft_lab.models.catalogue import model_title
 from peft_lab.runs import measuring, record
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
-from peft_lab.studies.compare.plan import Cell, ComparisonPlan, command_of
-from peft_lab.studies.compare.store import Comparison, Standing
+from peft_lab.studies.compare.store import Cell, Comparison, ComparisonPlan, Standing, command_of
 from peft_lab.training.tasks import get_task
-from peft_lab.training.tasks.titles import each_of, task_title
+from peft_lab.training.tasks.own import each_of, task_title
 
 # ----------------------------------------
 # Means and spreads over seeds, and which differences exceed noise.

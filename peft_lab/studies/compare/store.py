@@ -1,17 +1,208 @@
-"""Comparisons as studies: the stored plan of each, and how far its runs are."""
+"""Comparisons as studies: methods by seeds on one model and task, as runs that differ in nothing else; their stored
+plans."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
+from peft_lab.core import content
 from peft_lab.core.errors import BadInput, UnreadableFile
-from peft_lab.runs.spec import RunSpec
+from peft_lab.methods import all_methods, get_method
+from peft_lab.methods.base import MethodSpec
+from peft_lab.models.catalogue import ModelEntry
+from peft_lab.runs.spec import STEPS, RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.compare.plan import Cell, ComparisonPlan
 from peft_lab.studies.store import Study, runs_of, status_of
+from peft_lab.training.tasks import own
+
+SEEDS = (0, 1, 2)
+MOST_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """The learner's request.
+
+    Attributes:
+        methods: slugs in the order of the rows; empty for all methods.
+        batch, eval_rows: as in :class:`~peft_lab.runs.spec.RunRequest`; ``None`` for the task's default.
+        values: knobs by method; omitted ones have their defaults.
+    """
+
+    model: str
+    task: str
+    methods: tuple[str, ...] = ()
+    steps: int = STEPS
+    batch: int | None = None
+    seeds: tuple[int, ...] = SEEDS
+    eval_rows: int | None = None
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison: a method with a seed."""
+
+    method: str
+    seed: int
+    spec: RunSpec = field(compare=False)
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """A comparison that can be carried out.
+
+    Attributes:
+        request: as given, with the defaults of the settings common to all methods filled in.
+        cells: the runs in the order in which they are made: every method with the first seed, then with the second,
+            so that an unfinished comparison already compares.
+        refused: why a method has no runs, by slug.
+        totals: parameters of the adapted model by slug, without the task head.
+    """
+
+    request: ComparisonRequest
+    cells: tuple[Cell, ...]
+    refused: Mapping[str, str]
+    totals: Mapping[str, int]
+
+    @property
+    def id(self) -> str:
+        """Return an id that is equal for equal plans, so that the same request finds the comparison again."""
+        content = json.dumps(
+            [[cell.spec.to_dict() for cell in self.cells], dict(self.refused)], sort_keys=True
+        )
+        return f"{_safe(self.request.model)}-{self.request.task}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dictionary; :meth:`from_dict` reads it."""
+        return {
+            "wish": asdict(self.request),
+            "cells": [{"method": c.method, "seed": c.seed, "spec": c.spec.to_dict()} for c in self.cells],
+            "refused": dict(self.refused),
+            "totals": dict(self.totals),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ComparisonPlan:
+        """Invert :meth:`to_dict`, also after JSON. Raises BadInput, KeyError or TypeError for anything else."""
+        request = ComparisonRequest(**content.read_typed(ComparisonRequest, data["wish"], "A comparison"))
+        cells = (Cell(c["method"], c["seed"], RunSpec.from_dict(c["spec"])) for c in data["cells"])
+        return cls(request, tuple(cells), dict(data["refused"]), dict(data["totals"]))
+
+
+def make_plan(request: ComparisonRequest) -> ComparisonPlan:
+    """Return the runs of a comparison, each checked as the run store would check it.
+
+    A method that does not apply to the model is no error; ``refused`` gives the reason.
+
+    Raises:
+        BadInput: a name, number or knob is invalid, or no method applies. AssetError: weights or data must be
+            downloaded first.
+    """
+    if request.task == own.NAME:
+        raise BadInput(
+            "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
+        )
+    _check_rows(request)
+    seeds = _checked_seeds(request.seeds)
+    specs = _chosen(request)
+    entry = entry_of(request.model)
+    refused = {spec.slug: why for spec in specs if (why := _refusal(spec, entry))}
+    kept = [spec for spec in specs if spec.slug not in refused]
+    if not kept:
+        raise BadInput(
+            f"None of these methods applies to {entry.title}: {next(iter(refused.values()))}", "methods"
+        )
+    first = [_spec(request, spec, seeds[0]).complete() for spec in kept]
+    # One length for all: a method that takes up positions must not see shorter rows than the others do.
+    length = min(spec.max_length for spec in first)
+    first = [replace(spec, max_length=length) for spec in first]
+    cells = tuple(
+        Cell(spec.method, seed, replace(spec, seed=seed).complete()) for seed in seeds for spec in first
+    )
+    complete = replace(
+        request,
+        methods=tuple(spec.slug for spec in specs),
+        seeds=seeds,
+        batch=first[0].batch,
+        eval_rows=first[0].eval_rows,
+    )
+    totals = {
+        spec.slug: entry.shape.total + spec.formula(entry.shape, run.values).added
+        for spec, run in zip(kept, first, strict=True)
+    }
+    return ComparisonPlan(complete, cells, refused, totals)
+
+
+def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
+    slugs = list(dict.fromkeys(request.methods)) or list(all_methods())
+    for slug in request.values:
+        if slug not in slugs:
+            raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
+    return [get_method(slug) for slug in slugs]
+
+
+def _check_rows(request: ComparisonRequest) -> None:
+    if request.eval_rows == 0:
+        raise BadInput(
+            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
+        )
+
+
+def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    kept = tuple(dict.fromkeys(seeds))
+    if not 1 <= len(kept) <= MOST_SEEDS:
+        raise BadInput(f"A comparison takes 1 to {MOST_SEEDS} seeds; {len(kept)} were given.", "seeds")
+    return kept
+
+
+def _refusal(spec: MethodSpec, entry: ModelEntry) -> str:
+    """Return why the method cannot run on this model at its defaults; empty if it can."""
+    problems = spec.problems(entry.shape, {})
+    return next((problem.message for problem in problems if problem.level == "error"), "")
+
+
+def _spec(request: ComparisonRequest, spec: MethodSpec, seed: int) -> RunRequest:
+    return RunRequest(
+        model=request.model,
+        method=spec.slug,
+        task=request.task,
+        values=dict(request.values.get(spec.slug, {})),
+        steps=request.steps,
+        batch=request.batch,
+        seed=seed,
+        eval_rows=request.eval_rows,
+        compared=True,
+    )
+
+
+def _safe(model: str) -> str:
+    """Return a model's name as part of a folder name."""
+    name = model.rstrip("/").rsplit("/", 1)[-1].lower()
+    return "".join(char if char.isalnum() and char.isascii() else "-" for char in name).strip("-") or "model"
+
+
+# ----------------------------------------
+# A comparison as the command that makes it.
+
+
+def command_of(request: ComparisonRequest) -> str:
+    """Return the command line that repeats or continues a comparison. Knobs apply to every method that has them."""
+    parts = ["python", "-m", "peft_lab", "compare", "--model", request.model, "--task", request.task]
+    parts += ["--methods", ",".join(request.methods)]
+    parts += ["--steps", str(request.steps), "--batch", str(request.batch)]
+    parts += ["--seeds", ",".join(map(str, request.seeds)), "--eval-rows", str(request.eval_rows)]
+    given = {name: value for values in request.values.values() for name, value in values.items()}
+    for name, value in given.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        parts += ["--set", f"{name}={text}"]
+    return shlex.join(parts)
 
 
 @dataclass(frozen=True)

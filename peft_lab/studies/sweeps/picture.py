@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.core.setting_words import written_figure
+from peft_lab.core.units import written_figure
 from peft_lab.studies.landscape import Line, best_spot, spot_of
 from peft_lab.studies.sweeps.store import METHOD, RATE, Setting, best_setting, kind_of
 

@@ -1,4 +1,5 @@
-"""Sweeps as studies: the requested runs of each, how far they are, and its settings with the runs of their seeds."""
+"""Sweeps as studies: the requested runs of each, how far they are, its settings with the runs of their seeds; how a
+sweep is carried out."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any, ClassVar
 
 from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
 from peft_lab.methods import get_method
-from peft_lab.runs import checkpoints
+from peft_lab.runs import checkpoints, record
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunView, Status, has_ended
 from peft_lab.studies import shipped_sweep
+from peft_lab.studies.carrying import Attempt, Executor, Watch, make_runs
 from peft_lab.studies.landscape import LOSS, METRIC
 from peft_lab.studies.store import Study, runs_of, status_of
-from peft_lab.studies.sweeps.asha import Asha
+from peft_lab.studies.sweeps.plan import Asha, Judge
 
 
 class KeptSweep(Study):
@@ -235,3 +237,67 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     found = shipped_sweep.interval(enumerate(values))
     return None if found is None or found.low is None or found.high is None else (found.low, found.high)
+
+
+def carry_out_sweep(
+    specs: Sequence[RunSpec],
+    executor: Executor,
+    watch: Watch,
+    stop: Callable[[], bool],
+    ending_early: Asha | None = None,
+) -> list[dict[str, Any]]:
+    """Make the missing runs; return a row for each run, in order.
+
+    Args:
+        stop: whether to end: runs under way end after their current step, and continue the next time.
+
+    Raises:
+        RunError: another process carries out this sweep. BadInput: early stopping needs Ray Tune, which is missing.
+    """
+    sweep = keep(specs, ending_early)
+    judge = None if ending_early is None else Judge(ending_early, sweep.id)
+    with sweep.claimed():
+        return [_row(one, judge) for one in make_runs(specs, executor, watch, stop, judge)]
+
+
+def _row(attempt: Attempt, judge: Judge | None) -> dict[str, Any]:
+    """Return a run's row of ``sweep --json``: bytes as integers, seconds as floats."""
+    spec = attempt.spec
+    found: dict[str, Any] = {
+        "method": spec.method,
+        "values": {**spec.values, "learning_rate": spec.learning_rate},
+        "seed": spec.seed,
+        "run_id": None,
+        "status": "failed" if attempt.problem else "missing",
+        "message": attempt.problem,
+        "loss": [],
+        "metric": None,
+        "seconds": None,
+        "peak_bytes": None,
+        "ended_early": None,
+    }
+    if attempt.run is None:
+        return found
+    try:
+        result = record.result(attempt.run)
+    except PeftLabError as error:
+        return {**found, "run_id": attempt.run.id, "status": DAMAGED, "message": str(error)}
+    return {
+        **found,
+        "run_id": attempt.run.id,
+        "status": result["status"],
+        "message": attempt.problem or result["message"],
+        "loss": result["loss"],
+        "metric": result["metric"],
+        "seconds": result["seconds"],
+        "peak_bytes": (result["memory"] or {}).get("peak_bytes"),
+        "ended_early": _early(attempt.run, judge, result),
+    }
+
+
+def _early(run: Run, judge: Judge | None, result: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the rung at which the sweep ended a run, its loss and the steps made; ``None`` if it did not."""
+    rung = checkpoints.ended_by(run) if judge is not None and judge.ended(run) else None
+    if rung is None or result["status"] == Status.DONE:
+        return None
+    return {"rung": rung.step, "loss": rung.loss, "steps": result["steps"]}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from peft_lab.core.errors import UnknownName
-from peft_lab.training.tasks import digits, orders, rated, style
+from peft_lab.training.tasks import made, orders
 from peft_lab.training.tasks.base import Kind, Row, Splits, Task
 
 __all__ = ["Kind", "Row", "Splits", "Task", "all_tasks", "get_task"]
 
 _TASKS: dict[str, Task] = {
-    task.name: task for task in (*rated.TASKS, orders.TASK, style.TASK, orders.FIELDS_TASK, digits.TASK)
+    task.name: task
+    for task in (*made.RATED_TASKS, orders.TASK, made.STYLE_TASK, orders.FIELDS_TASK, made.DIGITS_TASK)
 }
 
 

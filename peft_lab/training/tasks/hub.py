@@ -1,4 +1,5 @@
-"""One's own data out of a dataset of the Hugging Face Hub: ``hf:owner/name:split``.
+"""One's own data as files under ``PEFT_LAB_HOME``, or out of a dataset of the Hugging Face Hub:
+``hf:owner/name:split``.
 
     hf:owner/name                              its split train
     hf:owner/name/folder@revision:split        of several configurations the one in that folder, at that commit
@@ -22,10 +23,76 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from peft_lab.classroom import places
-from peft_lab.core import asking, limits, units
+from peft_lab.core import asking, units
 from peft_lab.core.errors import BadInput
 from peft_lab.models.own import hub_answers
-from peft_lab.training.tasks import hub_rows, kept_files
+from peft_lab.training.tasks import hub_rows
+
+# A run has a copy of its own (:mod:`peft_lab.runs.kept`), so removing one here changes no run.
+
+
+UPLOADS, DATASETS = "uploads", "datasets"
+FOLDERS = {UPLOADS: "uploaded", DATASETS: "fetched from the Hugging Face Hub"}
+_DIGITS = 12  # of the hash that a file's name begins with
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """One file.
+
+    Attributes:
+        path: in the folder of who asks. nbytes: its size. used: seconds since the epoch when it was last brought.
+        origin: how it came here, in words.
+    """
+
+    path: Path
+    nbytes: int
+    used: float
+    origin: str
+
+    @property
+    def title(self) -> str:
+        """What it was called, without the digits of its content."""
+        return self.path.name[_DIGITS:].removeprefix("-") or self.path.name
+
+
+def kept_files() -> list[KeptFile]:
+    """Those of who asks, the latest first."""
+    found = []
+    for folder, origin in FOLDERS.items():
+        top = places.mine() / folder
+        for path in top.iterdir() if top.is_dir() else ():
+            try:
+                if path.is_file():
+                    found.append(KeptFile(path, path.stat().st_size, path.stat().st_mtime, origin))
+            except OSError:
+                continue  # removed just now
+    return sorted(found, key=lambda each: (-each.used, each.path.name))
+
+
+def remove_file(path: Path) -> None:
+    """Remove one of them. What is gone already is no error.
+
+    Raises:
+        BadInput: it is none of one's own kept files, or the disk refuses.
+    """
+    if path not in [each.path for each in kept_files()]:
+        if path.exists():
+            raise BadInput(f"{path.name} is none of your files.", "own_data")
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path.name} could not be removed: {error.strerror or error}.", "own_data") from error
+
+
+def remove_unused(before: float, folders: tuple[str, ...] = tuple(FOLDERS)) -> int:
+    """Remove files that were last brought before a time (seconds since the epoch); how many. Raises OSError."""
+    old = [each for each in kept_files() if each.used < before and each.path.parent.name in folders]
+    for each in old:
+        each.path.unlink(missing_ok=True)
+    return len(old)
+
 
 FIELD = "own_data"
 MARK = "hf:"
@@ -276,7 +343,7 @@ def kept_hub_file(text: str) -> tuple[str, Fetched]:
     Raises what :func:`peft_lab.training.tasks.hub.fetch` raises, and OSError.
     """
     found = fetch(text)
-    folder = places.mine() / kept_files.DATASETS
+    folder = places.mine() / DATASETS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(found.data).hexdigest()[:12]}-{found.name}"
     if path.exists():
@@ -284,5 +351,5 @@ def kept_hub_file(text: str) -> tuple[str, Fetched]:
     else:
         path.write_bytes(found.data)
     with suppress(OSError):  # the next time, then
-        kept_files.remove_unused(time.time() - limits.limits().days * _DAY, (kept_files.DATASETS,))
+        remove_unused(time.time() - asking.limits().days * _DAY, (DATASETS,))
     return str(path), found

@@ -1,5 +1,6 @@
 """A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, JSON
-Lines of conversations (:mod:`peft_lab.training.tasks.own`), or images (:mod:`peft_lab.training.tasks.pictures`)."""
+Lines of conversations, or images (:mod:`peft_lab.training.tasks.pictures`); and what a run's task is called on screen.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks import pictures, records
+from peft_lab.training.tasks import all_tasks, pictures, records
 from peft_lab.training.tasks.base import (
     Kind,
     Row,
@@ -406,3 +407,27 @@ _METRICS: dict[Kind, tuple[str, str]] = {
         "no synonyms: look at the loss on the answers' tokens too.",
     ),
 }
+
+
+OWN_FILE = "Your own file"
+
+
+def task_title(name: str) -> str:
+    """A task's title, also that of a learner's file; of one that is not known here, its name, for a page to escape.
+
+    >>> task_title("json")
+    'Orders to JSON'
+    >>> task_title("own")
+    'Your own file'
+    """
+    titles = {task.name: task.title for task in all_tasks()} | {NAME: OWN_FILE}
+    return titles.get(name, name)
+
+
+def each_of(name: str) -> str:
+    """What one of a task's rows is called; of a task that is not known here, a row.
+
+    >>> each_of("digits"), each_of("json")
+    ('image', 'row')
+    """
+    return next((task.each for task in all_tasks() if task.name == name), "row")

@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, live, script
+from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, live
 from peft_lab.atlas import rows as costs
 from peft_lab.atlas.base import AtlasType
 from peft_lab.atlas.rows import published_rows
@@ -204,13 +204,13 @@ def _trained(run: live.ShortRun) -> None:
 
 
 def _script(entry: AtlasType, side: str) -> None:
-    reason = script.refusal(entry)
+    reason = live.script_refusal(entry)
     if reason:
         st.markdown(f":small[{plain(reason)}]")
         return
     name = f"{entry.name}.py"
     st.download_button(
-        "Script", script.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
+        "Script", live.script(entry), name, "text/x-python", key=f"atlas-script-{side}",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from peft_lab.advise.answers import GIVEN, OWN_LIMIT
 from peft_lab.advise.flips import Flip
 from peft_lab.advise.plan import StepPlan, told_by
 from peft_lab.advise.plans.wanted import FURTHER
@@ -18,17 +17,16 @@ from peft_lab.advise.recipes.replications import replicated
 from peft_lab.advise.recommend import Recommendation
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import QUESTIONS
-from peft_lab.advise.words import PUBLISHED
+from peft_lab.advise.words import GIVEN, OWN_LIMIT, PUBLISHED
 from peft_lab.core import asking, units
-from peft_lab.core.setting_words import band, label, written_figure
-from peft_lab.core.units import Finding, Source
+from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.engine import published
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.catalogue import get_model, model_title
 from peft_lab.runs import store
 from peft_lab.runs.view import Status
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import open_button

@@ -10,14 +10,13 @@ from typing import Any
 
 import streamlit as st
 
-from peft_lab.advise import ask
-from peft_lab.advise.answers import found_answer
+from peft_lab.advise import flips
 from peft_lab.advise.flips import Flip
-from peft_lab.advise.leaves import ADVICE
-from peft_lab.advise.recipes.job import OF_ENCODERS
+from peft_lab.advise.recipes.rules import OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import Situation
-from peft_lab.advise.tree import NODES, QUESTIONS, ROOT, Place, label, places
+from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, Place, label, places
+from peft_lab.advise.words import found_answer
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.drawing.svg import element
 from peft_lab.engine.devices import device_of, devices
@@ -341,7 +340,7 @@ def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
     try:
         situation.check()
         seen: Look[Recommendation] = look(
-            _ask(ask.recommendation, situation, inspector.Worker.CHOOSE), PATIENCE
+            _ask(flips.ask_recommendation, situation, inspector.Worker.CHOOSE), PATIENCE
         )
     except BadInput as error:
         seen = Look(error=error)
@@ -395,6 +394,6 @@ def _below(situation: Situation, found: Recommendation) -> None:
 
 
 def _flips(situation: Situation) -> Flip | None:
-    asked = _ask(ask.flips, situation, inspector.Worker.FLIPS)
+    asked = _ask(flips.ask_flips, situation, inspector.Worker.FLIPS)
     st.markdown("#### What would change the answer")
     return shown(asked, outcome.flipping, "Changing one answer at a time…", patience=PATIENCE)

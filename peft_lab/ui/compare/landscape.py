@@ -14,7 +14,7 @@ from peft_lab.advise.recipes.rules import all_rules
 from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.core.palette import faint
-from peft_lab.core.setting_words import written_figure
+from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import landscape, shipped_sweep
 from peft_lab.studies.landscape import BY, LOSS, METRIC, Line, Spot, best_of, told

@@ -19,10 +19,9 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import results, store
-from peft_lab.studies.compare.plan import ComparisonPlan
 from peft_lab.studies.compare.shipped import all_shipped
-from peft_lab.studies.compare.store import Comparison, Standing
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.studies.compare.store import Comparison, ComparisonPlan, Standing
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.compare import landscape, published, setup
 from peft_lab.ui.compare.results import axes_controls, show

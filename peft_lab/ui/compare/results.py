@@ -24,7 +24,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
 from peft_lab.studies.compare import results
 from peft_lab.studies.compare.results import AXES, Axis
-from peft_lab.training.tasks.titles import each_of, task_title
+from peft_lab.training.tasks.own import each_of, task_title
 from peft_lab.ui import theme
 from peft_lab.ui.compare.setup import SCOPE
 from peft_lab.ui.components import figures

@@ -15,8 +15,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
 from peft_lab.runs.spec import BATCH, RunRequest, usual_eval_rows
 from peft_lab.studies.compare import store
-from peft_lab.studies.compare.plan import SEEDS, ComparisonPlan, ComparisonRequest, make_plan
-from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.compare.store import SEEDS, Comparison, ComparisonPlan, ComparisonRequest, make_plan
 from peft_lab.training.tasks import all_tasks, get_task
 from peft_lab.ui import state
 from peft_lab.ui.components.form import Controls

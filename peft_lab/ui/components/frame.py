@@ -16,9 +16,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab.core import asking
 from peft_lab.core import disk as storage
-from peft_lab.core.asking import asker
+from peft_lab.core.asking import asker, limits
 from peft_lab.core.errors import PeftLabError
-from peft_lab.core.limits import limits
 from peft_lab.models.assets import store as assets
 from peft_lab.ui import pages, state, theme, web
 from peft_lab.ui.foreign import plain

@@ -20,7 +20,7 @@ from peft_lab.models.catalogue import ModelEntry, catalogue
 from peft_lab.models.shapes import ModelShape
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import all_tasks
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import own_data
 from peft_lab.ui.components.form import Controls

@@ -13,14 +13,14 @@ from streamlit.delta_generator import DeltaGenerator
 
 from peft_lab.classroom import places
 from peft_lab.core import asking, palette
+from peft_lab.core.asking import limits_of_asker
 from peft_lab.core.errors import BadInput, PeftLabError
-from peft_lab.core.limits import of_asker
 from peft_lab.core.units import Source
 from peft_lab.models.shapes import ModelKind
 from peft_lab.runs import allowance, preview
 from peft_lab.runs.preview import Preview, Token, heading, headline, notes, visible
 from peft_lab.runs.spec import RunSpec
-from peft_lab.training.tasks import apart, hub, kept_files, own, pictures
+from peft_lab.training.tasks import apart, hub, own, pictures
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.frame import error_line
@@ -92,11 +92,7 @@ def choose_of(spec: RunSpec, kind: ModelKind) -> None:
 
 def _called(path: Path) -> str:
     """Return a stored file's display name: what follows its content's mark; a run's copy is named by the run."""
-    return (
-        path.name.split("-", 1)[1]
-        if path.parent.name == kept_files.UPLOADS
-        else f"What {path.parent.name} had"
-    )
+    return path.name.split("-", 1)[1] if path.parent.name == hub.UPLOADS else f"What {path.parent.name} had"
 
 
 def _remember(kind: ModelKind, path: str, source: str | None) -> None:
@@ -135,7 +131,7 @@ def _images(locked: bool) -> Any:
 
 def _kept() -> str:
     """Return how much a learner of a class may keep; empty for others."""
-    found = of_asker()
+    found = limits_of_asker()
     return f" In this class you may keep {found.upload_megabytes} MB, for {found.days} days." if found else ""
 
 
@@ -159,7 +155,7 @@ def stored(name: str, data: bytes) -> str:
     Raises:
         BadInput: in a class, more than a learner may keep.
     """
-    folder = places.mine() / kept_files.UPLOADS
+    folder = places.mine() / hub.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in Path(name).name)[-60:]
     path = folder / f"{hashlib.sha256(data).hexdigest()[:12]}-{safe}"

@@ -10,7 +10,7 @@ import streamlit as st
 
 from peft_lab.core import palette, units
 from peft_lab.core.units import Source
-from peft_lab.engine import fits
+from peft_lab.engine import simulate
 from peft_lab.engine.account import Point
 from peft_lab.engine.devices import SOLD, Device
 from peft_lab.engine.request import Simulation
@@ -94,7 +94,7 @@ def _bars(answers: Simulated, chosen: MemoryForm) -> None:
 
 def _parts(found: Simulation) -> dict[str, int]:
     """Return the tensors at the peak, and what the allocator holds beside them: together what has to fit."""
-    beside = fits.needed(found) - sum(found.parts.values())
+    beside = simulate.needed_bytes(found) - sum(found.parts.values())
     return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
 
@@ -108,7 +108,7 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
     # What is paged or offloaded; most settings have none of it.
     hosts = any(one.host_bytes for one in answers.found.values())
     for slug, one in answers.found.items():
-        need = fits.needed(one)
+        need = simulate.needed_bytes(one)
         host = (units.size(one.host_bytes),) if hosts else ()
         rows.append(
             (figures.unbroken(all_methods()[slug].title), units.size(need), *host, verdict(need, device))
@@ -140,7 +140,7 @@ def _settings(answers: Simulated, chosen: MemoryForm) -> str:
 def _targets(answers: Simulated, entry: ModelEntry) -> None:
     """Say that QLoRA may need more than LoRA because their default targets differ."""
     lora, qlora = answers.found["lora"], answers.found["qlora"]
-    if fits.needed(qlora) <= fits.needed(lora):
+    if simulate.needed_bytes(qlora) <= simulate.needed_bytes(lora):
         return
     own, wide = (listed(named(slug, entry.shape, OWN)) for slug in ("lora", "qlora"))
     smaller = qlora.parts["weights"] < 0.99 * lora.parts["weights"]  # unless LoRA's base is packed too
@@ -295,7 +295,7 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
     progress(found, "points")
     series = {}
     for slug in methods:
-        own = {size: fits.needed(one) for (name, size), one in found.found.items() if name == slug}
+        own = {size: simulate.needed_bytes(one) for (name, size), one in found.found.items() if name == slug}
         if own:
             series[all_methods()[slug].title] = (sorted(own), [own[size] for size in sorted(own)])
     if series:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.ask.form import choice
 from peft_lab.core.errors import BadInput
-from peft_lab.engine import fits, published
+from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import Device, device_of, device_titles
 from peft_lab.engine.request import PRECISIONS, Simulation, StepForm, StepRequest
 from peft_lab.engine.simulate import memory_of
@@ -24,7 +24,7 @@ from peft_lab.ui import state
 from peft_lab.ui.compare.setup import method_titles
 from peft_lab.ui.components.form import Controls
 from peft_lab.ui.components.model_choice import entry_of, from_address, model_control
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # Which matrices the low-rank methods adapt: the same ones, so that their bars differ by method alone, or their own.
@@ -149,7 +149,9 @@ class MemoryForm(StepForm):
         limit, method = self.entry.shape.max_positions, all_methods()[slug]
         virtual = method.virtual_tokens(method.complete(self.entry.shape, {}))
         most = limit - virtual if limit and what == "seq" else None
-        return get_pool().submit(urgency, fits.largest_that_fits, what, self.card, self.request(slug), most)
+        return get_pool().submit(
+            urgency, simulate.largest_that_fits, what, self.card, self.request(slug), most
+        )
 
     def key(self) -> tuple[Any, ...]:
         """Return what tells answers for these settings from answers for others."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.engine import fits, published
+from peft_lab.engine import published, simulate
 from peft_lab.engine.account import Point
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES
@@ -50,7 +50,7 @@ from peft_lab.ui.memory.controls import (
     set_page,
     write_address,
 )
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # What is the largest batch, the longest row, the largest model that fits: searched by simulating, on request.
@@ -92,7 +92,7 @@ def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: in
     row, unit = read if what == "batch" else ("token", "tokens per row")
     limit = chosen.entry.shape.max_positions
     whole = what == "seq" and size == limit
-    least = "at least " if size == fits.LARGEST[what] and not whole else ""
+    least = "at least " if size == simulate.LARGEST_SEARCHED[what] and not whole else ""
     tokens = "positions" if sees else "tokens"
     rest = f"{chosen.seq:,} {tokens}" if what == "batch" else f"{chosen.batch:,} rows"
     sentence = f"**{least}{size:,} {unit}** {'of' if what == 'batch' else 'at'} {rest}"
@@ -115,7 +115,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     asked = {}
     for entry in entries:
         if entry.name not in refused:
-            seq = fits.longest_row(chosen.request(slug, entry.name))
+            seq = simulate.longest_row(chosen.request(slug, entry.name))
             asked[entry.name] = chosen.simulate(SEARCH, slug, {"seq": seq}, model=entry.name)
     answers = collect(asked)
     progress(answers, "models")
@@ -131,7 +131,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
     rows = []
     for entry in reversed(entries):
         if entry.name in answers.found:
-            need = fits.needed(answers.found[entry.name])
+            need = simulate.needed_bytes(answers.found[entry.name])
             size = units.short_count(entry.parameters)
             rows.append((figures.unbroken(entry.title), size, units.size(need), verdict(need, device)))
     if rows:
@@ -142,7 +142,7 @@ def _models(chosen: MemoryForm, slug: str) -> None:
 
 def _fits(answers: Simulated, name: str, memory: int) -> bool:
     one = answers.found.get(name)
-    return one is not None and fits.needed(one) <= memory
+    return one is not None and simulate.needed_bytes(one) <= memory
 
 
 # ----------------------------------------
@@ -196,7 +196,7 @@ def published_peaks() -> None:
         f"Published: [{published.SOURCE}]({published.ADDRESS}), reserved bytes at the peak. Simulated with "
         f"{versions} by `python -m tools.simulate_published`. One number was not published and is inferred, the "
         "length of the longest batch: it comes from the row of plain LoRA with rank 32 "
-        "(`peft_lab/engine/protocol.py`). The allocator's model has no fitted number."
+        "(`peft_lab/engine/published/__init__.py`). The allocator's model has no fitted number."
     )
 
 

@@ -33,7 +33,7 @@ from peft_lab.ui.method import settings
 from peft_lab.ui.method.parts import ask_step, batch_words, step_now, tree_key
 from peft_lab.ui.method.settings import example_task
 from peft_lab.ui.runs.shown import last_finished, short_id, shown_run, trajectory_of
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 REFRESH = 2.0  # seconds between looks at what a run that is going has recorded
 STRIP_HIGH = 120.0  # of the drawing on a phone's strip, in its user units: two matrices above each other

@@ -24,9 +24,8 @@ from peft_lab.models.catalogue import ModelEntry, readers_of_text, untrainable
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import RunSummary, Status
-from peft_lab.studies.experiments import all_experiments, results
-from peft_lab.studies.experiments.base import Experiment, ExperimentOutcome
-from peft_lab.studies.experiments.results import PlannedRun
+from peft_lab.studies import experiments
+from peft_lab.studies.experiments import Experiment, ExperimentOutcome, PlannedRun, all_experiments
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import errors_boxed, part, show_tab
@@ -343,11 +342,11 @@ def experiment_card(experiment: Experiment) -> None:
         st.markdown(f":orange[:material/info: This cannot run here: {plain(error)}]")
         return
     specs = {arm.label: spec for arm, spec in zip(experiment.arms, complete, strict=True)}
-    found = results.planned(specs, summaries())
+    found = experiments.planned_runs(specs, summaries())
     going = any(item.under_way for item in found)
 
     def standing() -> None:
-        now = results.planned(specs, summaries())
+        now = experiments.planned_runs(specs, summaries())
         if any(item.line for item in now):
             _arms(experiment, now)
         else:
@@ -368,7 +367,7 @@ def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     outcomes = _outcomes(found)
     rows = []
     for item, outcome in zip(found, outcomes, strict=True):
-        reading = results.read(experiment, item.label, outcome) if outcome else None
+        reading = experiments.read_results(experiment, item.label, outcome) if outcome else None
         shown = reading.values if reading else ()
         cells = [quantity.show(value) for quantity, value in zip(experiment.quantities, shown, strict=False)]
         cells += ["–"] * (len(experiment.quantities) - len(cells))
@@ -445,12 +444,12 @@ def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     """Draw what was seen, why, and the way to each run."""
     outcomes = _outcomes(found)
     readings = [
-        results.read(experiment, item.label, outcome)
+        experiments.read_results(experiment, item.label, outcome)
         if outcome
-        else results.Reading(item.label, problem=item.line.problem if item.line else "it has not run")
+        else experiments.Reading(item.label, problem=item.line.problem if item.line else "it has not run")
         for item, outcome in zip(found, outcomes, strict=True)
     ]
-    conclusion = results.conclude(experiment, readings, outcomes)
+    conclusion = experiments.conclude(experiment, readings, outcomes)
     icon = {True: ":green[:material/check:]", False: ":orange[:material/priority_high:]", None: ""}[
         conclusion.holds
     ]
@@ -473,5 +472,5 @@ def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 def _outcomes(found: Sequence[PlannedRun]) -> list[ExperimentOutcome | None]:
     return [
-        results.outcome_of(store.get(item.line.id)) if item.line and item.done else None for item in found
+        experiments.outcome_of(store.get(item.line.id)) if item.line and item.done else None for item in found
     ]

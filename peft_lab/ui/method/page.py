@@ -16,7 +16,7 @@ from peft_lab.interview import since
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Problem
 from peft_lab.methods.counting.count import CountReport, count
-from peft_lab.runs import calibrating, store
+from peft_lab.runs import store, waiting
 from peft_lab.studies import experiments
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components.frame import address_line, tab_list
@@ -86,7 +86,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
             _section(tab, choice, words, report, selected)
         work = ask_duration(choice)
         undrawn: list[Look[Any]] = [counted, expected.answer or Look(), work]
-        measuring = calibrating.under_way()
+        measuring = waiting.calibrating_under_way()
         if measuring is not None and not measuring.done():
             undrawn.append(Look(open=measuring))
         with foot:

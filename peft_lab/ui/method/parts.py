@@ -24,18 +24,18 @@ from peft_lab.runs.spec import BATCH, RunSpec
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import areas, caption, treemap
-from peft_lab.ui.components.figures import HEADER, detail
-from peft_lab.ui.components.figures import plain as shown_path
+from peft_lab.ui.components.figures import HEADER, detail, plain
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.components.rows import Column, RowOf, rows
 from peft_lab.ui.components.waiting import collect
-from peft_lab.ui.foreign import code, plain
+from peft_lab.ui.foreign import code
+from peft_lab.ui.foreign import plain as foreign_plain
 from peft_lab.ui.method import settings
 from peft_lab.ui.method.train import beside_simulation
 from peft_lab.ui.runs.shown import last_finished, short_id
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 SHORT = 20  # characters of an expression that is kept on one line
 
@@ -69,7 +69,7 @@ def _equality(report: CountReport, formula: Formula) -> None:
             f":green[:material/check: equal] — counted and formula both give **{units.count(report.trainable)}**"
         )
     else:
-        st.warning(f"{plain(report.difference)} {figures.badge(report.source)}")
+        st.warning(f"{foreign_plain(report.difference)} {figures.badge(report.source)}")
 
 
 def _substituted(formula: Formula) -> None:
@@ -245,7 +245,7 @@ def _tree_table(choice: Choice, lines: Sequence[ModuleRow], show: str, selected:
         RowOf(
             row.module,
             (
-                shown_path(row.module),
+                plain(row.module),
                 f"{row.modules:,}",
                 "as published" if before else row.state,
                 units.count(row.parameters),
@@ -265,7 +265,7 @@ def _detail(choice: Choice, report: CountReport, module: str | None) -> None:
     found = detail(module, report, choice.shape, choice.spec.parts(choice.shape, choice.values))
     st.markdown(code(found.title))
     if found.note:
-        st.caption(plain(found.note))
+        st.caption(foreign_plain(found.note))
         return
     figures.table(HEADER, [(code(name), what, number) for name, what, number in found.rows], numeric=(2,))
 

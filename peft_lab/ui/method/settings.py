@@ -15,10 +15,11 @@ from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title, untrainable
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.runs import allowance, calibrating, forecast, said, store
+from peft_lab.runs import allowance, forecast, store, waiting
+from peft_lab.runs import kept as said
 from peft_lab.runs.forecast import Forecast, RunWork, run_work
+from peft_lab.runs.kept import Kept
 from peft_lab.runs.queue import get_queue
-from peft_lab.runs.said import Kept
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
@@ -36,7 +37,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
 from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run, summaries
 from peft_lab.ui.server.sessions import browser_mark
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 SAY = "say"
 START = "start"
@@ -230,11 +231,11 @@ def duration_below(choice: Choice, found: Forecast | None) -> None:
         return
     if not _predicts(choice) or here.complete():
         return
-    asked = calibrating.under_way()
+    asked = waiting.calibrating_under_way()
     if asked is not None and not asked.done():
         st.caption(f"Measuring {asking.here()}: a few seconds…")
         return
-    refused = calibrating.refusal()
+    refused = waiting.calibrating_refusal()
     pressed = st.button(
         "Say how long it takes",
         key=f"{choice.spec.slug}-calibrate",
@@ -248,7 +249,7 @@ def duration_below(choice: Choice, found: Forecast | None) -> None:
     if problem is not None:
         error_line(problem)
     if pressed:
-        calibrating.begin()
+        waiting.begin_calibrating()
         st.rerun()
 
 

@@ -12,20 +12,18 @@ from peft_lab.advise.plan import told_by
 from peft_lab.advise.plans import nearest as nowhere
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.configs import ABOUT, Written, write
-from peft_lab.advise.plans.moments import AWAY, KEPT, MOMENT_KINDS, Drawn
-from peft_lab.advise.plans.ranking import Planned
+from peft_lab.advise.plans.ranking import AWAY, KEPT, MOMENT_KINDS, Drawn, Planned
 from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, unmeasured
 from peft_lab.advise.plans.wanted import HOUR, Wanted
 from peft_lab.core import units
-from peft_lab.core.setting_words import band, label, written_figure
-from peft_lab.core.units import Finding, Source
+from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.methods import get_method
 from peft_lab.ui import state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.waiting import shown
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan.form import METHOD, SCOPE
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # The ranked plans as a table, what does not fit, and what the drawing of the ranks explains.

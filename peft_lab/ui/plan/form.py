@@ -9,13 +9,21 @@ from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
-from peft_lab.advise.plans.asked import Asked, Unread, as_typed
-from peft_lab.advise.plans.lengths import Lengths, read_lengths, rows_of, why_not
-from peft_lab.advise.plans.nearest import Way
-from peft_lab.advise.plans.wanted import FURTHER, TYPICAL, Typical, Wanted
-from peft_lab.advise.plans.wanted import KEYS as PLAN_KEYS
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.situation import KEYS, LINKS
+from peft_lab.advise.plans.nearest import Asked, Unread, Way, as_typed
+from peft_lab.advise.plans.wanted import (
+    FURTHER,
+    KEYS,
+    TYPICAL,
+    Lengths,
+    Typical,
+    Wanted,
+    read_lengths,
+    rows_of,
+    why_no_lengths,
+)
+from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
+from peft_lab.advise.situation import KEYS as situation_KEYS
+from peft_lab.advise.situation import LINKS
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices
@@ -28,7 +36,7 @@ from peft_lab.ui.components.form import Controls, widget
 from peft_lab.ui.components.frame import address_line, error_line
 from peft_lab.ui.components.model_choice import choose_model, entry_of, from_address
 from peft_lab.ui.foreign import plain
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # Controls of the form with a place below each, where what is wrong with it is said and mended.
@@ -187,12 +195,12 @@ def readers() -> dict[str, Callable[[str], None]]:
     def chosen(text: str) -> None:
         state.remember(SCOPE, CHOSEN, urlencode(_of_choose(text)))
 
-    return {**{name: reader(name) for name in PLAN_KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
+    return {**{name: reader(name) for name in KEYS}, BUYING: buying, METHOD: method, CHOSEN: chosen}
 
 
 def _of_choose(text: str) -> dict[str, str]:
     """What an address of Choose says, other names left out."""
-    return {name: said for name, said in parse_qsl(text) if name in KEYS}
+    return {name: said for name, said in parse_qsl(text) if name in situation_KEYS}
 
 
 def back(wanted: Wanted) -> None:
@@ -326,7 +334,9 @@ def _method_title(slug: str) -> str:
 
 def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
     """Rows that all rows fill together; 0 where they are padded. Only lengths say it, or an address that had them."""
-    if (lengths is None and not before.packed) or why_not(entry_of(wanted.model), wanted.situation().purpose):
+    if (lengths is None and not before.packed) or why_no_lengths(
+        entry_of(wanted.model), wanted.situation().purpose
+    ):
         return 0
     on = st.toggle(
         "Pack short rows", bool(before.packed), key=state.widget_key(SCOPE, "packed"),

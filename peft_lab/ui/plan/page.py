@@ -12,20 +12,20 @@ from functools import partial
 import streamlit as st
 
 from peft_lab.advise.plans import nearest, ranking
-from peft_lab.advise.plans.asked import Asked, mend
-from peft_lab.advise.plans.moments import (
+from peft_lab.advise.plans.nearest import COUNTS, Asked, Way, mend, need, said_of, together
+from peft_lab.advise.plans.ranking import (
     AWAY,
     MOMENT_KINDS,
     OFFLOADED,
     PARTS,
     PHASES,
+    Candidate,
     Drawn,
     Moment,
+    Planned,
     kind_of,
     moments,
 )
-from peft_lab.advise.plans.nearest import COUNTS, Way, need, said_of, together
-from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import palette, units
 from peft_lab.drawing.svg import element
@@ -37,7 +37,7 @@ from peft_lab.ui.foreign import plain
 from peft_lab.ui.plan import chosen, form
 from peft_lab.ui.plan.chosen import method_title
 from peft_lab.ui.plan.form import BUYING, SCOPE, Places, near, offers
-from peft_lab.workers.pool import get_pool
+from peft_lab.workers.inspector import get_pool
 
 # ----------------------------------------
 # A step as its ranks share it, moving: bars of what each holds, phase after phase.

@@ -12,7 +12,8 @@ from peft_lab.core.units import Source, in_words
 from peft_lab.interview.answers import Grade, Verdict, judge
 from peft_lab.interview.bank import all_questions, get_question, select
 from peft_lab.interview.computed import Answer
-from peft_lab.interview.learners.preparing import (
+from peft_lab.interview.learners.schedule import Learners, rating_of
+from peft_lab.interview.learners.storage import (
     ASKED,
     ENOUGH,
     FOR_NEW,
@@ -20,12 +21,12 @@ from peft_lab.interview.learners.preparing import (
     KEPT_ROLE,
     LONGEST,
     MINUTES,
+    RATINGS,
     Day,
+    RatingName,
     Readiness,
     day_kept,
 )
-from peft_lab.interview.learners.schedule import Learners, rating_of
-from peft_lab.interview.learners.storage import RATINGS, RatingName
 from peft_lab.interview.mock import SECONDS, all_roles, get_role, ticked_points
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.ui import state, theme

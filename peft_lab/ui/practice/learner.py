@@ -15,12 +15,10 @@ from peft_lab.ask.form import Form, choice, text, whole
 from peft_lab.core import asking, disk
 from peft_lab.core.asking import carried
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.anki import write_deck
 from peft_lab.interview.bank import compute_answer, select
 from peft_lab.interview.learners import schedule
-from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.learners.transfer import export_profile, import_profile
-from peft_lab.interview.mock import LENGTHS, all_roles
+from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
+from peft_lab.interview.mock import LENGTHS, all_roles, write_deck
 from peft_lab.interview.question import LEVELS, Question, topics
 from peft_lab.models.catalogue import readers_of_text
 from peft_lab.ui import state

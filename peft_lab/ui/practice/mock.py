@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from peft_lab.core import units
-from peft_lab.core.kinds import misfit
+from peft_lab.core.content import misfit
 from peft_lab.core.units import Source
 from peft_lab.interview import mock
 from peft_lab.interview.answers import judge

@@ -20,7 +20,7 @@ from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, PeftLabError, RunError
 from peft_lab.core.palette import faint
 from peft_lab.core.units import Source
-from peft_lab.interview import class_predictions
+from peft_lab.interview.learners import schedule
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.interview.learners.storage import Result
 from peft_lab.interview.predictions import (
@@ -42,7 +42,7 @@ from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import RunRequest
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.experiments import results
+from peft_lab.studies import experiments
 from peft_lab.ui import pages, state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import Controls
@@ -98,7 +98,7 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
 
 def _finished(spec: RunRequest) -> str | None:
     """Return a finished run of the same settings."""
-    found = results.run_of(spec.complete(), summaries())
+    found = experiments.run_of(spec.complete(), summaries())
     return found.id if found and found.status == Status.DONE else None
 
 
@@ -326,7 +326,7 @@ def _commit(prediction: Prediction, name: str, file: Learners, learner: str) -> 
         st.markdown(":red[:material/edit: Choose one first.]")
         return
     if asking.class_is_on():
-        class_predictions.commit(file, learner, prediction.id, int(guess))
+        schedule.commit_prediction(file, learner, prediction.id, int(guess))
     if replay and kept is not None:
         _record(prediction, int(guess), list(kept.values), file, learner, kept.measured)
         state.scope(GUESSES).pop(name, None)

@@ -6,17 +6,17 @@ import time
 
 import streamlit as st
 
-from peft_lab.core import asking, limits, units
+from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import model_title
-from peft_lab.runs import adopted, checkpoints, said, store
+from peft_lab.runs import checkpoints, kept, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start as tracking
 from peft_lab.runs.view import DAMAGED, RunSummary
-from peft_lab.training.tasks import kept_files
-from peft_lab.training.tasks.kept_files import KeptFile
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks import hub
+from peft_lab.training.tasks.hub import KeptFile
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import error_line, errors_boxed, part
@@ -31,7 +31,7 @@ from peft_lab.ui.runs.shown import go_on, is_final, show_run, stop, summaries
 
 def own_files() -> None:
     """Draw what is stored, how long, and a way to remove it; nothing if nothing is stored."""
-    found = kept_files.kept_files()
+    found = hub.kept_files()
     if not found:
         return
     st.markdown("## Your data")
@@ -49,17 +49,17 @@ def own_files() -> None:
         if st.button("Remove them", disabled=not chosen, key="own-files-remove"):
             with errors_boxed():
                 for each in chosen:
-                    kept_files.remove(each.path)
+                    hub.remove_file(each.path)
                 st.rerun()
 
 
 def _kept() -> str:
     """Return how long files stay unless somebody removes them."""
-    found = limits.of_asker()
+    found = asking.limits_of_asker()
     if found is not None:
         return f"In this class files are removed {found.days} days after they were brought."
     return (
-        f"Rows out of the hub that were not asked for in {limits.limits().days} days go when others are fetched; "
+        f"Rows out of the hub that were not asked for in {asking.limits().days} days go when others are fetched; "
         "uploads stay."
     )
 
@@ -169,9 +169,9 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 def _errors(lines: list[RunSummary]) -> None:
     """Draw how far forecasts of runs' seconds were off, over all that were made and finished here."""
-    ratios = said.forecast_errors(line.kept for line in lines)
+    ratios = kept.forecast_errors(line.kept for line in lines)
     if ratios:
-        over, off = "1 run", f"{said.typical_error(ratios):.0%}"
+        over, off = "1 run", f"{kept.typical_error(ratios):.0%}"
         if len(ratios) > 1:
             over = f"the latest {len(ratios)} runs"
             off += f" in the median, by {max(abs(1 / ratio - 1) for ratio in ratios):.0%} at most"
@@ -209,7 +209,7 @@ def _chosen(line: RunSummary) -> None:
         for told in tracking.read_tracking(store.get(line.id).folder).values():
             sentence = plain(told.sentence())
             st.markdown(f":red[:material/error: {sentence}]" if told.problem else sentence)
-        elsewhere = line.status != DAMAGED and adopted.is_adopted(store.get(line.id))
+        elsewhere = line.status != DAMAGED and store.is_adopted(store.get(line.id))
         if elsewhere:
             outside(store.get(line.id))
         does = st.container(horizontal=True, key="run-does")
@@ -244,7 +244,7 @@ def _chosen(line: RunSummary) -> None:
 def _delete(identity: str) -> None:
     st.markdown(
         f"{code(identity)} is taken off this list; the folder where its script tells of it stays."
-        if adopted.is_adopted(store.get(identity))
+        if store.is_adopted(store.get(identity))
         else f"{code(identity)} with its adapter and its curves is removed from {asking.here()}. "
         "This cannot be undone."
     )

@@ -10,12 +10,12 @@ import streamlit as st
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.models.catalogue import model_title
-from peft_lab.runs import adopted, store
+from peft_lab.runs import store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components.form import choose
 from peft_lab.ui.components.frame import errors_boxed, show_tab
@@ -98,7 +98,7 @@ def last_finished(choice: Choice) -> RunSummary | None:
 def finished_of(slug: str) -> list[RunSummary]:
     """Return a method's finished runs, newest first, without those of scripts outside, which recorded nothing."""
     done = [line for line in summaries() if line.method == slug and line.status == Status.DONE]
-    return [line for line in done if not adopted.is_adopted(store.get(line.id))]
+    return [line for line in done if not store.is_adopted(store.get(line.id))]
 
 
 def summaries() -> list[RunSummary]:
@@ -125,7 +125,7 @@ def _ended() -> dict[Path, tuple[int, RunSummary]]:
 
 def _fits(line: RunSummary, choice: Choice) -> bool:
     same = (line.method, line.model, line.task) == (choice.spec.slug, choice.entry.name, choice.task)
-    return same and line.status == Status.DONE and not adopted.is_adopted(store.get(line.id))
+    return same and line.status == Status.DONE and not store.is_adopted(store.get(line.id))
 
 
 def stale(choice: Choice, run: Run) -> str:

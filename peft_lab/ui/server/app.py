@@ -26,8 +26,7 @@ from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestTy
 
 import peft_lab
 from peft_lab.core import asking, journal
-from peft_lab.core.errors import PeftLabError
-from peft_lab.core.replacing import Replacement
+from peft_lab.core.errors import PeftLabError, Replacement
 from peft_lab.training.tasks import all_tasks
 from peft_lab.ui.server import sessions
 from peft_lab.ui.server.door import root

@@ -36,9 +36,8 @@ from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_N
 
 from peft_lab.classroom import joining
 from peft_lab.core import asking, journal, palette
-from peft_lab.core.asking import Asker
+from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError
-from peft_lab.core.limits import limits
 from peft_lab.ui.server import sessions
 
 # ----------------------------------------

@@ -20,8 +20,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from peft_lab.classroom import joining
 from peft_lab.core import asking
 from peft_lab.core.asking import Asker
-from peft_lab.core.replacing import Replacement
-from peft_lab.runs.roll import Place
+from peft_lab.core.errors import Replacement
+from peft_lab.runs.queue import Place
 
 #: Seconds after the last run of a session that is closed; Streamlit itself lets go of it after minutes. One that is
 #: open stays somebody's: parts of its page that are drawn again by themselves are no runs that come by here.

@@ -10,16 +10,16 @@ import streamlit as st
 
 from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
-from peft_lab.core.setting_words import written_figure
+from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import Status
 from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.shipped_sweep import SURE
 from peft_lab.studies.store import runs_of
-from peft_lab.studies.sweeps import asked, picture, store
+from peft_lab.studies.sweeps import picture, plan, store
 from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, Setting, Trial
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
 from peft_lab.ui.components.figures import told_to
@@ -263,9 +263,9 @@ def _empty() -> None:
 
 def _how() -> None:
     st.markdown("Lines of a file that works:")
-    listing(asked.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
+    listing(plan.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
     st.markdown("and the command; given again after whatever ended it, it trains what is missing:")
-    listing(asked.COMMAND, "sweep-command", _WIDE)
+    listing(plan.COMMAND, "sweep-command", _WIDE)
 
 
 def _choose(kept: list[KeptSweep]) -> KeptSweep:

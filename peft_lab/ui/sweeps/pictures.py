@@ -14,7 +14,7 @@ from plotly.colors import sample_colorscale
 from peft_lab.ask.field import Field
 from peft_lab.ask.form import Form, choice, text
 from peft_lab.core.errors import BadInput, UnknownName
-from peft_lab.core.setting_words import written_figure
+from peft_lab.core.units import written_figure
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store

@@ -12,11 +12,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.core.units import Source
+from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import path as sharing
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.path import Stop, Tour, fill, has_figures
-from peft_lab.interview.tour.progress import FIRST
+from peft_lab.interview.tour import FIRST, Stop, Tour, fill, has_figures
 from peft_lab.methods import all_methods, get_method
 from peft_lab.ui import pages, state, web
 from peft_lab.ui.components import figures, frame
@@ -108,7 +106,7 @@ def tour_page() -> None:
         name = learner.current_learner(file)
         address_line(SCOPE, "path")
         _received(file, name)
-        known = progress.paths(file, name, pages.titles())
+        known = tour.paths(file, name, pages.titles())
         identity = _choose(file, name, known)
         _path(file, name, identity, known[identity])
         _another(file, name)
@@ -116,7 +114,7 @@ def tour_page() -> None:
 
 
 def _take_path(text: str) -> None:
-    sharing.unpack_path(text, pages.titles())
+    tour.unpack_path(text, pages.titles())
     state.remember(SCOPE, "received", text)
 
 
@@ -125,7 +123,7 @@ def _received(file: Learners, name: str) -> None:
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
-    path = sharing.unpack_path(text, pages.titles())
+    path = tour.unpack_path(text, pages.titles())
     with st.container(border=True, key="received-path"):
         st.markdown("### A path was sent to you")
         title = filled_words(path.stops[0], path.title, path.id)
@@ -135,7 +133,7 @@ def _received(file: Learners, name: str) -> None:
 
 
 def _follow(file: Learners, name: str, path: Tour) -> None:
-    identity = progress.take_in(file, name, path, pages.titles())
+    identity = tour.take_in(file, name, path, pages.titles())
     state.remember(SCOPE, "received", "")
     state.remember(SCOPE, "chosen", identity)
     state.renew(SCOPE)
@@ -144,8 +142,8 @@ def _follow(file: Learners, name: str, path: Tour) -> None:
 
 def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
     ids = list(known)
-    first = progress.last(file, name)
-    first = first if first in ids else progress.FIRST
+    first = tour.last(file, name)
+    first = first if first in ids else tour.FIRST
     if len(ids) == 1:
         return ids[0]
     titles = {identity: path.title for identity, path in known.items()}
@@ -153,7 +151,7 @@ def _choose(file: Learners, name: str, known: dict[str, Tour]) -> str:
 
 
 def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
-    place = progress.progress(file, name, identity)
+    place = tour.progress(file, name, identity)
     done = len(place.visited & set(range(len(path.stops))))
     st.markdown(f"## {filled_words(path.stops[0], path.title, identity)}")
     st.progress(
@@ -171,13 +169,13 @@ def _path(file: Learners, name: str, identity: str, path: Tour) -> None:
         if begun and st.button(
             "Start over", icon=":material/restart_alt:", type="tertiary", width=START_OVER
         ):
-            progress.start_over(file, name, identity)
+            tour.start_over(file, name, identity)
             state.carry("stop", "")
             st.rerun()
-        if identity != progress.FIRST and st.button(
+        if identity != tour.FIRST and st.button(
             "Remove this path", icon=":material/delete:", type="tertiary"
         ):
-            progress.let_go(file, name, identity, pages.titles())
+            tour.let_go(file, name, identity, pages.titles())
             state.scope(SCOPE).pop("chosen", None)
             state.carry("stop", "")
             state.renew(SCOPE)
@@ -201,7 +199,7 @@ def _another(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _follow(file, name, sharing.path_from_file(upload.getvalue(), pages.titles()))
+    _follow(file, name, tour.path_from_file(upload.getvalue(), pages.titles()))
 
 
 # ----------------------------------------
@@ -243,10 +241,10 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
     try:
         file = learner.learners()
         name = learner.current_learner(file)
-        known = progress.paths(file, name, pages.titles())
+        known = tour.paths(file, name, pages.titles())
         found = _find(text, known)
         if found is not None and arrived:
-            progress.visit(file, name, found[0], found[2])
+            tour.visit(file, name, found[0], found[2])
             state.scope(BAR_SCOPE).pop(_FIRST, None)
     except PeftLabError as error:
         st.error(plain(error))
@@ -255,7 +253,7 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
         if found is None:
             _unknown(text, known)
         elif found[1].stops[found[2]].page == page:
-            done = found[2] in progress.progress(file, name, found[0]).done
+            done = found[2] in tour.progress(file, name, found[0]).done
             mark = _stop(*found, done)
             return lambda: _notice(file, name, *found, mark)
         else:
@@ -282,9 +280,9 @@ def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, ma
         return
     kept["made"] = made
     if made == len(stop.steps):
-        progress.do(file, name, identity, index)
+        tour.do(file, name, identity, index)
         mark.markdown(DONE)
-    elif index not in progress.progress(file, name, identity).done:
+    elif index not in tour.progress(file, name, identity).done:
         mark.markdown(_partly(stop, made))
 
 

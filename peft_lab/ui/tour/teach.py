@@ -12,10 +12,9 @@ import streamlit as st
 
 from peft_lab.core import asking, palette
 from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.interview import tour
 from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.tour import path as sharing
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.path import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
+from peft_lab.interview.tour import LONGEST_TEXT, LONGEST_TITLE, MOST_MINUTES, Stop, Tour
 from peft_lab.ui import pages, state
 from peft_lab.ui.classroom import show_button
 from peft_lab.ui.components.frame import errors_boxed
@@ -83,7 +82,7 @@ def teach_page() -> None:
     with errors_boxed():
         file = learner.learners()
         name = learner.current_learner(file)
-        path = _title(file, name, progress.load_draft(file, name, pages.titles()))
+        path = _title(file, name, tour.load_draft(file, name, pages.titles()))
         if path.stops:
             _stops(file, name, path)
             _share(file, name, path)
@@ -101,7 +100,7 @@ def _title(file: Learners, name: str, path: Tour) -> Tour:
     )
     if title.strip() and title != path.title:
         path = replace(path, title=title)
-        progress.save_draft(file, name, path, pages.titles())
+        tour.save_draft(file, name, path, pages.titles())
     return path
 
 
@@ -137,7 +136,7 @@ def _words(file: Learners, name: str, path: Tour, index: int) -> None:
         see = st.text_area("See", stop.see, max_chars=LONGEST_TEXT, height=70, key=key("see"))
         if st.form_submit_button("Save the text", type="primary"):
             words = {"title": title, "read": read, "move": move, "see": see, "minutes": int(minutes)}
-            _keep(file, name, progress.changed_draft(path, index, replace(stop, **words)))  # type: ignore[arg-type]
+            _keep(file, name, tour.changed_draft(path, index, replace(stop, **words)))  # type: ignore[arg-type]
 
 
 def _order(file: Learners, name: str, path: Tour, index: int) -> None:
@@ -146,15 +145,15 @@ def _order(file: Learners, name: str, path: Tour, index: int) -> None:
         links.page_link(stop, "", "Open as the class sees it", "open_in_new")
         last = len(path.stops) - 1
         if st.button("Up", icon=":material/arrow_upward:", key=f"up-{index}", disabled=index == 0):
-            _keep(file, name, progress.moved_stop(path, index, -1))
+            _keep(file, name, tour.moved_stop(path, index, -1))
         if st.button("Down", icon=":material/arrow_downward:", key=f"down-{index}", disabled=index == last):
-            _keep(file, name, progress.moved_stop(path, index, 1))
+            _keep(file, name, tour.moved_stop(path, index, 1))
         if st.button("Remove", icon=":material/delete:", key=f"remove-{index}"):
-            _keep(file, name, progress.removed_stop(path, index))
+            _keep(file, name, tour.removed_stop(path, index))
 
 
 def _keep(file: Learners, name: str, path: Tour) -> None:
-    progress.save_draft(file, name, path, pages.titles())
+    tour.save_draft(file, name, path, pages.titles())
     state.renew(TEACH_SCOPE)
     st.rerun()
 
@@ -162,7 +161,7 @@ def _keep(file: Learners, name: str, path: Tour) -> None:
 def _share(file: Learners, name: str, path: Tour) -> None:
     st.markdown("## Share it")
     try:
-        link = links.absolute_address("tour", {"path": sharing.pack_path(path)})
+        link = links.absolute_address("tour", {"path": tour.pack_path(path)})
         st.code(link, language=None, wrap_lines=True)
         st.caption("One link: it opens the Guided tour page with this path. The path itself is in the link.")
         show_qr(link)
@@ -171,19 +170,19 @@ def _share(file: Learners, name: str, path: Tour) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "Path as a file",
-            json.dumps(sharing.path_to_document(path), indent=1, ensure_ascii=False),
+            json.dumps(tour.path_to_document(path), indent=1, ensure_ascii=False),
             "peft-lab-path.json",
             "application/json",
             icon=":material/download:",
             on_click="ignore",
         )
         if st.button("Try it myself", icon=":material/play_arrow:"):
-            identity = progress.take_in(file, name, path, pages.titles())
+            identity = tour.take_in(file, name, path, pages.titles())
             links.go_to_stop(path.stops[0], links.place_of(identity, 0))
         with st.popover("Start over", icon=":material/delete:"):
             st.markdown("The stops and words above are deleted.")
             if st.button("Delete them", type="primary"):
-                progress.discard_draft(file, name)
+                tour.discard_draft(file, name)
                 state.renew(TEACH_SCOPE)
                 st.rerun()
 
@@ -199,7 +198,7 @@ def _edit_file(file: Learners, name: str) -> None:
         return
     if upload is None:
         raise BadInput("Choose a path file first.", "path")
-    _keep(file, name, sharing.path_from_file(upload.getvalue(), pages.titles()))
+    _keep(file, name, tour.path_from_file(upload.getvalue(), pages.titles()))
 
 
 # ----------------------------------------
@@ -267,8 +266,8 @@ def _add(stop: Stop) -> None:
     try:
         file = learner.learners()
         name = learner.current_learner(file)
-        path = progress.added_to_draft(progress.load_draft(file, name, pages.titles()), stop)
-        progress.save_draft(file, name, path, pages.titles())
+        path = tour.added_to_draft(tour.load_draft(file, name, pages.titles()), stop)
+        tour.save_draft(file, name, path, pages.titles())
     except PeftLabError as error:
         state.remember(SCOPE, "added", f":red[:material/error: {plain(error)}]")
         return

@@ -17,18 +17,17 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.leaves import UNTRAINED
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import Pace
 from peft_lab.advise.plans.wanted import Wanted, room
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS
+from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, recommend
-from peft_lab.advise.room import Room, room_of
+from peft_lab.advise.room import Room, room_of, training_seconds
 from peft_lab.advise.simulating import OFFLOAD, TENSOR, Step
 from peft_lab.advise.situation import Situation, parse
-from peft_lab.advise.ways import training_seconds
+from peft_lab.advise.tree import UNTRAINED
 from peft_lab.engine.timing.estimate import Seconds
 from peft_lab.models.catalogue import readers_of_text
 from tests.advise import standin

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans.asked import Asked, Unread, as_typed, ask, mend
-from peft_lab.advise.plans.nearest import Way
+from peft_lab.advise.plans.nearest import Asked, Unread, Way, as_typed, ask, mend
 from peft_lab.advise.plans.wanted import KEYS, Wanted
 
 #: One value of each field that cannot be.

@@ -9,9 +9,8 @@ import yaml
 
 from peft_lab.advise.plans import configs
 from peft_lab.advise.plans.configs import _dataset, write
-from peft_lab.advise.plans.facts import NAME
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.plans.wanted import NAME, Wanted
 from peft_lab.takeaway import ranks
 from tests.advise.plans.test_script import planned
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans import configs, moments, ranking, script
+from peft_lab.advise.plans import configs, ranking, steps
 from peft_lab.advise.plans.configs import write
 from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.wanted import Wanted
@@ -40,8 +40,8 @@ def test_it_is_tried_once_where_it_cannot_be_to_say_why() -> None:
 
 
 def test_all_ranks_of_a_script_read_the_same_rows(tiny: dict[str, str]) -> None:
-    text = script.script(planned("lora", "tp", tiny["causal-lm"]))
-    other = script.script(planned("lora", "fsdp2", tiny["causal-lm"]))
+    text = steps.script(planned("lora", "tp", tiny["causal-lm"]))
+    other = steps.script(planned("lora", "fsdp2", tiny["causal-lm"]))
     assert "UPDATE = 4 " in text and "UPDATE = 8 " in other  # two rows at once, two passes, two ranks
     assert (
         text.count("shares(chosen, 0, 1, BATCH)") == 1
@@ -58,8 +58,8 @@ def test_all_ranks_of_a_script_read_the_same_rows(tiny: dict[str, str]) -> None:
 
 
 def test_the_drawing_says_what_the_ranks_do_and_not_what_fsdp2_does() -> None:
-    assert "tp" in moments.MOMENT_KINDS
-    for phase in moments.PHASES:
+    assert "tp" in ranking.MOMENT_KINDS
+    for phase in ranking.PHASES:
         assert ranks_module.does(phase, "tp") != ranks_module.does(phase, "fsdp2")
     assert "same rows" in ranks_module.does("forward", "tp")
 
@@ -131,7 +131,7 @@ def test_two_processes_learn_and_save_what_one_does(
     model = biased if method == "bitfit" else tiny["causal-lm"]
     facts = planned(method, "tp", model, accumulate=4, **changes)
     values = facts.method.require(facts.entry.shape, told)
-    text = script.script(planned(method, "tp", model, accumulate=4, **changes, values=values))
+    text = steps.script(planned(method, "tp", model, accumulate=4, **changes, values=values))
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert alone[-1] != alone[0] and shared == pytest.approx(alone, abs=CLOSE)
     (name,) = {"full": ["model"]}.get(method, ["adapter_model"])

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.leaves import ADVICE
-from peft_lab.advise.plans import ranking, script
+from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.configs import axolotl_refusal
 from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.tree import ADVICE
 from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.simulate import work_of
 from peft_lab.methods import get_method
@@ -132,7 +132,7 @@ def test_the_script_trains_the_experts_alone_and_on_two_processes(
             values=facts.method.require(shape, values),
         )  # fmt: skip
         assert "stacks of experts" in axolotl_refusal(facts)
-    text = script.script(facts)
+    text = steps.script(facts)
     assert ("target_parameters" in text) == (method != "full")
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert len(alone) == 3 and alone[-1] != alone[0]

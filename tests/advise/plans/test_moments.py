@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from peft_lab.advise.plans.moments import (
+from peft_lab.advise.plans.ranking import (
     AWAY,
     MOMENT_KINDS,
     OFFLOADED,
     PARTS,
     PHASES,
+    Candidate,
     Drawn,
     Moment,
     kind_of,
     moments,
 )
-from peft_lab.advise.plans.ranking import Candidate
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.core import units
 from peft_lab.ui.plan import chosen as shown_plans

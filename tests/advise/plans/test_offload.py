@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from peft_lab.advise.plans import configs, ranking, script
-from peft_lab.advise.plans.facts import gather
+from peft_lab.advise.plans import configs, ranking, steps
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.wanted import Wanted
+from peft_lab.advise.plans.wanted import Wanted, gather_facts
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Needed, Run
 from peft_lab.advise.situation import Situation
@@ -77,8 +76,8 @@ def test_a_long_row_of_a_real_model_is_planned_so() -> None:
     # at least each layer's input: 16 layers of 65,536 tokens, 2,048 wide, two bytes a number
     assert plan.host_bytes >= 16 * 65_536 * 2_048 * 2
     assert one.update is not None and one.update.parts["host"] >= 2 * plan.host_bytes / kernels.PINNED
-    facts = gather(resolve(wanted.model), "lora", plan, wanted.situation().purpose)
-    assert ", offloading(model)" in script.script(facts)
+    facts = gather_facts(resolve(wanted.model), "lora", plan, wanted.situation().purpose)
+    assert ", offloading(model)" in steps.script(facts)
 
 
 def test_the_title_and_other_tools_files_say_it(tiny: dict[str, str]) -> None:

@@ -17,9 +17,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.plans import ranking
-from peft_lab.advise.plans.moments import PARTS, PHASES, Drawn, Moment
 from peft_lab.advise.plans.nearest import Need
-from peft_lab.advise.plans.ranking import quality
+from peft_lab.advise.plans.ranking import PARTS, PHASES, Drawn, Moment, quality
 from peft_lab.advise.plans.wanted import TYPICAL, Wanted, read
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import RunError, UnknownName, Unsupported
@@ -27,7 +26,6 @@ from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
 from peft_lab.ui.plan import page
-from peft_lab.ui.plan import page as ranks
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
 
@@ -368,12 +366,12 @@ def test_quality_of_a_further_method_is_that_of_a_published_training_or_unknown(
 def test_the_drawing_has_a_bar_for_each_rank_and_stops() -> None:
     parts = {part: 10 * (number + 1) for number, part in enumerate(PARTS)}
     drawn = Drawn("fsdp2", "lora", 8, tuple(Moment(phase, parts) for phase in PHASES))
-    found = ranks.drawing(drawn)
+    found = page.drawing(drawn)
     assert found.count("<section") == len(PHASES)
-    assert found.count("<rect") == len(PHASES) * ranks.MOST * len(PARTS)
-    assert "prefers-reduced-motion" in ranks.CSS and f"{ranks.ROUNDS};" in ranks.CSS
+    assert found.count("<rect") == len(PHASES) * page.MOST * len(PARTS)
+    assert "prefers-reduced-motion" in page.CSS and f"{page.ROUNDS};" in page.CSS
     heights = [float(text) for text in re.findall(r'height="([\d.]+)"', found)]
-    assert sum(heights[: len(PARTS)]) == pytest.approx(ranks.HEIGHT - 4, abs=0.1)
+    assert sum(heights[: len(PARTS)]) == pytest.approx(page.HEIGHT - 4, abs=0.1)
 
 
 def test_full_fine_tuning_is_drawn_with_its_precision_said(monkeypatch: pytest.MonkeyPatch) -> None:

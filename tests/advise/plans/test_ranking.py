@@ -9,8 +9,7 @@ import pytest
 
 from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.ranking import Candidate, Planned
-from peft_lab.advise.plans.script import Course
-from peft_lab.advise.plans.steps import UNCHECKED, Change, change
+from peft_lab.advise.plans.steps import UNCHECKED, Change, Course, change
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.simulating import Step
 from peft_lab.advise.situation import Situation

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans import configs, script
+from peft_lab.advise.plans import configs, steps
 from peft_lab.advise.plans.configs import ABOUT, layer_class
-from peft_lab.advise.plans.facts import NAME, Facts, gather
-from peft_lab.advise.plans.script import course
+from peft_lab.advise.plans.steps import course
+from peft_lab.advise.plans.wanted import NAME, Facts, gather_facts
 from peft_lab.advise.recipes.recipe import Setting
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.step import OPTIMIZERS
@@ -53,7 +53,7 @@ def planned(method: str, sharding: str, model: str, **changes: Any) -> Facts:
         "remembered": "float32" if method == "full" else "bfloat16", "sharding": sharding, "devices": 2,
         "settings": {name: setting(name, value) for name, value in said.items()},
     }  # fmt: skip
-    return gather(entry, method, StepPlan(**{**fields, **changes}), "sft")
+    return gather_facts(entry, method, StepPlan(**{**fields, **changes}), "sft")
 
 
 def run(text: str, folder: Path, rows: Path, ranks: int, torchrun: bool = False) -> list[float]:
@@ -115,7 +115,7 @@ def test_two_processes_learn_what_one_does(
     how = {"checkpointing": checkpointing, "loss": loss, "optimizer": optimizer}
     if sharding == "tp":
         how["accumulate"] = 4  # all ranks read the same rows, so that as many passes are twice as many
-    text = script.script(planned(method, sharding, tiny["causal-lm"], **how))
+    text = steps.script(planned(method, sharding, tiny["causal-lm"], **how))
     assert ("\nwithout_logits(model)\n" in text) == (loss == "chunked")
     alone = run(text, tmp_path, rows_file, 1)
     shared = run(text, tmp_path, rows_file, 2, torchrun=(method, sharding) == ("lora", "fsdp2"))
@@ -148,7 +148,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     told = {"r": 4, "lora_dropout": 0.3} if method == "lora" else {}  # random numbers are drawn in every step
     said = {"epochs": 2, "warmup": 0.1, "schedule": "cosine"}
     settings = {name: setting(name, value) for name, value in said.items()}
-    text = script.script(
+    text = steps.script(
         planned(
             method, sharding, tiny["causal-lm"], values=spec.require(entry.shape, told), settings=settings,
             devices=ranks, optimizer=optimizer, accumulate=4 if sharding == "tp" else 2,
@@ -178,7 +178,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
 def test_a_checkpoint_of_other_rows_is_not_gone_on_from(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
-    text = script.script(planned("lora", "none", tiny["causal-lm"], devices=1))
+    text = steps.script(planned("lora", "none", tiny["causal-lm"], devices=1))
     after = "        keep(CHECKPOINT, state, DEVICE, RANK, WORLD)\n"
     dies = text.replace(after, f"{after}        os._exit(9)\n")
     assert dies != text
@@ -209,7 +209,7 @@ def test_packed_rows_are_learned_alike_by_one_process_and_two(
     how: dict[str, Any] = {"checkpointing": checkpointing, "loss": loss, "packed": True, "seq": 96}
     how["settings"] = {name: setting(name, value) for name, value in {**SAID, "epochs": 4}.items()}
     facts = planned(method, sharding, tiny["causal-lm"], batch=1, **how)
-    text = script.script(facts)
+    text = steps.script(facts)
     alone, shared = run(text, tmp_path, rows_file, 1), run(text, tmp_path, rows_file, 2)
     assert shared == pytest.approx(alone, abs=CLOSE) and alone[-1] < alone[0]
     packs = printed_packs(tmp_path)
@@ -225,7 +225,7 @@ def test_what_waits_in_main_memory_changes_no_loss(
 ) -> None:
     def losses(offload: bool, ranks: int) -> list[float]:
         facts = planned("lora", "ddp", tiny["causal-lm"], checkpointing=True, offload=offload, loss=loss)
-        text = script.script(facts)
+        text = steps.script(facts)
         assert (", offloading(model):" in text) == offload
         return run(text, tmp_path, rows_file, ranks)
 
@@ -245,7 +245,7 @@ def test_an_update_of_all_rows_is_the_same_packed_and_padded(
 ) -> None:
     def losses(**changes: Any) -> list[float]:
         how: dict[str, Any] = {"devices": 1, "accumulate": 1, "seq": 96, **changes}  # one epoch is one update
-        return run(script.script(planned("lora", "none", tiny["causal-lm"], **how)), tmp_path, rows_file, 1)
+        return run(steps.script(planned("lora", "none", tiny["causal-lm"], **how)), tmp_path, rows_file, 1)
 
     losses(packed=True, batch=1)
     packed, padded = losses(packed=True, batch=printed_packs(tmp_path)), losses(batch=23)
@@ -260,7 +260,7 @@ def test_the_plan_counts_the_updates_and_looks_that_the_script_makes(
 ) -> None:
     settings = {name: setting(name, value) for name, value in {**SAID, "epochs": epochs}.items()}
     facts = planned("lora", "none", tiny["causal-lm"], devices=1, batch=1, settings=settings)
-    losses = run(script.script(facts), tmp_path, rows_file, 1)
+    losses = run(steps.script(facts), tmp_path, rows_file, 1)
     made = course(24, epochs, batch=1, devices=1, accumulate=2)
     printed = (tmp_path / "printed").read_text("utf-8")
     assert len(losses) == made.updates and printed.count("held-out loss") == made.looks
@@ -270,7 +270,7 @@ def test_a_models_name_with_line_breaks_adds_no_line_of_code(tiny: dict[str, str
     """A folder's name is anybody's."""
     facts = planned("lora", "none", tiny["causal-lm"], devices=1)
     named = replace(facts, entry=replace(facts.entry, title='a\n"""\nimport evil\n# %% b\nimport evil'))
-    trees = [ast.parse(script.script(one)) for one in (facts, named)]
+    trees = [ast.parse(steps.script(one)) for one in (facts, named)]
     assert (
         ast.dump(trees[1]).count("evil") == ast.dump(trees[1].body[0]).count("evil") == 2
     )  # in the docstring
@@ -280,8 +280,8 @@ def test_a_models_name_with_line_breaks_adds_no_line_of_code(tiny: dict[str, str
 def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_split(
     tiny: dict[str, str],
 ) -> None:
-    split = script.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
-    whole = script.script(planned("qlora", "ddp", tiny["causal-lm"]))
+    split = steps.script(planned("qlora", "fsdp2", tiny["causal-lm"]))
+    whole = steps.script(planned("qlora", "ddp", tiny["causal-lm"]))
     assert "bnb_4bit_quant_storage=DTYPE" in split and "bnb_4bit_quant_storage" not in whole
     assert "fully_shard(part" in split and "fully_shard(part" in whole  # one function for all ways
     assert 'SHARDING = "ddp"' in whole
@@ -299,7 +299,7 @@ def test_packed_weights_are_stored_in_the_computing_precision_where_they_are_spl
 def test_one_rank_loads_what_is_split_and_can_be_built_without_weights(
     method: str, sharding: str, alone: bool, tiny: dict[str, str]
 ) -> None:
-    text = script.script(planned(method, sharding, tiny["causal-lm"]))
+    text = steps.script(planned(method, sharding, tiny["causal-lm"]))
     assert (".from_config(AutoConfig.from_pretrained(MODEL), dtype=" in text) == alone
     assert (", alone=True)\n" in text) == alone
     assert ("first rank loads" in text) == alone
@@ -324,7 +324,7 @@ def test_ranks_that_are_sent_a_model_hold_what_they_would_have_loaded(
     entry, spec = resolve(tiny[kind]), get_method("lora")
     told = spec.require(entry.shape, {"r": 4, "lora_dropout": 0.0, **values})
     objective = "classification" if kind == "encoder" else "sft"
-    text = script.script(replace(planned("lora", "fsdp2", tiny[kind], values=told), objective=objective))
+    text = steps.script(replace(planned("lora", "fsdp2", tiny[kind], values=told), objective=objective))
     text = text.replace("{losses[-1]:.6f}", "{losses[-1]!r}").replace(
         "\nmodel.train()\n",
         "\nmodel.train()\nfor name, one in (*model.named_parameters(remove_duplicate=False), *model.named_buffers()):\n"
@@ -355,7 +355,7 @@ def test_a_head_that_learns_beside_lora_in_another_precision_is_split(
     """All linear maps of an encoder: one that is in no layer, and the head, would be split together."""
     entry, spec = resolve(tiny["encoder"]), get_method("lora")
     told = spec.require(entry.shape, {"r": 4, "lora_dropout": 0.0, "target_modules": ("all-linear",)})
-    text = script.script(
+    text = steps.script(
         replace(planned("lora", "fsdp2", tiny["encoder"], values=told), objective="classification")
     ).replace("else torch.float32", "else torch.bfloat16")
     texts = ({"text": f"word {number}", "label": number % 3} for number in range(24))
@@ -382,7 +382,7 @@ def test_a_rank_that_is_sent_its_shards_never_holds_a_whole_model(
     large.save_pretrained(tmp_path / "large")
     AutoTokenizer.from_pretrained(tiny["causal-lm"]).save_pretrained(tmp_path / "large")
     told = "print('most', RANK, *[line.split()[1] for line in open('/proc/self/status') if 'HWM' in line])\n"
-    text = script.script(planned("lora", "fsdp2", str(tmp_path / "large")))
+    text = steps.script(planned("lora", "fsdp2", str(tmp_path / "large")))
     seed = "set_seed(SEED)\nwith nullcontext()"
     assert seed in text
     text = text.replace(seed, told + seed).replace(", alone=True)\n", f", alone=True)\n{told}os._exit(0)\n")
@@ -414,7 +414,7 @@ def test_what_no_script_does_says_why(
 ) -> None:
     facts = planned(method, sharding, tiny["causal-lm"], **changes)
     with pytest.raises(Unsupported, match=reason):
-        script.script(facts)
+        steps.script(facts)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_lora_fa_learns_on_one_gpu_and_leaves_every_a(
     from safetensors.torch import load_file
 
     facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer="lorafa")
-    text = script.script(facts)
+    text = steps.script(facts)
     losses = run(text, tmp_path, rows_file, 1)
     assert losses[-1] < losses[0]
     learned = load_file(tmp_path / "out-1" / "adapter_model.safetensors")
@@ -491,7 +491,7 @@ def test_what_is_told_of_held_out_rows_is_what_is_done() -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: dict[str, str]) -> None:
     facts = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer=optimizer)
-    text = script.script(facts)
+    text = steps.script(facts)
     compile(text, NAME, "exec")
     assert f"'torch>={'2.9' if optimizer == 'muon' else '2.7'}'" in configs.skypilot(facts, "l4")
     chunked = planned("lora", "none", tiny["causal-lm"], devices=1, optimizer=optimizer, loss="chunked")
@@ -508,7 +508,7 @@ def test_the_script_installs_and_makes_what_the_plan_says(optimizer: str, tiny: 
 def test_an_encoder_reads_the_prompt_and_never_the_answer(
     tiny: dict[str, str], rows_file: Path, tmp_path: Path
 ) -> None:
-    text = script.script(planned("lora", "ddp", tiny["seq2seq"]))
+    text = steps.script(planned("lora", "ddp", tiny["seq2seq"]))
     assert "encoded = encode_pairs(" in text and "encode_completions" not in text
     shown = text.replace(
         "\nmodel.train()\n",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from peft_lab.advise.plans import configs, script
+from peft_lab.advise.plans import configs, steps
 from peft_lab.advise.plans.configs import layer_class
-from peft_lab.advise.plans.facts import NAME
+from peft_lab.advise.plans.wanted import NAME
 from peft_lab.runs.events import read_events
 from peft_lab.runs.view import Status, view
 from peft_lab.takeaway import ranks
@@ -71,7 +71,7 @@ def test_accelerate_launches_two_processes_that_are_followed_and_adopted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     facts = planned(method, sharding, tiny["causal-lm"])
-    (tmp_path / NAME).write_text(script.script(facts), "utf-8")
+    (tmp_path / NAME).write_text(steps.script(facts), "utf-8")
     layer = layer_class(facts.entry) if facts.sharded else ""
     (tmp_path / "accelerate.yaml").write_text(configs.accelerate(facts, layer), "utf-8")
     # the config is of GPUs; --cpu has the same processes meet over gloo

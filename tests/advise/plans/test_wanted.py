@@ -7,9 +7,8 @@ from datetime import datetime
 import pytest
 
 from peft_lab.advise.plans import ranking
-from peft_lab.advise.plans.lengths import read_lengths, rows_of
-from peft_lab.advise.plans.script import course
-from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read
+from peft_lab.advise.plans.steps import course
+from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read, read_lengths, rows_of
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import THIS_GPU, devices
 from peft_lab.engine.timing.estimate import speed_named

@@ -14,7 +14,7 @@ from peft_lab.advise.plans.nearest import meeting, nearest, quickest, too_late
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.steps import Pace
 from peft_lab.advise.plans.wanted import Wanted
-from peft_lab.advise.recipes.job import OBJECTIVES
+from peft_lab.advise.recipes.rules import OBJECTIVES
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import Step
 from peft_lab.advise.situation import Situation

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
+from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_lab.advise.recipes.job import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.advise.recipes.recipe import LAB, TOLD, Recipe, evidence, recipe
+from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.core import references as src
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.methods import all_methods, get_method

@@ -225,8 +225,7 @@ def test_lora_takes_ten_times_the_rates_of_all_weights_and_fifteen_in_short_runs
 
 def test_a_rank_holds_what_there_is_to_learn() -> None:
     """Llama 3.1 8B: rank 1 has "3M parameters" over all weight matrices, the paper says."""
-    from peft_lab.advise.recipes.job import job
-    from peft_lab.advise.recipes.rules import per_rank
+    from peft_lab.advise.recipes.rules import job, per_rank
     from peft_lab.models.catalogue import get_model
 
     shape = get_model("llama-3.1-8b").shape

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from peft_lab.drawing.trajectory import passing
+from peft_lab.drawing.trajectory import recorder as passing
 from peft_lab.drawing.trajectory.format import SLOTS, TENSORS, Budget, Trajectory, from_dict
 from peft_lab.drawing.trajectory.recorder import TrajectoryRecorder
-from peft_lab.runs import course, recording
+from peft_lab.runs import course, training
 from peft_lab.runs.spec import RunRequest
-from peft_lab.training.loop import unfollowed
-from peft_lab.training.step import Masters, Phase
+from peft_lab.training.step import Masters, Phase, unfollowed
 
 pytestmark = pytest.mark.weights
 STEPS = 4
@@ -25,7 +24,9 @@ def trained(slug: str, folder: Path | None, **values: Any) -> tuple[list[float],
     """The losses of a small training, recorded into ``folder`` or not at all."""
     request = RunRequest("minilm-l6", slug, "sentiment", values, steps=STEPS, batch=4, eval_rows=1)
     ready = course.prepare(request.complete())
-    recorder = None if folder is None else recording.start(ready, "a-run", folder, Budget(share=None))
+    recorder = (
+        None if folder is None else training.start_recording(ready, "a-run", folder, Budget(share=None))
+    )
     masters = Masters(ready.model)
     follow = unfollowed
     if recorder is not None:
@@ -117,7 +118,9 @@ def test_a_run_that_may_cost_nothing_records_its_ends_and_its_last_answer(
 ) -> None:
     request = RunRequest("minilm-l6", "bitfit", "sentiment", steps=3, batch=2, eval_rows=1)
     ready = course.prepare(request.complete())
-    recorder = recording.start(ready, "a-run", tmp_path, Budget(share=0.0, spent=10.0, measured=10.0))
+    recorder = training.start_recording(
+        ready, "a-run", tmp_path, Budget(share=0.0, spent=10.0, measured=10.0)
+    )
     masters = Masters(ready.model)
     recorder.state(0)
     for made in course.steps(ready, masters, course.optimizer_of(ready, masters)):

@@ -8,7 +8,7 @@ import pytest
 
 from peft_lab.core.errors import SimulationError, UnknownName
 from peft_lab.engine import published
-from peft_lab.engine.published.rows import NO_SIZE, RERUNS, lines
+from peft_lab.engine.published import NO_SIZE, RERUNS, lines
 from peft_lab.models.catalogue import get_model
 from tools import simulate_published
 

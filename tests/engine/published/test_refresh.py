@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.engine.published.rows import BENCHMARKS, RERUNS
+from peft_lab.engine.published import BENCHMARKS, RERUNS
 from tests.prose import says
 from tools import refresh_published
 

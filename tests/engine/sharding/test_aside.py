@@ -6,10 +6,9 @@ import pytest
 
 from peft_lab.engine import running
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.sharding.how import Sharding
-from peft_lab.engine.sharding.result import ShardedResult
-from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.watch import Aside
+from peft_lab.engine.sharding.wrap import Sharding
 
 MODEL, LAYERS, WIDTH, TOKENS, ROWS = "qwen2.5-0.5b", 24, 896, 64, 2
 

@@ -10,9 +10,8 @@ from bench import sharded_peaks
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine import running
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.sharding.how import Sharding, notes
-from peft_lab.engine.sharding.result import SHARDED_PARTS, ShardedResult
-from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.simulate import SHARDED_PARTS, ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
 from peft_lab.workers.inspector import question_key
 
 MODEL = "qwen2.5-0.5b"
@@ -157,9 +156,9 @@ def test_an_optimizer_that_needs_whole_matrices_says_so(optimizer: str, reason: 
 
 
 def test_a_stand_in_says_so() -> None:
-    assert any("DeepSpeed" in note for note in notes(Sharding("zero3", 4)))
-    assert not any("DeepSpeed" in note for note in notes(Sharding("fsdp2", 4)))
-    assert notes(Sharding()) == ()
+    assert any("DeepSpeed" in note for note in sharding_notes(Sharding("zero3", 4)))
+    assert not any("DeepSpeed" in note for note in sharding_notes(Sharding("fsdp2", 4)))
+    assert sharding_notes(Sharding()) == ()
 
 
 @pytest.mark.slow

@@ -15,15 +15,13 @@ from peft_lab.advise.plans.steps import split_seconds
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine import running
 from peft_lab.engine.request import Setting, StepRequest
-from peft_lab.engine.sharding.how import Sharding, notes
-from peft_lab.engine.sharding.result import ShardedResult
-from peft_lab.engine.sharding.simulate import simulate_sharded
+from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
+from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
 from peft_lab.engine.timing import kernels
 from peft_lab.methods import get_method
 from peft_lab.models import meta
 from peft_lab.models.catalogue import get_model
-from peft_lab.training.batches import Encoded
-from peft_lab.training.packing import Packed, collate_packed, no_cache
+from peft_lab.training.batches import Encoded, Packed, collate_packed, no_cache
 
 MODEL = "llama-3.2-1b"
 LAYERS = get_model(MODEL).shape.num_layers
@@ -149,7 +147,7 @@ def test_seconds_hide_nothing_that_is_sent() -> None:
     assert slow.value - slow.parts["link"] == pytest.approx(fast.value - fast.parts["link"])
     alone = split_seconds((), ask("lora", 2, seq=512), "a100-80", "nvlink")
     assert fast.parts["compute"] < alone.parts["compute"]
-    assert any("nothing computes meanwhile" in note for note in notes(found.sharding))
+    assert any("nothing computes meanwhile" in note for note in sharding_notes(found.sharding))
 
 
 def build(method: str, values: dict[str, Any], tied: bool) -> Any:

@@ -9,19 +9,19 @@ import pytest
 
 from peft_lab.core.errors import RunError
 from peft_lab.engine.timing import here
-from peft_lab.runs import calibrating, waiting
+from peft_lab.runs import waiting
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEFT_LAB_HOME", str(tmp_path))
-    monkeypatch.setattr(calibrating, "_asked", [])
+    monkeypatch.setattr(waiting, "_asked", [])
 
 
 @pytest.mark.further
 def test_what_another_process_measures_is_kept() -> None:
-    asked = calibrating.begin()
-    assert calibrating.under_way() is asked
+    asked = waiting.begin_calibrating()
+    assert waiting.calibrating_under_way() is asked
     found = asked.result(timeout=240)
     assert here.known() == found and here.speed().matmul32 > 0
 
@@ -29,7 +29,7 @@ def test_what_another_process_measures_is_kept() -> None:
 def test_not_beside_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "unfinished", lambda: [(0.0, object())])
     with pytest.raises(RunError, match="under way"):
-        calibrating.begin().result(timeout=10)
+        waiting.begin_calibrating().result(timeout=10)
     assert here.known() is None
 
 
@@ -37,5 +37,5 @@ def test_a_training_that_starts_meanwhile_spoils_it(monkeypatch: pytest.MonkeyPa
     looks: list[list[Any]] = [[], [(0.0, object())]]
     monkeypatch.setattr(waiting, "unfinished", lambda: looks.pop(0))
     with pytest.raises(RunError, match="has started"):
-        calibrating.begin().result(timeout=240)
+        waiting.begin_calibrating().result(timeout=240)
     assert here.known() is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.advise.ways import COUNTED
+from peft_lab.advise.room import COUNTED
 from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.simulate import simulate
 from peft_lab.engine.timing import estimate

@@ -11,15 +11,15 @@ import pytest
 
 from bench import step_time, transfer
 from peft_lab.engine import published, timing
-from peft_lab.engine.timing import fitted
-from peft_lab.engine.timing.fitted import fit, others
+from peft_lab.engine.timing import estimate
+from peft_lab.engine.timing.estimate import fit_constants, others
 from peft_lab.engine.timing.kernels import SHEETS, Table
 
 
 def test_planted_constants_are_found() -> None:
-    planted = replace(fitted.EXPECTED, matmul16=150e12, matmul32=25e12, ask=16e-6)
+    planted = replace(estimate.EXPECTED, matmul16=150e12, matmul32=25e12, ask=16e-6)
     rows = [replace(row, seconds=row.predicted(planted)) for row in list(step_time.measured().values())[::5]]
-    found = fit(rows, fitted.EXPECTED, fitted.DOUBT, fitted.MOST)
+    found = fit_constants(rows, estimate.EXPECTED, estimate.DOUBT, estimate.MOST)
     for name in ("matmul16", "matmul32", "ask"):
         assert getattr(found, name) == pytest.approx(getattr(planted, name), rel=0.15), name
     errors = [abs(row.predicted(found) / row.seconds - 1) for row in rows]
@@ -28,15 +28,15 @@ def test_planted_constants_are_found() -> None:
 
 def test_constants_are_physical() -> None:
     """Positive, and below what the data sheet says."""
-    found = asdict(fitted.constants())
+    found = asdict(estimate.constants())
     assert all(value > 0 for value in found.values())
-    assert all(found[name] <= most for name, most in fitted.MOST.items())
-    assert set(fitted.MEANINGS) == set(found) == set(fitted.DOUBT)
+    assert all(found[name] <= most for name, most in estimate.MOST.items())
+    assert set(estimate.MEANINGS) == set(found) == set(estimate.DOUBT)
 
 
 def test_held_out_types_meet_the_goal() -> None:
     """As the kept summary says; a type is held out here again, so that the summary is of these constants."""
-    kept = json.loads((resources.files(timing) / fitted.FILE).read_text("utf-8"))["held_out"]
+    kept = json.loads((resources.files(timing) / estimate.FITTED_FILE).read_text("utf-8"))["held_out"]
     assert kept["rows"] == len(published.rows()) == 63
     assert kept["median_percent"] <= 5 and kept["p90_percent"] <= 12
     assert kept["largest_percent"] <= 30 and kept["rank_correlation"] >= 0.95
@@ -55,12 +55,12 @@ def test_the_lengths_are_those_of_the_published_facts() -> None:
     buckets = np.sort(rows[: len(rows) // 80 * 80].reshape(-1, 80), axis=1)
     padded = buckets.reshape(-1, 20, 4).max(-1).ravel()
     for power in range(4):
-        said = sum(w * length**power for w, length in zip(fitted.WEIGHTS, fitted.LENGTHS, strict=True))
+        said = sum(w * length**power for w, length in zip(estimate.WEIGHTS, estimate.LENGTHS, strict=True))
         assert said == pytest.approx((padded**power).mean(), rel=0.01)
 
 
 def test_figures_of_others_lie_within_the_band() -> None:
-    low, high = fitted.band("a100-80")
+    low, high = estimate.fitted_band("a100-80")
     found = list(transfer.predicted())
     assert len(found) >= 12 and len({row["gpu"] for row in found}) >= 4
     within = [low <= row["measured_seconds"] / row["predicted_seconds"] <= high for row in found]
@@ -70,7 +70,7 @@ def test_figures_of_others_lie_within_the_band() -> None:
 
 def test_a_row_is_traced_as_it_is_kept() -> None:
     name = "lora--llama-3.2-3B-rank32"
-    now = [Table(work) for work in fitted.traced_protocol(name)]
+    now = [Table(work) for work in estimate.traced_protocol(name)]
     for table, kept in zip(now, step_time.measured()[name].tables, strict=True):
         assert table.nbytes.sum() == kept.nbytes.sum() and table.flops.sum() == kept.flops.sum()
 

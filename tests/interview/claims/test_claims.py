@@ -15,8 +15,17 @@ from peft_lab import advise
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine import published
 from peft_lab.interview import claims
-from peft_lab.interview.claims import all_claims, get_claim, kept, on_all, overall
-from peft_lab.interview.claims.base import VERDICTS, Claim, about, both, within
+from peft_lab.interview.claims import (
+    VERDICTS,
+    Claim,
+    about,
+    all_claims,
+    both,
+    get_claim,
+    on_all,
+    overall,
+    within,
+)
 from peft_lab.interview.question import topics
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
@@ -112,7 +121,7 @@ def test_what_is_found_is_what_is_counted() -> None:
     ],
 )
 def test_verdicts_are_those_of_the_checked_facts(name: str, verdict: str) -> None:
-    assert overall(get_claim(name), kept.is_settled(name)[0]).verdict == verdict
+    assert overall(get_claim(name), claims.is_settled(name)[0]).verdict == verdict
 
 
 def test_the_stated_count_is_explained() -> None:
@@ -123,7 +132,7 @@ def test_the_stated_count_is_explained() -> None:
 
 
 def test_cited_figures_stand_apart_from_simulated_ones() -> None:
-    found, _ = kept.is_settled("prompt-minimal-memory")
+    found, _ = claims.is_settled("prompt-minimal-memory")
     assert "ublished" not in found.found
     assert found.cited.startswith("Published peaks")
 
@@ -175,13 +184,13 @@ def test_scores_are_told_apart_by_one_standard() -> None:
 
 
 def test_the_overhead_says_of_which_model_and_device() -> None:
-    found, _ = kept.is_settled("qlora-overhead")
+    found, _ = claims.is_settled("qlora-overhead")
     assert "SmolLM2-135M-Instruct, 135M parameters on a processor" in found.found
 
 
 def test_every_float_of_four_bits_is_named_and_computed() -> None:
     """NVFP4 and MXFP4 by other code: numbers from the standard library, constants by their formats' rules."""
-    found, _ = kept.is_settled("nf4-better")
+    found, _ = claims.is_settled("nf4-better")
     assert all(name in found.found for name in ("NF4", "bitsandbytes' FP4", "NVFP4", "MXFP4"))
     draw, sizes = random.Random(0), (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 
@@ -288,19 +297,19 @@ def test_no_figure_is_typed_into_what_is_found(claim: Claim) -> None:
 
 def test_every_slow_check_has_a_kept_result_that_says_how_it_was_found() -> None:
     for claim in all_claims().values():
-        assert (kept.kept_result(claim.id) is not None) == (claim.needs == "torch")
-    taken = kept.result_seconds()
-    assert set(taken.packages) == set(kept.kept_versions())
+        assert (claims.kept_result(claim.id) is not None) == (claim.needs == "torch")
+    taken = claims.result_seconds()
+    assert set(taken.packages) == set(claims.kept_versions())
     assert taken.packages["torch"] in str(taken)
     assert taken.date in str(taken)
 
 
 def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "kept_versions", lambda: dict(kept.result_seconds().packages))
-    assert not kept.result_seconds().differing()
-    monkeypatch.setattr(kept, "kept_versions", lambda: {**kept.result_seconds().packages, "torch": "9.9"})
-    assert kept.result_seconds().differing() == {"torch": "9.9"}
-    assert kept.kept_result("nf4-better") is not None
+    monkeypatch.setattr(claims, "kept_versions", lambda: dict(claims.result_seconds().packages))
+    assert not claims.result_seconds().differing()
+    monkeypatch.setattr(claims, "kept_versions", lambda: {**claims.result_seconds().packages, "torch": "9.9"})
+    assert claims.result_seconds().differing() == {"torch": "9.9"}
+    assert claims.kept_result("nf4-better") is not None
 
 
 @pytest.mark.further
@@ -308,7 +317,7 @@ def test_kept_results_of_other_libraries_are_shown_as_that(monkeypatch: pytest.M
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("claim", [c for c in all_claims().values() if c.needs == "torch"], ids=by_id)
 def test_kept_results_are_found_again(claim: Claim) -> None:
-    found, known = claim.on(), kept.kept_result(claim.id)
+    found, known = claim.on(), claims.kept_result(claim.id)
     assert re.search(r"\d|\bone\b", found.found)
     if known is not None:
         assert known.verdict == found.verdict

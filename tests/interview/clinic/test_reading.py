@@ -12,8 +12,7 @@ from safetensors.numpy import save
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.clinic import reading
-from peft_lab.interview.clinic.features import Features
-from peft_lab.interview.clinic.reading import Material, read_log, read_tensors
+from peft_lab.interview.clinic.reading import Features, Material, read_log, read_tensors
 
 ROWS = [{"step": 1, "loss": 2.5, "learning_rate": 0.001}, {"step": 2, "loss": 2.25, "learning_rate": 0.0005}]
 FORMATS = {

@@ -9,18 +9,18 @@ import pytest
 
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.computed import wilson
-from peft_lab.interview.learners.preparing import (
+from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.storage import (
     ENOUGH,
     KEPT_DAY,
     LONGEST,
     MINUTES,
+    Review,
     due_by,
     interleaved,
     readiness,
     spread,
 )
-from peft_lab.interview.learners.schedule import Learners
-from peft_lab.interview.learners.storage import Review
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 TOPICS = {"a": [f"a{index}" for index in range(8)], "b": [f"b{index}" for index in range(8)]}

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.learners import storage
-from peft_lab.interview.learners.schedule import Learners
+from peft_lab.interview.learners.schedule import Learners, export_profile, import_profile
 from peft_lab.interview.learners.storage import RATINGS, RatingName
-from peft_lab.interview.learners.transfer import export_profile, import_profile
 
 MONDAY = datetime(2025, 3, 3, 8, 30, tzinfo=UTC)
 IDS = list(all_questions())[:20]

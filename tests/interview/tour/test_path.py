@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.interview.tour import path as sharing
-from peft_lab.interview.tour import progress
-from peft_lab.interview.tour.path import MOST_STOPS, Stop, Tour, fill, newcomer, trained
+from peft_lab.interview import tour
+from peft_lab.interview.tour import MOST_STOPS, Stop, Tour, fill, newcomer, trained
 from peft_lab.ui.pages import titles
 
 NEWCOMER = newcomer()
@@ -49,10 +48,10 @@ paths = st.builds(
 @given(paths)
 def test_a_path_comes_back_as_it_was(path: Tour) -> None:
     assert path.check(PAGES) == path
-    file = json.dumps(sharing.path_to_document(path)).encode()
-    assert sharing.path_from_file(file, PAGES) == path
-    assert sharing.unpack_path(sharing.pack_path(path), PAGES) == path
-    assert sharing.unpack_path(sharing.pack_path(path), PAGES).id == path.id
+    file = json.dumps(tour.path_to_document(path)).encode()
+    assert tour.path_from_file(file, PAGES) == path
+    assert tour.unpack_path(tour.pack_path(path), PAGES) == path
+    assert tour.unpack_path(tour.pack_path(path), PAGES).id == path.id
 
 
 def test_the_newcomers_path_takes_half_an_hour_and_meets_every_kind_of_page() -> None:
@@ -128,7 +127,7 @@ def test_a_path_has_a_title_and_some_stops() -> None:
 )
 def test_other_files_are_refused(content: bytes) -> None:
     with pytest.raises(BadInput):
-        sharing.path_from_file(content, PAGES)
+        tour.path_from_file(content, PAGES)
 
 
 @pytest.mark.parametrize(
@@ -149,15 +148,15 @@ def test_other_files_are_refused(content: bytes) -> None:
 )
 def test_damaged_documents_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
-        sharing.path_from_document({**sharing.path_to_document(PATH), **change}, PAGES)
+        tour.path_from_document({**tour.path_to_document(PATH), **change}, PAGES)
 
 
 def test_damaged_links_are_refused() -> None:
-    good = sharing.pack_path(PATH)
+    good = tour.pack_path(PATH)
     bomb = base64.urlsafe_b64encode(zlib.compress(b"[" * 3_000_000)).decode()
     for text in ("", "x", good[:-4], good + "AAAA!", "é", "A" * 7000, bomb):
         with pytest.raises(BadInput, match="path"):
-            sharing.unpack_path(text, PAGES)
+            tour.unpack_path(text, PAGES)
 
 
 def test_a_long_path_travels_as_a_file_only() -> None:
@@ -167,9 +166,9 @@ def test_a_long_path_travels_as_a_file_only() -> None:
     noise = ["".join(chr(source.randrange(33, 120)) for _ in range(780)) for _ in range(MOST_STOPS)]
     long = Tour("Long", tuple(replace(STOP, read=text) for text in noise))
     with pytest.raises(BadInput, match="Share the path as a file"):
-        sharing.pack_path(long)
-    file = json.dumps(sharing.path_to_document(long)).encode()
-    assert sharing.path_from_file(file, PAGES) == long
+        tour.pack_path(long)
+    file = json.dumps(tour.path_to_document(long)).encode()
+    assert tour.path_from_file(file, PAGES) == long
 
 
 def test_stops_are_ordered_and_removed() -> None:
@@ -178,11 +177,11 @@ def test_stops_are_ordered_and_removed() -> None:
     def titles_of(path: Tour) -> str:
         return "".join(stop.title for stop in path.stops)
 
-    assert titles_of(progress.moved_stop(three, 0, 1)) == "bac"
-    assert titles_of(progress.moved_stop(three, 2, -1)) == "acb"
-    assert titles_of(progress.moved_stop(three, 0, -1)) == "abc"
-    assert titles_of(progress.moved_stop(three, 2, 1)) == "abc"
-    assert titles_of(progress.removed_stop(three, 1)) == "ac"
-    assert titles_of(progress.changed_draft(three, 1, replace(STOP, title="z"))) == "azc"
+    assert titles_of(tour.moved_stop(three, 0, 1)) == "bac"
+    assert titles_of(tour.moved_stop(three, 2, -1)) == "acb"
+    assert titles_of(tour.moved_stop(three, 0, -1)) == "abc"
+    assert titles_of(tour.moved_stop(three, 2, 1)) == "abc"
+    assert titles_of(tour.removed_stop(three, 1)) == "ac"
+    assert titles_of(tour.changed_draft(three, 1, replace(STOP, title="z"))) == "azc"
     with pytest.raises(BadInput, match="at most 40"):
-        progress.added_to_draft(Tour("x", (STOP,) * MOST_STOPS), STOP)
+        tour.added_to_draft(Tour("x", (STOP,) * MOST_STOPS), STOP)

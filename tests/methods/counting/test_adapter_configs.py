@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.counting import adapter_configs
+from peft_lab.methods.counting import count
 from peft_lab.models.catalogue import get_model
 
 PROMPT = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}
@@ -31,7 +31,7 @@ PREFIX = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 8}
 )
 def test_numbers_that_cannot_be_meant(content: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message.replace("[", r"\[")) as caught:
-        adapter_configs.parse(get_model("gpt2"), content)
+        count.parse_config(get_model("gpt2"), content)
     assert caught.value.field == "adapter_config"
 
 
@@ -40,8 +40,8 @@ def test_a_stored_config_is_accepted() -> None:
     llama = get_model("llama-3.2-1b")
     for heads, width in ((8, 512), (32, 2048)):
         sizes = {"num_layers": 16, "num_attention_heads": heads, "token_dim": width}
-        prefix: Any = adapter_configs.parse(llama, {**PREFIX, **sizes})
+        prefix: Any = count.parse_config(llama, {**PREFIX, **sizes})
         assert prefix.num_virtual_tokens == 8
     sizes = {"num_layers": 12, "num_attention_heads": 12, "token_dim": 768, "num_transformer_submodules": 2}
-    prompt: Any = adapter_configs.parse(get_model("t5-base"), {**PROMPT, **sizes})
+    prompt: Any = count.parse_config(get_model("t5-base"), {**PROMPT, **sizes})
     assert prompt.token_dim == 768

@@ -12,7 +12,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.counting.count import count, count_config, safetensors_bytes
 from peft_lab.models.catalogue import catalogue
-from peft_lab.models.module_tree import clean_path
+from peft_lab.models.meta import clean_path
 from tests.prose import says
 
 
@@ -86,7 +86,7 @@ def test_known_counts(model: str, method: str, values: dict[str, Any], trainable
 def test_stored_bytes_are_those_of_the_file(slug: str, tmp_path: Path) -> None:
     """Counted without weights, against the file a real small model writes. Full fine-tuning included."""
     from peft_lab.models.catalogue import get_model
-    from peft_lab.models.module_tree import safetensors_bytes as size
+    from peft_lab.models.meta import safetensors_bytes as size
     from tests.methods import tiny
 
     spec = all_methods()[slug]

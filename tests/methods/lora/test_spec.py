@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def ranks_of(model: Any) -> dict[str, int]:
     """The rank that PEFT gave to every adapted module."""
-    from peft_lab.models.module_tree import clean_path
+    from peft_lab.models.meta import clean_path
 
     return {
         clean_path(path): int(module.r["default"])

@@ -8,7 +8,7 @@ import pytest
 
 from peft_lab.methods import get_method
 from peft_lab.methods.qlora import recording as qlora
-from peft_lab.methods.qlora import storage
+from peft_lab.methods.qlora import spec
 from peft_lab.methods.qlora.spec import BLOCK
 from peft_lab.models.catalogue import get_model
 from tests.methods import tiny
@@ -27,7 +27,7 @@ def test_errors_and_bits_are_the_known_ones(form: str, error: float, bits: float
 
     torch.manual_seed(0)
     weight = torch.randn(1024, 1024) * 0.02
-    restored, memory, disk = storage.stored(weight, form)
+    restored, memory, disk = spec.stored(weight, form)
     assert float((restored - weight).norm() / weight.norm()) == pytest.approx(error, abs=0.002)
     assert 8 * memory / weight.numel() == pytest.approx(bits, abs=0.02)
     assert memory <= disk + 1024 and disk <= memory + 1024
@@ -40,7 +40,7 @@ def test_int8_is_what_bitsandbytes_computes() -> None:
     torch.manual_seed(0)
     weight = torch.randn(64, 128)
     packed, scales, _ = functional.int8_vectorwise_quant(weight)
-    restored, _, _ = storage.stored(weight, "int8")
+    restored, _, _ = spec.stored(weight, "int8")
     torch.testing.assert_close(restored, functional.int8_vectorwise_dequant(packed, scales).float())
 
 
@@ -49,15 +49,15 @@ def test_the_histogram_counts_every_weight_once_and_every_block_reaches_one() ->
 
     torch.manual_seed(0)
     for size in (BLOCK, 128):
-        counts = storage.histogram(torch.randn(32, 128), size)
-        assert len(counts) == storage.BINS and sum(counts) == 32 * 128
+        counts = spec.histogram(torch.randn(32, 128), size)
+        assert len(counts) == spec.BINS and sum(counts) == 32 * 128
         assert counts[0] + counts[-1] >= 32 * 128 // size
 
 
 @pytest.mark.weights
 @pytest.mark.slow
 def test_the_survey_of_a_real_model() -> None:
-    found = storage.survey("minilm-l6")
+    found = spec.survey("minilm-l6")
     shape = get_model("minilm-l6").shape
     blocks = sum(group.count * group.in_features * group.out_features for group in shape.matrices)
     for histogram in ("histogram", "row_histogram"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peft_lab.methods.recording.intruders import STRONGEST, compare
+from peft_lab.methods.recording.recorder import STRONGEST, compare_singular_vectors
 
 SIZE, VALUES = 24, [50.0, 40.0, 30.0, 20.0, 10.0, 5.0]
 
@@ -24,7 +24,7 @@ def test_without_a_change_every_vector_is_its_own_partner(matrix) -> None:  # ty
     import torch
 
     _, _, weight = matrix
-    seen = compare(weight, torch.zeros_like(weight), strongest=len(VALUES))
+    seen = compare_singular_vectors(weight, torch.zeros_like(weight), strongest=len(VALUES))
     assert seen.found == ()
     assert seen.nearest == pytest.approx([1.0] * len(VALUES), abs=1e-4)
     assert seen.tuned == pytest.approx(VALUES, abs=1e-3) and seen.pretrained == pytest.approx(
@@ -35,7 +35,7 @@ def test_without_a_change_every_vector_is_its_own_partner(matrix) -> None:  # ty
 
 def test_what_only_grows_is_no_intruder(matrix) -> None:  # type: ignore[no-untyped-def]
     left, right, weight = matrix
-    seen = compare(weight, 25.0 * left[:, 2:3] @ right[:, 2:3].T, strongest=len(VALUES))
+    seen = compare_singular_vectors(weight, 25.0 * left[:, 2:3] @ right[:, 2:3].T, strongest=len(VALUES))
     assert seen.found == ()
     assert seen.tuned[0] == pytest.approx(55.0, abs=1e-3)
     assert seen.cosines[0][2] == pytest.approx(1.0, abs=1e-4), (
@@ -49,7 +49,7 @@ def test_a_new_direction_on_top_is_an_intruder() -> None:
 
     weight = torch.diag(torch.linspace(2.0, 1.0, SIZE))
     new = torch.full((SIZE, 1), SIZE**-0.5)
-    seen = compare(weight, 60.0 * new @ new.T)
+    seen = compare_singular_vectors(weight, 60.0 * new @ new.T)
     assert len(seen.nearest) == STRONGEST
     assert 1 in seen.found and seen.nearest[0] == pytest.approx(SIZE**-0.5, abs=0.02)
 
@@ -58,5 +58,5 @@ def test_a_thin_matrix_has_as_many_as_its_smaller_side() -> None:
     import torch
 
     torch.manual_seed(1)
-    seen = compare(torch.randn(3, 8), torch.zeros(3, 8))
+    seen = compare_singular_vectors(torch.randn(3, 8), torch.zeros(3, 8))
     assert len(seen.nearest) == len(seen.cosines) == len(seen.tuned) == 3

@@ -19,7 +19,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import follow, start
-from peft_lab.runs.tracking.trackers import Point
+from peft_lab.runs.tracking.follow import Point
 from peft_lab.runs.view import Status
 from tests.prose import facts, says
 from tests.runs.driving import until

@@ -79,7 +79,7 @@ _OPENS = """
 import sys
 from pathlib import Path
 from peft_lab.runs.view import Status
-from peft_lab.runs.tracking.trackers import ToMlflow
+from peft_lab.runs.tracking.follow import ToMlflow
 ToMlflow(sys.argv[2], {}, Path(sys.argv[1]), "").end(Status.DONE, "")
 """
 

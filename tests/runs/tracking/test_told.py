@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.runs.spec import RunSpec
-from peft_lab.runs.tracking import trackers as base
+from peft_lab.runs.tracking import follow as base
 from tests.runs.test_view import event, step
 
 SPEC = RunSpec("minilm-l6", "lora", "sentiment", values={"r": 8, "target_modules": ("query", "value")},

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from peft_lab.runs import store
-from peft_lab.runs.ending import end_run
+from peft_lab.runs.child import end_run
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies import carrying
-from peft_lab.studies.compare.plan import ComparisonRequest
+from peft_lab.studies.compare.store import ComparisonRequest
 from tests.conftest import link
 
 WISH = ComparisonRequest(

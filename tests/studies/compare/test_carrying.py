@@ -19,8 +19,7 @@ from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import store
-from peft_lab.studies.compare.plan import make_plan
-from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.compare.store import Comparison, make_plan
 from peft_lab.studies.store import runs_of, status_of
 from tests.studies.compare.conftest import WISH, FakeQueue
 

@@ -13,8 +13,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import carrying
-from peft_lab.studies.compare import plan, results, store
-from peft_lab.studies.compare.plan import MOST_SEEDS, SEEDS, make_plan
+from peft_lab.studies.compare import results, store
 from peft_lab.studies.compare.results import (
     MOST_NAMED,
     Pair,
@@ -23,6 +22,7 @@ from peft_lab.studies.compare.results import (
     sampling_error,
     seed_pairs,
 )
+from peft_lab.studies.compare.store import MOST_SEEDS, SEEDS, make_plan
 from tests.studies.compare.conftest import WISH, FakeQueue
 from tools.ship_comparison import to_ship
 
@@ -264,7 +264,7 @@ def test_only_what_is_finished_ships(status: str, done: int, ships: bool) -> Non
     [("minilm-l6", "minilm-l6"), ("Org/My_Model.v2", "my-model-v2"), ("/a/b/Ünï/", "n"), ("///", "model")],
 )
 def test_a_comparisons_folder_is_called_after_the_last_part_of_its_model(model: str, safe: str) -> None:
-    assert plan._safe(model) == safe
+    assert store._safe(model) == safe
 
 
 def test_the_processor_is_named_as_the_kernel_names_it(

@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import results, store
-from peft_lab.studies.compare.plan import make_plan
+from peft_lab.studies.compare.store import make_plan
 from tests.studies.compare.conftest import WISH, FakeQueue
 
 pytestmark = pytest.mark.weights

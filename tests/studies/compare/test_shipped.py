@@ -11,7 +11,7 @@ from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import carrying
 from peft_lab.studies.compare import results, shipped, store
-from peft_lab.studies.compare.plan import make_plan
+from peft_lab.studies.compare.store import make_plan
 from peft_lab.training.tasks import get_task
 from tests.studies.compare.conftest import WISH, FakeQueue
 from tools import ship_comparison

@@ -10,15 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.published.rows import right
+from peft_lab.engine.published import right
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.record import stands_for
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunSummary
 from peft_lab.studies import experiments
-from peft_lab.studies.experiments import all_experiments, of_method, results
-from peft_lab.studies.experiments.base import QUANTITIES, Arm, Expectation, Experiment, ExperimentOutcome
+from peft_lab.studies.experiments import (
+    QUANTITIES,
+    Arm,
+    Expectation,
+    Experiment,
+    ExperimentOutcome,
+    all_experiments,
+    of_method,
+)
 
 METRIC, LOSS = QUANTITIES["metric"], QUANTITIES["loss"]
 EXPERIMENTS = all_experiments()
@@ -60,10 +67,10 @@ def test_either_outcome_is_told(experiment: Experiment, order: int) -> None:
     count = len(experiment.arms)
     values = [float(order * index) for index in range(count)]
     readings = [
-        results.Reading(arm.label, (value,) * len(experiment.quantities))
+        experiments.Reading(arm.label, (value,) * len(experiment.quantities))
         for arm, value in zip(experiment.arms, values, strict=True)
     ]
-    told = results.conclude(experiment, readings, [None] * count)
+    told = experiments.conclude(experiment, readings, [None] * count)
     assert told.holds is not None and told.text.endswith(".")
     assert told.text.count("As expected") + told.text.count("Not as expected") == 1
 
@@ -92,11 +99,12 @@ def experiment_of(quantity: Any, relation: Any, margin: float = 0.0) -> Experime
     )  # fmt: skip
 
 
-def concluded(experiment: Experiment, *found: ExperimentOutcome) -> results.Conclusion:
+def concluded(experiment: Experiment, *found: ExperimentOutcome) -> experiments.Conclusion:
     readings = [
-        results.read(experiment, arm.label, each) for arm, each in zip(experiment.arms, found, strict=True)
+        experiments.read_results(experiment, arm.label, each)
+        for arm, each in zip(experiment.arms, found, strict=True)
     ]
-    return results.conclude(experiment, readings, found)
+    return experiments.conclude(experiment, readings, found)
 
 
 def test_every_quantity_is_read_off_a_record() -> None:
@@ -157,7 +165,7 @@ def test_more_rows_leave_less_to_chance() -> None:
 
 
 def test_a_difference_within_that_of_two_seeds_is_none() -> None:
-    def told(other_seed: float) -> results.Conclusion:
+    def told(other_seed: float) -> experiments.Conclusion:
         plain = experiment_of(LOSS, "near")
         experiment = replace(
             plain,
@@ -178,9 +186,9 @@ def test_a_margin_of_the_experiments_own() -> None:
 
 def test_an_arm_without_a_figure_leaves_the_question_open() -> None:
     experiment = experiment_of(METRIC, "above")
-    broken = results.read(experiment, "one", outcome(score=None))  # type: ignore[arg-type]
+    broken = experiments.read_results(experiment, "one", outcome(score=None))  # type: ignore[arg-type]
     assert broken.problem
-    told = results.conclude(experiment, [broken, results.Reading("two", (0.5,))], [None, None])
+    told = experiments.conclude(experiment, [broken, experiments.Reading("two", (0.5,))], [None, None])
     assert told.holds is None and told.text.startswith("One gave no figure")
 
 
@@ -212,18 +220,18 @@ def line(identity: str, spec: RunSpec, status: str = "done") -> RunSummary:
 def test_a_run_is_found_by_what_it_trains() -> None:
     wanted = complete(r=4)
     lines = [line("other", complete(r=8)), line("asked", replace(wanted, probes=("Good?",)))]
-    found = results.run_of(wanted, lines)
+    found = experiments.run_of(wanted, lines)
     assert found is not None and found.id == "asked"
-    assert results.run_of(replace(wanted, seed=1), lines) is None
-    assert results.run_of(replace(wanted, steps=3), lines) is None
+    assert experiments.run_of(replace(wanted, seed=1), lines) is None
+    assert experiments.run_of(replace(wanted, steps=3), lines) is None
 
 
 def test_a_finished_run_goes_before_one_that_is_going_and_that_before_a_failed_one() -> None:
     wanted = complete(r=4)
     lines = [line(status, wanted, status) for status in ("failed", "running", "done", "stopped", "damaged")]
-    assert [getattr(results.run_of(wanted, lines[:stop]), "id", None) for stop in (1, 2, 3)] == [
+    assert [getattr(experiments.run_of(wanted, lines[:stop]), "id", None) for stop in (1, 2, 3)] == [
         "failed",
         "running",
         "done",
     ]
-    assert results.run_of(wanted, lines[3:]) is None
+    assert experiments.run_of(wanted, lines[3:]) is None

@@ -35,7 +35,7 @@ def test_what_is_kept_belongs_to_its_runs(own_home: Path) -> None:
 @pytest.mark.slow
 def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of two steps: what is served is what each adapter says alone, and switching moves no weights."""
-    from peft_lab.runs import ending, store, training
+    from peft_lab.runs import child, store, training
     from peft_lab.runs.spec import RunRequest
 
     monkeypatch.setattr(serving, "SCORED", 6)
@@ -47,7 +47,7 @@ def test_adapters_and_lora_serve_mixed_requests(assets_home: Path, monkeypatch: 
             spec = RunRequest(serving.MODEL, method, task, steps=2, batch=4, eval_rows=0, learning_rate=0.02)
             run = store.create(spec.complete())
             run.log.emit("queued", owner={})
-            ending.end_run(run, *training.train(run))
+            child.end_run(run, *training.train(run))
             runs.setdefault(method, {})[domain] = run.id
     monkeypatch.setattr(serving, "REQUESTS", 2)
     found = serving.measure_serving(runs)

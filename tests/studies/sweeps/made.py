@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 
 from peft_lab.runs import owners, store
-from peft_lab.runs.ending import end_run
+from peft_lab.runs.child import end_run
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.studies.sweeps import asked
+from peft_lab.studies.sweeps import plan
 from peft_lab.studies.sweeps import store as keeping
 from peft_lab.studies.sweeps.store import KeptSweep
 
-EXAMPLE: dict[str, Any] = yaml.safe_load(asked.EXAMPLE_FILE)
+EXAMPLE: dict[str, Any] = yaml.safe_load(plan.EXAMPLE_FILE)
 
 
 def accuracy(spec: RunSpec) -> float:
@@ -51,7 +51,7 @@ def kept(
 ) -> KeptSweep:
     """A sweep with its runs: ``fate`` says what becomes of each, ``""`` for one that was not begun."""
     wish = {name: value for name, value in {**EXAMPLE, **(changes or {})}.items() if value is not None}
-    specs = asked.of(wish).specs
+    specs = plan.sweep_of(wish).specs
     for number, spec in enumerate(specs):
         how = fate(number, spec)
         if how == "running":

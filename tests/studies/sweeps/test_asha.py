@@ -16,8 +16,8 @@ from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying as studies_carrying
-from peft_lab.studies.sweeps import asha, asked, carrying
-from peft_lab.studies.sweeps import store as trials
+from peft_lab.studies.sweeps import plan
+from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
 from tests.runs.driving import PATIENCE
 
@@ -88,8 +88,8 @@ def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def carried(stand: Stand, wish: dict[str, Any] = WISH) -> list[dict[str, Any]]:
-    wanted = asked.of(wish)
-    return carrying.carry_out(wanted.specs, stand, lambda *_: None, lambda: False, wanted.early)
+    wanted = plan.sweep_of(wish)
+    return carrying.carry_out_sweep(wanted.specs, stand, lambda *_: None, lambda: False, wanted.early)
 
 
 def expected() -> dict[float, int | None]:
@@ -121,10 +121,10 @@ def test_runs_are_ended_where_the_rule_ends_them_and_recorded_so() -> None:
             assert row["ended_early"] == {"rung": 4, "loss": rate, "steps": len(row["loss"])}
             assert 4 <= len(row["loss"]) < STEPS
             assert f"at the rung of step 4: {len(row['loss'])} of 16 steps" in row["message"]
-    (kept,) = trials.sweeps()
-    found = trials.trials(kept.specs)
-    assert [trial.status == trials.EARLY for trial in found] == [truth[rate] is not None for rate in RATES]
-    best = trials.best_setting(trials.settings_of(found, trials.varied(kept.specs)), trials.TRAINING)
+    (kept,) = carrying.sweeps()
+    found = carrying.trials(kept.specs)
+    assert [trial.status == carrying.EARLY for trial in found] == [truth[rate] is not None for rate in RATES]
+    best = carrying.best_setting(carrying.settings_of(found, carrying.varied(kept.specs)), carrying.TRAINING)
     assert best is not None and best.values == {"learning_rate": min(RATES)}
 
 
@@ -157,16 +157,16 @@ def test_whoever_asks_for_full_runs_gets_them() -> None:
     assert [(row["status"], row["ended_early"], len(row["loss"])) for row in rows] == [
         ("done", None, STEPS)
     ] * len(RATES)
-    assert len(store.runs()) == len(RATES) and len(trials.sweeps()) == 2
+    assert len(store.runs()) == len(RATES) and len(carrying.sweeps()) == 2
 
 
 def test_what_is_left_out_is_at_its_default() -> None:
-    assert asked.of({**WISH, "stop": "asha"}).early == asha.Asha(4, 4, 16)
-    assert asked.of({**WISH, "stop": None}).early is None
+    assert plan.sweep_of({**WISH, "stop": "asha"}).early == plan.Asha(4, 4, 16)
+    assert plan.sweep_of({**WISH, "stop": None}).early is None
 
 
 def test_a_verdict_that_cannot_be_read_ends_nothing() -> None:
-    run = store.create(asked.of(WISH).specs[0], owners.myself())
+    run = store.create(plan.sweep_of(WISH).specs[0], owners.myself())
     for text in ("{", "[]", '{"sweep": "x", "rungs": [{"step": "many"}]}'):
         (run.folder / checkpoints.EARLY_FILE).write_text(text)
         assert checkpoints.read_early(run) is None and checkpoints.ended_by(run) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.studies.sweeps import asked
+from peft_lab.studies.sweeps import plan
 
 pytestmark = pytest.mark.weights
 SMALL: dict[str, Any] = {
@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
 
 
 def settings(**changes: Any) -> list[tuple[Any, ...]]:
-    specs = asked.of({**SMALL, **changes}).specs
+    specs = plan.sweep_of({**SMALL, **changes}).specs
     return [(s.method, s.values.get("r"), s.learning_rate, s.seed) for s in specs]
 
 
@@ -100,7 +100,7 @@ def test_tags_and_aliases_make_nothing_but_what_json_holds(line: str, tmp_path: 
     file = tmp_path / "sweep.yaml"
     file.write_text(line)
     with pytest.raises(BadInput) as caught:
-        asked.read(file)
+        plan.read_sweep(file)
     assert caught.value.field == "file" and str(file) in str(caught.value) and len(str(caught.value)) < 1000
 
 
@@ -109,16 +109,16 @@ def test_an_alias_says_what_it_stands_for(tmp_path: Path) -> None:
     file.write_text(
         "{model: minilm-l6, task: sentiment, methods: [lora], steps: 2, grid: {r: &a [4, 8], lora_alpha: *a}}"
     )
-    assert len(asked.read(file).specs) == 4
+    assert len(plan.read_sweep(file).specs) == 4
 
 
 def test_files_that_are_no_sweep(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     with pytest.raises(BadInput, match="cannot be read: No such file"):
-        asked.read(file)
+        plan.read_sweep(file)
     for text, sentence in (("[1", "is no YAML or JSON"), ("just words", "holds no settings")):
         file.write_text(text)
         with pytest.raises(BadInput, match=sentence):
-            asked.read(file)
+            plan.read_sweep(file)
     file.write_text("{model: minilm-l6, task: sentiment, methods: [lora], steps: 2}")
-    assert len(asked.read(file).specs) == 1
+    assert len(plan.read_sweep(file).specs) == 1

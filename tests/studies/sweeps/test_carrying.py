@@ -21,10 +21,10 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
 from peft_lab.studies import carrying as studies_carrying
-from peft_lab.studies.compare.plan import ComparisonRequest, make_plan
-from peft_lab.studies.compare.store import Comparison
+from peft_lab.studies.compare.store import Comparison, ComparisonRequest, make_plan
 from peft_lab.studies.store import runs_of
-from peft_lab.studies.sweeps import asked, carrying
+from peft_lab.studies.sweeps import plan
+from peft_lab.studies.sweeps import store as carrying
 from tests.conftest import link
 
 pytestmark = pytest.mark.weights
@@ -103,18 +103,20 @@ def home(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_fifty_kills_lose_nothing_and_do_nothing_twice(home: Path, slots: int) -> None:
-    specs = asked.of({**WISH, "seeds": list(range(6)), "grid": {"learning_rate": [0.001, 0.002]}}).specs
+    specs = plan.sweep_of({**WISH, "seeds": list(range(6)), "grid": {"learning_rate": [0.001, 0.002]}}).specs
     chance, kills = random.Random(slots), 0
     while kills < 50:
         try:
-            carrying.carry_out(specs, Stand(slots, chance.randint(1, 12)), lambda *_: None, lambda: False)
+            carrying.carry_out_sweep(
+                specs, Stand(slots, chance.randint(1, 12)), lambda *_: None, lambda: False
+            )
         except Killed:
             kills += 1
             lose(specs)
         else:  # carried out to its end before the fiftieth: once more from the start
             for run in store.runs():
                 store.remove(run)
-    rows = carrying.carry_out(specs, Stand(slots, 0), lambda *_: None, lambda: False)
+    rows = carrying.carry_out_sweep(specs, Stand(slots, 0), lambda *_: None, lambda: False)
     assert [(row["status"], row["seed"], row["values"]["learning_rate"]) for row in rows] == [
         ("done", spec.seed, spec.learning_rate) for spec in specs
     ]
@@ -125,7 +127,7 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(home: Path, slots: int) -
 
 
 def test_what_fails_is_told_and_tried_again_by_the_next_command_only(home: Path) -> None:
-    specs = asked.of(WISH).specs
+    specs = plan.sweep_of(WISH).specs
 
     class Failing(Stand):
         def look(self) -> None:
@@ -134,22 +136,22 @@ def test_what_fails_is_told_and_tried_again_by_the_next_command_only(home: Path)
             self._going.clear()
 
     stand = Failing(1, 0)
-    (row,) = carrying.carry_out(specs, stand, lambda *_: None, lambda: False)
+    (row,) = carrying.carry_out_sweep(specs, stand, lambda *_: None, lambda: False)
     assert (row["status"], row["message"]) == ("failed", "memory ran out")
-    (row,) = carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
+    (row,) = carrying.carry_out_sweep(specs, Stand(1, 0), lambda *_: None, lambda: False)
     assert row["status"] == "done" and len(store.runs()) == 1
 
 
 def test_a_sweep_is_carried_out_by_one_command_at_a_time(home: Path) -> None:
-    specs = asked.of(WISH).specs
+    specs = plan.sweep_of(WISH).specs
 
     class Nosy(Stand):
         def start(self, spec: RunSpec) -> str:
             with pytest.raises(RunError, match="under way already"):
-                carrying.carry_out(specs, Stand(1, 0), lambda *_: None, lambda: False)
+                carrying.carry_out_sweep(specs, Stand(1, 0), lambda *_: None, lambda: False)
             return super().start(spec)
 
-    (row,) = carrying.carry_out(specs, Nosy(1, 0), lambda *_: None, lambda: False)
+    (row,) = carrying.carry_out_sweep(specs, Nosy(1, 0), lambda *_: None, lambda: False)
     assert row["status"] == "done"
 
 

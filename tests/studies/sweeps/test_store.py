@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.core.errors import RunError
 from peft_lab.runs import owners
-from peft_lab.studies.sweeps import asked, store
+from peft_lab.studies.sweeps import plan, store
 from tests.conftest import link
 from tests.studies.sweeps.made import EXAMPLE
 
@@ -23,11 +23,11 @@ def home(own_home: Path) -> Path:
 
 
 def test_the_same_runs_are_one_sweep_and_come_back_as_they_were_asked_for() -> None:
-    specs = asked.of(EXAMPLE).specs
+    specs = plan.sweep_of(EXAMPLE).specs
     assert store.sweeps() == []
     kept = store.keep(specs)
     assert store.keep(specs) == kept == store.get(kept.id) and kept.specs == specs
-    other = store.keep(asked.of({**EXAMPLE, "steps": 31}).specs)
+    other = store.keep(plan.sweep_of({**EXAMPLE, "steps": 31}).specs)
     assert {one.id for one in store.sweeps()} == {kept.id, other.id}
 
 
@@ -35,7 +35,7 @@ def test_what_is_no_sweep_is_refused_by_its_name() -> None:
     for name in ("..", "nothing", "a/b", "x" * 300):
         with pytest.raises(RunError, match="There is no sweep called"):
             store.get(name)
-    kept = store.keep(asked.of(EXAMPLE).specs)
+    kept = store.keep(plan.sweep_of(EXAMPLE).specs)
     (kept.folder / "sweep.json").write_text('{"specs": [{"model": 1}]}')
     store._specs.cache_clear()
     with pytest.raises(RunError, match="cannot be read"):
@@ -43,7 +43,7 @@ def test_what_is_no_sweep_is_refused_by_its_name() -> None:
 
 
 def test_it_is_running_while_its_process_lives_and_says_so() -> None:
-    kept = store.keep(asked.of(EXAMPLE).specs)
+    kept = store.keep(plan.sweep_of(EXAMPLE).specs)
     assert not kept.running
     with kept.claimed():
         assert kept.running

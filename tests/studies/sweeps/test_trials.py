@@ -16,7 +16,7 @@ from scipy import stats
 from peft_lab.runs import owners
 from peft_lab.runs import store as runs
 from peft_lab.studies.landscape import LOSS, METRIC
-from peft_lab.studies.sweeps import asked, picture, store
+from peft_lab.studies.sweeps import picture, plan, store
 from peft_lab.ui.runs import shown
 from tests.conftest import link
 from tests.studies.sweeps import made
@@ -31,10 +31,10 @@ def home(own_home: Path) -> Path:
 
 
 def test_what_differs_within_a_method_is_varied_and_its_defaults_are_not() -> None:
-    assert store.varied(asked.of(made.EXAMPLE).specs) == ["learning_rate", "r"]
-    two = asked.of({**made.EXAMPLE, "methods": ["lora", "bitfit"], "grid": {"r": [2, 8]}}).specs
+    assert store.varied(plan.sweep_of(made.EXAMPLE).specs) == ["learning_rate", "r"]
+    two = plan.sweep_of({**made.EXAMPLE, "methods": ["lora", "bitfit"], "grid": {"r": [2, 8]}}).specs
     assert store.varied(two) == ["method", "r"]
-    assert store.varied(asked.of({**made.EXAMPLE, "grid": {}}).specs) == []
+    assert store.varied(plan.sweep_of({**made.EXAMPLE, "grid": {}}).specs) == []
 
 
 def test_runs_are_told_apart_by_what_became_of_them() -> None:
@@ -50,7 +50,7 @@ def test_runs_are_told_apart_by_what_became_of_them() -> None:
 
 
 def test_a_run_that_was_silent_for_a_moment_is_not_lost_for_ever() -> None:
-    (spec, *_) = asked.of(made.EXAMPLE).specs
+    (spec, *_) = plan.sweep_of(made.EXAMPLE).specs
     run = runs.create(spec, owners.myself())
     owners.touch(run.folder)
     before = time.time() - 2 * owners.SILENT
@@ -117,6 +117,6 @@ def test_two_axes_show_the_best_of_what_falls_together() -> None:
 def test_random_draws_cross_in_nothing() -> None:
     wish = {"runs": 4, "learning_rate": {"min": 0.001, "max": 0.01, "log": True}}
     content = {name: value for name, value in made.EXAMPLE.items() if name != "grid"} | {"random": wish}
-    specs = asked.of(content).specs
+    specs = plan.sweep_of(content).specs
     settings = store.settings_of([store.Trial(spec) for spec in specs], store.varied(specs))
     assert len(settings) == 4 and not picture.crossed(settings, "learning_rate")

@@ -11,10 +11,9 @@ from PIL import Image
 
 from peft_lab.core.errors import AssetError, BadInput
 from peft_lab.models.assets import store
-from peft_lab.models.assets.fetching import sha256
-from peft_lab.models.assets.pins import ASSETS
+from peft_lab.models.assets.fetching import ASSETS, sha256
 from peft_lab.models.assets.store import PROVENANCE
-from peft_lab.training.tasks import digits, get_task
+from peft_lab.training.tasks import get_task, made
 
 BLANK = ",".join(["0"] * 784)
 
@@ -22,7 +21,7 @@ BLANK = ",".join(["0"] * 784)
 def test_a_line_is_an_image_row_by_row() -> None:
     pixels = [0] * 784
     pixels[28 * 3 + 5] = 255  # row 3, column 5
-    with Image.open(io.BytesIO(digits.png_of(",".join(map(str, [*pixels, 7]))))) as found:
+    with Image.open(io.BytesIO(made.png_of(",".join(map(str, [*pixels, 7]))))) as found:
         assert (found.size, found.mode, found.getpixel((5, 3)), found.getpixel((3, 5))) == (
             (28, 28),
             "L",
@@ -39,12 +38,12 @@ def test_the_rows_are_a_fair_split_and_each_name_leads_to_its_image() -> None:
     names = [row.text for row in (*splits.train, *splits.test)]
     assert len(set(names)) == 5_000
     held = Counter(row.target for row in splits.test)
-    assert set(held) == set(digits.LABELS) and min(held.values()) >= 35
-    assert all(Counter(row.target for row in splits.train[:320])[label] >= 15 for label in digits.LABELS)
-    lines = digits.lines_of(store.path("digits") / digits.FILE)
+    assert set(held) == set(made.DIGITS_LABELS) and min(held.values()) >= 35
+    assert all(Counter(row.target for row in splits.train[:320])[label] >= 15 for label in made.DIGITS_LABELS)
+    lines = made.lines_of(store.path("digits") / made.DIGITS_FILE)
     row = splits.test[0]
     line = lines[int(row.text.removesuffix(".png"))]
-    assert line[-1] == row.target and list(task.pictures([row.text])) == [digits.png_of(line)]
+    assert line[-1] == row.target and list(task.pictures([row.text])) == [made.png_of(line)]
     # different images: nothing that is learned from is held out
     assert len({line.rpartition(",")[0] for line in lines}) == 5_000
 
@@ -69,10 +68,12 @@ def test_a_file_that_holds_no_digits_is_refused_in_a_sentence(content: bytes, ow
     asset = ASSETS["digits"]
     folder = own_home / asset.folder
     folder.mkdir(parents=True)
-    file = folder / digits.FILE
+    file = folder / made.DIGITS_FILE
     file.write_bytes(content)
     found = file.stat()
     record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256(file)}
-    (folder / PROVENANCE).write_text(json.dumps({"sha256": asset.sha256, "files": {digits.FILE: record}}))
+    (folder / PROVENANCE).write_text(
+        json.dumps({"sha256": asset.sha256, "files": {made.DIGITS_FILE: record}})
+    )
     with pytest.raises(AssetError, match="Fetch 'digits' again"):
         get_task("digits").load()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks import hub, kept_files
+from peft_lab.training.tasks import hub
 
 DAY = 24 * 3600.0
 
@@ -24,11 +24,11 @@ def put(home: Path, folder: str, name: str, days: float = 0) -> Path:
 
 
 def test_files_are_listed_the_latest_first(own_home: Path) -> None:
-    assert kept_files.kept_files() == []
+    assert hub.kept_files() == []
     put(own_home, "uploads", "mine.csv", days=3)
     put(own_home, "datasets", "theirs.jsonl", days=1)
     (own_home / "datasets" / "a-folder").mkdir()
-    found = kept_files.kept_files()
+    found = hub.kept_files()
     assert [each.title for each in found] == ["theirs.jsonl", "mine.csv"]
     assert [each.origin for each in found] == ["fetched from the Hugging Face Hub", "uploaded"]
     assert found[0].nbytes == 11
@@ -36,11 +36,11 @@ def test_files_are_listed_the_latest_first(own_home: Path) -> None:
 
 def test_only_a_kept_file_is_removed(own_home: Path) -> None:
     mine, other = put(own_home, "uploads", "mine.csv"), put(own_home, "runs", "record.json")
-    kept_files.remove(mine)
-    kept_files.remove(mine)  # gone already
+    hub.remove_file(mine)
+    hub.remove_file(mine)  # gone already
     assert not mine.exists()
     with pytest.raises(BadInput, match="your files"):
-        kept_files.remove(other)
+        hub.remove_file(other)
     assert other.exists()
 
 

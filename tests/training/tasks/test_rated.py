@@ -7,9 +7,9 @@ from threading import Barrier
 import pytest
 
 from peft_lab.core.errors import AssetError
-from peft_lab.training.tasks import get_task, rated
+from peft_lab.training.tasks import get_task, made
 from peft_lab.training.tasks.base import Row, label_scores, same_text
-from peft_lab.training.tasks.rated import plain_text, read_ratings
+from peft_lab.training.tasks.made import plain_text, read_ratings
 
 
 @pytest.mark.weights
@@ -97,7 +97,7 @@ def test_label_scores() -> None:
 @pytest.mark.weights
 def test_of_many_who_ask_at_once_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """All pages of a class ask as it opens them, on a server that has read nothing yet."""
-    rated._splits.cache_clear()
+    made._rated_splits.cache_clear()
     read, together = [], Barrier(6)
 
     def noted(path: Path) -> list[Row]:
@@ -108,8 +108,8 @@ def test_of_many_who_ask_at_once_one_reads(monkeypatch: pytest.MonkeyPatch) -> N
         together.wait(30)
         return len(get_task("editorials").load().train)
 
-    monkeypatch.setattr(rated, "read_ratings", noted)
+    monkeypatch.setattr(made, "read_ratings", noted)
     with ThreadPoolExecutor(6) as threads:
         assert len(set(threads.map(ask, range(6)))) == 1
     assert len(read) == 1
-    rated._splits.cache_clear()
+    made._rated_splits.cache_clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_lab.models.catalogue import catalogue, model_title
 from peft_lab.training.tasks import all_tasks, own
-from peft_lab.training.tasks.titles import OWN_FILE, task_title
+from peft_lab.training.tasks.own import OWN_FILE, task_title
 
 
 def test_every_task_and_model_has_its_own_title_and_an_unknown_one_its_name() -> None:

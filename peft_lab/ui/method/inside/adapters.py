@@ -16,9 +16,8 @@ from peft_lab.methods.shared.bottleneck import SCALED, SUMMED, place_words
 from peft_lab.runs import store
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.view import RunSummary, Status
-from peft_lab.studies import serving
-from peft_lab.studies.experiments import results
-from peft_lab.studies.experiments.results import PlannedRun
+from peft_lab.studies import experiments, serving
+from peft_lab.studies.experiments import PlannedRun
 from peft_lab.studies.serving import measure_serving
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import part
@@ -77,7 +76,7 @@ def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> 
 
 def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
     """Return figures of module paths as ``kind: {layer: figure}``."""
-    from peft_lab.models.meta import pattern
+    from peft_lab.models.meta import pattern_of as pattern
 
     table: dict[str, dict[int, float]] = {}
     for path, value in values.items():
@@ -252,7 +251,7 @@ def show_domains() -> None:
 
 def _look(wanted: Mapping[str, Mapping[str, RunSpec]]) -> Found:
     lines = summaries()
-    return {method: results.planned(specs, lines) for method, specs in wanted.items()}
+    return {method: experiments.planned_runs(specs, lines) for method, specs in wanted.items()}
 
 
 def _all(found: Found) -> list[PlannedRun]:

@@ -12,15 +12,15 @@ from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.core.units import Source
 from peft_lab.methods.lora.recording import GRID
-from peft_lab.methods.recording.intruders import STRONGEST, THRESHOLD
+from peft_lab.methods.recording.recorder import INTRUDER_THRESHOLD, STRONGEST
 from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import ModelKind
 from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.view import RunSummary
-from peft_lab.studies import blending, intruding
+from peft_lab.studies import blending
 from peft_lab.training.evaluation import Answer
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.form import choose
@@ -124,14 +124,14 @@ def intruders(slug: str, identity: str) -> None:
     st.markdown(f"#### Intruder dimensions {figures.badge(Source.MEASURED)}")
     st.markdown(
         r"The strongest left singular vectors of $W + \Delta W$, each against all of $W$'s. What training only "
-        f"strengthened has a partner near a cosine of 1; an **intruder** has none above {THRESHOLD:g}."
+        f"strengthened has a partner near a cosine of 1; an **intruder** has none above {INTRUDER_THRESHOLD:g}."
     )
     if st.button("Compare the singular vectors", key=f"{slug}-intruders"):
         state.remember(slug, "intruders-of", identity)
     if state.remembered(slug, "intruders-of", None) != identity:
         return
     doing = "Decomposing every adapted matrix twice…"
-    shown(intruding.ask(identity), partial(_intruders_shown, slug), doing, patience=PATIENCE)
+    shown(blending.ask_intruders(identity), partial(_intruders_shown, slug), doing, patience=PATIENCE)
 
 
 def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
@@ -168,7 +168,7 @@ def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
     )
     st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
     st.caption(
-        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({THRESHOLD:g}) are the defaults "
+        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({INTRUDER_THRESHOLD:g}) are the defaults "
         "of PEFT's reduce_intruder_dimension. The effect was found in longer trainings of larger models: Shuttleworth "
         "et al. 2024, arXiv 2410.21228."
     )
@@ -292,7 +292,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
 
 def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
     """Return the ratio by kind of module and layer index; what stands outside the layers is left out."""
-    from peft_lab.models.meta import pattern
+    from peft_lab.models.meta import pattern_of as pattern
 
     table: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -304,7 +304,7 @@ def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
 
 def layer_of(row: Row) -> int | None:
     """Return the layer that a matrix is in."""
-    from peft_lab.models.meta import pattern
+    from peft_lab.models.meta import pattern_of as pattern
 
     return pattern(row["module"])[1]
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from peft_lab.core import units
 from peft_lab.core.units import Source
-from peft_lab.methods.qlora import storage
+from peft_lab.methods.qlora import spec
 from peft_lab.methods.qlora.spec import BLOCK
 from peft_lab.models.catalogue import weights_here
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
@@ -37,7 +37,7 @@ def stored_base(choice: Choice) -> None:
             "Choose a model that can be trained."
         )
         return
-    asked = storage.ask(choice.entry.name)
+    asked = spec.ask_survey(choice.entry.name)
     shown(asked, partial(_stored, choice), "Quantising every matrix of the model in each format…")
 
 
@@ -84,7 +84,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
     """Draw the root mean square of the errors in a layer's matrices, by format."""
-    from peft_lab.models.meta import pattern
+    from peft_lab.models.meta import pattern_of as pattern
 
     st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
     series: dict[str, tuple[list[float], list[float]]] = {}

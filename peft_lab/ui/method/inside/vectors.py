@@ -15,7 +15,7 @@ from peft_lab.methods.bitfit import recording as bitfit
 from peft_lab.methods.ia3 import recording as ia3
 from peft_lab.methods.ia3 import spec as ia3_targets
 from peft_lab.models.catalogue import catalogue, model_title
-from peft_lab.training.tasks.titles import task_title
+from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.knobs import Choice
@@ -246,7 +246,7 @@ def _of(shot: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def _layer(path: str) -> int:
-    from peft_lab.models.meta import pattern
+    from peft_lab.models.meta import pattern_of as pattern
 
     return pattern(path)[1] or 0
 

