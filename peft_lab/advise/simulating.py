@@ -19,7 +19,7 @@ from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import bytes_needed
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 
 # ----------------------------------------
 # Bounds on what a step needs, from simulations of the same step with other rows and other lengths.
@@ -345,7 +345,7 @@ def _simulated(request: StepRequest, in_main_memory: bool) -> int:
     key = simulation_key(request, in_main_memory=in_main_memory)
     known = shipped_simulations().get(key)
     if known is None:
-        known = simulate_simulate(request).host_bytes if in_main_memory else bytes_needed(request)
+        known = simulate_step(request).host_bytes if in_main_memory else bytes_needed(request)
     note_simulation(key, known)
     return known
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from peft_lab.cli import (
+from peft_lab.cli import (  # noqa: F401  each registers its commands
     catalog,  # methods, models, tasks, fetch, atlas
     compare,  # compare, sweep
     count,

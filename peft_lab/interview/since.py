@@ -12,7 +12,7 @@ from typing import Any
 from peft_lab.core import disk, units
 from peft_lab.core.content import Citation, CitingText, by_name, read_table
 from peft_lab.core.references import BENCH, Fact
-from peft_lab.engine.published import ADDRESS, literature, published_rows
+from peft_lab.engine.published import ADDRESS, literature, rows
 from peft_lab.interview.question import Opens, lab
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
@@ -145,13 +145,13 @@ def right(experiment: str) -> Figure:
     >>> right("lora--llama-3.2-3B-rank32")()
     '47.8%'
     """
-    row = by_name(published_rows(), "published row")(experiment)
+    row = by_name(rows(), "published row")(experiment)
     return lambda: f"{row.accuracy:.1%}"
 
 
 def trained(experiment: str) -> Figure:
     """Return a function for the trained parameters of a published row, abbreviated. Raises ValueError as above."""
-    row = by_name(published_rows(), "published row")(experiment)
+    row = by_name(rows(), "published row")(experiment)
     return lambda: units.short_count(row.trainable)
 
 

@@ -26,7 +26,7 @@ from peft_lab.models.catalogue import catalogue
 # The path that every newcomer is offered is ``interview/content/tours/newcomer.yaml``.
 
 
-NEWCOMER = Path(__file__).parents[1] / "content" / "tours" / "newcomer.yaml"
+NEWCOMER = Path(__file__).parent / "content" / "tours" / "newcomer.yaml"
 MOST_STOPS = 40
 MOST_SETTINGS = 60
 MOST_MOVES = 8

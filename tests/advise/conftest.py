@@ -23,7 +23,7 @@ def kept_simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(simulating, "shipped_simulations", lambda: known)
     monkeypatch.setattr(simulating, "bytes_needed", refuse)
-    monkeypatch.setattr(simulating, "simulate_simulate", refuse)
+    monkeypatch.setattr(simulating, "simulate_step", refuse)
     simulating._simulated.cache_clear()
     yield
     simulating._simulated.cache_clear()

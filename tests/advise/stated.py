@@ -25,7 +25,7 @@ from peft_lab.core.references import (
     Fact,
     fact,
 )
-from peft_lab.core.references import SEEDS as facts_SEEDS
+from peft_lab.core.references import SEEDS as SEEDS_FACT
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
 from peft_lab.interview.since import all_discoveries
@@ -49,7 +49,7 @@ def stated() -> dict[str, tuple[Fact, ...]]:
         **{f"question {name}": question.facts for name, question in all_questions().items()},
         **{f"since {discovery.id}": discovery.facts for discovery in all_discoveries()},
         "plans": (
-            fact("lora", facts_SEEDS, SEEDS),
+            fact("lora", SEEDS_FACT, SEEDS),
             fact("prompt", NEAR_FULL, PROMPT_SCALE.value),
             *(fact(slug, SERVED, "vllm", "always" if slug in _SERVED else "never") for slug in all_methods()),
         ),

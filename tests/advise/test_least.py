@@ -19,7 +19,7 @@ from peft_lab.advise.words import least
 from peft_lab.core import units
 from peft_lab.engine import simulate
 from peft_lab.engine.simulate import memory_of
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.models.catalogue import catalogue
 from tests.advise import standin
 
@@ -101,7 +101,7 @@ def test_cards_whose_workspaces_are_equal_are_asked_for_one_simulation() -> None
     assert asked["t4"] == asked["rtx-4090"] == asked["a100-40"] != asked["h100"]
     one = asked["t4"]
     needs = {
-        each: simulate.needed_bytes(simulate_simulate(one.at(capability=each)))
+        each: simulate.needed_bytes(simulate_step(one.at(capability=each)))
         for each in ((7, 5), (8, 9), (9, 0))
     }
     assert needs[7, 5] == needs[8, 9] < needs[9, 0]
@@ -110,7 +110,7 @@ def test_cards_whose_workspaces_are_equal_are_asked_for_one_simulation() -> None
 @pytest.mark.filterwarnings("ignore")
 def test_a_step_takes_the_same_whether_its_work_is_noted_or_not() -> None:
     one = request(Situation(model="smollm2-135m", seq=32), "lora", {}, Run(1, False))
-    noted, bare = simulate_simulate(one), simulate_simulate(one, works=False)
+    noted, bare = simulate_step(one), simulate_step(one, works=False)
     assert simulate.needed_bytes(noted) == simulate.needed_bytes(bare) and noted.points == bare.points
     assert noted.work and not bare.work and replace(memory_of(one), seconds=bare.seconds) == bare
 

@@ -14,7 +14,7 @@ from peft_lab.engine import account, simulate
 from peft_lab.engine import published as protocol
 from peft_lab.engine.devices import get_device
 from peft_lab.engine.request import Setting, Simulation, StepRequest
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
 from tests.cli.conftest import Run
@@ -45,8 +45,7 @@ def test_the_contracts_fields(run: Run) -> None:
     assert max(point["bytes"] for point in row["timeline"]) == row["peak_bytes"]
     assert {"phase", "bytes"} <= set(row["timeline"][0])
     assert (
-        row["peak_bytes"]
-        == simulate_simulate(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
+        row["peak_bytes"] == simulate_step(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
     )
 
 
@@ -91,7 +90,7 @@ def test_one_that_cannot_be_simulated_leaves_the_others(run: Run, monkeypatch: p
     def picky(request: StepRequest) -> object:
         if request.method == "bitfit":
             raise SimulationError("it needs values")
-        return simulate_simulate(request)
+        return simulate_step(request)
 
     monkeypatch.setattr(memory, "simulate", picky)
     done = run(*ASK, "--method", "bitfit,lora", "--json")

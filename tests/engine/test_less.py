@@ -7,7 +7,7 @@ import pytest
 from peft_lab.engine import simulate
 from peft_lab.engine.request import Setting, StepRequest
 from peft_lab.engine.simulate import bytes_needed, work_of
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -31,6 +31,6 @@ ASKED = {
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize("named", list(ASKED))
 def test_one_figure_alone_is_that_of_the_whole(named: str) -> None:
-    whole = simulate_simulate(ASKED[named])
+    whole = simulate_step(ASKED[named])
     assert bytes_needed(ASKED[named]) == simulate.needed_bytes(whole)
     assert work_of(ASKED[named]) == whole.work[-1]

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.advise.recipes.replications import Verdict, replications
 from peft_lab.ask import limits
+from peft_lab.ask.field import as_text
 from peft_lab.core import units
 from peft_lab.core.units import written_figure
 from peft_lab.engine import published
@@ -27,7 +28,7 @@ from peft_lab.studies import landscape as landscapes
 from peft_lab.studies.compare import results, shipped, store
 from peft_lab.studies.compare.store import make_plan
 from peft_lab.studies.shipped_sweep import shipped_points
-from peft_lab.ui import state, theme
+from peft_lab.ui import theme
 from peft_lab.ui.compare import landscape, page
 from peft_lab.ui.compare import results as drawings
 from peft_lab.ui.compare.setup import CompareForm
@@ -188,7 +189,7 @@ def test_the_best_of_the_landscape_opens_as_the_run_that_was_made(runner: FakeQu
     point = next(point for point in sweep.on(model) if point.method == "lora")
     query = landscape.address_of(sweep, point)
     asked = shipped_sweep.request_again(sweep, point)
-    knobs = {name: state.as_text(value) for name, value in asked.values.items()}
+    knobs = {name: as_text(value) for name, value in asked.values.items()}
     assert query == {
         "model": model, "task": asked.task, **knobs, "steps": str(asked.steps), "batch": str(asked.batch),
         "lr": f"{asked.learning_rate:g}", "seed": str(asked.seed), "rows": str(asked.eval_rows), "tab": "train",

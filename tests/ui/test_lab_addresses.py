@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from peft_lab.ask.field import as_text
 from peft_lab.core.errors import BadInput
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.question import Opens
@@ -103,7 +104,7 @@ def test_the_address_is_read_as_it_stands(opens: Opens) -> None:
         assert [problem for problem in spec.problems(shape, values) if problem.level == "error"] == []
         for knob in spec.knobs:
             if knob.name in told:
-                assert state.as_text(knob.parse(told[knob.name])) == told[knob.name]
+                assert as_text(knob.parse(told[knob.name])) == told[knob.name]
 
 
 @pytest.mark.sampled(3)

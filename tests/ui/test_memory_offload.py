@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.core import units
 from peft_lab.engine import simulate
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.engine.work import copied, left
 from peft_lab.ui.memory.controls import MemoryForm
 from tests.ui.badges import without_badge
@@ -35,11 +35,11 @@ def shown(app: AppTest) -> str:
 def test_figures_follow_the_control_and_its_cost_is_said() -> None:
     app = settled(opened("memory", **ON_A_GPU))
     assert "Main memory" not in shown(app) and "Offloading takes" not in shown(app)
-    kept = simulate_simulate(ASKED.request("lora"))
+    kept = simulate_step(ASKED.request("lora"))
     assert units.size(simulate.needed_bytes(kept)) in shown(app)
     settled(switch(app).set_value(True).run())
     assert app.query_params["offload"] in ("true", ["true"])
-    away = simulate_simulate(replace(ASKED, offload=True).request("lora"))
+    away = simulate_step(replace(ASKED, offload=True).request("lora"))
     work = away.work[-1]
     assert left(work) == away.host_bytes and copied(work) == 2 * left(work)
     after = shown(app)

@@ -19,7 +19,7 @@ from peft_lab.ask import limits
 from peft_lab.engine import published, simulate
 from peft_lab.engine.account import Point
 from peft_lab.engine.devices import devices
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
 from peft_lab.runs import record, store
 from peft_lab.runs.queue import get_queue
@@ -259,7 +259,7 @@ def test_the_first_chart_shows_what_four_bits_save() -> None:
     for slug in ("lora", "qlora"):
         asked = chosen.request(slug)
         assert asked.values == {"target_modules": ("q_proj", "v_proj")}
-        need[slug] = simulate.needed_bytes(simulate_simulate(asked))
+        need[slug] = simulate.needed_bytes(simulate_step(asked))
     assert need["qlora"] < need["lora"] <= chosen.card.memory
     assert replace(chosen, targets="own").base_for("qlora") == ({}, "bfloat16")
 

@@ -12,7 +12,7 @@ from peft_lab.advise import room, simulating
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans.wanted import NAME, ROWS, Facts, loads_alone, needed, refusal_to_write
 from peft_lab.advise.recipes.recipe import LAB, evidence
-from peft_lab.advise.recipes.recipe import Setting as recipe_Setting
+from peft_lab.advise.recipes.recipe import Setting as RecipeSetting
 from peft_lab.advise.recipes.rules import OBJECTIVES, choose, job
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step, splits
@@ -439,5 +439,5 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
         settings["packing"] = asked
     else:
         told = "As you set it." if packs else padded
-        settings["packing"] = recipe_Setting("packing", packs, None, (), (), LAB, told, "")
+        settings["packing"] = RecipeSetting("packing", packs, None, (), (), LAB, told, "")
     return replace(plan, settings=settings, packed=packs)

@@ -185,7 +185,7 @@ class Moved:
 
 
 @cache
-def published_rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
+def rows(benchmark: str = METAMATH) -> dict[str, PublishedRow]:
     """Return all published rows of a benchmark by experiment.
 
     Raises:
@@ -256,9 +256,9 @@ def _reruns() -> list[dict[str, Any]]:
 
 def moved(benchmark: str = METAMATH) -> Moved | None:
     """Return how far re-runs differ; ``None`` if fewer than two rows have any, too few to show a typical size."""
-    again = [(row.accuracy, other) for row in published_rows(benchmark).values() for other in row.reruns]
+    again = [(row.accuracy, other) for row in rows(benchmark).values() for other in row.reruns]
     sizes = [abs(shown - other) for shown, other in again]
-    with_any = sum(bool(row.reruns) for row in published_rows(benchmark).values())
+    with_any = sum(bool(row.reruns) for row in rows(benchmark).values())
     if with_any < 2:
         return None
     lower = sum(shown < other for shown, other in again)
@@ -275,7 +275,7 @@ def right(variant: str) -> str:
     >>> right("prompt_tuning-default"), right("lora-rank32")
     ('5.7%', '47.8%')
     """
-    return f"{published_rows()[_name(variant)].accuracy:.1%}"
+    return f"{rows()[_name(variant)].accuracy:.1%}"
 
 
 def slower(variant: str, other: str) -> str:
@@ -284,13 +284,13 @@ def slower(variant: str, other: str) -> str:
     >>> slower("lora-rank32-dora", "lora-rank32")
     '20.7%'
     """
-    one, two = (published_rows()[_name(name)].step_seconds for name in (variant, other))
+    one, two = (rows()[_name(name)].step_seconds for name in (variant, other))
     return units.percent(100 * (one / two - 1))
 
 
 def reserved(variant: str) -> str:
     """Return the most memory that the allocator held in a row's run, with its unit."""
-    return units.size(published_rows()[_name(variant)].reserved)
+    return units.size(rows()[_name(variant)].reserved)
 
 
 def _name(variant: str) -> str:
@@ -385,9 +385,9 @@ def count(experiment: str) -> CountReport:
 
 
 def _known(experiment: str) -> PublishedRow:
-    if experiment not in published_rows():
-        raise UnknownName("published row", experiment, published_rows(), "experiment")
-    return published_rows()[experiment]
+    if experiment not in rows():
+        raise UnknownName("published row", experiment, rows(), "experiment")
+    return rows()[experiment]
 
 
 def error(row: PublishedRow, outcome: PublishedOutcome) -> float | None:

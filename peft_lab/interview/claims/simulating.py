@@ -16,7 +16,7 @@ from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
 from peft_lab.engine.request import Setting, Simulation, StepRequest
-from peft_lab.engine.simulate import simulate as simulate_simulate
+from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.interview.calculations.memory import MIXED
 from peft_lab.interview.claims import ABOUT, Checked, Subject, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
@@ -46,7 +46,7 @@ def simulated(
     )
 
 
-_simulated = lru_cache(maxsize=128)(simulate_simulate)
+_simulated = lru_cache(maxsize=128)(simulate_step)
 
 
 def _needs(

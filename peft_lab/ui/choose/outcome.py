@@ -18,6 +18,7 @@ from peft_lab.advise.recommend import Recommendation
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.advise.words import GIVEN, OWN_LIMIT, PUBLISHED
+from peft_lab.ask.field import as_text
 from peft_lab.core import asking, units
 from peft_lab.core.units import Finding, Source, band, label, written_figure
 from peft_lab.engine import published
@@ -116,13 +117,13 @@ def planned(situation: Situation, method: str = "") -> dict[str, str]:
         "gpu": situation.device, "devices": situation.devices, "link": situation.link,
         "deadline": situation.deadline_hours, "also": method if method in FURTHER else "",
     }  # fmt: skip
-    return {name: state.as_text(value) for name, value in same.items() if value not in ("", None)}
+    return {name: as_text(value) for name, value in same.items() if value not in ("", None)}
 
 
 def way_back(situation: Situation, method: str) -> dict[str, str]:
     """Return what that address says beside: the method whose plan is shown, and Choose's whole situation."""
     usual = asdict(Situation())
-    told = {name: state.as_text(value) for name, value in asdict(situation).items() if value != usual[name]}
+    told = {name: as_text(value) for name, value in asdict(situation).items() if value != usual[name]}
     return {METHOD: method, CHOSEN: urlencode(told)}
 
 
@@ -161,9 +162,9 @@ def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, d
     if method == "full":
         same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
         sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
-        return "memory", {name: state.as_text(value) for name, value in (same | sizes).items()}
+        return "memory", {name: as_text(value) for name, value in (same | sizes).items()}
     usual = get_method(method).defaults(situation.shape)
-    changed = {name: state.as_text(value) for name, value in plan.values.items() if value != usual[name]}
+    changed = {name: as_text(value) for name, value in plan.values.items() if value != usual[name]}
     return method, {"model": situation.model, **changed}
 
 

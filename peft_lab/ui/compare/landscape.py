@@ -11,6 +11,7 @@ import streamlit as st
 
 from peft_lab.advise.recipes.replications import Replication, Verdict, measured, replications
 from peft_lab.advise.recipes.rules import all_rules
+from peft_lab.ask.field import as_text
 from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.core.palette import faint
@@ -341,7 +342,7 @@ def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
         "seed": asked.seed,
         "rows": asked.eval_rows,
     }
-    told = {name: state.as_text(value) for name, value in (dict(asked.values) | run).items()}
+    told = {name: as_text(value) for name, value in (dict(asked.values) | run).items()}
     return {"model": asked.model, "task": asked.task, **told, "tab": "train"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from peft_lab.ask.field import as_text
 from peft_lab.ask.form import Form, choice
 from peft_lab.core import units
 from peft_lab.engine import published
@@ -73,7 +74,7 @@ def _open(row: PublishedRow) -> None:
         found = shipped.lab_page(row)
         if found is not None:
             slug, values = found
-            settings = {name: state.as_text(value) for name, value in values.items()}
+            settings = {name: as_text(value) for name, value in values.items()}
             query, label = {"model": published.MODEL, **settings}, f"Open {pages.titles()[slug]} with this"
             open_button(slug, query, label, f"published-open-{slug}")
 

@@ -22,8 +22,9 @@ from peft_lab.advise.plans.wanted import (
     why_no_lengths,
 )
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS
-from peft_lab.advise.situation import KEYS as situation_KEYS
+from peft_lab.advise.situation import KEYS as SITUATION_KEYS
 from peft_lab.advise.situation import LINKS
+from peft_lab.ask.field import as_text
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.engine.devices import device_of, devices
@@ -200,7 +201,7 @@ def readers() -> dict[str, Callable[[str], None]]:
 
 def _of_choose(text: str) -> dict[str, str]:
     """What an address of Choose says, other names left out."""
-    return {name: said for name, said in parse_qsl(text) if name in situation_KEYS}
+    return {name: said for name, said in parse_qsl(text) if name in SITUATION_KEYS}
 
 
 def back(wanted: Wanted) -> None:
@@ -213,7 +214,7 @@ def back(wanted: Wanted) -> None:
         "link": wanted.link if wanted.devices > 1 else "",
     }  # fmt: skip
     query = _of_choose(state.remembered(SCOPE, CHOSEN, "")) | {
-        name: state.as_text(value) for name, value in same.items() if value != ""
+        name: as_text(value) for name, value in same.items() if value != ""
     }
     st.markdown(f"Which method suits this? [Choose a method with the same](choose?{urlencode(query)}).")
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import streamlit as st
 
+from peft_lab.ask.field import as_text
 from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.answers import Grade, Verdict, shown_near_misses
 from peft_lab.interview.bank import Link, chain, compute_answer
@@ -152,7 +153,7 @@ def show_in_lab(opens: Opens | None, key: str) -> None:
 
 def address(opens: Opens) -> dict[str, str]:
     """Return what the page's address has to say."""
-    return {name: state.as_text(value) for name, value in opens.values.items()}
+    return {name: as_text(value) for name, value in opens.values.items()}
 
 
 # ----------------------------------------

@@ -6,6 +6,7 @@ import time
 
 import streamlit as st
 
+from peft_lab.ask.field import as_text
 from peft_lab.core import asking, units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
@@ -233,7 +234,7 @@ def _chosen(line: RunSummary) -> None:
             settings = line.spec.to_dict()
             values = settings.pop("values")
             differences = [
-                (f"`{name}`", state.as_text(value))
+                (f"`{name}`", as_text(value))
                 for name, value in (values | settings).items()
                 if value not in (None, "", [], ())
             ]

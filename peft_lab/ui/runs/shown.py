@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from peft_lab.ask.field import as_text
 from peft_lab.core.errors import PeftLabError, RunError
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.models.catalogue import model_title
@@ -136,7 +137,7 @@ def stale(choice: Choice, run: Run) -> str:
     changed = [name for name, value in spec.values.items() if value != choice.values.get(name)]
     if not changed:
         return ""
-    listed = ", ".join(f"{name} = {state.as_text(spec.values[name])}" for name in changed[:4])
+    listed = ", ".join(f"{name} = {as_text(spec.values[name])}" for name in changed[:4])
     return f"This run was made with {listed}; the settings have been changed since."
 
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.colors import sample_colorscale
 
-from peft_lab.ask.field import Field
+from peft_lab.ask.field import Field, as_text
 from peft_lab.ask.form import Form, choice, text
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.core.units import written_figure
@@ -101,7 +101,7 @@ def _read_held(text: str) -> dict[str, Any]:
         name, _, value = part.partition("=")
         if name not in _varied():
             raise UnknownName("setting of this sweep", name[:40], _varied(), HELD)
-        known = {state.as_text(one): one for one in (store.value_of(spec, name) for spec in sweep.specs)}
+        known = {as_text(one): one for one in (store.value_of(spec, name) for spec in sweep.specs)}
         if value not in known:
             raise UnknownName(f"value of {name}", value[:40], known, HELD)
         found[name] = known[value]
@@ -114,7 +114,7 @@ def held_as_text(held: Mapping[str, Any], order: Sequence[str]) -> str:
     >>> held_as_text({"r": 8, "learning_rate": 0.003}, ["learning_rate", "r"])
     'learning_rate=0.003;r=8'
     """
-    return ";".join(f"{name}={state.as_text(held[name])}" for name in order if name in held)
+    return ";".join(f"{name}={as_text(held[name])}" for name in order if name in held)
 
 
 #: From the worst to the best; both can be seen on a light ground and on a dark one.

@@ -168,9 +168,9 @@ def _intruders_shown(slug: str, rows: list[IntruderRow]) -> None:
     )
     st.markdown(f"{told} {figures.badge(Source.MEASURED)}")
     st.caption(
-        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({INTRUDER_THRESHOLD:g}) are the defaults "
-        "of PEFT's reduce_intruder_dimension. The effect was found in longer trainings of larger models: Shuttleworth "
-        "et al. 2024, arXiv 2410.21228."
+        f"How many vectors are looked at ({STRONGEST}) and where an intruder begins ({INTRUDER_THRESHOLD:g}) are the "
+        "defaults of PEFT's reduce_intruder_dimension. The effect was found in longer trainings of larger models: "
+        "Shuttleworth et al. 2024, arXiv 2410.21228."
     )
 
 
