@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 
-# transformers 5.24 renamed ``past_key_values`` to ``cache``. Its models still accept the old name, but what they
-# prepare
-# for each step of ``generate`` carries the new one, which PEFT 0.21 does not look for: a prefix is then silently
-# ignored
-# and a prompt is put in front again at every step. Without a cache (``use_cache=False``) a prompt is right, a
-# prefix at
-# the first token only: PEFT gives a prefix as a cache, the model fills it and hands it back, and the whole text is
-# read
-# again after it. A test compares ``generate`` with one forward pass per token.
+#: Why the names are bridged: exported scripts have it as a comment.
+WHY_BRIDGED = """Generating with virtual tokens where PEFT and transformers call the key/value cache by different names.
 
-
+transformers 5.24 renamed ``past_key_values`` to ``cache``. Its models still accept the old name, but what they prepare
+for each step of ``generate`` carries the new one, which PEFT 0.21 does not look for: a prefix is then silently ignored
+and a prompt is put in front again at every step. Without a cache (``use_cache=False``) a prompt is right, a prefix at
+the first token only: PEFT gives a prefix as a cache, the model fills it and hands it back, and the whole text is read
+again after it. A test compares ``generate`` with one forward pass per token.
+"""
 #: The same for people: pages, the clinic and whoever else advises on ``generate``. Tests measure each sentence.
 RELEASES = "PEFT 0.21.2 with transformers 5.24.0"
 PREFIX_LOST = (
