@@ -29,7 +29,6 @@ from peft_lab.training.tasks import get_task
 if TYPE_CHECKING:
     import torch
 
-
 # Imports torch and peft inside; called from worker processes and tools.
 
 

@@ -23,7 +23,6 @@ from peft_lab.models.shapes import in_head
 if TYPE_CHECKING:
     import torch
 
-
 # bitsandbytes' parameter class rejects tensors without values, so a linear layer gets a plain packed parameter and
 # a
 # quantisation state of such tensors; the operations are the library's (they have fake implementations).

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Never change: Anki identifies decks and note types by these numbers, so a later export updates the same cards.
 DECK_ID = 1_736_204_881
 NOTE_TYPE_ID = 1_736_204_882
-_STYLE = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
+_MOCK_STYLE = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
 h4 { margin-bottom: 0; }"""
 
 
@@ -149,7 +149,9 @@ def _note_type() -> genanki.Model:
 
     template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
     fields = [{"name": "Question"}, {"name": "Answer"}]
-    return genanki.Model(NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_STYLE)
+    return genanki.Model(
+        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_MOCK_STYLE
+    )
 
 
 SIZE = 10

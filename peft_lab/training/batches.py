@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-
 # A template says how messages are written, not which tokens an answer has; few mark it (``{% generation %}``, which
 # transformers' mask and TRL's ``assistant_only_loss`` rely on: where it is missing that mask is empty and only a
 # warning

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-
 #     h  last hidden states (tokens, hidden)      W  output head (vocabulary, hidden)
 #     for a chunk of rows:  z = h W^T;  loss += log sum exp(z) - z[label];  dh = (softmax(z) - onehot) W  at once
 #     kept: dh (tokens, hidden), and dW if the head is trained; z is overwritten by the next chunk's

@@ -22,7 +22,7 @@ def test_one_base_for_all() -> None:
     classes = [
         value
         for _, value in inspect.getmembers(errors, inspect.isclass)
-        if value.__module__ == errors.__name__
+        if value.__module__ == errors.__name__ and issubclass(value, BaseException)
     ]
     assert len(classes) >= 5
     assert all(issubclass(found, PeftLabError) for found in classes)

@@ -11,8 +11,7 @@ from typing import Any
 from peft_lab.advise import room, simulating
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans.wanted import NAME, ROWS, Facts, loads_alone, needed, refusal_to_write
-from peft_lab.advise.recipes.recipe import LAB, evidence
-from peft_lab.advise.recipes.recipe import Setting as RecipeSetting
+from peft_lab.advise.recipes.recipe import LAB, Setting, evidence
 from peft_lab.advise.recipes.rules import OBJECTIVES, choose, job
 from peft_lab.advise.room import Room
 from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step, splits
@@ -20,7 +19,8 @@ from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError, UnknownName, Unsupported
 from peft_lab.core.units import told_rows, written_figure
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import Setting as request_Setting
+from peft_lab.engine.request import StepRequest
 from peft_lab.engine.sharding.simulate import ShardedResult
 from peft_lab.engine.simulate import work_of
 from peft_lab.engine.step import OPTIMIZER_TITLES
@@ -134,7 +134,7 @@ def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: 
     """Return the work of a step on rows of average length, or on packed rows, which are full."""
     tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
-    setting = Setting(
+    setting = request_Setting(
         step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
         offload=step.offload,
     )  # fmt: skip
@@ -439,5 +439,5 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
         settings["packing"] = asked
     else:
         told = "As you set it." if packs else padded
-        settings["packing"] = RecipeSetting("packing", packs, None, (), (), LAB, told, "")
+        settings["packing"] = Setting("packing", packs, None, (), (), LAB, told, "")
     return replace(plan, settings=settings, packed=packs)

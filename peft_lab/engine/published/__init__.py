@@ -29,7 +29,6 @@ from peft_lab.models.catalogue import ModelEntry, resolve
 if TYPE_CHECKING:
     from peft_lab.methods.counting.count import CountReport
 
-
 # Some figures in the result files are invalid. A stored size of 99,999,999 bytes is the benchmark's placeholder for
 # a
 # failed save (its ``get_file_size``), and the drift of a run without an adapter is "not a number": both are absent

@@ -15,7 +15,6 @@ from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 if TYPE_CHECKING:
     import torch
 
-
 #: Why the names are bridged: exported scripts have it as a comment.
 WHY_BRIDGED = """Generating with virtual tokens where PEFT and transformers call the key/value cache by different names.
 
