@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Never change: Anki identifies decks and note types by these numbers, so a later export updates the same cards.
 DECK_ID = 1_736_204_881
 NOTE_TYPE_ID = 1_736_204_882
-_MOCK_STYLE = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
+_CARD_CSS = """.card { font-family: sans-serif; font-size: 18px; text-align: left; max-width: 40em; margin: 1em auto; }
 h4 { margin-bottom: 0; }"""
 
 
@@ -150,7 +150,7 @@ def _note_type() -> genanki.Model:
     template = {"name": "Card", "qfmt": "{{Question}}", "afmt": "{{FrontSide}}<hr id=answer>{{Answer}}"}
     fields = [{"name": "Question"}, {"name": "Answer"}]
     return genanki.Model(
-        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_MOCK_STYLE
+        NOTE_TYPE_ID, "PEFT Lab question", fields=fields, templates=[template], css=_CARD_CSS
     )
 
 
@@ -485,7 +485,7 @@ MOST = 5  # things to study next
 SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
 NO_STRENGTH = "No topic yet with 70% of the points of two questions or more."
 _FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
-_MOCK_STYLE = f"""
+_CARD_CSS = f"""
 :root {{ color-scheme: light; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: {palette.INK.light}; background: {palette.WHITE};
   max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }}
@@ -589,7 +589,7 @@ def transcript(interview: Interview) -> str:
     title = f"Mock interview, {interview.started:%Y-%m-%d}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     body = "".join(parts)
-    return f'<!doctype html><html lang="en"><head>{head}<style>{_MOCK_STYLE}</style></head><body>{body}</body></html>\n'
+    return f'<!doctype html><html lang="en"><head>{head}<style>{_CARD_CSS}</style></head><body>{body}</body></html>\n'
 
 
 def _asked(interview: Interview, name: str) -> str:
