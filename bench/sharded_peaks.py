@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.methods import get_method
 from peft_lab.takeaway.ranks import end
@@ -138,9 +138,9 @@ def blueprint(case: Case) -> Blueprint:
     )
 
 
-def setting(packed: bool = False) -> Setting:
+def setting(packed: bool = False) -> StepSetting:
     """The step's sizes, on the processor."""
-    return Setting(BATCH, SEQ, device="cpu", packed=packed)
+    return StepSetting(BATCH, SEQ, device="cpu", packed=packed)
 
 
 def measure(rank: int, devices: int, asked: list[Case], expected: list[int], port: int, results: Any) -> None:
@@ -189,7 +189,7 @@ def _peak(case: Case) -> int:
     from peft_lab.engine.running import Stage
     from peft_lab.engine.sharding import tensor, watch, wrap
     from peft_lab.engine.sharding.simulate import SHARDED_PARTS, schedule
-    from peft_lab.engine.tracker import Recorder, recording
+    from peft_lab.engine.tracker import MemoryRecorder, recording
 
     mesh = init_device_mesh("cpu", (case.how.devices,))
     plan = blueprint(case)
@@ -200,7 +200,7 @@ def _peak(case: Case) -> int:
             each.normal_(0, 0.02)
     prompts: Any = getattr(model, "prompt_tokens", {})
     prompts |= {name: torch.arange(len(ids)) for name, ids in prompts.items()}
-    recorder = Recorder()
+    recorder = MemoryRecorder()
 
     def split(model: torch.nn.Module, layers: Any) -> torch.nn.Module:
         if case.how.runs == "ddp":

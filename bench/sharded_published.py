@@ -9,7 +9,7 @@ import argparse
 import json
 from typing import Any
 
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import published_sharded, simulate_blueprint
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import blueprint_of
@@ -17,7 +17,7 @@ from peft_lab.engine.simulate import blueprint_of
 
 def predict(row: dict[str, Any]) -> tuple[int, int]:
     """Bytes allocated and reserved at most for a published row's settings."""
-    setting = Setting(row["batch"], row["seq"])
+    setting = StepSetting(row["batch"], row["seq"])
     request = StepRequest(
         row["model"], row["method"], row["values"], setting, checkpointing=row["checkpointing"]
     )

@@ -17,7 +17,7 @@ from concurrent.futures import wait
 
 import psutil
 
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
@@ -41,12 +41,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     inspector = Inspector()
-    inspector.ask(memory_of, StepRequest("smollm2-135m", "lora", {}, Setting(2, 32)))
+    inspector.ask(memory_of, StepRequest("smollm2-135m", "lora", {}, StepSetting(2, 32)))
     print(f"{'case':<44}{'processor':>12}{'wall':>9}")
     for model, method, batch, seq, checkpointing in CASES:
         used, waited = [], []
         for number in range(repeats):
-            setting = Setting(batch, seq - _APART * number)
+            setting = StepSetting(batch, seq - _APART * number)
             asked = StepRequest(model, method, {}, setting, checkpointing=checkpointing)
             before, start = _processor(), time.perf_counter()
             inspector.ask(memory_of, asked)
@@ -68,7 +68,7 @@ def _bars(repeats: int) -> Iterator[float]:
         if not any(problem.level == "error" for problem in method.problems(shape, {}))
     ]
     for number in range(repeats + 1):
-        setting = Setting(batch, seq - _APART * number)
+        setting = StepSetting(batch, seq - _APART * number)
         start = time.perf_counter()
         wait([get_pool().submit(0, memory_of, StepRequest(model, slug, {}, setting)) for slug in slugs])
         if number:  # the first one warms the processes

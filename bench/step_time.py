@@ -22,7 +22,7 @@ from typing import Any
 from peft_lab.engine import published
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import Measured, fit_constants, plain
-from peft_lab.engine.timing.kernels import CONSTANTS, Speed, Table
+from peft_lab.engine.timing.kernels import CONSTANTS, OperationTable, Speed
 from peft_lab.engine.work import Op, Piece, Work
 
 WORK = Path(__file__).with_name("step_work.json.gz")
@@ -71,7 +71,7 @@ def measured() -> Mapping[str, Measured]:
     kept = json.loads(gzip.decompress(WORK.read_bytes()))["rows"]
     return {
         experiment: Measured(
-            tuple(Table(read(work)) for work in kept[experiment]), estimate.WEIGHTS, row.step_seconds
+            tuple(OperationTable(read(work)) for work in kept[experiment]), estimate.WEIGHTS, row.step_seconds
         )
         for experiment, row in published.rows().items()
     }

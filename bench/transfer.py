@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.step_time import flat, read
-from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import blueprint_of, simulate_blueprint
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import others
@@ -35,7 +35,7 @@ def trace_all() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for row in others():
             model = _model(row, Path(folder))
-            setting = Setting(row["batch"], row["seq"], optimizer=row["optimizer"], capability=(8, 9))
+            setting = StepSetting(row["batch"], row["seq"], optimizer=row["optimizer"], capability=(8, 9))
             values = {name: tuple(v) if isinstance(v, list) else v for name, v in row["values"].items()}
             work = _simulated(row, model, values, setting).work[-1]
             kept[row["name"]] = {"work": flat(work), "sent": _sent(row, model, values)}
@@ -43,7 +43,9 @@ def trace_all() -> None:
     WORK.write_bytes(gzip.compress(json.dumps(kept).encode(), mtime=0))
 
 
-def _simulated(row: Mapping[str, Any], model: str, values: Mapping[str, Any], setting: Setting) -> Simulation:
+def _simulated(
+    row: Mapping[str, Any], model: str, values: Mapping[str, Any], setting: StepSetting
+) -> Simulation:
     """The step as these trainings ran it: adapters multiply in 16 bits too, by their own precision or by autocast."""
     asked = StepRequest(model, row["method"], values, setting, checkpointing=row["checkpointing"])
     blueprint = blueprint_of(asked)

@@ -29,7 +29,7 @@ from peft_lab.core.machine import describe_machine
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs.record import PACKAGES
 from peft_lab.studies import shipped_sweep
-from peft_lab.studies.shipped_sweep import FULL, LORA, Curve, Point, Sweep, curves
+from peft_lab.studies.shipped_sweep import FULL, LORA, RateCurve, Sweep, SweepPoint, curves
 from peft_lab.training.tasks import get_task
 from tools import sweep
 
@@ -149,7 +149,7 @@ class Best:
 
 def best_rate(sweep: Sweep) -> list[Best]:
     """Return the best rates by model, full fine-tuning first, then by batch and rank; complete curves only."""
-    table: dict[tuple[str, bool, int, int], list[Curve]] = {}
+    table: dict[tuple[str, bool, int, int], list[RateCurve]] = {}
     for curve in curves(sweep):
         at = curve.at
         if curve.best is not None:
@@ -158,7 +158,7 @@ def best_rate(sweep: Sweep) -> list[Best]:
     return [_best(table[key]) for key in order]
 
 
-def _best(found: Sequence[Curve]) -> Best:
+def _best(found: Sequence[RateCurve]) -> Best:
     at = found[0].at
     scored = [curve.best for curve in found if curve.best is not None]
     logs = [math.log(curve.rate) for curve in found if curve.rate is not None]
@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     return 0
 
 
-def _row(point: Point) -> dict[str, Any]:
+def _row(point: SweepPoint) -> dict[str, Any]:
     """As ``tools.sweep`` writes it: a diverged training has no scores."""
     return {name: value for name, value in asdict(point).items() if value is not None}
 

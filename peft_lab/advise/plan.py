@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from peft_lab.advise.recipes.recipe import LAB, TOLD, Setting, rate_for, recipe
+from peft_lab.advise.recipes.recipe import LAB, TOLD, RecipeSetting, rate_for, recipe
 from peft_lab.advise.recipes.rules import ADAFACTOR, ADAMW, PAGED, Job
 from peft_lab.advise.room import (
     BFLOAT16,
@@ -65,7 +65,7 @@ class StepPlan:
     loss: str = "whole"
     packed: bool = False
     offload: bool = False
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, RecipeSetting] = field(default_factory=dict)
 
     @property
     def headroom(self) -> float:
@@ -146,11 +146,11 @@ def _settled(
     situation: Situation,
     advice: Advice,
     step: Step,
-    said: Mapping[str, Setting],
+    said: Mapping[str, RecipeSetting],
     values: Mapping[str, Any],
     accumulate: int,
     read: int,
-) -> dict[str, Setting]:
+) -> dict[str, RecipeSetting]:
     """Return the recipe's settings, with those that memory and the plan decide replaced and the rest added.
 
     ``read``: rows of the data in an update.
@@ -205,7 +205,7 @@ _TORCHS = {
 }
 
 
-def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> dict[str, Setting]:
+def _with_optimizer(name: str, settings: Mapping[str, RecipeSetting], asked: Job) -> dict[str, RecipeSetting]:
     """Return the requested optimizer as a setting, with its learning rate or a remark on AdamW's."""
     found = {"optimizer": _own("optimizer", name, "As you set it.", TOLD)}
     rate = settings["learning_rate"]
@@ -222,7 +222,7 @@ def _with_optimizer(name: str, settings: Mapping[str, Setting], asked: Job) -> d
     return found
 
 
-def _optimizer(step: Step, said: Setting, how: str) -> Setting:
+def _optimizer(step: Step, said: RecipeSetting, how: str) -> RecipeSetting:
     """Return the optimizer that the step was simulated with, which scripts use too."""
     if step.optimizer != "adamw":
         return _own("optimizer", step.optimizer, f"{how}: states of full width do not fit. {src.BLOCKWISE}.")
@@ -238,9 +238,9 @@ def _own(
     why: str,
     kind: str = str(Source.SIMULATED),
     band: tuple[float, float] | None = None,
-) -> Setting:
+) -> RecipeSetting:
     """Return a setting that the plan decides: by default from the available memory."""
-    return Setting(name, value, band, (), (), kind, why, "")
+    return RecipeSetting(name, value, band, (), (), kind, why, "")
 
 
 def _at_once(situation: Situation, step: Step, accumulate: int) -> str:
@@ -396,7 +396,7 @@ def short(reference: str) -> str:
     return rest[0] if rest and first[-4:].isdigit() else first
 
 
-def told_by(setting: Setting) -> str:
+def told_by(setting: RecipeSetting) -> str:
     """Return who recommends a setting's value, for a table cell."""
     names = list(dict.fromkeys(short(reference) for reference in setting.agreeing))
     if setting.kind != Source.CITED or not names:

@@ -15,7 +15,7 @@ from peft_lab.advise import plan as plans
 from peft_lab.advise import room, tree, words
 from peft_lab.advise.plan import StepPlan, Unknown, unknown
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import Run, Step
+from peft_lab.advise.simulating import Step, StepRun
 from peft_lab.advise.situation import FOUND, WORDS, Situation, stored_bytes, tight
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
@@ -28,8 +28,8 @@ from peft_lab.advise.tree import (
     ROOT,
     UNTRAINED,
     Advice,
-    Place,
     Reason,
+    TreePlace,
     label,
 )
 from peft_lab.advise.words import GIVEN, amount, answer, found_answer, held
@@ -112,7 +112,7 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     decided = decide(situation, room)
     chosen, step, path = decided.advice, decided.step, decided.path
     planned = None if step is None else plans.make(situation, room, chosen, step)
-    known = words.Words(situation, room, chosen, planned)
+    known = words.TemplateWords(situation, room, chosen, planned)
     named: tuple[str, str] | None = None
     if chosen.method in UNTRAINED and chosen.method != NOTHING:
         trained = decide(replace(situation, prompting="no"), room).advice
@@ -190,7 +190,7 @@ def _memory_is_short(situation: Situation, step: Step | None) -> bool:
     if step is None or situation.hardware.kind != "cuda":
         return False
     shrunk = step.checkpointing or step.accumulate > 1 or step.split or step.loss != "whole"
-    run = Run(step.batch, step.checkpointing)
+    run = StepRun(step.batch, step.checkpointing)
     shape = situation.shape
     saved = room.weight_bytes(shape, "lora", run) - room.weight_bytes(shape, "qlora", run)
     return shrunk and saved >= SAVES * step.needed
@@ -324,7 +324,7 @@ USUAL = Situation()
 TWICE = 2  # times the tokens that LoRA holds: clearly beyond the threshold
 
 
-def find_place(name: str) -> Place:
+def find_place(name: str) -> TreePlace:
     """Return a place of the tree by its id. Raises UnknownName if there is none."""
     known = {place.id: place for place in tree.places()}
     if name not in known:
@@ -332,7 +332,7 @@ def find_place(name: str) -> Place:
     return known[name]
 
 
-def reach(situation: Situation, place: Place, known: Mapping[str, str]) -> Situation:
+def reach(situation: Situation, place: TreePlace, known: Mapping[str, str]) -> Situation:
     """Return the situation that leads to ``place``.
 
     Args:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import ceil, inf
 from typing import Any
 
-from peft_lab.advise.recipes.recipe import Setting, recipe
+from peft_lab.advise.recipes.recipe import RecipeSetting, recipe
 from peft_lab.advise.recipes.rules import OBJECTIVES, OF_ENCODERS, Job, job
 from peft_lab.advise.simulating import (
     MARGIN,
@@ -24,8 +24,8 @@ from peft_lab.advise.simulating import (
     TENSOR,
     Ask,
     Recall,
-    Run,
     Step,
+    StepRun,
     bounds,
     decided,
     largest_rows,
@@ -118,7 +118,7 @@ _KEPT: Mapping[str, float] = {
 PACKED = 4.127 / 8  # bytes of a weight in NF4 with double quantisation (Dettmers et al. 2023, section 3)
 
 
-def weight_bytes(shape: ModelShape, method: str, run: Run) -> int:
+def weight_bytes(shape: ModelShape, method: str, run: StepRun) -> int:
     """Return the bytes of the weights, in full fine-tuning with gradients and moments. A step needs more."""
     if method == "full":
         return states(shape, method, {}, run)
@@ -127,7 +127,7 @@ def weight_bytes(shape: ModelShape, method: str, run: Run) -> int:
     return 2 * shape.total
 
 
-def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: Run) -> int:
+def states(shape: ModelShape, method: str, values: Mapping[str, Any], run: StepRun) -> int:
     """Return the bytes of weights, gradients and moments."""
     if method == "full":
         each = BYTES_OF_DTYPE[run.dtype]
@@ -235,7 +235,7 @@ def job_of(situation: Situation, method: str, values: Mapping[str, Any], **step:
     )
 
 
-def answers(settings: Mapping[str, Setting]) -> int:
+def answers(settings: Mapping[str, RecipeSetting]) -> int:
     """Return the number of answers per prompt that a recipe trains on; 1 where a row has its own."""
     return int(settings["group"].value) if "group" in settings else 1
 
@@ -307,18 +307,18 @@ class Room:
         """Return the room on the same device for another situation: another model, or other rows."""
         return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
 
-    def needs(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+    def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes on one device. A preference has two sequences per row."""
         asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
         return self._needed(method, values, asked) + self._copies(method, run)
 
-    def _copies(self, method: str, run: Run) -> int:
+    def _copies(self, method: str, run: StepRun) -> int:
         """Return the bytes of autocast's copies, which the simulation of one device omits; FSDP2's has them."""
         kind = run.sharding.partition(OFFLOAD)[0]
         part = 0 if run.in_main_memory else {SPLIT: 0, TENSOR: 1 / self.devices}.get(kind, 1)
         return int(part * copies(self._situation.shape, method, run.dtype))
 
-    def between(self, method: str, values: Mapping[str, Any], run: Run) -> tuple[float, float]:
+    def between(self, method: str, values: Mapping[str, Any], run: StepRun) -> tuple[float, float]:
         """Return bounds on the bytes on one device, without asking the simulation."""
         ran = replace(run, packed=bool(self.packed))
         known = self._recall(self._situation, method, values, ran) if self._recall else {}
@@ -334,13 +334,13 @@ class Room:
         low, high = bounds(known, weight_bytes(shape, method, run), rows, seq)
         return low + copies, high + copies
 
-    def share(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+    def share(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes of weights, gradients and moments that a device of a split step holds at least."""
         if run.offloads:
             return 0
         return states(self._situation.shape, method, values, run) // self.devices
 
-    def may_help(self, method: str, values: Mapping[str, Any], run: Run, limit: int) -> bool:
+    def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
         """Return whether one row may fit with this loss: chunks save only logits; a whole one always may."""
         if run.loss == "whole":
             return True
@@ -360,7 +360,7 @@ class Room:
                 needed.append(self.needs(method, values, replace(run, sharding=sharding, offload=away)))
         return min(needed)
 
-    def _one_row(self, method: str, sharding: str = "none") -> list[Run]:
+    def _one_row(self, method: str, sharding: str = "none") -> list[StepRun]:
         """Return the smallest step with each loss: one row, checkpointed, in the last of :meth:`states`."""
         last = {run.loss: run for run in self.states(method, sharding)}
         return [replace(last[loss], batch=1, checkpointing=True) for loss in LOSSES if loss in last]
@@ -416,14 +416,16 @@ class Room:
         if reason := refused(self.optimizer, sharding):
             raise Unsupported(reason, "optimizer")
         most = most or self.most(method, values, sharding)
-        step, least = self._fit(method, values, Run(1, checkpointing, sharding=sharding), most)
+        step, least = self._fit(method, values, StepRun(1, checkpointing, sharding=sharding), most)
         everything = checkpointing and not splits(sharding)
         if step is not None or not everything or self._situation.hardware.kind != "cuda":
             return step, least
-        away, less = self._fit(method, values, Run(1, True, sharding=sharding, offload=True), most)
+        away, less = self._fit(method, values, StepRun(1, True, sharding=sharding, offload=True), most)
         return (step, least) if away is None else (away, less)
 
-    def _fit(self, method: str, values: Mapping[str, Any], way: Run, most: int) -> tuple[Step | None, int]:
+    def _fit(
+        self, method: str, values: Mapping[str, Any], way: StepRun, most: int
+    ) -> tuple[Step | None, int]:
         """As :meth:`fit`, for one place of what the backward pass needs: the device or main memory."""
         least, shape = 0, self._situation.shape
         for kept in self.states(method, way.sharding):
@@ -437,10 +439,10 @@ class Room:
             if not self.may_help(method, values, run, limit):
                 continue
 
-            def needs(rows: int, run: Run = run) -> int:
+            def needs(rows: int, run: StepRun = run) -> int:
                 return self.needs(method, values, replace(run, batch=rows))
 
-            def between(rows: int, run: Run = run) -> tuple[float, float]:
+            def between(rows: int, run: StepRun = run) -> tuple[float, float]:
                 return self.between(method, values, replace(run, batch=rows))
 
             try:
@@ -498,7 +500,7 @@ class Room:
                     return run.step(most + buckets, sharding=kind, packed=bool(self.packed), bound=bound)
         return None
 
-    def _buckets(self, method: str, values: Mapping[str, Any], run: Run) -> int:
+    def _buckets(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
         """Return the bytes of gradient buckets if each of several devices holds the whole model, else 0."""
         return buckets(self._situation.shape, method, values, run.dtype) if self.devices > 1 else 0
 
@@ -522,7 +524,7 @@ class Room:
         """Return the answer to the tree's question ``full``."""
         return "yes" if self.smallest("full", {}) is not None else "no"
 
-    def states(self, method: str, sharding: str = "none") -> Iterator[Run]:
+    def states(self, method: str, sharding: str = "none") -> Iterator[StepRun]:
         """Yield the ways to keep weights and moments, cheapest first. Split steps use AdamW or the requested
         optimizer: those of bitsandbytes do not work on split parameters."""
         entry = resolve(self._situation.model)
@@ -532,20 +534,20 @@ class Room:
         multiplies = hardware.kind != "cuda" or hardware.capability >= BFLOAT16
         if method != "full":
             for loss in losses:
-                yield Run(1, False, self.optimizer or "adamw", loss=loss)
+                yield StepRun(1, False, self.optimizer or "adamw", loss=loss)
                 if method == "qlora" and not (self.optimizer or splits(sharding)):
-                    yield Run(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
+                    yield StepRun(1, False, "paged_adamw8bit", loss=loss)  # as in its paper
             return
         if self.optimizer or splits(sharding):
             widths = ("float32", "bfloat16") if multiplies else ("float32",)
             name = self.optimizer or "adamw"
-            yield from (Run(1, False, name, width, loss) for width in widths for loss in losses)
+            yield from (StepRun(1, False, name, width, loss) for width in widths for loss in losses)
             return
         for loss in losses:
-            yield Run(1, False, "adamw", "float32", loss)
-            yield Run(1, False, "adamw8bit", "float32", loss)
+            yield StepRun(1, False, "adamw", "float32", loss)
+            yield StepRun(1, False, "adamw8bit", "float32", loss)
         if multiplies:
-            yield from (Run(1, False, loss=loss) for loss in losses)
+            yield from (StepRun(1, False, loss=loss) for loss in losses)
 
     def usual(self, method: str) -> Mapping[str, Any]:
         """Return a method's knobs if none are given: LoRA's are those of the usual advice."""

@@ -15,7 +15,7 @@ from peft_lab.advise.situation import Situation
 from peft_lab.core import disk
 from peft_lab.engine import simulate
 from peft_lab.engine.kernels import stands_for
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
 from peft_lab.engine.simulate import bytes_needed
@@ -142,7 +142,7 @@ def splits(sharding: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Run:
+class StepRun:
     """How a step is run on each device.
 
     Attributes:
@@ -180,15 +180,15 @@ class Run:
 
 
 #: (method, knobs, run) -> bytes that the device must have
-Needed = Callable[[str, Mapping[str, Any], Run], int]
+Needed = Callable[[str, Mapping[str, Any], StepRun], int]
 #: situation -> what a step needs on its device, as a function of the rest
 Ask = Callable[[Situation], Needed]
 #: Known results of a step on the situation's device with other rows and lengths.
-Recall = Callable[[Situation, str, Mapping[str, Any], Run], Known]
+Recall = Callable[[Situation, str, Mapping[str, Any], StepRun], Known]
 
 
 @dataclass(frozen=True)
-class Step(Run):
+class Step(StepRun):
     """A training step that fits: how it is run, and what it takes.
 
     Attributes:
@@ -203,9 +203,11 @@ class Step(Run):
     host: int = 0
     bound: bool = False
 
-    def run(self, batch: int) -> Run:
+    def run(self, batch: int) -> StepRun:
         """Return how the step is run, with another number of rows."""
-        return Run(**{field.name: getattr(self, field.name) for field in fields(Run)} | {"batch": batch})
+        return StepRun(
+            **{field.name: getattr(self, field.name) for field in fields(StepRun)} | {"batch": batch}
+        )
 
 
 # ----------------------------------------
@@ -296,7 +298,7 @@ def watching() -> Iterator[dict[str, int]]:
 def simulating(situation: Situation) -> Needed:
     """Return the simulation for a situation, as a function of method, knobs and run."""
 
-    def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+    def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
         asked, how = request(situation, method, values, run), sharding(situation, run)
         if how is None:
             return _simulated(asked, run.in_main_memory)
@@ -305,15 +307,15 @@ def simulating(situation: Situation) -> Needed:
     return needed
 
 
-def recalling(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> Known:
+def recalling(situation: Situation, method: str, values: Mapping[str, Any], run: StepRun) -> Known:
     """Return the known bytes of a step with other rows and lengths, as shipped or simulated here."""
     return family(request(situation, method, values, run), sharding(situation, run))
 
 
-def request(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> StepRequest:
+def request(situation: Situation, method: str, values: Mapping[str, Any], run: StepRun) -> StepRequest:
     """Return one device's step, the same for all devices on which it needs the same. ``run.batch``: sequences that
     go through at once."""
-    setting = Setting(
+    setting = StepSetting(
         run.batch,
         situation.seq,
         optimizer=run.optimizer,
@@ -326,7 +328,7 @@ def request(situation: Situation, method: str, values: Mapping[str, Any], run: R
     return asked.on(replace(card, capability=stands_for(card.capability)) if card.kind == "cuda" else card)
 
 
-def sharding(situation: Situation, run: Run) -> Sharding | None:
+def sharding(situation: Situation, run: StepRun) -> Sharding | None:
     """Return how a step is split; ``None`` if it is not. Weights in float32 compute in 16 bits."""
     if not run.split:
         return None

@@ -262,7 +262,7 @@ FEW_ROWS = 1_000
 
 
 @dataclass(frozen=True)
-class Question:
+class TreeQuestion:
     """A question of the tree.
 
     Attributes:
@@ -306,17 +306,19 @@ class Node:
     branches: tuple[Branch, ...]
 
 
-QUESTIONS: Mapping[str, Question] = Table(lambda: read_table([CONTENT / "questions.yaml"], Question, "key"))
+QUESTIONS: Mapping[str, TreeQuestion] = Table(
+    lambda: read_table([CONTENT / "questions.yaml"], TreeQuestion, "key")
+)
 NODES: Mapping[str, Node] = Table(lambda: read_table([CONTENT / "nodes.yaml"], Node, "id"))
 
 
-def label(branch: Branch, question: Question) -> str:
+def label(branch: Branch, question: TreeQuestion) -> str:
     """Return the text on a branch."""
     return branch.label or " or ".join(question.answers[value] for value in branch.values)
 
 
 @dataclass(frozen=True)
-class Place:
+class TreePlace:
     """A node or leaf of the drawing, with the path to it: ``(node, answers)`` pairs from the root."""
 
     target: str
@@ -342,13 +344,13 @@ class Place:
 
 
 @cache
-def places() -> tuple[Place, ...]:
+def places() -> tuple[TreePlace, ...]:
     """Return all places of the tree, depth first, starting with the root."""
     return tuple(_below(ROOT, ()))
 
 
-def _below(target: str, way: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[Place]:
-    yield Place(target, way)
+def _below(target: str, way: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[TreePlace]:
+    yield TreePlace(target, way)
     if target in NODES:
         for branch in NODES[target].branches:
             yield from _below(branch.to, (*way, (target, branch.values)))
@@ -361,7 +363,7 @@ def _below(target: str, way: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterato
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleModel:
     """A model on a device, with the simulation's answers at the usual batch and length."""
 
     model: str
@@ -378,24 +380,24 @@ class Example:
         return all(found[key] in values for key, values in wanted.items())
 
 
-FIRST_EXAMPLES = Example("llama-3.2-3b", "rtx-4090", "sixteen", "no")
+FIRST_EXAMPLES = ExampleModel("llama-3.2-3b", "rtx-4090", "sixteen", "no")
 EXAMPLES = (
     FIRST_EXAMPLES,
-    Example("llama-3.2-3b", "a100-80", "sixteen", "yes"),
-    Example("bert-base", "t4", "sixteen", "yes"),
-    Example("t5-base", "t4", "sixteen", "yes"),
-    Example("t5-base", "2GB", "sixteen", "no"),
-    Example("roberta-large", "2GB", "sixteen", "no"),
-    Example("gpt2", "t4", "sixteen", "yes"),
-    Example("llama-3.1-8b", "rtx-3060", "four", "no"),
-    Example("llama-3.1-70b", "rtx-4090", "none", "no"),
-    Example("llama-3.1-70b", "h200", "sixteen", "no", 4, "nvlink"),
+    ExampleModel("llama-3.2-3b", "a100-80", "sixteen", "yes"),
+    ExampleModel("bert-base", "t4", "sixteen", "yes"),
+    ExampleModel("t5-base", "t4", "sixteen", "yes"),
+    ExampleModel("t5-base", "2GB", "sixteen", "no"),
+    ExampleModel("roberta-large", "2GB", "sixteen", "no"),
+    ExampleModel("gpt2", "t4", "sixteen", "yes"),
+    ExampleModel("llama-3.1-8b", "rtx-3060", "four", "no"),
+    ExampleModel("llama-3.1-70b", "rtx-4090", "none", "no"),
+    ExampleModel("llama-3.1-70b", "h200", "sixteen", "no", 4, "nvlink"),
 )
 
 
 def find_example(
     wanted: Mapping[str, tuple[str, ...]], model: str | None = None, device: str | None = None
-) -> Example:
+) -> ExampleModel:
     """Return the first example with these answers and, where they are named, this ``model`` and ``device``.
 
     Without an example of that name one is made: its model is checked by counting, the rest left to simulation.
@@ -414,6 +416,6 @@ def find_example(
         if named and example.agrees(wanted):
             return example
     if model is not None or device is not None:
-        return Example(model or FIRST_EXAMPLES.model, device or FIRST_EXAMPLES.device, "", "")
+        return ExampleModel(model or FIRST_EXAMPLES.model, device or FIRST_EXAMPLES.device, "", "")
     asked = ", ".join(f"{key}={values[0]}" for key, values in wanted.items())
     raise BadInput(f"No example model is like that ({asked}); name a model and a device.", next(iter(wanted)))

@@ -192,7 +192,7 @@ LOST = (
 )
 
 
-class Words(dict[str, str]):
+class TemplateWords(dict[str, str]):
     """Values for a template: ``text.format_map(Words(...))``. A name without a method is a KeyError: a bug."""
 
     def __init__(self, situation: Situation, room: Room, advice: Advice, plan: StepPlan | None) -> None:

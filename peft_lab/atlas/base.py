@@ -260,7 +260,7 @@ FAMILIES = headings("families.yaml")
 
 
 @dataclass(frozen=True)
-class Paper:
+class TypePaper:
     """The source of a type.
 
     Attributes:
@@ -321,7 +321,7 @@ class AtlasType:
     title: str
     family: str
     update: str
-    paper: Paper
+    paper: TypePaper
     knobs: tuple[Usual, ...]
     differs: str
     when: str

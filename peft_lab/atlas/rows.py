@@ -12,7 +12,7 @@ from peft_lab.atlas.base import AtlasType, headings
 from peft_lab.core.disk import read_json
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.engine import published
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from peft_lab.methods.counting.count import CountReport, count_config
 from peft_lab.models.catalogue import get_model, resolve
 
@@ -105,7 +105,7 @@ def reported_by_probe(name: str, capability: str) -> str:
 
 MODEL, DEVICE = "llama-3.2-3b", "l40s"
 #: 4 rows of 256 tokens in bfloat16, with that GPU's kernels.
-SETTING = Setting(batch=4, seq=256, capability=(8, 9))
+SETTING = StepSetting(batch=4, seq=256, capability=(8, 9))
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ LONGEST_PAGE = 20_000  # characters
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPage:
     """A page that is shown to the class.
 
     Attributes:
@@ -134,7 +134,7 @@ def show_page(page: str, settings: Mapping[str, str]) -> None:
         PeftLabError: the settings are too long, or the file cannot be written.
     """
     require_teacher()
-    text = json.dumps(asdict(Shown(page, dict(settings), time.time())))
+    text = json.dumps(asdict(ShownPage(page, dict(settings), time.time())))
     if len(text) > LONGEST_PAGE:
         raise PeftLabError("This page's settings are too long to be shown to a class.")
     try:
@@ -160,13 +160,13 @@ def take_back_page() -> None:
         ) from error
 
 
-def shown_page() -> Shown | None:
+def shown_page() -> ShownPage | None:
     """Return the page shown to the class; ``None`` without one, without a class, or if the file is damaged."""
     if not asking.class_is_on():
         return None
     try:
         said = disk.read_json(_file())
         settings = {str(name): str(value) for name, value in said["settings"].items()}
-        return Shown(str(said["page"]), settings, float(said["at"]))
+        return ShownPage(str(said["page"]), settings, float(said["at"]))
     except (UnreadableFile, ValueError, KeyError, TypeError, AttributeError):
         return None

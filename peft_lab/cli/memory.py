@@ -32,10 +32,10 @@ from peft_lab.engine.devices import Device, get_device
 from peft_lab.engine.request import (
     LOSSES,
     ConfigRequest,
-    Setting,
     Simulation,
     StepForm,
     StepRequest,
+    StepSetting,
     with_size,
 )
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
@@ -60,11 +60,11 @@ from peft_lab.models.catalogue import ModelEntry, resolve
 # ``memory --fits``: the largest step that a device holds, found by simulating one size after the other.
 
 Result = Simulation | ShardedResult
-Job = Callable[[Setting], Result]
+Job = Callable[[StepSetting], Result]
 
 
 @dataclass(frozen=True)
-class Room:
+class FitResult:
     """Whether a step fits on a device, and the largest one of its kind that does.
 
     Attributes:
@@ -96,7 +96,9 @@ class Room:
         }
 
 
-def search_fitting(job: Job, setting: Setting, device: Device, positions: int | None) -> tuple[Result, Room]:
+def search_fitting(
+    job: Job, setting: StepSetting, device: Device, positions: int | None
+) -> tuple[Result, FitResult]:
     """Simulate a step on a device, and search what fits there. Rows get no longer than ``positions``.
 
     Raises:
@@ -120,7 +122,7 @@ def search_fitting(job: Job, setting: Setting, device: Device, positions: int | 
     batch = largest(lambda rows: fits("batch", rows), LARGEST_SEARCHED["batch"])
     seq = largest(lambda tokens: fits("seq", tokens), longest)
     simulated = {what: sorted(sizes) for what, sizes in tried.items()}
-    return result, Room(device, needed_bytes(result), batch, seq, simulated)
+    return result, FitResult(device, needed_bytes(result), batch, seq, simulated)
 
 
 # ----------------------------------------
@@ -136,7 +138,7 @@ class Simulated:
 
     simulation: Result
     file: Path | None = None
-    room: Room | None = None
+    room: FitResult | None = None
     at_least: tuple[str, ...] = ()
     step: Seconds | None = None
     tokens: int = 0
@@ -157,7 +159,7 @@ class Simulated:
         return row
 
 
-def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, setting: Setting) -> Simulated:
+def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, setting: StepSetting) -> Simulated:
     """Return the result with the seconds of its last step; ``whole``: a split step on one device."""
     result = one.simulation
     if isinstance(result, Simulation):
@@ -195,7 +197,7 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
     return shown + [_models(name, room) for name, room in searched if room.models]
 
 
-def _fitting(rows: Sequence[tuple[Any, Room]]) -> Any:
+def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
     """Return what fits as a table, all for one device."""
     device = rows[0][1].device
     columns: dict[str, output.Column] = {
@@ -210,7 +212,7 @@ def _fitting(rows: Sequence[tuple[Any, Room]]) -> Any:
     return output.table(title, rows, columns, caption)
 
 
-def _models(name: Any, room: Room) -> Any:
+def _models(name: Any, room: FitResult) -> Any:
     """Return the models that were tried with one method, the largest first."""
     columns: dict[str, output.Column] = {
         "model": "title",
@@ -235,7 +237,7 @@ class MemoryOptions(StepForm):
     link: str = choice("pcie", "Link", "What connects them.", {name: name for name in kernels.LINKS})
 
     @property
-    def step(self) -> Setting:
+    def step(self) -> StepSetting:
         """The sizes and choices that do not depend on the model."""
         return replace(self.setting, loss=self.loss)
 
@@ -380,11 +382,11 @@ def _on_each(how: Sharding) -> str:
 def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) -> Iterator[Named]:
     """Yield name, simulation, file and virtual tokens of every subject."""
 
-    def of_method(spec: MethodSpec, values: Values, setting: Setting) -> Result:
+    def of_method(spec: MethodSpec, values: Values, setting: StepSetting) -> Result:
         request = StepRequest(model, spec.slug, values, setting, wanted.dtype, wanted.checkpointing)
         return simulate(request) if how.runs == "none" else simulate_sharded(request, how)
 
-    def of_file(content: Any, setting: Setting) -> Simulation:
+    def of_file(content: Any, setting: StepSetting) -> Simulation:
         return simulate_config(ConfigRequest(model, content, setting, wanted.dtype, wanted.checkpointing))
 
     for spec, values in chosen.methods:
@@ -399,7 +401,7 @@ def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) ->
 def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
     """Yield the same under the protocol of the published runs: of PEFT's own methods and full fine-tuning."""
 
-    def run(content: Any, setting: Setting) -> Simulation:
+    def run(content: Any, setting: StepSetting) -> Simulation:
         return metamath.simulate_published(entry.name, content, setting.batch, setting.generate)
 
     for spec, values in chosen.methods:
@@ -418,7 +420,7 @@ def _simulate_all(
     entry: ModelEntry,
     chosen: Subjects,
     jobs: Iterator[Named],
-    setting: Setting,
+    setting: StepSetting,
     device: Device | None,
     every: bool,
 ) -> tuple[list[Simulated], bool, list[str]]:
@@ -470,7 +472,7 @@ def _cut_short(results: list[Simulated]) -> list[str]:
     ]
 
 
-def _at_least(room: Room, positions: int | None) -> tuple[str, ...]:
+def _at_least(room: FitResult, positions: int | None) -> tuple[str, ...]:
     """Return which sizes the search ended at, although the model has ``positions`` for more (None: any number)."""
     longest = positions is None or positions > LARGEST_SEARCHED["seq"]
     ended = {
@@ -484,7 +486,7 @@ def _on_all_models(
     entry: ModelEntry,
     chosen: Subjects,
     result: Simulated,
-    setting: Setting,
+    setting: StepSetting,
     device: Device,
     wanted: MemoryOptions,
 ) -> Simulated:

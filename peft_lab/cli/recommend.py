@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from peft_lab.advise.flips import Flip, flips
 from peft_lab.advise.plan import told_by
-from peft_lab.advise.recipes.recipe import Setting
+from peft_lab.advise.recipes.recipe import RecipeSetting
 from peft_lab.advise.recipes.replications import replications
 from peft_lab.advise.recommend import Recommendation, recommend
 from peft_lab.advise.room import room_of
@@ -84,7 +84,7 @@ def document(situation: Situation, advice: Recommendation, changes: Sequence[Fli
     }
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
+def _setting(setting: RecipeSetting) -> dict[str, Any]:
     """Return a setting with, for each of its sources, what this lab's sweep saw of it."""
     row, seen = setting.as_dict(), replications()
     return {**row, "sources": [{**one, "here": seen[one["rule"]].as_dict()} for one in row["sources"]]}

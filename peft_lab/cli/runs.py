@@ -256,7 +256,7 @@ def _opened(document: dict[str, Any]) -> list[Any]:
 # ``export``: a run as a file that repeats it without this package.
 
 
-class Form(StrEnum):
+class OutputForm(StrEnum):
     """What a run can be exported as."""
 
     SCRIPT = "script"
@@ -269,12 +269,12 @@ class Form(StrEnum):
 def export_command(
     identity: Annotated[str, typer.Argument(metavar="ID", help="A run that has ended; 'runs' lists them.")],
     form: Annotated[
-        Form,
+        OutputForm,
         typer.Option(
             "--as",
             help="A Python file, a Jupyter notebook, a page that plays the run, or a folder of the adapters library.",
         ),
-    ] = Form.SCRIPT,
+    ] = OutputForm.SCRIPT,
     out: Annotated[
         Path | None,
         option("--out", "FILE", "Write it here (for adapters: a folder); without, it is printed."),
@@ -291,10 +291,14 @@ def export_command(
         raise BadInput(
             f"'{run.id}' was started outside the lab: the script that it was started with repeats it."
         )
-    if form is Form.ADAPTERS:
+    if form is OutputForm.ADAPTERS:
         _library(run, out, as_json)
         return
-    makers = {Form.SCRIPT: takeaway.script, Form.NOTEBOOK: takeaway.notebook, Form.HTML: takeaway.living_html}
+    makers = {
+        OutputForm.SCRIPT: takeaway.script,
+        OutputForm.NOTEBOOK: takeaway.notebook,
+        OutputForm.HTML: takeaway.living_html,
+    }
     content = makers[form](run)
     if out is not None:
         try:
@@ -316,6 +320,6 @@ def _library(run: Run, out: Path | None, as_json: bool) -> None:
         bundle.write_library_folder(run, out)
     except OSError as error:
         raise options.not_written(out, error) from error
-    document = {"run_id": run.id, "as": Form.ADAPTERS, "path": out, "content": None}
+    document = {"run_id": run.id, "as": OutputForm.ADAPTERS, "path": out, "content": None}
     line = f"{run.id} for the adapters library: model.load_adapter({str(out)!r})"
     output.show(document, as_json, human=lambda: [line])

@@ -27,7 +27,7 @@ from peft_lab.engine.timing import here
 from peft_lab.models.catalogue import resolve
 from peft_lab.runs import admission, checkpoints, forecast, kept, preview, record, respond, store
 from peft_lab.runs.forecast import Forecast, run_work
-from peft_lab.runs.preview import Preview, Shown, heading, headline, notes, visible
+from peft_lab.runs.preview import Preview, PreviewRow, heading, headline, notes, visible
 from peft_lab.runs.queue import RunQueue, get_queue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
@@ -91,7 +91,7 @@ def _preview(shown: Preview) -> list[Any]:
     return parts
 
 
-def _tokens(row: Shown) -> Text:
+def _tokens(row: PreviewRow) -> Text:
     text = Text()
     before = False
     for number, token in enumerate(row.tokens):

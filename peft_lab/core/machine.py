@@ -1,7 +1,7 @@
 """Facts about this machine: its processor, its memory, and the devices that torch can train on.
 
 :data:`DEVICES` lists them in order of preference, and :func:`in_use` returns the first that is available. Everything
-that differs between devices is a method of :class:`Device`; no other code asks torch which devices exist. Torch is
+that differs between devices is a method of :class:`LocalDevice`; no other code asks torch which devices exist. Torch is
 imported inside the functions.
 """
 
@@ -30,7 +30,7 @@ DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/dev/kfd"))
 GROUP = Path("/sys/fs/cgroup")
 
 
-class Device:
+class LocalDevice:
     """A kind of device that torch can train on; this base class is the processor.
 
     Attributes:
@@ -99,7 +99,7 @@ class Device:
             raise BadInput(problem, "method")
 
 
-class Cuda(Device):
+class Cuda(LocalDevice):
     """NVIDIA's GPUs, and AMD's, which torch for ROCm calls ``cuda`` too."""
 
     kind = "cuda"
@@ -169,7 +169,7 @@ class Cuda(Device):
         }
 
 
-class Mps(Device):
+class Mps(LocalDevice):
     """Apple's GPUs. They share the main memory, and torch does not count their peaks."""
 
     kind = "mps"
@@ -225,16 +225,16 @@ class Mps(Device):
         )
 
 
-CUDA, MPS, CPU = Cuda(), Mps(), Device()
-DEVICES: tuple[Device, ...] = (CUDA, MPS, CPU)
+CUDA, MPS, CPU = Cuda(), Mps(), LocalDevice()
+DEVICES: tuple[LocalDevice, ...] = (CUDA, MPS, CPU)
 
 
-def in_use() -> Device:
+def in_use() -> LocalDevice:
     """Return the device that training runs on: the first of :data:`DEVICES` that is available."""
     return next(device for device in DEVICES if device.available())
 
 
-def device_of(kind: str) -> Device:
+def device_of(kind: str) -> LocalDevice:
     """Return the device by torch's name for its kind: ``cuda``, ``mps`` or ``cpu``."""
     return next(device for device in DEVICES if device.kind == kind)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from peft_lab.drawing import pieces
-from peft_lab.drawing.branch import Branch, Levels, cells, joint
+from peft_lab.drawing.branch import BlockHalf, Levels, cells, joint
 from peft_lab.drawing.pieces import PLUS, Box, Matrix, Norm, hatch
 from peft_lab.drawing.placement import Placement, dims, part_words, read_anatomy
 from peft_lab.drawing.svg import (
@@ -353,7 +353,7 @@ def compose(
 ) -> tuple[str, float, float]:
     """Return the SVG, its width and its height."""
     anatomy = placement.anatomy
-    branches = [Branch(metrics, placement, half, len(tokens)) for half in anatomy.halves]
+    branches = [BlockHalf(metrics, placement, half, len(tokens)) for half in anatomy.halves]
     margin = EDGE + 9 + 2 * BEHIND
     m = replace(metrics, width=max([metrics.width, *(branch.reach + margin for branch in branches)]))
 
@@ -361,7 +361,7 @@ def compose(
     head_y, y = draw_head(canvas, m, placement, 4.0)
     frame_top = y + 2 * BEHIND
     y = frame_top + m.header
-    levels: list[tuple[Branch, Levels]] = []
+    levels: list[tuple[BlockHalf, Levels]] = []
     for branch in reversed(branches):
         levels.append((branch, branch.draw(canvas, y, m.width - margin)))
         y += branch.height + APART
@@ -393,7 +393,7 @@ def compose(
 def _lanes(
     m: Metrics,
     top: float,
-    levels: Sequence[tuple[Branch, Levels]],
+    levels: Sequence[tuple[BlockHalf, Levels]],
     start: float,
     looked_up: Sequence[pieces.Point],
 ) -> list[pieces.Lane]:
@@ -439,7 +439,7 @@ def _stream(
     m: Metrics,
     placement: Placement,
     top: float,
-    levels: Sequence[tuple[Branch, Levels]],
+    levels: Sequence[tuple[BlockHalf, Levels]],
     bottom: float,
 ) -> None:
     """Draw the residual stream from the bottom to the head, with its sums and norms."""

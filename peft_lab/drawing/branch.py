@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peft_lab.drawing.pieces import GATE, PLUS, Hourglass, Lanes, Matrix, Norm, Piece
+from peft_lab.drawing.pieces import GATE, PLUS, DrawnHourglass, DrawnPiece, Lanes, Matrix, Norm
 from peft_lab.drawing.placement import Half, Placement, part_words
 from peft_lab.drawing.svg import LINE, Canvas, Metrics, shorten
 from peft_lab.methods.base import Part
@@ -188,9 +188,9 @@ class Router:
 
 ROOM = 5.0  # between a strip and the matrix under it
 RETURN = 16.0  # between the returning line and the row under it
-LANE = Hourglass.h + 28  # height of the lane of a parallel adapter
+LANE = DrawnHourglass.h + 28  # height of the lane of a parallel adapter
 LIFT = (
-    Hourglass.h + 24 + PLUS
+    DrawnHourglass.h + 24 + PLUS
 )  # from the top of the returning line's pieces to the second sum, of an adapter on the first
 
 
@@ -212,7 +212,7 @@ class Levels:
     again: float | None = None
 
 
-class Branch:
+class BlockHalf:
     """Lays out and draws one half of a block. ``height`` and ``reach`` are known before drawing."""
 
     def __init__(self, metrics: Metrics, placement: Placement, half: Half, texts: int) -> None:
@@ -227,9 +227,9 @@ class Branch:
             columns = placement.columns(half.entry) if half.kind == "attention" else ()
             self.core = Attention(metrics, placement, half, columns, texts)
         parallel = placement.parallel(place)
-        self.beside = Hourglass(metrics, parallel) if parallel and feed else None
+        self.beside = DrawnHourglass(metrics, parallel) if parallel and feed else None
         on_sum = placement.on_sum(half.exit)
-        self.again = Hourglass(metrics, on_sum) if on_sum else None
+        self.again = DrawnHourglass(metrics, on_sum) if on_sum else None
         self.clock = 0.0  # distance from the stream to the current end of the drawing
         self.lanes = Lanes()  # filled while drawing; they begin where the branch leaves the stream
         self.choice = Router(metrics, placement, half) if half.mixture else None
@@ -244,14 +244,14 @@ class Branch:
         if not metrics.fold:
             self.row = max(self.row, 2 * self.over)
 
-    def _tail(self, place: str) -> list[Piece]:
+    def _tail(self, place: str) -> list[DrawnPiece]:
         half, m, placement = self.half, self.m, self.placement
-        tail: list[Piece] = []
+        tail: list[DrawnPiece] = []
         if half.exit:
             tail.append(Matrix(m, placement, half.exit, leftwards=m.fold))
         adapter = placement.bottleneck(place, half.exit)
         if adapter:
-            tail.append(Hourglass(m, adapter, leftwards=m.fold))
+            tail.append(DrawnHourglass(m, adapter, leftwards=m.fold))
         if half.after:
             tail.append(Norm(m, placement, half.after, output="left" if m.fold else "right"))
         return tail
@@ -293,7 +293,7 @@ class Branch:
             x += 14 + PLUS if self.beside and index == self.joins_after else 0
         return x + 6
 
-    def _step(self, piece: Piece) -> float:
+    def _step(self, piece: DrawnPiece) -> float:
         """Return the room before a piece's body on a straight line: an arrow and the piece's left reach."""
         return self.m.gap + max(piece.reach[0], 10)
 
@@ -412,7 +412,7 @@ class Branch:
         self.lanes.add("flow", way, self.clock)
         return join
 
-    def _pass(self, piece: Piece, x: float, y: float, way: list[tuple[float, float]]) -> None:
+    def _pass(self, piece: DrawnPiece, x: float, y: float, way: list[tuple[float, float]]) -> None:
         self.clock = piece.lanes(self.lanes, x, y, self.lanes.add("flow", way, self.clock))
 
     def _folded(self, canvas: Canvas, outlet: float, at: Levels) -> float:
@@ -440,7 +440,7 @@ class Branch:
         self.lanes.add("flow", way, self.clock)
         return join
 
-    def _parallel(self, canvas: Canvas, glass: Hourglass, at: Levels, first: float, join: float) -> None:
+    def _parallel(self, canvas: Canvas, glass: DrawnHourglass, at: Levels, first: float, join: float) -> None:
         """Draw the parallel adapter in a lane above the row, from the line that feeds the matrices to its sum."""
         y = at.row - self.row / 2 - 22 - glass.h / 2
         x = self.m.bus + 14 if self.m.fold else (self.m.bus + join) / 2 - glass.w / 2
@@ -460,7 +460,7 @@ class Branch:
         feed = self.lanes.add("flow", fed, at.leave - y if past_norm else self.m.bus - self.m.trunk)
         self.lanes.add("flow", way, glass.lanes(self.lanes, x, y, feed))
 
-    def _on_sum(self, canvas: Canvas, glass: Hourglass, at: Levels, again: float) -> None:
+    def _on_sum(self, canvas: Canvas, glass: DrawnHourglass, at: Levels, again: float) -> None:
         """Draw the adapter above the returning line: it reads the sum, through the following norm if there is one,
         and is added to the stream again, before that norm."""
         m, y = self.m, again + PLUS + 6 + glass.h / 2

@@ -10,7 +10,7 @@ from typing import Any
 
 from peft_lab.core import palette
 from peft_lab.core.disk import beside
-from peft_lab.drawing.trajectory.format import Part, Trajectory
+from peft_lab.drawing.trajectory.format import RecordedPart, Trajectory
 from peft_lab.methods import get_method
 
 #: In dependency order: a file uses those before it.
@@ -93,7 +93,7 @@ def _setting(trajectory: Trajectory) -> str:
     return f"{spec.title} on {trajectory.model.title}{' with ' if told else ''}{', '.join(told)}"
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: RecordedPart) -> dict[str, Any]:
     at = part.path if part.layer is None else part.path.replace(f".{part.layer}.", ".{}.", 1)
     return {
         "at": at,
@@ -109,7 +109,7 @@ def _part(part: Part) -> dict[str, Any]:
     }
 
 
-def _name(part: Part) -> str:
+def _name(part: RecordedPart) -> str:
     if part.kind in ("low_rank", "gate", "bias"):
         return part.slot
     return _KINDS[part.kind] if part.slot == "tokens" else f"{part.slot} {_KINDS[part.kind]}"

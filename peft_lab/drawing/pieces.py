@@ -94,7 +94,7 @@ DOT = 1.9
 Side = Literal["left", "right", "top"]
 
 
-class Piece(Protocol):
+class DrawnPiece(Protocol):
     """A piece of a branch; ``x`` is the left edge of its body.
 
     Attributes:
@@ -150,7 +150,7 @@ class Norm:
                 dots(canvas, (x, top, self.w, self.h), self.output)
 
 
-class Hourglass:
+class DrawnHourglass:
     """A bottleneck adapter: down to a narrow waist and up again; in series, with its own residual line above."""
 
     w, h = 46.0, 34.0

@@ -202,7 +202,7 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class Point:
+class MemoryPoint:
     """The fullest moment of one stretch of the run.
 
     Attributes:
@@ -259,7 +259,7 @@ def walk(trace: Trace) -> list[tuple[int, str, int | None]]:
     return out
 
 
-def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[Point]:
+def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[MemoryPoint]:
     """Return one point for each stretch (a phase, or a layer within one), in order, without host memory.
 
     ``names``: the names of all parts.
@@ -269,12 +269,12 @@ def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[Point]:
     live = dict.fromkeys(names, 0)
     total = best = 0
     at_best = dict(live)
-    points: list[Point] = []
+    points: list[MemoryPoint] = []
     here: tuple[str, int | None] | None = None
     for event, phase, layer in walk(trace):
         if (phase, layer) != here:
             if here is not None:
-                points.append(Point(*here, best, at_best))
+                points.append(MemoryPoint(*here, best, at_best))
             here, best, at_best = (phase, layer), total, dict(live)
         if event >= 0:
             live[parts[event]] += sizes[event]
@@ -285,7 +285,7 @@ def timeline(trace: Trace, names: Sequence[str] = PARTS) -> list[Point]:
             live[parts[~event]] -= sizes[~event]
             total -= sizes[~event]
     if here is not None:
-        points.append(Point(*here, best, at_best))
+        points.append(MemoryPoint(*here, best, at_best))
     return points
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core.errors import BadInput, SimulationError
 from peft_lab.engine import fake
 from peft_lab.engine.fake import tensors_held
-from peft_lab.engine.step import Subject
-from peft_lab.engine.tracker import Recorder, own_part
+from peft_lab.engine.step import SteppedModel
+from peft_lab.engine.tracker import MemoryRecorder, own_part
 from peft_lab.methods.counting.count import drop_values, make_ready
 from peft_lab.models.catalogue import DEPTH_FIELDS, REFUSALS, reason
 from peft_lab.models.meta import classifier, head_apart, shapes_only
@@ -272,8 +272,12 @@ def output_head(model: torch.nn.Module, kind: str) -> torch.nn.Module | None:
 
 
 def make_subject(
-    model: torch.nn.Module, blueprint: Blueprint, recorder: Recorder, depth: int, split: Split = as_it_is
-) -> Subject:
+    model: torch.nn.Module,
+    blueprint: Blueprint,
+    recorder: MemoryRecorder,
+    depth: int,
+    split: Split = as_it_is,
+) -> SteppedModel:
     """Register the model's tensors with the recorder, on a fake device. ``split``: puts it on several devices first."""
     constants = fake.make_states(model) if blueprint.quantise is not None else set()
     layers = stacked_layers(model, depth)
@@ -288,7 +292,7 @@ def make_subject(
         adapter = tensor.requires_grad and blueprint.method is not None
         part = "quantisation" if key in constants else "adapter" if adapter else "weights"
         recorder.see(tensor, part, owner.get(key))
-    return Subject(
+    return SteppedModel(
         model=model,
         kind=blueprint.kind,
         layers=layers,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import Replacement
 from peft_lab.engine import kernels, tracker
-from peft_lab.engine.tracker import Recorder, Watched
+from peft_lab.engine.tracker import MemoryRecorder, Watched
 from peft_lab.models.meta import untrained_adapter
 from peft_lab.models.quantise import kept_whole
 from peft_lab.models.shapes import in_head
@@ -277,7 +277,11 @@ def _grouped_product() -> Callable[..., Any]:
 
 @contextmanager
 def fake_device(
-    device: str, quantise: bool, recorder: Recorder, watched: Watched | None = None, packed: bool = False
+    device: str,
+    quantise: bool,
+    recorder: MemoryRecorder,
+    watched: Watched | None = None,
+    packed: bool = False,
 ) -> Iterator[Callable[[], Any]]:
     """Create tensors without values and run operations as on ``device``; yield a context that records them.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import blueprint_of, refusing, simulate_blueprint
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LabBatch(Setting):
+class LabBatch(StepSetting):
     """The sizes of one batch of a run.
 
     Attributes:

@@ -10,7 +10,7 @@ from peft_lab.ask import limits
 from peft_lab.ask.form import Form, choice, text, whole, yes_no
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import step
-from peft_lab.engine.account import PARTS, Point
+from peft_lab.engine.account import PARTS, MemoryPoint
 from peft_lab.engine.devices import Device, read_device
 from peft_lab.engine.work import Work
 
@@ -67,9 +67,9 @@ class StepForm(Form):
             yield too_many_tokens(self.batch * self.seq, "batch")
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> StepSetting:
         """The sizes and choices that do not depend on the model."""
-        return Setting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
+        return StepSetting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
 
 
 def too_many_tokens(tokens: int, field: str) -> BadInput:
@@ -81,7 +81,7 @@ def too_many_tokens(tokens: int, field: str) -> BadInput:
 
 
 @dataclass(frozen=True)
-class Setting:
+class StepSetting:
     """How the model is trained.
 
     Attributes:
@@ -141,7 +141,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return found
 
 
-def with_size(setting: Setting, batch: int | None = None, seq: int | None = None) -> Setting:
+def with_size(setting: StepSetting, batch: int | None = None, seq: int | None = None) -> StepSetting:
     """Return the setting with another batch or length."""
     return replace(setting, batch=batch or setting.batch, seq=seq or setting.seq)
 
@@ -160,7 +160,7 @@ class StepRequest:
     model: str
     method: str
     values: Mapping[str, Any] = field(hash=False)
-    setting: Setting
+    setting: StepSetting
     dtype: str = "bfloat16"
     checkpointing: bool = False
 
@@ -183,7 +183,7 @@ class ConfigRequest:
 
     model: str
     adapter_config: Mapping[str, Any] | None = field(hash=False)
-    setting: Setting
+    setting: StepSetting
     dtype: str = "bfloat16"
     checkpointing: bool = False
 
@@ -217,7 +217,7 @@ class Simulation:
     peak_bytes: int
     reserved_bytes: int | None
     parts: dict[str, int]
-    points: tuple[Point, ...]
+    points: tuple[MemoryPoint, ...]
     host_bytes: int = 0
     unrolled: bool = False
     seconds: float = 0.0
@@ -245,14 +245,14 @@ class Simulation:
         }
 
 
-def largest(points: list[Point]) -> Point:
+def largest(points: list[MemoryPoint]) -> MemoryPoint:
     """Return the point with the most bytes."""
     return max(points, key=lambda point: point.nbytes)
 
 
 def from_dict(data: dict[str, Any]) -> Simulation:
     """Return a simulation from the dictionary that :func:`dataclasses.asdict` makes."""
-    points = tuple(Point(**point) for point in data["points"])
+    points = tuple(MemoryPoint(**point) for point in data["points"])
     return Simulation(**{**data, "points": points})
 
 

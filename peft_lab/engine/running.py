@@ -16,8 +16,8 @@ from peft_lab.engine import build, kernels, step
 from peft_lab.engine.account import DEPTH, unroll, without_scalars
 from peft_lab.engine.build import Blueprint, adapted_modules, make_subject, names_layers, tensors_of
 from peft_lab.engine.fake import HOST, fake_device, known_text, needs_real_adapter, refusal
-from peft_lab.engine.request import Setting
-from peft_lab.engine.tracker import Recorder, Trace, Watched
+from peft_lab.engine.request import StepSetting
+from peft_lab.engine.tracker import MemoryRecorder, Trace, Watched
 from peft_lab.engine.work import Op
 from peft_lab.models.catalogue import REFUSALS
 from peft_lab.training.batches import no_cache
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 class Stage:
     """What a schedule runs on: the model on its device, the recorder, the optimizer, and the setting."""
 
-    subject: step.Subject
-    recorder: Recorder
+    subject: step.SteppedModel
+    recorder: MemoryRecorder
     optimizer: Any
-    setting: Setting
+    setting: StepSetting
 
     @property
     def phase(self) -> Phase:
@@ -81,7 +81,7 @@ class Devices:
         self.works = works
 
     @contextmanager
-    def around(self, recorder: Recorder) -> Iterator[None]:
+    def around(self, recorder: MemoryRecorder) -> Iterator[None]:
         """Set the devices up for as long as a model is placed on them and stepped."""
         yield
 
@@ -118,7 +118,7 @@ def settled(stage: Stage) -> None:
 
 
 def run(
-    blueprint: Blueprint, setting: Setting, schedule: Schedule = two_steps, devices: Devices | None = None
+    blueprint: Blueprint, setting: StepSetting, schedule: Schedule = two_steps, devices: Devices | None = None
 ) -> tuple[Trace, int, bool]:
     """Return the trace of a schedule, the bytes of optimizer states on the host, and whether it was unrolled.
 
@@ -142,7 +142,7 @@ def run(
 
 
 def _run(
-    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+    blueprint: Blueprint, setting: StepSetting, schedule: Schedule, devices: Devices
 ) -> tuple[Trace, int, bool]:
     depth = blueprint.depth
     if devices.alike and depth > DEPTH * blueprint.period and not names_layers(blueprint.method):
@@ -156,7 +156,7 @@ def _run(
 
 
 def _unrolled(
-    blueprint: Blueprint, setting: Setting, schedule: Schedule, devices: Devices
+    blueprint: Blueprint, setting: StepSetting, schedule: Schedule, devices: Devices
 ) -> tuple[Trace, int] | None:
     """Return the trace and the host bytes from a few layers; None if those do not represent all of them."""
     period = blueprint.period
@@ -270,14 +270,14 @@ def away(stage: Stage) -> AbstractContextManager[Any]:
 
 
 def _run_at(
-    blueprint: Blueprint, setting: Setting, schedule: Schedule, depth: int, devices: Devices | None = None
+    blueprint: Blueprint, setting: StepSetting, schedule: Schedule, depth: int, devices: Devices | None = None
 ) -> tuple[Trace, Stage]:
     model = build.fresh_copy(blueprint, depth)
     if setting.loss == "chunked":
         _chunk_the_loss(model)
     if setting.packed:
         no_cache(model)
-    recorder = Recorder(HOST)
+    recorder = MemoryRecorder(HOST)
     devices = devices or Devices()
     recorder.works = devices.works
     packed, foreach = blueprint.quantise is not None, setting.device == "cuda"

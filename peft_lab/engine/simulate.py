@@ -17,7 +17,14 @@ from peft_lab.core.errors import BadInput, PeftLabError, SimulationError, Unsupp
 from peft_lab.engine import account
 from peft_lab.engine.build import Blueprint, Quantise, layers_alike
 from peft_lab.engine.devices import Device
-from peft_lab.engine.request import PRECISIONS, ConfigRequest, Setting, Simulation, StepRequest, torch_dtype
+from peft_lab.engine.request import (
+    PRECISIONS,
+    ConfigRequest,
+    Simulation,
+    StepRequest,
+    StepSetting,
+    torch_dtype,
+)
 from peft_lab.engine.request import largest as request_largest
 from peft_lab.engine.running import Devices, Schedule, run, settled, two_steps
 from peft_lab.engine.tracker import Trace
@@ -50,7 +57,7 @@ def stored_in(dtype: str) -> tuple[torch.dtype, Quantise | None]:
 
 def simulate_blueprint(
     blueprint: Blueprint,
-    setting: Setting,
+    setting: StepSetting,
     model: str,
     method: str,
     schedule: Schedule = two_steps,
@@ -85,7 +92,7 @@ def simulate_blueprint(
     )
 
 
-def _reserved(trace: Trace, setting: Setting) -> int | None:
+def _reserved(trace: Trace, setting: StepSetting) -> int | None:
     """Return the most bytes that the device's allocator holds; ``None`` without such an allocator."""
     if setting.device != "cuda":
         return None
@@ -165,7 +172,7 @@ def refusing(entry: ModelEntry, spec: MethodSpec) -> Iterator[None]:
         ) from error
 
 
-def _check_length(entry: ModelEntry, kind: str, setting: Setting, virtual: int) -> None:
+def _check_length(entry: ModelEntry, kind: str, setting: StepSetting, virtual: int) -> None:
     """Raise BadInput for rows longer than the model's positions, and for a generation by a model that writes no text.
 
     ``kind``: of the trained model, ``encoder`` for a text classifier.

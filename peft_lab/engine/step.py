@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.fake import tensors_held
-from peft_lab.engine.tracker import Recorder
+from peft_lab.engine.tracker import MemoryRecorder
 from peft_lab.models import images
 from peft_lab.training.optimizers import MuonBesideAdamW, outside_layers
 from peft_lab.training.step import InPlace, Phase, add_gradients, train_step
@@ -26,7 +26,7 @@ MAX_NORM = 1.0
 
 
 @dataclass
-class Subject:
+class SteppedModel:
     """A model that can be stepped, with the places of its parts.
 
     Attributes:
@@ -51,7 +51,7 @@ class Subject:
 
 
 @contextmanager
-def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
+def watching(subject: SteppedModel, recorder: MemoryRecorder) -> Iterator[None]:
     """Tell the recorder which layer is being computed, forward and backward, and what belongs to the logits."""
     handles: list[Any] = []
     recorder.edges = frozenset((0, (len(subject.layers) - 1) // subject.period))
@@ -66,7 +66,7 @@ def watching(subject: Subject, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Recorder) -> list[Any]:
+def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: MemoryRecorder) -> list[Any]:
     import torch
 
     outer: list[int | None] = []
@@ -96,7 +96,7 @@ def _watch_layer(layer: torch.nn.Module, first: bool, index: int, recorder: Reco
     ]
 
 
-def _head_starts(recorder: Recorder) -> Callable[..., None]:
+def _head_starts(recorder: MemoryRecorder) -> Callable[..., None]:
     def starts(module: Any, args: Any, kwargs: Any) -> None:
         recorder.logits = True
         hidden = args[0] if args else kwargs.get("input")
@@ -106,7 +106,7 @@ def _head_starts(recorder: Recorder) -> Callable[..., None]:
     return starts
 
 
-def phases(subject: Subject, recorder: Recorder) -> Phase:
+def phases(subject: SteppedModel, recorder: MemoryRecorder) -> Phase:
     """Return a callback that reports a training step's phases to the recorder, and labels gradients once they exist."""
 
     def enter(phase: str) -> None:
@@ -118,7 +118,7 @@ def phases(subject: Subject, recorder: Recorder) -> Phase:
     return enter
 
 
-def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
+def label_gradients(model: torch.nn.Module, recorder: MemoryRecorder) -> None:
     """Label the parameters' gradients as such, each with its parameter's layer."""
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -130,13 +130,15 @@ def label_gradients(model: torch.nn.Module, recorder: Recorder) -> None:
             recorder.trace.storages[number].layer = recorder.layer_of(parameter)
 
 
-def _loss(subject: Subject, batch: Mapping[str, Any]) -> torch.Tensor:
+def _loss(subject: SteppedModel, batch: Mapping[str, Any]) -> torch.Tensor:
     subject.outputs = subject.model(**batch)
     loss: torch.Tensor = subject.outputs.loss if hasattr(subject.outputs, "loss") else subject.outputs[0]
     return loss
 
 
-def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str, Any], foreach: bool) -> None:
+def train(
+    subject: SteppedModel, recorder: MemoryRecorder, optimizer: Any, batch: dict[str, Any], foreach: bool
+) -> None:
     """Run one optimizer step as the usual loop does: the model computes the loss, and its outputs stay alive."""
     enter = phases(subject, recorder)
     masters = InPlace(subject.parameters)
@@ -153,7 +155,7 @@ def train(subject: Subject, recorder: Recorder, optimizer: Any, batch: dict[str,
     recorder.enter("idle")
 
 
-def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
+def settle(subject: SteppedModel, recorder: MemoryRecorder, optimizer: Any) -> None:
     """Update with empty gradients, without a pass, which creates the optimizer's states as a step does."""
     import torch
 
@@ -166,7 +168,7 @@ def settle(subject: Subject, recorder: Recorder, optimizer: Any) -> None:
     recorder.enter("idle")
 
 
-def accumulate(subject: Subject, recorder: Recorder, batch: dict[str, Any]) -> None:
+def accumulate(subject: SteppedModel, recorder: MemoryRecorder, batch: dict[str, Any]) -> None:
     """Run a forward and backward pass whose gradients are added up for a later step."""
     add_gradients(subject.model, batch, lambda _, batch: _loss(subject, batch), phases(subject, recorder))
     label_gradients(subject.model, recorder)
@@ -187,7 +189,7 @@ def _tasks(model: torch.nn.Module, size: int) -> dict[str, torch.Tensor]:
 
 
 def training_batch(
-    subject: Subject, size: int, length: int, padded: bool, packed: bool = False
+    subject: SteppedModel, size: int, length: int, padded: bool, packed: bool = False
 ) -> dict[str, torch.Tensor]:
     """Return token ids with labels; ``padded`` adds an attention mask, ``packed`` the position of each token in its row
     (as :func:`peft_lab.training.batches.collate_packed` does). An image model gets pictures instead.
@@ -215,7 +217,7 @@ def training_batch(
     return batch
 
 
-def evaluate(subject: Subject, recorder: Recorder, size: int, length: int) -> None:
+def evaluate(subject: SteppedModel, recorder: MemoryRecorder, size: int, length: int) -> None:
     """Compute the loss on a batch without gradients, row by row, as the benchmark does before and after training."""
     import torch
 
@@ -236,7 +238,7 @@ def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, tor
             yield index, tensor
 
 
-def generate(subject: Subject, recorder: Recorder, size: int, prompt: int, new: int) -> None:
+def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt: int, new: int) -> None:
     """Generate greedily with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
 
     The loop allocates what transformers' ``_sample`` does: a growing mask, a float32 copy of the last logits. It is
@@ -288,7 +290,7 @@ def _cache_of(outputs: Any) -> Any:
     return outputs.cache if getattr(outputs, "cache", None) is not None else outputs.past_key_values
 
 
-def _keep(recorder: Recorder, cache: Any) -> None:
+def _keep(recorder: MemoryRecorder, cache: Any) -> None:
     """Label keys and values as activations: they outlive the pass that made them, although longer ones replace them."""
     for layer in getattr(cache, "layers", ()):
         for tensor in tensors_held(vars(layer)):

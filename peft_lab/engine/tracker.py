@@ -1,8 +1,8 @@
 """Record every tensor storage of a run, from its allocation to its release.
 
-A :class:`Recorder` sees each operation below autograd (:func:`recording`), notes every new storage, and learns of its
-end through a weak reference; it never holds a tensor. The same code serves tensors without values (a simulation) and
-real ones (a measurement). Its result is a :class:`Trace`, from which peaks, parts, the timeline and the allocator's
+A :class:`MemoryRecorder` sees each operation below autograd (:func:`recording`), notes every new storage, and learns of
+its end through a weak reference; it never holds a tensor. The same code serves tensors without values (a simulation)
+and real ones (a measurement). Its result is a :class:`Trace`, from which peaks, parts, the timeline and the allocator's
 reserve are computed afterwards.
 """
 
@@ -186,7 +186,7 @@ Scratch = Mapping[Any, Callable[..., int]]
 Watched = Mapping[Any, Callable[..., None]]
 
 
-class Recorder:
+class MemoryRecorder:
     """Build a trace. The caller sets phase and layer by :meth:`enter`, and the attributes ``logits``, ``part``,
     ``stream`` and ``module``, which new storages get.
 
@@ -394,7 +394,9 @@ def own_part(tensor: torch.Tensor) -> torch.Tensor:
     return getattr(found, "elem", found)
 
 
-def recording(recorder: Recorder, scratch: Scratch | None = None, watched: Watched | None = None) -> Any:
+def recording(
+    recorder: MemoryRecorder, scratch: Scratch | None = None, watched: Watched | None = None
+) -> Any:
     """Return a dispatch mode (a context manager) that reports every operation's new storages to ``recorder``.
 
     ``watched``: if given, tensors split over devices (DTensor) may occur, and operations on this device's share are

@@ -118,7 +118,7 @@ _ASIDE = re.compile(r"(?<=\S)\s+\([^()]*\)$")
 
 
 @dataclass(frozen=True)
-class Reading:
+class TypedNumber:
     """A number as typed.
 
     Attributes:
@@ -134,7 +134,7 @@ class Reading:
     digits: int
 
 
-def read_number(text: str, expects_bytes: bool = False) -> Reading | None:
+def read_number(text: str, expects_bytes: bool = False) -> TypedNumber | None:
     """Parse one number; return ``None`` if there is none.
 
     Args:
@@ -157,11 +157,11 @@ def read_number(text: str, expects_bytes: bool = False) -> Reading | None:
     return next((found for each in said if (found := _read(each, expects_bytes)) is not None), None)
 
 
-def _read(text: str, expects_bytes: bool) -> Reading | None:
+def _read(text: str, expects_bytes: bool) -> TypedNumber | None:
     """Parse one number, hedges and unit included."""
     text = _MINUS.sub("-", _HEDGES.sub("", text.strip()))
     if text.casefold() in _NOTHING:
-        return Reading(0.0, "", 0.0, 1)
+        return TypedNumber(0.0, "", 0.0, 1)
     text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), _spelt(text))
     if power := _POWER.match(text):
         return _read_power(power, expects_bytes)
@@ -187,7 +187,7 @@ def _read(text: str, expects_bytes: bool) -> Reading | None:
             return None
         value, step, digits = float(Fraction(plain) / Fraction(below)), 0.0, 15
     value, step = value * factor * (-1 if found["sign"] in ("-", "\u2212") else 1), step * factor
-    return Reading(value, dimension, step, digits) if math.isfinite(value) else None
+    return TypedNumber(value, dimension, step, digits) if math.isfinite(value) else None
 
 
 def _spelt(text: str) -> str:
@@ -197,7 +197,7 @@ def _spelt(text: str) -> str:
     return _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
 
 
-def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
+def _read_power(found: re.Match[str], expects_bytes: bool) -> TypedNumber | None:
     """Return a power: ``2^-7`` is exact; ``3 x 10^5`` is as precise as its three."""
     base, unit = _digits(found["base"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
     times = _digits(found["number"]) if found["number"] else "1"
@@ -210,17 +210,17 @@ def _read_power(found: re.Match[str], expects_bytes: bool) -> Reading | None:
         return None
     value = float(times) * raised * (-1 if found["sign"] in ("-", "\u2212") else 1)
     digits, step = _precision(times) if found["number"] else (15, 0.0)
-    return Reading(value, unit[1], step * raised, digits) if math.isfinite(value) else None
+    return TypedNumber(value, unit[1], step * raised, digits) if math.isfinite(value) else None
 
 
-def _read_function(found: re.Match[str], expects_bytes: bool) -> Reading | None:
+def _read_function(found: re.Match[str], expects_bytes: bool) -> TypedNumber | None:
     """Return the value of ``ln 5`` or ``√3``; ``log`` is the natural logarithm, as in a loss. Exact."""
     number, unit = _digits(found["number"]), _unit(found["rest"].strip().rstrip(".!").strip(), expects_bytes)
     if number is None or unit is None or float(number) <= 0:
         return None
     worked = math.sqrt(float(number)) if found["name"].lower() in ("sqrt", "√") else math.log(float(number))
     value = worked * unit[0] * (-1 if found["sign"] in ("-", "\u2212") else 1)
-    return Reading(value, unit[1], 0.0, 15) if math.isfinite(value) else None
+    return TypedNumber(value, unit[1], 0.0, 15) if math.isfinite(value) else None
 
 
 def _digits(text: str) -> str | None:
@@ -365,7 +365,7 @@ def _widths() -> str:
     return " or ".join(f"{width} in {8 * width} bits" for width in BYTES)
 
 
-def unit_slips(answer: Answer, reading: Reading) -> Iterator[Slip]:
+def unit_slips(answer: Answer, reading: TypedNumber) -> Iterator[Slip]:
     """Yield slips of a missing or mistaken unit."""
     if answer.unit == "bytes":
         for power, decimal, binary in (
@@ -487,7 +487,7 @@ def judge_number(answer: Answer, text: str, factors: tuple[Factor, ...] = ()) ->
     return Verdict("wrong", f"Not this time: the answer is {answer.shown}.")
 
 
-def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
+def _interpretations(reading: TypedNumber, unit: str) -> Iterator[Fit]:
     """Yield possible meanings in the answer's unit: value, rounding step, and a note unless the meaning is obvious."""
     dimension = reading.dimension
     meanings: Iterable[tuple[float, float, str]] = _MEANINGS.get((unit, dimension), ())
@@ -499,7 +499,7 @@ def _interpretations(reading: Reading, unit: str) -> Iterator[Fit]:
         yield reading.value * times / by, reading.step * times / by, note
 
 
-def _is_right(answer: Answer, reading: Reading, value: float, step: float) -> bool:
+def _is_right(answer: Answer, reading: TypedNumber, value: float, step: float) -> bool:
     target = answer.value
     if _apart(value, target) <= max(answer.tolerance, 1e-9):
         return True
@@ -517,7 +517,7 @@ def _as_shown(answer: Answer) -> float | None:
     )
 
 
-def _judge_share(answer: Answer, reading: Reading) -> Verdict:
+def _judge_share(answer: Answer, reading: TypedNumber) -> Verdict:
     """Judge a percentage given for a count: right if the count is that share of the model.
 
     Only a value that rounds to the share counts. Being near earns nothing: another setting may be as near.
@@ -551,7 +551,7 @@ def _as_share(answer: Answer, whole: Whole) -> Answer:
     return Answer(whole.share(answer.value), "percent", (), tuple(missed), answer.tolerance)
 
 
-def _known_slip(answer: Answer, reading: Reading, fits: list[Fit]) -> str:
+def _known_slip(answer: Answer, reading: TypedNumber, fits: list[Fit]) -> str:
     """Return what was forgotten, if the number matches a known slip more closely than the answer itself."""
     best = ""
     distance = min(_apart(value, answer.value) for value, _, _ in fits)
@@ -566,7 +566,9 @@ def _known_slip(answer: Answer, reading: Reading, fits: list[Fit]) -> str:
     return best
 
 
-def _any_slip(answer: Answer, reading: Reading, fits: list[Fit], known: tuple[Factor, ...]) -> Slip | None:
+def _any_slip(
+    answer: Answer, reading: TypedNumber, fits: list[Fit], known: tuple[Factor, ...]
+) -> Slip | None:
     """Return a general slip, of the unit or of a factor, that explains the number; ``None`` if none does."""
     if answer.value == 0:
         return None

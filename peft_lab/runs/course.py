@@ -25,7 +25,7 @@ from peft_lab.runs.record import versions
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training import batches
 from peft_lab.training.batches import Encoded
-from peft_lab.training.evaluation import ROWS_AT_ONCE, Answer, Evaluation, Examiner
+from peft_lab.training.evaluation import ROWS_AT_ONCE, Evaluation, Examiner, ModelAnswer
 from peft_lab.training.step import Made, Masters, cast_added, fit, rate_at, unfollowed
 from peft_lab.training.tasks.base import Row, Task
 
@@ -245,10 +245,10 @@ class BaseScore:
 
     key: Mapping[str, Any]
     evaluation: Evaluation | None = None
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, ModelAnswer] = field(default_factory=dict)
     run: str = ""
 
-    def said(self, texts: Sequence[str]) -> list[Answer] | None:
+    def said(self, texts: Sequence[str]) -> list[ModelAnswer] | None:
         """Return the answers to all of the texts; ``None`` if one is missing."""
         found = [self.answers[text] for text in texts if text in self.answers]
         return found if len(found) == len(texts) else None
@@ -307,7 +307,7 @@ def find_base_score(key: Mapping[str, Any]) -> BaseScore:
     ):
         return BaseScore(key)
     evaluation = Evaluation(**{name: found[name] for name in _EVALUATION}) if found else None
-    given = [Answer(**{name: each[name] for name in _ANSWER}) for each in answers]
+    given = [ModelAnswer(**{name: each[name] for name in _ANSWER}) for each in answers]
     return BaseScore(key, evaluation, {each.text: each for each in given}, data["run"])
 
 

@@ -18,7 +18,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory.format import FREE_STATES, SHARE
 from peft_lab.engine.lab import simulate_lab
 from peft_lab.engine.timing import here
-from peft_lab.engine.timing.kernels import Speed, Table, step
+from peft_lab.engine.timing.kernels import OperationTable, Speed, step
 from peft_lab.engine.work import Work
 from peft_lab.models import images
 from peft_lab.models.catalogue import ModelEntry
@@ -104,7 +104,7 @@ def parts_of(work: RunWork, spec: RunSpec, speed: Speed) -> dict[str, float]:
 
 
 def _seconds(work: Work, speed: Speed) -> float:
-    return step(Table(work), speed)
+    return step(OperationTable(work), speed)
 
 
 def note(run: Run, said: Forecast) -> None:

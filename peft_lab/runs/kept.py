@@ -281,7 +281,7 @@ ENOUGH, LATEST_FORECASTS = 5, 50
 
 
 @dataclass(frozen=True)
-class Kept:
+class MadeForecast:
     """The forecast of a run's duration, beside the measured one.
 
     Attributes:
@@ -304,7 +304,7 @@ def forecasts_file() -> str:
     return f"{machine.processor()}, {machine.cores()}"
 
 
-def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> Kept | None:
+def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> MadeForecast | None:
     """Return the forecast among a run's events; ``None`` without one. ``took``: its seconds if it is done;
     dropped for a resumed run, which took other seconds."""
     found = None
@@ -315,10 +315,10 @@ def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> K
             took = None
     if found is None:
         return None
-    return Kept(found["seconds"], found["plain"], found["where"], took)
+    return MadeForecast(found["seconds"], found["plain"], found["where"], took)
 
 
-def forecast_errors(past: Iterable[Kept | None]) -> list[float]:
+def forecast_errors(past: Iterable[MadeForecast | None]) -> list[float]:
     """Return measured over predicted seconds of the latest runs on this machine."""
     ratios = [one.ratio for one in past if one is not None and one.where == forecasts_file()]
     return [ratio for ratio in ratios if ratio is not None][:LATEST_FORECASTS]

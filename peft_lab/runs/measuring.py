@@ -15,7 +15,7 @@ from peft_lab.core import machine
 from peft_lab.engine import build, tracker
 from peft_lab.engine.account import timeline
 from peft_lab.engine.request import largest
-from peft_lab.engine.step import Subject, phases, watching
+from peft_lab.engine.step import SteppedModel, phases, watching
 from peft_lab.training import batches, tasks
 from peft_lab.training.evaluation import question
 
@@ -55,9 +55,9 @@ class StepTracker:
     def __init__(
         self, model: Any, masters: Masters, optimizer: torch.optim.Optimizer, kind: str, num_layers: int
     ) -> None:
-        self.recorder = tracker.Recorder()
+        self.recorder = tracker.MemoryRecorder()
         layers = build.stacked_layers(model, num_layers)
-        self.subject = Subject(model, kind, layers, head=build.output_head(model, kind))
+        self.subject = SteppedModel(model, kind, layers, head=build.output_head(model, kind))
         for tensor, part in _present(model, masters, optimizer):
             self.recorder.see(tensor, part)
 

@@ -37,7 +37,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PreviewRow:
     """A row that is shown. ``cut``: tokens left out for its length. ``held_out``: not trained on."""
 
     line: int
@@ -74,7 +74,7 @@ class Preview:
     cut: int
     lost: int
     longest: int
-    sample: tuple[Shown, ...]
+    sample: tuple[PreviewRow, ...]
     chat: bool = False
     own_template: bool = True
     around: int = 0
@@ -154,7 +154,9 @@ def preview(
         lost=sum(beyond),
         longest=max(len(each) + more for each, more in zip(encoded, beyond, strict=True)),
         sample=tuple(
-            Shown(rows[at].line, at >= len(splits.train), _tokens(tokenizer, encoded[at], marks), beyond[at])
+            PreviewRow(
+                rows[at].line, at >= len(splits.train), _tokens(tokenizer, encoded[at], marks), beyond[at]
+            )
             for at in chosen
         ),
         **(_of_chats(tokenizer, rows) if task.kind == "chat" else {}),
@@ -241,7 +243,7 @@ def notes(found: Preview) -> list[str]:
     return said
 
 
-def heading(row: Shown) -> str:
+def heading(row: PreviewRow) -> str:
     """Return the heading of a row that is shown, with its counts."""
     where = f"Line {row.line:,}" if row.line else "A row"
     part = "held out" if row.held_out else "to train on"

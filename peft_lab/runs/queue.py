@@ -386,7 +386,7 @@ QUIET = 10 * 60.0  # seconds without an action on an open page
 
 
 @dataclass(frozen=True)
-class Place:
+class PageVisit:
     """Where a learner is: the page's name, and seconds since the last action on it."""
 
     page: str
@@ -406,7 +406,7 @@ class ClassRow:
     """
 
     learner: Learner
-    place: Place | None
+    place: PageVisit | None
     runs: int
     run: RunSummary | None
     progress: str
@@ -416,7 +416,7 @@ class ClassRow:
     kept: int
 
 
-def class_rows(where: Mapping[str, Place], but: str = "", now: float | None = None) -> list[ClassRow]:
+def class_rows(where: Mapping[str, PageVisit], but: str = "", now: float | None = None) -> list[ClassRow]:
     """Return all learners in the order in which they joined, without the owner ``but``.
 
     Raises:
@@ -429,7 +429,7 @@ def class_rows(where: Mapping[str, Place], but: str = "", now: float | None = No
     ]
 
 
-def _row(learner: Learner, place: Place | None, now: float) -> ClassRow:
+def _row(learner: Learner, place: PageVisit | None, now: float) -> ClassRow:
     with acting_for(Asker(learner.owner)):
         line, progress, more, ending = None, "", 0, False
         try:
@@ -459,7 +459,7 @@ def _progress(run: Run) -> str:
     return f"step {seen.step} of {seen.steps}" if seen.status is Status.RUNNING else str(seen.status)
 
 
-def _stuck(run: RunSummary | None, place: Place | None, now: float, out_of_minutes: bool) -> str:
+def _stuck(run: RunSummary | None, place: PageVisit | None, now: float, out_of_minutes: bool) -> str:
     if run is not None and run.status in (Status.FAILED, Status.LOST):
         return f"the last run {'failed' if run.status == Status.FAILED else 'was lost'}"
     if run is not None and run.status == Status.QUEUED and now - run.created > WAITING:

@@ -18,7 +18,7 @@ from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status, view
-from peft_lab.training.evaluation import Answer, Evaluation
+from peft_lab.training.evaluation import Evaluation, ModelAnswer
 
 # ----------------------------------------
 # The packages that a run's figures come from.
@@ -144,7 +144,7 @@ def _probes(seen: RunView) -> list[dict[str, Any]]:
     ]
 
 
-def _answer(said: Answer | None) -> dict[str, Any] | None:
+def _answer(said: ModelAnswer | None) -> dict[str, Any] | None:
     return None if said is None else {"answer": said.answer, "scores": said.scores or None}
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import machine
 from peft_lab.core.errors import RunError
 from peft_lab.drawing.trajectory.format import Budget, Example, Model, Trajectory
-from peft_lab.drawing.trajectory.recorder import Asked, TrajectoryRecorder
+from peft_lab.drawing.trajectory.recorder import EncodedExample, TrajectoryRecorder
 from peft_lab.engine import build
 from peft_lab.methods import recording
 from peft_lab.models import loading
@@ -36,7 +36,7 @@ from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.training import batches
 from peft_lab.training.batches import size_of
-from peft_lab.training.evaluation import Answer, Evaluation, Examiner, question
+from peft_lab.training.evaluation import Evaluation, Examiner, ModelAnswer, question
 from peft_lab.training.step import Made, Masters, Phase
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _model(ready: course.Prepared) -> Model:
     )
 
 
-def _asked(ready: course.Prepared, row: Row) -> Asked:
+def _asked(ready: course.Prepared, row: Row) -> EncodedExample:
     examines, task, tokenizer = course.examiner(ready), ready.task, ready.base.tokenizer
     inputs = examines.reading([question(row)])
     tokens = [
@@ -185,7 +185,7 @@ def _asked(ready: course.Prepared, row: Row) -> Asked:
     def score(text: str) -> float:
         return task.score([text], [row])[task.metric]
 
-    return Asked(
+    return EncodedExample(
         Example(row.text, tuple(tokens), row.target, task.metric),
         inputs,
         answer,
@@ -434,7 +434,7 @@ def _stop_if_asked(run: Run) -> None:
 
 def _examine(
     ready: _Running, examines: Examiner, which: str, model: torch.nn.Module
-) -> tuple[list[Answer], Evaluation | None]:
+) -> tuple[list[ModelAnswer], Evaluation | None]:
     """Ask a model the learner's sentences, score it, and emit both results. Raises Stopped."""
     log, answers = ready.run.log, []
     if ready.spec.probes:

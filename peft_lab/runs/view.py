@@ -10,9 +10,9 @@ from typing import Any
 from peft_lab.core.errors import RunError
 from peft_lab.runs import events as event_fields
 from peft_lab.runs.events import Event, latest
-from peft_lab.runs.kept import Kept
+from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.spec import RunSpec
-from peft_lab.training.evaluation import Answer, Evaluation
+from peft_lab.training.evaluation import Evaluation, ModelAnswer
 
 RECENT = 10  # latest steps whose speed gives the estimate
 
@@ -109,8 +109,8 @@ class RunView:
     evaluating: str
     before: Evaluation | None
     after: Evaluation | None
-    probes_before: tuple[Answer, ...]
-    probes_after: tuple[Answer, ...]
+    probes_before: tuple[ModelAnswer, ...]
+    probes_after: tuple[ModelAnswer, ...]
     inference: dict[str, Any]
     unrelated_before: dict[str, Any]
     unrelated_after: dict[str, Any]
@@ -216,9 +216,10 @@ def _evaluation(event: Event | None) -> Evaluation | None:
     return Evaluation(event["metrics"], event["loss"], event["rows"], event["seconds"])
 
 
-def _answers(event: Event | None) -> tuple[Answer, ...]:
+def _answers(event: Event | None) -> tuple[ModelAnswer, ...]:
     return tuple(
-        Answer(row["text"], row["answer"], row.get("scores", {})) for row in (event or {}).get("answers", ())
+        ModelAnswer(row["text"], row["answer"], row.get("scores", {}))
+        for row in (event or {}).get("answers", ())
     )
 
 
@@ -269,4 +270,4 @@ class RunSummary:
     seconds: float | None = None
     spec: RunSpec | None = None
     problem: str = ""
-    kept: Kept | None = None
+    kept: MadeForecast | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft_lab.studies.shipped_sweep import ALL, FULL, LORA, MLP, MLP_AND_MORE, Point, Sweep
+from peft_lab.studies.shipped_sweep import ALL, FULL, LORA, MLP, MLP_AND_MORE, Sweep, SweepPoint
 
 #: What distinguishes the lines, with its title.
 BY: Mapping[str, str] = {"rank": "Rank", "targets": "Targets", "batch": "Batch size", "method": "Method"}
@@ -40,7 +40,7 @@ class Line:
 
     label: str
     method: str
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     spots: tuple[Spot, ...]
     best: Spot | None
 
@@ -53,7 +53,7 @@ class Line:
         """Return the spot at a rate for another figure; ``None`` without a score."""
         return _spot([point for point in self.points if point.rate == rate], figure)
 
-    def first(self, rate: float) -> Point:
+    def first(self, rate: float) -> SweepPoint:
         """Return the training at a rate with the lowest seed."""
         return min((point for point in self.points if point.rate == rate), key=lambda point: point.seed)
 
@@ -104,7 +104,7 @@ def named(sweep: Sweep, model: str, by: str, value: Any) -> str:
     return " and ".join([_TARGETS.get(value, value), *more])
 
 
-def _line(label: str, given: Sequence[Point], figure: str) -> Line:
+def _line(label: str, given: Sequence[SweepPoint], figure: str) -> Line:
     points = _whole(given)
     rates = sorted({point.rate for point in points})
     spots = [_spot([point for point in points if point.rate == rate], figure) for rate in rates]
@@ -119,7 +119,7 @@ def best_spot(spots: Sequence[Spot], figure: str) -> Spot | None:
     return min(sure, key=lambda spot: worth(spot, figure), default=None)
 
 
-def _whole(points: Sequence[Point]) -> list[Point]:
+def _whole(points: Sequence[SweepPoint]) -> list[SweepPoint]:
     """Return the points of the seeds with the most rates, as means over different seeds could not be compared."""
     rates: dict[int, int] = {}
     for point in points:
@@ -152,7 +152,7 @@ def best_of(found: Sequence[Line], figure: str) -> tuple[Line, Spot] | None:
     )
 
 
-def _spot(points: Sequence[Point], figure: str) -> Spot | None:
+def _spot(points: Sequence[SweepPoint], figure: str) -> Spot | None:
     values = [value for point in points if (value := getattr(point, figure)) is not None]
     return spot_of(points[0].rate, values) if points else None
 

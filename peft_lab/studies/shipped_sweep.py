@@ -35,7 +35,7 @@ MLP_AND_MORE = "mlp-and-more"
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One training.
 
     Attributes:
@@ -97,7 +97,7 @@ class Sweep:
         settings: by model.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     command: str = ""
     total: int = 0
     created: str = ""
@@ -122,7 +122,7 @@ class Sweep:
             for model, each in known_of.pop("settings", {}).items()
         }
         told = content.read_typed(cls, {"points": [], **known_of}, "A sweep")
-        points = tuple(Point(**content.read_typed(Point, row, "A training")) for row in rows)
+        points = tuple(SweepPoint(**content.read_typed(SweepPoint, row, "A training")) for row in rows)
         known: set[Any] = set()
         for point in points:
             if point.name in known:
@@ -138,12 +138,12 @@ class Sweep:
         """Return the trained models, in order of first appearance."""
         return tuple(dict.fromkeys(point.model for point in self.points))
 
-    def on(self, model: str) -> tuple[Point, ...]:
+    def on(self, model: str) -> tuple[SweepPoint, ...]:
         """Return the trainings on one model."""
         return tuple(point for point in self.points if point.model == model)
 
     def values(self, model: str, name: str) -> tuple[Any, ...]:
-        """Return the values that a :class:`Point` field, such as ``rank``, has in LoRA's trainings on a model."""
+        """Return the values that a :class:`SweepPoint` field, such as ``rank``, has in LoRA's trainings on a model."""
         return tuple(
             sorted({getattr(point, name) for point in self.on(model) if point.method == LORA}, key=_order)
         )
@@ -173,7 +173,7 @@ def _setting(told: Mapping[str, Any]) -> ModelSetting:
     return ModelSetting(**{**told, "targets": targets})
 
 
-def _require_sense(point: Point) -> None:
+def _require_sense(point: SweepPoint) -> None:
     scored = point.loss is not None and point.metric is not None
     if scored == point.diverged:
         raise BadInput(f"The training {point.name} has scores or has diverged, one of the two.", "diverged")
@@ -260,18 +260,18 @@ def quantile(freedom: int) -> float:
 
 
 @dataclass(frozen=True)
-class Curve:
+class RateCurve:
     """The trainings of one configuration and seed, by ascending learning rate; diverged ones count as worst."""
 
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
 
     @property
-    def at(self) -> Point:
+    def at(self) -> SweepPoint:
         """Return one of the trainings: they share all but rate and outcome."""
         return self.points[0]
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> SweepPoint | None:
         """Return the training with the lowest held-out loss; ``None`` if all diverged."""
         scored = [point for point in self.points if point.loss is not None]
         return min(scored, key=lambda point: (point.loss, point.rate)) if scored else None
@@ -302,25 +302,25 @@ def _lowest(xs: Sequence[float], ys: Sequence[float]) -> float:
     return xs[1] if bend <= 0 else xs[1] + (down * right**2 - up * left**2) / (2 * bend)
 
 
-def curves(sweep: Sweep, points: Iterable[Point] | None = None) -> list[Curve]:
+def curves(sweep: Sweep, points: Iterable[SweepPoint] | None = None) -> list[RateCurve]:
     """Return a curve for each configuration and seed that was trained at all its model's and method's rates."""
     given = sweep.points if points is None else tuple(points)
     rates: dict[tuple[str, str], set[float]] = {}
     for point in sweep.points:
         rates.setdefault((point.model, point.method), set()).add(point.rate)
-    table: dict[tuple[object, ...], list[Point]] = {}
+    table: dict[tuple[object, ...], list[SweepPoint]] = {}
     for point in given:
         key = (point.model, point.method, point.rank, point.targets, point.batch, point.seed)
         table.setdefault(key, []).append(point)
     whole = (found for found in table.values() if len(found) == len(rates[found[0].model, found[0].method]))
-    return [Curve(tuple(sorted(found, key=lambda point: point.rate))) for found in whole]
+    return [RateCurve(tuple(sorted(found, key=lambda point: point.rate))) for found in whole]
 
 
 # ----------------------------------------
 # The run that repeats a training of the sweep.
 
 
-def request_again(sweep: Sweep, point: Point) -> RunRequest:
+def request_again(sweep: Sweep, point: SweepPoint) -> RunRequest:
     """Return the request of the run that repeats a training."""
     setting = sweep.settings[point.model]
     return RunRequest(
@@ -336,7 +336,7 @@ def request_again(sweep: Sweep, point: Point) -> RunRequest:
     )
 
 
-def knobs(sweep: Sweep, point: Point) -> dict[str, Any]:
+def knobs(sweep: Sweep, point: SweepPoint) -> dict[str, Any]:
     """Return the knobs that a training sets; the others have their defaults."""
     if point.method != LORA:
         return {}
@@ -345,7 +345,7 @@ def knobs(sweep: Sweep, point: Point) -> dict[str, Any]:
     return {"r": point.rank, "lora_alpha": alpha, "target_modules": tuple(setting.targets[point.targets])}
 
 
-def command_of(sweep: Sweep, point: Point) -> str:
+def command_of(sweep: Sweep, point: SweepPoint) -> str:
     """Return the command line that repeats a training."""
     asked = request_again(sweep, point)
     parts = ["python", "-m", "peft_lab", "train", "--model", asked.model, "--method", asked.method]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core.errors import BadInput
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate
 from peft_lab.methods.qlora import recording
 from peft_lab.runs import course
@@ -143,7 +143,7 @@ def counted_after_wrapping(contenders: Sequence[Sequence[Any]], quantity: str) -
 
 def peaks(contenders: Sequence[Sequence[Any]], batch: int, seq: int) -> list[float]:
     """Return the simulated peak bytes of a training step of each of (model, method, knobs, checkpointing)."""
-    setting = Setting(batch, seq)
+    setting = StepSetting(batch, seq)
     return [
         float(simulate(StepRequest(model, method, values, setting, checkpointing=checkpointing)).peak_bytes)
         for model, method, values, checkpointing in contenders

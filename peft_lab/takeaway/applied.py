@@ -171,7 +171,7 @@ class Settings(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class AdapterPlace:
     """Where bottleneck adapters of one kind sit, as regular expressions for the ends of module paths.
 
     Attributes:
@@ -279,9 +279,9 @@ class Applied:
         return "torch.tanh" if nonlinearity == "tanh" else f"torch.nn.functional.{nonlinearity}"
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[AdapterPlace]:
         return [
-            Place(
+            AdapterPlace(
                 _pattern(host),
                 bottleneck.place_inputs(host, entrance),
                 host.out_features,

@@ -30,7 +30,7 @@ from peft_lab.runs.record import inputs_of
 from peft_lab.runs.store import Run
 from peft_lab.takeaway.applied import Applied, applied
 from peft_lab.takeaway.card import licences, model_card
-from peft_lab.takeaway.facts import Facts, RunOutcome, outcome
+from peft_lab.takeaway.facts import RunFacts, RunOutcome, outcome
 from peft_lab.takeaway.generator import ROW_MARK, WIDTH, as_notebook, as_script, fill, literal, row_lines
 from peft_lab.training.evaluation import ROWS_AT_ONCE
 from peft_lab.training.tasks import made, orders
@@ -52,7 +52,7 @@ def write_papers(run: Run) -> None:
                 scratch.write_text(text, "utf-8")
 
 
-def adapter_zip(facts: Facts) -> bytes:
+def adapter_zip(facts: RunFacts) -> bytes:
     """Return the folder as a zip file, named after the run, with its papers, also for a run of an older version.
 
     Raises:
@@ -169,15 +169,15 @@ def library_zip(run: Run) -> bytes:
     return path.read_bytes()
 
 
-def run_script(facts: Facts) -> str:
+def run_script(facts: RunFacts) -> str:
     return as_script(fill("run.py.j2", notebook=False, **_context(facts)), (*facts.train, *facts.test))
 
 
-def run_notebook(facts: Facts) -> str:
+def run_notebook(facts: RunFacts) -> str:
     return as_notebook(fill("run.py.j2", notebook=True, **_context(facts)), facts.run.id)
 
 
-def _context(facts: Facts) -> dict[str, Any]:
+def _context(facts: RunFacts) -> dict[str, Any]:
     how = applied(facts)
     return {
         "run": facts,
@@ -200,7 +200,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     }
 
 
-def requirements(facts: Facts, how: Applied) -> list[str]:
+def requirements(facts: RunFacts, how: Applied) -> list[str]:
     """Return the packages to install by pip, at the run's versions if known."""
     names = ["torch", "transformers", *how.libraries]
     if how.quantization:
@@ -214,12 +214,12 @@ def requirements(facts: Facts, how: Applied) -> list[str]:
     return [f"{name}=={known[name]}" if name in known else name for name in dict.fromkeys(names)]
 
 
-def _same_files(facts: Facts) -> Mapping[str, str]:
+def _same_files(facts: RunFacts) -> Mapping[str, str]:
     """Return the SHA-256 of the files of a learner's own folder that the run was trained on."""
     return (inputs_of(facts.run.events()) or {}).get(facts.spec.model, {}) if facts.unnamed else {}
 
 
-def _figures(facts: Facts) -> dict[str, Any]:
+def _figures(facts: RunFacts) -> dict[str, Any]:
     losses = textwrap.fill(", ".join(f"{loss:.6f}" for loss in facts.record["loss"]), WIDTH - 4)
     found = facts.record["evaluation"]
     metric = facts.task.metric
@@ -231,7 +231,7 @@ def _figures(facts: Facts) -> dict[str, Any]:
     return {"run_losses": textwrap.indent(losses, "    "), "run_scores": scores}
 
 
-def _judge(facts: Facts) -> str:
+def _judge(facts: RunFacts) -> str:
     """Return how an answer is judged, as in the name of a template. Raises BadInput for other tasks."""
     task = facts.task
     if facts.classifies:
@@ -279,7 +279,7 @@ def default_home() -> str:
     return path.relative_to(Path.home()).as_posix() if path.is_relative_to(Path.home()) else path.as_posix()
 
 
-def _images(facts: Facts) -> dict[str, Any]:
+def _images(facts: RunFacts) -> dict[str, Any]:
     """Return what ``images.py.j2`` reads. Raises BadInput if the images cannot be got."""
     task = facts.task
     if not task.images:
@@ -310,7 +310,7 @@ def _images(facts: Facts) -> dict[str, Any]:
 # A run that trained on from an adapter of the adapters library.
 
 
-def start_of(facts: Facts) -> dict[str, Any] | None:
+def start_of(facts: RunFacts) -> dict[str, Any] | None:
     """Return what ``start.py.j2`` reads; ``None`` for a run from no adapter.
 
     Raises:

@@ -134,7 +134,7 @@ class RunOutcome:
 
 
 @dataclass(frozen=True)
-class Facts(RunOutcome):
+class RunFacts(RunOutcome):
     """One run with what is needed to repeat it.
 
     Attributes:
@@ -166,7 +166,7 @@ def outcome(run: Run, entry: ModelEntry | None = None) -> RunOutcome:
     )
 
 
-def gather(run: Run) -> Facts:
+def gather(run: Run) -> RunFacts:
     """Return the facts of a run that has ended.
 
     Raises:
@@ -189,7 +189,7 @@ def gather(run: Run) -> Facts:
             "task",
         )
     drawn = min(len(splits.train), spec.steps * spec.batch)
-    return Facts(
+    return RunFacts(
         **{field.name: getattr(known, field.name) for field in fields(known)},
         call=peft_call(entry, method, values, known.task_type),
         train=splits.train[:drawn],

@@ -132,7 +132,7 @@ def fill(template: str, **context: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
+class NotebookCell:
     """One step of a script.
 
     Attributes:
@@ -177,7 +177,7 @@ def with_imports(text: str) -> str:
     return f"{imports}\n\n{code}"
 
 
-def _read(text: str) -> tuple[str, str, list[Cell]]:
+def _read(text: str) -> tuple[str, str, list[NotebookCell]]:
     """Return a script template's text as its docstring, its imports and its cells."""
     head, *rest = _CELL.split(text)
     imports, cells = "", []
@@ -189,7 +189,7 @@ def _read(text: str) -> tuple[str, str, list[Cell]]:
         lines = (line[1:].removeprefix(" ") for line in prose[0].split("\n"))
         code = hoisted(body[prose.end() :])[1].strip()
         cells.append(
-            Cell(title.removesuffix(_FOLDED), " ".join(lines).strip(), code, title.endswith(_FOLDED))
+            NotebookCell(title.removesuffix(_FOLDED), " ".join(lines).strip(), code, title.endswith(_FOLDED))
         )
     return head.strip().removeprefix('"""').removesuffix('"""').strip(), imports, cells
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """What a model says to one probe. ``scores``: probability by label, empty for generated text."""
 
     text: str
@@ -103,7 +103,7 @@ class Examiner:
         loss = sum(loss * amount for loss, amount in losses) / weight
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
 
-    def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[Answer]:
+    def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[ModelAnswer]:
         """What the model says to each text: a label with all labels' probabilities, or generated text. A conversation
         is called by its last message."""
         import torch
@@ -114,11 +114,11 @@ class Examiner:
             for asked in texts:
                 text = asked if isinstance(asked, str) else asked[-1][1]
                 if self.task.kind != "classification":
-                    answers.append(Answer(text, self._generate(model, [asked])[0].strip()))
+                    answers.append(ModelAnswer(text, self._generate(model, [asked])[0].strip()))
                     continue
                 logits = model(**self.prepare([asked])).logits[0]
                 scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
-                answers.append(Answer(text, max(scores, key=lambda label: scores[label]), scores))
+                answers.append(ModelAnswer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
     @property

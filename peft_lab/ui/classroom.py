@@ -14,11 +14,11 @@ from peft_lab.core import asking, units
 from peft_lab.core.asking import asker, limits
 from peft_lab.core.errors import PeftLabError
 from peft_lab.interview.learners import schedule
-from peft_lab.interview.learners.schedule import Expected
+from peft_lab.interview.learners.schedule import ClassAnswers
 from peft_lab.interview.predictions import Prediction, all_predictions
 from peft_lab.methods import all_methods
 from peft_lab.runs import queue
-from peft_lab.runs.queue import QUIET, WAITING, ClassRow, Place
+from peft_lab.runs.queue import QUIET, WAITING, ClassRow, PageVisit
 from peft_lab.runs.view import Status
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import charts, figures, frame
@@ -128,7 +128,7 @@ def foretold() -> None:
     st.plotly_chart(_bars(known[picked], row), key="foretold-bars", config=charts.CONFIG)
 
 
-def _bars(prediction: Prediction, row: Expected) -> go.Figure:
+def _bars(prediction: Prediction, row: ClassAnswers) -> go.Figure:
     labels = ["<br>".join(textwrap.wrap(option, _WRAP)) for option in prediction.options]
     counts = [float(row.counts.get(place, 0)) for place in range(len(labels))]
     chart = charts.bars(labels, counts, "answers", height=80 + 56 * len(labels))
@@ -224,7 +224,7 @@ def _kinds(row: ClassRow) -> tuple[str, ...]:
     return (*[""] * (len(COLUMNS) - 1), "trained" if row.stuck else "")
 
 
-def _ago(place: Place | None) -> str:
+def _ago(place: PageVisit | None) -> str:
     if place is None:
         return "–"
     return "just now" if place.since < 60 else f"{units.coarse(place.since)} ago"

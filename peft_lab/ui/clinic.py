@@ -14,7 +14,15 @@ from peft_lab.core import palette, units
 from peft_lab.core.units import Source
 from peft_lab.interview.clinic import reading
 from peft_lab.interview.clinic.diagnose import SUSPECTED, Diagnosis, Suspicion, diagnose, in_words
-from peft_lab.interview.clinic.faults import MOMENTS, Case, Fault, Shown, all_cases, all_faults, get_case
+from peft_lab.interview.clinic.faults import (
+    MOMENTS,
+    ClinicCase,
+    Fault,
+    ShownCase,
+    all_cases,
+    all_faults,
+    get_case,
+)
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.methods import get_method
 from peft_lab.ui import pages, state
@@ -60,7 +68,7 @@ _QUIET = ("seed", "finetuning_type", "lr_scheduler_type")
 _MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "smollm2-135m": "SmolLM2-135M"}
 
 
-def symptoms(case: Case) -> None:
+def symptoms(case: ClinicCase) -> None:
     """Draw everything but the cause."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
     with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
@@ -75,7 +83,7 @@ def symptoms(case: Case) -> None:
     _tensors(case.faulty)
 
 
-def beside(case: Case) -> None:
+def beside(case: ClinicCase) -> None:
     """Draw the faulty run and the healthy one."""
     st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
     _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
@@ -100,7 +108,7 @@ def show_fix(fault: Fault) -> None:
         st.caption("A test runs it on a small case of this fault and checks that the fault is gone.")
 
 
-def _curve(runs: dict[str, Shown], key: str) -> None:
+def _curve(runs: dict[str, ShownCase], key: str) -> None:
     series = {name: run.curve for name, run in runs.items() if run.curve[0]}
     lost = sum(isinstance(row[1], str) for run in runs.values() for row in run.rows)
     if series:
@@ -123,7 +131,7 @@ def _curve(runs: dict[str, Shown], key: str) -> None:
         st.caption(f"{lost} logged losses are no numbers (NaN).")
 
 
-def _settings(run: Shown, which: str) -> None:
+def _settings(run: ShownCase, which: str) -> None:
     told = {name: value for name, value in run.arguments.items() if name not in _QUIET}
     tokens = {name: value for name, value in run.tokens.items() if value is not None}
     st.caption("adapter_config.json")
@@ -137,19 +145,19 @@ def _lines(fields: Mapping[str, Any]) -> str:
     return "\n".join(f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items())
 
 
-def _console(run: Shown, which: str) -> None:
+def _console(run: ShownCase, which: str) -> None:
     if run.console:
         st.caption("Console")
         listing("\n".join(run.console), f"{which}-console", WIDE)
 
 
-def _outputs(run: Shown, which: str) -> None:
+def _outputs(run: ShownCase, which: str) -> None:
     for number, (prompt, answer) in enumerate(run.outputs):
         st.caption("Output")
         listing(f"{prompt}\n\n→ {answer}", f"{which}-output-{number}", WIDE)
 
 
-def _tensors(run: Shown) -> None:
+def _tensors(run: ShownCase) -> None:
     if not run.tensors:
         return
     st.caption("adapter_model.safetensors")
@@ -236,7 +244,7 @@ def solve(file: Learners, learner: str, known: dict[str, dict[str, Any]], first:
     """Choose a case, ``first`` at the beginning, and work on it."""
     cases = all_cases()
 
-    def title(case: Case) -> str:
+    def title(case: ClinicCase) -> str:
         done = known.get(case.fault.name)
         return f"Case {case.number}" + ("" if done is None else " (found)" if done["right"] else " (missed)")
 
@@ -245,7 +253,7 @@ def solve(file: Learners, learner: str, known: dict[str, dict[str, Any]], first:
     _work(cases[chosen - 1], file, learner, known)
 
 
-def _work(case: Case, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
+def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[str, Any]]) -> None:
     before = known.get(case.fault.name)
     again = state.remembered(SCOPE, "again", None) == case.number
     with st.container(border=True):
@@ -277,7 +285,7 @@ def _work(case: Case, file: Learners, learner: str, known: dict[str, dict[str, A
         st.rerun()
 
 
-def _hints(case: Case) -> int:
+def _hints(case: ClinicCase) -> int:
     """Draw the hints asked for; return how many."""
     given = int(state.remembered(SCOPE, "hints", 0, str(case.number)))
     texts = case.hints()
@@ -294,7 +302,7 @@ def _hints(case: Case) -> int:
     return given
 
 
-def _explained(case: Case, before: dict[str, Any]) -> None:
+def _explained(case: ClinicCase, before: dict[str, Any]) -> None:
     fault = case.fault
     guess = all_faults().get(before["guess"])
     if before["right"]:

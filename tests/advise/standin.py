@@ -10,7 +10,7 @@ from typing import Any
 
 from peft_lab.advise import room as ways
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import Ask, Needed, Run
+from peft_lab.advise.simulating import Ask, Needed, StepRun
 from peft_lab.advise.situation import Situation
 
 ACTIVATIONS = 1.2e-4  # bytes for each token and parameter of the base; a tenth of that with checkpointing
@@ -19,7 +19,7 @@ ACTIVATIONS = 1.2e-4  # bytes for each token and parameter of the base; a tenth 
 def ask(situation: Situation) -> Needed:
     shape = situation.shape
 
-    def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+    def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
         weights = ways.weight_bytes(shape, method, run)
         each = ACTIVATIONS / 10 if run.checkpointing else ACTIVATIONS
         if run.split:

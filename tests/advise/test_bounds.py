@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peft_lab.advise.plans.steps import split_step
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import MARGIN, Run, bounds, decided, largest_rows, recalling, simulating
+from peft_lab.advise.simulating import MARGIN, StepRun, bounds, decided, largest_rows, recalling, simulating
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.tree import ADVICE
 from peft_lab.engine import simulate
@@ -77,12 +77,12 @@ def test_bounds_spare_questions_and_change_no_answer(
 
 def test_another_length_takes_few_simulations() -> None:
     """Of Llama 3.1 8B on an RTX 4090, of which rows of 512 tokens ship: those of the ways that may be advised."""
-    asked: list[tuple[str, Run]] = []
+    asked: list[tuple[str, StepRun]] = []
 
     def ask(situation: Situation) -> Any:
         real = simulating(situation)
 
-        def needed(method: str, values: Any, run: Run) -> int:
+        def needed(method: str, values: Any, run: StepRun) -> int:
             low, high = room.between(method, values, run)
             if low < high:
                 asked.append((method, run))
@@ -109,9 +109,11 @@ def test_simulated_steps_are_between_their_bounds(model: str, checkpointing: boo
     """Each against the others, over rows and lengths: off by less than the margin."""
     sizes = [*product((1, 4), (96, 300, 512)), (2, 300), (2, 500), (8, 128)]
     values = ADVICE["lora"].knobs(Situation(model=model).shape)
-    run = Run(1, checkpointing)
+    run = StepRun(1, checkpointing)
     real = {
-        (rows, seq): simulating(Situation(model=model, seq=seq))("lora", values, Run(rows, run.checkpointing))
+        (rows, seq): simulating(Situation(model=model, seq=seq))(
+            "lora", values, StepRun(rows, run.checkpointing)
+        )
         for rows, seq in sizes
     }
     weights = 2 * Situation(model=model).shape.total
@@ -134,4 +136,4 @@ def test_a_split_step_is_simulated_as_it_is_split(method: str, sharding: str) ->
     assert chosen is not None and chosen.batch == 1
     real = split_step(situation, method, values, chosen.run(1), sharding)
     assert (chosen.needed, chosen.host) == (simulate.needed_bytes(real), real.host_bytes)
-    assert (chosen.host > 0) == Run(1, True, sharding=sharding).offloads
+    assert (chosen.host > 0) == StepRun(1, True, sharding=sharding).offloads

@@ -13,7 +13,7 @@ import pytest
 from peft_lab.advise.flips import flips, longest
 from peft_lab.advise.recommend import Recommendation, recommend
 from peft_lab.advise.room import Room, room_of
-from peft_lab.advise.simulating import Known, Run, request, simulating
+from peft_lab.advise.simulating import Known, StepRun, request, simulating
 from peft_lab.advise.situation import Situation
 from peft_lab.advise.words import least
 from peft_lab.core import units
@@ -43,7 +43,7 @@ def answered(found: Recommendation) -> tuple[Any, ...]:
     return found.advice, found.plan, found.runner_up, [(step.question, step.value) for step in found.path]
 
 
-def neighbours(situation: Situation, method: str, values: Mapping[str, Any], run: Run) -> Known:
+def neighbours(situation: Situation, method: str, values: Mapping[str, Any], run: StepRun) -> Known:
     """What is known of a step with other rows and lengths, as of a simulation that ships."""
     found = {}
     for rows, seq in ((1, 512), (4, 512), (1, 1024), (2, 2048)):
@@ -97,7 +97,7 @@ def test_some_sentences_are_bounds() -> None:
 def test_cards_whose_workspaces_are_equal_are_asked_for_one_simulation() -> None:
     """A T4's step is an RTX 4090's; a Hopper card's is its own."""
     situation = Situation(model="smollm2-135m", seq=32)
-    asked = {card: request(replace(situation, device=card), "lora", {}, Run(1, False)) for card in CARDS}
+    asked = {card: request(replace(situation, device=card), "lora", {}, StepRun(1, False)) for card in CARDS}
     assert asked["t4"] == asked["rtx-4090"] == asked["a100-40"] != asked["h100"]
     one = asked["t4"]
     needs = {
@@ -109,7 +109,7 @@ def test_cards_whose_workspaces_are_equal_are_asked_for_one_simulation() -> None
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_step_takes_the_same_whether_its_work_is_noted_or_not() -> None:
-    one = request(Situation(model="smollm2-135m", seq=32), "lora", {}, Run(1, False))
+    one = request(Situation(model="smollm2-135m", seq=32), "lora", {}, StepRun(1, False))
     noted, bare = simulate_step(one), simulate_step(one, works=False)
     assert simulate.needed_bytes(noted) == simulate.needed_bytes(bare) and noted.points == bare.points
     assert noted.work and not bare.work and replace(memory_of(one), seconds=bare.seconds) == bare

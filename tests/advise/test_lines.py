@@ -14,7 +14,7 @@ from peft_lab.advise import tree, words
 from peft_lab.advise.flips import _too_large, flips
 from peft_lab.advise.recommend import Why, _step, recommend, walk
 from peft_lab.advise.room import HEADROOM, HEADROOM_SPLIT, Room
-from peft_lab.advise.simulating import Needed, Run, Step
+from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import WORDS, Situation, lora_bytes, parse, stored_bytes, tight
 from peft_lab.advise.tree import ADVICE, FEW_ROWS
 from peft_lab.advise.words import found_answer
@@ -109,7 +109,7 @@ def test_several_devices_share_the_rows_and_at_last_the_model() -> None:
     def ask(situation: Situation) -> Needed:
         weights = 2 * situation.shape.total
 
-        def needed(method: str, values: object, run: Run) -> int:
+        def needed(method: str, values: object, run: StepRun) -> int:
             share = weights // situation.devices if run.split else weights
             if run.in_main_memory:
                 return share if run.offloads else 0
@@ -506,7 +506,7 @@ def test_something_comes_second_unless_nothing_can_be_stored() -> None:
 
 def test_a_step_that_cannot_be_simulated_is_passed_over_with_the_reason() -> None:
     def ask(_: Situation) -> Needed:
-        def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+        def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
             raise SimulationError("this one has no shapes")
 
         return needed

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from peft_lab.advise import plan
-from peft_lab.advise.recipes.recipe import LAB, Setting, recipe
+from peft_lab.advise.recipes.recipe import LAB, RecipeSetting, recipe
 from peft_lab.advise.recipes.rules import ADAMW, PAGED, job
 from peft_lab.advise.simulating import Step
 from peft_lab.models.catalogue import get_model
@@ -40,5 +40,5 @@ def test_the_optimizer_that_is_said_is_the_one_that_was_simulated(
     simulated: str, advised: str, settled: str
 ) -> None:
     step = Step(1, False, simulated, needed=1)
-    said = Setting("optimizer", advised, None, (), (), "cited", "", "")
+    said = RecipeSetting("optimizer", advised, None, (), (), "cited", "", "")
     assert plan._optimizer(step, said, "Simulated").value == settled

@@ -15,7 +15,7 @@ from peft_lab.advise.flips import flips
 from peft_lab.advise.plan import Unknown
 from peft_lab.advise.recommend import Why, _step, recommend
 from peft_lab.advise.room import HEADROOM, UPDATES, Room
-from peft_lab.advise.simulating import Needed, Run, Step
+from peft_lab.advise.simulating import Needed, Step, StepRun
 from peft_lab.advise.situation import Situation, stored_bytes
 from peft_lab.advise.tree import (
     ADAPTER_LATENCY,
@@ -225,7 +225,7 @@ def test_many_on_one_decoder_are_loras() -> None:
 def test_two_sequences_of_a_preference_are_simulated() -> None:
     one, two = Situation(), Situation(objective="preference")
     alone, pair = standin.room(one), standin.room(two)
-    run = Run(2, False)
+    run = StepRun(2, False)
     assert pair.needs("lora", {}, run) == alone.needs("lora", {}, replace(run, batch=4))
 
 
@@ -328,7 +328,7 @@ def test_a_card_without_bfloat16_multiplies_in_float16() -> None:
 
 
 def four_bits_only(_: Situation) -> Needed:
-    def needed(method: str, values: object, run: Run) -> int:
+    def needed(method: str, values: object, run: StepRun) -> int:
         return (5 if method == "qlora" else 50) * 10**9
 
     return needed
@@ -383,7 +383,7 @@ def test_the_simulation_overrules_the_tree() -> None:
     situation = Situation(rows=10**6)
 
     def ask(_: Situation) -> object:
-        def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+        def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
             return (30 if values.get("r") == 64 else 20) * 10**9
 
         return needed

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from peft_lab.advise import words
 from peft_lab.advise.recommend import recommend
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import Run
+from peft_lab.advise.simulating import StepRun
 from peft_lab.advise.situation import FOUND, KEYS, Situation, lora_bytes, parse
 from peft_lab.advise.tree import QUESTIONS
 from peft_lab.core import units
@@ -89,7 +89,7 @@ def test_what_each_of_several_cards_leaves_is_told_apart() -> None:
     """What it holds comes first, then what may be used of that, and of a split step what is kept free for the link."""
     situation = parsed(model="llama-3.1-70b", gpu="8xh100", link="nvlink")
 
-    def needs(method: str, values: object, run: Run) -> int:
+    def needs(method: str, values: object, run: StepRun) -> int:
         return 10**10 if run.split else 10**12
 
     room = Room(situation, lambda _: needs)

@@ -7,7 +7,7 @@ import pytest
 from peft_lab.advise.recommend import decide, reach, walk
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import FOUND, WORDS, Situation
-from peft_lab.advise.tree import ADVICE, EXAMPLES, NODES, QUESTIONS, ROOT, Example, Place, places
+from peft_lab.advise.tree import ADVICE, EXAMPLES, NODES, QUESTIONS, ROOT, ExampleModel, TreePlace, places
 from peft_lab.methods import all_methods
 from peft_lab.ui.choose.page import lit_places
 
@@ -34,14 +34,14 @@ def test_every_node_has_one_way_to_it_and_every_advice_is_used() -> None:
 
 
 @by_place
-def test_no_path_asks_twice_or_contradicts_itself(place: Place) -> None:
+def test_no_path_asks_twice_or_contradicts_itself(place: TreePlace) -> None:
     asked = [NODES[node].question for node, _ in place.way]
     assert len(asked) == len(set(asked))
 
 
 @pytest.mark.usefixtures("kept_simulations")
 @by_place
-def test_every_place_is_reached_from_the_usual_situation(place: Place) -> None:
+def test_every_place_is_reached_from_the_usual_situation(place: TreePlace) -> None:
     situation = reach(Situation(), place, {})
     path, leaf = walk(situation, room_of(situation))
     assert place.id in lit_places([(step.node, step.value) for step in path])
@@ -62,7 +62,7 @@ def test_reaching_a_place_changes_no_more_than_it_has_to() -> None:
 
 @pytest.mark.usefixtures("kept_simulations")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.model} on {example.device}")
-def test_examples_are_as_they_say(example: Example) -> None:
+def test_examples_are_as_they_say(example: ExampleModel) -> None:
     room = room_of(
         Situation(model=example.model, device=example.device, devices=example.devices, link=example.link)
     )

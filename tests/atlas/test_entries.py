@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.atlas import FAMILIES, all_types, entries, get_entry, lineage, variants
-from peft_lab.atlas.base import EACH, OF_MODEL, ONCE, AtlasType, Paper, Usual
+from peft_lab.atlas.base import EACH, OF_MODEL, ONCE, AtlasType, TypePaper, Usual
 from peft_lab.core.errors import UnknownName
 from peft_lab.models.catalogue import get_model
 
@@ -92,7 +92,7 @@ def test_a_new_type_is_one_declaration() -> None:
         family="low_rank",
         parent="LORA",
         update="W + B·A on the keys",
-        paper=Paper("none (no paper)", "here"),
+        paper=TypePaper("none (no paper)", "here"),
         knobs=(Usual("r", (4,), "Rank of ΔW."),),
         differs="It adapts the keys.",
         when="In this test.",

@@ -20,7 +20,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import get_model
 from peft_lab.runs import admission, allowance, checkpoints, owners, queue, store, waiting
-from peft_lab.runs.queue import QUIET, WAITING, Place, RunQueue
+from peft_lab.runs.queue import QUIET, WAITING, PageVisit, RunQueue
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
@@ -414,7 +414,7 @@ def test_the_teacher_sees_who_is_where_and_who_may_need_help(empty_class: Path) 
     teacher = joined("Grace", joining.class_keys().teacher)
     queued(ada).log.emit("failed", message="out of memory")
     queued(bob)
-    where = {ada.owner: Place("lora", 1.0), eve.owner: Place("tour", QUIET + 60)}
+    where = {ada.owner: PageVisit("lora", 1.0), eve.owner: PageVisit("tour", QUIET + 60)}
     with acting_for(teacher):
         rows = queue.class_rows(where, but=teacher.owner)
         later = queue.class_rows(where, but=teacher.owner, now=time.time() + WAITING + 61)

@@ -13,7 +13,7 @@ from peft_lab.core.errors import SimulationError
 from peft_lab.engine import account, simulate
 from peft_lab.engine import published as protocol
 from peft_lab.engine.devices import get_device
-from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import get_model
@@ -45,7 +45,8 @@ def test_the_contracts_fields(run: Run) -> None:
     assert max(point["bytes"] for point in row["timeline"]) == row["peak_bytes"]
     assert {"phase", "bytes"} <= set(row["timeline"][0])
     assert (
-        row["peak_bytes"] == simulate_step(StepRequest("gpt2", "lora", {"r": 4}, Setting(2, 32))).peak_bytes
+        row["peak_bytes"]
+        == simulate_step(StepRequest("gpt2", "lora", {"r": 4}, StepSetting(2, 32))).peak_bytes
     )
 
 
@@ -166,9 +167,9 @@ class Linear:
     """A step that takes a known number of bytes: 1 MB and 1 kB a token."""
 
     def __init__(self) -> None:
-        self.asked: list[Setting] = []
+        self.asked: list[StepSetting] = []
 
-    def __call__(self, setting: Setting) -> Simulation:
+    def __call__(self, setting: StepSetting) -> Simulation:
         self.asked.append(setting)
         size = 10**6 + 1000 * setting.batch * setting.seq
         return Simulation("m", "lora", size, None, dict.fromkeys(account.PARTS, 0), ())
@@ -177,16 +178,16 @@ class Linear:
 def test_what_fits_is_searched_by_simulating() -> None:
     device = replace(get_device("t4"), memory=10**6 + 1000 * 6400)
     job = Linear()
-    asked, room = memory.search_fitting(job, Setting(4, 100), device, None)
+    asked, room = memory.search_fitting(job, StepSetting(4, 100), device, None)
     assert asked.peak_bytes == room.needed_bytes == 10**6 + 400_000
     assert room.fits
     assert 62 <= room.batch <= 64
     assert 1550 <= room.seq <= 1600
     assert len(job.asked) == len(set(job.asked)) < 40
     assert {(setting.device, setting.capability) for setting in job.asked} == {("cuda", device.capability)}
-    assert memory.search_fitting(Linear(), Setting(4, 100), device, 128)[1].seq >= 124
-    assert memory.search_fitting(Linear(), Setting(4, 100), device, 128)[1].seq <= 128
-    small = memory.search_fitting(Linear(), Setting(4, 100), replace(device, memory=10**6), None)[1]
+    assert memory.search_fitting(Linear(), StepSetting(4, 100), device, 128)[1].seq >= 124
+    assert memory.search_fitting(Linear(), StepSetting(4, 100), device, 128)[1].seq <= 128
+    small = memory.search_fitting(Linear(), StepSetting(4, 100), replace(device, memory=10**6), None)[1]
     assert (small.fits, small.batch, small.seq) == (False, 0, 0)
 
 
@@ -239,7 +240,7 @@ def test_the_published_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     def published(model: str, content: object, batch: int, generate: object) -> Simulation:
         contents.append(content)
         assert generate is None
-        return Linear()(Setting(batch, 1))
+        return Linear()(StepSetting(batch, 1))
 
     monkeypatch.setattr(protocol, "simulate_published", published)
     nothing = tmp_path / "full.json"

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from peft_lab.engine import account, step
-from peft_lab.engine.account import Point
+from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.build import Blueprint, make_subject
-from peft_lab.engine.tracker import Recorder, recording
+from peft_lab.engine.tracker import MemoryRecorder, recording
 
 
 def built(blueprint: Blueprint) -> Any:
@@ -30,11 +30,11 @@ def points(
     batch: dict[str, Any],
     prepare: Callable[[Any], None],
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> list[Point]:
+) -> list[MemoryPoint]:
     """Two AdamW steps, stretch by stretch. ``prepare`` is told the model, ``around`` every step."""
     model = built(blueprint)
     prepare(model)
-    recorder = Recorder()
+    recorder = MemoryRecorder()
     subject = make_subject(model, blueprint, recorder, blueprint.depth)
     optimizer = step.make_optimizer("adamw", model, False)
     model.train()

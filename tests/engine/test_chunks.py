@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import Setting, StepRequest, largest
+from peft_lab.engine.request import StepRequest, StepSetting, largest
 from peft_lab.engine.running import run
 from peft_lab.engine.simulate import simulate
 from peft_lab.training.optimizers import without_logits
@@ -76,7 +76,7 @@ def test_simulated_is_measured(trained: str) -> None:
     peaks = {}
     for loss in ("whole", "chunked"):
         blueprint = Blueprint(config(), "causal-lm", adapter(trained), torch.float32)
-        trace, _, _ = run(blueprint, Setting(ROWS, LENGTH, device="cpu", loss=loss))
+        trace, _, _ = run(blueprint, StepSetting(ROWS, LENGTH, device="cpu", loss=loss))
         peaks[loss] = largest(account.timeline(trace)).nbytes
         assert peaks[loss] == pytest.approx(measured(trained, loss == "chunked"), rel=0.005)
     logits = ROWS * LENGTH * VOCABULARY * 4
@@ -86,7 +86,7 @@ def test_simulated_is_measured(trained: str) -> None:
 @pytest.mark.weights
 def test_a_gpu_holds_no_more_logits_than_a_chunk() -> None:
     def peak(loss: str) -> int:
-        setting = Setting(1, 4096, loss=loss)
+        setting = StepSetting(1, 4096, loss=loss)
         return simulate(StepRequest("smollm2-135m", "lora", {}, setting, checkpointing=True)).peak_bytes
 
     saved = peak("whole") - peak("chunked")
@@ -95,8 +95,8 @@ def test_a_gpu_holds_no_more_logits_than_a_chunk() -> None:
 
 def test_what_cannot_be_is_one_sentence() -> None:
     with pytest.raises(BadInput, match=facts("none", "whole", "chunked")):
-        Setting(1, 8, loss="none").check()
+        StepSetting(1, 8, loss="none").check()
     with pytest.raises(BadInput, match="no logits"):
-        Setting(1, 8, loss="chunked", generate=(1, 2)).check()
+        StepSetting(1, 8, loss="chunked", generate=(1, 2)).check()
     with pytest.raises(Unsupported, match=facts("in chunks", "logits")):
-        simulate(StepRequest("gemma-2-2b", "lora", {}, Setting(1, 64, loss="chunked")))
+        simulate(StepRequest("gemma-2-2b", "lora", {}, StepSetting(1, 64, loss="chunked")))

@@ -15,7 +15,7 @@ from peft_lab.advise.recommend import recommend
 from peft_lab.advise.room import room_of
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import PeftLabError, Unsupported
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import get_method
 from peft_lab.methods.shared.targets import every_map
@@ -87,7 +87,7 @@ def one_sentence(error: PeftLabError) -> str:
 @pytest.mark.parametrize("name", every(FIRST))
 def test_a_step_with_each_loss(name: str, tmp_path: Path) -> None:
     def step(loss: str) -> int:
-        return memory_of(StepRequest(folder, "lora", {}, Setting(2, 32, loss=loss))).peak_bytes
+        return memory_of(StepRequest(folder, "lora", {}, StepSetting(2, 32, loss=loss))).peak_bytes
 
     folder = every_type.folder(name, tmp_path / name)
     if name in REFUSED:
@@ -111,7 +111,7 @@ def test_choose_and_plan(name: str, tmp_path: Path) -> None:
     """On a device on which nothing is plenty, so that states and losses of a step are gone through."""
     folder = every_type.folder(name, tmp_path / name)
     try:
-        needed = memory_of(StepRequest(folder, "lora", {}, Setting(2, 16))).peak_bytes
+        needed = memory_of(StepRequest(folder, "lora", {}, StepSetting(2, 16))).peak_bytes
         device = f"{needed / 1e9 * 2 + 2:.2f}GB"
         situation = Situation(model=folder, device=device, batch=2, seq=16)
         found = recommend(situation, room_of(situation))

@@ -13,7 +13,7 @@ from peft_lab.core import machine
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import devices as device_list
 from peft_lab.engine.devices import TAKEN, THIS, THIS_GPU, devices, get_device
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import (
     largest,
     largest_that_fits,
@@ -44,12 +44,12 @@ def test_the_search_is_right_to_one_in_thirty_two_and_asks_little(limit: int, mo
 def test_what_fits_fits_and_the_next_larger_does_not() -> None:
     machine = devices()["t4"]
     small = type(machine)("small", "small", 400_000_000, "cuda", (7, 5), "test", 400_000_000)
-    asked = StepRequest("minilm-l6", "lora", {}, Setting(1, 64), "float32")
+    asked = StepRequest("minilm-l6", "lora", {}, StepSetting(1, 64), "float32")
     found = largest_that_fits("batch", small, asked, most=64)
     assert found > 0
 
     def need(batch: int) -> int:
-        setting = Setting(batch, 64, device="cuda", capability=(7, 5))
+        setting = StepSetting(batch, 64, device="cuda", capability=(7, 5))
         return needed_bytes(simulate(replace(asked, setting=setting)))
 
     assert need(found) <= small.memory
@@ -106,7 +106,7 @@ def test_this_machines_gpu_is_one_of_the_devices(tmp_path: Path, monkeypatch: py
 
 
 def test_models_are_each_simulated_and_refusals_are_told() -> None:
-    setting = Setting(1, 600)
+    setting = StepSetting(1, 600)
     names = ("minilm-l6", "gpt2", "llama-3.2-1b")
     rows = models_that_fit(get_device("t4"), StepRequest("gpt2", "bitfit", {}, setting), names)
     assert [row.model for row in rows] == ["minilm-l6", "gpt2", "llama-3.2-1b"]
@@ -114,4 +114,6 @@ def test_models_are_each_simulated_and_refusals_are_told() -> None:
     assert "no biases" in rows[2].reason and rows[2].needed_bytes is None
     assert rows[0].needed_bytes is not None and rows[0].needed_bytes < (rows[1].needed_bytes or 0)
     assert longest_row(StepRequest("minilm-l6", "bitfit", {}, setting)) == 512
-    assert longest_row(StepRequest("gpt2", "prompt", {"num_virtual_tokens": 20}, Setting(1, 1024))) == 1004
+    assert (
+        longest_row(StepRequest("gpt2", "prompt", {"num_virtual_tokens": 20}, StepSetting(1, 1024))) == 1004
+    )

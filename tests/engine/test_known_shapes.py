@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peft_lab.engine import kernels, running, tracker
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import blueprint_of
 from peft_lab.engine.tracker import Trace
 from peft_lab.methods import all_methods
@@ -22,7 +22,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_known_shapes", {})
 
 
-def traced(model: str, method: str, setting: Setting) -> Trace:
+def traced(model: str, method: str, setting: StepSetting) -> Trace:
     blueprint = blueprint_of(StepRequest(model, method, {}, setting))
     trace, _ = running._run_at(blueprint, setting, running.two_steps, 2)
     return trace
@@ -39,13 +39,13 @@ def events(trace: Trace) -> list[tuple[bool, int, str, int | None]]:
 @pytest.mark.parametrize(
     ("model", "setting"),
     [
-        ("smollm2-135m", Setting(2, 24)),
-        ("minilm-l6", Setting(3, 16, device="cpu")),
-        ("gpt2", Setting(2, 8, generate=(3, 4))),
+        ("smollm2-135m", StepSetting(2, 24)),
+        ("minilm-l6", StepSetting(3, 16, device="cpu")),
+        ("gpt2", StepSetting(2, 8, generate=(3, 4))),
     ],
 )
 def test_a_step_leaves_the_same_trace(
-    model: str, method: str, setting: Setting, monkeypatch: pytest.MonkeyPatch
+    model: str, method: str, setting: StepSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problems: list[Problem] = list(all_methods()[method].problems(get_model(model).shape, {}))
     if any(problem.level == "error" for problem in problems):

@@ -7,7 +7,7 @@ import torch
 
 from peft_lab.engine import account, running
 from peft_lab.engine.fake import known_text, true_entries
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from tests.engine import real, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -23,7 +23,7 @@ def cpt() -> object:
 @pytest.mark.parametrize(("rows", "length", "layers"), [(2, 24, 2), (3, 40, 4)])
 def test_simulated_is_what_a_real_step_takes(rows: int, length: int, layers: int) -> None:
     blueprint = small.blueprint("llama", layers, cpt(), dtype=torch.float32)
-    trace, _, _ = running.run(blueprint, Setting(rows, length, device="cpu"))
+    trace, _, _ = running.run(blueprint, StepSetting(rows, length, device="cpu"))
     found = max(point.nbytes for point in account.timeline(trace))
     ids = torch.randint(20, 600, (rows, length), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "labels": ids.clone()}
@@ -36,8 +36,8 @@ def test_simulated_is_what_a_real_step_takes(rows: int, length: int, layers: int
 def test_a_few_layers_show_all_of_them() -> None:
     """Unrolled and run at full depth a model has the same peak."""
     deep = small.blueprint("llama", 7, cpt())
-    trace, _, unrolled = running.run(deep, Setting(2, 16))
-    whole, _ = running._run_at(deep, Setting(2, 16), running.two_steps, 7)
+    trace, _, unrolled = running.run(deep, StepSetting(2, 16))
+    whole, _ = running._run_at(deep, StepSetting(2, 16), running.two_steps, 7)
     assert unrolled
     peaks = [max(point.nbytes for point in account.timeline(each)) for each in (trace, whole)]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.001)

@@ -10,7 +10,7 @@ import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.engine import account, running
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from peft_lab.methods.counting.count import count_config
 from tests.engine import real, small
 from tests.prose import says
@@ -41,7 +41,7 @@ def saved(folder: Path, layers: int) -> dict[str, str]:
 @pytest.mark.parametrize("depth", [1, 3])
 def test_simulated_is_what_a_real_step_takes(depth: int, tmp_path: Path) -> None:
     ours = small.blueprint("llama", 3, xlora({"0": MIXED, "1": MIXED}, depth), dtype=torch.float32)
-    trace, _, _ = running.run(ours, Setting(2, 32, device="cpu"))
+    trace, _, _ = running.run(ours, StepSetting(2, 32, device="cpu"))
     found = max(point.nbytes for point in account.timeline(trace))
     theirs = small.blueprint("llama", 3, xlora(saved(tmp_path, 3), depth), dtype=torch.float32)
     theirs.config.use_cache = False

@@ -9,21 +9,21 @@ import torch
 
 from peft_lab.engine import build, running, step
 from peft_lab.engine.account import timeline
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import simulate_blueprint
-from peft_lab.engine.tracker import Recorder, recording
+from peft_lab.engine.tracker import MemoryRecorder, recording
 from tests.engine import small
 
 
-def _measured(plan: Any, setting: Setting) -> tuple[int, int]:
+def _measured(plan: Any, setting: StepSetting) -> tuple[int, int]:
     """The peak of two real steps, and of the optimizer's part of them, in bytes."""
     torch.manual_seed(0)
     model = plan.build().to_empty(device="cpu")
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.normal_(0, 0.02)
-    recorder = Recorder()
+    recorder = MemoryRecorder()
     subject = build.make_subject(model, plan, recorder, plan.depth)
     del model
     optimizer = step.make_optimizer(setting.optimizer, subject.model, False)
@@ -46,7 +46,7 @@ def _peaks(points: Any) -> tuple[int, int]:
 )
 def test_a_step_peaks_where_a_real_one_does(name: str, adapted: bool) -> None:
     method = small.adapter("LORA", r=4) if adapted else None
-    setting = Setting(2, 8, optimizer=name, device="cpu")
+    setting = StepSetting(2, 8, optimizer=name, device="cpu")
     plan = small.blueprint("llama", 7, method, dtype=torch.float32)
     peak, updating = _measured(plan, setting)
     found = simulate_blueprint(plan, setting, "small", "any", works=False)

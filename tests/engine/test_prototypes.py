@@ -9,11 +9,11 @@ import pytest
 
 from peft_lab.engine import build as prototypes
 from peft_lab.engine.build import Blueprint, tensors_of
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.running import run
 from peft_lab.engine.simulate import blueprint_of
 
-SETTING = Setting(2, 32, device="cuda", capability=(8, 9))
+SETTING = StepSetting(2, 32, device="cuda", capability=(8, 9))
 
 
 @pytest.mark.sampled(5)

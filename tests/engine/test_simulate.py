@@ -11,7 +11,7 @@ import torch
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported
 from peft_lab.engine import account, published, running, simulate, step
 from peft_lab.engine.build import Quantise
-from peft_lab.engine.request import ConfigRequest, Setting, StepRequest, torch_dtype
+from peft_lab.engine.request import ConfigRequest, StepRequest, StepSetting, torch_dtype
 from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.models.catalogue import get_model
 from peft_lab.training import optimizers
@@ -21,7 +21,7 @@ from tests.prose import facts
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def _run(kind: str, method: Any, setting: Setting, layers: int = 2, **options: Any) -> Any:
+def _run(kind: str, method: Any, setting: StepSetting, layers: int = 2, **options: Any) -> Any:
     return simulate_blueprint(small.blueprint(kind, layers, method, **options), setting, kind, "test")
 
 
@@ -35,14 +35,14 @@ def _bytes(model: Any) -> int:
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "t5", "gemma"])
 def test_weights_are_the_models_own(kind: str) -> None:
-    found = _run(kind, None, Setting(2, 16))
+    found = _run(kind, None, StepSetting(2, 16))
     assert found.parts["weights"] == _bytes(small.blueprint(kind, 2, None).build())
     assert found.peak_bytes == sum(found.parts.values())
     assert found.reserved_bytes >= found.peak_bytes
 
 
 def test_full_fine_tuning_needs_weights_gradients_and_two_moments() -> None:
-    found = _run("llama", None, Setting(1, 4), layers=4)
+    found = _run("llama", None, StepSetting(1, 4), layers=4)
     last = found.points[-1]
     weights = last.parts["weights"]
     assert last.parts["gradients"] == pytest.approx(weights, rel=0.01)
@@ -55,7 +55,7 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
     plain = small.blueprint("llama", 2, None).build()
     maps = [p.numel() for n, p in plain.named_parameters() if "proj" in n]
     blueprint = small.blueprint("llama", 2, small.adapter("LORA", r=2), quantise=Quantise(4, double=double))
-    trace, _, _ = running.run(blueprint, Setting(1, 4))
+    trace, _, _ = running.run(blueprint, StepSetting(1, 4))
     present = {
         part: sum(s.nbytes for s in trace.storages if s.part == part) for part in ("weights", "quantisation")
     }
@@ -74,7 +74,7 @@ def test_packed_sizes_of_a_4_bit_base(double: bool) -> None:
 def test_what_a_4_bit_base_computes_in_costs_activations() -> None:
     peaks = {
         compute: simulate.simulate(
-            StepRequest("minilm-l6", "qlora", {"bnb_4bit_compute_dtype": compute}, Setting(16, 64))
+            StepRequest("minilm-l6", "qlora", {"bnb_4bit_compute_dtype": compute}, StepSetting(16, 64))
         ).peak_bytes
         for compute in ("float32", "bfloat16")
     }
@@ -82,19 +82,19 @@ def test_what_a_4_bit_base_computes_in_costs_activations() -> None:
 
 
 def test_checkpointing_trades_activations() -> None:
-    kept = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8)
-    again = _run("llama", small.adapter("LORA", r=2), Setting(8, 128), layers=8, checkpointing=True)
+    kept = _run("llama", small.adapter("LORA", r=2), StepSetting(8, 128), layers=8)
+    again = _run("llama", small.adapter("LORA", r=2), StepSetting(8, 128), layers=8, checkpointing=True)
     assert again.peak_bytes < 0.6 * kept.peak_bytes
 
 
 def test_optimizers_in_their_order() -> None:
     peak = {
-        name: _run("llama", None, Setting(1, 4, optimizer=name), layers=4)
+        name: _run("llama", None, StepSetting(1, 4, optimizer=name), layers=4)
         for name in ("adamw", "adamw8bit", "sgd")
     }
     states = {name: found.points[-1].parts["optimizer"] for name, found in peak.items()}
     assert states["adamw"] > states["adamw8bit"] > states["sgd"] == 0
-    paged = _run("llama", None, Setting(1, 4, optimizer="paged_adamw"), layers=4)
+    paged = _run("llama", None, StepSetting(1, 4, optimizer="paged_adamw"), layers=4)
     assert paged.host_bytes == 0  # nothing here is large enough to be paged
 
 
@@ -115,10 +115,10 @@ def _states(optimizer: Any) -> list[int]:
 def test_states_are_those_of_the_optimizer_that_really_ran(name: str, adapted: bool, layers: int) -> None:
     if name == "lorafa" and not adapted:
         with pytest.raises(Unsupported, match="LoRA's pairs"):
-            _run("llama", None, Setting(2, 8, optimizer=name))
+            _run("llama", None, StepSetting(2, 8, optimizer=name))
         return
     blueprint = small.blueprint("llama", layers, small.adapter("LORA", r=4) if adapted else None)
-    trace, _, unrolled = running.run(blueprint, Setting(2, 8, optimizer=name))
+    trace, _, unrolled = running.run(blueprint, StepSetting(2, 8, optimizer=name))
     assert unrolled == (layers > 5)
     alive: set[int] = set()
     for event in trace.events:
@@ -163,14 +163,14 @@ def test_an_update_of_both_kinds_is_that_of_each() -> None:
 
 
 def test_a_mask_costs_repeated_keys() -> None:
-    full = _run("llama", small.adapter("LORA", r=2), Setting(4, 64))
-    padded = _run("llama", small.adapter("LORA", r=2), Setting(4, 64, padded=True))
+    full = _run("llama", small.adapter("LORA", r=2), StepSetting(4, 64))
+    padded = _run("llama", small.adapter("LORA", r=2), StepSetting(4, 64, padded=True))
     assert padded.parts["activations"] > full.parts["activations"]
 
 
 @pytest.mark.slow
 def test_generation_keeps_keys_and_values() -> None:
-    found = _run("llama", small.adapter("LORA", r=2), Setting(1, 4, generate=(64, 40)))
+    found = _run("llama", small.adapter("LORA", r=2), StepSetting(1, 4, generate=(64, 40)))
     points = [point for point in found.points if point.phase == "generation"]
 
     def held_by_the_cache(tokens: int) -> int:
@@ -189,9 +189,11 @@ def test_generation_keeps_keys_and_values() -> None:
 @pytest.mark.parametrize("name", ["POLY", "MULTITASK_PROMPT_TUNING"])
 def test_methods_that_ask_for_the_task_are_told_it(name: str) -> None:
     config = small.adapter(name, **FIELDS.get(name, {}))
-    found = _run("llama", config, Setting(2, 8, generate=(3, 4)))
+    found = _run("llama", config, StepSetting(2, 8, generate=(3, 4)))
     assert "generation" in {point.phase for point in found.points}
-    trained = running.run(small.blueprint("llama", 2, config), Setting(2, 8), published.protocol_training)[0]
+    trained = running.run(
+        small.blueprint("llama", 2, config), StepSetting(2, 8), published.protocol_training
+    )[0]
     assert "evaluation" in {mark.phase for mark in trained.marks}
 
 
@@ -240,28 +242,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.mark.sampled(5)
 def test_every_method_of_peft_runs(peft_type: str) -> None:
-    found = _run("llama", small.adapter(peft_type, **FIELDS.get(peft_type, {})), Setting(2, 8))
+    found = _run("llama", small.adapter(peft_type, **FIELDS.get(peft_type, {})), StepSetting(2, 8))
     assert found.parts["adapter"] > 0
     assert found.peak_bytes > found.parts["weights"]
 
 
 def test_what_needs_values_says_so() -> None:
     with pytest.raises(SimulationError, match="invocation tokens"):
-        _run("llama", small.adapter("LORA", alora_invocation_tokens=[3]), Setting(2, 8))
+        _run("llama", small.adapter("LORA", alora_invocation_tokens=[3]), StepSetting(2, 8))
 
 
 def test_poly_cannot_be_checkpointed() -> None:
     """Nor in PEFT itself: a real step fails at what is computed again."""
     with pytest.raises(SimulationError, match="gradient checkpointing"):
-        _run("llama", small.adapter("POLY"), Setting(2, 8), checkpointing=True)
+        _run("llama", small.adapter("POLY"), StepSetting(2, 8), checkpointing=True)
 
 
 @pytest.mark.parametrize("model", ["gpt2", "smollm2-135m"])
 def test_a_config_for_classification_gets_a_head(model: str) -> None:
     content = {"peft_type": "LORA", "r": 8}
-    writes = simulate.simulate_config(ConfigRequest(model, content, Setting(4, 32)))
+    writes = simulate.simulate_config(ConfigRequest(model, content, StepSetting(4, 32)))
     sorts = simulate.simulate_config(
-        ConfigRequest(model, {**content, "task_type": "SEQ_CLS"}, Setting(4, 32))
+        ConfigRequest(model, {**content, "task_type": "SEQ_CLS"}, StepSetting(4, 32))
     )
     entry = get_model(model)
     # Two labels instead of the vocabulary: a map of hidden by two, trained in the base's 16 bits.
@@ -275,7 +277,7 @@ def test_a_config_for_classification_gets_a_head(model: str) -> None:
 
 def _refused(model: str, content: Any, **more: Any) -> str:
     with pytest.raises(BadInput) as caught:
-        simulate.simulate_config(ConfigRequest(model, content, Setting(2, 8, **more)))
+        simulate.simulate_config(ConfigRequest(model, content, StepSetting(2, 8, **more)))
     return str(caught.value)
 
 
@@ -284,17 +286,18 @@ def _refused(model: str, content: Any, **more: Any) -> str:
 def test_vectors_beside_a_packed_base_need_autocast_and_are_refused(model: str, dtype: str) -> None:
     """PEFT leaves keys and values in float32 there, which attention does not take beside queries in 16 bits."""
     with pytest.raises(Unsupported, match="simulated"):
-        simulate.simulate(StepRequest(model, "ia3", {}, Setting(2, 16), dtype))
+        simulate.simulate(StepRequest(model, "ia3", {}, StepSetting(2, 16), dtype))
 
 
 def test_norms_of_packed_weights_are_not_known() -> None:
     with pytest.raises(Unsupported, match=facts("DoRA", "norms")):
-        simulate.simulate(StepRequest("smollm2-135m", "lora", {"use_dora": True}, Setting(1, 8), "nf4"))
+        simulate.simulate(StepRequest("smollm2-135m", "lora", {"use_dora": True}, StepSetting(1, 8), "nf4"))
     content = {"peft_type": "LORA", "r": 8, "use_dora": True, "target_modules": ["q_proj"]}
     with pytest.raises(Unsupported, match=facts("DoRA", "norms")):
-        simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "fp4"))
+        simulate.simulate_config(ConfigRequest("smollm2-135m", content, StepSetting(1, 8), "fp4"))
     assert (
-        simulate.simulate_config(ConfigRequest("smollm2-135m", content, Setting(1, 8), "int8")).peak_bytes > 0
+        simulate.simulate_config(ConfigRequest("smollm2-135m", content, StepSetting(1, 8), "int8")).peak_bytes
+        > 0
     )
 
 
@@ -322,9 +325,9 @@ def test_tokens_beyond_the_vocabulary() -> None:
 @pytest.mark.parametrize("start", ["olora", "corda", "pissa"])
 def test_starts_that_read_values_are_simulated_as_they_are_counted(start: str) -> None:
     content = {"peft_type": "LORA", "r": 8, "target_modules": ["c_attn"]}
-    plain = simulate.simulate_config(ConfigRequest("gpt2", content, Setting(2, 8)))
+    plain = simulate.simulate_config(ConfigRequest("gpt2", content, StepSetting(2, 8)))
     found = simulate.simulate_config(
-        ConfigRequest("gpt2", {**content, "init_lora_weights": start}, Setting(2, 8))
+        ConfigRequest("gpt2", {**content, "init_lora_weights": start}, StepSetting(2, 8))
     )
     assert (found.peak_bytes, found.reserved_bytes) == (plain.peak_bytes, plain.reserved_bytes)
 
@@ -335,23 +338,25 @@ def test_an_encoder_with_a_decoder_is_not_asked_for_what_is_not_simulated() -> N
     with pytest.raises(BadInput, match="T5-base is none"):
         published.simulate_published("t5-base", content)
     with pytest.raises(SimulationError, match="end-of-text"):
-        simulate.simulate_config(ConfigRequest("t5-base", {**content, "task_type": "SEQ_CLS"}, Setting(2, 8)))
+        simulate.simulate_config(
+            ConfigRequest("t5-base", {**content, "task_type": "SEQ_CLS"}, StepSetting(2, 8))
+        )
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        Setting(0, 8),
-        Setting(2, -1),
-        Setting(10**9, 8),
-        Setting(1, 1, optimizer="lion"),
-        Setting(1, 1, generate=(0, 3)),
-        Setting(1, 1, generate=(1, 4_194_304)),
-        Setting(65_536, 4_194_304),
-        Setting(1, 4_194_304, generate=(65_536, 1)),
+        StepSetting(0, 8),
+        StepSetting(2, -1),
+        StepSetting(10**9, 8),
+        StepSetting(1, 1, optimizer="lion"),
+        StepSetting(1, 1, generate=(0, 3)),
+        StepSetting(1, 1, generate=(1, 4_194_304)),
+        StepSetting(65_536, 4_194_304),
+        StepSetting(1, 4_194_304, generate=(65_536, 1)),
     ],
 )
-def test_sizes_that_cannot_be_meant(setting: Setting) -> None:
+def test_sizes_that_cannot_be_meant(setting: StepSetting) -> None:
     with pytest.raises(BadInput):
         _run("llama", None, setting)
 

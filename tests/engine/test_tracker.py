@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from peft_lab.engine.account import parts_of, timeline
-from peft_lab.engine.tracker import Recorder, recording
+from peft_lab.engine.tracker import MemoryRecorder, recording
 
 
 def test_storages_are_seen_once_and_their_end_is_noticed() -> None:
     import torch
 
-    recorder = Recorder()
+    recorder = MemoryRecorder()
     base = torch.ones(1000)
     recorder.see(base, "weights")
     with recording(recorder):
@@ -29,7 +29,7 @@ def test_storages_are_seen_once_and_their_end_is_noticed() -> None:
 def test_parts_follow_from_a_life() -> None:
     import torch
 
-    recorder = Recorder()
+    recorder = MemoryRecorder()
     weight = torch.randn(64, 64, requires_grad=True)
     recorder.see(weight, "weights")
     with recording(recorder):
@@ -59,7 +59,7 @@ def test_parts_follow_from_a_life() -> None:
 def test_stopping_ends_the_record() -> None:
     import torch
 
-    recorder = Recorder()
+    recorder = MemoryRecorder()
     with recording(recorder):
         kept = torch.ones(10)
     trace = recorder.stop()

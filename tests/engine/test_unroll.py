@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from peft_lab.engine import account, running, simulate
 from peft_lab.engine.build import Quantise, names_layers
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from tests.engine import small
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ def _method(name: str, kind: str) -> Any:
     return small.adapter("LORA" if name == "DORA" else name, kind, **fields)
 
 
-def _figures(blueprint: Any, setting: Setting) -> tuple[bool, int, int, dict[str, int], int]:
+def _figures(blueprint: Any, setting: StepSetting) -> tuple[bool, int, int, dict[str, int], int]:
     trace, _, unrolled = running.run(blueprint, setting)
     points = account.timeline(trace)
     top = max(points, key=lambda point: point.nbytes)
@@ -62,7 +62,7 @@ def test_unrolled_equals_run(
         name = "LORA"
     if name == "LN_TUNING" and kind != "llama":
         name = "IA3"
-    setting = Setting(batch, seq, padded=padded, optimizer=optimizer)
+    setting = StepSetting(batch, seq, padded=padded, optimizer=optimizer)
 
     def blueprint() -> Any:
         return small.blueprint(kind, layers, _method(name, kind), checkpointing=checkpointing)
@@ -103,7 +103,7 @@ def _fill(value: Any, at: list[int]) -> Any:
     return [name.format(number) for name in value for number in at]
 
 
-def _both_ways(blueprint: Callable[[], Any], setting: Setting) -> tuple[Any, Any]:
+def _both_ways(blueprint: Callable[[], Any], setting: StepSetting) -> tuple[Any, Any]:
     found = _figures(blueprint(), setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "DEPTH", 10**6)
@@ -127,7 +127,7 @@ def test_adapters_in_some_layers(name: str, layers: int, at: list[int], kind: st
     if kind == "gemma":
         # Two kinds of attention in turn, so twice as many layers to a few; PEFT cannot replicate those.
         layers, name = 2 * layers, "regex" if name == "layer_replication" else name
-    found, run = _both_ways(lambda: small.blueprint(kind, layers, _partial(name, at)), Setting(2, 16))
+    found, run = _both_ways(lambda: small.blueprint(kind, layers, _partial(name, at)), StepSetting(2, 16))
     assert found[1:] == run[1:]
     assert not found[0]
 
@@ -154,7 +154,7 @@ def test_adapters_that_are_built_of_values(
         monkeypatch.setattr(running, "names_layers", lambda method: False)
         targets = rf".*\.({'|'.join(map(str, only))})\.self_attn\.q_proj"
     config = small.adapter(name, target_modules=targets, **DATA_DEPENDENT[name])
-    found, run = _both_ways(lambda: small.blueprint("llama", 8, config), Setting(2, 16))
+    found, run = _both_ways(lambda: small.blueprint("llama", 8, config), StepSetting(2, 16))
     assert found[1:] == run[1:]
     assert found[0] == (only is None)
 
@@ -182,14 +182,14 @@ def test_what_is_in_the_deepest_layers_only() -> None:
     """PEFT counts LLaMA-Adapter's layers from the top: five layers are too few for six, and show nothing of four."""
     for layers in (4, 6):
         config = small.adapter("ADAPTION_PROMPT", adapter_len=4, adapter_layers=layers)
-        found, run = _both_ways(partial(small.blueprint, "llama", 8, config), Setting(2, 16))
+        found, run = _both_ways(partial(small.blueprint, "llama", 8, config), StepSetting(2, 16))
         assert found[1:] == run[1:]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_one_of_the_labs_methods_in_one_layer() -> None:
     found = simulate.simulate(
-        StepRequest("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, Setting(2, 32))
+        StepRequest("gpt2", "lora", {"target_modules": "h.8.attn.c_attn"}, StepSetting(2, 32))
     )
     assert not found.unrolled
     # r 8, one matrix of 768 to 2,304, in float32
@@ -203,13 +203,13 @@ def test_one_of_the_labs_methods_in_one_layer() -> None:
 )
 def test_like_layers_are_unrolled(kind: str, name: str) -> None:
     blueprint = small.blueprint(kind, 12, _method(name, kind))
-    assert running.run(blueprint, Setting(2, 16))[2]
+    assert running.run(blueprint, StepSetting(2, 16))[2]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_bases_too(bits: int) -> None:
-    setting = Setting(2, 32)
+    setting = StepSetting(2, 32)
     found = _figures(small.blueprint("llama", 8, _method("LORA", "llama"), quantise=Quantise(bits)), setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "DEPTH", 10**6)
@@ -225,7 +225,7 @@ def test_unlike_layers_are_run() -> None:
     config = small.adapter(
         "LORA", r=4, layers_to_transform=[0, 3], layers_pattern="layers", target_modules=["q_proj"]
     )
-    trace, _, unrolled = running.run(small.blueprint("llama", 8, config), Setting(2, 16))
+    trace, _, unrolled = running.run(small.blueprint("llama", 8, config), StepSetting(2, 16))
     assert not unrolled
     assert sum(s.nbytes for s in trace.storages if s.part == "adapter") == 2 * 4 * (64 + 64) * 4
 
@@ -234,4 +234,4 @@ def test_unlike_layers_are_run() -> None:
 def test_matrices_shared_over_distance_are_run() -> None:
     """Lily gives every ``stride_A`` layers one A: five layers do not show how many there are."""
     config = small.adapter("LILY", r=4, stride_A=4, num_B=2, target_modules=["up_proj"])
-    assert not running.run(small.blueprint("llama", 12, config), Setting(2, 16))[2]
+    assert not running.run(small.blueprint("llama", 12, config), StepSetting(2, 16))[2]

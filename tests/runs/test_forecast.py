@@ -17,10 +17,10 @@ from peft_lab.runs import course, forecast
 from peft_lab.runs import kept as said
 from peft_lab.runs.course import BaseScore
 from peft_lab.runs.forecast import RunWork, run_work
-from peft_lab.runs.kept import Kept
+from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.runs.view import RunSummary
-from peft_lab.training.evaluation import Answer, Evaluation
+from peft_lab.training.evaluation import Evaluation, ModelAnswer
 
 STEP = (
     Piece("forward", 1, ((Op("matmul16", 2_000, 0), 1),)),
@@ -74,7 +74,7 @@ def test_a_base_that_was_scored_takes_nothing() -> None:
         BaseScore(
             WORK.key,
             Evaluation({"accuracy": 0.5}, 0.7, 20, 1.0),
-            {"a sentence": Answer("a sentence", "b", {})},
+            {"a sentence": ModelAnswer("a sentence", "b", {})},
         )
     )
     assert forecast.forecast(WORK, _spec(probes=("a sentence",))).parts["scoring the base"] == 0
@@ -114,7 +114,7 @@ def test_a_damaged_measurement_says_nothing(loading: Any) -> None:
 
 
 def _line(took: float | None, plain: float = 10.0, said_of: float = 10.0, **fields: Any) -> RunSummary:
-    kept = Kept(said_of, plain, fields.pop("where", said.forecasts_file()), took)
+    kept = MadeForecast(said_of, plain, fields.pop("where", said.forecasts_file()), took)
     given = {"model": "minilm-l6", "method": "lora", "task": "sentiment", **fields}
     return RunSummary("a-run", "done", 0.0, kept=kept, **given)
 
@@ -152,8 +152,8 @@ def test_a_run_that_went_on_took_other_seconds() -> None:
         {"type": "queued"},
         {"type": "expected", "seconds": 5.0, "plain": 4.0, "where": "here", "parts": {}},
     ]
-    assert said.kept_forecasts(events, 6.0) == Kept(5.0, 4.0, "here", 6.0)
-    assert said.kept_forecasts([*events, {"type": "queued", "continued": 3}], 6.0) == Kept(
+    assert said.kept_forecasts(events, 6.0) == MadeForecast(5.0, 4.0, "here", 6.0)
+    assert said.kept_forecasts([*events, {"type": "queued", "continued": 3}], 6.0) == MadeForecast(
         5.0, 4.0, "here", None
     )
     assert said.kept_forecasts(events[:1], 6.0) is None

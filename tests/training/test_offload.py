@@ -10,7 +10,7 @@ import torch
 
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine import running, work
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate, simulate_blueprint
 from peft_lab.training.optimizers import LEAST, offloading, to_host
 from tests.engine import real, small
@@ -53,13 +53,13 @@ def test_gradients_are_the_same_and_as_many_bytes_leave_as_are_simulated(
     own = {parameter.untyped_storage().data_ptr() for parameter in away.parameters()}
     assert left and not {tensor.untyped_storage().data_ptr() for tensor in left} & own
     assert min(tensor.nbytes for tensor in left) >= LEAST
-    setting = Setting(2, 64, offload=True, device="cpu")
+    setting = StepSetting(2, 64, offload=True, device="cpu")
     found = simulate_blueprint(blueprint(kind, checkpointing), setting, kind, "test", works=False)
     assert found.host_bytes == sum(tensor.nbytes for tensor in left)
 
 
 def test_the_device_needs_less_and_the_copies_take_time() -> None:
-    asked = StepRequest("smollm2-135m", "lora", {}, Setting(1, 2048, loss="chunked"), checkpointing=True)
+    asked = StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 2048, loss="chunked"), checkpointing=True)
     here, away = simulate(asked), simulate(asked.at(offload=True))
     inputs = 30 * 2048 * 576 * 2  # of every layer, in 16 bits
     assert away.unrolled and inputs <= away.host_bytes < 1.2 * inputs
@@ -76,7 +76,7 @@ def test_the_device_needs_less_and_the_copies_take_time() -> None:
 
 def test_five_layers_stand_for_all_also_where_tensors_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = small.blueprint("llama", 9, small.adapter("LORA", r=4), checkpointing=True)
-    setting = Setting(2, 32, offload=True)
+    setting = StepSetting(2, 32, offload=True)
     few = simulate_blueprint(deep, setting, "llama", "test")
     monkeypatch.setattr(running, "DEPTH", 99)
     all_ = simulate_blueprint(deep, setting, "llama", "test")
@@ -88,6 +88,6 @@ def test_split_weights_are_refused() -> None:
     from peft_lab.engine.sharding.simulate import simulate_sharded
     from peft_lab.engine.sharding.wrap import Sharding
 
-    asked = StepRequest("smollm2-135m", "lora", {}, Setting(1, 64, offload=True), checkpointing=True)
+    asked = StepRequest("smollm2-135m", "lora", {}, StepSetting(1, 64, offload=True), checkpointing=True)
     with pytest.raises(Unsupported, match="one of them"):
         simulate_sharded(asked, Sharding("fsdp2", 2))

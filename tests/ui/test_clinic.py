@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from peft_lab.core.errors import UnknownName
-from peft_lab.interview.clinic.faults import MOMENTS, Case, all_cases, all_faults, get_case
+from peft_lab.interview.clinic.faults import MOMENTS, ClinicCase, all_cases, all_faults, get_case
 from peft_lab.interview.learners.schedule import Learners
 from peft_lab.ui.clinic import solved
 from tests.ui.test_choose import opened, told
@@ -27,12 +27,12 @@ def everything(app: AppTest) -> str:
 
 
 @pytest.fixture
-def first(own_home: Path) -> Case:
+def first(own_home: Path) -> ClinicCase:
     return all_cases()[0]
 
 
 def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
-    first: Case, own_home: Path
+    first: ClinicCase, own_home: Path
 ) -> None:
     app = opened("clinic")
     assert first.fault.why not in everything(app)
@@ -49,7 +49,7 @@ def test_a_case_is_shown_without_its_cause_and_explained_after_the_answer(
     assert kept["right"] and kept["hints"] == 0
 
 
-def test_a_hint_says_more_each_time(first: Case) -> None:
+def test_a_hint_says_more_each_time(first: ClinicCase) -> None:
     app = opened("clinic")
     for number in range(1, 4):
         next(each for each in app.button if "hint" in each.label.lower()).click()

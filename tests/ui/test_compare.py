@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from peft_lab.advise.recipes.replications import Verdict, replications
+from peft_lab.advise.recipes.replications import RuleVerdict, replications
 from peft_lab.ask import limits
 from peft_lab.ask.field import as_text
 from peft_lab.core import units
@@ -22,7 +22,7 @@ from peft_lab.engine import published
 from peft_lab.methods import all_methods
 from peft_lab.runs.spec import usual_eval_rows
 from peft_lab.runs.tracking import start as tracking
-from peft_lab.runs.tracking.start import Told
+from peft_lab.runs.tracking.start import TrackerState
 from peft_lab.studies import carrying, shipped_sweep
 from peft_lab.studies import landscape as landscapes
 from peft_lab.studies.compare import results, shipped, store
@@ -202,7 +202,7 @@ def test_the_rules_stand_under_the_landscape_with_their_verdicts(runner: FakeQue
     assert found
     for one in found.values():
         assert one.what in shown
-        verdict = "open" if one.verdict is Verdict.NOT_TESTABLE else one.verdict.partition(":")[0]
+        verdict = "open" if one.verdict is RuleVerdict.NOT_TESTABLE else one.verdict.partition(":")[0]
         assert f">{verdict}</td>" in shown
     assert f"Not testable here: {len(replications()) - len(found)} rules" in str(
         [each.label for each in opened(tab="learning rates").expander]
@@ -346,7 +346,7 @@ def test_what_a_tracker_was_not_told_is_said_under_the_comparison(runner: FakeQu
     carrying.carry_out_here(comparison, runner)
     ended = list(comparison.standing().runs.values())
     for run in ended:
-        tracking.write_tracking(run.folder, Told("trackio", "a folder", run.id, complete=True))
+        tracking.write_tracking(run.folder, TrackerState("trackio", "a folder", run.id, complete=True))
     assert f"trackio: all of these {len(ended)} runs, in a folder." in told(opened())
     tracking.failed_trackers(ended[0].folder, "trackio", "The disk is full.")
     assert f"trackio was not told all of 1 of these {len(ended)} runs: The disk is full." in told(opened())

@@ -14,7 +14,7 @@ from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import CONSTANTS
 from peft_lab.runs import kept as said
 from peft_lab.runs import waiting
-from peft_lab.runs.kept import Kept
+from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.view import RunSummary
 from peft_lab.ui.components.waiting import Look
 from peft_lab.ui.method import settings
@@ -25,7 +25,7 @@ SPEED = dict.fromkeys(CONSTANTS, 1e11) | dict.fromkeys(("start", "column", "ask"
 
 
 def _line(took: float) -> RunSummary:
-    kept = Kept(10.0, 10.0, said.forecasts_file(), took)
+    kept = MadeForecast(10.0, 10.0, said.forecasts_file(), took)
     return RunSummary("20261127-000000-a", "done", 0.0, "minilm-l6", "ia3", "sentiment", 5, kept=kept)
 
 
@@ -79,11 +79,14 @@ def test_it_is_not_offered_beside_a_training(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_run_took_stands_beside_what_was_said() -> None:
     assert says(
-        settings.duration_beside(Kept(60.0, 50.0, said.forecasts_file(), 48.0)), "48 s", "60 s", "+25%"
+        settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file(), 48.0)),
+        "48 s",
+        "60 s",
+        "+25%",
     )
     assert (
         settings.duration_beside(None)
-        == settings.duration_beside(Kept(60.0, 50.0, said.forecasts_file()))
+        == settings.duration_beside(MadeForecast(60.0, 50.0, said.forecasts_file()))
         == ""
     )
 

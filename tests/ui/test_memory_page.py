@@ -17,7 +17,7 @@ from peft_lab.advise.room import Room
 from peft_lab.advise.situation import Situation
 from peft_lab.ask import limits
 from peft_lab.engine import published, simulate
-from peft_lab.engine.account import Point
+from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import devices
 from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.methods import all_methods
@@ -120,7 +120,7 @@ def test_the_address_names_a_published_run(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_two_moments_of_a_step_have_the_same_name() -> None:
     phases = [("forward", None), ("forward", 0), ("backward", None), ("backward", None), ("backward", 0),
               ("backward", None), ("optimizer", None), ("idle", None)]  # fmt: skip
-    names = places([Point(phase, layer, 1, {}) for phase, layer in phases])
+    names = places([MemoryPoint(phase, layer, 1, {}) for phase, layer in phases])
     assert names[0] == "forward, before the layers"
     assert names[3] == "backward, before the layers (2 of 2)"
     assert names[4:] == [

@@ -18,7 +18,7 @@ from peft_lab.core.errors import RunError, Unsupported
 from peft_lab.ui.components import waiting
 from peft_lab.ui.components.waiting import LOOKS, MOST, Look, collect, come_back, every, look, shown
 from peft_lab.ui.method import page as method_page
-from peft_lab.ui.method.drawing import Expected
+from peft_lab.ui.method.drawing import ExpectedStep
 from peft_lab.workers import inspector
 
 
@@ -143,9 +143,9 @@ def test_a_method_page_waits_for_what_comes_while_it_is_drawn(monkeypatch: pytes
     counted, late = Future[Any](), Future[Any]()
     asked: list[tuple[Look[Any], ...]] = []
 
-    def expect(choice: Any) -> Expected:
+    def expect(choice: Any) -> ExpectedStep:
         counted.set_exception(Unsupported("not this"))  # between the page's look at the count and all else
-        return Expected(look(late))
+        return ExpectedStep(look(late))
 
     monkeypatch.setattr("peft_lab.ui.method.page.inspector.submit", lambda *_: counted)
     monkeypatch.setattr(method_page, "expect", expect)

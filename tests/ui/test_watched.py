@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from peft_lab.classroom import joining
 from peft_lab.core.errors import BadInput
 from peft_lab.runs import waiting
-from peft_lab.runs.queue import Place
+from peft_lab.runs.queue import PageVisit
 from peft_lab.runs.view import Status
 from peft_lab.ui.server import guard, sessions
 from peft_lab.ui.server.door import Door
-from peft_lab.ui.server.guard import Watched
+from peft_lab.ui.server.guard import MetricsApp
 from tests.classroom.conftest import CODE, empty_class
 from tests.classroom.test_door import _inside, asked
 
@@ -48,7 +48,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(path: str, cookie: str = "", bearer: str = "") -> tuple[int, dict[str, str], str]:
     more = {"authorization": f"Bearer {bearer}"} if bearer else {}
-    return asked(path, cookie, by=Watched(Door(_inside)), more=more)
+    return asked(path, cookie, by=MetricsApp(Door(_inside)), more=more)
 
 
 def figures(text: str) -> dict[tuple[str, ...], float]:
@@ -89,7 +89,7 @@ def test_a_single_user_has_them_unless_a_token_is_set(
 def test_a_token_that_keeps_nobody_out_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(guard.METRICS_VARIABLE, "short")
     with pytest.raises(BadInput, match="at least 16 characters"):
-        Watched(Door(_inside))
+        MetricsApp(Door(_inside))
     with pytest.raises(BadInput, match="keeps nobody out"):
         guard.middleware()  # before the server listens, not with its first answer
 
@@ -104,7 +104,7 @@ def test_what_is_counted(empty_class: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ada, _ = joining.join(CODE, "Ada")
     grace, _ = joining.join(joining.class_keys().teacher, "Grace")
     monkeypatch.setattr(
-        sessions, "places_of_all", lambda: dict.fromkeys((ada.owner, grace.owner), Place("lora", 1.0))
+        sessions, "places_of_all", lambda: dict.fromkeys((ada.owner, grace.owner), PageVisit("lora", 1.0))
     )
     with guard.drawn("lora"):
         pass
@@ -166,7 +166,7 @@ def test_below_a_base_path(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return "teach/lab" if name == "server.baseUrlPath" else None
 
     monkeypatch.setattr("streamlit.get_option", option)
-    app = Watched(_inside)
+    app = MetricsApp(_inside)
 
     def answer(path: str) -> str:
         return asked(path, by=app)[2]

@@ -16,7 +16,7 @@ from typing import Any
 from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
-from peft_lab.advise.plans.wanted import NAME, ROWS, Facts, Wanted, gather_facts, needed, refusal_to_write
+from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, Wanted, gather_facts, needed, refusal_to_write
 from peft_lab.advise.recipes.rules import ALL_LINEAR
 from peft_lab.engine.devices import devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
@@ -61,7 +61,7 @@ _OPTIMIZERS = {
 _LAUNCHED = "-m llamafactory.launcher llama_factory.yaml"
 
 
-def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
+def accelerate(facts: PlanFacts, layer: str, scripted: bool = True) -> str:
     """Return the config for ``accelerate launch --config_file``.
 
     ``layer``: the class of the model's layers. ``scripted``: whether it launches the script, or LLaMA-Factory.
@@ -70,7 +70,7 @@ def accelerate(facts: Facts, layer: str, scripted: bool = True) -> str:
     return _config("accelerate", facts, layer=layer, launched=launched, ACCELERATE=ACCELERATE)
 
 
-def skypilot(facts: Facts, gpu: str) -> str:
+def skypilot(facts: PlanFacts, gpu: str) -> str:
     """Return the config for ``sky launch``. The script and its rows must lie beside this file."""
     size = round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix("GB")
     packages = (*needed(facts), "peft")
@@ -78,12 +78,12 @@ def skypilot(facts: Facts, gpu: str) -> str:
     return _config("skypilot", facts, accelerator=named, packages=packages, SKYPILOT=SKYPILOT)
 
 
-def axolotl(facts: Facts, layer: str) -> str:
+def axolotl(facts: PlanFacts, layer: str) -> str:
     """Return the config for ``axolotl train``."""
     return _config("axolotl", facts, layer=layer, **_trained(facts), AXOLOTL=AXOLOTL)
 
 
-def llama_factory(facts: Facts) -> str:
+def llama_factory(facts: PlanFacts) -> str:
     """Return the config for ``llamafactory-cli train``; ``dataset_info.json`` names its data set."""
     words = re.split(r"[-_/]", hub_id(facts.entry).lower())
     chat_model = bool({"instruct", "chat", "it"} & set(words))
@@ -97,11 +97,11 @@ def llama_factory(facts: Facts) -> str:
     )
 
 
-def _config(name: str, facts: Facts, **more: Any) -> str:
+def _config(name: str, facts: PlanFacts, **more: Any) -> str:
     return fill(f"{name}.yaml.j2", facts=facts, plan=facts.plan, NAME=NAME, ROWS=ROWS, **more)
 
 
-def _trained(facts: Facts) -> dict[str, Any]:
+def _trained(facts: PlanFacts) -> dict[str, Any]:
     """Return what the configs of Axolotl and LLaMA-Factory have in common."""
     targets = tuple(facts.values.get("target_modules", ()))
     return {
@@ -116,7 +116,7 @@ def _trained(facts: Facts) -> dict[str, Any]:
     }
 
 
-def axolotl_refusal(facts: Facts) -> str:
+def axolotl_refusal(facts: PlanFacts) -> str:
     """Return why no Axolotl config can run this plan; empty if one can."""
     if reason := _refusal(facts):
         return reason
@@ -125,7 +125,7 @@ def axolotl_refusal(facts: Facts) -> str:
     return UNJUDGED if facts.objective == "preference" and facts.sharded and facts.four_bits else ""
 
 
-def _refusal(facts: Facts) -> str:
+def _refusal(facts: PlanFacts) -> str:
     """Return why neither Axolotl nor LLaMA-Factory can run this plan; empty if they can."""
     if facts.method.slug not in ("lora", "qlora", "full") or facts.entry.kind != "causal-lm":
         return "Axolotl and LLaMA-Factory train decoders with LoRA, QLoRA or in full."
@@ -153,7 +153,7 @@ def _refusal(facts: Facts) -> str:
     return ""
 
 
-def factory_refusal(facts: Facts) -> str:
+def factory_refusal(facts: PlanFacts) -> str:
     """Return why no LLaMA-Factory config can run this plan; empty if one can."""
     return _refusal(facts) or (NOT_PACKED_ALIKE if facts.plan.packed and facts.objective == "cpt" else "")
 

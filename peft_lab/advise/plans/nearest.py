@@ -457,7 +457,7 @@ class Unread:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanRequest:
     """A request. ``wanted`` has defaults in place of the ``unread`` fields."""
 
     wanted: Wanted
@@ -481,16 +481,16 @@ class Asked:
             wanted = replace(wanted, seq=room(wanted))
         return wanted
 
-    def put(self, changes: Mapping[str, Any]) -> Asked:
+    def put(self, changes: Mapping[str, Any]) -> PlanRequest:
         """Return the request with other values; these fields are no longer unread."""
         left = {name: one for name, one in self.unread.items() if name not in changes}
-        return Asked(replace(self.wanted, **changes), left)
+        return PlanRequest(replace(self.wanted, **changes), left)
 
 
-def ask(told: Mapping[str, str]) -> Asked:
+def ask(told: Mapping[str, str]) -> PlanRequest:
     """Return the request that texts give, as :func:`peft_lab.advise.plans.wanted.look`."""
     wanted, wrong = values(told)
-    return Asked(wanted, {name: Unread(told[name], error) for name, error in wrong.items()})
+    return PlanRequest(wanted, {name: Unread(told[name], error) for name, error in wrong.items()})
 
 
 def as_typed(name: str, text: str) -> Any:
@@ -520,13 +520,13 @@ class Mended:
 
     each: Sequence[tuple[BadInput, Meant | None]]
     several: Sequence[Meant] | None
-    asked: Asked
+    asked: PlanRequest
 
 
-def mend(asked: Asked) -> Mended:
+def mend(asked: PlanRequest) -> Mended:
     """Return what was probably meant by an invalid request."""
 
-    def of(now: Asked, error: BadInput) -> Meant | None:
+    def of(now: PlanRequest, error: BadInput) -> Meant | None:
         found = meant(error.field, now.text(error.field or ""), now.wanted)
         if found is None or any(one.field == error.field for one in now.put(found.changes).problems()):
             return None

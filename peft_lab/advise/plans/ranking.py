@@ -21,7 +21,7 @@ from peft_lab.advise.words import PUBLISHED
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError
 from peft_lab.engine import published
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding import tensor
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding
@@ -447,7 +447,7 @@ def moments(fields: Mapping[str, Any], method: str, kind: str, checkpointing: bo
     spec = get_method(method)
     values = spec.require(situation.shape, advice.knobs(situation.shape))
     away = kind == AWAY
-    setting = Setting(
+    setting = StepSetting(
         1, wanted.seq, optimizer=wanted.optimizer or "adamw", packed=bool(wanted.packed), offload=away
     )
     again = checkpointing or away

@@ -10,17 +10,16 @@ from typing import Any
 
 from peft_lab.advise import room, simulating
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.plans.wanted import NAME, ROWS, Facts, loads_alone, needed, refusal_to_write
-from peft_lab.advise.recipes.recipe import LAB, Setting, evidence
+from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, loads_alone, needed, refusal_to_write
+from peft_lab.advise.recipes.recipe import LAB, RecipeSetting, evidence
 from peft_lab.advise.recipes.rules import OBJECTIVES, choose, job
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import SPLIT, TENSOR, Run, Step, splits
+from peft_lab.advise.simulating import SPLIT, TENSOR, Step, StepRun, splits
 from peft_lab.advise.situation import Situation
 from peft_lab.core import units
 from peft_lab.core.errors import PeftLabError, UnknownName, Unsupported
 from peft_lab.core.units import told_rows, written_figure
-from peft_lab.engine.request import Setting as request_Setting
-from peft_lab.engine.request import StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult
 from peft_lab.engine.simulate import work_of
 from peft_lab.engine.step import OPTIMIZER_TITLES
@@ -36,7 +35,7 @@ from peft_lab.takeaway.ranks import HELD, PARTS
 
 
 def split_step(
-    situation: Situation, method: str, values: Mapping[str, Any], run: Run, sharding: str = SPLIT
+    situation: Situation, method: str, values: Mapping[str, Any], run: StepRun, sharding: str = SPLIT
 ) -> ShardedResult:
     """Return the whole simulation of the split step. Raises as
     :func:`peft_lab.engine.sharding.simulate.simulate_sharded`."""
@@ -134,7 +133,7 @@ def _traced(situation: Situation, method: str, values: Mapping[str, Any], step: 
     """Return the work of a step on rows of average length, or on packed rows, which are full."""
     tokens = situation.seq if step.packed else min(situation.seq, situation.row_tokens or situation.seq)
     dtype = "bfloat16" if method == "full" else step.dtype  # products are made in 16 bits
-    setting = request_Setting(
+    setting = StepSetting(
         step.batch * situation.pairs, tokens, optimizer=step.optimizer, loss=step.loss, packed=step.packed,
         offload=step.offload,
     )  # fmt: skip
@@ -246,7 +245,7 @@ def loading(shape: ModelShape, method: str, plan: StepPlan) -> int:
         return 0
     if method == "full":
         return shape.total * room.BYTES_OF_DTYPE[plan.remembered]
-    return room.weight_bytes(shape, method, Run(1, plan.checkpointing))
+    return room.weight_bytes(shape, method, StepRun(1, plan.checkpointing))
 
 
 #: safetensors maps files: a tensor that is not cast stays part of the file, which the system keeps once.
@@ -332,7 +331,7 @@ _CLASSES = {
 }
 
 
-def script(facts: Facts) -> str:
+def script(facts: PlanFacts) -> str:
     """Return the script's text. Raises Unsupported if :func:`refusal` has a reason."""
     reason = refusal_to_write(facts)
     if reason:
@@ -360,7 +359,7 @@ def script(facts: Facts) -> str:
     return as_script(text)
 
 
-def _run_spec(facts: Facts) -> dict[str, Any]:
+def _run_spec(facts: PlanFacts) -> dict[str, Any]:
     """Return the spec by which the lab shows the script's training among its runs."""
     plan = facts.plan
     return {
@@ -371,7 +370,7 @@ def _run_spec(facts: Facts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stored(facts: Facts, how: Applied) -> str:
+def _stored(facts: PlanFacts, how: Applied) -> str:
     """Return how the base is quantised; where it is split, packed in numbers of the precision of all other weights."""
     text = how.stored.replace("torch.bfloat16", "DTYPE")
     storage = "    bnb_4bit_quant_storage=DTYPE,  # packed in numbers of the precision of all other weights\n"
@@ -439,5 +438,5 @@ def settled(plan: StepPlan, made: Course, packs: bool) -> StepPlan:
         settings["packing"] = asked
     else:
         told = "As you set it." if packs else padded
-        settings["packing"] = Setting("packing", packs, None, (), (), LAB, told, "")
+        settings["packing"] = RecipeSetting("packing", packs, None, (), (), LAB, told, "")
     return replace(plan, settings=settings, packed=packs)

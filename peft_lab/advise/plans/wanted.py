@@ -44,7 +44,7 @@ def loads_alone(method: MethodSpec, plan: StepPlan) -> bool:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PlanFacts:
     """What a plan's files are written from."""
 
     entry: ModelEntry
@@ -88,14 +88,14 @@ class Facts:
         return self.plan.settings[name].value
 
 
-def gather_facts(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> Facts:
+def gather_facts(entry: ModelEntry, method: str, plan: StepPlan, objective: str) -> PlanFacts:
     """Return the facts of a plan. Raises as :func:`peft_lab.takeaway.applied.peft_call`."""
     spec = get_method(method)
     call = peft_call(entry, spec, plan.values, TASK_TYPES[entry.kind])
-    return Facts(entry, spec, plan, objective, call)
+    return PlanFacts(entry, spec, plan, objective, call)
 
 
-def needed(facts: Facts) -> tuple[str, ...]:
+def needed(facts: PlanFacts) -> tuple[str, ...]:
     """Return what pip has to install for this plan, apart from the method's own libraries."""
     torch = NEEDED[0]
     if facts.plan.optimizer == "muon":
@@ -106,7 +106,7 @@ def needed(facts: Facts) -> tuple[str, ...]:
     return (torch, *NEEDED[1:], *(("bitsandbytes",) if packed else ()))
 
 
-def refusal_to_write(facts: Facts) -> str:
+def refusal_to_write(facts: PlanFacts) -> str:
     """Return why no script can run this plan; empty if one can."""
     plan = facts.plan
     if facts.objective not in WRITTEN or (facts.classifies and facts.objective != "classification"):

@@ -60,7 +60,7 @@ _LOW = ("preference", "rl")  # lower rates than for answers, in every method wit
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SourceStatement:
     """What one source says."""
 
     rule: str
@@ -77,7 +77,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RecipeSetting:
     """One setting of a recipe.
 
     Attributes:
@@ -91,7 +91,7 @@ class Setting:
     name: str
     value: Any
     band: tuple[float, float] | None
-    said: tuple[Evidence, ...]
+    said: tuple[SourceStatement, ...]
     agreeing: tuple[str, ...]
     kind: str
     why: str
@@ -120,9 +120,9 @@ class Recipe:
     """All settings of a job, by name."""
 
     job: Job
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, RecipeSetting]
 
-    def __getitem__(self, name: str) -> Setting:
+    def __getitem__(self, name: str) -> RecipeSetting:
         return self.settings[name]
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
@@ -132,7 +132,7 @@ class Recipe:
 
 def recipe(job: Job) -> Recipe:
     """Return the recipe for a job. Fixed knobs and a fixed batch are kept; the sources decide the rest."""
-    settings: dict[str, Setting] = {}
+    settings: dict[str, RecipeSetting] = {}
     for name in _KNOBS:
         if name not in job.values:
             continue
@@ -186,15 +186,15 @@ def _setting(
     kind: str = str(Source.CITED),
     why: str = "",
     compared: Any = None,
-) -> Setting:
+) -> RecipeSetting:
     """Return a setting with all statements about it. ``compared``: the value in the sources' terms, if they differ."""
     said = tuple(
-        Evidence(rule.id, rule.source, rule.citation, rule.measured, one.value, one.band)
+        SourceStatement(rule.id, rule.source, rule.citation, rule.measured, one.value, one.band)
         for rule, one in statements
     )
     agreeing = allowing(statements, value if compared is None else compared)
     why = why or _few(statements, agreeing)
-    return Setting(name, value, spanned(statements), said, agreeing, kind, why, _next()[name])
+    return RecipeSetting(name, value, spanned(statements), said, agreeing, kind, why, _next()[name])
 
 
 @dataclass(frozen=True)
@@ -221,14 +221,14 @@ def _few(statements: Statements, agreeing: tuple[str, ...]) -> str:
     return "The sources disagree: no two of them allow one value, so try the others' as well."
 
 
-def _said(job: Job, name: str) -> Setting:
+def _said(job: Job, name: str) -> RecipeSetting:
     statements = evidence(job, name)
     if not statements:
         return _setting(name, {"warmup": 0.06, "epochs": 3, "batch": 16}[name], [], LAB, _USUAL)
     return _setting(name, choose(statements), statements)
 
 
-def _knob(job: Job, name: str) -> Setting | None:
+def _knob(job: Job, name: str) -> RecipeSetting | None:
     statements = evidence(job, name)
     if not statements and name in _OPTIONAL:
         return None
@@ -245,7 +245,7 @@ def _knob(job: Job, name: str) -> Setting | None:
     return _setting(name, value, statements, kind, why, compared=compared)
 
 
-def _step(job: Job, name: str, value: Any) -> Setting:
+def _step(job: Job, name: str, value: Any) -> RecipeSetting:
     """Return precision or checkpointing, from the simulated step if there is one."""
     if value is None:
         return _said(job, name)
@@ -271,7 +271,7 @@ def _targets(job: Job, names: tuple[str, ...]) -> str:
     return "query and value" if tuple(names) == tuple(usual) else ", ".join(names)
 
 
-def _batch(job: Job) -> Setting:
+def _batch(job: Job) -> RecipeSetting:
     if job.batch is not None:
         statements = evidence(job, "batch")
         agree = bool(allowing(statements, job.batch))
@@ -289,19 +289,19 @@ def _batch(job: Job) -> Setting:
     return setting
 
 
-def _derived(name: str, value: Any, why: str) -> Setting:
-    return Setting(
+def _derived(name: str, value: Any, why: str) -> RecipeSetting:
+    return RecipeSetting(
         name, value, None, (), (), str(Source.COUNTED), f"{why[:1].upper()}{why[1:]}.", _next()[name]
     )
 
 
-def rate_for(job: Job, optimizer: str) -> Setting | None:
+def rate_for(job: Job, optimizer: str) -> RecipeSetting | None:
     """Return the rate that sources used for a job with an optimizer; ``None`` if none gives one."""
     statements = evidence(job, RATE, optimizer)
     return _setting(RATE, choose(statements), statements) if statements else None
 
 
-def _rate(job: Job, steps: int) -> Setting:
+def _rate(job: Job, steps: int) -> RecipeSetting:
     """Return the sources' rate, or the lab's own for a live model and a job as short as the lab's runs."""
     statements = evidence(job, RATE)
     if job.live and steps <= STEPS:
@@ -324,7 +324,7 @@ def _rate(job: Job, steps: int) -> Setting:
     return _setting(RATE, value, statements, LAB, why)
 
 
-def _own_rate(job: Job, statements: Statements) -> Setting:
+def _own_rate(job: Job, statements: Statements) -> RecipeSetting:
     value = get_method(job.method).learning_rate(job.kind, job.values)
     why = (
         f"Chosen so that {STEPS} steps learn on this small model. Published rates are for thousands of steps."

@@ -26,10 +26,10 @@ from peft_lab.studies.shipped_sweep import (
     LORA,
     MLP,
     MLP_AND_MORE,
-    Curve,
     Interval,
-    Point,
+    RateCurve,
     Sweep,
+    SweepPoint,
     curves,
     interval,
     shipped_points,
@@ -47,7 +47,7 @@ from peft_lab.studies.shipped_sweep import (
 TIMES, PERCENT, RATE = "times", "%", "rate"
 Group = tuple[str, int, int]
 #: A group, the difference of logarithms (``None``: a best rate lies at an end of the sweep), and the curves behind it.
-Pair = tuple[Group, float | None, tuple[Curve, ...]]
+Pair = tuple[Group, float | None, tuple[RateCurve, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Tried:
         return 100 * math.expm1(logarithm) if self.unit == PERCENT else math.exp(logarithm)
 
 
-def job_of(point: Point) -> Job:
+def job_of(point: SweepPoint) -> Job:
     """Return a training run's job, as rules take it."""
     shape = get_model(point.model).shape
     objective = "classification" if shape.kind == "encoder" else "extraction"
@@ -82,11 +82,11 @@ def job_of(point: Point) -> Job:
     return job(point.method, shape, objective, point.steps * point.batch, batch=point.batch, values=values)
 
 
-def _group(curve: Curve) -> Group:
+def _group(curve: RateCurve) -> Group:
     return (curve.at.model, curve.at.batch, curve.at.seed)
 
 
-def _known(sweep: Sweep) -> dict[tuple[str, str, int, str, int, int], Curve]:
+def _known(sweep: Sweep) -> dict[tuple[str, str, int, str, int, int], RateCurve]:
     """Return the whole curves by model, method, rank, targets, batch and seed."""
     return {
         (at.model, at.method, at.rank, at.targets, at.batch, at.seed): curve
@@ -95,7 +95,7 @@ def _known(sweep: Sweep) -> dict[tuple[str, str, int, str, int, int], Curve]:
     }
 
 
-def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[Curve, Curve]]:
+def _pairs(sweep: Sweep, **other: Any) -> Iterator[tuple[RateCurve, RateCurve]]:
     """Yield every LoRA curve with the one that differs only in ``other``, if both exist."""
     found = _known(sweep)
     for key, curve in found.items():
@@ -119,12 +119,12 @@ def _tried(what: str, note: str, unit: str, expected: tuple[float, float], pairs
     )
 
 
-def _apart(one: Curve, other: Curve) -> float | None:
+def _apart(one: RateCurve, other: RateCurve) -> float | None:
     """Return the logarithm of the ratio of the first's best rate to the second's."""
     return None if one.rate is None or other.rate is None else math.log(one.rate / other.rate)
 
 
-def _worse(one: Curve, other: Curve) -> float | None:
+def _worse(one: RateCurve, other: RateCurve) -> float | None:
     """Return the logarithm of the ratio of the first's lowest loss to the second's."""
     if one.best is None or other.best is None or not one.best.loss or not other.best.loss:
         return None
@@ -288,7 +288,7 @@ def rate_in_band(rule: Rule, sweep: Sweep) -> Tried | None:
 VARIED = (RATES, "r", "target_modules", "batch")
 
 
-class Verdict(StrEnum):
+class RuleVerdict(StrEnum):
     """What the sweep says of a rule."""
 
     SEEN = "seen here"
@@ -323,7 +323,7 @@ class Replication:
     models: tuple[tuple[str, Interval], ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RuleVerdict:
         """Return what the runs say of the rule, by the interval from ``low`` to ``high``.
 
         Returns:
@@ -331,16 +331,16 @@ class Replication:
             NOT_TESTABLE if the interval or the expectation is missing.
         """
         if self.low is None or self.high is None or self.expected is None:
-            return Verdict.NOT_TESTABLE
+            return RuleVerdict.NOT_TESTABLE
         least, most = self.expected
         if least <= self.low and self.high <= most:
-            return Verdict.SEEN
-        return Verdict.NOT_SEEN if self.high < least or self.low > most else Verdict.OPEN
+            return RuleVerdict.SEEN
+        return RuleVerdict.NOT_SEEN if self.high < least or self.low > most else RuleVerdict.OPEN
 
     @property
     def text(self) -> str:
         """Return the verdict with the figure and the expected range, or with the reason."""
-        if self.verdict is Verdict.NOT_TESTABLE:
+        if self.verdict is RuleVerdict.NOT_TESTABLE:
             return f"{self.verdict}: {self.note}"
         return f"{self.verdict}: {self.measured}; expected {self.limits}; {self.runs:,} short trainings"
 
@@ -443,7 +443,7 @@ def _beyond(rule: Rule, found: Tried, sweep: Sweep) -> str:
     return f"; the source speaks of no model such as {names}" if names else ""
 
 
-def _one_of_each(points: Iterable[Point]) -> Iterable[Point]:
+def _one_of_each(points: Iterable[SweepPoint]) -> Iterable[SweepPoint]:
     return {point.method: point for point in points}.values()
 
 

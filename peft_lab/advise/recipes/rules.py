@@ -219,7 +219,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Limits:
+class NumberRange:
     """A range of numbers; ``least`` and ``most`` belong to it, ``below`` and ``above`` do not."""
 
     least: float | int | None = None
@@ -251,10 +251,10 @@ class When:
     kind: Words = Words(())
     objective: Words = Words(())
     other_than: Words = Words(())
-    knobs: Mapping[str, bool | str | Limits] | None = None
-    billions: Limits | None = None
-    rows: Limits | None = None
-    row_tokens: Limits | None = None
+    knobs: Mapping[str, bool | str | NumberRange] | None = None
+    billions: NumberRange | None = None
+    rows: NumberRange | None = None
+    row_tokens: NumberRange | None = None
     few_rows: bool | None = None
 
     def holds(self, job: Job) -> bool:
@@ -284,9 +284,9 @@ def _has_few_rows(job: Job) -> bool:
     return job.rows <= FEW_ROWS and job.tokens <= FEW_TOKENS
 
 
-def _has(job: Job, knob: str, wanted: bool | str | Limits) -> bool:
+def _has(job: Job, knob: str, wanted: bool | str | NumberRange) -> bool:
     value = job.value(knob)
-    if isinstance(wanted, Limits):
+    if isinstance(wanted, NumberRange):
         return value is not None and wanted.hold(value)
     return bool(value) == wanted if isinstance(wanted, bool) else value == wanted
 
@@ -296,7 +296,7 @@ Calculation = Callable[[Job], Said | None]
 
 
 @dataclass(frozen=True)
-class Case:
+class RuleCase:
     """A value for some of the jobs of a rule."""
 
     value: Figure
@@ -329,7 +329,7 @@ class Rule:
     value: Figure | None = None
     low: Figure | None = None
     high: Figure | None = None
-    cases: tuple[Case, ...] = ()
+    cases: tuple[RuleCase, ...] = ()
     best_row: str = ""
     calculate: Calculation | None = None
     optimizer: str = ADAMW
@@ -340,7 +340,7 @@ class Rule:
         if sum(ways) != 1:
             raise ValueError("one of 'value', 'cases', 'best row' and 'calculate' is needed")
         if self.value is not None:
-            object.__setattr__(self, "cases", (Case(self.value, self.low, self.high),))
+            object.__setattr__(self, "cases", (RuleCase(self.value, self.low, self.high),))
         object.__setattr__(self, "untestable", UNTESTABLE.get(self.untestable, self.untestable))
 
     @property

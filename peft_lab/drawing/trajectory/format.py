@@ -78,7 +78,7 @@ Series = list[float | None]
 
 
 @dataclass(frozen=True)
-class Tensor:
+class RecordedTensor:
     """A small picture of a tensor. ``shape``: (rows, columns); ``data``: base64 of int8, row by row."""
 
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Part:
+class RecordedPart:
     """One adapted or trained part and its series.
 
     Attributes:
@@ -111,14 +111,16 @@ class Part:
     spectrum: list[list[float]] = field(default_factory=list)
     tensors: dict[str, list[Any]] = field(default_factory=dict)
 
-    def tensor(self, name: str, state: int) -> Tensor | None:
+    def tensor(self, name: str, state: int) -> RecordedTensor | None:
         """Return a picture, with its shape, at a state's index in ``steps``; ``None`` without one."""
         found = self.tensors[name][state]
-        return None if found is None else Tensor(**content.read_typed(Tensor, found, "A tensor"))
+        return (
+            None if found is None else RecordedTensor(**content.read_typed(RecordedTensor, found, "A tensor"))
+        )
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """By step, from the first: the batch's loss, the learning rate, the gradient's norm before clipping."""
 
     loss: list[float] = field(default_factory=list)
@@ -175,7 +177,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordedAnswer:
     """The model's answer to the example at a state. ``score``: by the task's metric, 1 is right."""
 
     step: int
@@ -204,11 +206,11 @@ class Trajectory:
     model: Model
     example: Example | None
     steps: list[int] = field(default_factory=list)
-    curve: Curve = field(default_factory=Curve)
-    parts: list[Part] = field(default_factory=list)
+    curve: LossCurve = field(default_factory=LossCurve)
+    parts: list[RecordedPart] = field(default_factory=list)
     stream: Stream = field(default_factory=Stream)
     attention: list[list[float] | None] | None = None
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[RecordedAnswer] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     training_seconds: float = 0.0
@@ -258,7 +260,8 @@ def from_dict(data: Any) -> Trajectory:
 
 
 _NESTED: Mapping[str, type] = {
-    "model": Model, "example": Example, "curve": Curve, "parts": Part, "stream": Stream, "answers": Answer,
+    "model": Model, "example": Example, "curve": LossCurve, "parts": RecordedPart, "stream": Stream,
+    "answers": RecordedAnswer,
 }  # fmt: skip
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import disk
 from peft_lab.drawing.trajectory.format import (
     FILE_BYTES,
-    Answer,
     Budget,
-    Curve,
     Example,
-    Part,
+    LossCurve,
+    RecordedAnswer,
+    RecordedPart,
     Stream,
     Trajectory,
     recorded_states,
@@ -129,7 +129,7 @@ KEPT_NUMBERS = 16_000_000  # maximum of trained numbers for that; a larger model
 
 
 @dataclass(frozen=True)
-class Asked:
+class EncodedExample:
     """The example as the model reads it, ids and mask of shape (1, length), how it is asked and scored, and
     whether its answer is written token by token."""
 
@@ -143,15 +143,15 @@ class Asked:
 class Answering:
     """Asks one model for its answers, within the budget."""
 
-    def __init__(self, model: torch.nn.Module, asked: Asked, budget: Budget) -> None:
+    def __init__(self, model: torch.nn.Module, asked: EncodedExample, budget: Budget) -> None:
         self.model, self.asked, self.budget = model, asked, budget
         self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self._holds = sum(parameter.numel() for parameter in self._trained.values()) <= KEPT_NUMBERS
         self._waiting: dict[int, dict[str, torch.Tensor]] = {}
-        self._given: dict[int, Answer] = {}
+        self._given: dict[int, RecordedAnswer] = {}
         self._cost = 0.0
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[RecordedAnswer]:
         """Return the answers that were given, by state."""
         return [self._given[step] for step in sorted(self._given)]
 
@@ -189,7 +189,7 @@ class Answering:
         start = time.perf_counter()
         with self.budget.counted(), evaluating(self.model):
             text = self.asked.answer(self.model)
-            self._given[step] = Answer(step, text, self.asked.score(text))
+            self._given[step] = RecordedAnswer(step, text, self.asked.score(text))
         self._cost = time.perf_counter() - start
 
 
@@ -266,7 +266,7 @@ class TrajectoryRecorder:
         layers: list[torch.nn.Module],
         steps: int,
         skipped: int,
-        asked: Asked | None,
+        asked: EncodedExample | None,
         path: Path,
         budget: Budget | None = None,
         earlier: Trajectory | None = None,
@@ -277,17 +277,17 @@ class TrajectoryRecorder:
         self._wanted, self._last, self._skipped = set(recorded_states(steps)), steps, skipped
         self._snapshots = {round(steps * part / SNAPSHOTS) for part in range(SNAPSHOTS + 1)}
         self._parts = [
-            Part(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)
+            RecordedPart(part.path, part.layer, part.slot, part.kind, part.shape, part.parameters, part.rank)
             for part in own.parts
         ]
         self._pictured = pictured(own.parts)
         self._steps: list[int] = []
-        self._curve, self._stream = Curve(), Stream()
+        self._curve, self._stream = LossCurve(), Stream()
         self._attention: list[list[float] | None] = []
         self._start: list[torch.Tensor] = []
         self._norms: dict[int, float] = {}
         self._training, self._cost, self._written = 0.0, 0.0, 0.0
-        self._earlier, self._answers, self._lost = earlier, list[Answer](), False
+        self._earlier, self._answers, self._lost = earlier, list[RecordedAnswer](), False
         self._answering = None if asked is None else Answering(self.model, asked, self.budget)
 
     def go_on(self, taken: int) -> None:
@@ -300,7 +300,7 @@ class TrajectoryRecorder:
             return
         count = sum(step <= taken for step in before.steps)
         self._steps = before.steps[:count]
-        self._curve = Curve(*(series[:taken] for series in vars(before.curve).values()))
+        self._curve = LossCurve(*(series[:taken] for series in vars(before.curve).values()))
         self._stream = Stream(before.stream.moved[:count], before.stream.gradient[:count])
         self._attention = [*(before.attention or [None] * count)][:count]
         self._answers = [answer for answer in before.answers if answer.step <= taken]
@@ -457,7 +457,7 @@ class TrajectoryRecorder:
         if not self._lost:
             self._write()
 
-    def _said(self) -> list[Answer]:
+    def _said(self) -> list[RecordedAnswer]:
         found = {answer.step: answer for answer in self._answers}
         if self._answering is not None:
             found |= {answer.step: answer for answer in self._answering.answers()}

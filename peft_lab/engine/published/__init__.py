@@ -21,7 +21,7 @@ from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.engine import simulate as simulate_module
 from peft_lab.engine import step
-from peft_lab.engine.request import ConfigRequest, Setting, Simulation
+from peft_lab.engine.request import ConfigRequest, Simulation, StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.methods.counting import count as adapter_configs
 from peft_lab.models.catalogue import ModelEntry, resolve
@@ -428,7 +428,7 @@ EVALUATION_ROWS, EVALUATION_TOKENS = 4, 768
 #: decide, and on TinyLoRA (190 to 300): neither peak depends on it.
 PROMPT = 190
 #: Four rows, padded to the longest; the L40S is of compute capability 8.9.
-PROTOCOL_SETTING = Setting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
+PROTOCOL_SETTING = StepSetting(batch=4, seq=LONGEST, padded=True, capability=(8, 9))
 
 
 _DECODERS = "The published runs are of decoders that learn to write text;"

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from peft_lab.core import disk
 from peft_lab.core.errors import Replacement, Unsupported
 from peft_lab.engine import account
-from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, Point, parts_of, round_size
+from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import OWN_NAMES, Setting, StepRequest, largest
+from peft_lab.engine.request import OWN_NAMES, StepRequest, StepSetting, largest
 from peft_lab.engine.running import Devices, Schedule, Stage, run
 from peft_lab.engine.sharding import tensor, watch, wrap
 from peft_lab.engine.sharding.watch import Aside, aside, deepen
 from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
 from peft_lab.engine.simulate import blueprint_of, check, refusing
-from peft_lab.engine.tracker import EMPTY_CACHE, Recorder, Trace
+from peft_lab.engine.tracker import EMPTY_CACHE, MemoryRecorder, Trace
 from peft_lab.engine.work import Work, steps_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ShardedResult:
     reserved_bytes: int | None
     parts: dict[str, int]
     peak: tuple[Held, ...]
-    points: tuple[Point, ...]
+    points: tuple[MemoryPoint, ...]
     exchanges: tuple[Exchange, ...]
     host_bytes: int = 0
     notes: tuple[str, ...] = ()
@@ -227,7 +227,7 @@ class Streams:
 
     Event = _Event
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: MemoryRecorder) -> None:
         self._recorder = recorder
         self._streams = [_Stream(0)]
 
@@ -285,7 +285,7 @@ def process_group(devices: int, rank: int = 0) -> Iterator[Any]:
 
 
 @contextmanager
-def meta_streams(recorder: Recorder) -> Iterator[None]:
+def meta_streams(recorder: MemoryRecorder) -> Iterator[None]:
     """Give the meta device streams, and let FSDP2 accept its parameters."""
     import torch
 
@@ -305,12 +305,12 @@ class _Several(Devices):
         self.how, self.rank = how, rank
         # ZeRO-1 assigns states parameter by parameter, so a device has those of some layers and not of others.
         self.alike = how.kind != "zero1"
-        self._recorder: Recorder | None = None
+        self._recorder: MemoryRecorder | None = None
         self._mesh: Any = None
         self._named: ExitStack | None = None
 
     @contextmanager
-    def around(self, recorder: Recorder) -> Iterator[None]:
+    def around(self, recorder: MemoryRecorder) -> Iterator[None]:
         self._recorder = recorder
         if self.how.kind == "zero1":
             # It compiles functions when it is imported, which fails once the stand-ins have replaced torch's functions.
@@ -382,7 +382,7 @@ class _Adding:
 
 
 def simulate_blueprint(
-    blueprint: Blueprint, setting: Setting, how: Sharding, model: str, method: str
+    blueprint: Blueprint, setting: StepSetting, how: Sharding, model: str, method: str
 ) -> ShardedResult:
     """Simulate a blueprint under a setting, on several devices.
 

@@ -13,7 +13,7 @@ from peft_lab.core.errors import Replacement
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, TEMPLATE, round_size, walk
 from peft_lab.engine.sharding.wrap import Sharding
-from peft_lab.engine.tracker import EMPTY_CACHE, Mark, Recorder, Sent, Storage, Trace, Watched
+from peft_lab.engine.tracker import EMPTY_CACHE, Mark, MemoryRecorder, Sent, Storage, Trace, Watched
 from peft_lab.engine.work import Stretch
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def short(path: str) -> str:
 
 
 @contextmanager
-def following(recorder: Recorder) -> Iterator[None]:
+def following(recorder: MemoryRecorder) -> Iterator[None]:
     """Report storages that FSDP2 empties and fills in place to the recorder; hide operations that torch only tries."""
     from torch.utils._python_dispatch import _disable_current_modes
 
@@ -84,7 +84,7 @@ def following(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-def watched(recorder: Recorder) -> Watched:
+def watched(recorder: MemoryRecorder) -> Watched:
     """Return, by operation, the functions that report exchanges and unreduced gradients to the recorder."""
     import torch
     import torch.distributed._tools.fake_collectives
@@ -125,7 +125,7 @@ def _bytes(value: Any) -> int:
 
 
 @contextmanager
-def naming(model: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+def naming(model: torch.nn.Module, recorder: MemoryRecorder) -> Iterator[None]:
     """Label tensors created in a module's forward pass with its name."""
     handles: list[Any] = []
 
@@ -152,7 +152,7 @@ def naming(model: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def own(model: torch.nn.Module, recorder: Recorder) -> None:
+def own(model: torch.nn.Module, recorder: MemoryRecorder) -> None:
     """Label parameters and buffers with the names of their modules."""
     for path, module in model.named_modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):

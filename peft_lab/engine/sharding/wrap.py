@@ -13,7 +13,7 @@ from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.request import torch_dtype
 from peft_lab.engine.sharding import tensor
 from peft_lab.engine.step import OPTIMIZER_TITLES, Nothing
-from peft_lab.engine.tracker import Recorder, own_part, recording
+from peft_lab.engine.tracker import MemoryRecorder, own_part, recording
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,11 @@ def blocks_of(model: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> list
 
 
 def shard(
-    model: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Any, how: Sharding, recorder: Recorder
+    model: torch.nn.Module,
+    layers: Sequence[torch.nn.Module],
+    mesh: Any,
+    how: Sharding,
+    recorder: MemoryRecorder,
 ) -> torch.nn.Module:
     """Apply FSDP2 to each block, to embeddings and head if ``how.apart``, then to the rest as one group at the root."""
     from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -203,7 +207,7 @@ def _ends(model: torch.nn.Module) -> list[torch.nn.Module]:
     return found if len(weights) == len(found) else []
 
 
-def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
+def _labelling(recorder: MemoryRecorder, gloo: bool) -> tuple[Any, Any]:
     """Return FSDP2's default collectives with their buffers labelled as such. ``gloo``: do not record the copy that it,
     unlike NCCL, makes inside a reduce-scatter."""
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather, DefaultReduceScatter
@@ -229,7 +233,7 @@ def _labelling(recorder: Recorder, gloo: bool) -> tuple[Any, Any]:
 
 
 def replicate(
-    model: torch.nn.Module, how: Sharding, recorder: Recorder, real: bool = False
+    model: torch.nn.Module, how: Sharding, recorder: MemoryRecorder, real: bool = False
 ) -> torch.nn.Module:
     """Wrap a model in DDP, for processes that start with equal weights (they are not broadcast). ``real``: whether the
     other processes exist."""

@@ -20,7 +20,16 @@ from peft_lab.engine.request import ConfigRequest, StepRequest
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import work_of
 from peft_lab.engine.timing import here, kernels
-from peft_lab.engine.timing.kernels import CONSTANTS, PINNED, Numbers, Sheet, Speed, Table, sheet, step
+from peft_lab.engine.timing.kernels import (
+    CONSTANTS,
+    PINNED,
+    Numbers,
+    OperationTable,
+    Sheet,
+    Speed,
+    sheet,
+    step,
+)
 from peft_lab.engine.work import Op, Piece, Work
 from peft_lab.methods.base import Formula
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
@@ -147,7 +156,7 @@ _NUDGE = 1e-3
 class Measured:
     """A measured step: its work at several lengths, how often each occurs, and the mean seconds."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[OperationTable, ...]
     weights: tuple[float, ...]
     seconds: float
 
@@ -405,7 +414,7 @@ def with_speed(
     copied: float = 0.0,
 ) -> Seconds:
     """Estimate one step at a known speed, as :func:`seconds`. ``band``: factors below and above the value."""
-    table = Table(work)
+    table = OperationTable(work)
     computing, each = step(table, speed), table.on_device(speed)
     parts = {part: table.total(each, *kinds) for part, kinds in PARTS.items()}
     parts["launch"] = max(computing - sum(parts.values()), 0.0)

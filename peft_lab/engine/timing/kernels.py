@@ -90,7 +90,7 @@ class Speed:
 CONSTANTS = tuple(field.name for field in fields(Speed))
 
 
-class Table:
+class OperationTable:
     """The operations of a step as columns: the piece, kind, count, arithmetic, bytes and columns of each."""
 
     def __init__(self, work: Work) -> None:
@@ -147,7 +147,7 @@ class Table:
         return float((each * self.count * times)[self.of(*kinds) if kinds else slice(None)].sum())
 
 
-def step(table: Table, speed: Speed) -> float:
+def step(table: OperationTable, speed: Speed) -> float:
     """Return the seconds of one step, from an empty queue until everything is done."""
     asked = done = 0.0
     device, host = table.pieces(table.on_device(speed)), table.pieces(table.on_host(speed))

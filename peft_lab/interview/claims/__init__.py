@@ -70,7 +70,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ClaimModel:
     """The model a claim is checked on."""
 
     name: str
@@ -113,7 +113,7 @@ class Texts:
     cited: Template = Template("")
 
 
-Check = Callable[[Subject], Checked]
+Check = Callable[[ClaimModel], Checked]
 Fits = Callable[[ModelShape], bool]
 
 
@@ -172,7 +172,7 @@ class Claim:
             raise BadInput(
                 f"This cannot be checked on {shape.title}; try {', '.join(self.models())}.", "model"
             )
-        checked = self.check(Subject(name))
+        checked = self.check(ClaimModel(name))
         texts = self.cases[checked.case] if checked.case else Texts()
         words = {"model": shape.title, **checked.values, **checked.words}
         found, why, cited = (

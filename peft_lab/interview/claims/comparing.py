@@ -7,7 +7,7 @@ from peft_lab.advise.words import PUBLISHED
 from peft_lab.engine import published
 from peft_lab.interview import computed
 from peft_lab.interview import predictions as library
-from peft_lab.interview.claims import ABOUT, SURE, Checked, Subject, about, apart, both, error, holds
+from peft_lab.interview.claims import ABOUT, SURE, Checked, ClaimModel, about, apart, both, error, holds
 from peft_lab.methods import get_method
 from peft_lab.models.catalogue import catalogue, get_model
 from peft_lab.studies import tiny as run
@@ -29,7 +29,7 @@ def accuracy(method: str) -> float:
     return 100 * published.rows()[PUBLISHED[method]].accuracy
 
 
-def prompt_good(model: Subject) -> Checked:
+def prompt_good(model: ClaimModel) -> Checked:
     prompt, lora = accuracy("prompt"), accuracy("lora")
     best = max(PROMPT_RATE.value, PROMPT_VOCABULARY.value)
     config = published.rows()[PUBLISHED["prompt"]].config or {}
@@ -51,7 +51,7 @@ def _chance(first: float, second: float) -> tuple[float, dict[str, float]]:
     return points, {"chance": SURE * points}
 
 
-def lora_near_baseline(model: Subject) -> Checked:
+def lora_near_baseline(model: ClaimModel) -> Checked:
     full, lora = accuracy("full"), accuracy("lora")
     points, words = _chance(full, lora)
     return Checked(
@@ -61,7 +61,7 @@ def lora_near_baseline(model: Subject) -> Checked:
     )
 
 
-def full_always_best(model: Subject) -> Checked:
+def full_always_best(model: ClaimModel) -> Checked:
     full, best = accuracy("full"), max(published.rows().values(), key=lambda row: row.accuracy)
     points, words = _chance(full, 100 * best.accuracy)
     return Checked(
@@ -71,7 +71,7 @@ def full_always_best(model: Subject) -> Checked:
     )
 
 
-def dora_better(model: Subject) -> Checked:
+def dora_better(model: ClaimModel) -> Checked:
     dora, lora = published.rows()[DORA], published.rows()[PUBLISHED["lora"]]
     slower = 100 * (dora.seconds / lora.seconds - 1)
     gain = 100 * (dora.accuracy - lora.accuracy)
@@ -90,7 +90,7 @@ def dora_better(model: Subject) -> Checked:
     )
 
 
-def method_matters_most(model: Subject) -> Checked:
+def method_matters_most(model: ClaimModel) -> Checked:
     plain, tuned = (published.rows()[name] for name in (PUBLISHED["ia3"], TUNED_IA3))
     gain = 100 * (tuned.accuracy - plain.accuracy)
     gap = accuracy("lora") - 100 * plain.accuracy
@@ -101,7 +101,7 @@ def method_matters_most(model: Subject) -> Checked:
     )
 
 
-def prompt_large_scale(model: Subject) -> Checked:
+def prompt_large_scale(model: ClaimModel) -> Checked:
     large = [entry for entry in catalogue().values() if entry.parameters >= PROMPT_SCALE.value]
     return Checked(
         about(PROMPT_SCALE.value, STATED_SCALE),
@@ -111,11 +111,11 @@ def prompt_large_scale(model: Subject) -> Checked:
     )
 
 
-def bitfit_small_data(model: Subject) -> Checked:
+def bitfit_small_data(model: ClaimModel) -> Checked:
     return Checked("right", {"share": BIASES_OF_BERT.value}, {"biases": str(BIASES_OF_BERT)})
 
 
-def prefix_seq2seq(model: Subject) -> Checked:
+def prefix_seq2seq(model: ClaimModel) -> Checked:
     prefix, lora = accuracy("prefix"), accuracy("lora")
     return Checked("imprecise", {"prefix": prefix}, {"lora": lora, "more": lora / prefix})
 
@@ -127,7 +127,7 @@ def prefix_seq2seq(model: Subject) -> Checked:
 DEVICES = {"cpu": "a processor", "cuda": "a GPU", "mps": "Apple silicon"}
 
 
-def ptuning_nlu(model: Subject) -> Checked:
+def ptuning_nlu(model: ClaimModel) -> Checked:
     shipped = next(each for each in all_shipped().values() if each["metric"]["name"] == "accuracy")
     rows = {row["method"]: row for row in shipped["rows"]}
     own = rows["ptuning"]
@@ -148,7 +148,7 @@ def ptuning_nlu(model: Subject) -> Checked:
     )
 
 
-def qlora_overhead(model: Subject) -> Checked:
+def qlora_overhead(model: ClaimModel) -> Checked:
     (lost,) = run.merged_into_four_bits()
     shipped = next(each for each in all_shipped().values() if each["inference_unit"] == "token")
     row = next(row for row in shipped["rows"] if row["method"] == "qlora")
@@ -166,7 +166,7 @@ def qlora_overhead(model: Subject) -> Checked:
     )
 
 
-def qlora_merge(model: Subject) -> Checked:
+def qlora_merge(model: ClaimModel) -> Checked:
     from peft_lab.studies import tiny
 
     found = tiny.merge_scores()
@@ -201,7 +201,7 @@ STEPS, TOKENS = 20, 8
 RATES, SEEDS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1), 5
 
 
-def nf4_better(model: Subject) -> Checked:
+def nf4_better(model: ClaimModel) -> Checked:
     nf4, fp4, integer = run.four_bit_errors()
     nvfp4, mxfp4 = computed.float_errors()
     constant = computed.SECOND_CONSTANT_BITS
@@ -220,7 +220,7 @@ def nf4_better(model: Subject) -> Checked:
     )
 
 
-def lora_merges(model: Subject) -> Checked:
+def lora_merges(model: ClaimModel) -> Checked:
     left, exact, unmerged, merged = run.merge_costs()
     return Checked(
         both(left == 0 and exact < EXACT, merged <= (1 + ABOUT) * unmerged),
@@ -228,22 +228,22 @@ def lora_merges(model: Subject) -> Checked:
     )
 
 
-def lora_alpha(model: Subject) -> Checked:
+def lora_alpha(model: ClaimModel) -> Checked:
     (ratio,) = run.doubled_alpha()
     return Checked("imprecise", {"ratio": ratio})
 
 
-def both_learn(model: Subject) -> Checked:
+def both_learn(model: ClaimModel) -> Checked:
     first, second = run.first_gradients()
     return Checked(holds(first > 0 and second > 0), {"A": first, "B": second})  # the claim is about both
 
 
-def zero_start(model: Subject) -> Checked:
+def zero_start(model: ClaimModel) -> Checked:
     usual, nothing = run.trained_from_zero(STEPS)
     return Checked(holds(nothing > 0), {"usual": usual, "nothing": nothing}, {"steps": STEPS})
 
 
-def which_zero(model: Subject) -> Checked:
+def which_zero(model: ClaimModel) -> Checked:
     """Take each start at the best of several rates. Wrong where every seed says the same; else others' results speak
     too."""
     zero_b, zero_a = run.zero_sides(RATES, STEPS, SEEDS)
@@ -255,32 +255,32 @@ def which_zero(model: Subject) -> Checked:
     )
 
 
-def misspelt_target(model: Subject) -> Checked:
+def misspelt_target(model: ClaimModel) -> Checked:
     refused, warned, passed, *_ = library.misspelt_target()
     case = "refused" if refused else "warned" if warned else ""
     return Checked(holds(not passed), {"passed": passed}, case=case)
 
 
-def lora_activations(model: Subject) -> Checked:
+def lora_activations(model: ClaimModel) -> Checked:
     (kept,) = run.saved_share()
     return Checked(holds(kept < 50), {"kept": kept})
 
 
-def wrapped_twice(model: Subject) -> Checked:
+def wrapped_twice(model: ClaimModel) -> Checked:
     (ratio,) = library.wrapped_twice()
     return Checked(holds(ratio == 1), {"ratio": ratio})
 
 
-def pissa_off(model: Subject) -> Checked:
+def pissa_off(model: ClaimModel) -> Checked:
     started, off = library.pissa_disabled()
     return Checked(holds(off < EXACT), {"off": off, "started": started})
 
 
-def prompt_free(model: Subject) -> Checked:
+def prompt_free(model: ClaimModel) -> Checked:
     (plain,), (longer,) = library.prompt_positions(1), library.prompt_positions(TOKENS)
     return Checked(holds(longer == plain), {"more": longer - plain}, {"tokens": TOKENS - 1})
 
 
-def prefix_anywhere(model: Subject) -> Checked:
+def prefix_anywhere(model: ClaimModel) -> Checked:
     runs, *_ = library.prefix_on_encoder()
     return Checked("right" if runs else "imprecise", {"runs": runs}, case="ran" if runs else "")

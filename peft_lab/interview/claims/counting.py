@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft_lab.advise.tree import ADAPTER_LATENCY, ADAPTER_LATENCY_MOST
 from peft_lab.interview import computed
-from peft_lab.interview.claims import FIRST, Checked, Subject, about, both, holds, within
+from peft_lab.interview.claims import FIRST, Checked, ClaimModel, about, both, holds, within
 from peft_lab.interview.claims.comparing import accuracy
 from peft_lab.interview.computed import block_entries
 from peft_lab.interview.question import takes
@@ -35,7 +35,7 @@ def is_meant(shape: ModelShape) -> bool:
     return shape.name == FIRST
 
 
-def lora_count(model: Subject) -> Checked:
+def lora_count(model: ClaimModel) -> Checked:
     targets, shape = query_value(model.shape), model.shape
     values = {"r": RANK, "target_modules": targets}
     trained, total = model.trained("lora", **values), model.total("lora", **values)
@@ -53,7 +53,7 @@ def lora_count(model: Subject) -> Checked:
     )
 
 
-def lora_share(model: Subject) -> Checked:
+def lora_share(model: ClaimModel) -> Checked:
     small = model.share("lora", r=RANK, target_modules=query_value(model.shape))
     large = model.share("lora", r=RANK, target_modules=["all-linear"])
     return Checked(
@@ -63,21 +63,21 @@ def lora_share(model: Subject) -> Checked:
     )
 
 
-def lora_formula(model: Subject) -> Checked:
+def lora_formula(model: ClaimModel) -> Checked:
     factor = METHOD.scale(METHOD.complete(model.shape, {"r": RANK, "lora_alpha": ALPHA}))
     return Checked(
         "right" if factor == 1 else "imprecise", {"factor": factor}, {"alpha": ALPHA, "rank": RANK}
     )
 
 
-def lora_rank(model: Subject) -> Checked:
+def lora_rank(model: ClaimModel) -> Checked:
     query = model.shape.block["q"]
     inputs, outputs = query.in_features, query.out_features
     rank = inputs * outputs / (inputs + outputs)
     return Checked("right", {"rank": rank}, {"own": RANK, "share": 100 * RANK / rank})
 
 
-def qlora_share(model: Subject) -> Checked:
+def qlora_share(model: ClaimModel) -> Checked:
     shape = model.shape
     targets = [shape.target_name(shape.block[role]) for role in ("q", "k", "v", "o")]
     snippet = model.share("qlora", r=QLORA_RANK, target_modules=targets)
@@ -89,7 +89,7 @@ def qlora_share(model: Subject) -> Checked:
     )
 
 
-def qlora_snippet(model: Subject) -> Checked:
+def qlora_snippet(model: ClaimModel) -> Checked:
     """Count the maps that the snippet adapts, beside all: the paper adapts every one."""
     shape = model.shape
     adapted = [shape.block[role] for role in ("q", "k", "v", "o")]
@@ -102,12 +102,12 @@ def qlora_snippet(model: Subject) -> Checked:
     )
 
 
-def ia3_share(model: Subject) -> Checked:
+def ia3_share(model: ClaimModel) -> Checked:
     value = model.share("ia3")
     return Checked(within(value, 0, 0.01), {"share": value}, {"vectors": model.trained("ia3")})
 
 
-def ia3_below_lora(model: Subject) -> Checked:
+def ia3_below_lora(model: ClaimModel) -> Checked:
     """At the same maps, where LoRA has its smallest rank; beside it the smallest LoRA there is, on the value map."""
     shape = model.shape
     scaled = list(get_method("ia3").defaults(shape)["target_modules"])
@@ -121,17 +121,17 @@ def ia3_below_lora(model: Subject) -> Checked:
     )
 
 
-def ia3_scaling_cost(model: Subject) -> Checked:
+def ia3_scaling_cost(model: ClaimModel) -> Checked:
     return Checked("imprecise" if get_method("ia3").mergeable else "right", {"vectors": model.trained("ia3")})
 
 
-def double_quantisation(model: Subject) -> Checked:
+def double_quantisation(model: ClaimModel) -> Checked:
     single, double = computed.nf4_bits(double=False), computed.nf4_bits(double=True)
     saved = block_entries(model.shape) * (single - double) / 8
     return Checked(holds(saved > 0), {"saved": saved}, {"bits": single - double})
 
 
-def four_bits(model: Subject) -> Checked:
+def four_bits(model: ClaimModel) -> Checked:
     single, double = computed.nf4_bits(double=False), computed.nf4_bits(double=True)
     return Checked(holds(double <= computed.CODE_BITS), {"single": single, "double": double})
 
@@ -145,7 +145,7 @@ BOTTLENECK_WORDS = ("bottleneck", "houlsby", "pfeiffer", "reduction_factor")
 CLASSES = 2
 
 
-def adapters_share(model: Subject) -> Checked:
+def adapters_share(model: ClaimModel) -> Checked:
     one, two = (
         model.share("adapters", bottleneck=BOTTLENECK, placement=place) for place in ("pfeiffer", "houlsby")
     )
@@ -158,7 +158,7 @@ def adapters_share(model: Subject) -> Checked:
     )
 
 
-def adapters_snippet(model: Subject) -> Checked:
+def adapters_snippet(model: ClaimModel) -> Checked:
     from peft import AdaptionPromptConfig, PeftType
 
     names = [str(kind.value).lower() for kind in PeftType]
@@ -171,7 +171,7 @@ def adapters_snippet(model: Subject) -> Checked:
     )
 
 
-def adapters_norm(model: Subject) -> Checked:
+def adapters_norm(model: ClaimModel) -> Checked:
     """Compare an adapter by the paper's formula with what a norm in front of it would add: two numbers a feature."""
     width = model.shape.hidden
     houlsby = 2 * width * BOTTLENECK + width + BOTTLENECK
@@ -183,7 +183,7 @@ def adapters_norm(model: Subject) -> Checked:
     )
 
 
-def adapters_extra_pass(model: Subject) -> Checked:
+def adapters_extra_pass(model: ClaimModel) -> Checked:
     return Checked(
         holds(not get_method("adapters").mergeable),
         {"least": ADAPTER_LATENCY.value, "most": ADAPTER_LATENCY_MOST.value},
@@ -191,25 +191,25 @@ def adapters_extra_pass(model: Subject) -> Checked:
     )
 
 
-def bitfit_share(model: Subject) -> Checked:
+def bitfit_share(model: ClaimModel) -> Checked:
     if not model.shape.biases:
         return Checked("wrong", {"share": 0.0}, {"biases": len(model.shape.biases)}, "no biases")
     value = model.share("bitfit")
     return Checked(about(value, 0.08), {"share": value}, {"biases": model.trained("bitfit")})
 
 
-def bitfit_free(model: Subject) -> Checked:
+def bitfit_free(model: ClaimModel) -> Checked:
     spec = get_method("bitfit")
     formula = spec.formula(model.shape, spec.complete(model.shape, {}))
     return Checked(holds(formula.added == 0), {"added": formula.added}, {"biases": formula.trainable})
 
 
-def bitfit_snippet(model: Subject) -> Checked:
+def bitfit_snippet(model: ClaimModel) -> Checked:
     frozen = CLASSES * model.shape.hidden
     return Checked(both(bool(model.shape.biases), frozen == 0), {"frozen": frozen}, {"classes": CLASSES})
 
 
-def bitfit_classification(model: Subject) -> Checked:
+def bitfit_classification(model: ClaimModel) -> Checked:
     there = takes("bitfit", model.shape)
     biases = model.trained("bitfit") if there else len(model.shape.biases)
     return Checked(holds(there), {"biases": biases})
@@ -225,7 +225,7 @@ WIDTH = 128  # of the text's prompt encoder
 CACHED = 2  # bytes of a cached number
 
 
-def prefix_share(model: Subject) -> Checked:
+def prefix_share(model: ClaimModel) -> Checked:
     plain = model.share("prefix", num_virtual_tokens=TOKENS)
     projected = model.share("prefix", num_virtual_tokens=TOKENS, prefix_projection=True)
     return Checked(
@@ -235,14 +235,14 @@ def prefix_share(model: Subject) -> Checked:
     )
 
 
-def prefix_slightly_more(model: Subject) -> Checked:
+def prefix_slightly_more(model: ClaimModel) -> Checked:
     prefix, prompt = (model.stored(slug, num_virtual_tokens=TOKENS) for slug in ("prefix", "prompt"))
     ratio = prefix / prompt
     words = {"prefix": prefix, "prompt": prompt, "tokens": TOKENS}
     return Checked(holds(ratio <= NEAR), {"ratio": ratio}, words)
 
 
-def prompt_share(model: Subject) -> Checked:
+def prompt_share(model: ClaimModel) -> Checked:
     few, more = (model.share("prompt", num_virtual_tokens=count) for count in (FEW_TOKENS, TOKENS))
     return Checked(
         "right" if more < TINY else "imprecise" if few < TINY else "wrong",
@@ -251,7 +251,7 @@ def prompt_share(model: Subject) -> Checked:
     )
 
 
-def prompt_tokenizer(model: Subject) -> Checked:
+def prompt_tokenizer(model: ClaimModel) -> Checked:
     """Compare vocabularies: the snippet reads its starting text with GPT-2's tokenizer, whatever the model."""
     theirs, own = get_model("gpt2").shape, model.shape
     assert theirs.vocab and own.vocab
@@ -264,7 +264,7 @@ def prompt_tokenizer(model: Subject) -> Checked:
     )
 
 
-def prompt_tokens_cost(model: Subject) -> Checked:
+def prompt_tokens_cost(model: ClaimModel) -> Checked:
     shape = model.shape
     each = 2 * shape.num_layers * shape.kv_width * CACHED
     values = {"num_virtual_tokens": TOKENS}
@@ -274,7 +274,7 @@ def prompt_tokens_cost(model: Subject) -> Checked:
     return Checked(both(prefix > 0, prompt > 0), {"cache": TOKENS * each}, {"tokens": TOKENS, "each": each})
 
 
-def ptuning_small(model: Subject) -> Checked:
+def ptuning_small(model: ClaimModel) -> Checked:
     snippet = model.share("ptuning", num_virtual_tokens=TOKENS, encoder_hidden_size=WIDTH)
     mlp = model.share("ptuning", num_virtual_tokens=TOKENS)
     lstm = model.share("ptuning", num_virtual_tokens=TOKENS, encoder_reparameterization_type="LSTM")
@@ -286,7 +286,7 @@ def ptuning_small(model: Subject) -> Checked:
     )
 
 
-def ptuning_v2(model: Subject) -> Checked:
+def ptuning_v2(model: ClaimModel) -> Checked:
     spec = get_method("prefix")
     formula = spec.formula(model.shape, spec.complete(model.shape, {"num_virtual_tokens": TOKENS}))
     layers = formula.stored / (TOKENS * 2 * model.shape.kv_width)
@@ -319,7 +319,7 @@ def _leaves_nothing(slug: str, shape: ModelShape) -> bool:
     return spec.mergeable or not spec.formula(shape, spec.complete(shape, {})).added
 
 
-def leaf_no_overhead(model: Subject) -> Checked:
+def leaf_no_overhead(model: ClaimModel) -> Checked:
     methods = _methods(model.shape)
     free = [slug for slug in methods if _leaves_nothing(slug, model.shape)]
     return Checked(
@@ -329,7 +329,7 @@ def leaf_no_overhead(model: Subject) -> Checked:
     )
 
 
-def leaf_many_tasks(model: Subject) -> Checked:
+def leaf_many_tasks(model: ClaimModel) -> Checked:
     stored = {slug: model.stored(slug) * BYTES for slug in _methods(model.shape) if slug != "qlora"}
     least = sorted(stored, key=stored.__getitem__)[:3]
     return Checked(
@@ -344,7 +344,7 @@ def leaf_many_tasks(model: Subject) -> Checked:
     )
 
 
-def leaf_few_shot(model: Subject) -> Checked:
+def leaf_few_shot(model: ClaimModel) -> Checked:
     trained = {slug: model.trained(slug) for slug in _methods(model.shape)}
     order = sorted(trained, key=trained.__getitem__)
     named = [slug for slug in ("ia3", "prompt") if slug in trained]

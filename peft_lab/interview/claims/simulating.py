@@ -15,10 +15,10 @@ from peft_lab.advise.words import PUBLISHED
 from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import devices
 from peft_lab.engine.published import MODEL
-from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate as simulate_step
 from peft_lab.interview.calculations.memory import MIXED
-from peft_lab.interview.claims import ABOUT, Checked, Subject, about, both, holds
+from peft_lab.interview.claims import ABOUT, Checked, ClaimModel, about, both, holds
 from peft_lab.interview.claims.comparing import accuracy
 from peft_lab.interview.question import takes
 from peft_lab.methods import get_method
@@ -42,7 +42,7 @@ def simulated(
         BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
     """
     return _simulated(
-        StepRequest(model, method, values or {}, Setting(batch, seq), checkpointing=checkpointing)
+        StepRequest(model, method, values or {}, StepSetting(batch, seq), checkpointing=checkpointing)
     )
 
 
@@ -56,7 +56,7 @@ def _needs(
     return simulate.needed_bytes(simulated(model, method, values, batch, **other))
 
 
-def _query_value(model: Subject) -> dict[str, Any]:
+def _query_value(model: ClaimModel) -> dict[str, Any]:
     """Return LoRA's own targets as a setting, so that the base alone differs."""
     return {"target_modules": tuple(get_method("lora").defaults(model.shape)["target_modules"])}
 
@@ -68,7 +68,7 @@ def _query_value(model: Subject) -> dict[str, Any]:
 STEP = {"batch": BATCH, "seq": SEQ}
 
 
-def memory_full_7b(model: Subject) -> Checked:
+def memory_full_7b(model: ClaimModel) -> Checked:
     total = model.shape.total
     mixed, pure = total * MIXED, total * PURE
     step = simulated(model.name, "full", batch=FEWEST)
@@ -89,13 +89,13 @@ def memory_full_7b(model: Subject) -> Checked:
     )
 
 
-def memory_under_16(model: Subject) -> Checked:
+def memory_under_16(model: ClaimModel) -> Checked:
     lora, qlora = (_needs(model.name, slug, None, FEWEST, checkpointing=True) for slug in ("lora", "qlora"))
     verdict = both(qlora < STATED_PEFT, lora < STATED_PEFT)
     return Checked(verdict, {"lora": lora, "qlora": qlora}, {"seq": SEQ})
 
 
-def prompt_minimal_memory(model: Subject) -> Checked:
+def prompt_minimal_memory(model: ClaimModel) -> Checked:
     """The text's table goes from very high to very low: less than all others is what minimal means there."""
     same = {"qlora": _query_value(model)}
     slugs = [slug for slug in ("full", "lora", "qlora", "prompt") if takes(slug, model.shape)]
@@ -124,7 +124,7 @@ def prompt_minimal_memory(model: Subject) -> Checked:
     )
 
 
-def comparable_performance(model: Subject) -> Checked:
+def comparable_performance(model: ClaimModel) -> Checked:
     """Both at once: the setting that scored best of those with adapters on linear maps, in a step on a 7B model."""
     rows = [row for row in published.rows().values() if row.config is not None]
     near = [row for row in rows if 100 * row.accuracy >= accuracy("full")]
@@ -152,7 +152,7 @@ def comparable_performance(model: Subject) -> Checked:
     )
 
 
-def qlora_very_low(model: Subject) -> Checked:
+def qlora_very_low(model: ClaimModel) -> Checked:
     full, lora = (_needs(model.name, slug) for slug in ("full", "lora"))
     qlora = _needs(model.name, "qlora", _query_value(model))
     return Checked(
@@ -160,7 +160,7 @@ def qlora_very_low(model: Subject) -> Checked:
     )
 
 
-def fewer_is_less_memory(model: Subject) -> Checked:
+def fewer_is_less_memory(model: ClaimModel) -> Checked:
     slugs = [slug for slug in ("lora", "ia3", "prompt") if takes(slug, model.shape)]
     peaks = {slug: _needs(model.name, slug) for slug in slugs}
     trained = {slug: model.trained(slug) for slug in slugs}
@@ -172,7 +172,7 @@ def fewer_is_less_memory(model: Subject) -> Checked:
     )
 
 
-def checkpointing_halves(model: Subject) -> Checked:
+def checkpointing_halves(model: ClaimModel) -> Checked:
     plain, again = (_needs(model.name, "lora", checkpointing=on) for on in (False, True))
     ratio = again / plain
     return Checked(
@@ -182,7 +182,7 @@ def checkpointing_halves(model: Subject) -> Checked:
     )
 
 
-def lora_optimizer(model: Subject) -> Checked:
+def lora_optimizer(model: ClaimModel) -> Checked:
     step = simulated(model.name, "lora")
     part = step.parts["optimizer"] / step.peak_bytes
     largest = max(step.parts, key=step.parts.__getitem__)
@@ -213,7 +213,7 @@ LLAMA_30B = {
 }  # fmt: skip
 
 
-def qlora_70b(model: Subject) -> Checked:
+def qlora_70b(model: ClaimModel) -> Checked:
     names = tuple(model.shape.target_name(model.shape.block[role]) for role in ("q", "k", "v", "o"))
     values = {"r": RANK_70B, "target_modules": names}
     needs = _needs(model.name, "qlora", values, FEWEST, seq=LONG, checkpointing=True)
@@ -226,7 +226,7 @@ def qlora_70b(model: Subject) -> Checked:
     )
 
 
-def qlora_consumer(model: Subject) -> Checked:
+def qlora_consumer(model: ClaimModel) -> Checked:
     needs = _needs(model.name, "qlora", None, FEWEST, checkpointing=True)
     total, least = _llama_30b()
     cards = [device for device in devices().values() if device.title.startswith(CONSUMER)]
@@ -262,10 +262,10 @@ def _llama_30b() -> tuple[int, int]:
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(LLAMA_30B), "utf-8")
         needs = _needs(folder, "qlora", None, FEWEST, checkpointing=True)
-        return Subject(folder).shape.total, needs
+        return ClaimModel(folder).shape.total, needs
 
 
-def qlora_by_size(model: Subject) -> Checked:
+def qlora_by_size(model: ClaimModel) -> Checked:
     methods, advised, needs = [], [], {}
     for name, device in (("llama-3.1-8b", "rtx-3060"), ("llama-3.1-70b", "h200")):
         there = Situation(model=name, device=device)

@@ -142,7 +142,7 @@ OPTIONS = 6  # faults that a learner chooses from
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownCase:
     """The files and figures of a run, as the page shows them.
 
     Attributes:
@@ -167,15 +167,15 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Case:
+class ClinicCase:
     """One failure. ``number``, from 1, names it where its fault must not be revealed."""
 
     number: int
     fault: Fault
     model: str
     method: str
-    faulty: Shown
-    healthy: Shown
+    faulty: ShownCase
+    healthy: ShownCase
     made: str
     machine: Mapping[str, Any]
     packages: Mapping[str, str]
@@ -206,12 +206,12 @@ class Case:
 
 
 @cache
-def all_cases() -> tuple[Case, ...]:
+def all_cases() -> tuple[ClinicCase, ...]:
     """Return every case, in an order that reveals nothing about the fault."""
     found = [disk.read_json(file) for file in (Path(__file__).parent / FOLDER).glob("*.json")]
     found.sort(key=lambda each: _mixed(each["fault"]))
     return tuple(
-        Case(
+        ClinicCase(
             number, all_faults()[each["fault"]], each["model"], each["method"], _shown(each["faulty"]),
             _shown(each["healthy"]), each["made"], each["machine"], each["packages"],
         )
@@ -219,7 +219,7 @@ def all_cases() -> tuple[Case, ...]:
     )  # fmt: skip
 
 
-def get_case(number: str) -> Case:
+def get_case(number: str) -> ClinicCase:
     """Return the case of that number. Raises :class:`UnknownName`."""
     known = {str(case.number): case for case in all_cases()}
     if number not in known:
@@ -232,11 +232,11 @@ def _mixed(name: str) -> str:
     return name[::-1]
 
 
-def _shown(found: Mapping[str, Any]) -> Shown:
+def _shown(found: Mapping[str, Any]) -> ShownCase:
     def listed(name: str) -> tuple[Any, ...]:
         return tuple(tuple(item) if isinstance(item, list) else item for item in found[name])
 
-    return Shown(
+    return ShownCase(
         found["config"], found["arguments"], found["tokens"], listed("rows"), listed("console"), listed("tensors"),
         listed("outputs"),
     )  # fmt: skip

@@ -45,7 +45,7 @@ _WORDS = re.compile(r"(?:Error|Warning|Exception|Traceback|WARN)\b|trainable par
 
 
 @dataclass(frozen=True)
-class Row:
+class LoggedRow:
     """What was logged at one moment; ``None`` for the rest. Losses are in nats, and may be NaN or infinite."""
 
     step: float | None = None
@@ -56,10 +56,10 @@ class Row:
     gen_len: float | None = None
 
 
-_NAMES = tuple(item.name for item in fields(Row))
+_NAMES = tuple(item.name for item in fields(LoggedRow))
 
 
-def read_log(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...] | None]:
+def read_log(name: str, text: str) -> tuple[tuple[LoggedRow, ...], tuple[str, ...] | None]:
     """Return rows and, from a console's log, its other lines; ``None`` if the format has no such lines.
 
     Raises:
@@ -89,14 +89,14 @@ def planned_steps(text: str) -> float | None:
     return steps if steps and math.isfinite(steps) and steps > 0 else None
 
 
-def _checked(name: str, rows: Iterable[Row]) -> tuple[Row, ...]:
+def _checked(name: str, rows: Iterable[LoggedRow]) -> tuple[LoggedRow, ...]:
     kept = tuple(row for row in rows if row.loss is not None or row.eval_loss is not None)
     if not kept:
         raise BadInput(f"{name} holds no loss: a log has rows with 'loss', and best with 'step' too.", "log")
     return kept
 
 
-def _from_json(text: str) -> list[Row] | None:
+def _from_json(text: str) -> list[LoggedRow] | None:
     """Return the rows of one JSON document, or of lines of JSON objects; ``None`` for other text."""
     try:
         found: Any = parse_json(text)
@@ -112,9 +112,9 @@ def _from_json(text: str) -> list[Row] | None:
     return [_row(each) for each in found if isinstance(each, dict)]
 
 
-def _from_csv(name: str, text: str) -> list[Row] | None:
+def _from_csv(name: str, text: str) -> list[LoggedRow] | None:
     table = csv.DictReader(io.StringIO(text))
-    rows: list[Row] = []
+    rows: list[LoggedRow] = []
     try:
         heads = {_name(head) for head in table.fieldnames or ()}
     except csv.Error:
@@ -129,11 +129,11 @@ def _from_csv(name: str, text: str) -> list[Row] | None:
     return rows
 
 
-def _from_console(name: str, text: str) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+def _from_console(name: str, text: str) -> tuple[tuple[LoggedRow, ...], tuple[str, ...]]:
     rows, messages = [], []
     for line in text.splitlines():
         printed = _PRINTED.search(line)
-        row = _row(_literal(printed[0])) if printed else Row()
+        row = _row(_literal(printed[0])) if printed else LoggedRow()
         if row.loss is not None or row.eval_loss is not None:
             rows.append(row)
         elif line.strip():
@@ -163,7 +163,7 @@ def _name(head: Any) -> str:
     return _ALIASES.get(text, text)
 
 
-def _row(entry: Mapping[Any, Any]) -> Row:
+def _row(entry: Mapping[Any, Any]) -> LoggedRow:
     values: dict[str, float] = {}
     summary = (
         "train_runtime" in entry
@@ -173,7 +173,7 @@ def _row(entry: Mapping[Any, Any]) -> Row:
         number = None if summary else _number(value)
         if name in _NAMES and number is not None and name not in values:
             values[name] = number
-    return Row(**values)
+    return LoggedRow(**values)
 
 
 def _number(value: Any) -> float | None:
@@ -196,7 +196,7 @@ _PLAIN = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class StoredTensor:
     """One tensor.
 
     Attributes:
@@ -222,7 +222,7 @@ class Tensor:
         return self.finite == 1 and self.low == 0 == self.high
 
 
-def read_tensors(name: str, content: bytes) -> dict[str, Tensor]:
+def read_tensors(name: str, content: bytes) -> dict[str, StoredTensor]:
     """Return every tensor of a file. An empty file has none.
 
     Raises:
@@ -240,7 +240,7 @@ def read_tensors(name: str, content: bytes) -> dict[str, Tensor]:
         raise BadInput(f"{name} is not a whole safetensors file: {str(error)[:120]}.", "adapter") from error
 
 
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
+def _tensor(entry: Mapping[str, Any]) -> StoredTensor:
     shape, dtype, data = tuple(entry["shape"]), str(entry["dtype"]), entry["data"]
     if dtype == "BF16":
         raw = np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16
@@ -248,12 +248,12 @@ def _tensor(entry: Mapping[str, Any]) -> Tensor:
     elif dtype in _PLAIN:
         values = np.frombuffer(data, dtype=_PLAIN[dtype])
     else:
-        return Tensor(shape, dtype, None, None, 1.0)
+        return StoredTensor(shape, dtype, None, None, 1.0)
     good = values[np.isfinite(values)]
     share = 1.0 if not len(values) else len(good) / len(values)
     if not len(good):
-        return Tensor(shape, dtype, None, None, share)
-    return Tensor(shape, dtype, float(good.min()), float(good.max()), share)
+        return StoredTensor(shape, dtype, None, None, share)
+    return StoredTensor(shape, dtype, float(good.min()), float(good.max()), share)
 
 
 LARGEST = 2 << 30  # bytes of an adapter file
@@ -286,10 +286,10 @@ class Material:
 
     adapter: Mapping[str, Any] | None = None
     arguments: Mapping[str, Any] | None = None
-    rows: tuple[Row, ...] | None = None
+    rows: tuple[LoggedRow, ...] | None = None
     messages: tuple[str, ...] | None = None
     planned: float | None = None
-    tensors: Mapping[str, Tensor] | None = None
+    tensors: Mapping[str, StoredTensor] | None = None
     stored: int | None = None
     tokens: Tokens | None = None
     given: tuple[str, ...] = field(default=())
@@ -560,7 +560,7 @@ class Features:
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
     @cached_property
-    def starting(self) -> dict[str, tuple[Tensor, float]]:
+    def starting(self) -> dict[str, tuple[StoredTensor, float]]:
         """Tensors that start from one known value (B at 0), with that value."""
         return {
             name: (tensor, start)

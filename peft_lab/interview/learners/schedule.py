@@ -440,7 +440,7 @@ COMMITTED = "committed"
 
 
 @dataclass(frozen=True)
-class Expected:
+class ClassAnswers:
     """The answers of a class to one prediction.
 
     Attributes:
@@ -461,7 +461,7 @@ def commit_prediction(file: Learners, learner: str, prediction: str, option: int
     file.keep(learner, COMMITTED, {**(kept if isinstance(kept, dict) else {}), prediction: option})
 
 
-def expected_by_class() -> list[Expected]:
+def expected_by_class() -> list[ClassAnswers]:
     """Return every prediction that a learner of the class has committed to, the most answered first.
 
     Raises:
@@ -478,5 +478,5 @@ def expected_by_class() -> list[Expected]:
                 for name, option in kept.items() if isinstance(kept, dict) else ():
                     if type(option) is int:
                         found.setdefault(str(name), Counter())[option] += 1
-    rows = [Expected(name, dict(counts)) for name, counts in found.items()]
+    rows = [ClassAnswers(name, dict(counts)) for name, counts in found.items()]
     return sorted(rows, key=lambda row: (-row.people, row.id))

@@ -18,8 +18,8 @@ from peft_lab.methods.recording.recorder import (
     THIN,
     FreshBase,
     Inputs,
-    Kept,
     Recorder,
+    WatchedFromStart,
     copied,
     restored,
     slot_of,
@@ -309,7 +309,7 @@ def _straightened(model: torch.nn.Module, inputs: Inputs, lines: Mapping[str, Af
     }
 
 
-class Hourglass(Kept):
+class Hourglass(WatchedFromStart):
     """One adapter, whose output is added to its host's.
 
     It starts near zero, so its change is measured relative to the host's matrix, not to its own start.

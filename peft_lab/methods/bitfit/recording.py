@@ -10,8 +10,8 @@ from peft_lab.methods.adapters.recording import answers
 from peft_lab.methods.recording.recorder import (
     FreshBase,
     Inputs,
-    Kept,
     Recorder,
+    WatchedFromStart,
     copied,
     restored,
     row,
@@ -113,7 +113,7 @@ class RunRecorder(Recorder):
         }
 
 
-class Bias(Kept):
+class Bias(WatchedFromStart):
     """One bias: its move b - b0 relative to the module's output with b0."""
 
     kind = "bias"

@@ -17,9 +17,9 @@ from peft_lab.methods.recording.recorder import (
     THIN,
     FreshBase,
     Inputs,
-    Kept,
     Recorder,
     Watched,
+    WatchedFromStart,
     merged_and_back,
     product_picture,
     slot_of,
@@ -297,7 +297,7 @@ class RunRecorder(Recorder):
         for path, slot, sides, own in trained_modules(self.model, self.shape):
             rest = [parameter for parameter in own if id(parameter) not in known]
             if rest:
-                found.append(Kept(path, slot, sides, rest))
+                found.append(WatchedFromStart(path, slot, sides, rest))
         return found
 
     def after_backward(self, step: int) -> None:

@@ -145,7 +145,7 @@ class Watched:
         return {}
 
 
-class Kept(Watched):
+class WatchedFromStart(Watched):
     """A part that keeps a copy of its start: the change is ‖p − p₀‖/‖p₀‖ (‖p‖ if p₀ is 0)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -163,7 +163,7 @@ class Kept(Watched):
         return moved / size if size else moved
 
 
-class Trained(Kept):
+class Trained(WatchedFromStart):
     """A module of the model itself that is trained."""
 
 
@@ -226,7 +226,7 @@ class Recorder:
         """Return one part for each module with trained parameters of its own; a task head is left out."""
         found = list(trained_modules(self.model, self.shape))
         amount = sum(parameter.numel() for *_, own in found for parameter in own)
-        kind = Kept if amount <= KEPT_NUMBERS else Watched
+        kind = WatchedFromStart if amount <= KEPT_NUMBERS else Watched
         return [kind(*each) for each in found]
 
     def attention(self, inputs: Inputs) -> list[list[float]]:

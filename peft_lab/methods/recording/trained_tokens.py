@@ -19,9 +19,9 @@ from peft_lab.methods.recording.recorder import (
     THIN,
     FreshBase,
     Inputs,
-    Kept,
     Recorder,
     Watched,
+    WatchedFromStart,
     copied,
     restored,
     tensor_picture,
@@ -211,7 +211,7 @@ def _before_the_text(model: Any, inputs: Inputs, tokens: int) -> list[list[float
 # The parts that the drawing follows.
 
 
-class Columns(Kept):
+class Columns(WatchedFromStart):
     """The trained keys and values of one layer.
 
     Args:
@@ -250,7 +250,7 @@ class Columns(Kept):
         return {"key": tensor_picture(keys, *size), "value": tensor_picture(values, *size)}
 
 
-class Cells(Kept):
+class Cells(WatchedFromStart):
     """The virtual tokens before the text, as the encoder outputs them."""
 
     kind = "cells"
@@ -267,7 +267,7 @@ class Cells(Kept):
         return {"p": tensor_picture(self.now()[0], THIN, LONG)}
 
 
-class Encoder(Kept):
+class Encoder(WatchedFromStart):
     """The encoder that makes virtual tokens or a prefix from its table, and is discarded after training."""
 
     kind = "encoder"

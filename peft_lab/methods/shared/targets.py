@@ -138,7 +138,7 @@ _EXAMPLE = "'v_proj=4, 0-9=16'"
 
 
 @dataclass(frozen=True)
-class Rule:
+class TargetRule:
     """One rule. ``layers``: first and last layer if the name is a layer or a range, else ``None``."""
 
     name: str
@@ -152,7 +152,7 @@ class Rule:
         return path == self.name or path.endswith(f".{self.name}")
 
 
-def parse_ranks(text: str) -> tuple[Rule, ...]:
+def parse_ranks(text: str) -> tuple[TargetRule, ...]:
     """Parse the rules of a text, in order.
 
     Raises:
@@ -164,7 +164,7 @@ def parse_ranks(text: str) -> tuple[Rule, ...]:
     return tuple(_rule(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _rule(part: str) -> Rule:
+def _rule(part: str) -> TargetRule:
     name, equals, number = (piece.strip() for piece in part.partition("="))
     layers = _LAYERS.fullmatch(name)
     if not equals or not (layers or _NAME.fullmatch(name)):
@@ -176,12 +176,12 @@ def _rule(part: str) -> Rule:
     if not re.fullmatch(r"\d{1,6}", number) or not 1 <= int(number) <= HIGHEST:
         raise BadInput(f"A rank must be from 1 to {HIGHEST}; '{number[:20]}' for {name[:40]} is not.", FIELD)
     if layers is None:
-        return Rule(name, int(number), None)
+        return TargetRule(name, int(number), None)
     first = int(layers[1])
     last = first if layers[2] is None else int(layers[2])
     if last < first:
         raise BadInput(f"Layers {name} run backwards; write {last}-{first}.", FIELD)
-    return Rule(name, int(number), (first, last))
+    return TargetRule(name, int(number), (first, last))
 
 
 def rank_problems(shape: ModelShape, groups: Sequence[ModuleGroup], text: str) -> Iterable[Problem]:

@@ -26,14 +26,14 @@ from peft_lab.runs.events import Event, latest
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
-from peft_lab.runs.tracking.start import Told
+from peft_lab.runs.tracking.start import TrackerState
 from peft_lab.runs.view import Status, classify, has_ended
 
 PROJECT = "peft-lab"  # MLflow's experiment, trackio's project
 
 
 @dataclass(frozen=True)
-class Point:
+class TrackedPoint:
     """One figure of a run.
 
     Attributes:
@@ -61,7 +61,7 @@ class Tracker(Protocol):
     def identity(self) -> str:
         """Return the tracker's own id of the run, with which it can be resumed later."""
 
-    def points(self, points: Sequence[Point]) -> None:
+    def points(self, points: Sequence[TrackedPoint]) -> None:
         """Send new figures, in order."""
 
     def folder(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class Tracker(Protocol):
         """Record how the run has ended."""
 
 
-class Opens(Protocol):
+class TrackerFactory(Protocol):
     """Begins a run in a tracker, or resumes that of an ``identity``; ``home``: folder for a local store."""
 
     def __call__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> Tracker: ...
@@ -105,12 +105,12 @@ def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in named.items()}
 
 
-def run_points(events: Sequence[Event]) -> list[Point]:
+def run_points(events: Sequence[Event]) -> list[TrackedPoint]:
     """Return all figures so far, in the order of their events; no figure twice at one step.
 
     A resumed run has only the steps in its file, which was cut back to the step it resumed from.
     """
-    made: dict[tuple[str, int], Point] = {}
+    made: dict[tuple[str, int], TrackedPoint] = {}
     begun = events[0]["time"] if events else 0.0
     step = 0
     for event in events:
@@ -118,7 +118,9 @@ def run_points(events: Sequence[Event]) -> list[Point]:
             step = int(event["step"])
         for name, value in _figures(event).items():
             at = 0 if name.startswith("base/") else step
-            made[name, at] = Point(name, float(value), at, event["time"], max(0.0, event["time"] - begun))
+            made[name, at] = TrackedPoint(
+                name, float(value), at, event["time"], max(0.0, event["time"] - begun)
+            )
     return list(made.values())
 
 
@@ -179,7 +181,7 @@ class ToMlflow:
     def address(self) -> str:
         return f"{without_password(self._uri)}, experiment {PROJECT}"
 
-    def points(self, points: Sequence[Point]) -> None:
+    def points(self, points: Sequence[TrackedPoint]) -> None:
         for first in range(0, len(points), MOST):
             part = points[first : first + MOST]
             metrics = [
@@ -247,7 +249,7 @@ class ToTrackio:
         elsewhere = next((os.environ[name] for name in _ELSEWHERE if os.environ.get(name)), "")
         return f"{without_password(elsewhere) or os.environ['TRACKIO_DIR']}, project {PROJECT}"
 
-    def points(self, points: Sequence[Point]) -> None:
+    def points(self, points: Sequence[TrackedPoint]) -> None:
         for step, together in groupby(points, key=lambda point: point.step):
             rows = list(together)
             # trackio stamps a row on arrival, so the run's elapsed seconds are sent along
@@ -276,7 +278,7 @@ def trackio_store(home: Path) -> Path:
     return home / "trackio"
 
 
-OPENS: Mapping[str, Opens] = {"mlflow": ToMlflow, "trackio": ToTrackio}
+OPENS: Mapping[str, TrackerFactory] = {"mlflow": ToMlflow, "trackio": ToTrackio}
 EVERY = 1.0  # seconds between looks at a run's events
 LOCK = ".tracking.lock"
 Read = TypeVar("Read")
@@ -286,7 +288,7 @@ Read = TypeVar("Read")
 class _Telling:
     """One tracker and its progress; ``tracker`` is ``None`` before the first sending and after a failure."""
 
-    told: Told
+    told: TrackerState
     tracker: Tracker | None = None
 
     @property
@@ -308,7 +310,10 @@ def follow(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool = F
     except Exception as error:
         with suppress(OSError):  # the run may have been deleted
             for name in trackers:
-                if run.folder.is_dir() and not start.read_tracking(run.folder).get(name, Told(name)).complete:
+                if (
+                    run.folder.is_dir()
+                    and not start.read_tracking(run.folder).get(name, TrackerState(name)).complete
+                ):
                     start.failed_trackers(run.folder, name, _reason(run, error))
         raise  # for the traceback in this process's log
 
@@ -318,7 +323,8 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
     with FileLock(run.folder / LOCK):  # the follower of an earlier turn may not have ended yet
         known = start.read_tracking(run.folder)
         going = [
-            _Telling(replace(known.get(name, Told(name)), complete=False, problem="")) for name in trackers
+            _Telling(replace(known.get(name, TrackerState(name)), complete=False, problem=""))
+            for name in trackers
         ]
         while run.folder.is_dir() and not all(each.over for each in going):
             events = run.events()

@@ -31,7 +31,7 @@ TITLES = {"mlflow": "MLflow", "trackio": "trackio"}
 
 
 @dataclass(frozen=True)
-class Told:
+class TrackerState:
     """The state of a run in one tracker.
 
     Attributes:
@@ -58,16 +58,19 @@ class Told:
         return f"{title}: {where}{'' if self.complete or not self.address else ', so far'}."
 
 
-def read_tracking(folder: Path) -> dict[str, Told]:
+def read_tracking(folder: Path) -> dict[str, TrackerState]:
     """Return the states by tracker; ``{}`` without any, or if damaged: then all is sent again."""
     try:
         found = disk.read_json(folder / TRACKING_FILE, [])
-        return {each["tracker"]: Told(**content.read_typed(Told, each, "A tracker's note")) for each in found}
+        return {
+            each["tracker"]: TrackerState(**content.read_typed(TrackerState, each, "A tracker's note"))
+            for each in found
+        }
     except (TypeError, KeyError, BadInput):
         return {}
 
 
-def write_tracking(folder: Path, told: Told) -> None:
+def write_tracking(folder: Path, told: TrackerState) -> None:
     """Write one tracker's state to the file, beside those of the others. Raises OSError."""
     rows: list[dict[str, Any]] = [
         asdict(each) for each in {**read_tracking(folder), told.tracker: told}.values()
@@ -78,7 +81,8 @@ def write_tracking(folder: Path, told: Told) -> None:
 def failed_trackers(folder: Path, tracker: str, problem: str) -> None:
     """Record why a run could not be sent to a tracker. Raises OSError."""
     write_tracking(
-        folder, replace(read_tracking(folder).get(tracker, Told(tracker)), complete=False, problem=problem)
+        folder,
+        replace(read_tracking(folder).get(tracker, TrackerState(tracker)), complete=False, problem=problem),
     )
 
 
@@ -147,7 +151,7 @@ def begin(run: Run) -> None:
         trackers = trackers_of(run)
         for name in trackers:
             # a resumed run keeps what was sent, but is no longer complete
-            told = read_tracking(run.folder).get(name, Told(name))
+            told = read_tracking(run.folder).get(name, TrackerState(name))
             write_tracking(run.folder, replace(told, complete=False, problem=""))
         if trackers:
             _going[:] = [each for each in _going if each.poll() is None]
@@ -156,7 +160,7 @@ def begin(run: Run) -> None:
         _say(run, str(error))
 
 
-def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
+def send(run: Run, trackers: tuple[str, ...]) -> list[TrackerState]:
     """Send an ended run to trackers, which may have a part of it already; return when they have it all.
 
     Raises:
@@ -179,17 +183,17 @@ def send(run: Run, trackers: tuple[str, ...]) -> list[Told]:
     return [found[name] for name in trackers]
 
 
-def wait(run: Run, trackers: tuple[str, ...], seconds: float = PATIENCE) -> list[Told]:
+def wait(run: Run, trackers: tuple[str, ...], seconds: float = PATIENCE) -> list[TrackerState]:
     """Return an ended run's state in its trackers, once complete or failed, at most ``seconds`` later."""
     deadline = time.monotonic() + seconds
     while True:
         found = read_tracking(run.folder)
         if all(name in found and _over(found[name]) for name in trackers) or time.monotonic() > deadline:
-            return [found.get(name, Told(name)) for name in trackers]
+            return [found.get(name, TrackerState(name)) for name in trackers]
         time.sleep(0.1)
 
 
-def _over(told: Told) -> bool:
+def _over(told: TrackerState) -> bool:
     return told.complete or bool(told.problem)
 
 
@@ -226,10 +230,10 @@ class Summed:
         told: of each of them, at least one.
     """
 
-    told: tuple[Told, ...]
+    told: tuple[TrackerState, ...]
 
     @property
-    def failed(self) -> tuple[Told, ...]:
+    def failed(self) -> tuple[TrackerState, ...]:
         """Return those that were not sent completely because of a problem."""
         return tuple(each for each in self.told if each.problem)
 
@@ -254,7 +258,7 @@ class Summed:
 
 def trackers_summed(runs: Sequence[Run]) -> list[Summed]:
     """Return the runs' current state, one entry for each tracker that any of them is sent to."""
-    found: dict[str, list[Told]] = {}
+    found: dict[str, list[TrackerState]] = {}
     for run in runs:
         for name, told in read_tracking(run.folder).items():
             found.setdefault(name, []).append(told)

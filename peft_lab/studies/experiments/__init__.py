@@ -320,7 +320,7 @@ def planned_runs(specs: Mapping[str, RunSpec], lines: Sequence[RunSummary]) -> l
 
 
 @dataclass(frozen=True)
-class Reading:
+class ArmReading:
     """The figures of an arm's run: a value for each quantity, or why there is none."""
 
     label: str
@@ -351,16 +351,16 @@ def outcome_of(run: Run) -> ExperimentOutcome:
     return ExperimentOutcome(run.record(), run.insight(), file.stat().st_size if file.exists() else 0)
 
 
-def read_results(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> Reading:
+def read_results(experiment: Experiment, label: str, outcome: ExperimentOutcome) -> ArmReading:
     """Return all quantities of one arm's finished run."""
     try:
-        return Reading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
+        return ArmReading(label, tuple(quantity.read(outcome) for quantity in experiment.quantities))
     except (KeyError, TypeError, IndexError, ZeroDivisionError):
-        return Reading(label, problem="the run ended without this figure")
+        return ArmReading(label, problem="the run ended without this figure")
 
 
 def conclude(
-    experiment: Experiment, readings: Sequence[Reading], outcomes: Sequence[ExperimentOutcome | None]
+    experiment: Experiment, readings: Sequence[ArmReading], outcomes: Sequence[ExperimentOutcome | None]
 ) -> Conclusion:
     """Compare the two arms that the expectation names, whatever the outcome.
 
@@ -401,7 +401,7 @@ def conclude(
     return Conclusion(f"{figures}: {seen}. {verdict}.", holds)
 
 
-def _between_seeds(expect: Expectation, readings: Mapping[str, Reading]) -> float | None:
+def _between_seeds(expect: Expectation, readings: Mapping[str, ArmReading]) -> float | None:
     """Return the largest difference that a seed alone made; ``None`` if one of those runs has no figure."""
     pairs = [(readings[one], readings[other]) for one, other in expect.reseeded]
     if any(reading.problem for pair in pairs for reading in pair):

@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_lab.core.units import written_figure
 from peft_lab.studies.landscape import Line, best_spot, spot_of
-from peft_lab.studies.sweeps.store import METHOD, RATE, Setting, best_setting, kind_of
+from peft_lab.studies.sweeps.store import METHOD, RATE, SweepSetting, best_setting, kind_of
 
 WIDE = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
 #: Titles of the names that are not knobs.
@@ -17,17 +17,17 @@ TITLES = {METHOD: "Method", RATE: "Learning rate"}
 
 
 @dataclass(frozen=True)
-class Place:
+class PicturePoint:
     """A point of a picture over two axes: the best setting there, with its mean over ``seeds`` seeds."""
 
     x: float
     y: float
     mean: float
     seeds: int
-    setting: Setting
+    setting: SweepSetting
 
 
-def values(settings: Sequence[Setting], name: str) -> list[Any]:
+def values(settings: Sequence[SweepSetting], name: str) -> list[Any]:
     """Return the distinct values of a name: numbers sorted, anything else in order of appearance."""
     found = list(dict.fromkeys(each.values[name] for each in settings if each.values[name] is not None))
     return sorted(found) if all(_number(value) for value in found) else found
@@ -37,25 +37,25 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def axes(settings: Sequence[Setting], names: Sequence[str]) -> list[str]:
+def axes(settings: Sequence[SweepSetting], names: Sequence[str]) -> list[str]:
     """Return the names that can be an axis: those with more than one value, all numbers."""
     found = {name: values(settings, name) for name in names}
     return [name for name, all_ in found.items() if len(all_) > 1 and all(_number(value) for value in all_)]
 
 
-def logarithmic(settings: Sequence[Setting], name: str) -> bool:
+def logarithmic(settings: Sequence[SweepSetting], name: str) -> bool:
     """Return whether an axis is logarithmic: learning rates, and positive values that span a factor of ``WIDE``."""
     found = values(settings, name)
     return found[0] > 0 and (name == RATE or found[-1] >= WIDE * found[0])
 
 
-def crossed(settings: Sequence[Setting], name: str) -> bool:
+def crossed(settings: Sequence[SweepSetting], name: str) -> bool:
     """Return whether values of this axis repeat with different others, as in a grid; random draws do not repeat."""
     return len(values(settings, name)) < sum(each.values[name] is not None for each in settings)
 
 
 def lines(
-    settings: Sequence[Setting], across: str, by: str, figure: str, held: Mapping[str, Any]
+    settings: Sequence[SweepSetting], across: str, by: str, figure: str, held: Mapping[str, Any]
 ) -> list[Line]:
     """Return a line over ``across`` for each value of ``by``, or a single one if ``by`` is empty.
 
@@ -106,9 +106,9 @@ def told(values_: Mapping[str, Any]) -> str:
     return ", ".join(label(name, value) for name, value in values_.items() if value is not None) or "all runs"
 
 
-def places(settings: Sequence[Setting], x: str, y: str, figure: str) -> list[Place]:
+def places(settings: Sequence[SweepSetting], x: str, y: str, figure: str) -> list[PicturePoint]:
     """Return the settings over two axes; if several share a point, the best of them."""
-    there: dict[tuple[float, float], list[Setting]] = {}
+    there: dict[tuple[float, float], list[SweepSetting]] = {}
     for each in settings:
         if each.values[x] is not None and each.values[y] is not None:
             there.setdefault((float(each.values[x]), float(each.values[y])), []).append(each)
@@ -117,5 +117,5 @@ def places(settings: Sequence[Setting], x: str, y: str, figure: str) -> list[Pla
         chosen = best_setting(group, figure)
         if chosen is not None:
             scores = chosen.found(figure)
-            found.append(Place(at, up, statistics.fmean(scores), len(scores), chosen))
+            found.append(PicturePoint(at, up, statistics.fmean(scores), len(scores), chosen))
     return found

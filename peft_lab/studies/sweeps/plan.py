@@ -206,14 +206,14 @@ _SWEEP_KEYS = ("model", "task", "methods", "steps", "batch", "seeds", "eval_rows
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepRequest:
     """The requested runs, each once, the first seed of every setting before the second; the early stopping."""
 
     specs: tuple[RunSpec, ...]
     early: Asha | None = None
 
 
-def read_sweep(path: Path) -> Sweep:
+def read_sweep(path: Path) -> SweepRequest:
     """Read a sweep file.
 
     Raises:
@@ -253,7 +253,7 @@ def _require_plain(content: object, path: Path) -> None:
             )
 
 
-def sweep_of(content: Mapping[str, Any]) -> Sweep:
+def sweep_of(content: Mapping[str, Any]) -> SweepRequest:
     """Return the runs that the content of a sweep file asks for, each once.
 
     Raises:
@@ -289,7 +289,7 @@ def sweep_of(content: Mapping[str, Any]) -> Sweep:
     specs = {json.dumps(spec.to_dict(), sort_keys=True): spec for spec in (r.complete() for r in requests)}
     found = tuple(specs.values())
     early = None if content.get("stop") is None else parse(content["stop"], found[0].steps)
-    return Sweep(found, early)
+    return SweepRequest(found, early)
 
 
 def _request(

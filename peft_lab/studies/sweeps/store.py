@@ -111,7 +111,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SweepSetting:
     """The runs that differ only in their seeds.
 
     Attributes:
@@ -193,14 +193,14 @@ def value_of(spec: RunSpec, name: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def settings_of(found: Sequence[Trial], names: Sequence[str]) -> list[Setting]:
+def settings_of(found: Sequence[Trial], names: Sequence[str]) -> list[SweepSetting]:
     """Group the trials by their settings, in order."""
     grouped: dict[str, list[Trial]] = {}
     for trial in found:
         key = json.dumps([trial.spec.method, *(value_of(trial.spec, name) for name in names)])
         grouped.setdefault(key, []).append(trial)
     return [
-        Setting({name: value_of(group[0].spec, name) for name in names}, tuple(group))
+        SweepSetting({name: value_of(group[0].spec, name) for name in names}, tuple(group))
         for group in grouped.values()
     ]
 
@@ -216,7 +216,7 @@ def kind_of(figure: str) -> str:
     return METRIC if figure == METRIC else LOSS
 
 
-def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
+def comparable(found: Sequence[SweepSetting], figure: str) -> list[SweepSetting]:
     """Return the settings with the most seeds done, the best mean first; empty while nothing is done."""
     most = max((len(each.found(figure)) for each in found), default=0)
     sign = -1 if kind_of(figure) == METRIC else 1
@@ -224,7 +224,7 @@ def comparable(found: Sequence[Setting], figure: str) -> list[Setting]:
     return sorted(fitting, key=lambda each: sign * statistics.fmean(each.found(figure)))
 
 
-def best_setting(found: Sequence[Setting], figure: str) -> Setting | None:
+def best_setting(found: Sequence[SweepSetting], figure: str) -> SweepSetting | None:
     """Return the best of the :func:`comparable` settings; ``None`` while nothing is done."""
     return next(iter(comparable(found, figure)), None)
 

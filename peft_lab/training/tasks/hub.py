@@ -109,7 +109,7 @@ _NAMED = 6
 
 
 @dataclass(frozen=True)
-class Asked:
+class HubDataset:
     """A dataset as it is named. ``columns``: what is wanted, by what it is called there."""
 
     repo: str
@@ -137,7 +137,7 @@ class Fetched:
 
     name: str
     data: bytes = field(repr=False)
-    asked: Asked
+    asked: HubDataset
     rows: int
     available: int
 
@@ -156,7 +156,7 @@ def is_hub(text: str | None) -> bool:
     return text is not None and text.startswith(MARK)
 
 
-def parse(text: str) -> Asked:
+def parse(text: str) -> HubDataset:
     """What a text names.
 
     Raises:
@@ -174,13 +174,13 @@ def parse(text: str) -> Asked:
     columns = {theirs: ours for ours, theirs in parse_qsl(found["columns"] or "")}
     if odd := sorted(set(columns.values()) - set(hub_rows.WANTED)):
         raise BadInput(f"'{odd[0]}' is no column of ours: {', '.join(hub_rows.WANTED)} are.", FIELD)
-    return Asked(
+    return HubDataset(
         found["repo"], found["split"] or SPLIT, (found["folder"] or "").strip("/"), found["revision"], columns
     )
 
 
 def source(text: str) -> str:
-    """Where the rows of a run come from, in a sentence. ``text``: as :class:`Asked` is written."""
+    """Where the rows of a run come from, in a sentence. ``text``: as :class:`HubDataset` is written."""
     asked = parse(text)
     where = f"{asked.repo}/{asked.folder}" if asked.folder else asked.repo
     return f"Hugging Face dataset {where}, split {asked.split}, commit {asked.revision}."
@@ -213,7 +213,7 @@ def fetch(text: str) -> Fetched:
     return Fetched(f"{safe}.jsonl", rows.data, named, rows.taken, rows.available)
 
 
-def chosen(asked: Asked, files: Sequence[str] | Mapping[str, int]) -> list[str]:
+def chosen(asked: HubDataset, files: Sequence[str] | Mapping[str, int]) -> list[str]:
     """The files of a split, of one folder and one format, in order.
 
     Raises:
@@ -254,7 +254,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(name or "the top folder" for name in names[:_NAMED]) + more
 
 
-def _listed(asked: Asked) -> tuple[str, dict[str, int]]:
+def _listed(asked: HubDataset) -> tuple[str, dict[str, int]]:
     """The commit, and the size of each file, as the hub says."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -288,7 +288,7 @@ def _listed(asked: Asked) -> tuple[str, dict[str, int]]:
     return str(found.sha), files
 
 
-def _cached(asked: Asked) -> tuple[str, dict[str, int]]:
+def _cached(asked: HubDataset) -> tuple[str, dict[str, int]]:
     """The same of what an earlier call has left on this machine."""
     from huggingface_hub import constants
 

@@ -28,7 +28,7 @@ from peft_lab.training.tasks.base import (
     same_text,
     word_f1,
 )
-from peft_lab.training.tasks.records import Record, Table, bad, read, reader_of, shorten
+from peft_lab.training.tasks.records import Record, RecordTable, bad, read, reader_of, shorten
 
 # ----------------------------------------
 # Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from
@@ -226,7 +226,7 @@ def too_large(size: int) -> BadInput:
     return bad(f"The file has {said}; at most {most} are taken. Keep a sample of it.")
 
 
-def _kind(table: Table) -> Kind:
+def _kind(table: RecordTable) -> Kind:
     kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(table.columns)]
     kinds += ["chat" for column in CHAT_COLUMNS if column in table.columns]
     if len(kinds) == 1:
@@ -237,21 +237,21 @@ def _kind(table: Table) -> Kind:
     raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
 
 
-def _chats(table: Table) -> list[Row]:
+def _chats(table: RecordTable) -> list[Row]:
     column = next(name for name in CHAT_COLUMNS if name in table.columns)
     if table.unit != "line":
         raise bad(f"The column '{column}' holds conversations, which are read from JSON Lines (.jsonl) only.")
     return [chat_row(record, column, MAX_CHARS) for record in table.records]
 
 
-def _rows(table: Table, kind: Kind) -> list[Row]:
+def _rows(table: RecordTable, kind: Kind) -> list[Row]:
     text, target = COLUMNS[kind]
     texts = _column(table, text, MAX_CHARS)
     targets = _column(table, target, MAX_LABEL_CHARS if kind == "classification" else MAX_CHARS)
     return [Row(*pair) for pair in zip(texts, targets, strict=True)]
 
 
-def _column(table: Table, name: str, longest: int) -> list[str]:
+def _column(table: RecordTable, name: str, longest: int) -> list[str]:
     """The cells of one column as text without space around it. Raises BadInput naming the rows that have none."""
     cells = [_cell(record.values.get(name)) for record in table.records]
     faults: dict[str, list[int]] = {}

@@ -46,7 +46,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """``unit`` is what ``Record.number`` counts, ``row`` or ``line``; ``columns`` are the names found, in order."""
 
     unit: str
@@ -65,7 +65,7 @@ def shorten(text: str) -> str:
     return echoed(text, _LONGEST_NAME)
 
 
-def read(data: bytes, filename: str, wanted: Container[str]) -> Table:
+def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
     """The records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
 
     Column names are compared without case or space around them; only cells of ``wanted`` columns are kept. Raises
@@ -99,7 +99,7 @@ def decode(data: bytes) -> str:
     return text
 
 
-def reader_of(filename: str) -> Callable[[str, Container[str]], Table]:
+def reader_of(filename: str) -> Callable[[str, Container[str]], RecordTable]:
     """What reads a file of that name. Raises BadInput for another ending than those of :data:`SUFFIXES`."""
     for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
         if filename.lower().endswith(suffix):
@@ -113,7 +113,7 @@ def column_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _read_csv(text: str, wanted: Container[str]) -> Table:
+def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
     header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -138,7 +138,7 @@ def _read_csv(text: str, wanted: Container[str]) -> Table:
                 _add(records, Record(number, values))
     except csv.Error as trouble:
         raise bad(f"Row {number + 1:,} {unreadable(trouble)}.") from None
-    return Table("row", columns, tuple(records))
+    return RecordTable("row", columns, tuple(records))
 
 
 def unreadable(trouble: csv.Error) -> str:
@@ -173,7 +173,7 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_jsonl(text: str, wanted: Container[str]) -> Table:
+def _read_jsonl(text: str, wanted: Container[str]) -> RecordTable:
     columns: dict[str, None] = {}
     records: list[Record] = []
     # not splitlines(): JSON strings may hold the Unicode line separators it also splits at
@@ -184,7 +184,7 @@ def _read_jsonl(text: str, wanted: Container[str]) -> Table:
             _few(islice(columns, 3), len(columns))
             kept = {name: value for name, value in values.items() if name in wanted}
             _add(records, Record(number, kept))
-    return Table("line", tuple(columns), tuple(records))
+    return RecordTable("line", tuple(columns), tuple(records))
 
 
 def _json_object(line: str, number: int) -> dict[str, Any]:

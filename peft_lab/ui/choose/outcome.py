@@ -12,7 +12,7 @@ import streamlit as st
 from peft_lab.advise.flips import Flip
 from peft_lab.advise.plan import StepPlan, told_by
 from peft_lab.advise.plans.wanted import FURTHER
-from peft_lab.advise.recipes.recipe import LAB, Setting
+from peft_lab.advise.recipes.recipe import LAB, RecipeSetting
 from peft_lab.advise.recipes.replications import replicated
 from peft_lab.advise.recommend import Recommendation
 from peft_lab.advise.situation import Situation
@@ -131,7 +131,7 @@ def _named(spec: MethodSpec, name: str) -> str:
     return f"`{name}`" if name in {knob.name for knob in spec.knobs} else label(name)
 
 
-def _sources(settings: Sequence[Setting]) -> None:
+def _sources(settings: Sequence[RecipeSetting]) -> None:
     """Draw every source with its figure, and what to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [

@@ -15,7 +15,7 @@ from peft_lab.advise.flips import Flip
 from peft_lab.advise.recipes.rules import OF_ENCODERS
 from peft_lab.advise.recommend import Recommendation, find_place, reach
 from peft_lab.advise.situation import Situation
-from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, Place, label, places
+from peft_lab.advise.tree import ADVICE, NODES, QUESTIONS, ROOT, TreePlace, label, places
 from peft_lab.advise.words import found_answer
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.drawing.svg import element
@@ -142,7 +142,7 @@ def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
     return found
 
 
-def answer_of(place: Place) -> str:
+def answer_of(place: TreePlace) -> str:
     """Return what stands on the branch that leads to a place; empty for the root."""
     if not place.way:
         return ""
@@ -151,7 +151,7 @@ def answer_of(place: Place) -> str:
     return label(branch, QUESTIONS[NODES[parent].question])
 
 
-def says(place: Place) -> str:
+def says(place: TreePlace) -> str:
     """Return what stands in a box: the question asked there, or the advice."""
     return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
 
@@ -184,7 +184,7 @@ def _spots() -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     row = 0
 
-    def put(place: Place) -> float:
+    def put(place: TreePlace) -> float:
         nonlocal row
         x = EDGE + len(place.way) * (BOX + GAP)
         if place.leaf:
@@ -200,7 +200,7 @@ def _spots() -> dict[str, tuple[float, float]]:
     return found
 
 
-def children(place: Place) -> list[Place]:
+def children(place: TreePlace) -> list[TreePlace]:
     """Return the places one answer further."""
     return [
         each
@@ -216,7 +216,7 @@ def _edge(start: tuple[float, float], end: tuple[float, float], lit: bool) -> st
     return element("path", class_=kind, d=f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}")
 
 
-def _box(place: Place, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
+def _box(place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, offered: bool) -> str:
     x, y = spot
     answer, text = answer_of(place), says(place)
     kind = " ".join(
@@ -254,7 +254,7 @@ def path_picture(lit: Sequence[str], offered: bool = True) -> str:
     return f'<div class="path">{"".join(parts)}</div>'
 
 
-def _button(place: Place, lit: bool, offered: bool) -> str:
+def _button(place: TreePlace, lit: bool, offered: bool) -> str:
     off = "" if offered else " disabled"
     pressed = str(lit).lower()
     kind = "place lit" if lit else "place"

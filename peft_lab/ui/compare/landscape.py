@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from peft_lab.advise.recipes.replications import Replication, Verdict, measured, replications
+from peft_lab.advise.recipes.replications import Replication, RuleVerdict, measured, replications
 from peft_lab.advise.recipes.rules import all_rules
 from peft_lab.ask.field import as_text
 from peft_lab.ask.form import Form, choice
@@ -19,7 +19,7 @@ from peft_lab.core.units import written_figure
 from peft_lab.models.catalogue import get_model
 from peft_lab.studies import landscape, shipped_sweep
 from peft_lab.studies.landscape import BY, LOSS, METRIC, Line, Spot, best_of, told
-from peft_lab.studies.shipped_sweep import FULL, SURE, Point, Sweep, shipped_points
+from peft_lab.studies.shipped_sweep import FULL, SURE, Sweep, SweepPoint, shipped_points
 from peft_lab.training.tasks import get_task
 from peft_lab.training.tasks.base import Task
 from peft_lab.ui import pages, state, theme
@@ -195,7 +195,7 @@ def verdicts_section() -> None:
 
 def _verdict(one: Replication) -> str:
     """Return the verdict in a word or two; a figure of a single group is open."""
-    verdict = Verdict.OPEN if one.verdict is Verdict.NOT_TESTABLE else one.verdict
+    verdict = RuleVerdict.OPEN if one.verdict is RuleVerdict.NOT_TESTABLE else one.verdict
     return verdict.partition(":")[0]
 
 
@@ -332,7 +332,7 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
     figures.table(heads + ("Diverged",) * lost, rows, numeric=(1, 4, 5), fold=True)
 
 
-def address_of(sweep: Sweep, point: Point) -> dict[str, str]:
+def address_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
     """Return what the address of its method's page has to say to train it again."""
     asked = shipped_sweep.request_again(sweep, point)
     run = {

@@ -40,7 +40,7 @@ _NOT_IN_CSV = ("loss", "values", "runs", "metric_values", "title")
 
 
 @dataclass(frozen=True)
-class Column:
+class ResultColumn:
     """``shown`` writes a row's figure, what is after a line break small under it; rows without it have a dash."""
 
     title: str
@@ -49,20 +49,20 @@ class Column:
     needs: str
 
 
-def table_columns(found: Mapping[str, Any]) -> list[Column]:
+def table_columns(found: Mapping[str, Any]) -> list[ResultColumn]:
     """Return the columns for one document; forgetting only where the model can show it."""
     measured = Source.MEASURED
     made = [
-        Column("Trained", Source.COUNTED, _trained, "trainable"),
-        Column(found["metric"]["title"], measured, _metric, "metric_mean"),
-        Column("Training", measured, _training, "seconds"),
-        Column("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
-        Column("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
-        Column(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
-        Column("Merges", None, results.merging, "mergeable"),
+        ResultColumn("Trained", Source.COUNTED, _trained, "trainable"),
+        ResultColumn(found["metric"]["title"], measured, _metric, "metric_mean"),
+        ResultColumn("Training", measured, _training, "seconds"),
+        ResultColumn("Peak of a step", measured, lambda row: units.size(row["peak_bytes"]), "peak_bytes"),
+        ResultColumn("Stored", measured, lambda row: units.size(row["stored_bytes"]), "stored_bytes"),
+        ResultColumn(f"Added per {found['inference_unit']}", measured, _added, "added_seconds"),
+        ResultColumn("Merges", None, results.merging, "mergeable"),
     ]
     if any(row["forgetting_change"] is not None for row in found["rows"]):
-        made.append(Column("Unrelated loss", measured, _forgetting, "forgetting_change"))
+        made.append(ResultColumn("Unrelated loss", measured, _forgetting, "forgetting_change"))
     return made
 
 
@@ -103,16 +103,16 @@ def html_table(found: Mapping[str, Any]) -> str:
     )
 
 
-def _heading(column: Column) -> str:
+def _heading(column: ResultColumn) -> str:
     return f'<th scope="col" class="n">{_titled(column)}</th>'
 
 
-def _titled(column: Column) -> str:
+def _titled(column: ResultColumn) -> str:
     source = f'<br><span class="source {column.source}">{column.source}</span>' if column.source else ""
     return f"{html.escape(column.title)}{source}"
 
 
-def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
+def _line(row: Row, shown: Sequence[ResultColumn], front: bool) -> str:
     title = html.escape(row["title"])
     if row["metric_mean"] is None and row["trainable"] is None:
         why = html.escape(f"{row['status'].capitalize()}{': ' if row['why'] else '.'}{row['why']}")
@@ -124,7 +124,7 @@ def _line(row: Row, shown: Sequence[Column], front: bool) -> str:
     return f'<tr{mark}><th scope="row">{title}{under}</th>{cells}</tr>'
 
 
-def _cell(row: Row, column: Column) -> str:
+def _cell(row: Row, column: ResultColumn) -> str:
     figure = _stacked(column.shown(row)) if row.get(column.needs) is not None else ABSENT
     return f'<td class="n"><span class="head">{_titled(column)}</span>{figure}</td>'
 

@@ -35,7 +35,7 @@ _KINDS: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Stop:
+class HandleStop:
     """A value that a handle can be left at, and the parameters that are trained then (the method's closed form)."""
 
     value: int
@@ -57,7 +57,7 @@ class Handle:
     kind: Kind
     label: str
     value: Any
-    stops: tuple[Stop, ...] = ()
+    stops: tuple[HandleStop, ...] = ()
     names: Mapping[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,13 +82,15 @@ def _found(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> It
             yield Handle(knob.name, kind, knob.label, list(values[knob.name]), names=names)
 
 
-def _stops(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], knob: Knob) -> tuple[Stop, ...]:
+def _stops(
+    spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], knob: Knob
+) -> tuple[HandleStop, ...]:
     wanted = sorted({*(int(stop) for stop in knob.stops), values[knob.name]})
     found = []
     for value in wanted:
         whole = {**values, knob.name: value}
         if all(problem.level != "error" for problem in spec.problems(shape, whole)):
-            found.append(Stop(value, spec.formula(shape, whole).trainable))
+            found.append(HandleStop(value, spec.formula(shape, whole).trainable))
     return tuple(found)
 
 

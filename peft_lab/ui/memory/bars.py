@@ -11,7 +11,7 @@ import streamlit as st
 from peft_lab.core import palette, units
 from peft_lab.core.units import Source
 from peft_lab.engine import simulate
-from peft_lab.engine.account import Point
+from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import SOLD, Device
 from peft_lab.engine.request import Simulation
 from peft_lab.methods import all_methods
@@ -377,7 +377,7 @@ def timeline(chosen: MemoryForm, answers: Simulated) -> None:
     part(lambda: _scrub(points, key))
 
 
-def _scrub(points: Sequence[Point], key: str) -> None:
+def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
     """Draw the moment that the slider is at; only this is drawn again while it moves."""
     chart, words = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
@@ -412,7 +412,7 @@ def _share(part: float) -> str:
     return f"{part:.1%}" if part >= 0.001 else "below 0.1%"
 
 
-def places(points: Sequence[Point]) -> list[str]:
+def places(points: Sequence[MemoryPoint]) -> list[str]:
     """Return unique names of the moments, such as 'backward, layer 12'; layers count from 0 as in module names."""
     titles = {"zero_grad": "gradients cleared", "optimizer": "optimizer's step", "idle": "after the step"}
     names: list[str] = []

@@ -12,7 +12,7 @@ import streamlit as st
 
 from peft_lab.core import units
 from peft_lab.engine import published, simulate
-from peft_lab.engine.account import Point
+from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.request import Simulation
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.engine.timing import kernels
@@ -256,7 +256,7 @@ Parts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Told:
+class LessonText:
     """A lesson's sentences, and the bars they are read off."""
 
     text: str
@@ -272,7 +272,7 @@ class Lesson:
     title: str
     preset: Mapping[str, Any]
     needs: tuple[str, ...]
-    tell: Callable[[MemoryForm, Mapping[str, Simulation]], Told]
+    tell: Callable[[MemoryForm, Mapping[str, Simulation]], LessonText]
 
 
 def lessons(chosen: MemoryForm, answers: Simulated) -> None:
@@ -313,7 +313,7 @@ def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -
         set_page(**preset.by_name())
 
 
-def fullest(simulation: Simulation) -> Point:
+def fullest(simulation: Simulation) -> MemoryPoint:
     """Return the moment with the most activations kept."""
     return max(simulation.points, key=lambda point: point.parts["activations"])
 
@@ -323,7 +323,7 @@ def _trained(simulation: Simulation) -> int:
     return sum(max(point.parts[part] for point in simulation.points) for part in ("gradients", "optimizer"))
 
 
-def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     full, lora = found["full"], found["lora"]
     kept = fullest(full).parts["activations"], fullest(lora).parts["activations"]
     saved = _trained(full), _trained(lora)
@@ -336,10 +336,10 @@ def _lora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
         f"{units.size(saved[1])}."
     )
     rows = {"Full": fullest(full).parts, "LoRA": fullest(lora).parts}
-    return Told(text, rows, "At the moment with the most activations.")
+    return LessonText(text, rows, "At the moment with the most activations.")
 
 
-def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     ia3, lora, shape = found["ia3"], found["lora"], chosen.entry.shape
     count = {
         slug: all_methods()[slug].formula(shape, all_methods()[slug].require(shape, {})).trainable
@@ -357,10 +357,10 @@ def _ia3(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
         "wide."
     )
     rows = {"IA³": fullest(ia3).parts, "LoRA": fullest(lora).parts}
-    return Told(text, rows, "At the moment with the most activations.")
+    return LessonText(text, rows, "At the moment with the most activations.")
 
 
-def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     on, off, shape = found[ON], found[OFF], chosen.entry.shape
     inputs = chosen.batch * chosen.seq * shape.hidden * _WIDTH[chosen.dtype] * shape.num_layers
     kept = fullest(off).parts["activations"], fullest(on).parts["activations"]
@@ -373,7 +373,7 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
         f"forward pass in every step (Chen et al. 2016, arXiv 1604.06174). Next to the weights, most of what is left "
         f"is {'the ' if largest == 'logits' else ''}{largest}: {units.size(on.parts[largest])}."
     )
-    return Told(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
+    return LessonText(text, {"Without": off.parts, "With": on.parts}, "LoRA, at the peak.")
 
 
 def quantised_weights(shape: ModelShape) -> int:
@@ -387,7 +387,7 @@ def quantised_weights(shape: ModelShape) -> int:
     return sum(group.count * math.prod(group.parameters["weight"]) for group in maps)
 
 
-def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
+def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> LessonText:
     one, shape = found["qlora"], chosen.entry.shape
     bits, unit = (8, "rows") if chosen.dtype == "int8" else (4, "blocks")
     packed = quantised_weights(shape)
@@ -404,7 +404,7 @@ def _qlora(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Told:
         f"{8 * _WIDTH[chosen.dtype]} bits the weights alone would be "
         f"{units.size(chosen.entry.parameters * _WIDTH[chosen.dtype])}."
     )
-    return Told(text, {"QLoRA": one.parts}, "At the peak.")
+    return LessonText(text, {"QLoRA": one.parts}, "At the peak.")
 
 
 _SMALL = {"model": USUAL.model, "method": "lora"}

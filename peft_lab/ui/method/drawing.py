@@ -162,7 +162,7 @@ URGENCY = 1  # after what an open Memory tab asks for
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedStep:
     """What is asked of the simulation for the settings as they are.
 
     Attributes:
@@ -184,20 +184,20 @@ class Peak:
     note: str
 
 
-def expect(choice: Choice) -> Expected:
+def expect(choice: Choice) -> ExpectedStep:
     """Ask for the step that Train would measure; on a model that is not trained here, for the Memory tab's step."""
     if not choice.valid:
-        return Expected(None, problem="No figure: one of the settings below does not work.")
+        return ExpectedStep(None, problem="No figure: one of the settings below does not work.")
     try:
         spec = settings.planned(choice)
     except PeftLabError as error:
-        return Expected(None, problem=str(error))
+        return ExpectedStep(None, problem=str(error))
     if spec is not None:
-        return Expected(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
-    return Expected(look(ask_step(step_now(choice), URGENCY)))
+        return ExpectedStep(look(get_pool().submit(URGENCY, step_ahead, spec.to_dict())), spec)
+    return ExpectedStep(look(ask_step(step_now(choice), URGENCY)))
 
 
-def peak(choice: Choice, expected: Expected) -> Peak:
+def peak(choice: Choice, expected: ExpectedStep) -> Peak:
     """Return the figure for what is set now.
 
     A measured one is shown from the moment that the run has it, for as long as the run's settings are those set now.

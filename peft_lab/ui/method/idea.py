@@ -31,7 +31,7 @@ from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.frame import errors_boxed, part, show_tab
 from peft_lab.ui.components.knobs import Choice
 from peft_lab.ui.foreign import plain
-from peft_lab.ui.method.drawing import Expected, peak
+from peft_lab.ui.method.drawing import ExpectedStep, peak
 from peft_lab.ui.practice.answering import interviewer, model_answer, show_in_lab, shown_solution
 from peft_lab.ui.practice.learner import SCOPE
 from peft_lab.ui.runs.page import open_run
@@ -77,7 +77,7 @@ def idea(choice: Choice, words: Words) -> None:
 REFRESH = 1.0  # seconds between looks at a run that is going
 
 
-def headline(choice: Choice, report: CountReport | None, expected: Expected) -> None:
+def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep) -> None:
     """Draw trainable parameters, stored size, peak memory and the score of the last run of these choices.
 
     While the page's run is going the figures are drawn again by themselves: what it measured is shown at once.
@@ -102,7 +102,7 @@ def under_way(slug: str) -> bool:
         return False
 
 
-def _tiles(choice: Choice, report: CountReport | None, expected: Expected, going: bool) -> None:
+def _tiles(choice: Choice, report: CountReport | None, expected: ExpectedStep, going: bool) -> None:
     with st.container(key="headline"):
         cells = st.columns(4)
         waiting = "Counting…" if choice.valid else "No figure: one of the settings below does not work."
@@ -446,7 +446,7 @@ def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
     readings = [
         experiments.read_results(experiment, item.label, outcome)
         if outcome
-        else experiments.Reading(item.label, problem=item.line.problem if item.line else "it has not run")
+        else experiments.ArmReading(item.label, problem=item.line.problem if item.line else "it has not run")
         for item, outcome in zip(found, outcomes, strict=True)
     ]
     conclusion = experiments.conclude(experiment, readings, outcomes)

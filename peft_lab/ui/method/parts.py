@@ -11,7 +11,7 @@ import streamlit as st
 
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, PeftLabError
-from peft_lab.engine.request import Setting, Simulation, StepRequest
+from peft_lab.engine.request import Simulation, StepRequest, StepSetting
 from peft_lab.engine.simulate import memory_of
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.methods.base import Formula, Term
@@ -397,7 +397,7 @@ def _image(choice: Choice) -> int:
 
 def _step(choice: Choice, now: Mapping[str, Any]) -> StepRequest:
     seq = _image(choice) or min(now["seq"], _longest(choice))
-    setting = Setting(now["batch"], seq, optimizer=now["optimizer"], device=now["device"])
+    setting = StepSetting(now["batch"], seq, optimizer=now["optimizer"], device=now["device"])
     about = (choice.entry.name, choice.spec.slug, choice.values)
     return StepRequest(*about, setting, now["dtype"], now["checkpointing"])
 

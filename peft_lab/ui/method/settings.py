@@ -18,7 +18,7 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelKind
 from peft_lab.runs import allowance, forecast, store, waiting
 from peft_lab.runs import kept as said
 from peft_lab.runs.forecast import Forecast, RunWork, run_work
-from peft_lab.runs.kept import Kept
+from peft_lab.runs.kept import MadeForecast
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.runs.store import Run
@@ -264,7 +264,7 @@ def _parts(found: Forecast) -> str:
     )
 
 
-def duration_beside(kept: Kept | None) -> str:
+def duration_beside(kept: MadeForecast | None) -> str:
     """Return what a run took beside its forecast, with the source; empty if there was no forecast."""
     sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
     return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""

@@ -14,7 +14,7 @@ import streamlit as st
 from peft_lab.core import units
 from peft_lab.core.errors import AssetError, BadInput, PeftLabError
 from peft_lab.core.units import Source
-from peft_lab.drawing.trajectory.format import Answer
+from peft_lab.drawing.trajectory.format import RecordedAnswer
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
@@ -25,7 +25,7 @@ from peft_lab.runs.admission import parts_ahead
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import RunView, Status
-from peft_lab.training.evaluation import Answer as evaluation_Answer
+from peft_lab.training.evaluation import ModelAnswer
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures, own_data, waiting
 from peft_lab.ui.components.charts import Bar, grown_bars
@@ -137,7 +137,7 @@ def _now(run: Run, seen: RunView) -> None:
     st.markdown(figures.badge(Source.MEASURED))
 
 
-def said(answers: Sequence[Answer]) -> list[tuple[str, str]]:
+def said(answers: Sequence[RecordedAnswer]) -> list[tuple[str, str]]:
     """Return the first and latest of a run's answers by step; the first may not be the base's.
 
     >>> said([Recorded(3, "1.4", 0.0)])
@@ -175,7 +175,7 @@ def _results(run: Run, seen: RunView) -> None:
         _memory(seen)
 
 
-def answers(base: list[evaluation_Answer], tuned: list[evaluation_Answer]) -> None:
+def answers(base: list[ModelAnswer], tuned: list[ModelAnswer]) -> None:
     """Draw both models' answers to the same sentences, one under the other so that they compare."""
     rows = []
     for index, after in enumerate(tuned):
@@ -185,7 +185,7 @@ def answers(base: list[evaluation_Answer], tuned: list[evaluation_Answer]) -> No
     figures.table(("", "A sentence"), rows)
 
 
-def answer_text(answer: evaluation_Answer) -> str:
+def answer_text(answer: ModelAnswer) -> str:
     """Return what a model said: text, or the label with its probability."""
     if not answer.scores:
         return answer.answer or "(nothing)"
@@ -253,8 +253,8 @@ def try_it(run: Run, slug: str) -> None:
         with st.spinner("Both models are answering…"):
             pairs = respond.ask(run.id, [text])
         answers(
-            [evaluation_Answer(**row["base"]) for row in pairs],
-            [evaluation_Answer(**row["tuned"]) for row in pairs],
+            [ModelAnswer(**row["base"]) for row in pairs],
+            [ModelAnswer(**row["tuned"]) for row in pairs],
         )
 
 

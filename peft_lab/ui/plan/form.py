@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
-from peft_lab.advise.plans.nearest import Asked, Unread, Way, as_typed
+from peft_lab.advise.plans.nearest import PlanRequest, Unread, Way, as_typed
 from peft_lab.advise.plans.wanted import (
     FURTHER,
     KEYS,
@@ -219,7 +219,7 @@ def back(wanted: Wanted) -> None:
     st.markdown(f"Which method suits this? [Choose a method with the same](choose?{urlencode(query)}).")
 
 
-def address(asked: Asked) -> Mapping[str, tuple[Any, Any]]:
+def address(asked: PlanRequest) -> Mapping[str, tuple[Any, Any]]:
     """What the address has to say: ``name: (value, default)``."""
     usual: dict[str, Any] = asdict(USUAL)
     if asked.wanted.row_tokens != USUAL.row_tokens:
@@ -246,7 +246,7 @@ def questions() -> None:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
 
-def form() -> tuple[Asked, Places]:
+def form() -> tuple[PlanRequest, Places]:
     """Draw the controls and return what they say, and them."""
     body = st.container()
     controls = Places(st.container())
@@ -261,7 +261,7 @@ def form() -> tuple[Asked, Places]:
     return asked, controls
 
 
-def _drawn(controls: Places) -> Asked:
+def _drawn(controls: Places) -> PlanRequest:
     start, lost, still = controls.form(), controls.lost, controls.still
     none = lost.get("model", Unread("", BadInput("")))
     chosen = choose_model(
@@ -325,7 +325,7 @@ def _drawn(controls: Places) -> Asked:
         wanted = replace(wanted, packed=_packed(wanted, start, lengths))
     if "packed" in lost and lengths is None:
         still["packed"] = lost["packed"]
-    return Asked(wanted, still)
+    return PlanRequest(wanted, still)
 
 
 def _method_title(slug: str) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 import streamlit as st
 
 from peft_lab.advise.plans import nearest, ranking
-from peft_lab.advise.plans.nearest import COUNTS, Asked, Way, mend, need, said_of, together
+from peft_lab.advise.plans.nearest import COUNTS, PlanRequest, Way, mend, need, said_of, together
 from peft_lab.advise.plans.ranking import (
     AWAY,
     MOMENT_KINDS,
@@ -356,7 +356,7 @@ def plan_page() -> None:
     state.write_address(form.address(asked))
 
 
-def _instead(asked: Asked, controls: Places) -> None:
+def _instead(asked: PlanRequest, controls: Places) -> None:
     """Draw each error at its control with a button that mends it, and the plan with all of them mended."""
     found = mend(asked)
     for error, instead in found.each:

@@ -47,7 +47,7 @@ def middleware() -> list[Middleware]:
     """Return the middleware for ``st.App``."""
     journal.begin()
     metrics_token()  # one that is too short ends the start, not every answer
-    before = [Middleware(Guard), Middleware(Watched)]
+    before = [Middleware(Guard), Middleware(MetricsApp)]
     if not asking.class_is_on():
         return before
     door_ready()
@@ -314,7 +314,7 @@ def metrics_token() -> str:
     return found
 
 
-class Watched:
+class MetricsApp:
     """Answers the two, below the app's base path; hands on everything else."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -21,7 +21,7 @@ from peft_lab.classroom import joining
 from peft_lab.core import asking
 from peft_lab.core.asking import Asker
 from peft_lab.core.errors import Replacement
-from peft_lab.runs.queue import Place
+from peft_lab.runs.queue import PageVisit
 
 #: Seconds after the last run of a session that is closed; Streamlit itself lets go of it after minutes. One that is
 #: open stays somebody's: parts of its page that are drawn again by themselves are no runs that come by here.
@@ -100,15 +100,15 @@ def owner_of(session: str) -> str | None:
     return None if found is None else found[0]
 
 
-def places_of_all() -> dict[str, Place]:
+def places_of_all() -> dict[str, PageVisit]:
     """Return where everybody with an open page is, by owner: of several pages the one used last."""
-    now, found = time.monotonic(), dict[str, Place]()
+    now, found = time.monotonic(), dict[str, PageVisit]()
     active = get_instance()
     with _lock:
         rows = sorted(_sessions.items(), key=lambda row: row[1][1])
     for session, (owner, at, page) in rows:
         if page and active.is_active_session(session):
-            found[owner] = Place(page, now - at)
+            found[owner] = PageVisit(page, now - at)
     return found
 
 

@@ -18,7 +18,7 @@ from peft_lab.studies.landscape import METRIC
 from peft_lab.studies.shipped_sweep import SURE
 from peft_lab.studies.store import runs_of
 from peft_lab.studies.sweeps import picture, plan, store
-from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, Setting, Trial
+from peft_lab.studies.sweeps.store import EARLY, TO_COME, KeptSweep, SweepSetting, Trial
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import pages, state
 from peft_lab.ui.components import figures
@@ -35,7 +35,7 @@ from peft_lab.ui.sweeps.pictures import SCOPE, SWEEP, written_value
 # The best setting of a sweep, with what its seeds say about how sure that is.
 
 
-def best_section(settings: Sequence[Setting], figure: str, spec: RunSpec) -> None:
+def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -> None:
     chosen = store.best_setting(settings, figure)
     if chosen is None:
         return
@@ -62,7 +62,7 @@ def address(trial: store.Trial) -> str:
     return f"{trial.spec.method}?{urlencode({'run': trial.run, 'tab': 'train'})}"
 
 
-def _open(settings: Sequence[Setting]) -> bool:
+def _open(settings: Sequence[SweepSetting]) -> bool:
     return any(trial.under_way or trial.status == store.TO_COME for each in settings for trial in each.trials)
 
 

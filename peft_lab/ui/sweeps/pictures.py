@@ -18,8 +18,8 @@ from peft_lab.core.units import written_figure
 from peft_lab.runs.spec import RunSpec
 from peft_lab.studies.landscape import METRIC, told
 from peft_lab.studies.sweeps import picture, store
-from peft_lab.studies.sweeps.picture import Place
-from peft_lab.studies.sweeps.store import RATE, TRAINING, KeptSweep, Setting, kind_of
+from peft_lab.studies.sweeps.picture import PicturePoint
+from peft_lab.studies.sweeps.store import RATE, TRAINING, KeptSweep, SweepSetting, kind_of
 from peft_lab.ui import state, theme
 from peft_lab.ui.compare import landscape as shipped
 from peft_lab.ui.compare import results
@@ -122,7 +122,7 @@ SCALE = ([0.0, theme.QUANTISED], [0.5, theme.QUIET], [1.0, theme.TRAINABLE])
 MOST_NAMED = 8  # values that are written along an axis of the parallel coordinates
 
 
-def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: str) -> go.Figure:
+def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, title: str) -> go.Figure:
     """Return a point for each place, coloured by its mean; the best of those with the most seeds is a star."""
     most = max(place.seeds for place in places)
     sure = [place for place in places if place.seeds == most]
@@ -153,7 +153,7 @@ def coloured(places: Sequence[Place], x: Across, y: Across, figure: str, title: 
     return laid_out(drawn, 440, axis(x), axis(y))
 
 
-def parallel(settings: Sequence[Setting], names: Sequence[str], figure: str, title: str) -> go.Figure:
+def parallel(settings: Sequence[SweepSetting], names: Sequence[str], figure: str, title: str) -> go.Figure:
     """Return a line for each finished setting, through an axis for each varied thing, the result last.
 
     Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every machine has.
@@ -205,7 +205,7 @@ class _Line:
     ticks: list[tuple[float, str]]
 
 
-def _axis(settings: Sequence[Setting], name: str) -> _Line:
+def _axis(settings: Sequence[SweepSetting], name: str) -> _Line:
     """Return the axis of a varied thing: numbers in place, logarithmic if they spread so; words in a column."""
     values = picture.values(settings, name)
     lacking = any(each.values[name] is None for each in settings)
@@ -255,7 +255,7 @@ MOST_TICKS = 8  # values that are written at an axis one by one
 
 
 def landscape_section(
-    sweep: KeptSweep, settings: Sequence[Setting], names: Sequence[str], measured: Sequence[str]
+    sweep: KeptSweep, settings: Sequence[SweepSetting], names: Sequence[str], measured: Sequence[str]
 ) -> SweepAddress:
     """Draw the part; what the address has to say of it."""
     axes = picture.axes(settings, names)
@@ -296,7 +296,7 @@ def landscape_section(
     }
 
 
-def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, Any]:
+def _usual(settings: Sequence[SweepSetting], names: Any, figure: str) -> dict[str, Any]:
     """Return what is held first: what the best setting has, so that it is in the picture."""
     best = store.best_setting(settings, figure)
     found = {}
@@ -308,7 +308,7 @@ def _usual(settings: Sequence[Setting], names: Any, figure: str) -> dict[str, An
 
 
 def _held(
-    controls: Controls[SweepForm], settings: Sequence[Setting], names: Sequence[str], figure: str
+    controls: Controls[SweepForm], settings: Sequence[SweepSetting], names: Sequence[str], figure: str
 ) -> dict[str, Any]:
     """Draw a control for what the lines have in common; return all of it."""
     usual, chosen = _usual(settings, names, figure), dict(controls.value(HELD) or {})
@@ -326,14 +326,19 @@ def _held(
     return {name: chosen[name] for name in names}
 
 
-def _across(settings: Sequence[Setting], name: str) -> Across:
+def _across(settings: Sequence[SweepSetting], name: str) -> Across:
     found = picture.values(settings, name)
     ticks = tuple(float(value) for value in found) if len(found) <= MOST_TICKS else ()
     return Across(named_sweep(name), named_sweep(name), picture.logarithmic(settings, name), ticks)
 
 
 def _lines(
-    settings: Sequence[Setting], x: str, by: str, figure: str, held: dict[str, Any], titles: dict[str, str]
+    settings: Sequence[SweepSetting],
+    x: str,
+    by: str,
+    figure: str,
+    held: dict[str, Any],
+    titles: dict[str, str],
 ) -> None:
     lines = picture.lines(settings, x, by, figure, held)
     if not lines:
@@ -347,7 +352,7 @@ def _lines(
     )
 
 
-def _coloured(settings: Sequence[Setting], x: str, y: str, figure: str, titles: dict[str, str]) -> None:
+def _coloured(settings: Sequence[SweepSetting], x: str, y: str, figure: str, titles: dict[str, str]) -> None:
     places = picture.places(settings, x, y, figure)
     if not places:
         st.markdown("No run is done yet.")
@@ -370,7 +375,9 @@ LEAST = 2  # settings that can be told apart
 MOST = 200  # lines: more of them nobody tells apart, and a browser draws them slowly
 
 
-def parallel_section(settings: Sequence[Setting], names: Sequence[str], figure: str, spec: RunSpec) -> None:
+def parallel_section(
+    settings: Sequence[SweepSetting], names: Sequence[str], figure: str, spec: RunSpec
+) -> None:
     done = store.comparable(settings, figure)
     if not names or len(done) < LEAST:
         return

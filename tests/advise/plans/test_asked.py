@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_lab.advise.plans.nearest import Asked, Unread, Way, as_typed, ask, mend
+from peft_lab.advise.plans.nearest import PlanRequest, Unread, Way, as_typed, ask, mend
 from peft_lab.advise.plans.wanted import KEYS, Wanted
 
 #: One value of each field that cannot be.
@@ -84,7 +84,7 @@ def test_what_is_put_right_is_no_longer_unread() -> None:
     mended = asked.put({"rows": 7})
     assert mended.wanted.rows == 7 and set(mended.unread) == {"price"}
     assert [error.field for error in mended.problems()] == ["price"]
-    assert Asked(Wanted(rows=0)).text("rows") == "0"
+    assert PlanRequest(Wanted(rows=0)).text("rows") == "0"
 
 
 def test_options_say_what_is_left_out() -> None:

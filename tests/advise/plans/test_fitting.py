@@ -13,7 +13,7 @@ from peft_lab.advise.plans.ranking import Candidate, Planned, evaluate, front
 from peft_lab.advise.plans.steps import loading, short, told_loading
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import Needed, Run
+from peft_lab.advise.simulating import Needed, StepRun
 from peft_lab.advise.situation import Situation
 from peft_lab.models.catalogue import resolve
 from tests.advise.plans.test_script import planned
@@ -22,12 +22,12 @@ from tests.prose import says
 GB = 10**9
 
 
-def room(situation: Situation, wide: int, narrow: int) -> tuple[Room, list[Run]]:
+def room(situation: Situation, wide: int, narrow: int) -> tuple[Room, list[StepRun]]:
     """One that says what a row needs by the weights' precision, and what it was asked."""
-    asked: list[Run] = []
+    asked: list[StepRun] = []
 
     def ask(_: Situation) -> Needed:
-        def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+        def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
             asked.append(run)
             return (wide if run.dtype == "float32" else narrow) + run.batch * GB
 

@@ -12,7 +12,7 @@ from peft_lab.advise.plans import ranking, steps
 from peft_lab.advise.plans.configs import axolotl_refusal
 from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.tree import ADVICE
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import work_of
 from peft_lab.methods import get_method
 from peft_lab.models import meta
@@ -64,7 +64,7 @@ def multiplied(name: str, config: dict[str, Any], folder: Path, **setting: Any) 
 
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIGS[name], **config}), "utf-8")
-    work = work_of(StepRequest(str(folder), "full", {}, Setting(2, 32, **setting)))
+    work = work_of(StepRequest(str(folder), "full", {}, StepSetting(2, 32, **setting)))
     products = ((op, count * piece.times) for piece in work for op, count in piece.ops if op.size)
     return sum(op.flops * count for op, count in products)
 

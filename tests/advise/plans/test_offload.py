@@ -13,7 +13,7 @@ from peft_lab.advise.plans import configs, ranking, steps
 from peft_lab.advise.plans.ranking import Candidate, Planned
 from peft_lab.advise.plans.wanted import Wanted, gather_facts
 from peft_lab.advise.room import Room
-from peft_lab.advise.simulating import Needed, Run
+from peft_lab.advise.simulating import Needed, StepRun
 from peft_lab.advise.situation import Situation
 from peft_lab.engine.timing import kernels
 from peft_lab.models.catalogue import resolve
@@ -27,7 +27,7 @@ def asking(here: int, away: int) -> Any:
     """A simulation in which a step needs so much, and so much with activations in main memory."""
 
     def ask(situation: Situation) -> Needed:
-        def needed(method: str, values: Mapping[str, Any], run: Run) -> int:
+        def needed(method: str, values: Mapping[str, Any], run: StepRun) -> int:
             if run.in_main_memory:
                 assert run.offload
                 return 7 * GIB
@@ -71,7 +71,7 @@ def test_a_long_row_of_a_real_model_is_planned_so() -> None:
     assert plan is not None and plan.offload and one.title.endswith("in main memory")
     room = ranking.room_for(wanted)
     assert plan.needed_bytes <= room.usable < plan.memory_bytes
-    run = Run(plan.batch, True, plan.optimizer, plan.dtype, loss=plan.loss)
+    run = StepRun(plan.batch, True, plan.optimizer, plan.dtype, loss=plan.loss)
     assert room.needs("lora", plan.values, run) > room.usable, "the same step with all of it on the card"
     # at least each layer's input: 16 layers of 65,536 tokens, 2,048 wide, two bytes a number
     assert plan.host_bytes >= 16 * 65_536 * 2_048 * 2

@@ -19,8 +19,8 @@ from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import configs, steps
 from peft_lab.advise.plans.configs import ABOUT, layer_class
 from peft_lab.advise.plans.steps import course
-from peft_lab.advise.plans.wanted import NAME, Facts, gather_facts
-from peft_lab.advise.recipes.recipe import Setting
+from peft_lab.advise.plans.wanted import NAME, PlanFacts, gather_facts
+from peft_lab.advise.recipes.recipe import RecipeSetting
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine.step import OPTIMIZERS
 from peft_lab.methods import get_method
@@ -38,11 +38,11 @@ MUON_CLOSE = 2e-3
 SAID = {"epochs": 1, "warmup": 0.1, "schedule": "cosine"}
 
 
-def setting(name: str, value: Any) -> Setting:
-    return Setting(name, value, None, (), (), "cited", "", "")
+def setting(name: str, value: Any) -> RecipeSetting:
+    return RecipeSetting(name, value, None, (), (), "cited", "", "")
 
 
-def planned(method: str, sharding: str, model: str, **changes: Any) -> Facts:
+def planned(method: str, sharding: str, model: str, **changes: Any) -> PlanFacts:
     """A plan for two ranks with two passes each."""
     entry, spec = resolve(model), get_method(method)
     told = {"r": 4, "lora_dropout": 0.0} if method in ("lora", "qlora") else {}

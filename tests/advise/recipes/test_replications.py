@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peft_lab.advise.recipes.replications import (
     TRIALS,
     Replication,
-    Verdict,
+    RuleVerdict,
     replicate,
     replicated,
     replications,
@@ -41,16 +41,16 @@ def of(truth: Truth, rule: str, seed: int = 0) -> Replication:
 @pytest.mark.parametrize(
     ("interval", "verdict"),
     [
-        ((6.0, 9.0, 14.0), Verdict.SEEN),
-        ((5.0, 9.0, 20.0), Verdict.SEEN),
-        ((1.0, 2.0, 4.9), Verdict.NOT_SEEN),
-        ((20.1, 25.0, 30.0), Verdict.NOT_SEEN),
-        ((4.0, 9.0, 14.0), Verdict.OPEN),
-        ((9.0, 14.0, 21.0), Verdict.OPEN),
-        ((None, 9.0, None), Verdict.NOT_TESTABLE),
+        ((6.0, 9.0, 14.0), RuleVerdict.SEEN),
+        ((5.0, 9.0, 20.0), RuleVerdict.SEEN),
+        ((1.0, 2.0, 4.9), RuleVerdict.NOT_SEEN),
+        ((20.1, 25.0, 30.0), RuleVerdict.NOT_SEEN),
+        ((4.0, 9.0, 14.0), RuleVerdict.OPEN),
+        ((9.0, 14.0, 21.0), RuleVerdict.OPEN),
+        ((None, 9.0, None), RuleVerdict.NOT_TESTABLE),
     ],
 )
-def test_a_verdict_follows_from_the_interval(interval: tuple[Any, Any, Any], verdict: Verdict) -> None:
+def test_a_verdict_follows_from_the_interval(interval: tuple[Any, Any, Any], verdict: RuleVerdict) -> None:
     low, value, high = interval
     one = Replication(TIMES, "ratio", value=value, low=low, high=high, expected=(5, 20), unit="times")
     assert one.verdict is verdict and one.text.startswith(verdict)
@@ -64,7 +64,7 @@ def test_how_many_times_the_rate_of_full_fine_tuning(times: float) -> None:
         return
     assert found.value == pytest.approx(times, rel=1e-6)
     if min(abs(math.log(times / edge)) for edge in (LOW, HIGH)) > 1e-3:
-        assert found.verdict is (Verdict.SEEN if LOW < times < HIGH else Verdict.NOT_SEEN)
+        assert found.verdict is (RuleVerdict.SEEN if LOW < times < HIGH else RuleVerdict.NOT_SEEN)
 
 
 @given(by_rank=st.floats(0.2, 5))
@@ -73,7 +73,7 @@ def test_whether_the_best_rate_moves_with_the_rank(by_rank: float) -> None:
     found = of(Truth(by_rank=by_rank), RANK)
     assert found.value == pytest.approx(by_rank, rel=1e-6)
     if min(abs(math.log(by_rank / edge)) for edge in (1 / GRAIN, GRAIN)) > 1e-3:
-        assert found.verdict is (Verdict.SEEN if 1 / GRAIN < by_rank < GRAIN else Verdict.NOT_SEEN)
+        assert found.verdict is (RuleVerdict.SEEN if 1 / GRAIN < by_rank < GRAIN else RuleVerdict.NOT_SEEN)
 
 
 @given(more=st.floats(0.8, 1.25))
@@ -81,7 +81,7 @@ def test_whether_the_best_rate_moves_with_the_rank(by_rank: float) -> None:
 def test_whether_attention_alone_and_large_batches_cost_loss(more: float) -> None:
     """At a rate that was tried, so that the lowest loss is the parabola's."""
     truth = Truth(full=made.RATES["full"][4], times=made.RATES["lora"][4] / made.RATES["full"][4])
-    wanted = Verdict.SEEN if more > 1 else Verdict.NOT_SEEN
+    wanted = RuleVerdict.SEEN if more > 1 else RuleVerdict.NOT_SEEN
     attention, batch = of(replace(truth, attention=more), TARGETS), of(replace(truth, batch=more), BATCH)
     for found in (attention, batch):
         assert found.value == pytest.approx(100 * (more - 1), abs=1e-6)
@@ -93,18 +93,19 @@ def test_a_larger_rank_that_is_better_by_more_than_a_seed_is_noticed() -> None:
     ranks = (2, 16, 64)
     truth = Truth(ranks=ranks, noise=0.01, models=("minilm-l6",))
     assert (
-        of(truth, "small-ranks").verdict is Verdict.SEEN or of(truth, "small-ranks").verdict is Verdict.OPEN
+        of(truth, "small-ranks").verdict is RuleVerdict.SEEN
+        or of(truth, "small-ranks").verdict is RuleVerdict.OPEN
     )
-    assert of(replace(truth, large_rank=0.6), "small-ranks").verdict is Verdict.NOT_SEEN
-    assert of(replace(truth, large_rank=1.5), "small-ranks").verdict is Verdict.SEEN
+    assert of(replace(truth, large_rank=0.6), "small-ranks").verdict is RuleVerdict.NOT_SEEN
+    assert of(replace(truth, large_rank=1.5), "small-ranks").verdict is RuleVerdict.SEEN
 
 
 def test_noise_opens_a_verdict_and_more_groups_close_it() -> None:
     """With two groups and much between them an interval is wide; the same noise over many seeds is narrow."""
     few = of(Truth(shared=0.3, batches=(8,)), TIMES, seed=3)
     many = of(Truth(shared=0.3, batches=(8,), seeds=range(14)), TIMES, seed=3)
-    assert few.verdict is Verdict.OPEN and few.groups == 2
-    assert many.verdict is Verdict.SEEN and many.groups == 14
+    assert few.verdict is RuleVerdict.OPEN and few.groups == 2
+    assert many.verdict is RuleVerdict.SEEN and many.groups == 14
     assert few.low is not None and few.high is not None and many.low is not None and many.high is not None
     assert few.high / few.low > 2 * many.high / many.low
 
@@ -133,7 +134,7 @@ def test_a_best_rate_at_an_end_is_left_out_and_counted() -> None:
     assert found.value == pytest.approx(10, rel=1e-6)
     assert f"{2 * 2 * 3} left out" in found.note
     nothing = replicate(Sweep.of(made.rows(replace(inside, times=1e5))), TIMES)[TIMES]
-    assert nothing.verdict is Verdict.NOT_TESTABLE and "left out" in nothing.note
+    assert nothing.verdict is RuleVerdict.NOT_TESTABLE and "left out" in nothing.note
 
 
 def test_a_source_is_not_held_to_models_that_it_does_not_speak_of() -> None:
@@ -149,15 +150,15 @@ def test_published_rates_are_held_to_the_best_rate_of_their_own_kind() -> None:
     (bert,) = (rule for rule in all_rules() if rule.id == "bert-full")
     truth = Truth(models=("minilm-l6",), full=3e-5)
     found = of(truth, bert.id)
-    assert found.expected == (2e-5, 5e-5) and found.verdict is Verdict.SEEN
+    assert found.expected == (2e-5, 5e-5) and found.verdict is RuleVerdict.SEEN
     assert found.value == pytest.approx(3e-5, rel=1e-6)
-    assert of(replace(truth, full=3e-4), bert.id).verdict is Verdict.NOT_SEEN
-    assert of(Truth(), bert.id).verdict is Verdict.NOT_TESTABLE  # no encoder
+    assert of(replace(truth, full=3e-4), bert.id).verdict is RuleVerdict.NOT_SEEN
+    assert of(Truth(), bert.id).verdict is RuleVerdict.NOT_TESTABLE  # no encoder
 
 
 def test_one_seed_alone_gives_no_verdict() -> None:
     found = of(Truth(seeds=(0,), batches=(8,)), TIMES)
-    assert found.verdict is Verdict.NOT_TESTABLE and found.value == pytest.approx(10)
+    assert found.verdict is RuleVerdict.NOT_TESTABLE and found.value == pytest.approx(10)
     assert "a single group" in found.note
 
 
@@ -165,7 +166,7 @@ def test_one_seed_alone_gives_no_verdict() -> None:
 def test_a_sweep_that_has_hardly_begun_says_so_of_every_rule(rows: list[Any]) -> None:
     found = replicate(Sweep.of(rows))
     assert set(found) == {rule.id for rule in all_rules()}
-    assert {one.verdict for one in found.values()} == {Verdict.NOT_TESTABLE}
+    assert {one.verdict for one in found.values()} == {RuleVerdict.NOT_TESTABLE}
     assert all(one.note for one in found.values())
 
 
@@ -178,6 +179,6 @@ def test_every_rule_has_a_verdict_or_a_reason_that_can_be_shown() -> None:
         assert replicated(rule.id).startswith(one.verdict) and one.note
         json.dumps(one.as_dict(), allow_nan=False)
         if rule.untestable:
-            assert one.verdict is Verdict.NOT_TESTABLE and one.note == rule.untestable
+            assert one.verdict is RuleVerdict.NOT_TESTABLE and one.note == rule.untestable
     assert says(replicated("qlora-rates"), "not testable here", "billions")
     assert {name for name in TRIALS if found[name].value is not None} >= {TIMES, RANK, BATCH, "small-ranks"}

@@ -12,14 +12,22 @@ import torch
 
 from peft_lab.core.errors import BadInput
 from peft_lab.drawing.trajectory import format, recorder
-from peft_lab.drawing.trajectory.format import Answer, Curve, Example, Model, Part, Stream, Trajectory
+from peft_lab.drawing.trajectory.format import (
+    Example,
+    LossCurve,
+    Model,
+    RecordedAnswer,
+    RecordedPart,
+    Stream,
+    Trajectory,
+)
 from peft_lab.methods.recording import recorder as parts
 from tests.prose import says
 
 
 def small(states: int = 3) -> Trajectory:
     picture = parts.tensor_picture(torch.randn(20, 20), 20, 20)
-    part = Part(
+    part = RecordedPart(
         "layers.0.q", 0, "q", "low_rank", (8, 8), 32, 2,
         share=[0.5] * states, gradient=[None] * states, change=[0.1] * states,
         spectrum=[[float(n) for n in range(12)]] * states, tensors={"A": [picture] * states},
@@ -29,8 +37,8 @@ def small(states: int = 3) -> Trajectory:
         {"torch": "2"},
         Model("m", "M", "encoder", 1, 8, 16, 2, 2, 4, 10, 1000, 32, 0, "float32"),
         Example("text", ("te", "xt"), "yes", "accuracy"), list(range(states)),
-        Curve([1.0, 0.5], [0.1, 0.2], [3.0, 2.0]),
-        [part], Stream([[0.0, 0.1]] * states, [[None, 1.0]] * states), None, [Answer(0, "no", 0.0)], ended=True,
+        LossCurve([1.0, 0.5], [0.1, 0.2], [3.0, 2.0]),
+        [part], Stream([[0.0, 0.1]] * states, [[None, 1.0]] * states), None, [RecordedAnswer(0, "no", 0.0)], ended=True,
     )  # fmt: skip
 
 

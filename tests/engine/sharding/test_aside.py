@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.engine import running
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.watch import Aside
 from peft_lab.engine.sharding.wrap import Sharding
@@ -14,7 +14,7 @@ MODEL, LAYERS, WIDTH, TOKENS, ROWS = "qwen2.5-0.5b", 24, 896, 64, 2
 
 
 def ask(method: str, how: Sharding, offload: bool = False) -> ShardedResult:
-    setting = Setting(batch=ROWS, seq=TOKENS, offload=offload)
+    setting = StepSetting(batch=ROWS, seq=TOKENS, offload=offload)
     return simulate_sharded(StepRequest(MODEL, method, {}, setting, checkpointing=True), how)
 
 

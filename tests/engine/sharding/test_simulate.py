@@ -9,7 +9,7 @@ import pytest
 from bench import sharded_peaks
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine import running
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import SHARDED_PARTS, ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
 from peft_lab.workers.inspector import question_key
@@ -18,7 +18,7 @@ MODEL = "qwen2.5-0.5b"
 
 
 def ask(method: str, how: Sharding, *, checkpointing: bool = True, optimizer: str = "adamw") -> ShardedResult:
-    setting = Setting(batch=2, seq=64, optimizer=optimizer)
+    setting = StepSetting(batch=2, seq=64, optimizer=optimizer)
     return simulate_sharded(StepRequest(MODEL, method, {}, setting, checkpointing=checkpointing), how)
 
 
@@ -107,7 +107,7 @@ def test_what_is_sent_is_what_theory_says() -> None:
 
 def test_it_travels_between_processes() -> None:
     how = Sharding("fsdp2", 4)
-    request = StepRequest(MODEL, "lora", {}, Setting(batch=2, seq=64))
+    request = StepRequest(MODEL, "lora", {}, StepSetting(batch=2, seq=64))
     assert pickle.loads(pickle.dumps((request, how))) == (request, how)
     assert question_key(simulate_sharded, (request, how), {}) != question_key(
         simulate_sharded, (request, Sharding("ddp", 4)), {}

@@ -14,7 +14,7 @@ from bench import sharded_peaks
 from peft_lab.advise.plans.steps import split_seconds
 from peft_lab.core.errors import Unsupported
 from peft_lab.engine import running
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.sharding.simulate import ShardedResult, simulate_sharded
 from peft_lab.engine.sharding.wrap import Sharding, sharding_notes
 from peft_lab.engine.timing import kernels
@@ -35,7 +35,7 @@ def ask(
     values = changes.pop("values", {})
     accumulate = changes.pop("accumulate", 1)
     kind = changes.pop("kind", "tp")
-    setting = Setting(**{"batch": 2, "seq": 64, **changes})
+    setting = StepSetting(**{"batch": 2, "seq": 64, **changes})
     request = StepRequest(model, method, values, setting, checkpointing=checkpointing)
     return simulate_sharded(request, Sharding(kind, devices, accumulate=accumulate))
 

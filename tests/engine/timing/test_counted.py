@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peft_lab.advise.room import COUNTED
-from peft_lab.engine.request import Setting, StepRequest
+from peft_lab.engine.request import StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate
 from peft_lab.engine.timing import estimate
 from peft_lab.methods import get_method
@@ -30,7 +30,7 @@ def test_counted_is_near_traced(
     model: str, method: str, batch: int, length: int, checkpointing: bool, gpu: str
 ) -> None:
     shape, spec = resolve(model).shape, get_method(method)
-    setting = Setting(batch, length, capability=(8, 9))
+    setting = StepSetting(batch, length, capability=(8, 9))
     asked = StepRequest(model, method, {}, setting, checkpointing=checkpointing)
     formula = spec.formula(shape, spec.defaults(shape))
     full = method == "full"

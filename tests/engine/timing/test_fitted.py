@@ -13,7 +13,7 @@ from bench import step_time, transfer
 from peft_lab.engine import published, timing
 from peft_lab.engine.timing import estimate
 from peft_lab.engine.timing.estimate import fit_constants, others
-from peft_lab.engine.timing.kernels import SHEETS, Table
+from peft_lab.engine.timing.kernels import SHEETS, OperationTable
 
 
 def test_planted_constants_are_found() -> None:
@@ -70,7 +70,7 @@ def test_figures_of_others_lie_within_the_band() -> None:
 
 def test_a_row_is_traced_as_it_is_kept() -> None:
     name = "lora--llama-3.2-3B-rank32"
-    now = [Table(work) for work in estimate.traced_protocol(name)]
+    now = [OperationTable(work) for work in estimate.traced_protocol(name)]
     for table, kept in zip(now, step_time.measured()[name].tables, strict=True):
         assert table.nbytes.sum() == kept.nbytes.sum() and table.flops.sum() == kept.flops.sum()
 

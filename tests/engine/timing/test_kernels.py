@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from peft_lab.engine.timing import estimate, kernels
-from peft_lab.engine.timing.kernels import PINNED, Speed, Table, step
+from peft_lab.engine.timing.kernels import PINNED, OperationTable, Speed, step
 from peft_lab.engine.work import Op, Piece, Work
 
 _SPEED = Speed(
@@ -32,28 +32,30 @@ def work(*ops: tuple[Op, int], times: int = 1) -> Work:
     ],
 )
 def test_a_kernel(op: Op, seconds: float) -> None:
-    (found,) = Table(work((op, 1))).on_device(_SPEED)
+    (found,) = OperationTable(work((op, 1))).on_device(_SPEED)
     assert found == pytest.approx(seconds + _SPEED.start)
 
 
 def test_what_takes_longer_hides_the_other() -> None:
     short, long = Op("stream", 0, 4), Op("stream", 0, 10**6)
-    assert step(Table(work((short, 100))), _SPEED) == pytest.approx(100 * _SPEED.ask, rel=0.02)
-    waiting = step(Table(work((long, 100))), _SPEED)
-    assert waiting == pytest.approx(Table(work((long, 100))).on_device(_SPEED)[0] * 100, rel=0.02)
+    assert step(OperationTable(work((short, 100))), _SPEED) == pytest.approx(100 * _SPEED.ask, rel=0.02)
+    waiting = step(OperationTable(work((long, 100))), _SPEED)
+    assert waiting == pytest.approx(OperationTable(work((long, 100))).on_device(_SPEED)[0] * 100, rel=0.02)
 
 
 def test_a_busy_device_lets_the_host_run_ahead() -> None:
     """Launches after a long kernel cost nothing as long as the device is behind."""
     long, short = (Op("stream", 0, 10**7), 1), (Op("stream", 0, 4), 100)
-    both = step(Table((Piece("forward", 1, (long,)), Piece("backward", 1, (short,)))), _SPEED)
-    assert both < step(Table(work(long)), _SPEED) + 101 * _SPEED.start + 3e-6
+    both = step(OperationTable((Piece("forward", 1, (long,)), Piece("backward", 1, (short,)))), _SPEED)
+    assert both < step(OperationTable(work(long)), _SPEED) + 101 * _SPEED.start + 3e-6
 
 
 def test_repeated_pieces_are_pieces() -> None:
     op = (Op("matmul16", 10**8, 100, (1, 1, 1, 1)), 3)
     once = Piece("forward", 1, (op,))
-    assert step(Table(work(op, times=5)), _SPEED) == pytest.approx(step(Table((once,) * 5), _SPEED))
+    assert step(OperationTable(work(op, times=5)), _SPEED) == pytest.approx(
+        step(OperationTable((once,) * 5), _SPEED)
+    )
 
 
 def test_parts_add_up_and_the_longest_is_named() -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from peft_lab.engine.request import Setting
+from peft_lab.engine.request import StepSetting
 from peft_lab.engine.simulate import simulate_blueprint
 from peft_lab.engine.work import Op, Work, operations
 from tests.engine import small
 
-_STEP = Setting(batch=2, seq=32, device="cuda", capability=(8, 9))
+_STEP = StepSetting(batch=2, seq=32, device="cuda", capability=(8, 9))
 
 
 def totals(work: Work) -> Counter[Op]:

@@ -11,7 +11,7 @@ from peft_lab.advise.plans.wanted import Wanted
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.drawing.block import PATCHES, draw_block
-from peft_lab.engine.request import ConfigRequest, Setting, StepRequest
+from peft_lab.engine.request import ConfigRequest, StepRequest, StepSetting
 from peft_lab.engine.simulate import simulate, simulate_config
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count, count_config
@@ -74,8 +74,8 @@ def test_a_config_that_saves_the_head_is_one_for_classification(vit: str) -> Non
     bare, whole = count_config(vit, config), count_config(vit, {**config, "modules_to_save": ["classifier"]})
     assert bare.trainable == whole.trainable == 589_824
     assert (bare.head, whole.head) == (0, 2 * (768 + 1))
-    asked = ConfigRequest(vit, {**config, "modules_to_save": ["classifier"]}, Setting(2, 197))
-    lora = simulate(StepRequest(vit, "lora", {"r": 16}, Setting(2, 197)))
+    asked = ConfigRequest(vit, {**config, "modules_to_save": ["classifier"]}, StepSetting(2, 197))
+    lora = simulate(StepRequest(vit, "lora", {"r": 16}, StepSetting(2, 197)))
     assert simulate_config(asked).peak_bytes == lora.peak_bytes
 
 
@@ -111,13 +111,13 @@ def test_virtual_tokens_are_refused_with_one_reason(method: str, vit: str) -> No
 @pytest.mark.parametrize("method", ["lora", "qlora", "adapters", "ia3", "bitfit", "full"])
 def test_a_step_is_simulated_on_images(method: str, vit: str) -> None:
     small, large = (
-        simulate(StepRequest(vit, method, {}, Setting(rows, 197), checkpointing=False)).peak_bytes
+        simulate(StepRequest(vit, method, {}, StepSetting(rows, 197), checkpointing=False)).peak_bytes
         for rows in (2, 8)
     )
-    kept = simulate(StepRequest(vit, method, {}, Setting(8, 197), checkpointing=True)).peak_bytes
+    kept = simulate(StepRequest(vit, method, {}, StepSetting(8, 197), checkpointing=True)).peak_bytes
     assert small < large and kept < large
     with pytest.raises(BadInput, match=facts("224 × 224", 197, 64)):
-        simulate(StepRequest(vit, method, {}, Setting(2, 64)))
+        simulate(StepRequest(vit, method, {}, StepSetting(2, 64)))
 
 
 def test_a_block_is_drawn_over_patches(vit: str) -> None:

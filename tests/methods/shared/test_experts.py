@@ -228,14 +228,14 @@ def test_memory_is_simulated_with_stacks_adapted_and_without(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real steps of such models have these peaks: tests/engine/test_mixtures.py."""
-    from peft_lab.engine.request import Setting, StepRequest
+    from peft_lab.engine.request import StepRequest, StepSetting
     from peft_lab.engine.simulate import simulate
     from peft_lab.models import catalogue as models
 
     monkeypatch.setattr(models, "resolve", entry_of)
     attention = {"target_modules": ("q_proj",)}
     alone, stacks = (
-        simulate(StepRequest(name, "lora", values, Setting(batch=2, seq=16)))
+        simulate(StepRequest(name, "lora", values, StepSetting(batch=2, seq=16)))
         for values in (attention, {**attention, "target_parameters": ("experts.down_proj",)})
     )
     assert stacks.parts["adapter"] > alone.parts["adapter"] > 0

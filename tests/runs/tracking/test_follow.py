@@ -19,7 +19,7 @@ from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import follow, start
-from peft_lab.runs.tracking.follow import Point
+from peft_lab.runs.tracking.follow import TrackedPoint
 from peft_lab.runs.view import Status
 from tests.prose import facts, says
 from tests.runs.driving import until
@@ -39,7 +39,7 @@ class Notebook:
         type(self).opened.append(identity)
         self.heard.append(parameters["method"])
 
-    def points(self, points: Sequence[Point]) -> None:
+    def points(self, points: Sequence[TrackedPoint]) -> None:
         if "points" in self.breaks:
             raise ConnectionError("the network\n is gone")
         self.heard.append([(each.name, each.step) for each in points if each.name == "loss"])

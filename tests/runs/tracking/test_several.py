@@ -11,11 +11,11 @@ import pytest
 from peft_lab.runs import owners, store
 from peft_lab.runs.store import Run
 from peft_lab.runs.tracking import start
-from peft_lab.runs.tracking.start import Told
+from peft_lab.runs.tracking.start import TrackerState
 from tests.prose import says
 from tests.runs.tracking.test_told import SPEC
 
-THERE = Told("mlflow", "a notebook", "page-7", complete=True)
+THERE = TrackerState("mlflow", "a notebook", "page-7", complete=True)
 
 
 @pytest.fixture

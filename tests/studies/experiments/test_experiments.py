@@ -67,7 +67,7 @@ def test_either_outcome_is_told(experiment: Experiment, order: int) -> None:
     count = len(experiment.arms)
     values = [float(order * index) for index in range(count)]
     readings = [
-        experiments.Reading(arm.label, (value,) * len(experiment.quantities))
+        experiments.ArmReading(arm.label, (value,) * len(experiment.quantities))
         for arm, value in zip(experiment.arms, values, strict=True)
     ]
     told = experiments.conclude(experiment, readings, [None] * count)
@@ -188,7 +188,7 @@ def test_an_arm_without_a_figure_leaves_the_question_open() -> None:
     experiment = experiment_of(METRIC, "above")
     broken = experiments.read_results(experiment, "one", outcome(score=None))  # type: ignore[arg-type]
     assert broken.problem
-    told = experiments.conclude(experiment, [broken, experiments.Reading("two", (0.5,))], [None, None])
+    told = experiments.conclude(experiment, [broken, experiments.ArmReading("two", (0.5,))], [None, None])
     assert told.holds is None and told.text.startswith("One gave no figure")
 
 

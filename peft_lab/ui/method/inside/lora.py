@@ -19,7 +19,7 @@ from peft_lab.runs import store
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.view import RunSummary
 from peft_lab.studies import blending
-from peft_lab.training.evaluation import Answer
+from peft_lab.training.evaluation import ModelAnswer
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components import charts, figures
@@ -103,7 +103,7 @@ def _shown(slug: str, first: str, second: str, rows: list[dict[str, Any]]) -> No
                 (
                     f"{1 - row['weight']:.2f}",
                     f"{row['weight']:.2f}",
-                    answer_text(Answer(row["text"], row["answer"], row["scores"])),
+                    answer_text(ModelAnswer(row["text"], row["answer"], row["scores"])),
                 )
                 for row in rows
             ],
