@@ -167,7 +167,7 @@ class StepRequest:
     def at(self, **changes: Any) -> StepRequest:
         """Return the same step with other fields of its setting.
 
-        >>> StepRequest("gpt2", "lora", {}, Setting(batch=4, seq=64)).at(batch=1).setting.batch
+        >>> StepRequest("gpt2", "lora", {}, StepSetting(batch=4, seq=64)).at(batch=1).setting.batch
         1
         """
         return replace(self, setting=replace(self.setting, **changes))

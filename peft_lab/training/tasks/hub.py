@@ -163,7 +163,7 @@ def parse(text: str) -> HubDataset:
         BadInput: it is of another form.
 
     >>> parse("hf:stanfordnlp/sst2:validation?text=sentence")
-    Asked(repo='stanfordnlp/sst2', split='validation', folder='', revision=None, columns={'sentence': 'text'})
+    HubDataset(repo='stanfordnlp/sst2', split='validation', folder='', revision=None, columns={'sentence': 'text'})
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:

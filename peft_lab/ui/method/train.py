@@ -140,7 +140,7 @@ def _now(run: Run, seen: RunView) -> None:
 def said(answers: Sequence[RecordedAnswer]) -> list[tuple[str, str]]:
     """Return the first and latest of a run's answers by step; the first may not be the base's.
 
-    >>> said([Recorded(3, "1.4", 0.0)])
+    >>> said([RecordedAnswer(3, "1.4", 0.0)])
     [('Now, step 3', '1.4')]
     """
     first, latest = answers[0], answers[-1]

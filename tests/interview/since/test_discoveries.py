@@ -18,7 +18,7 @@ METHODS = tuple(slug for slug in all_methods() if slug != "full")
 DISCOVERIES = since.all_discoveries()
 LEAST = 3
 NAMES = re.compile(r"`[^`]*`|GSM8K|OFTv2|\b4-bit\b")  # with a digit in them
-KNOWN = {value for name, value in vars(references).items() if name.isupper()}
+KNOWN = {value for name, value in vars(references).items() if name.isupper() and isinstance(value, str)}
 
 
 def named(discovery: Discovery) -> str:
