@@ -4,6 +4,7 @@
 import { clamp, make, say } from "./numbers.js";
 import { stepKey } from "./panels.js";
 
+const RESTS = 120; // ms without a key until a value is sent: with the server's count it is there within 250
 const PIXELS = 16; // CSS pixels of a drag from one stop to the next
 const LETTERS = { rank: "r", width: "m", tokens: "virtual tokens" };
 const ON = { rank: '[data-mark="A"], [data-mark="B"], .filled', width: '[data-mark="glass"]', tokens: ".trained.cell" };
@@ -50,7 +51,7 @@ export class Handles {
       if (wanted === null) return;
       this.#move(handle, wanted);
       clearTimeout(this.resting);
-      this.resting = setTimeout(() => this.#release(handle), 500);
+      this.resting = setTimeout(() => this.#release(handle), RESTS);
     };
     grip.onpointerdown = (event) => this.#drag(handle, event, (to) => to.clientX - event.clientX);
     handle.grip = grip;
