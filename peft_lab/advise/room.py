@@ -85,7 +85,7 @@ def leaves_nothing(method: str, step: Step, most: int) -> bool:
 
 
 def rounds(method: str, step: Step) -> bool:
-    """Return whether small updates are lost: all weights learn, kept in the 16 bits they compute in."""
+    """Return whether rounding loses small updates: full fine-tuning of weights kept in 16 bits."""
     return method == "full" and step.dtype != "float32"
 
 

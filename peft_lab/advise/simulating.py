@@ -146,12 +146,12 @@ class StepRun:
     """How a step is run on each device.
 
     Attributes:
-        dtype: in which weights are kept between steps. loss: ``whole`` or ``chunked``.
-        sharding: ``none`` if a device holds the whole model; ``fsdp2``, ``fsdp2+offload`` or ``tp`` if it holds a
-            share.
-        in_main_memory: ask for the bytes in main memory, not those on the device.
+        dtype: data type of the weights between steps. loss: ``whole`` or ``chunked``.
+        sharding: ``none`` if a device holds the whole model; ``fsdp2``, ``fsdp2+offload`` or ``tp`` if it
+            holds a share.
+        in_main_memory: whether the bytes wanted are those in main memory, not those on the device.
         packed: whether several data rows share each row of the step.
-        offload: whether what the backward pass needs waits in main memory.
+        offload: whether tensors saved for the backward pass wait in main memory.
     """
 
     batch: int
@@ -250,7 +250,7 @@ def shipped_simulations() -> Mapping[str, int]:
 
 
 def family(request: StepRequest, how: Sharding | None = None) -> Mapping[tuple[int, int], int]:
-    """Return the bytes of the same step by (rows, tokens of a row), as shipped or simulated here."""
+    """Return the step's bytes by (rows, tokens per row), from shipped simulations and this process's."""
     same = _same(simulation_key(request, how))
     return {**_families().get(same, {}), **_run.get(same, {})}
 

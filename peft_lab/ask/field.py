@@ -89,7 +89,7 @@ class Field:
 
     @property
     def titles(self) -> Mapping[str, str]:
-        """The titles of a choice by value, in the order in which they are offered."""
+        """Return the titles of a choice by value, in the order in which they are offered."""
         if self.options is None:
             return {choice: choice for choice in self.choices}
         return self.options() if callable(self.options) else self.options
@@ -253,11 +253,11 @@ class Field:
         return number
 
     def text(self, value: Any) -> str:
-        """Return a value as an address has it; :meth:`parse` reads it back."""
+        """Return a value as text for a URL; :meth:`parse` reads it back."""
         return as_text(value)
 
     def nearest(self, text: str) -> Any:
-        """Return the valid value nearest to a text that is none; ``None`` if there is no telling."""
+        """Return a text's value if it is valid, else the nearest valid value; ``None`` if unknown."""
         try:
             return self.parse(text)
         except BadInput as error:
@@ -290,7 +290,7 @@ def _figure(number: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as an address has it.
+    """Return a value as text for a URL.
 
     >>> as_text(True), as_text(("q_proj", "v_proj")), as_text(3e-4), as_text(None)
     ('true', 'q_proj,v_proj', '0.0003', '')
@@ -305,7 +305,7 @@ def as_text(value: Any) -> str:
 
 
 def is_read(field: Field, fields: Iterable[Field], values: Values) -> bool:
-    """Return whether a field has an effect, given the others' values; a field not in ``values`` rules nothing out."""
+    """Return whether a field has an effect at the given values; a missing value does not disable it."""
     if field.read_when is None:
         return True
     name, wanted = field.read_when

@@ -187,7 +187,7 @@ def again(form: type[Form], name: str, default: Any = None, **changes: Any) -> A
 
 
 def form_of(name: str, fields: Iterable[Field], **defaults: Any) -> type[Form]:
-    """Return a form of some fields, such as a method's knobs; ``defaults``: other ones than the fields'."""
+    """Return a form class with these fields, such as a method's knobs; ``defaults`` replace the fields'."""
     declared = [
         (
             field.name,
@@ -200,5 +200,5 @@ def form_of(name: str, fields: Iterable[Field], **defaults: Any) -> type[Form]:
 
 
 def required(form: type[Form], name: str) -> Any:
-    """Declare a field of another form in this one without a default: a value has to be given."""
+    """Declare another form's field in this form as required, without a default."""
     return dataclasses.field(kw_only=True, metadata={_FIELD: replace(form.field(name), empty="")})

@@ -148,7 +148,7 @@ def _keys_and_values(shape: ModelShape, tokens: int) -> int:
 
 
 def _gates(shape: ModelShape, groups: Groups, c: Settings) -> int:
-    """Count a network from the last hidden state to one gate for each adapter; 2,048 wide between, as PEFT has it."""
+    """Count a network from the last hidden state to a gate per adapter, 2,048 wide by default, as in PEFT."""
     wide = [shape.hidden, *[c.get("xlora_size", 2048)] * (c["xlora_depth"] - 1), len(c["adapters"])]
     return sum((into + 1) * out for into, out in itertools.pairwise(wide))
 
@@ -167,7 +167,7 @@ def _lily(shape: ModelShape, groups: Groups, c: Settings) -> int:
 
 
 def _tied_vectors(shape: ModelShape, groups: Groups, c: Settings) -> int:
-    """Count a vector for each matrix, or fewer: a share of them is tied to others'."""
+    """Count the numbers in one vector per matrix, less the share of vectors tied to others'."""
     matrices = sum(group.count for group in groups)
     return max(1, round(matrices * (1.0 - c["weight_tying"]))) * int(c["u"])
 
@@ -343,7 +343,7 @@ class AtlasType:
         return (self.variant or self.type).lower()
 
     def chosen(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """Return the settings on one model: the usual and the declared ones, with ``changes``."""
+        """Return the settings for one model: usual and declared values, overridden by ``changes``."""
         usual = {knob.name: knob.values[0] for knob in self.knobs}
         of_model = {name: value(shape) for name, value in self.of_model.items()}
         return {**usual, **of_model, **self.settings, **changes}
@@ -362,7 +362,7 @@ class AtlasType:
         return {"peft_type": self.type, **chosen}
 
     def counted_config(self, shape: ModelShape, **changes: Any) -> dict[str, Any]:
-        """Return :meth:`config` with the stand-in for files. Raises what that raises."""
+        """Return :meth:`config` with the stand-in for files. Raises the same errors."""
         config, held = self.config(shape, **changes), self.stand_in
         return config if held is None else {**config, held.name: held.value(shape)}
 

@@ -165,7 +165,7 @@ def _arrow(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
 
 
 def _trainable_tokens(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
-    """The tokens that are trained are ones of the text: of others nothing would show."""
+    """Return the model with trainable embeddings of tokens in the text: others would show nothing."""
     from peft import get_peft_model
 
     config.token_indices = batch["input_ids"].unique().tolist()[: len(config.token_indices)]
@@ -173,7 +173,7 @@ def _trainable_tokens(model: Any, config: Any, shape: ModelShape, batch: Batch) 
 
 
 def _alora(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
-    """The tokens that call it stand in the text; where the usual ones do not, the first one calls it."""
+    """Return the model with aLoRA, invoked by its usual tokens or, without them, by the text's first one."""
     from peft import get_peft_model
 
     called, ids = config.alora_invocation_tokens, batch["input_ids"]
@@ -255,8 +255,8 @@ def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
 def learn(
     model: Any, inputs: dict[str, Any], rate: float, steps: int, least: int = 0, seconds: float = math.inf
 ) -> tuple[float, list[float], float]:
-    """Losses before, in ``steps`` steps of Adam on the same rows, and after. Once ``least`` are made, no step is begun
-    when ``seconds`` are over."""
+    """Train with Adam on the same rows; return the loss before, at each step and after. After ``seconds``,
+    only the first ``least`` of the ``steps`` still begin."""
     import torch
 
     trained = [value for value in model.parameters() if value.requires_grad]

@@ -1,13 +1,12 @@
 """The command line: the app without the browser, for scripts, clusters and checks.
 
-Every command prints a table, or with ``--json`` one JSON document on stdout and nothing else there; logs, notes and
-progress go to stderr. Exit status: 0 success, 2 bad input (one line on stderr), 1 anything else that failed on purpose
-(a failed run, weights that are missing), 130 interrupted. A traceback is a bug.
+Every command prints a table, or with ``--json`` one JSON document on stdout and nothing else there; logs,
+notes and progress go to stderr. Exit status: 0 success, 2 bad input (one line on stderr), 1 any other
+expected failure (a failed run, missing weights), 130 interrupted. A traceback is a bug.
 
-``count`` and ``memory`` without ``--method`` or ``--adapter-config`` take every method that applies to the model; those
-that do not are named on stderr with the reason and left out of the result. A method that is given by name and does not
-apply is bad input. If one of several simulations fails, it is named on stderr, the others are the result, and the exit
-status is 1.
+Without ``--method`` or ``--adapter-config``, ``count`` and ``memory`` take every method that applies to the
+model and name the others, with reasons, on stderr. Naming a method that does not apply is bad input. If one
+of several simulations fails, it is named on stderr, the others are the result, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line on this process's arguments and exit. Messages use the name it was called by."""
+    """Run the command line on this process's arguments and exit. Messages use the name it was invoked by."""
     quieten_libraries()
     with standing(), acting_for(Asker(OPERATOR)):
         app(prog_name="peft-lab" if Path(sys.argv[0]).stem == "peft-lab" else "python -m peft_lab")

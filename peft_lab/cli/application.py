@@ -33,7 +33,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Command(TyperCommand):
-    """A command during which stdout belongs to its result alone."""
+    """A command whose stdout carries nothing but its result."""
 
     def invoke(self, ctx: Any) -> Any:
         with output.reserved_stdout():
@@ -44,7 +44,7 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """Turns every expected failure into one line on stderr and the documented exit status."""
+    """Reports every expected failure as one line on stderr, with the documented exit status."""
 
     def main(
         self,
@@ -89,7 +89,7 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    """Print one line, whatever the message holds, and return the status. Very long words keep both their ends."""
+    """Print a message on one line, with very long words cut in the middle, and return the status."""
     words = (f"{word[:_END]}…{word[-_END:]}" if len(word) > _LONGEST else word for word in message.split())
     print(f"error: {' '.join(words)}", file=sys.stderr)
     return status
@@ -120,9 +120,9 @@ def command(name: str) -> Callable[[Function], Function]:
 
 
 def quieten_libraries() -> None:
-    """Keep libraries' warnings off the terminal: commands report what matters themselves, in one line.
+    """Keep libraries' warnings off the terminal: commands print the important ones themselves, in one line.
 
-    Must run before transformers is imported. Set TRANSFORMERS_VERBOSITY or HF_HUB_VERBOSITY to see their logs.
+    Call it before transformers is imported. TRANSFORMERS_VERBOSITY and HF_HUB_VERBOSITY turn the logs on.
     """
     importlib.import_module("peft_lab.core.quiet")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -132,9 +132,9 @@ def quieten_libraries() -> None:
 
 @contextmanager
 def stopping(ask_to_stop: Callable[[], None] | None = None, hint: str = "") -> Iterator[list[int]]:
-    """Yield the list of SIGINT and SIGTERM that came, and call ``ask_to_stop`` at the first.
+    """Yield a list that collects SIGINT and SIGTERM; call ``ask_to_stop`` at the first.
 
-    A second one ends this process, and its run with it.
+    A second signal ends this process, and its run with it.
     """
     numbers: list[int] = []
 

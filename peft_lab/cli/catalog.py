@@ -1,4 +1,4 @@
-"""``methods``, ``models``, ``tasks``, ``atlas`` and ``fetch``: what there is to choose from, and its download."""
+"""``methods``, ``models``, ``tasks``, ``atlas`` and ``fetch``: the choices there are, and their download."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _types(title: str, document: list[dict[str, Any]]) -> Any:
 
 
 def _one_type(row: dict[str, Any]) -> list[Any]:
-    """Return one type as sentences, then its capabilities with their reasons."""
+    """Return one type as sentences, then a table of its capabilities with the reasons."""
     count = row["count"]
     formula = f" ({row['formula']})" if row["formula"] else ""
     lines = [

@@ -38,7 +38,7 @@ _MOST = 4096  # processors or GPUs of one training
 
 @dataclass(frozen=True)
 class Cluster(Form):
-    """Options for what carries out the runs: this machine's queue, or a Ray cluster."""
+    """Options that choose where the runs are executed: on this machine's queue or a Ray cluster."""
 
     executor: str = choice(
         "local", "Executor", "This machine's queue, or a Ray cluster (pip install 'peft-lab[cluster]').",
@@ -60,7 +60,7 @@ class Cluster(Form):
     )  # fmt: skip
 
     def rules(self) -> Iterator[BadInput]:
-        """Yield an error for each setting of a cluster without one."""
+        """Yield an error for each cluster setting that is given without ``--executor ray``."""
         for name, field in self.fields().items():
             if self.executor != "ray" and name != "executor" and getattr(self, name) != field.default:
                 yield BadInput(
@@ -69,7 +69,7 @@ class Cluster(Form):
                 )
 
     def connect(self) -> OnRay | None:
-        """Return the cluster; ``None`` for this machine's queue. Raises BadInput if there is no such cluster."""
+        """Connect to the cluster; ``None`` for this machine's queue. Raises BadInput if that fails."""
         if self.executor != "ray":
             return None
         return OnRay(self.ray_address or None, self.cpus, self.gpus, self.store or None, output.note)
@@ -156,7 +156,7 @@ def _axes(text: str) -> tuple[str, str]:
 def _carry_out(comparison: Comparison, cluster: OnRay | None) -> tuple[bool, int]:
     """Carry out a comparison here or on a cluster, drawing progress.
 
-    Returns whether it came to its end, and the signal that ended it early (0 for none).
+    Return whether it was completed, and the signal that ended it early (0 for none).
     """
     shown: dict[str, str] = {}  # the bars of runs by their ids
 

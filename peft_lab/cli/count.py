@@ -20,7 +20,7 @@ MOST_LABELS = 1_000_000
 
 @dataclass(frozen=True)
 class _Counted:
-    """A report, and the file that it is about, if any."""
+    """A count, with the adapter config's file if it is of one."""
 
     report: CountReport
     file: Path | None = None
@@ -79,7 +79,7 @@ def count_command(
 
 
 def _remarks(results: Sequence[_Counted]) -> list[str]:
-    """Return where formula and count differ and why, and what a count leaves open."""
+    """Return notes on differences between formula and count, and on what a count leaves open."""
     return [
         f"note: {result.file or result.report.method}: {text}"
         for result in results
@@ -97,7 +97,7 @@ def _count_file(model: str, file: options.AdapterConfigFile) -> _Counted:
 
 
 def _labels(task: str | None, entry: ModelEntry) -> int | None:
-    """Return the outputs of the task's head; ``None`` for a task without one."""
+    """Return the number of outputs of the task's head; ``None`` if it has none."""
     if task is None:
         return None
     from peft_lab.training.tasks import get_task

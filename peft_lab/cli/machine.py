@@ -1,4 +1,4 @@
-"""``doctor``: what this machine has and whether everything works on it."""
+"""``doctor``: the machine's properties, and checks that everything works on it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Check = dict[str, Any]
 
 
 def examine(verify: bool = False) -> dict[str, Any]:
-    """Look at this machine. Loads torch (a second or more), so keep it out of the web server's process.
+    """Examine this machine. Loads torch (a second or more), so keep it out of the web server's process.
 
-    With ``verify`` every byte of weights and data is hashed; without, they are said to be present, no more.
+    ``verify``: hash every byte of weights and data; otherwise only their presence is checked.
 
-    Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks, a list of
-    {name, ok, detail}. A check that fails is reported, never raised.
+    Keys: python, packages {name: version or None}, device, cpu_features, memory (bytes), assets, and checks,
+    a list of {name, ok, detail}. A check that fails is reported, never raised.
     """
     packages = _packages()
     memory = _memory()
@@ -69,9 +69,9 @@ def examine(verify: bool = False) -> dict[str, Any]:
 
 
 def requirements() -> dict[str, str]:
-    """Return the packages that the app needs here and the versions that will do: {"torch": ">=2.9,<3", ...}.
+    """Return the packages that the app needs here with their versions: {"torch": ">=2.9,<3", ...}.
 
-    From requirements.txt, or where the app is installed without its checkout from what the package says of itself.
+    They come from requirements.txt or, if the app is installed without its checkout, from its metadata.
     """
     from packaging.requirements import Requirement
 
@@ -107,7 +107,7 @@ def _memory() -> dict[str, int]:
 
 
 def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
-    """Run a check that may fail in ways of its own; what it raises becomes its detail."""
+    """Run a check; an exception counts as a failure and becomes its detail."""
     try:
         ok, detail = look()
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as trouble:
@@ -163,7 +163,7 @@ def _memory_check(memory: dict[str, int]) -> Check:
 
 
 def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
-    """Return whether :func:`peft_lab.models.loading.load_base` will load with bfloat16: both ask the same."""
+    """Return ok, and whether :func:`peft_lab.models.loading.load_base` will use bfloat16, as a sentence."""
     native = machine.in_use().computes_bfloat16()
     name = "this processor" if device["kind"] == "cpu" else device["name"]
     if not native:
@@ -173,7 +173,7 @@ def _bfloat16(device: dict[str, Any], features: list[str]) -> tuple[bool, str]:
 
 
 def _quantise() -> tuple[bool, str]:
-    """Quantise normal numbers to NF4 and back, on the device of runs; the error is known, so a broken build shows."""
+    """Quantise normal numbers to NF4 and back on the training device; a wrong error means a broken build."""
     import torch
 
     device = machine.in_use()
@@ -240,7 +240,7 @@ def _human(report: dict[str, Any]) -> list[Any]:
 
 
 def _speeds(known: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Return what was measured of the processor, a line for each figure."""
+    """Return the measured speeds of the processor, one line per figure."""
     if known is None:
         return [("Speed", "not measured: --calibrate does")]
     return [

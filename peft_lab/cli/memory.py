@@ -1,9 +1,9 @@
-"""``memory``: what a training step will need, found by running it on tensors that have shapes but no data.
+"""``memory``: the memory of a training step, simulated on tensors that have shapes but no data.
 
-``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken. It sets everything but
-the batch itself; ``--generate`` adds the answers that were generated in between. ``--fits DEVICE`` also searches the
-largest batch (at the given length) and the longest row (at the given batch) whose step fits, by simulating it; asked
-about one method, it simulates the step on every model of the catalogue too, so that the largest that fits is known.
+``--protocol metamath`` repeats how the published peaks of PEFT's method comparison were taken: it sets all
+but the batch; ``--generate`` adds the answers generated in between. ``--fits DEVICE`` also searches the
+largest batch (at the given length) and the longest row (at the given batch) whose step fits, by simulation;
+with one method, it also simulates the step on every model of the catalogue, to find the largest that fits.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ Job = Callable[[StepSetting], Result]
 
 @dataclass(frozen=True)
 class FitResult:
-    """Whether a step fits on a device, and the largest one of its kind that does.
+    """Whether a step fits on a device, and the largest batch and length that do.
 
     Attributes:
-        needed_bytes: what the step takes of the device's memory.
-        batch: rows that fit, at the given length. seq: tokens, at the given batch. 0: not even one.
-        simulated: sizes that were tried.
-        models: the same step on the models of the catalogue, if that was simulated.
+        needed_bytes: memory that the step needs on the device.
+        batch: largest batch at the given length. seq: most tokens a row at the given batch. 0: not even one.
+        simulated: the sizes tried.
+        models: whether the same step fits with each model of the catalogue, if simulated.
     """
 
     device: Device
@@ -99,10 +99,10 @@ class FitResult:
 def search_fitting(
     job: Job, setting: StepSetting, device: Device, positions: int | None
 ) -> tuple[Result, FitResult]:
-    """Simulate a step on a device, and search what fits there. Rows get no longer than ``positions``.
+    """Simulate a step on a device, and search the largest that fits, with rows of at most ``positions``.
 
     Raises:
-        BadInput, SimulationError: as the job.
+        BadInput, SimulationError: from the job.
     """
     here = replace(setting, device=device.kind, capability=device.capability)
     result = job(here)
@@ -134,7 +134,7 @@ _PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "other"
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulation, the config's file if it has one, what fits, and which of its sizes ended the search."""
+    """A simulation with its config's file, if any, what fits, and the sizes at which the search ended."""
 
     simulation: Result
     file: Path | None = None
@@ -145,7 +145,7 @@ class Simulated:
 
     @property
     def name(self) -> str:
-        """Return the file, or the method."""
+        """Return the file's path, or the method's slug."""
         return str(self.file or self.simulation.method)
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Simulated:
 
 
 def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, setting: StepSetting) -> Simulated:
-    """Return the result with the seconds of its last step; ``whole``: a split step on one device."""
+    """Return the result with its last step's seconds; ``whole``: a split step's one-device request."""
     result = one.simulation
     if isinstance(result, Simulation):
         step, devices = estimate.seconds(result.work[-1], gpu), 1
@@ -172,7 +172,7 @@ def timed(one: Simulated, gpu: str, link: str, whole: StepRequest | None, settin
 
 
 def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
-    """Return the answers for people: memory, then if wanted seconds, what fits, and on which models."""
+    """Return the results as tables: memory and, if computed, seconds, what fits, and on which models."""
     hosts = [one.simulation.host_bytes for one in results if one.simulation.host_bytes]
     paged = f"; {units.size(hosts[0])} in main memory" if hosts else ""
     caption = f"peak: tensors alive at once; reserved: what PyTorch's CUDA allocator holds for them{paged}"
@@ -198,7 +198,7 @@ def tables(heading: str, results: Sequence[Simulated]) -> list[Any]:
 
 
 def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
-    """Return what fits as a table, all for one device."""
+    """Return a table of what fits; all rows are for the same device."""
     device = rows[0][1].device
     columns: dict[str, output.Column] = {
         "method": lambda row: row[0],
@@ -213,7 +213,7 @@ def _fitting(rows: Sequence[tuple[Any, FitResult]]) -> Any:
 
 
 def _models(name: Any, room: FitResult) -> Any:
-    """Return the models that were tried with one method, the largest first."""
+    """Return a table of the models tried with one method, the largest first."""
     columns: dict[str, output.Column] = {
         "model": "title",
         ">parameters": ("parameters", units.short_count),
@@ -238,7 +238,7 @@ class MemoryOptions(StepForm):
 
     @property
     def step(self) -> StepSetting:
-        """The sizes and choices that do not depend on the model."""
+        """Return the settings that do not depend on the model."""
         return replace(self.setting, loss=self.loss)
 
 
@@ -248,7 +248,7 @@ _OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
 
 
 class Protocol(StrEnum):
-    """How published peaks were taken."""
+    """How published peaks were measured."""
 
     METAMATH = "metamath"
 
@@ -337,7 +337,7 @@ def memory_command(
 
 
 def _check_for_images(entry: ModelEntry, fits: str | None, gpu: str | None) -> None:
-    """Raise BadInput for options that are about texts."""
+    """Raise BadInput for options that apply to text models only."""
     if gpu is not None:
         raise BadInput(
             f"--gpu's seconds were fitted to steps of language models; {entry.title} reads images.", "gpu"
@@ -354,7 +354,7 @@ Named = tuple[str, Job, Path | None, int]
 
 
 def _sized(wanted: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -> MemoryOptions:
-    """Return the step with the sizes that were given. Raises BadInput without them."""
+    """Return the step with its sizes checked; images set the length. Raises BadInput if one is missing."""
     if entry.kind == "vision":
         if "batch" not in given:
             raise BadInput("Give --batch: how many images a step reads.", "batch")
@@ -366,7 +366,7 @@ def _sized(wanted: MemoryOptions, given: Mapping[str, Any], entry: ModelEntry) -
 
 
 def _sharing(wanted: MemoryOptions, files: Sequence[Path] | None, protocol: Protocol | None) -> Sharding:
-    """Return how devices share the step. Raises BadInput for what is not simulated on several."""
+    """Return how devices share the step. Raises BadInput for steps that cannot be simulated on several."""
     how = Sharding(wanted.sharding, wanted.devices)
     how.check()
     if how.runs != "none" and (files or protocol):
@@ -380,7 +380,7 @@ def _on_each(how: Sharding) -> str:
 
 
 def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) -> Iterator[Named]:
-    """Yield name, simulation, file and virtual tokens of every subject."""
+    """Yield the name, simulation, file and number of virtual tokens of every subject."""
 
     def of_method(spec: MethodSpec, values: Values, setting: StepSetting) -> Result:
         request = StepRequest(model, spec.slug, values, setting, wanted.dtype, wanted.checkpointing)
@@ -399,7 +399,7 @@ def _jobs(model: str, chosen: Subjects, wanted: MemoryOptions, how: Sharding) ->
 
 
 def _published(entry: ModelEntry, chosen: Subjects) -> Iterator[Named]:
-    """Yield the same under the protocol of the published runs: of PEFT's own methods and full fine-tuning."""
+    """Yield as :func:`_jobs`, under the published protocol. Raises BadInput for methods it does not cover."""
 
     def run(content: Any, setting: StepSetting) -> Simulation:
         return metamath.simulate_published(entry.name, content, setting.batch, setting.generate)
@@ -424,7 +424,7 @@ def _simulate_all(
     device: Device | None,
     every: bool,
 ) -> tuple[list[Simulated], bool, list[str]]:
-    """Return the simulations that work, whether one failed (its reason goes to stderr), and notes on those left out.
+    """Return the simulations that work, whether any failed (reasons go to stderr), and notes on omissions.
 
     ``every``: no method was named, so those that do not suit the step are left out.
 
@@ -463,7 +463,7 @@ def _simulate_all(
 
 
 def _cut_short(results: list[Simulated]) -> list[str]:
-    """Return notes on searches that ended at the largest size, so that the answer is a lower bound."""
+    """Return notes on searches that ended at the largest size, whose answer is a lower bound."""
     units_of = {"batch": "rows", "seq": "tokens a row"}
     return [
         f"note: {one.name}: at least {LARGEST_SEARCHED[what]:,} {units_of[what]} fit; no larger size was searched"
@@ -473,7 +473,8 @@ def _cut_short(results: list[Simulated]) -> list[str]:
 
 
 def _at_least(room: FitResult, positions: int | None) -> tuple[str, ...]:
-    """Return which sizes the search ended at, although the model has ``positions`` for more (None: any number)."""
+    """Return the sizes whose search ended at its limit, not at the model's ``positions`` (None:
+    unlimited)."""
     longest = positions is None or positions > LARGEST_SEARCHED["seq"]
     ended = {
         "batch": room.batch == LARGEST_SEARCHED["batch"],
@@ -490,7 +491,7 @@ def _on_all_models(
     device: Device,
     wanted: MemoryOptions,
 ) -> Simulated:
-    """Return the result with the same step on the models of the catalogue, with the knobs that were moved."""
+    """Return the result with the same step, changed knobs included, on the catalogue's models."""
     if result.room is None:
         return result
     spec, values = chosen.methods[0]

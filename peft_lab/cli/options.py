@@ -1,4 +1,4 @@
-"""Options that several commands share, options from forms, and what commands read from them."""
+"""Options that several commands share, options made from forms, and functions that read them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ AdapterConfigs = Annotated[
 
 @dataclass(frozen=True)
 class AdapterConfigFile:
-    """The content of one ``adapter_config.json`` and its path; ``None`` (null): no adapter."""
+    """An ``adapter_config.json``: its path and content; ``None`` (null) means no adapter."""
 
     path: Path
     content: Mapping[str, Any] | None
@@ -64,7 +64,7 @@ def split_slugs(texts: Sequence[str]) -> list[str]:
 
 
 def choose_methods(texts: Sequence[str], option: str = "--method") -> list[MethodSpec]:
-    """Return the methods that ``option`` names. Raises UnknownName, or BadInput for an option without a name in it."""
+    """Return the methods ``option`` names. Raises UnknownName, or BadInput if it is given without one."""
     slugs = split_slugs(texts)
     if texts and not slugs:
         raise BadInput(f"{option} names no method. Known: {', '.join(all_methods())}.", "method")
@@ -74,7 +74,7 @@ def choose_methods(texts: Sequence[str], option: str = "--method") -> list[Metho
 def split_assignment(
     text: str, name: str = "set", example: str = "r=16", empty: bool = True
 ) -> tuple[str, str]:
-    """Return ``key=value`` as a pair. Raises BadInput without a ``=``, a key, or a value unless it may be ``empty``."""
+    """Return ``key=value`` as a pair. Raises BadInput without ``=``, a key, or a value (unless ``empty``)."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not (empty or value.strip()):
         raise BadInput(
@@ -84,9 +84,9 @@ def split_assignment(
 
 
 def parse_sets(texts: Sequence[str], methods: Sequence[MethodSpec]) -> dict[str, dict[str, Any]]:
-    """Return the knob values that ``--set`` gives, per method slug.
+    """Return the knob values given by ``--set``, per method slug.
 
-    With several methods a knob goes to those that have it, and at least one has to.
+    With several methods a knob applies to those that have it; at least one must.
 
     Raises:
         UnknownName: no chosen method has the knob; the nearest is named.
@@ -127,10 +127,10 @@ def one_method(slug: str, sets: Sequence[str]) -> tuple[MethodSpec, Values]:
 
 
 def read_adapter_config(path: Path) -> AdapterConfigFile:
-    """Read one ``adapter_config.json``, or that of an adapter folder.
+    """Read an ``adapter_config.json``, given by its path or its folder's.
 
     Raises:
-        BadInput: no such file, or no JSON object in it.
+        BadInput: the file is missing or holds no JSON object.
     """
     file = path / "adapter_config.json" if os.path.isdir(path) else path  # noqa: PTH112  pathlib's raises OSError
     text = disk.take_text(file, _LARGEST_CONFIG, "adapter_config", "The adapter config ")
@@ -160,15 +160,15 @@ def form_options(
     needed: Sequence[str] = (),
     parse: bool = True,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of a form, in place of one argument: the values that were given, by field.
+    """Add a form's fields to a command as options; it gets the values given, by field, as one argument.
 
     Values are checked by the fields, not by typer.
 
     Args:
         names: the fields that become options.
-        into: the argument.
-        needed: those that have to be given.
-        parse: pass values; otherwise texts, for commands that read the form themselves.
+        into: the name of the argument.
+        needed: the required fields.
+        parse: whether to pass values; otherwise texts, for commands that read the form themselves.
     """
     fields = [form.field(name) for name in names]
 
@@ -203,12 +203,12 @@ def _text(value: str | bool) -> str:
 
 
 def _options_of(field: Field) -> list[str]:
-    """Return the names of a field's option, the shorter one last."""
+    """Return the option names of a field, its alias last."""
     return [f"--{name.replace('_', '-')}" for name in (field.name, field.alias) if name]
 
 
 def option_of(form: type[Form], name: str) -> str:
-    """Return the option of a form's field, by the shorter one of its names."""
+    """Return the option of a form's field, by its alias if it has one."""
     return _options_of(form.field(name))[-1]
 
 
@@ -233,12 +233,12 @@ def _parameter(field: Field, needed: bool) -> inspect.Parameter:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The methods and configs that a command is about.
+    """The methods and configs that a command works on.
 
     Attributes:
         methods: those that apply to the model, with complete and checked values.
         files: adapter configs as they were read.
-        notes: warnings, and which methods were left out and why; printed with the result, as an error stands alone.
+        notes: warnings, and methods left out with the reason; printed with the result, never with an error.
     """
 
     methods: tuple[tuple[MethodSpec, Values], ...]
@@ -257,7 +257,7 @@ def choose(
     sets: Sequence[str] | None,
     adapter_configs: Sequence[Path] | None,
 ) -> Subjects:
-    """Return the subjects that the options name; with neither methods nor files, every method that applies.
+    """Return the methods and files named by the options; without any, every method that applies.
 
     Raises:
         BadInput: a name, value or file that cannot work, or nothing that applies.
@@ -309,18 +309,18 @@ def known_run(identity: str) -> Run:
 
 
 def not_written(out: Path, error: OSError) -> BadInput:
-    """Return the error for an ``--out`` that cannot be written to."""
+    """Return the error for an ``--out`` that cannot be written."""
     return BadInput(f"--out {out} cannot be written: {error.strerror or error}.", "out")
 
 
 def require_empty(out: Path, unless: str | None = None) -> None:
-    """Raise BadInput if a folder holds files, and not one called ``unless``, whose folder is written over."""
+    """Raise BadInput if a folder holds files but not ``unless``, which marks a folder to overwrite."""
     if out.is_dir() and any(out.iterdir()) and not (unless and (out / unless).exists()):
         raise BadInput(f"--out {out} holds other files; name a new or empty folder.", "out")
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder and check that it can be written to and listed. Raises BadInput if it cannot."""
+    """Create a folder, and check that it is writable and listable. Raises BadInput otherwise."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):

@@ -1,4 +1,4 @@
-"""What commands print: one JSON document or a table on stdout, everything else on stderr."""
+"""Output of commands: one JSON document or a table on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from peft_lab.core.errors import PeftLabError
 
 
 class _Sink(io.RawIOBase):
-    """Writes bytes to a file of the system; drops what comes after the first failure, which was reported.
+    """Writes bytes to a file of the system; drops everything after a first failure.
 
     Args:
-        tells: whether to raise a failure, once. A reader that has left (head, less) is none: it has what it wanted.
+        tells: whether to raise that failure. A reader that has left (head, less) does not count as one.
     """
 
     def __init__(self, file: IO[bytes] | io.RawIOBase, tells: bool) -> None:
@@ -67,9 +67,9 @@ def unwritten(error: OSError) -> PeftLabError:
 
 
 def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
-    """Return the stream, made to survive a reader that leaves. Streams without a file, as in tests, stay as they are.
+    """Return the stream wrapped to survive a closed pipe; streams without a file, as in tests, are unchanged.
 
-    ``tells``: raise what else fails, once, as a PeftLabError; otherwise drop it.
+    ``tells``: raise the first other failure as a PeftLabError; otherwise drop it.
     """
     try:
         stream.fileno()
@@ -86,7 +86,7 @@ def careful_stream(stream: TextIO, tells: bool = True) -> TextIO:
 
 @contextmanager
 def standing() -> Iterator[None]:
-    """Make sys.stdout and sys.stderr careful streams. Failures of stderr are dropped: nothing could report them."""
+    """Make sys.stdout and sys.stderr careful streams. Failures of stderr are dropped, as unreportable."""
     _open_closed()
     real = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = careful_stream(real[0]), careful_stream(real[1], tells=False)
@@ -100,9 +100,9 @@ def standing() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Open streams that the caller has closed (``>&-``) on the null device, so that they take everything.
+    """Open standard streams that the caller has closed (``>&-``) on the null device.
 
-    Otherwise the next file that is opened gets their number, and with it what libraries print.
+    Otherwise the next opened file gets the stream's descriptor, and libraries print into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -132,7 +132,7 @@ def reserved_stdout() -> Iterator[None]:
 
 @contextmanager
 def _result_stream() -> Iterator[TextIO]:
-    """Yield the real stdout. If that is file descriptor 1, the descriptor points at stderr meanwhile."""
+    """Yield the real stdout. If it is file descriptor 1, that descriptor points to stderr meanwhile."""
     real = sys.stdout
     try:
         descriptor = real.fileno()
@@ -154,7 +154,7 @@ def _result_stream() -> Iterator[TextIO]:
 
 
 def show(document: Any, as_json: bool, *, human: Callable[[], Sequence[RenderableType]]) -> None:
-    """Print the command's result: the document, or what ``human`` makes of it (tables; texts as they are)."""
+    """Print the command's result: the document as JSON, or the tables and texts that ``human`` returns."""
     stream = _reserved[-1] if _reserved else sys.stdout
     if as_json:
         stream.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
@@ -173,7 +173,7 @@ def note(message: str) -> None:
 
 
 def _print(part: RenderableType, stream: TextIO) -> None:
-    """Print a table or text. Lines run over the edge of a terminal that is too narrow for the longest words."""
+    """Print a table or text. Lines may exceed a terminal that is too narrow for the longest words."""
     console = Console(file=stream, highlight=False, emoji=False)
     terminal, console.width = console.width, _PIPE_WIDTH
     if stream.isatty():
@@ -188,13 +188,13 @@ Column = str | tuple[str, Callable[[Any], object]] | Callable[[Any], object]
 def table(
     title: str, rows: Iterable[Any], columns: Mapping[str, Column] | Sequence[str], caption: str = ""
 ) -> Table:
-    """Make a table with a line for each row. Cells that are ``None`` stay empty.
+    """Make a table with one line per row. Cells that are ``None`` stay empty.
 
-    Numbers, short texts and the first column, which names the row, stay in one piece; longer texts are folded.
+    Numbers, short texts and the first column, which names the row, do not wrap; longer texts do.
 
     Args:
-        columns: what makes the cells, by heading; headings alone if rows are tuples of cells. A heading that starts
-            with ``>`` is of numbers, aligned to the right.
+        columns: keys or functions of the cells, by heading; headings alone if rows are tuples of cells. A
+            heading that starts with ``>`` marks a column of numbers, aligned to the right.
     """
     makers = list(columns.values()) if isinstance(columns, Mapping) else None
     lines = [
@@ -240,12 +240,12 @@ def _text(cell: object) -> str:
 
 
 def attributes(thing: object, *names: str) -> dict[str, Any]:
-    """Return these attributes by name, as a row of a document."""
+    """Return the named attributes of an object as a dict."""
     return {name: getattr(thing, name) for name in names}
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON: dataclasses as objects, paths as text, infinities and NaN as null."""
+    """Return a value as JSON data: dataclasses as objects, paths as text, infinities and NaN as null."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -264,9 +264,9 @@ def plain(value: Any) -> Any:
 
 
 class ProgressBars:
-    """Draws bars by name, as a context manager; :meth:`update` makes a bar at its first call.
+    """Draws named progress bars, as a context manager; :meth:`update` adds a bar at its first call.
 
-    ``lines=False``: print nothing if there is no terminal, for work of seconds.
+    ``lines=False``: without a terminal print nothing, for work that takes seconds.
     """
 
     def __init__(self, lines: bool = True) -> None:
@@ -295,7 +295,7 @@ class ProgressBars:
             self._bars.stop()
 
     def update(self, name: str, fraction: float, detail: str = "") -> None:
-        """Draw work called ``name`` at ``fraction`` (0 to 1). Work that is done at the first call gets no line."""
+        """Draw the bar ``name`` at ``fraction`` (0 to 1). Work done at its first call prints no line."""
         if self._bars:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=1.0, detail=detail)

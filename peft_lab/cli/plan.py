@@ -1,4 +1,4 @@
-"""``plan``: trainings on one or many GPUs that fit, ranked, with their time, their cost and the files that do them."""
+"""``plan``: trainings that fit on one or many GPUs, ranked, with their time, cost and files."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def plan_command(
 
 
 def _corrected(texts: Mapping[str, str], first: str | None) -> BadInput:
-    """Return one error for all that is wrong, which names each option and the values that were probably meant.
+    """Return one error for all invalid options, naming each and the values probably meant.
 
-    Nothing is simulated for it, so that it comes at once.
+    Nothing is simulated for it, so it comes at once.
     """
     request = mend(ask(texts))
     message = " ".join(f"{_named(error.field)}{said_of(error, instead)}" for error, instead in request.each)
@@ -95,7 +95,7 @@ def _named(field: str | None) -> str:
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> str:
-    """Return a note on a deadline that no plan is sure to meet, with what would; empty if one is."""
+    """Return a note if no plan is sure to meet the deadline, with a change that would; else an empty text."""
     problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return ""
@@ -103,7 +103,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> str:
 
 
 def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
-    """Return the request with several data rows in one. Raises BadInput if no two fit."""
+    """Return the request with several data rows packed into one. Raises BadInput if no two fit."""
     if wanted.rows != len(lengths.tokens):
         raise BadInput(f"The file has {several(len(lengths.tokens), 'row')}: leave --rows out.", "rows")
     full = rows_of(lengths.tokens, wanted.seq)
@@ -116,7 +116,7 @@ def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
 
 
 def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:
-    """Evaluate every candidate, two or more at once, with a bar; ``lines``: or lines if there is no terminal."""
+    """Evaluate every candidate in parallel, with a bar; ``lines``: print lines without a terminal."""
     candidates = ranking.candidates(wanted)
     if not candidates:
         raise BadInput("; ".join(ranking.get_refusals(wanted).values()), "model")
@@ -138,7 +138,7 @@ def _evaluate(wanted: Wanted, candidate: Candidate) -> Planned:
 
 
 def _save(folder: Path, best: Planned, written: Written) -> list[str]:
-    """Write a plan's files; return which are there, and why others are not. Raises BadInput if that fails."""
+    """Write a plan's files; return lines that name them and say why others are missing. Raises BadInput."""
     try:
         for name, text in written.files.items():
             (folder / name).write_text(text, "utf-8")
@@ -191,12 +191,12 @@ def _time(hours: tuple[float, float] | None) -> str:
 
 
 def _refused(candidates: Sequence[Planned]) -> list[str]:
-    """Return what was tried and does not work, with the reason."""
+    """Return the plans that do not work, with the reasons."""
     return [f"{title}: {reason}" for title, reason in ranking.refusing(candidates)]
 
 
 def _moves(best: Planned) -> list[str]:
-    """Return what the first plan waits for, and the cheapest change that shortens it."""
+    """Return the first plan's bottleneck and the cheapest change that shortens it."""
     if best.update is None:
         return []
     more = ""

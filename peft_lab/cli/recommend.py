@@ -49,7 +49,7 @@ def recommend_command(
 
 
 def document(situation: Situation, advice: Recommendation, changes: Sequence[Flip]) -> dict[str, Any]:
-    """Return the JSON document."""
+    """Return the recommendation as a JSON document."""
     plan = advice.plan
     made: dict[str, Any] = {
         "plan": None,
@@ -85,7 +85,7 @@ def document(situation: Situation, advice: Recommendation, changes: Sequence[Fli
 
 
 def _setting(setting: RecipeSetting) -> dict[str, Any]:
-    """Return a setting with, for each of its sources, what this lab's sweep saw of it."""
+    """Return a setting as a dict, each source with this lab's own measurement of it."""
     row, seen = setting.as_dict(), replications()
     return {**row, "sources": [{**one, "here": seen[one["rule"]].as_dict()} for one in row["sources"]]}
 

@@ -27,7 +27,7 @@ from peft_lab.training.tasks.own import each_of
 
 
 def result_lines(result: Mapping[str, Any]) -> list[Any]:
-    """Return a run's record for a person, ended or not."""
+    """Return a run's record as tables and lines, whether or not the run has ended."""
     spec, metric, memory, loss = result["spec"], result["metric"], result["memory"] or {}, result["loss"]
     row = "image" if str(spec["own_data"]).endswith(pictures.ZIP) else each_of(spec["task"])
     name = str(metric["name"]).replace("_", " ")
@@ -69,7 +69,7 @@ def result_lines(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the models answered to the texts of ``--probe``."""
+    """Return both models' answers to the texts of ``--probe``."""
     return [
         f"Asked: {' '.join(probe['text'].split())}\n"
         f"  base:  {_answer(probe['before'])}\n  tuned: {_answer(probe['after'])}"
@@ -78,7 +78,7 @@ def _answers(probes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _answer(answer: Mapping[str, Any] | None) -> str:
-    """Return an answer in one line, with its probability if it is one of some labels."""
+    """Return an answer on one line, with its probability if it is a label."""
     if answer is None:
         return "not asked yet"
     words, scores = " ".join(answer["answer"].split()), answer["scores"]
@@ -140,7 +140,7 @@ def _send(run: Run, track: str) -> None:
 
 
 def _list(summaries: Sequence[RunSummary]) -> Any:
-    """Return the runs as a table. An id tells when, method, model and task."""
+    """Return a table of the runs. A run's id contains its time, method, model and task."""
     columns: dict[str, output.Column] = {
         "run": "id",
         "status": "status",
@@ -177,13 +177,13 @@ Track = Annotated[
 
 
 def tell_tracked(run: Run) -> None:
-    """Wait until the trackers have all of an ended run, and print where it is, or why it is not."""
+    """Wait for an ended run's trackers, and print where each stored it or why it failed."""
     for tracked in start.wait(run, start.trackers_of(run)):
         output.note(tracked.sentence())
 
 
 def tell_of_all(runs: Sequence[Run]) -> None:
-    """Wait for the trackers of a comparison's or a sweep's runs, and print one sentence for each tracker."""
+    """Wait for the trackers of a comparison's or sweep's runs, and print one sentence per tracker."""
     for tracked in start.trackers_waited_for(runs, start.PATIENCE if start.tracker_names() else 0.0):
         output.note(tracked.sentence())
 
@@ -257,7 +257,7 @@ def _opened(document: dict[str, Any]) -> list[Any]:
 
 
 class OutputForm(StrEnum):
-    """What a run can be exported as."""
+    """The formats in which a run can be exported."""
 
     SCRIPT = "script"
     NOTEBOOK = "notebook"

@@ -1,4 +1,4 @@
-"""``app`` and ``serve``: start the app in the browser, from any folder; for oneself, or for a class."""
+"""``app`` and ``serve``: start the app in the browser, from any folder, for oneself or for a class."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _describe_class() -> None:
 
 
 def _login(who: list[str], teachers: list[str]) -> dict[str, str]:
-    """Return the environment of a class that is joined by signing in. Raises BadParameter if nobody could sign in."""
+    """Return the environment of a class whose learners sign in. Raises BadParameter if nobody could."""
     if teachers and not who:
         raise typer.BadParameter("--teacher says which of those who sign in is one: add --login.")
     if who and util.find_spec("authlib") is None:
@@ -143,7 +143,7 @@ def _below(path: str) -> tuple[str, ...]:
 
 
 def _folder(named: Path) -> Path:
-    """Return a folder of models. Raises BadParameter if there is none, or a list of paths cannot hold it."""
+    """Return a models folder. Raises BadInput if missing, BadParameter if its path has ``os.pathsep``."""
     path = disk.folder(disk.at_home(str(named)), "models")
     if os.pathsep in str(path):
         raise typer.BadParameter(
@@ -167,9 +167,9 @@ def _start(port: int, fetch: bool, more: tuple[str, ...], environment: Mapping[s
 
 
 def _run_child(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command in a process of its own, as Streamlit needs the main thread and the signals; return its status.
+    """Run a command as a child process and return its status; Streamlit needs its main thread and signals.
 
-    SIGTERM to this process, as from a container or systemd, ends the child, which is waited for.
+    SIGTERM to this process, as from a container or systemd, terminates the child, and its end is awaited.
     """
     child = subprocess.Popen(arguments, env=dict(environment))
     terminated = []
@@ -189,7 +189,7 @@ def _run_child(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def app_script() -> Path:
-    """Return the app's first file: in a checkout beside the package, in an installed package inside it.
+    """Return the path of app.py: beside the package in a checkout, inside it when installed.
 
     Raises:
         PeftLabError: the package has none.

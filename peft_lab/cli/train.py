@@ -1,6 +1,6 @@
-"""``train``: a fine-tune in a process of its own, watched from here.
+"""``train``: a fine-tune in its own process, followed from here.
 
-Ctrl-C (or a scheduler's SIGTERM) ends the run after its current step; what was trained until then is reported.
+Ctrl-C (or a scheduler's SIGTERM) ends the run after its current step; what it trained so far is reported.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from peft_lab.workers import inspector
 
 
 def tell_forecast(spec: RunSpec) -> Forecast | None:
-    """Print on stderr how long a run will take, and return it.
+    """Print on stderr how long a run will take, and return the forecast.
 
-    ``None`` if that is not known: before this machine was measured, and for kinds of runs that are not predicted.
+    ``None`` if it is unknown: before this machine was measured, and for kinds of runs that are not predicted.
     """
     if not here.complete() or not forecast.predicts(resolve(spec.model).kind, spec.task):
         return None
@@ -67,10 +67,10 @@ _KEY = f"Learned tokens stand in {_LEARNED[0]} {_LEARNED[1]}, tokens are parted 
 
 
 def show_own_tokens(spec: RunSpec, as_json: bool) -> None:
-    """Print what a training of this spec would read and learn.
+    """Print the tokens that a training would read, and which of them it would learn.
 
     Raises:
-        BadInput: no file of the learner's, one with labels, images, or rows that cannot be trained on.
+        BadInput: there is no own file, or it has labels, images, or rows that cannot be trained on.
     """
     if spec.own_data is None:
         raise BadInput(
@@ -193,7 +193,7 @@ def train(
 
 
 def _require_alone(context: typer.Context) -> None:
-    """Raise BadInput if settings are given for a run that continues with its own."""
+    """Raise BadInput if settings are given with ``--continue``, which uses the run's own."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         given = source is not None and source.name == "COMMANDLINE"
@@ -217,7 +217,7 @@ def _continue(identity: str, out: Path | None, as_json: bool) -> None:
 
 
 def _report(run: Run, interrupt: int | None, out: Path | None, as_json: bool) -> None:
-    """Show the result of a run, and exit with its status."""
+    """Print the result of a run, and exit with its status."""
     result = {**record.result(run), "simulated_peak_bytes": None}
     if result["status"] == Status.DONE:
         result["simulated_peak_bytes"] = _simulated(result)
@@ -251,15 +251,15 @@ def _task(task: str | None, own_file: Path | None) -> str:
 
 
 def _prepare(out: Path) -> None:
-    """Check that the adapter can be put into ``out``, before time is spent on it; an older one is written over."""
+    """Create ``out`` and check that the adapter can be saved there; an older adapter is overwritten."""
     options.make_folder(out)
     options.require_empty(out, unless=_ADAPTER)
 
 
 def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tuple[Run, int | None]:
-    """Train, drawing progress, until the run has ended; also return the number of the signal that ended it early.
+    """Train, drawing progress, until the run ends; return it and the signal that ended it early, or None.
 
-    How long a ``new`` run will take is printed before it begins.
+    The expected time of a ``new`` run is printed before it begins.
     """
     queue = training_queue()
     expected = tell_forecast(new) if new is not None else None
@@ -279,7 +279,7 @@ def _watch(begin: Callable[[RunQueue], str], new: RunSpec | None = None) -> tupl
 
 
 def training_queue() -> RunQueue:
-    """Return the queue. Its processes ignore Ctrl-C: the terminal sends it to all, and this one handles it."""
+    """Return the queue. Its processes ignore Ctrl-C, which the terminal sends to all: this one handles it."""
     from peft_lab.workers import processes
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -291,7 +291,7 @@ def training_queue() -> RunQueue:
 
 
 def _follow(run: Run, queue: RunQueue, bars: ProgressBars, signals: Sequence[int]) -> None:
-    """Draw a run until it has ended or a signal came."""
+    """Draw a run until it ends or a signal arrives."""
     latest: RunView | None = None
     while not signals and (latest is None or not latest.status.final):
         view = run.view()
@@ -319,7 +319,7 @@ def _draw(bars: ProgressBars, view: RunView, waiting: int) -> None:
 
 
 def _leave(run: Run, result: Mapping[str, Any], interrupt: int | None) -> None:
-    """Exit as the run ended: 0 when done, 128 + signal when stopped from here, else 1 with the reason."""
+    """Exit with the run's status: 0 when done, 128 + signal if stopped from here, else 1 and the reason."""
     status = result["status"]
     if status == Status.DONE:
         return

@@ -60,7 +60,7 @@ def number(error: BaseException) -> int | None:
 
 
 def why(code: int) -> str:
-    """Return half a sentence that explains a number from :func:`number`."""
+    """Return half a sentence that explains an ``errno`` from :func:`number`."""
     return _WHY.get(code, "the disk reports an error")
 
 
@@ -84,9 +84,9 @@ def explained(error: BaseException, folder: Path) -> str | None:
 
 
 def of_file(error: OSError, folder: Path) -> str | None:
-    """Return one sentence about an error of the disk when the operation that failed is unknown, else ``None``.
+    """Return one sentence about a disk error of an unknown operation, ``None`` for any other error.
 
-    Names the file in the error, unless that file lies in ``folder``: then the sentence is that of :func:`explained`.
+    Names the error's file, unless it lies in ``folder``: then the sentence is that of :func:`explained`.
     """
     code, named = number(error), error.filename
     if code is None or not isinstance(named, str) or folder in Path(named).parents:

@@ -119,7 +119,7 @@ def _texts(canvas: Canvas, m: Metrics, texts: Sequence[str], x: float, top: floa
 
 
 def _encoder_boxes(m: Metrics, part: Part, encoder: Part) -> tuple[Box, Box]:
-    """Return the boxes of the network and of the table that it reads."""
+    """Return the boxes of the token encoder's network and of the table that it reads."""
     layers, width = encoder.size["layers"], encoder.size["width"]
     what = f"{encoder.label}, {layers} layer{'s' if layers > 1 else ''}"
     rows = ((what, "name on-trained"), (f"width {width}", "small on-trained"))

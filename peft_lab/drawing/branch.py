@@ -416,7 +416,7 @@ class BlockHalf:
         self.clock = piece.lanes(self.lanes, x, y, self.lanes.add("flow", way, self.clock))
 
     def _folded(self, canvas: Canvas, outlet: float, at: Levels) -> float:
-        """Draw the tail on the line above, right to left, to the stream; return where a parallel adapter joins."""
+        """Draw the tail right to left on the line above; return the x where a parallel adapter joins."""
         points = [(outlet, at.row), (at.turn, at.row), (at.turn, at.back)]
         x, join = at.turn - 8, at.turn
         for index, piece in enumerate(self.tail, start=1):

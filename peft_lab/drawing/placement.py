@@ -141,10 +141,10 @@ class Anatomy:
 
 
 def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
-    """Return a model's anatomy; for an encoder-decoder model, of the half with the ``parts``, the encoder if both.
+    """Return a model's anatomy; of an encoder-decoder, the half that holds the ``parts``, else the encoder.
 
     Raises:
-        Unsupported: its blocks have no attention or feed-forward matrices that are known by name.
+        Unsupported: its blocks have no attention or feed-forward matrices with known names.
     """
     stacks = _stacks(shape)
     if not stacks:
@@ -179,7 +179,7 @@ def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
 
 
 def _drawn_stack(stacks: Iterable[str], parts: Sequence[Part]) -> str:
-    """Return the last of the stacks that hold all parts inside blocks, else the first stack."""
+    """Return the last stack that contains every part inside blocks, or the first stack if none does."""
     first, *_ = stacks
     inside = [part.at for part in parts if "{}" in part.at]
     holding = [name for name in stacks if inside and all(at.startswith(name) for at in inside)]
@@ -315,7 +315,7 @@ class Placement:
         return next((part for part in self.parts if part.at == place and part.kind == kind), None)
 
     def columns(self, entry: Sequence[ModuleGroup]) -> tuple[Part, ...]:
-        """Return an attention's prefix: on its k and v, or on the attention as a whole."""
+        """Return an attention's prefix parts: on its k and v, or on the attention as a whole."""
         paths = {group.path for group in entry} | {"attention"}
         return tuple(part for part in self.parts if part.kind == "columns" and part.at in paths)
 

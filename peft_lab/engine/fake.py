@@ -451,7 +451,7 @@ def refusal(config: Any, checkpointing: bool) -> str | None:
 
 @contextmanager
 def standins_while_building(config: Any) -> Iterator[None]:
-    """Use the stand-ins while PEFT injects the adapter of ``config``, whose ``mask_fn`` is replaced for SHiRA."""
+    """Use stand-ins while PEFT injects the adapter of ``config``; for SHiRA, replace its ``mask_fn`` too."""
     import torch
 
     peft_type = str(getattr(config.peft_type, "value", config.peft_type))

@@ -54,7 +54,7 @@ def cublas_workspace(capability: tuple[int, int]) -> int:
 
 
 def stands_for(capability: tuple[int, int]) -> tuple[int, int]:
-    """Return the capability that represents all with the same memory: it decides the size of workspaces only.
+    """Return the capability that represents all with equal workspaces, the only memory it affects.
 
     >>> stands_for((7, 5)), stands_for((9, 0))
     ((8, 9), (9, 0))

@@ -290,7 +290,7 @@ class MemoryRecorder:
             self._end(key)
 
     def refilled(self, tensor: torch.Tensor, part: str, module: str) -> None:
-        """Record that an emptied storage, of a tensor of any shape, has its memory again."""
+        """Record that the freed storage of a tensor, of any shape, was allocated again."""
         storage = tensor.untyped_storage()
         if not self._elsewhere(tensor):
             index = self._birth(storage.nbytes(), part, self._layer)

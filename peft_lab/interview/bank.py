@@ -292,8 +292,8 @@ def make_question(spec: MethodSpec) -> Question:
 
 @dataclass(frozen=True)
 class Link:
-    """One question asked in a chain. ``after``: the question whose case it is about; ``asks``: the question of the bank
-    that it is or leads to, ``None`` for a follow-up with its own answer."""
+    """One question in a chain. ``after``: the question whose case it uses; ``asks``: the bank's question that
+    it is or leads to, ``None`` for a follow-up with its own answer."""
 
     after: Question
     follow_up: FollowUp | None

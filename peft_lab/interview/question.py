@@ -419,7 +419,7 @@ def without_biases(shape: ModelShape) -> bool:
 
 
 def few_positions(shape: ModelShape) -> bool:
-    """Return whether its number of positions is fixed and small, in one stack of layers."""
+    """Return whether a model has one stack of layers and a small, fixed number of positions."""
     return one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
 
 

@@ -223,7 +223,7 @@ def forward(work: Work) -> Work:
 
 
 def _mean(made: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Return the size of a mean batch, whose step takes about as long as the run's steps on average."""
+    """Return the size of the mean batch, whose step takes about the average time of the run's steps."""
     from peft_lab.training.batches import collate, size_of
 
     sizes = [size_of(collate(rows, 0, "cpu")) for rows in made]

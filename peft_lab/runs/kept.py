@@ -125,8 +125,8 @@ def kept_adapter(folder: Path) -> Path:
 
 
 def save_adapter(folder: Path, write: Callable[[Path], None]) -> None:
-    """Save as the run's adapter what ``write`` puts into the folder passed to it, in one step: a killed
-    process or a full disk never leaves half an adapter."""
+    """Save the files that ``write`` puts into the folder passed to it as the run's adapter, in one step: a
+    killed process or a full disk never leaves half an adapter."""
     scratch = folder / _SCRATCH
     try:
         write(scratch)

@@ -56,13 +56,13 @@ class Preview:
 
     Attributes:
         rows: in the file, held-out ones included. tokens: read from them. trained: those of them with a loss.
-        max_length: maximum tokens of a row. cut: rows that are longer. lost: their tokens beyond it.
+        max_length: maximum tokens of a row. cut: number of longer rows. lost: tokens cut off them.
         longest: tokens of the longest row, uncut.
         chat: whether the rows are conversations; the fields below apply only to those.
-        own_template: whether the tokenizer has a chat template; else :data:`peft_lab.training.batches.ROLE_LINES`.
+        own_template: whether the tokenizer has a chat template; else ``batches.ROLE_LINES`` are used.
         around: tokens that the format adds around an exchange of two messages, opening and closing them.
-        opening: what the template adds before a conversation without a system message, beyond what it adds before
-            any message; empty if nothing. opening_tokens: of that. opened: rows that get it.
+        opening: text that the template adds before a conversation without a system message, beyond what it
+            adds before any message; may be empty. opening_tokens: its tokens. opened: rows that get it.
         end: the token that ends an answer; empty if the format has none.
         spelt: lines whose own words contain a special token's text, which is read as that token.
     """

@@ -227,7 +227,7 @@ def runs_of(specs: Sequence[RunSpec]) -> list[Run | None]:
 
 
 def status_of(run: Run) -> Status:
-    """Return the status as :meth:`Run.view` has it, cached for a run that has ended."""
+    """Return the status that :meth:`Run.view` reports, cached once the run has ended."""
     stamp = run.stamp()
     if _ended.get(run.folder, (None,))[0] != stamp:
         events = run.events()

@@ -98,7 +98,7 @@ def peft_call(
 def _read(
     model: str, slug: str, values: Mapping[str, Any], task_type: TaskType
 ) -> tuple[PeftCall | None, frozenset[str]]:
-    """Return the call and all field names of its class. Runs in the inspector process."""
+    """Return PEFT's config call, if any, and the field names of its class. Runs in the inspector process."""
     from dataclasses import MISSING, fields
 
     from peft.config import PromptLearningConfig
@@ -340,7 +340,7 @@ def way_of(method: MethodSpec) -> str:
 
 
 def applied(how: Settings) -> Applied:
-    """Return how a method with these settings is written."""
+    """Return what the templates need to write out a method with these settings."""
     if how.call is not None:
         way = "peft"
     elif isinstance(how.method, PTuning) and is_deep(how.values):

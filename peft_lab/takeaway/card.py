@@ -171,7 +171,7 @@ def living_page(trajectory: Trajectory, shape: ModelShape) -> str:
 
 
 def _script() -> str:
-    """Return the component's module with code that mounts it on the page."""
+    """Return the component's JavaScript module, with code that mounts it on the page."""
     module = living.living_module()
     if _EXPORTED not in module or "</script" in module:
         raise AssertionError("the living block's module cannot stand in a page")

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def begin(device: str, sharding: str) -> tuple[int, int]:
-    """Join the other ranks that torchrun has started: NCCL between GPUs, gloo between processes of a CPU. They wait for
-    each other as long as the first may need to fetch and load a model for all, not torch's ten minutes.
+    """Join the ranks that torchrun has started, over NCCL between GPUs or gloo between CPU processes. They
+    wait up to four hours, not torch's ten minutes, as the first may fetch and load a model for all.
 
-    What is offloaded has its gradients in main memory, where their norm is taken too: NCCL sums up nothing there
+    Offloaded gradients are in main memory, where their norm is taken too: NCCL cannot sum there
     (github.com/pytorch/pytorch/issues/148532), so gloo does.
 
     Returns:
-        this rank, and how many there are.
+        this rank, and the number of ranks.
     """
     import torch
 
@@ -68,10 +68,10 @@ def end(world: int) -> None:
 
 
 def layers_of(model: Any) -> list[torch.nn.Module]:
-    """The repeated blocks, which transformers names for each of its models.
+    """Return the repeated blocks, by transformers' class names for them.
 
     Raises:
-        ValueError: a model that names none.
+        ValueError: the model names none.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = set(inner._no_split_modules or ())
@@ -313,10 +313,10 @@ def keep(file: Path, state: Mapping[str, Any], device: str, rank: int, world: in
 
 
 def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
-    """The checkpoint to go on from, random numbers put back; ``None`` where there is none.
+    """Return the checkpoint to continue from, random state restored; ``None`` if there is none.
 
     Raises:
-        SystemExit: it is of other rows, settings or ranks than ``same`` says.
+        SystemExit: its rows, settings or ranks differ from ``same``.
     """
     import torch
 

@@ -104,8 +104,8 @@ class Examiner:
         return Evaluation(metrics, loss, len(rows), time.perf_counter() - start)
 
     def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[ModelAnswer]:
-        """What the model says to each text: a label with all labels' probabilities, or generated text. A conversation
-        is called by its last message."""
+        """Return the model's answer to each text: a label with all labels' probabilities, or generated text.
+        A conversation's ``text`` is its last message."""
         import torch
 
         model.eval()
@@ -132,7 +132,7 @@ class Examiner:
         return batches.ends_of(self.tokenizer) if self.task.kind == "chat" else self.tokenizer.eos_token_id
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Row numbers in batches of like length."""
+        """Yield row numbers in batches of similar length."""
         order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
         size = ROWS_AT_ONCE[self.task.kind]
         return (order[first : first + size] for first in range(0, len(order), size))

@@ -47,14 +47,14 @@ def altered(config: Mapping[str, Any]) -> str:
 
 
 def without_logits(model: Any) -> None:
-    """Make ``model`` (of transformers, or PEFT's around one) take its loss in chunks and return, in place of logits,
-    hidden states (rows, length, hidden). Its parameters keep their names.
+    """Make ``model`` (transformers', or PEFT's around one) compute its loss in chunks and return hidden
+    states (rows, length, hidden) in place of logits. Its parameters keep their names.
 
-    The loss that the model is given raises ValueError where the model does something to its logits before it.
+    In training, the loss raises ValueError if the model alters its logits before it.
 
     Raises:
-        ValueError: a model whose logits are not simply a linear map of its last hidden states, or whose loss is not
-            taken from them.
+        ValueError: the logits are not simply a linear map of the last hidden states, or the loss is not
+            computed from them.
     """
     import inspect
 

@@ -1,4 +1,4 @@
-"""Fact check: every claim with its verdict, and the finding that it rests on."""
+"""Fact check: every claim with its verdict and the finding behind it."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def verdict_of(claim: Claim) -> Verdict | None:
 
 
 def card(claim: Claim, model: str | None, opened: bool, hidden: str = "") -> bool:
-    """Draw one claim, ``opened`` at first; whether it is open. Only an open one is checked.
+    """Draw one claim, ``opened`` at first; return whether it is open. Only open claims are checked.
 
-    ``hidden``: what stands in the place of a verdict that is still to be guessed.
+    ``hidden``: text in place of the verdict while it is still to be guessed.
     """
     verdict = verdict_of(claim)
     badge = f":gray-badge[{hidden}]" if hidden else NOT_RUN if verdict is None else BADGES[verdict]
@@ -106,7 +106,7 @@ def finding(claim: Claim, found: Found, model: str | None) -> None:
 
 
 def found_on(claim: Claim, model: str | None, where: str = "card") -> Found | None:
-    """Draw and return what was found, waited for briefly if it has to be run. ``where`` keeps widget keys apart."""
+    """Return a claim's finding, waiting briefly if it must be run. ``where`` keeps widget keys apart."""
     if claim.needs == "shape":
         return claim.on(model)
     again_key = f"facts-again-{claim.id}"
@@ -134,13 +134,13 @@ def _ask(claim: Claim, model: str | None) -> Future[Found]:
 
 
 def _answered(claim: Claim, model: str | None) -> Found | None:
-    """Return the claim's answer if this server has run it already."""
+    """Return the claim's result if this session has run it already."""
     asked = st.session_state.setdefault(_RUN, {}).get((claim.id, model))
     return asked.result() if asked is not None and asked.done() and not asked.exception() else None
 
 
 def _kept_from() -> str:
-    """Return how a kept result was found, and what is otherwise here."""
+    """Return where a stored result is from, and which installed versions differ."""
     other = ", ".join(f"{name} {version}" for name, version in result_seconds().differing().items())
     here = (
         f"Installed here: {other}. Press *Run it now* to see whether it still holds."
@@ -169,7 +169,7 @@ def guesses() -> dict[str, Verdict]:
 
 
 def featured(claims: Sequence[Claim], model: str | None) -> str:
-    """Draw it; the id of the claim whose verdict is still to be guessed, empty for none."""
+    """Draw a claim to guess; return its id until its verdict is guessed, else an empty text."""
     settled = [claim for claim in claims if verdict_of(claim) is not None]
     if not settled:
         return ""
@@ -195,7 +195,7 @@ def featured(claims: Sequence[Claim], model: str | None) -> str:
 
 
 def _chosen(claims: Sequence[Claim]) -> Claim:
-    """Return the claim in front: it stays until another is asked for or filtered out; then the next unguessed."""
+    """Return the featured claim; if it was dismissed or filtered out, the next one without a guess."""
     known = {claim.id: claim for claim in claims}
     identity = str(state.remembered(GUESS_SCOPE, _FEATURED, ""))
     if identity not in known:
@@ -219,7 +219,7 @@ OWN = "own"  # each claim's own model
 
 @dataclass(frozen=True)
 class ClaimsForm(Form):
-    """Which claims are shown, and how."""
+    """The filters of the claims, and their display."""
 
     origin: str = choice(
         ALL, "Who says it", "", {ALL: "All", "text": "The source text", "saying": "Often said"}
@@ -240,11 +240,11 @@ class ClaimsForm(Form):
 
     @property
     def checked_on(self) -> str | None:
-        """The chosen model; ``None`` for each claim's own."""
+        """Return the chosen model; ``None`` for each claim's own."""
         return None if self.model == OWN else self.model
 
     def select(self) -> list[Claim]:
-        """Return the claims that are asked for; with a model, those that can be checked on it."""
+        """Return the claims that match the filters; with a model, only those that can be checked on it."""
         found = [
             claim
             for claim in all_claims().values()

@@ -1,4 +1,4 @@
-"""Your class: everybody on one page, for the teacher. Comes back by itself: it can stay open on a second screen."""
+"""Your class: all learners on one page, for the teacher. It refreshes itself, as for a second screen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHOWN_NOW = ":material/check: Everybody sees a line with this link at their next
 
 
 def shown_bar(page: str) -> None:
-    """Draw the line, where something is shown that this page is not."""
+    """Draw a link to the page that the teacher shows, unless this is that page."""
     found = places.shown_page()
     title = pages.titles().get(found.page) if found is not None else None
     if found is None or title is None or pages.teaches():
@@ -77,7 +77,7 @@ def _show(page: str, settings: Mapping[str, str]) -> None:
 
 
 def take_back_button() -> None:
-    """Draw for the teacher what is shown now, with a button that ends it."""
+    """Draw the page that the teacher shows now, with a button that ends it."""
     found = places.shown_page()
     if found is None:
         st.caption(
@@ -93,7 +93,7 @@ def take_back_button() -> None:
 
 
 def _take_back() -> None:
-    """End what is shown, as an ``on_click``: the page is then drawn with what is shown after it."""
+    """Stop showing the page. As an ``on_click`` it runs before the page is redrawn."""
     try:
         places.take_back_page()
     except PeftLabError as error:
@@ -109,7 +109,7 @@ _WRAP = 44  # characters of an option's line
 
 
 def foretold() -> None:
-    """Draw it for the teacher. Raises NotATeacher."""
+    """Draw the class's predictions for the teacher. Raises NotATeacher."""
     known = all_predictions()
     found = [row for row in schedule.expected_by_class() if row.id in known]
     st.markdown("## What the class expects")
@@ -160,7 +160,7 @@ def class_page() -> None:
 
 
 def _where() -> str:
-    """Return the address to join at, as far as it can be told from the teacher's own."""
+    """Return the words for the address to join at; unknown if the teacher uses the server's own machine."""
     own = is_loopback(urlsplit(st.context.url or "").hostname or "")
     return "the address that this machine has in the network" if own else "this address"
 

@@ -1,4 +1,4 @@
-"""The Debug clinic: find the fault of a run that went wrong, or have one's own looked at."""
+"""The Debug clinic: find the fault of a run that went wrong, or have your own run diagnosed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KIND = "clinic"
 
 
 def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """Return the latest attempt at every case, by its fault."""
+    """Return the latest attempt at every case, by fault."""
     return {
         result.content["fault"]: result.content
         for result in file.results(learner, KIND, {"fault": str})
@@ -52,7 +52,7 @@ def solved(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
 
 
 def record(file: Learners, learner: str, fault: str, guess: str, seconds: float, hints: int) -> None:
-    """Keep an attempt. ``seconds``: from opening the case to the answer."""
+    """Store an attempt. ``seconds``: from opening the case to the answer."""
     content = {
         "fault": fault, "guess": guess, "right": guess == fault, "seconds": round(seconds), "hints": hints,
     }  # fmt: skip
@@ -69,7 +69,7 @@ _MODELS = {"tiny-llama": "a small Llama of two layers", "minilm-l6": "MiniLM", "
 
 
 def symptoms(case: ClinicCase) -> None:
-    """Draw everything but the cause."""
+    """Draw everything about a run except the cause."""
     what = f"{get_method(case.method).title} on {_MODELS.get(case.model, case.model)}"
     with_what = f"run {case.made} with PEFT {case.packages.get('peft', '')}"
     st.markdown(f"{plain(what)}, {plain(with_what)} {figures.badge(Source.MEASURED)}")
@@ -84,7 +84,7 @@ def symptoms(case: ClinicCase) -> None:
 
 
 def beside(case: ClinicCase) -> None:
-    """Draw the faulty run and the healthy one."""
+    """Draw the faulty run beside the healthy one."""
     st.markdown(f"### Beside a healthy run {figures.badge(Source.MEASURED)}")
     _curve({"this run": case.faulty, "healthy": case.healthy}, f"both-{case.number}")
     for column, (title, run) in zip(
@@ -141,7 +141,7 @@ def _settings(run: ShownCase, which: str) -> None:
 
 
 def _lines(fields: Mapping[str, Any]) -> str:
-    """Return JSON with one field a line."""
+    """Return JSON with one field per line."""
     return "\n".join(f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items())
 
 
@@ -177,7 +177,7 @@ def _largest(value: Any) -> str:
 
 
 def examine() -> None:
-    """Draw the uploads, and the diagnosis of what was uploaded."""
+    """Draw the uploads, and the diagnosis of the uploaded files."""
     st.markdown("Give what you have of a run: its configs, its log, its adapter. Any of them will do.")
     one, two, three = st.columns(3)
     configs = one.file_uploader(
@@ -241,7 +241,7 @@ def _suspicion(each: Suspicion) -> None:
 
 
 def solve(file: Learners, learner: str, known: dict[str, dict[str, Any]], first: int) -> None:
-    """Choose a case, ``first`` at the beginning, and work on it."""
+    """Draw the choice of a case (``first`` by default) and the case."""
     cases = all_cases()
 
     def title(case: ClinicCase) -> str:
@@ -286,7 +286,7 @@ def _work(case: ClinicCase, file: Learners, learner: str, known: dict[str, dict[
 
 
 def _hints(case: ClinicCase) -> int:
-    """Draw the hints asked for; return how many."""
+    """Draw the hints requested so far; return their number."""
     given = int(state.remembered(SCOPE, "hints", 0, str(case.number)))
     texts = case.hints()
     for text in texts[:given]:
@@ -324,7 +324,7 @@ TABS = {"cases": "Find the fault", "own": "Your own run"}
 
 @dataclass(frozen=True)
 class ClinicForm(Form):
-    """What the page shows."""
+    """The page's settings."""
 
     case: int = whole(1, "Case", "", reader=lambda text: get_case(text).number)
     tab: str = choice("cases", "Tab", "", TABS)

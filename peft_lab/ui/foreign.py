@@ -1,8 +1,8 @@
-"""Text that is not the app's own, made safe to show: what an address, a file, a learner or an error says.
+"""Text from outside the app, made safe to show: from URLs, files, learners and errors.
 
-Streamlit reads almost every text as Markdown. Whoever sends a link could else put pictures, links and formulas of
-their own into the app. :func:`plain` shows a text letter by letter wherever Markdown is read, :func:`code` the same
-in a typewriter face. ``tests/ui/test_foreign.py`` looks for errors that are shown past them, and
+Streamlit reads almost every text as Markdown. A link's sender could otherwise put pictures, links and
+formulas into the app. :func:`plain` shows a text letter by letter wherever Markdown is read, :func:`code` the
+same in monospace. ``tests/ui/test_foreign.py`` looks for errors shown without them, and
 ``tests/browser/test_foreign.py`` gives every page hostile addresses.
 """
 
@@ -22,7 +22,7 @@ _LATER = re.compile(r":(?=\S)|(?<=\w)@(?=\w)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 def plain(text: object) -> str:
-    """Return the text as Markdown that shows it letter by letter, on one line; for an exception its message."""
+    """Return Markdown that shows the text literally, on one line; for an exception, its message."""
     shown = _SPACE.sub(" ", _UNSEEN.sub("", str(text))).strip()
     shown = _LATER.sub(lambda found: found[0] + JOINER, shown)
     shown = _MARKS.sub(r"\\\g<0>", shown)

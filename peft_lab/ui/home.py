@@ -1,4 +1,4 @@
-"""Home: one sentence, the block, one button to a run of one's own; three ways in; the methods; the models here."""
+"""Home: one sentence, the block, a button that starts a run; three ways in; the methods; the models here."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def gallery() -> None:
 
 
 def live_models() -> list[ModelEntry]:
-    """Return the models that are trained here."""
+    """Return the models that can be trained here."""
     return [entry for entry in catalogue().values() if entry.live]
 
 
 def share(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> float:
-    """Return the percent of the model that is trained, at the method's defaults but for ``values``."""
+    """Return the percent of the model that is trained, with ``values`` over the method's defaults."""
     formula = spec.formula(entry.shape, spec.complete(entry.shape, values or {}))
     return 100 * formula.trainable / (entry.parameters + formula.added)
 
@@ -71,7 +71,7 @@ def _card(spec: MethodSpec) -> None:
 
 
 def _refusal(spec: MethodSpec, entry: ModelEntry, values: Mapping[str, Any] | None = None) -> str | None:
-    """Return why the method does not apply at its defaults but for ``values``."""
+    """Return why the method does not apply with ``values`` over its defaults, or None."""
     problems = spec.problems(entry.shape, values or {})
     return next((problem.message for problem in problems if problem.level == "error"), None)
 
@@ -86,7 +86,7 @@ DOORS = (
 
 
 def ready() -> None:
-    """Read what the page shows, so that whoever opens it first does not wait for that."""
+    """Load the page's data ahead, so that its first visitor does not wait."""
     all_methods()
     recorded(METHOD, MODEL)
     assets.status()
@@ -142,13 +142,13 @@ def _doors() -> None:
 
 
 def _dragged() -> dict[str, Any]:
-    """Return the rank, where it was set by hand in the block."""
+    """Return the rank if it was set by hand in the block."""
     rank = state.remembered(SCOPE, RANK, None)
     return {} if rank is None else {RANK: rank}
 
 
 def _released(values: Mapping[str, Any]) -> None:
-    """Take the rank that the browser says, if it can be one."""
+    """Remember the rank sent by the browser, if it is valid."""
     rank = values.get(RANK)
     if not isinstance(rank, int):
         return
@@ -157,7 +157,7 @@ def _released(values: Mapping[str, Any]) -> None:
 
 
 def _as_it_comes() -> None:
-    """Set up the default run on the method's page, with the rank set here, whatever was set there before."""
+    """Set up the default run on the method's page, with the rank set here, replacing earlier settings."""
     state.forget(METHOD)
     state.forget("shared")
     for name, value in _dragged().items():

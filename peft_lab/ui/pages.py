@@ -1,4 +1,4 @@
-"""The registry of pages: which there are, their order and titles, and how one is opened by its address."""
+"""The registry of pages: their names, order and titles, and how one is opened by its URL."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ _navigated = False
 
 
 def method_pages() -> tuple[str, ...]:
-    """Return slugs of the methods that have a page of their own: all but the full fine-tuning reference."""
+    """Return slugs of the methods with their own page: all but the full fine-tuning reference."""
     return tuple(slug for slug in all_methods() if slug != "full")
 
 
 def sections() -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return name and title of every page, by the section of the navigation it stands in."""
+    """Return name and title of every page, by its section of the navigation."""
     methods = tuple((slug, all_methods()[slug].title) for slug in method_pages())
     found = {name: methods if name == _METHODS else entries for name, entries in _SECTIONS.items()}
     return found | {_TEACH: (_CLASS, *found[_TEACH])} if teaches() else found
 
 
 def teaches() -> bool:
-    """Return whether who asks is the teacher of a class."""
+    """Return whether the current person is the teacher of a class."""
     try:
         who = asker()
     except NobodyAsks:
@@ -64,19 +64,19 @@ def teaches() -> bool:
 
 
 def titles() -> dict[str, str]:
-    """Return every page of the app by name."""
+    """Return the title of every page by name."""
     return {name: title for entries in sections().values() for name, title in entries}
 
 
 @cache
 def folder() -> Path:
-    """Return where the pages' scripts lie: beside the package, or inside it where it is installed."""
+    """Return the folder of the pages' scripts: beside the package, or inside it when installed."""
     places = (_PACKAGE.parent / "pages", _PACKAGE / "_app/pages")
     return next(place for place in places if (place / "home.py").is_file())
 
 
 def page(name: str, title: str = "") -> st.navigation.StreamlitPage:  # type: ignore[name-defined]
-    """Return the page as Streamlit links to it; its own title is looked up unless given."""
+    """Return the page as a Streamlit page; its own title is looked up unless given."""
     file, title = folder() / f"{name}.py", title or titles()[name]
     return st.Page(file, title=title, url_path="" if name == "home" else name, default=name == "home")
 
@@ -84,26 +84,26 @@ def page(name: str, title: str = "") -> st.navigation.StreamlitPage:  # type: ig
 def link(
     name: str, label: str, icon: str = "arrow_forward", query: Mapping[str, str] | None = None, **options: Any
 ) -> None:
-    """Draw a link to a page of this session. ``query`` is its address's, ``options`` are Streamlit's."""
+    """Draw a link to a page of this session. ``query``: its URL parameters; ``options``: Streamlit's."""
     st.page_link(page(name), label=label, icon=f":material/{icon}:", query_params=query, **options)
 
 
 def go_to(name: str, query: Mapping[str, str] | None = None) -> None:
-    """Leave for a page."""
+    """Switch to a page."""
     st.switch_page(page(name), query_params=query)
 
 
 def navigating() -> None:
-    """Note that the app's own navigation is at work."""
+    """Record that the app's own navigation is active."""
     global _navigated
     _navigated = True
 
 
 def open_page() -> None:
-    """Begin a page. Where Streamlit discovers pages by itself, as AppTest does, run the app instead.
+    """Begin a page. If Streamlit discovers pages by itself, as in AppTest, run the app instead.
 
-    Then the app is run from here: its navigation finds the same page by the address, and from that moment on Streamlit
-    goes through the app by itself.
+    The app's navigation then finds the same page by its URL, and later pages of the session go through the
+    app directly.
     """
     if not _navigated:
         runpy.run_path(str(MAIN), run_name="__main__")

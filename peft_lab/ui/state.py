@@ -1,13 +1,13 @@
-"""Settings: the one place that names session keys, and what a page's address says.
+"""Settings: the one place that names session keys, and reads and writes a page's URL.
 
-A learner's choices live in one dictionary per scope (a method's knobs, the shared model and task, the training form)
-that survives page changes. A page's address carries everything that differs from its defaults, so that copying it
-reproduces the page; opening such an address sets the same choices, and a value that cannot be read is reported at its
-control, with the default kept.
+A learner's choices live in one dictionary per scope (a method's knobs, the shared model and task, the
+training form) that survives page changes. A page's URL carries everything that differs from its defaults, so
+that copying it reproduces the page; opening such a URL sets the same choices, and a value that cannot be read
+is reported at its control, with the default kept.
 
-A control is drawn with the remembered choice as its default and a key made here. Streamlit forgets a control's value
-when another page is shown, and may lose one that was put into its session state when runs follow each other quickly;
-the default it falls back to is then the learner's own choice.
+A control is drawn with the remembered choice as its default and a key made here. Streamlit forgets a
+control's value when another page is shown, and may lose one set in its session state when runs follow each
+other quickly; the default it falls back to is then the learner's own choice.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def _all() -> dict[str, dict[str, Any]]:
 
 
 def scope(name: str) -> dict[str, Any]:
-    """The remembered choices of one scope, such as ``shared``, ``lora`` or ``train``."""
+    """Return the remembered choices of one scope, such as ``shared``, ``lora`` or ``train``."""
     return _all().setdefault(name, {})
 
 
 def remembered(scope_name: str, name: str, default: Any, *variants: str) -> Any:
-    """What the learner last chose, or ``default``. ``variants`` tell choices apart whose options differ, such as the
-    names of a model's modules; each is remembered."""
+    """Return the learner's last choice, or ``default``. ``variants`` keep apart choices with different
+    options, such as the names of a model's modules; each is remembered."""
     return scope(scope_name).get(".".join((name, *variants)), default)
 
 
 def remember(scope_name: str, name: str, value: Any, *variants: str) -> None:
-    """Keep what the learner chose; ``None`` forgets it."""
+    """Store the learner's choice; ``None`` forgets it."""
     key = ".".join((name, *variants))
     if value is None:
         scope(scope_name).pop(key, None)
@@ -67,14 +67,13 @@ def remember(scope_name: str, name: str, value: Any, *variants: str) -> None:
 
 
 def widget_key(scope_name: str, name: str, *variants: str) -> str:
-    """The key of a control. It changes when the scope's choices are set from code, so that controls start afresh."""
+    """Return a control's key. It changes when code sets the scope's choices, which redraws the control."""
     generation = st.session_state.setdefault(_GENERATIONS, {}).get(scope_name, 0)
     return ".".join((scope_name, str(generation), name, *variants))
 
 
 def first_default(key: str, wanted: Any) -> Any:
-    """``wanted`` as it was when the control ``key`` was first drawn; asked anew once Streamlit has forgotten the
-    control."""
+    """Return ``wanted`` as when the control ``key`` was first drawn; anew once Streamlit has forgotten it."""
     first: dict[str, Any] = st.session_state.setdefault(_FIRST, {})
     if key not in st.session_state:
         first[key] = wanted
@@ -82,29 +81,29 @@ def first_default(key: str, wanted: Any) -> Any:
 
 
 def one_of(scope_name: str, name: str, options: Sequence[Any], default: Any, *variants: str) -> int:
-    """Index of the remembered choice among ``options``, or of the default where it is none of them any more."""
+    """Return the index of the remembered choice among ``options``, or else of the default."""
     value = remembered(scope_name, name, default, *variants)
     return options.index(value if value in options else default)
 
 
 def renew(scope_name: str) -> None:
-    """Draw the scope's controls afresh, after choices were set from code."""
+    """Redraw the scope's controls after code has set choices."""
     generations: dict[str, int] = st.session_state.setdefault(_GENERATIONS, {})
     generations[scope_name] = generations.get(scope_name, 0) + 1
 
 
 def forget(scope_name: str) -> None:
-    """Back to the defaults."""
+    """Forget the scope's choices, and redraw its controls with the defaults."""
     _all().pop(scope_name, None)
     renew(scope_name)
 
 
 def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> None:
-    """Take the choices out of the address, once per page and session.
+    """Read the choices from the URL, once per page and session.
 
-    ``readers`` maps a parameter to what takes its text; one that raises :class:`BadInput` leaves the default, and the
-    message is kept for :func:`address_problem`. What a teacher has fixed is taken again at every draw: a choice that
-    pages share may have been moved on another one.
+    ``readers`` maps a parameter to a function that takes its text; if it raises :class:`BadInput`, the
+    default stays, and :func:`address_problem` returns the message. Settings fixed by a teacher are read at
+    every draw, as another page may have changed a shared choice.
     """
     read: set[str] = st.session_state.setdefault(_READ, set())
     texts = dict(fixed_on(page))
@@ -124,8 +123,8 @@ def read_address(page: str, readers: Mapping[str, Callable[[str], None]]) -> Non
 
 
 def address_problem(page: str, name: str) -> str | None:
-    """Why a value in the address could not be used; told at its control until a choice is changed, as a page that
-    waits for an answer draws itself again before anyone can have read it."""
+    """Return why a value in the URL could not be used, until some control changes: a page that waits for an
+    answer redraws itself before anyone could have read it."""
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
     reported: dict[str, dict[str, Any]] = st.session_state.setdefault(_REPORTED, {})
     key = f"{page}.{name}"
@@ -140,8 +139,7 @@ def address_problem(page: str, name: str) -> str | None:
 
 
 def write_address(choices: Mapping[str, tuple[Any, Any]]) -> None:
-    """Make the address say every ``name: (value, default)`` whose value is not the default, and what surrounds the
-    page."""
+    """Write every ``name: (value, default)`` that is not the default, and the page's frame, into the URL."""
     st.session_state[_COMPLETE] = {name: as_text(value) for name, (value, _) in choices.items()}
     own = {name: as_text(value) for name, (value, default) in choices.items() if value != default}
     st.session_state[_DIFFERS] = own
@@ -159,7 +157,7 @@ def _show_address(wanted: dict[str, str]) -> None:
 
 
 def enter(page: str) -> None:
-    """The page that is about to be drawn."""
+    """Set the page that is about to be drawn."""
     st.session_state[_PAGE] = page
     st.session_state[_COMPLETE] = {}
     st.session_state[_DIFFERS] = {}
@@ -170,7 +168,7 @@ def current_page() -> str:
 
 
 def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
-    """Forget what was chosen on the page, so that its address is read as if it were opened for the first time."""
+    """Forget the page's choices, so that its URL is read as if it were opened for the first time."""
     kept = {name: scope(page)[name] for name in keep if name in scope(page)}
     _all()[page] = kept  # at once: what ends this run in between would leave nothing to keep
     renew(page)
@@ -181,17 +179,17 @@ def begin_afresh(page: str, keep: Sequence[str] = ()) -> None:
 
 
 def complete_address() -> dict[str, str]:
-    """Every choice of the page that was just drawn, as text, the defaults included; empty for a page without any."""
+    """Return all choices of the page just drawn as text, including defaults; empty if it has none."""
     return dict(st.session_state.get(_COMPLETE, {}))
 
 
 def own_address() -> dict[str, str]:
-    """Those of :func:`complete_address` that differ from their defaults."""
+    """Return the choices of :func:`complete_address` that differ from their defaults."""
     return dict(st.session_state.get(_DIFFERS, {}))
 
 
 def carry(name: str, text: str) -> None:
-    """Make every page's address say ``name=text`` from now on; empty text ends it."""
+    """Add ``name=text`` to every page's URL from now on; empty text removes it."""
     all_carried: dict[str, str] = st.session_state.setdefault(_CARRIED, {})
     all_carried.pop(name, None)
     if text:
@@ -203,34 +201,34 @@ def carried() -> dict[str, str]:
 
 
 def finish_address() -> None:
-    """For pages whose own address says nothing: let it say what surrounds them."""
+    """Write the frame's parameters into the URL of a page without any of its own."""
     if not complete_address():
         own = {name: text for name, text in st.query_params.to_dict().items() if name not in _AROUND}
         _show_address(own | carried())
 
 
 def fix(page: str, values: Mapping[str, str]) -> None:
-    """These settings of the page stay as they are, given as in its address; none of them lets all go."""
+    """Fix these settings of the page, given as URL parameters; an empty mapping unlocks all."""
     all_fixed: dict[str, dict[str, str]] = st.session_state.setdefault(_FIXED, {})
     all_fixed[page] = dict(values)
 
 
 def fixed_on(page: str) -> dict[str, str]:
-    """What a teacher has fixed on the page, as in its address."""
+    """Return the page's settings fixed by a teacher, as URL parameters."""
     found: dict[str, str] = st.session_state.get(_FIXED, {}).get(page, {})
     return found
 
 
 def is_fixed(name: str) -> bool:
-    """Whether the control of that name on the page being drawn is to be shown locked."""
+    """Return whether the current page's control of that name is locked."""
     return name in fixed_on(current_page())
 
 
 def whole_number(text: str, name: str) -> int:
-    """The number that an address says for the control ``name``.
+    """Return the whole number in a URL's text for the control ``name``.
 
     Raises:
-        BadInput: it is no whole number, or none that a control can hold.
+        BadInput: it is not a whole number, or too large for a control.
     """
     said = echoed(text, 21)
     digits = text.strip()

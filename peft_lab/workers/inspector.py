@@ -330,7 +330,7 @@ class Workers:
     def _settle(
         self, member: _Member, question: _Question, result: Any = None, error: BaseException | None = None
     ) -> _Question | None:
-        """Give an answer to who waits for it, and cache it; return the member's next question."""
+        """Deliver an answer to whoever waits for it, and cache it; return the member's next question."""
         sent = pickle.dumps(result, pickle.HIGHEST_PROTOCOL) if error is None else b""
         with self._lock:
             if self._answers.get(question.key) is question.answer:

@@ -156,7 +156,7 @@ class Answering:
         return [self._given[step] for step in sorted(self._given)]
 
     def wants(self, step: int) -> None:
-        """Request an answer at the model's present state, ``step``."""
+        """Request an answer for the model's current state, numbered ``step``; it may come later or never."""
         if not self._holds:
             if step and self.budget.allows(self._cost):
                 self._ask(step)

@@ -357,7 +357,7 @@ def _alive(trace: Trace, until: int) -> dict[str, int]:
 
 
 def _last(work: Iterable[Stretch]) -> list[Stretch]:
-    """Return the stretches of the last step."""
+    """Return the stretches of work that belong to the last step."""
     step: list[Stretch] = []
     before = ""
     for stretch in work:

@@ -124,13 +124,13 @@ def kind_of(path: str) -> str:
 
 
 def twins(snapshot: Mapping[str, torch.Tensor], on_input: Sequence[str]) -> dict[str, Any]:
-    """Compare the vectors on the values with those on the input of the attention's output map, which do the same:
-    ``l ⊙ Σ p v = Σ p (l ⊙ v)``. Empty if a model has only one of them, or shares values between heads.
+    """Compare the vectors on the values with those on the input of the attention's output map. Both do the
+    same, as ``l ⊙ Σ p v = Σ p (l ⊙ v)``. Empty if a model lacks either, or shares values between heads.
 
     The vectors have one dimension each.
 
     Returns:
-        ``size``: factors of either; ``correlation`` of the two.
+        ``size``: the number of factors on each side; ``correlation``: between the two sides.
     """
     import torch
 

@@ -150,7 +150,7 @@ def _require_model(content: Mapping[str, Any], shape: ModelShape) -> None:
 
 
 def _width(factor: Any, shape: ModelShape) -> int:
-    """Return the width, computed as the library does. There a factor may differ by layer, which is refused."""
+    """Return the adapter width, computed as in the library; refuse a factor that differs by layer."""
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
         raise _unbuilt("one whose width differs by layer" if isinstance(factor, Mapping) else "no width")
     return max(1, int(shape.hidden // factor))

@@ -303,9 +303,9 @@ Host = tuple[ModuleGroup, ModuleGroup | None]
 
 
 def host_places(shape: ModelShape, placement: str) -> list[Host]:
-    """Return the maps whose output is adapted, each with the module whose input the adapter reads too, or instead.
+    """Return pairs: the map whose output is adapted, and the module whose input the adapter reads (too).
 
-    A mixture of experts is one host as a whole: an adapter reads its input or the sum of its experts.
+    ``None``: it reads the output alone. A mixture of experts is one host, read at its input or output.
     """
     roles = ("o", "down") if placement in ("houlsby", "double_seq_bn") else ("down",)
     found = [group for group in shape.groups if group.role in roles and not shape.mixture_of(group)]

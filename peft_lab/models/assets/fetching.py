@@ -222,7 +222,7 @@ def stamp(file: Path) -> Stamp:
 
 
 def soundness_digest(file: Path) -> str:
-    """Return a file's hex SHA-256, hashing it once per process and stamp, also when several threads ask at once. Raises
+    """Return a file's hex SHA-256, computed once per process and stamp, even across threads. Raises
     OSError."""
     key = str(file), stamp(file)
     if key not in _hashed:

@@ -101,7 +101,7 @@ class Task(ABC):
         return "image" if self.images else "row"
 
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
-        """The files of images by their names. Raises BadInput for one that is gone, ValueError where there are none."""
+        """Yield the bytes of images by name. Raises BadInput for a missing file, ValueError for text rows."""
         raise ValueError(f"the rows of '{self.name}' are no images")
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Task(ABC):
 
 
 def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
-    """Raise ValueError unless there is one prediction for each of at least one row."""
+    """Raise ValueError unless there is at least one row, and one prediction for each."""
     if not rows or len(predictions) != len(rows):
         raise ValueError(
             f"{len(predictions)} predictions for {len(rows)} rows: need one for each, at least one"
@@ -186,7 +186,7 @@ def in_fair_order(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def different_texts(rows: Iterable[Row]) -> int:
-    """How many texts there are up to repetition."""
+    """Return the number of texts, counting those that :func:`same_text` equates once."""
     return len({same_text(row.text) for row in rows})
 
 

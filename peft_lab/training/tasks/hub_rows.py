@@ -35,7 +35,7 @@ _REFUSED = 3
 
 @dataclass(frozen=True)
 class Rows:
-    """JSON Lines, how many rows they are and how many there were."""
+    """Rows as JSON Lines, with the number taken and the number available."""
 
     data: bytes = field(repr=False)
     taken: int

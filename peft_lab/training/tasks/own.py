@@ -184,10 +184,10 @@ class Content:
 
 
 def parse(data: bytes, filename: str) -> OwnTask:
-    """The task in an uploaded file; ``filename`` ends in .csv or .jsonl. Other columns than the two are ignored.
+    """Return the task in an uploaded file, a .csv, .jsonl or .zip by its name; other columns are ignored.
 
-    The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from every label,
-    with repeated texts kept together. What reads files of strangers is :mod:`peft_lab.training.tasks.apart`.
+    The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from
+    every label, with repeated texts kept together. Strangers' files: :mod:`peft_lab.training.tasks.apart`.
 
     Raises BadInput with one sentence: what is wrong, where, and what would work.
     """
@@ -195,7 +195,7 @@ def parse(data: bytes, filename: str) -> OwnTask:
 
 
 def check(data: bytes, filename: str) -> None:
-    """What can be refused without reading. Raises BadInput."""
+    """Refuse a file by its name or size, before it is read. Raises BadInput."""
     if filename.lower().endswith(pictures.ZIP):
         return pictures.check(len(data))
     if len(data) > MAX_BYTES:
@@ -205,7 +205,7 @@ def check(data: bytes, filename: str) -> None:
 
 
 def content(data: bytes, filename: str) -> Content:
-    """See :func:`parse`."""
+    """Return the kind, labels and split rows of an uploaded file. Raises BadInput as :func:`parse` does."""
     check(data, filename)
     if filename.lower().endswith(pictures.ZIP):
         return Content("classification", *pictures.rows_of(data), images=True)
@@ -381,7 +381,7 @@ def _what(kind: Kind) -> str:
 
 
 def _sample(row: Row) -> str:
-    """What to offer somebody to ask: of a conversation the last message before the answer."""
+    """Return a text to suggest asking: a row's text, or a conversation's last message before the answer."""
     return row.turns[-1][1] if row.turns else row.text
 
 

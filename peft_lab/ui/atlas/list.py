@@ -1,4 +1,4 @@
-"""What is asked for on the Atlas page: search, capabilities, the model, one type or two; all of it in the address."""
+"""The Atlas page's controls (search, capabilities, model, one type or two), cards and family tree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _capabilities() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class AtlasForm(Form):
-    """What the page shows: a type, another beside it, the model they are counted on, and which cards."""
+    """The page's settings: a type, a second one beside it, the model they are counted on, and a filter."""
 
     type: str = choice("lora", "Look at", "", _titles, noun="type")
     beside: str = choice(NOBODY, "Beside it", "", lambda: {NOBODY: "nothing", **_titles()}, noun="type")
@@ -61,7 +61,7 @@ def filters(controls: Controls[AtlasForm]) -> list[AtlasType]:
 
 
 def matching(family: str, text: str, can: tuple[str, ...]) -> list[AtlasType]:
-    """Return a family's types (or all) whose texts hold every searched word and that have all the capabilities."""
+    """Return a family's types (or all) whose texts contain every word and that have all the capabilities."""
     words = text.lower().split()
     found = []
     for entry in entries().values():
@@ -94,7 +94,7 @@ _mount = st.components.v2.component("peft_atlas", html='<div class="host"></div>
 
 
 def card_facts(picture: dict[str, Any]) -> str:
-    """Return what is seen in a picture, in words: rank, zeros, symmetry."""
+    """Return the rank, zeros and symmetry of a picture as text."""
     side = min(picture["rows"], picture["columns"])
     at = ", ".join(
         f"{name} {value}"
@@ -132,7 +132,7 @@ def _card(entry: AtlasType) -> str:
 
 
 def cards(shown: Sequence[AtlasType], chosen: Sequence[str]) -> str | None:
-    """Draw the cards; the name of one that was clicked just now."""
+    """Draw the cards; return the name of a type just clicked."""
     sections = []
     for family, (title, sentence) in FAMILIES.items():
         members = "".join(_card(entry) for entry in shown if entry.family == family)
@@ -145,14 +145,14 @@ def cards(shown: Sequence[AtlasType], chosen: Sequence[str]) -> str | None:
 
 
 def cards_mounted(key: str, drawing: str, chosen: Sequence[str]) -> str | None:
-    """Show a drawing whose elements name types; the name of the one that was clicked just now."""
+    """Show a drawing whose elements name types; return the name of one just clicked."""
     result = _mount(key=key, data={"drawing": drawing, "chosen": list(chosen)}, on_chosen_change=lambda: None)
     name = getattr(result, "chosen", None)
     return name if name in entries() else None
 
 
 def one_card(entry: AtlasType, key: str) -> dict[str, Any]:
-    """Draw the picture of a type that has one, large; what it is of."""
+    """Draw a type's picture, large, and return it. The type must have one."""
     picture: dict[str, Any] = rows.probed(entry.name)["picture"]
     drawing = f'<div class="one">{_canvas(picture, f"ΔW of {entry.title}: {card_facts(picture)}")}</div>'
     _mount(key=key, data={"drawing": drawing, "chosen": []})
@@ -167,13 +167,12 @@ MANY = 12  # children from which on a branch takes the whole width, its children
 
 
 def family_tree(chosen: Sequence[str]) -> str | None:
-    """Draw every entry under the one that it changes; the name of one that was clicked just now."""
+    """Draw every entry under the one that it changes; return the name of one just clicked."""
     return cards_mounted("atlas-tree", tree_drawing(), chosen)
 
 
 def tree_drawing() -> str:
-    """Return the lists as HTML: each root with those that change it, and so on; the largest branch last, before it
-    those that nothing changes."""
+    """Return the tree as nested HTML lists; roots without children come late, large branches last."""
     roots = sorted(lineage()[""], key=lambda entry: (_many(entry.name), entry.name not in lineage()))
     return (
         f'<nav class="atlas tree" aria-label="Who changes whom"><ul>{"".join(map(_branch, roots))}</ul></nav>'

@@ -34,7 +34,7 @@ MARKS = {True: "yes", False: "no", None: "not known"}
 
 
 def details(entry: AtlasType, model: ModelEntry, side: str, narrow: bool = False) -> None:
-    """Draw one type. ``side`` tells two of them apart; ``narrow``: in half the page."""
+    """Draw one type. ``side`` keeps widget keys of two types apart; ``narrow``: in half the page."""
     st.markdown(f"## {plain(entry.title)}")
     parent = f"Changes {get_entry(entry.parent).title}. " if entry.parent else ""
     st.markdown(f":small[{FAMILIES[entry.family][0]}. {plain(parent)}]")
@@ -76,7 +76,7 @@ def _figures(entry: AtlasType, model: ModelEntry, narrow: bool) -> None:
 
 
 def _cost(name: str) -> tuple[costs.Cost | None, str]:
-    """Return the stored or simulated cost of a step, and why there is none."""
+    """Return a step's cost, stored or simulated, and the reason if there is none."""
     if costs.cost_request(name):
         return costs.step_cost(name), costs.cost_refusal(name)
     worker = inspector.get_inspector(inspector.Worker.MEMORY)
@@ -151,7 +151,7 @@ def _published(entry: AtlasType) -> None:
 
 
 def _short(row: published.PublishedRow) -> str:
-    """Return an experiment's name without what all of a benchmark repeat, and the benchmark in a word."""
+    """Return an experiment's name without the benchmark's common parts, and the benchmark in a word."""
     benchmark = published.BENCHMARKS[row.benchmark]
     own = row.experiment.rpartition("--")[2].removeprefix(f"{benchmark.prefix}-").replace("_", " ")
     return f"{own} ({'text' if row.benchmark == published.METAMATH else 'pictures'})"
@@ -247,7 +247,7 @@ def atlas_page() -> None:
 
 
 def _take(controls: Controls[cards.AtlasForm], clicked: str | None) -> None:
-    """Look at the type that was clicked just now, if there was one."""
+    """Show the type that was just clicked, if any."""
     if clicked is not None and clicked != controls.value("type"):
         controls.put(type=clicked)
         st.rerun()

@@ -1,1 +1,1 @@
-"""The page Choose a method: the tree to walk, the situation in numbers, the recommendation."""
+"""The page Choose a method: the situation in numbers, the recommendation, and the decision tree."""

@@ -1,4 +1,4 @@
-"""What is recommended: method, configuration, reasons with their sources, runner-up, trace, and what would flip it."""
+"""The recommendation: method, configuration, reasons, sources, runner-up, trace, and what would flip it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def configuration(situation: Situation, found: Recommendation) -> None:
 
 
 def planned(situation: Situation, method: str = "") -> dict[str, str]:
-    """Return the address at which Plan takes over the situation and ranks the ``method`` too."""
+    """Return the URL parameters with which Plan takes over the situation and also ranks ``method``."""
     same: dict[str, Any] = {
         "model": situation.model, "objective": situation.purpose, "rows": situation.rows,
         "row_tokens": min(situation.row_tokens or situation.seq, situation.seq), "seq": situation.seq,
@@ -121,7 +121,7 @@ def planned(situation: Situation, method: str = "") -> dict[str, str]:
 
 
 def way_back(situation: Situation, method: str) -> dict[str, str]:
-    """Return what that address says beside: the method whose plan is shown, and Choose's whole situation."""
+    """Return further parameters of that URL: the method whose plan to show, and Choose's whole situation."""
     usual = asdict(Situation())
     told = {name: as_text(value) for name, value in asdict(situation).items() if value != usual[name]}
     return {METHOD: method, CHOSEN: urlencode(told)}
@@ -132,7 +132,7 @@ def _named(spec: MethodSpec, name: str) -> str:
 
 
 def _sources(settings: Sequence[RecipeSetting]) -> None:
-    """Draw every source with its figure, and what to try next."""
+    """Draw every source with its figure, and the values to try next."""
     with st.expander("Every source, and what to try next"):
         rows = [
             (
@@ -158,7 +158,7 @@ def _step(plan: StepPlan) -> str:
 
 
 def page_with(situation: Situation, method: str, plan: StepPlan) -> tuple[str, dict[str, str]]:
-    """Return the page that shows this configuration and its address; for full fine-tuning, Memory's."""
+    """Return the page that shows this configuration, and its URL parameters; Memory for full fine-tuning."""
     if method == "full":
         same: dict[str, Any] = {"model": situation.model, "device": situation.device, "method": method}
         sizes = {"batch": plan.batch, "seq": plan.seq, "checkpointing": plan.checkpointing}
@@ -187,7 +187,7 @@ def reasons(found: Recommendation) -> None:
 
 
 def unknown(found: Recommendation) -> None:
-    """Draw what could not be known."""
+    """Draw the facts that could not be determined."""
     if not found.unknown:
         return
     st.markdown("#### What is not known")
@@ -196,7 +196,7 @@ def unknown(found: Recommendation) -> None:
 
 
 def trace(found: Recommendation) -> None:
-    """Draw every answer of the path: whose it is, and the figure behind it."""
+    """Draw every answer on the path, with who gave it and the figure behind it."""
     st.markdown("#### How this was decided")
     for number, step in enumerate(found.path, start=1):
         who = ":gray-badge[you]" if step.how == GIVEN else figures.badge(step.how)
@@ -207,7 +207,7 @@ def trace(found: Recommendation) -> None:
 
 
 def flipping(changes: Sequence[Flip]) -> Flip | None:
-    """Draw what would flip the choice; return the change that was pressed."""
+    """Draw the changes that would flip the choice; return the one that was pressed."""
     if not changes:
         st.markdown("Changing any single answer leads to the same method.")
         return None
@@ -235,7 +235,7 @@ MOST_RUNS = 5
 
 
 def evidence(method: str) -> None:
-    """Draw both tables for a method."""
+    """Draw the runs made here and the published runs of a method."""
     st.markdown("#### Evidence")
     own, cited = st.columns(2, gap="large")
     with own:

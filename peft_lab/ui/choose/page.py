@@ -1,4 +1,4 @@
-"""Choose a method: a tree to walk, the same as numbers, and what comes of it."""
+"""Choose a method: a decision tree, the situation as numbers, and the recommendation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def controls() -> Controls[Situation]:
 
 
 def read_address() -> None:
-    """Take the situation out of the address."""
+    """Read the situation from the page's URL."""
 
     def model(text: str) -> str:
         if text not in readers_of_text():
@@ -64,12 +64,12 @@ def read_address() -> None:
 
 
 def take(situation: Situation) -> None:
-    """Set every field, and draw the controls afresh."""
+    """Set every field, and redraw the controls."""
     controls().put(**situation.by_name())
 
 
 def situation_form() -> Situation:
-    """Draw the controls and return what they say."""
+    """Draw the controls and return the situation."""
     shown = controls()
     if shown.value("model") not in readers_of_text():  # chosen on a page that takes other models too
         shown.remember("model", None)
@@ -120,7 +120,7 @@ def _options(shown: Controls[Situation], name: str) -> dict[str, str] | None:
 
 
 def address() -> dict[str, tuple[Any, Any]]:
-    """Return what the address has to say: ``name: (value, default)``."""
+    """Return the URL's parameters: ``name: (value, default)``."""
     return controls().address()
 
 
@@ -134,7 +134,7 @@ EDGE = 2
 
 
 def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the ids of the places that a path of ``(node, value)`` goes through, the root first."""
+    """Return the ids of the tree's places along a path of ``(node, value)``, the root first."""
     found = [ROOT]
     for node, value in path:
         branch = next(branch for branch in NODES[node].branches if value in branch.values)
@@ -143,7 +143,7 @@ def lit_places(path: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def answer_of(place: TreePlace) -> str:
-    """Return what stands on the branch that leads to a place; empty for the root."""
+    """Return the label of the branch that leads to a place; empty for the root."""
     if not place.way:
         return ""
     parent, values = place.way[-1]
@@ -152,7 +152,7 @@ def answer_of(place: TreePlace) -> str:
 
 
 def says(place: TreePlace) -> str:
-    """Return what stands in a box: the question asked there, or the advice."""
+    """Return a box's text: its question, or the advice."""
     return ADVICE[place.target].short if place.leaf else QUESTIONS[NODES[place.target].question].short
 
 
@@ -180,7 +180,7 @@ def tree_picture(lit: Sequence[str], offered: bool = True) -> str:
 
 
 def _spots() -> dict[str, tuple[float, float]]:
-    """Return every box's upper left corner: leaves in rows of their own, questions centred on what follows."""
+    """Return the upper left corner of every box: a row per leaf, questions centred on their children."""
     found: dict[str, tuple[float, float]] = {}
     row = 0
 
@@ -201,7 +201,7 @@ def _spots() -> dict[str, tuple[float, float]]:
 
 
 def children(place: TreePlace) -> list[TreePlace]:
-    """Return the places one answer further."""
+    """Return the places that one more answer leads to."""
     return [
         each
         for each in places()
@@ -237,7 +237,7 @@ def _box(place: TreePlace, spot: tuple[float, float], lit: bool, current: bool, 
 
 
 def path_picture(lit: Sequence[str], offered: bool = True) -> str:
-    """Return the path as HTML: questions with their answers as buttons, those given lit, and the leaf last."""
+    """Return the path as HTML: questions with answer buttons, chosen ones highlighted, and the leaf last."""
     known = {place.id: place for place in places()}
     parts = []
     for identity in lit:
@@ -282,10 +282,10 @@ _mount = st.components.v2.component("peft_tree", html=HTML, css=CSS, js=JS)
 
 
 def walk(lit: Sequence[str], key: str = "tree") -> str | None:
-    """Show the tree with the path lit.
+    """Show the tree with the path highlighted.
 
     Returns:
-        The id of the place that was just chosen, in the one script run that this choice caused; else ``None``.
+        The id of the place just chosen, only in the script run caused by that choice; else ``None``.
     """
     result = _mount(
         key=key,
@@ -336,7 +336,7 @@ def choose_page() -> None:
 
 
 def _recommendation(situation: Situation, place: Any) -> Look[Recommendation]:
-    """Return what is recommended, or what is still waited for; neither, with a line, where there is an error."""
+    """Return the recommendation, a pending look, or an error, which is drawn unless a control shows it."""
     try:
         situation.check()
         seen: Look[Recommendation] = look(
@@ -358,14 +358,14 @@ def _ask(function: Any, situation: Situation, worker: inspector.Worker) -> Futur
 
 
 def _lit(situation: Situation, found: Recommendation | None) -> Sequence[str]:
-    """Return the path; while it is not known, as far as it goes without the simulation."""
+    """Return the path; until it is known, the part that needs no simulation."""
     if found is not None:
         return lit_places([(step.node, step.value) for step in found.path])
     return lit_places([(ROOT, found_answer(ROOT, situation)[0])])
 
 
 def _go(situation: Situation, place: str) -> None:
-    """Answer what leads to the place, and draw the page again."""
+    """Set the answers that lead to a place, and redraw the page."""
     told_for, known = st.session_state.get(_PATH, ({}, {}))
     take(reach(situation, find_place(place), known if told_for == asdict(situation) else {}))
     st.rerun()

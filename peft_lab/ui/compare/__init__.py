@@ -1,1 +1,1 @@
-"""The Compare page: what to compare, how far it is, and what it shows, beside the published comparison."""
+"""The Compare page: setting up comparisons, their progress and results, beside the published comparison."""

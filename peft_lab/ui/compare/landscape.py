@@ -1,4 +1,4 @@
-"""The sweep that comes with the app as a landscape: what the learning rate does, by rank, targets, batch or method."""
+"""The shipped sweep as a landscape: the effect of the learning rate, by rank, targets, batch or method."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from peft_lab.ui.foreign import plain
 
 @dataclass(frozen=True)
 class Across:
-    """What lines go over: what stands at the axis, and what a value is called under the pointer."""
+    """The horizontal axis of lines: its title, and the name of a value under the pointer."""
 
     title: str = "peak learning rate"
     name: str = "rate"
@@ -49,10 +49,10 @@ RATES = Across()
 
 
 def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Across = RATES) -> go.Figure:
-    """Return a line for each configuration, full fine-tuning dashed; its best rate is filled, the best is a star.
+    """Return a line per configuration, its best rate filled, the best of all a star; full fine-tuning dashed.
 
     Args:
-        shown: ``loss`` or ``metric``. title: what stands at its axis, with its unit.
+        shown: ``loss`` or ``metric``. title: of its axis, with the unit.
     """
     figure = go.Figure()
     best = best_of(lines, shown)
@@ -107,7 +107,7 @@ def landscape_figure(lines: Sequence[Line], shown: str, title: str, across: Acro
 
 
 def axis(across: Across) -> dict[str, Any]:
-    """Return the axis's settings for Plotly."""
+    """Return the axis's Plotly settings."""
     found: dict[str, Any] = {"title": across.title, "zeroline": False}
     if across.logarithmic:
         found |= {"type": "log", "dtick": 1, "exponentformat": "power"}
@@ -124,7 +124,7 @@ def _whole(value: float) -> float | int:
 
 
 def _hover(label: str, name: str) -> str:
-    """Return what a point says under the pointer, from its custom data in their order."""
+    """Return a point's hover text, from its custom data by position."""
     rate, mean, low, high, seeds = (f"%{{customdata[{place}]}}" for place in range(5))
     return f"{name} {rate}: {mean}<br>{low} to {high}, seeds: {seeds}<extra>{label}</extra>"
 
@@ -134,7 +134,7 @@ def _hover(label: str, name: str) -> str:
 
 
 def verdicts_section() -> None:
-    """Draw a table of the rules that were tried, and why the others were not."""
+    """Draw a table of the rules tested, and the reasons why others were not."""
     rules = {rule.id: rule for rule in all_rules()}
     found = replications()
     tried = {name: one for name, one in found.items() if one.value is not None}
@@ -194,7 +194,7 @@ def verdicts_section() -> None:
 
 
 def _verdict(one: Replication) -> str:
-    """Return the verdict in a word or two; a figure of a single group is open."""
+    """Return the verdict in a word or two; one from a single group is open."""
     verdict = RuleVerdict.OPEN if one.verdict is RuleVerdict.NOT_TESTABLE else one.verdict
     return verdict.partition(":")[0]
 
@@ -213,7 +213,7 @@ def _model() -> str:
 
 
 def _held(name: str) -> dict[Any, str]:
-    """Return what can be held on the chosen model, with titles."""
+    """Return the values at which a setting can be held on the chosen model, with titles."""
     sweep, model = shipped_points(), _model()
     return {value: landscape.named(sweep, model, name, value) if name == "targets" else str(value)
             for value in sweep.values(model, name)}  # fmt: skip
@@ -221,7 +221,7 @@ def _held(name: str) -> dict[Any, str]:
 
 @dataclass(frozen=True)
 class LandscapeForm(Form):
-    """What the landscape shows: a model's trainings, what the lines are, and what all of them have in common."""
+    """The landscape's settings: a model's trainings, the meaning of the lines, and what is held fixed."""
 
     landscape: str = choice(
         "", "Model of the sweep", "", lambda: _model_titles(shipped_points()), noun="model of the sweep"
@@ -242,7 +242,7 @@ def _usual() -> LandscapeForm:
 
 
 def landscape_controls() -> Controls[LandscapeForm]:
-    """Return the part's controls, not yet drawn. Ranks, targets and batches are a model's."""
+    """Return the part's controls, not yet drawn. Ranks, targets and batches depend on the model."""
     return Controls(
         LandscapeForm, SCOPE, _usual, lambda name: (_model(),) if name.startswith("held_") else ()
     )
@@ -253,7 +253,7 @@ def _model_titles(sweep: Sweep) -> dict[str, str]:
 
 
 def landscape_section() -> dict[str, tuple[Any, Any]]:
-    """Draw the part; what the address has to say of it."""
+    """Draw the part; return its URL parameters."""
     sweep = shipped_points()
     st.markdown(f"### The learning rate's landscape {figures.badge('measured')}")
     st.markdown(
@@ -289,20 +289,20 @@ def landscape_section() -> dict[str, tuple[Any, Any]]:
 
 
 def _titles(sweep: Sweep, model: str) -> dict[str, str]:
-    """Return what can be drawn, with its unit."""
+    """Return the titles of the figures that can be drawn, with units."""
     setting = sweep.settings[model]
     return titles(get_task(setting.task), setting.metric)
 
 
 def titles(task: Task, metric: str) -> dict[str, str]:
-    """Return what a run on a task is scored by, with its unit."""
+    """Return the titles of the scores of runs on a task, with units."""
     each = "row" if task.kind == "classification" else "token"
     share = metric.replace("_", " ").capitalize()
     return {LOSS: f"Held-out loss, nats per {each}", METRIC: f"{share}, share of held-out rows"}
 
 
 def _spread(spot: Spot, shown: str) -> str:
-    """Return the mean, and the lowest and the highest seed."""
+    """Return the mean, with the lowest and the highest seed, as text."""
     mean, low, high = (landscape.told(value, shown) for value in (spot.mean, spot.low, spot.high))
     if spot.seeds == 1:
         return f"{mean} (a single seed)"
@@ -333,7 +333,7 @@ def _table(lines: list[Line], titles: Mapping[str, str]) -> None:
 
 
 def address_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
-    """Return what the address of its method's page has to say to train it again."""
+    """Return the URL parameters with which the method's page trains it again."""
     asked = shipped_sweep.request_again(sweep, point)
     run = {
         "steps": asked.steps,
@@ -347,7 +347,7 @@ def address_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
 
 
 def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
-    """Draw the way to the page that trains the best of LoRA again; full fine-tuning has none."""
+    """Draw a button to the page that trains the best LoRA again; full fine-tuning has no such page."""
     if best is None:
         return
     point = best[0].first(best[1].rate)
@@ -358,7 +358,7 @@ def _open(sweep: Sweep, best: tuple[Line, Spot] | None) -> None:
 
 
 def _measured(sweep: Sweep, model: str) -> None:
-    """Draw where the figures are from."""
+    """Draw the origin of the figures."""
     setting, machine = sweep.settings[model], sweep.machine
     versions = ", ".join(f"{name} {version}" for name, version in sweep.packages.items())
     repeated = (

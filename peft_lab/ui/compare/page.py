@@ -1,4 +1,4 @@
-"""Compare: choose methods, watch them run one after another, and read what can and cannot be concluded."""
+"""Compare: choose methods, watch their runs, and read which conclusions they allow."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ STEPS_SHARE = 0.7  # of a run's progress that its steps make up; the rest is its
 
 
 def begin(comparison: Comparison) -> None:
-    """Carry it out here, or go on with it."""
+    """Start the comparison here, or continue it."""
     carrying.start(comparison, get_queue())
 
 
 def watch(comparison: Comparison, plan: ComparisonPlan) -> None:
-    """Draw how far it is; comes back by itself while it goes on, and draws the page anew when a run is done."""
+    """Draw the progress; refreshes itself until the end, and redraws the page when a run is done."""
     standing = comparison.standing(plan)
     going = standing.running or carrying.at_work(comparison)
     if not going:
@@ -94,14 +94,14 @@ def _bar(comparison: Comparison, plan: ComparisonPlan, standing: Standing) -> No
 
 
 def _left(standing: Standing) -> float | None:
-    """Return the seconds left, from how long the finished runs took from start to end."""
+    """Return the seconds left, from the mean duration of the finished runs."""
     views = [standing.runs[cell].view() for cell in standing.done]
     taken = [seen.ended - seen.begun for seen in views if seen.ended and seen.begun]
     return statistics.fmean(taken) * len(standing.pending) if taken else None
 
 
 def _rest(comparison: Comparison, standing: Standing, plan: ComparisonPlan) -> None:
-    """Draw that a comparison is neither under way nor complete, with a button that continues it."""
+    """Draw a notice that a comparison is neither running nor complete, with a button that continues it."""
     done, total = len(standing.done), len(plan.cells)
     left, right = st.columns([4, 1], vertical_alignment="center")
     if standing.status == "incomplete":
@@ -151,7 +151,7 @@ def compare_page() -> None:
 
 @dataclass(frozen=True)
 class PageForm(Form):
-    """Which part is open, and which comparison is shown."""
+    """The open tab, and the comparison shown."""
 
     tab: str = choice(RUNS.lower(), "Tab", "", TITLES, reader=str.lower)
     comparison: str = choice("", "Comparison", "", lambda: _titles())
@@ -162,7 +162,7 @@ def _controls(first: str = "") -> Controls[PageForm]:
 
 
 def _opening(title: str, readers: Readers) -> Readers:
-    """Return readers that also open the part's tab, even if the address's value cannot be used."""
+    """Return readers that also open the part's tab, even if the URL's value is invalid."""
 
     def opened(take: Callable[[str], None]) -> Callable[[str], None]:
         def both(text: str) -> None:
@@ -175,7 +175,7 @@ def _opening(title: str, readers: Readers) -> Readers:
 
 
 def _runs() -> Address:
-    """Draw the comparisons made here and those that ship; return what the address says of them."""
+    """Draw the comparisons made here and the shipped ones; return their URL parameters."""
     st.markdown(
         "Compare methods on the same data in the same order, with several seeds each. They run one after another; "
         "every run is also on the Runs page, and a run that already exists is not repeated."
@@ -189,7 +189,7 @@ def _runs() -> Address:
 
 
 def _page() -> str:
-    """Draw everything; the id of the comparison that is shown, empty for none."""
+    """Draw the tab; return the id of the comparison shown, empty for none."""
     titles = _titles()
     with st.expander("New comparison", expanded=not titles or setup.misread(), icon=":material/add:"):
         _new()
@@ -235,7 +235,7 @@ def _new() -> None:
 
 
 def _titles() -> dict[str, str]:
-    """Return the titles of comparisons made here, newest first, then of those that ship with the app."""
+    """Return the titles of comparisons made here, newest first, then of the shipped ones."""
     titles = {}
     for comparison in store.comparisons():
         try:

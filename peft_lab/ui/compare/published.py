@@ -1,4 +1,4 @@
-"""What others published: any two figures against each other, one method's settings, and one run."""
+"""Published results: any two figures against each other, one method's settings, and one run."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ _MARKERS = {
 def ranges(
     lines: Mapping[str, Sequence[PublishedRow]], best: Collection[str], moved: float | None, measure: str
 ) -> go.Figure:
-    """Return a line for each of ``lines``, from its worst run to its best, the first line on top.
+    """Return a horizontal line for each of ``lines``, from its worst run to its best, the first line on top.
 
     Args:
-        lines: by what stands at each, its runs, best first.
-        best: the experiments that are drawn as the best.
-        moved: what a re-run usually moved, drawn at every run.
-        measure: what stands at the axis.
+        lines: runs by the line's label, best first.
+        best: the experiments drawn as the best.
+        moved: the median difference of a re-run, drawn at every run.
+        measure: the axis title.
     """
     figure = go.Figure()
     points: dict[str, list[tuple[float, str, str]]] = {name: [] for name in _MARKERS}
@@ -177,7 +177,7 @@ def _runs() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PublishedForm(Form):
-    """What is shown of a benchmark: two figures, a method's runs and one of them."""
+    """The settings of a benchmark's part: two figures, a method, and one of its runs."""
 
     bench: str = choice(METAMATH, "Benchmark", "", _benchmarks, noun="benchmark")
     px: str = choice(shipped.DEFAULT_BENCHMARK[0], "Across", "", _axes, noun="across")
@@ -198,12 +198,12 @@ def _usual() -> PublishedForm:
 
 
 def published_controls() -> Controls[PublishedForm]:
-    """Return the part's controls, not yet drawn. All but the benchmark are a benchmark's."""
+    """Return the part's controls, not yet drawn. All but the benchmark depend on it."""
     return Controls(PublishedForm, SCOPE, _usual, lambda name: () if name == "bench" else (_benchmark(),))
 
 
 def readers() -> dict[str, Callable[[str], None]]:
-    """Return what takes the choices out of the address; a run brings its method."""
+    """Return functions that read the choices from the URL; a run also sets its method."""
     controls = published_controls()
 
     def run(text: str) -> str:
@@ -215,7 +215,7 @@ def readers() -> dict[str, Callable[[str], None]]:
 
 
 def section() -> dict[str, tuple[Any, Any]]:
-    """Draw the part; what the address has to say of it."""
+    """Draw the part; return its URL parameters."""
     st.markdown(f"### What others published {figures.badge('cited')}")
     controls = published_controls()
     benchmark = controls.draw("bench")
@@ -231,7 +231,7 @@ def section() -> dict[str, tuple[Any, Any]]:
 
 
 def _moved(benchmark: str) -> str:
-    """Return what re-runs say of how far one run can be trusted."""
+    """Return how far re-runs differed, as a measure of how much to trust one run."""
     moved = published.moved(benchmark)
     again = [(row, other) for row in published.rows(benchmark).values() for other in row.reruns]
     if moved is None:
@@ -248,7 +248,7 @@ def _moved(benchmark: str) -> str:
 
 
 def _forgotten(benchmark: str) -> str:
-    """Return how far forgetting moved, where it was measured again."""
+    """Return how far forgetting moved in runs measured again, as text."""
     moved = [
         f"{plain(row.title)} from {again:.2f} to {row.forgetting:.2f}"
         for row in published.rows(benchmark).values()
@@ -328,12 +328,12 @@ def _settings(controls: Controls[PublishedForm], benchmark: str) -> str:
 
 
 def _variant(row: PublishedRow) -> str:
-    """Return what the comparison calls these settings."""
+    """Return the name of these settings in the comparison."""
     return row.title.removeprefix(row.kind).removeprefix(", ") or "default"
 
 
 def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str:
-    """Return the scores of runs of about equal size, and whether their differences mean anything."""
+    """Return the scores of runs of similar size, and whether their differences exceed a re-run's."""
     sizes = sorted(row.trainable for row in group)
     low, high = (units.short_count(size) for size in (sizes[0], sizes[-1]))
     trained = low if low == high else f"{low} to {high}"
@@ -349,7 +349,7 @@ def _budget(group: Sequence[PublishedRow], moved: published.Moved | None) -> str
 
 
 def _all_rows(benchmark: str) -> None:
-    """Draw all published rows, with where they are from and what differs from ours."""
+    """Draw all published rows, with their source and the differences from ours."""
     about = BENCHMARKS[benchmark]
     rows = sorted(published.rows(benchmark).values(), key=lambda row: -row.accuracy)
     with st.expander(f"All {len(rows)} published runs in figures"):

@@ -1,6 +1,6 @@
-"""The rows of a comparison as a table with the source under each heading, and as CSV.
+"""A comparison's rows as a table with the source under each heading, and as CSV.
 
-On a phone a row becomes a card: each figure under a heading of its own, hidden where there is room for columns.
+On a phone a row becomes a card: each figure has its own heading, which is hidden on wide screens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_IN_CSV = ("loss", "values", "runs", "metric_values", "title")
 
 @dataclass(frozen=True)
 class ResultColumn:
-    """``shown`` writes a row's figure, what is after a line break small under it; rows without it have a dash."""
+    """A column. ``shown`` writes a row's figure, small after a line break; ``needs``: without it, a dash."""
 
     title: str
     source: Source | None
@@ -50,7 +50,7 @@ class ResultColumn:
 
 
 def table_columns(found: Mapping[str, Any]) -> list[ResultColumn]:
-    """Return the columns for one document; forgetting only where the model can show it."""
+    """Return one document's columns; forgetting only where the model can show it."""
     measured = Source.MEASURED
     made = [
         ResultColumn("Trained", Source.COUNTED, _trained, "trainable"),
@@ -92,7 +92,7 @@ def _forgetting(row: Row) -> str:
 
 
 def html_table(found: Mapping[str, Any]) -> str:
-    """Return a table for ``st.html``; a row without figures says why over its whole width."""
+    """Return a table for ``st.html``; a row without figures gives the reason over its whole width."""
     shown = table_columns(found)
     head = "".join(_heading(column) for column in shown)
     front = set(found["pareto"])
@@ -135,7 +135,7 @@ def _stacked(text: str) -> str:
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
-    """Return one line for each method with its figures in plain units, and a column for each seed's score."""
+    """Return one line per method with its figures in plain units, and a column for each seed's score."""
     plan = found["plan"]
     names = [name for name in found["rows"][0] if name not in _NOT_IN_CSV]
     seeds = [f"{found['metric']['name']}_seed_{seed}" for seed in plan["seeds"]]
@@ -166,7 +166,7 @@ BELOW = {"y": -0.2, "yanchor": "top"}  # the legend
 
 
 def plot_config(name: str) -> dict[str, Any]:
-    """Return a figure that can be saved as an image by its own button, which needs no other program."""
+    """Return Plotly settings with a button that saves the figure as SVG, without any other program."""
     return {
         "displayModeBar": True,
         "displaylogo": False,
@@ -182,7 +182,7 @@ def method_colours() -> dict[str, str]:
 
 
 def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
-    """Return means over the ``window`` latest values; as many as there are at the start."""
+    """Return means over the latest ``window`` values; over fewer at the start."""
     means: list[float | None] = []
     for end in range(1, len(values) + 1):
         known = [value for value in values[max(0, end - window) : end] if value is not None]
@@ -191,7 +191,7 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
 
 
 def window_of(steps: int) -> int:
-    """Return the steps over which a curve of that many is averaged."""
+    """Return the number of steps over which a curve of ``steps`` steps is averaged."""
     return max(1, steps // SMOOTH)
 
 
@@ -236,7 +236,7 @@ def learning_curves(rows: Sequence[DrawnRow], height: int = 420) -> go.Figure:
 
 @dataclass(frozen=True)
 class _Side:
-    """One axis of a scatter plot: what stands at it, the unit it is drawn in, and the size of that."""
+    """One axis of a scatter plot: its title, the unit it is drawn in, and that unit's size."""
 
     axis: Axis
     title: str
@@ -275,12 +275,12 @@ def scatter(
     palette: Mapping[str, str],
     named: Sequence[str],
 ) -> go.Figure:
-    """Return rows as points on two axes, spreads as bars where they are known; the front is joined by a line.
+    """Return rows as points on two axes, with spreads as bars if known; a line joins the front.
 
     Args:
-        titles: what stands at each axis, by its name.
+        titles: axis titles by the axis's name.
         palette: colours by method; points without one are grey, and only coloured ones are in the legend.
-        named: methods whose names stand at their points.
+        named: methods whose names are drawn at their points.
     """
     figure = go.Figure()
     points = {
@@ -320,7 +320,7 @@ def scatter(
 
 
 def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[str, str]:
-    """Return where each name stands at its point: off the front's line, and inside the plot at its ends."""
+    """Return the position of each name at its point: off the front's line, at its ends inside the plot."""
     rises = len(front) < 2 or front[-1][y.name] >= front[0][y.name]
     places = dict.fromkeys(names, "top left" if rises else "top right")
     end = 0 if rises else -1
@@ -330,7 +330,7 @@ def _places(names: Sequence[str], front: Sequence[DrawnRow], y: Axis) -> dict[st
 
 
 def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
-    """Return an axis's scale: logarithmic if the values, as drawn, span far; percent for a share."""
+    """Return an axis's scale: logarithmic if the drawn values span a wide range; percent for a share."""
     if axis.unit != "share" and values and min(values) > 0 and max(values) > WIDE * min(values):
         low, high = math.log10(min(values)), math.log10(max(values))
         room = (high - low) / 10
@@ -355,7 +355,7 @@ def _scale(values: Sequence[float], axis: Axis) -> dict[str, Any]:
 
 
 def _drawn_in(values: Sequence[float], axis: Axis) -> tuple[str, float]:
-    """Return the unit that an axis is drawn in, and its size."""
+    """Return the unit in which an axis is drawn, and its size."""
     if axis.unit == "bytes":
         large = max(values, default=0.0) >= GIGA
         return ("GB", 1e9) if large else ("MB", 1e6)
@@ -370,7 +370,7 @@ Document = Mapping[str, Any]
 
 
 def show(found: Document) -> None:
-    """Draw everything below the progress; only the table while no run is done."""
+    """Draw the results below the progress; until a run is done, only the table."""
     scored = [row for row in found["rows"] if row["metric_mean"] is not None]
     if scored:
         st.markdown(f"### What this shows {figures.badge('measured')}")
@@ -447,14 +447,14 @@ def _before(found: Document) -> str:
 
 
 def _cut(found: Document) -> str:
-    """Return where long texts are cut; images are read whole."""
+    """Return the length at which texts are cut, as words; empty for images, which are read whole."""
     if each_of(found["plan"]["task"]) == "image":
         return ""
     return f"; rows are cut at {found['plan']['max_length']} tokens"
 
 
 def _how(found: Document) -> str:
-    """Return how each figure was taken, as a list."""
+    """Return how each figure was measured, as a list."""
     versions = ", ".join(f"{name} {' and '.join(each)}" for name, each in found["packages"].items())
     python = ", ".join(dict.fromkeys(machine["python"] for machine in found["machines"]))
     head = (
@@ -504,14 +504,14 @@ def _exports(found: Document) -> None:
 
 @dataclass(frozen=True)
 class AxesForm(Form):
-    """The two figures that are drawn against each other."""
+    """The two figures drawn against each other."""
 
     x: str = choice(results.DEFAULT_AXES[0], "Across", "", dict.fromkeys(AXES, ""), noun="axis")
     y: str = choice(results.DEFAULT_AXES[1], "Up", "", dict.fromkeys(AXES, ""), noun="axis")
 
 
 def axes_controls() -> Controls[AxesForm]:
-    """Return the controls of the figure, not yet drawn."""
+    """Return the figure's controls, not yet drawn."""
     return Controls(AxesForm, SCOPE)
 
 
@@ -527,7 +527,7 @@ def _plots(found: Document) -> None:
 
 
 def axis_titles(found: Document) -> dict[str, str]:
-    """Return what stands at each axis, with this comparison's metric and unit."""
+    """Return the axis titles, with this comparison's metric and unit."""
     return {
         name: axis.title.format(metric=found["metric"]["title"], unit=found["inference_unit"])
         for name, axis in AXES.items()

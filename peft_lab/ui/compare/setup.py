@@ -1,4 +1,4 @@
-"""What to compare: model, task, methods, steps and seeds, in the form and in the page's address."""
+"""The setup of a comparison: model, task, methods, steps and seeds, in the form and in the page's URL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def method_titles() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class CompareForm(Form):
-    """A comparison, as the page asks for it."""
+    """The settings of a comparison."""
 
     model: str = choice("", "Model", "", model_titles, noun="model that can be trained here")
     task: str = choice("", "Task", "", task_titles, noun="task for this model")
@@ -68,12 +68,12 @@ class CompareForm(Form):
         return cls(model, task, tuple(all_methods()), batch=BATCH[kind], eval_rows=rows)
 
     def rules(self) -> Iterator[BadInput]:
-        """Yield that methods are missing."""
+        """Yield an error if no method is chosen."""
         if not self.methods:
             yield BadInput("Choose at least one method.", "methods")
 
     def plan(self) -> ComparisonPlan:
-        """Return the runs. Raises PeftLabError for what cannot work."""
+        """Return the plan of the runs. Raises PeftLabError for invalid settings."""
         self.check()
         return make_plan(
             ComparisonRequest(
@@ -89,14 +89,14 @@ class CompareForm(Form):
 
 
 class _CompareControls(Controls[CompareForm]):
-    """Tasks are remembered for each model, sizes for each kind of model: their defaults differ."""
+    """Remembers tasks per model and sizes per kind of model, as their defaults differ."""
 
     def __init__(self) -> None:
         super().__init__(CompareForm, SCOPE, lambda: CompareForm.usual(self.model), self._keys_of)
 
     @property
     def model(self) -> str:
-        """The chosen model."""
+        """Return the chosen model."""
         return str(state.remembered(SCOPE, "model", next(iter(model_titles()))))
 
     def _keys_of(self, name: str) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class _CompareControls(Controls[CompareForm]):
 
 
 def readers() -> dict[str, Any]:
-    """Return what takes each setting out of the address; the model first, the others depend on it."""
+    """Return functions that read each setting from the URL; the model first, as the others depend on it."""
 
     def read_task(text: str) -> str:
         known = task_titles(_CompareControls().model)
@@ -116,14 +116,14 @@ def readers() -> dict[str, Any]:
 
 
 def address() -> dict[str, tuple[Any, Any]]:
-    """Return what the address has to say: ``name: (value, default)``."""
+    """Return the URL's parameters: ``name: (value, default)``."""
     return _CompareControls().address()
 
 
 def misread() -> bool:
-    """Return whether the address said something of the form that cannot be used.
+    """Return whether the URL ever had an invalid value for the form.
 
-    Its message stands in the form, which stays open from then on, so that mending it does not close it.
+    The form shows the message and stays open from then on, so that fixing the value does not close it.
     """
     wrong = [state.address_problem(SCOPE, field.key) for field in CompareForm.fields().values()]
     state.remember(SCOPE, "misread", state.remembered(SCOPE, "misread", False) or any(wrong))
@@ -131,7 +131,7 @@ def misread() -> bool:
 
 
 def form() -> ComparisonPlan | None:
-    """Draw it; return the comparison that is set, or ``None`` while something cannot work, said at its control."""
+    """Draw the form; return the comparison, or ``None`` for an invalid setting, with the error drawn."""
     controls = _CompareControls()
     left, right = st.columns(2)
     model = controls.draw("model", left)
@@ -150,5 +150,5 @@ def form() -> ComparisonPlan | None:
 
 
 def already_done(plan: ComparisonPlan) -> int:
-    """Return how many of its runs the run store has."""
+    """Return the number of its runs that the run store has."""
     return len(Comparison(plan.id, store.root() / plan.id).standing(plan).done)

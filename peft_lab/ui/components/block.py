@@ -1,6 +1,6 @@
-"""The block drawing as a Streamlit component: both layouts, the one that fits shown; a click or key chooses a part.
+"""The block drawing as a Streamlit component: of two layouts the fitting one; a click or key chooses a part.
 
-With a recorded trajectory it lives: its steps are played and scrubbed in the browser, from that record alone.
+A recorded trajectory brings it to life: the browser plays and scrubs the record's steps, from it alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class HandleStop:
-    """A value that a handle can be left at, and the parameters that are trained then (the method's closed form)."""
+    """A value at which a handle can be left, and its number of trained parameters by the closed form."""
 
     value: int
     trainable: int
@@ -47,10 +47,10 @@ class Handle:
     """One thing to drag or to click.
 
     Attributes:
-        knob: its name, which comes back with the new value. label: what a screen reader calls it.
-        value: what is set now; of targets their names.
-        stops: of all but targets, rising.
-        names: of targets, by the drawing's path what the knob calls the matrix.
+        knob: the knob's name, returned with the new value. label: its name for screen readers.
+        value: the current value; for targets their names.
+        stops: values to snap to, rising; for all but targets.
+        names: for targets, the knob's name of a matrix by its path in the drawing.
     """
 
     knob: str
@@ -65,7 +65,7 @@ class Handle:
 
 
 def handles(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> tuple[Handle, ...]:
-    """Return a method's handles on a model and the complete knobs; None if the values do not work."""
+    """Return a method's handles on a model for complete knob values; ``()`` if the values are invalid."""
     if any(problem.level == "error" for problem in spec.problems(shape, values)):
         return ()
     return tuple(_found(spec, shape, values))
@@ -116,7 +116,7 @@ _mount = st.components.v2.component("peft_record", html="<span hidden></span>", 
 
 
 def record(run: Mapping[str, Any], key: str) -> None:
-    """Let the browser have a record (:func:`peft_lab.drawing.living.sent`), for whoever asks for its ``id``."""
+    """Send a record (:func:`peft_lab.drawing.living.sent`) to the browser, which finds it by its ``id``."""
     # In a list Streamlit looks for no tables, for which it would import pandas.
     _mount(key=key, data=[run], height=0)
 
@@ -154,20 +154,20 @@ def block(
     """Show the drawing.
 
     Args:
-        selected: the path to outline, from wherever it was chosen.
-        details: by path, what is shown beside a part when it is chosen.
-        trajectory: what a run recorded, shown state by state; without it the drawing stands still. One that has not
-            ended is followed at its last state, until the learner goes back in it.
-        title: what the run is called over the scrubber.
-        playing: whether to start when it comes into view, once; never for readers who want no motion.
-        show: what stands under the drawing, beside the play button.
-        size: ``small`` has a play button under the drawing and nothing else.
+        selected: the path to outline, wherever it was chosen.
+        details: by path, the parameters to list beside a chosen part.
+        trajectory: a run's record, shown state by state; without it the drawing stands still. While the run
+            goes on, its last state is followed, until the learner goes back.
+        title: the run's name above the scrubber.
+        playing: whether to start once it is in view, once; never for readers who prefer reduced motion.
+        show: panels below the drawing, beside the play button.
+        size: ``small`` has a play button below the drawing and nothing else.
         live_events: steps after the trajectory's last state, ``{"step": 12, "loss": 0.4}`` each.
-        handles: what can be set by hand in the drawing (:func:`peft_lab.ui.components.block.handles`).
-        on_values: called with the knobs' new values, by name, before the script runs again because of them.
+        handles: controls within the drawing (:func:`peft_lab.ui.components.block.handles`).
+        on_values: called with the knobs' new values, by name, before the script reruns because of them.
 
     Returns:
-        The path that was just chosen in the drawing, in the one script run that this choice caused; else ``None``.
+        The path just chosen in the drawing, only in the script run caused by that choice; else ``None``.
 
     Raises:
         Unsupported: as :func:`peft_lab.drawing.block.draw_block`.
@@ -244,10 +244,10 @@ def thumb(
     high: float = HIGH,
     anchor: str = "",
 ) -> None:
-    """Draw it; a decoration, which screen readers pass over.
+    """Draw a thumbnail, as a decoration that screen readers skip.
 
     Args:
-        anchor: of the link that stands beside it; it is taken out of the address once one is there.
+        anchor: the target of the link beside it; the browser removes it from the URL once it was followed.
 
     Raises:
         Unsupported: as :func:`peft_lab.drawing.block.draw_block`.
@@ -269,6 +269,6 @@ def cropped(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any], high
 
 
 def _past_boxes(end: float, svg: str) -> float:
-    """Return the lower edge of a window, moved below a box of one row that it would cut through."""
+    """Return a window's lower edge, moved below a one-row box that it would cut through."""
     boxes = [(float(y), float(y) + float(tall)) for y, tall in _BOXES.findall(svg)]
     return max((low + 3 for top, low in boxes if top < end < low and low - top < ROW), default=end)

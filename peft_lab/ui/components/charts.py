@@ -29,7 +29,7 @@ def laid_out(
     legend: Mapping[str, Any] | None = None,
     **layout: Any,
 ) -> go.Figure:
-    """Lay out a figure and return it: its axes' settings, the pixels above it, a legend in one row at its ``y``."""
+    """Set a figure's axes, height, top margin (pixels) and one-row legend at its ``y``; return it."""
     if legend is not None:
         layout["legend"] = {"orientation": "h", "x": 0, **legend}
     figure.update_layout(margin={"l": 8, "r": 8, "t": top, "b": 40}, height=height, **layout)
@@ -47,7 +47,7 @@ def curves(
     colours: Mapping[str, str] | None = None,
     log_y: bool = False,
 ) -> go.Figure:
-    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end, so that it does not jump."""
+    """Return lines over one axis: ``name: (xs, ys)``. ``until`` fixes the axis's end while data arrive."""
     figure = go.Figure()
     for index, (name, (xs, ys)) in enumerate(series.items()):
         colour = (colours or {}).get(name, theme.SERIES[index % len(theme.SERIES)])
@@ -189,12 +189,12 @@ def memory_timeline(
 
 
 def _unit(largest: int) -> tuple[str, float]:
-    """Return the unit of an axis that reaches to ``largest`` bytes, the same as in the tables beside it."""
+    """Return the unit of an axis that reaches to ``largest`` bytes, and its size."""
     return ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
 
 
 def _parts(rows: Iterable[Mapping[str, int]]) -> list[str]:
-    """Return the parts that occur, in the order in which they are stacked everywhere."""
+    """Return the parts that occur, in the common stacking order."""
     present = {part for parts in rows for part, size in parts.items() if size}
     return [part for part in theme.MEMORY if part in present]
 
@@ -214,8 +214,8 @@ class Area:
 
     Attributes:
         place: the part of the model that contains it, such as ``self_attn``.
-        modules: how many modules it stands for.
-        drawn: its size in the picture, in parameters; more than ``parameters`` for a trained one that would not show.
+        modules: the number of modules it represents.
+        drawn: its size in the picture, in parameters; above ``parameters`` if trained and too small to see.
     """
 
     place: str
@@ -246,7 +246,7 @@ def areas(tree: Sequence[GroupCount]) -> list[Area]:
 
 
 def _owner(module: str, bare: set[str]) -> str:
-    """Return the model's own module that an added one sits in; itself where it is in none."""
+    """Return the model's own module that contains an added one; the added one itself if none does."""
     parts = module.split(".")
     inside = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((path for path in inside if path in bare), module)
@@ -262,7 +262,7 @@ def _named(path: str) -> tuple[str, str]:
 
 
 def _size(all_areas: list[Area]) -> None:
-    """Give each its size: the number of parameters, or for what is trained the least that can be seen."""
+    """Set each area's size: its number of parameters, or at least the visible minimum if it is trained."""
     total = sum(area.parameters for area in all_areas)
     trained = [area for area in all_areas if area.state == "trained" and area.parameters]
     least = max(LEAST, VISIBLE / len(trained)) * total if trained else 0
@@ -271,7 +271,7 @@ def _size(all_areas: list[Area]) -> None:
 
 
 def caption(all_areas: Sequence[Area]) -> str:
-    """Return what area and colours mean, with what is not to scale."""
+    """Return the meaning of areas and colours, and which are not to scale."""
     states = {area.state for area in all_areas}
     legend = ["**Grey** is frozen"] if "frozen" in states else []
     legend += ["**blue** is quantised"] if "quantised" in states else []
@@ -287,7 +287,7 @@ def caption(all_areas: Sequence[Area]) -> str:
 
 
 def treemap(all_areas: Sequence[Area], height: int = 340) -> go.Figure:
-    """Return the areas, grouped by place. Labels and figures are the true ones, whatever the size drawn."""
+    """Return the areas, grouped by place. Labels and figures are true, whatever the size drawn."""
     colours = {"trained": theme.TRAINABLE, "quantised": theme.QUANTISED, "frozen": theme.FROZEN}
     ids, labels, parents, drawn, shown, colour, notes = [], [], [], [], [], [], []
     total = sum(area.parameters for area in all_areas)
@@ -359,8 +359,8 @@ class Bar:
     """One row.
 
     Attributes:
-        parts: bytes by part of the memory; empty while there is no figure, which ``note`` then explains.
-        source: where the figures come from.
+        parts: bytes by part of the memory; empty if there is no figure, for the reason in ``note``.
+        source: the source of the figures.
     """
 
     label: str
@@ -375,16 +375,16 @@ class Bar:
 
 @dataclass(frozen=True)
 class Limit:
-    """A line across all rows: bytes, and what stands for it in the head."""
+    """A line across all rows: its bytes, and its label at the top."""
 
     size: int
     text: str
 
 
 def grown_bars(bars: Sequence[Bar], key: str, limit: Limit | None = None, close: bool = False) -> None:
-    """Draw the rows on one scale, with a legend of the parts that are in them.
+    """Draw the rows on one scale, with a legend of the parts in them.
 
-    With ``close`` a row is its label, its bar and its size beside each other; the page says where all are from.
+    ``close``: draw label, bar and size side by side; the page names their source.
     """
     legend = [
         {"name": name, "colour": theme.MEMORY[name]}

@@ -1,4 +1,4 @@
-"""How a figure is shown: with its unit, its source badge and a note, the same on every page."""
+"""Drawing of figures: with unit, source badge and a note, the same on every page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def badge(source: Source | str) -> str:
 def card(
     label: str, finding: Finding | None, note: str = "", text: str | None = None, absent: str = ""
 ) -> None:
-    """Draw one headline figure in a bordered box; ``absent`` stands there while there is no figure."""
+    """Draw one headline figure in a bordered box; ``absent`` is the text if there is none."""
     with st.container(border=True, height="stretch"):
         if finding is None:
             st.metric(label, "–")
@@ -45,17 +45,17 @@ def card(
 
 
 def legend() -> None:
-    """Draw what the four badges mean."""
+    """Draw the meaning of the four badges."""
     st.markdown("\n\n".join(f"{badge(source)} {text}" for source, text in SOURCE_HELP.items()))
 
 
 def unbroken(text: str) -> str:
-    """Return a cell's text on one line: a narrow screen breaks between such parts or scrolls the table."""
+    """Return a cell's text with no-break spaces, so that it stays on one line."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def whole(text: str) -> str:
-    """Return a figure that no cell breaks at its minus sign."""
+    """Return a figure with a non-breaking hyphen in its exponent."""
     return text.replace("e-", "e\N{NON-BREAKING HYPHEN}")
 
 
@@ -119,11 +119,11 @@ _OUTSIDE = ("cells", "encoder", "columns")
 
 @dataclass(frozen=True)
 class Detail:
-    """The parameters behind one path.
+    """The parameters at one path.
 
     Attributes:
         rows: name, shape with type and state, number of parameters of all layers together.
-        note: what there is to say where there are no rows.
+        note: text if there are no rows.
     """
 
     title: str
@@ -136,14 +136,14 @@ def state_of(group: GroupCount) -> str:
 
 
 def plain(path: str) -> str:
-    """Return a path with a star for the layer's number."""
+    """Return a path with a star in place of the layer's number."""
     return path.replace("{}", "∗")
 
 
 def groups_at(
     tree: Sequence[GroupCount], path: str, shape: ModelShape, parts: Sequence[Part] = ()
 ) -> list[GroupCount]:
-    """Return the parameters at ``path`` and below, and those a part there keeps outside the model."""
+    """Return the parameters at ``path`` and below, including those that a part there keeps elsewhere."""
     here = [group for group in tree if group.module == path or group.module.startswith(f"{path}.")]
     if any(part.at == path and part.kind in _OUTSIDE for part in parts):
         own = tuple(group.path for group in shape.groups)
@@ -158,7 +158,7 @@ def groups_at(
 
 
 def detail(path: str, report: CountReport | None, shape: ModelShape, parts: Sequence[Part] = ()) -> Detail:
-    """Return what is behind ``path``, from the count; while there is none, that it is being counted."""
+    """Return the parameters at ``path``, or a note that they are still being counted."""
     title = {"tokens": "Virtual tokens", "attention": "Attention", "ffn": "Feed-forward"}.get(
         path, plain(path)
     )
@@ -188,7 +188,7 @@ def _row(group: GroupCount, path: str) -> tuple[str, str, str]:
 
 
 def told_to(runs: Sequence[Run]) -> None:
-    """Draw one sentence for each tracker that any of the runs goes to."""
+    """Draw one sentence per tracker that receives any of the runs."""
     for one in start.trackers_summed(runs):
         sentence = foreign_plain(one.sentence())
         st.markdown(f":red[:material/error: {sentence}]" if one.failed else f":small[{sentence}]")

@@ -1,12 +1,12 @@
-"""Draw a form's controls: each remembers its choice, is locked where a teacher fixed it, and has its errors below it.
+"""Draw a form's controls. Each remembers its choice, is locked if a teacher fixed it, and shows errors.
 
-A page lays the controls out, in the order and the cells that it likes::
+A page arranges the controls in any order and cells::
 
     controls = Controls(Step, "memory")
     controls.read_address()
     batch = controls.draw("batch", cell)
     step = controls.form()          # as the learner left it
-    controls.show(step.problems())  # each below its control, with a button for the nearest value that works
+    controls.show(step.problems())  # each below its control, with a button for the nearest valid value
     controls.write_address()
 """
 
@@ -35,8 +35,8 @@ class Controls(Generic[F]):
     """The controls of one form on one page.
 
     Args:
-        usual: returns the page's defaults, which may follow from what was chosen.
-        keys: returns, for a field, what tells its choices apart, such as the kind of the model.
+        usual: returns the page's defaults, which may depend on other choices.
+        keys: returns, for a field, keys that keep its choices apart, such as the kind of the model.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Controls(Generic[F]):
 
     @property
     def usual(self) -> F:
-        """The page's defaults."""
+        """Return the page's defaults."""
         return self._usual()
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Any:
-        """Return what the learner last chose, or the default."""
+        """Return the learner's last choice, or the default."""
         found = state.remembered(*self._place(name), None, *self._keys(name))
         return self.default(name) if found is None else found
 
@@ -67,17 +67,17 @@ class Controls(Generic[F]):
         return getattr(self.usual, name)
 
     def form(self) -> F:
-        """Return the form as the learner left it, valid or not."""
+        """Return the form with the learner's choices, valid or not."""
         made: Any = replace(self.usual, **{name: self.value(name) for name in self._form.fields()})  # type: ignore[type-var]
         return made
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep a choice, without drawing its control afresh; ``None`` forgets it."""
+        """Store a choice without redrawing its control; ``None`` forgets it."""
         scope, key = self._place(name)
         state.remember(scope, key, value, *self._keys(name))
 
     def put(self, **changes: Any) -> None:
-        """Set choices from code; their controls start afresh."""
+        """Set choices from code, and redraw their controls."""
         for name, value in changes.items():
             self.remember(name, None if value == self.default(name) else value)
         state.renew(self.scope)
@@ -93,7 +93,7 @@ class Controls(Generic[F]):
     # -- the address ---------------------------------------------------------------------------------------------
 
     def readers(self, **own: Callable[[str], Any]) -> dict[str, Callable[[str], None]]:
-        """Return what takes each field out of an address; ``own``: readers in place of the field's."""
+        """Return a reader of each field from a URL; ``own``: readers that replace the fields'."""
 
         def reader(name: str, field: Field) -> Callable[[str], None]:
             def take(text: str) -> None:
@@ -104,16 +104,16 @@ class Controls(Generic[F]):
         return {field.key: reader(name, field) for name, field in self._form.fields().items()}
 
     def read_address(self, **own: Callable[[str], Any]) -> None:
-        """Take the choices out of the address, once per page and session; ``own``: as in :meth:`readers`."""
+        """Read the choices from the URL, once per page and session; ``own``: as in :meth:`readers`."""
         state.read_address(self.scope, self.readers(**own))
 
     def address(self, leave_out: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
-        """Return what the address has to say: ``name: (value, default)``; a value out of range is left out."""
+        """Return the URL's parameters, ``name: (value, default)``, without values out of range."""
         wrong = {error.field for error in self.form().problems()} | set(leave_out)
         return {name: pair for name, pair in self.form().address(self.usual).items() if name not in wrong}
 
     def write_address(self, more: Mapping[str, tuple[Any, Any]] | None = None) -> None:
-        """Make the address say what is chosen, and ``more``."""
+        """Write the choices, and ``more``, into the URL."""
         state.write_address(self.address() | dict(more or {}))
 
     # -- drawing -------------------------------------------------------------------------------------------------
@@ -129,14 +129,14 @@ class Controls(Generic[F]):
         caption: bool = False,
         **more: Any,
     ) -> Any:
-        """Draw a field's control in a cell and return its value, with what the address got wrong below it.
+        """Draw a field's control in a cell and return its value; report an invalid one in the URL below it.
 
         Args:
-            options: titles by value in place of the field's own. A choice that is none of them any more is replaced
-                by the default.
-            noun: what the model is trained on, in label and help.
+            options: titles by value in place of the field's own. A choice that is no longer among them is
+                replaced by the default.
+            noun: the kind of training data, for label and help.
             key: of the control, if not :meth:`key`.
-            caption: whether a sentence of the help stands below the control.
+            caption: whether to show a sentence of the help below the control.
             more: arguments of the control, such as ``disabled``, and those of :func:`widget`.
         """
         field = replace(self._form.field(name).in_terms_of(noun), default=self.default(name))
@@ -158,16 +158,16 @@ class Controls(Generic[F]):
         return value
 
     def below(self, name: str) -> None:
-        """Keep a place for errors under the control that was just drawn, and say there what the address got wrong."""
+        """Reserve a place for errors below the last control; report an invalid value in the URL there."""
         self._below[name] = st.container()
         address_line(self.scope, self._form.field(name).key, self._below[name], default=True)
 
     def at(self, name: str | None) -> Any:
-        """Return the place under a control; that of the page for a control that is not drawn."""
+        """Return the place below a control; the page for a control that is not drawn."""
         return self._below.get(name or "", st)
 
     def show(self, problems: Iterable[BadInput]) -> None:
-        """Say what is wrong, each below its control, with a button for the nearest value that works there."""
+        """Draw each error below its control, with a button for the nearest valid value."""
         for error in problems:
             with self.at(error.field) if error.field in self._below else st.container():
                 error_line(error)
@@ -183,12 +183,12 @@ class Controls(Generic[F]):
 
 
 def widget(field: Field, value: Any, key: str, *, slider: bool = False, scale: float = 1, **rest: Any) -> Any:
-    """Draw the control of a field and return its value. Ranges are left to the check, which says why it refuses.
+    """Draw a field's control and return its value. Ranges are checked later, by the form.
 
     Args:
-        slider: whether numbers are moved between the ends of their range, and short choices stand side by side.
-        scale: what one of a number's unit is worth.
-        rest: arguments of the control; a list of names with a ``placeholder`` opens when it is clicked.
+        slider: whether to draw numbers as sliders, and short choices side by side.
+        scale: the size of the displayed unit.
+        rest: arguments of the control; with a ``placeholder``, a list of names is a dropdown.
     """
     rest = {"key": key, "help": field.full_help or None} | rest
     start: Any
@@ -257,10 +257,10 @@ def choose(
     """Draw the select box and return the choice: the remembered one while it is an option, else the default.
 
     Args:
-        options: titles by value, or the values, which are ``written`` by a function.
+        options: titles by value, or values that ``written`` formats.
         default: the first option unless given.
-        variants: what the choice is remembered for, beside its name: another model, another sweep.
-        afresh: what draws the control afresh without forgetting the choice.
+        variants: more keys under which the choice is remembered: another model, another sweep.
+        afresh: keys that redraw the control, when they change, without forgetting the choice.
         text: the help text.
     """
     values = list(options)

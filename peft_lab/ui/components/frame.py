@@ -1,6 +1,6 @@
-"""What surrounds every page: the stop of a path that it belongs to, what a teacher has fixed on it, projector mode.
+"""The frame of every page: the stop of a path it belongs to, the settings a teacher fixed, projector mode.
 
-All three travel in the address: ``stop=newcomer.3``, ``fixed=model,r``, ``projector=on``.
+All three travel in the URL: ``stop=newcomer.3``, ``fixed=model,r``, ``projector=on``.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _IN_A_LINE, _FIRST = 5, 3  # names of fixed settings: as many as a line holds, a
 
 
 def enter(page: str, lockable: bool) -> bool:
-    """Read what the address says about the surroundings, before the page is drawn.
+    """Read the frame's URL parameters, before the page is drawn.
 
     Args:
-        lockable: whether the page shows fixed settings as locked; on others ``fixed`` says nothing.
+        lockable: whether the page shows fixed settings as locked; otherwise ``fixed`` is ignored.
 
-    A second press may end this run at any of its steps, and the page is drawn from the beginning: what says that
-    something is still to be read goes last.
+    A second press may end this run at any step, and the page is then drawn anew: so each mark of work to do
+    is cleared last.
 
     Returns:
-        whether a stop has just been arrived at, and its progress is to be noted (:func:`noted`).
+        whether a stop was just reached, whose progress must be recorded (:func:`noted`).
     """
     state.enter(page)
     address = st.query_params.to_dict()
@@ -65,30 +65,30 @@ def enter(page: str, lockable: bool) -> bool:
 
 
 def noted() -> None:
-    """Note that the stop arrived at is written down, or that there is nothing to write."""
+    """Record that the progress at the stop just reached is stored, or needs no storing."""
     state.remember(SCOPE, _ARRIVED, False)
 
 
 def _fixed(address: dict[str, str]) -> dict[str, str]:
-    """Return the settings that the address fixes; a name without a value fixes nothing."""
+    """Return the settings that the URL fixes; a name without a value fixes nothing."""
     names = address.get("fixed", "").split(",")
     return {name: address[name] for name in names if name in address}
 
 
 def leave_path() -> None:
-    """End the session's stop: no page belongs to one any more."""
+    """Leave the session's stop: pages no longer belong to one."""
     state.carry("stop", "")
     st.query_params.pop("stop", None)
 
 
 def unlock(page: str) -> None:
-    """Let the learner go on freely on this page."""
+    """Unlock the page's settings."""
     state.fix(page, {})
     st.query_params.pop("fixed", None)
 
 
 def locked_note(page: str, labels: dict[str, str]) -> None:
-    """Draw what is fixed on the page, with a button that unlocks it."""
+    """Draw the page's fixed settings, with a button that unlocks them."""
     fixed = state.fixed_on(page)
     if not fixed:
         return
@@ -114,7 +114,7 @@ def projector_style() -> None:
 
 
 def way_out() -> None:
-    """Draw how a class's browser is handed on: who signed in can come back, who gave a code cannot."""
+    """Draw a button to sign out, or to leave for good for learners who joined with a code."""
     if not asking.class_is_on() or projecting():
         return
     who = asker()
@@ -153,7 +153,7 @@ def _left() -> None:
 
 
 def projector_switch() -> None:
-    """Draw the switch in the side bar or, in projector mode, a button at the foot of the page."""
+    """Draw the switch in the sidebar or, in projector mode, a button at the foot of the page."""
     if not projecting():
         with st.sidebar:
             pressed = st.button(
@@ -188,7 +188,7 @@ _mount = st.components.v2.component("peft_mending", html="<span></span>", js=_JS
 
 
 def mend() -> None:
-    """Mount the browser's mends, once per run and before the page, so that a failing page has them too."""
+    """Mount the browser fixes, once per run and before the page, so that a failing page has them too."""
     with st.sidebar:
         _mount(key="mending", height=0)
 
@@ -201,12 +201,12 @@ _ASKED = "tab-asked-for"
 
 
 def show_tab(scope: str, title: str) -> None:
-    """Open that tab when the page is drawn the next time."""
+    """Open a tab the next time the page is drawn."""
     state.remember(scope, _ASKED, title)
 
 
 def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) -> str:
-    """Draw the open tab of ``sections`` (title → what draws it); return its title. ``wanted``: see :func:`tab_list`."""
+    """Draw the open tab of ``sections`` (title → function); return its title. ``wanted``: the first one."""
     title, place = tab_list(scope, list(sections), wanted)
     with place:
         sections[title]()
@@ -216,12 +216,12 @@ def tabs(scope: str, sections: Mapping[str, Callable[[], None]], wanted: str) ->
 def tab_list(
     scope: str, titles: Sequence[str], wanted: str, tells: bool = True
 ) -> tuple[str, DeltaGenerator]:
-    """Draw the list of tabs: the title of the open one, and the place for what it shows, which may be drawn after what
-    stands below the tabs. A tab that the address names and there is none of is told above them, if it ``tells``.
+    """Draw the list of tabs; return the title of the open one, and the place for its content, which may be
+    drawn later than what is below the tabs. If ``tells``, an unknown tab in the URL is reported above them.
 
-    ``wanted`` is the tab to begin with, when the page is opened or returned to. Streamlit makes the default part of
-    what identifies tabs: one that followed the choice would replace the tabs at each draw, and a click that arrives
-    during a draw would belong to tabs that are gone.
+    ``wanted`` is the first tab, when the page is opened or returned to. Streamlit identifies tabs by their
+    default too: one that followed the choice would replace the tabs at each draw, and a click during a draw
+    would be lost.
     """
     if tells:
         address_line(scope, "tab")
@@ -248,9 +248,9 @@ def tab_list(
 def open_button(
     page: str, query: Mapping[str, str], label: str, key: str, link: str = "[as a link]({})", **options: Any
 ) -> None:
-    """Draw a button that opens a page with the settings of ``query``, and beside it a ``link`` unless that is empty.
+    """Draw a button that opens a page with the settings of ``query``, and a ``link`` unless that is empty.
 
-    A link that carries settings is read only by a page that begins afresh. ``options`` are the button's.
+    Only a freshly opened page reads settings from a link. ``options`` are the button's.
     """
     if st.button(label, key=key, **{"icon": ":material/arrow_forward:", **options}):
         state.begin_afresh(page)
@@ -261,7 +261,7 @@ def open_button(
 
 @contextmanager
 def errors_here() -> Iterator[None]:
-    """Show a refusal as a red line here, in place of what the block would have drawn next."""
+    """Show an error as a red line here, in place of the rest of the block."""
     try:
         yield
     except PeftLabError as error:
@@ -269,12 +269,12 @@ def errors_here() -> Iterator[None]:
 
 
 def error_line(error: object, place: Any = st) -> None:
-    """Draw a refusal, or its reason, as a red line."""
+    """Draw an error, or its reason, as a red line."""
     place.markdown(f":red[:material/error: {plain(error)}]")
 
 
 def address_line(scope: str, name: str, place: Any = st, default: bool = False) -> None:
-    """Draw why a value in the address is not used, if it is not, and whether the ``default`` is instead."""
+    """Draw why a value in the URL is not used, if so, and whether the ``default`` replaces it."""
     problem = state.address_problem(scope, name)
     if problem:
         instead = " The default is used." if default else ""
@@ -283,7 +283,7 @@ def address_line(scope: str, name: str, place: Any = st, default: bool = False) 
 
 @contextmanager
 def errors_boxed() -> Iterator[None]:
-    """Show a refusal, or what the disk or its permissions refuse, in place of the rest of the page."""
+    """Show an error, also one of the disk or its permissions, in place of the rest of the page."""
     try:
         yield
     except PeftLabError as error:
@@ -296,8 +296,8 @@ def errors_boxed() -> Iterator[None]:
 
 
 def part(draw: Callable[[], None], every: float | None = None) -> None:
-    """Draw a part that can be drawn again without the rest: when one of its controls is used, and each ``every``
-    seconds. Not for use within another part: what a part drew is taken back without the parts in it."""
+    """Draw a part that is redrawn without the rest: when one of its controls is used, and every ``every``
+    seconds. Do not nest parts: a part's old content is removed without the parts in it."""
 
     @wraps(draw)
     def drawn() -> None:

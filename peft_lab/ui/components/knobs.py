@@ -1,4 +1,4 @@
-"""The knobs card: model, task and the method's own settings, each with its help and what is wrong, at the control."""
+"""The knobs card: model, task and the method's settings, each with help, and with errors at the control."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ KEPT = ("run", "inside-run", "tab")
 
 @dataclass(frozen=True)
 class Choice:
-    """What is set on a method page.
+    """The settings on a method page.
 
     Attributes:
-        values: complete values; where one is invalid, as the learner left it.
+        values: complete values; an invalid one as the learner left it.
         problems: everything found; an error among them means that nothing can be computed.
-        task: name of a task, ``own``, or ``None`` where no task fits the model.
+        task: name of a task, ``own``, or ``None`` if no task fits the model.
     """
 
     spec: MethodSpec
@@ -59,7 +59,7 @@ class Choice:
 
 
 def default_model(spec: MethodSpec, first: str) -> str:
-    """The page's own model, or the first live one on which the method's defaults work."""
+    """Return the page's model, or else the first live one on which the method's defaults work."""
     live = [entry for entry in catalogue().values() if entry.live]
     candidates = [catalogue()[first], *live]
     for entry in candidates:
@@ -74,12 +74,12 @@ def tasks_for(entry: ModelEntry) -> list[str]:
 
 
 def read_model(text: str) -> None:
-    """An address's model: a catalogue name, a Hugging Face id or a folder."""
+    """Remember a URL's model: a catalogue name, a Hugging Face id or a folder."""
     state.remember("shared", "model", from_address(text))
 
 
 def read_task(text: str) -> None:
-    """An address's task. Raises UnknownName where there is none of that name."""
+    """Remember a URL's task. Raises UnknownName if there is none of that name."""
     known = [*(task.name for task in all_tasks()), OWN_TASK]
     if text not in known:
         raise UnknownName("task", text[:60], known, "task")
@@ -92,7 +92,7 @@ def _form(slug: str) -> type[Form]:
 
 
 def knob_controls(spec: MethodSpec, shape: Callable[[], ModelShape]) -> Controls[Form]:
-    """Return the controls of a method's settings, not yet drawn. Names of modules are remembered for each architecture.
+    """Return the controls of a method's settings, not yet drawn. Module names are kept per architecture.
 
     Args:
         shape: returns the model's, on which defaults depend.
@@ -107,7 +107,7 @@ def knob_controls(spec: MethodSpec, shape: Callable[[], ModelShape]) -> Controls
 
 
 def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
-    """Return what takes this page's parameters out of the address. The model comes first: defaults depend on it."""
+    """Return readers of the page's URL parameters. The model comes first: defaults depend on it."""
 
     def shape() -> ModelShape:
         return _current_model(spec, first).shape
@@ -120,7 +120,7 @@ def readers(spec: MethodSpec, first: str) -> dict[str, Any]:
 
 
 def knobs_card(spec: MethodSpec, first: str) -> Choice:
-    """Draw the card and return what is set."""
+    """Draw the card and return the settings."""
     _head(spec)
     places: dict[str, Any] = {}
     entry = _model_control(spec, first, places)
@@ -155,7 +155,7 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
 
 
 def _head(spec: MethodSpec) -> None:
-    """The card's title, with the way back to the defaults. The run that is shown and the open tab stay."""
+    """Draw the title, with a button for the defaults. It keeps the run shown and the open tab."""
     with st.container(horizontal=True, vertical_alignment="center", key="knobs-head"):
         st.markdown("### Knobs", width="stretch")
         pressed = st.button(
@@ -178,7 +178,7 @@ def _head(spec: MethodSpec) -> None:
 
 
 def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
-    """What the address has to say about the choice: ``name: (value, default)``."""
+    """Return the URL parameters of the choice: ``name: (value, default)``."""
     defaults = choice.spec.defaults(choice.shape)
     tasks = tasks_for(choice.entry)
     own = {"model": (choice.entry.name, default_model(choice.spec, first))}
@@ -188,7 +188,7 @@ def address(choice: Choice, first: str) -> dict[str, tuple[Any, Any]]:
 
 
 def restore(run: RunSpec) -> None:
-    """Set model, task, data of one's own and knobs as a run had them; nothing where its model's folder is gone."""
+    """Set model, task, own data and knobs to those of a run; do nothing if its model's folder is gone."""
     try:
         spec, entry = get_method(run.method), entry_of(run.model)
     except (PeftLabError, TimeoutError):
@@ -202,7 +202,7 @@ def restore(run: RunSpec) -> None:
 
 
 def set_knobs(spec: MethodSpec, shape: ModelShape, values: Mapping[str, Any]) -> None:
-    """Set knobs as if their controls had been moved; to be called before the page is drawn, from a callback."""
+    """Set knobs as if their controls had been moved. Call it before the page is drawn, in a callback."""
     controls = _remember(spec, shape, values)
     st.session_state.update({controls.key(name): value for name, value in values.items()})
 
@@ -252,14 +252,14 @@ def _task_control(spec: MethodSpec, entry: ModelEntry, places: dict[str, Any]) -
 
 
 def _below(spec: MethodSpec, name: str) -> Any:
-    """Return a place under the control that was just drawn, with what the address got wrong."""
+    """Return a place below the last control, with any error of its value in the URL."""
     place = st.container()
     address_line(spec.slug, name, place, default=True)
     return place
 
 
 def _offered(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of a list's names that its control offers; the others are remembered for the text beside it."""
+    """Return the names that a list's control offers; remember the others for the text field beside it."""
     known = module_options(spec, knob, shape)
     others = ", ".join(name for name in names if name not in known)
     state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
@@ -267,7 +267,7 @@ def _offered(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[st
 
 
 def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
-    """Return the names that a list's control offers on a model."""
+    """Return the names that a list's control offers for a model."""
     return list(spec.options(knob, shape))
 
 
@@ -286,7 +286,7 @@ def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, 
 
 
 def problem_line(problem: Problem) -> str:
-    """A problem as one coloured line."""
+    """Return a problem as one coloured line."""
     if problem.level == "error":
         return f":red[:material/error: {plain(problem.message)}]"
     return f":orange[:material/info: {plain(problem.message)}]"
@@ -301,7 +301,7 @@ END = 4  # characters of an id, enough among what was made in one second
 
 
 def apart(titles: Mapping[str, str]) -> dict[str, str]:
-    """The titles by id, in their order; those that several ids have end with what their ids end with."""
+    """Return the titles by id, in order; equal ones get the ends of their ids."""
     often = Counter(titles.values())
     return {
         identity: f"{title} · {identity[-END:]}" if often[title] > 1 else title

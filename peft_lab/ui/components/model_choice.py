@@ -1,8 +1,8 @@
-"""The model control of every page: the catalogue, or a Hugging Face id or a folder that is typed into it.
+"""The model control of every page: a catalogue entry, or a typed Hugging Face id or folder.
 
-Ids and folders are read in a process of their own: their config alone is looked at, which needs transformers and, for
-an id that is not kept here, a connection. A name that turns out to be no model leaves the page on the model it had, and
-the control says what is wrong with it.
+Ids and folders are read in another process: only the config, which needs transformers and, for an id that is
+not cached here, a connection. If a name turns out not to be a model, the page keeps the model it had, and the
+control shows the error.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ HELP = (
 
 
 def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
-    """Return the model of that name; the one known before while its folder holds no model now.
+    """Return the model of that name; if its folder no longer holds one, the model known before.
 
     Raises:
-        BadInput: no such model, or none that can be used. TimeoutError: not known within ``patience`` seconds.
+        BadInput: no such model, or none that can be used. TimeoutError: unknown after ``patience`` seconds.
     """
     try:
         return _entry_now(name, patience)
@@ -54,7 +54,7 @@ def entry_of(name: str, patience: float = ADDRESS_PATIENCE) -> ModelEntry:
 
 
 def _entry_now(name: str, patience: float) -> ModelEntry:
-    """Return what :func:`entry_of` does, of a folder as it is now."""
+    """Return :func:`entry_of`'s result for a folder as it is now."""
     if name in catalogue():
         return catalogue()[name]
     if not models.looks_external(name):
@@ -69,7 +69,7 @@ def _entry_now(name: str, patience: float) -> ModelEntry:
 
 
 def normal(text: str) -> str:
-    """Return a name as typed, without blanks around it and with a folder's full path.
+    """Return a typed name stripped of blanks; a folder as its full path.
 
     Raises:
         BadInput: empty, or longer than any name.
@@ -83,10 +83,10 @@ def normal(text: str) -> str:
 
 
 def from_address(text: str) -> str:
-    """Return the name that an address gives, once it is known to be a model's.
+    """Return a model's name from a URL, once it is known to be one.
 
     Raises:
-        BadInput: it is none, or could not be looked up in time.
+        BadInput: it is not a model's, or could not be looked up in time.
     """
     name = normal(text)
     try:
@@ -99,8 +99,7 @@ def from_address(text: str) -> str:
 
 
 def model_control(current: ModelEntry, key: str) -> ModelEntry:
-    """Draw the control, with what is wrong under it, and return the model that is chosen: ``current`` while there is
-    none of the name that was typed."""
+    """Draw the control, with errors below it; return the model, or ``current`` if the typed name is none."""
     chosen = choose_model(current, key)
     if chosen.error is not None:
         error_line(f"{chosen.error} The page still shows {current.title}.")
@@ -109,8 +108,8 @@ def model_control(current: ModelEntry, key: str) -> ModelEntry:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the control says. ``entry``: the model, or that before while there is none of the name ``typed``, for which
-    ``error`` has the reason."""
+    """The control's value. ``entry``: the model, or the previous one if ``typed`` names none, for the reason
+    in ``error``."""
 
     entry: ModelEntry
     typed: str
@@ -120,8 +119,8 @@ class Chosen:
 def choose_model(
     current: ModelEntry, key: str, typed: str = "", because: PeftLabError | None = None
 ) -> Chosen:
-    """Draw the control without what is wrong, which is left to whoever asks. ``typed``: what stands in it at first,
-    where that is no model, ``because`` of this."""
+    """Draw the control; the caller shows errors. ``typed``: the initial text if it is not a model, for the
+    reason ``because``."""
     names = list(dict.fromkeys([*catalogue(), *state.scope(SCOPE), current.name, *filter(None, [typed])]))
     text = st.selectbox(
         "Model",
@@ -150,7 +149,7 @@ def choose_model(
 
 
 def _own(entry: ModelEntry) -> str:
-    """Return what can be done with a model that is not in the catalogue."""
+    """Return a sentence on whether a model outside the catalogue can be trained."""
     lacking = models.untrainable(entry)
     if lacking is not None:
         return lacking

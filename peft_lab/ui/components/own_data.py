@@ -1,4 +1,4 @@
-"""A learner's own file: uploaded, checked at once, and kept so that a run can read it."""
+"""A learner's own file: uploaded, checked at once, and stored for runs to read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CONVERSATIONS = (
 
 
 def upload(kind: ModelKind, locked: bool) -> str | None:
-    """Draw the control; return the checked file's path, or None with what is missing or wrong below it."""
+    """Draw the control; return the checked file's path, or None with the error or request below it."""
     wanted = _COLUMNS[kind]
     file = _images(locked) if kind == "vision" else st.file_uploader(
         f"CSV or JSON Lines with {wanted}", type=["csv", "jsonl"], disabled=locked, key=f"own-file.{kind}",
@@ -78,20 +78,20 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
 
 
 def source_of(kind: ModelKind) -> str | None:
-    """Return the dataset that the stored file was made of, with its commit; None for an upload."""
+    """Return the dataset, with its commit, behind the stored file; None for an upload."""
     found = state.remembered("own", "source", None, kind)
     return None if found is None else str(found)
 
 
 def choose_of(spec: RunSpec, kind: ModelKind) -> None:
-    """Choose the data that a run was trained on, of which it has a copy, for the next run."""
+    """Choose a run's own copy of its training data for the next run."""
     if spec.own_data is not None:
         state.remember("own", "said", spec.own_source or "", kind)
         _remember(kind, spec.own_data, spec.own_source)
 
 
 def _called(path: Path) -> str:
-    """Return a stored file's display name: what follows its content's mark; a run's copy is named by the run."""
+    """Return a stored file's display name: without its content hash; a run's copy is named by the run."""
     return path.name.split("-", 1)[1] if path.parent.name == hub.UPLOADS else f"What {path.parent.name} had"
 
 
@@ -101,7 +101,7 @@ def _remember(kind: ModelKind, path: str, source: str | None) -> None:
 
 
 def _from_hub(kind: ModelKind, locked: bool) -> None:
-    """Draw the field for a dataset's name and fetch it once it changes. Raises PeftLabError."""
+    """Draw the field for a dataset's name, and fetch it when it changes. Raises PeftLabError."""
     named = st.text_input(
         "Or a dataset of the Hugging Face Hub", state.remembered("own", "hub", "", kind), disabled=locked,
         key=f"own-hub.{kind}", placeholder=f"{hub.MARK}owner/name:{hub.SPLIT}",
@@ -119,7 +119,7 @@ def _from_hub(kind: ModelKind, locked: bool) -> None:
 
 
 def _images(locked: bool) -> Any:
-    """Draw the control for images; a browser hands folders over only as a zip."""
+    """Draw the control for images; browsers can upload a folder only as a zip."""
     return st.file_uploader(
         "Zip of images, a folder for each class", type=["zip"], disabled=locked, key="own-file.vision",
         max_upload_size=pictures.MAX_UPLOAD_BYTES // 1_000_000,
@@ -130,30 +130,30 @@ def _images(locked: bool) -> Any:
 
 
 def _kept() -> str:
-    """Return how much a learner of a class may keep; empty for others."""
+    """Return how much a learner of a class may store, as a sentence; empty without a class."""
     found = limits_of_asker()
     return f" In this class you may keep {found.upload_megabytes} MB, for {found.days} days." if found else ""
 
 
 def _reading(slot: DeltaGenerator) -> None:
-    """Say that a file is being read; called repeatedly, so that a rerun of the page ends the reading here."""
+    """Show that a file is being read. Called repeatedly, so that a rerun of the page stops the reading."""
     slot.caption("Reading the file")
 
 
 def _keep(name: str, data: bytes, tick: Callable[[], object]) -> str:
-    """Store an upload once it is known to be usable, named by its content, and return its path.
+    """Check an upload, store it under a name from its content, and return its path.
 
-    Raises PeftLabError; nothing is kept then.
+    Raises PeftLabError; nothing is stored then.
     """
     apart.load(data, name, tick)
     return stored(name, data)
 
 
 def stored(name: str, data: bytes) -> str:
-    """Return the path of a file under PEFT_LAB_HOME with these bytes, named by its content.
+    """Store bytes under PEFT_LAB_HOME, named by their content, and return the path.
 
     Raises:
-        BadInput: in a class, more than a learner may keep.
+        BadInput: in a class, more than a learner may store.
     """
     folder = places.mine() / hub.UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ _CSS = f"""<style>
 
 
 def tokens_of(model: str, path: str, max_length: int) -> None:
-    """Draw the preview of a checked file, or why it is not there."""
+    """Draw the preview of a checked file, or the reason why there is none."""
     shown(lambda: preview.ask(model, path, max_length), _preview, "Reading the rows as tokens…")
 
 

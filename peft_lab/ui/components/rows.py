@@ -1,4 +1,4 @@
-"""A table whose rows can be chosen, by pointer and keyboard, with every column in view: narrow, a row folds."""
+"""A table whose rows are chosen by pointer or keyboard; on narrow screens rows fold, hiding no column."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class RowOf:
-    """One row. ``kinds``: by column, ``trained`` or ``packed`` for a cell in the colour of that state."""
+    """One row. ``kinds``: per column, ``trained`` or ``packed`` for a cell in that state's colour."""
 
     id: str
     cells: Sequence[str]
@@ -49,7 +49,7 @@ class RowOf:
 def rows(
     columns: Sequence[Column], lines: Sequence[RowOf], key: str, label: str, selected: str | None = None
 ) -> str | None:
-    """Show the table; the id of the row that was just chosen, in the one run that this caused, else ``None``."""
+    """Show the table; return the id of the row just chosen, in the run caused by that, else ``None``."""
     result = _mount(
         key=key,
         data={
@@ -65,7 +65,7 @@ def rows(
 
 
 def just_chosen(key: str) -> str | None:
-    """Return the same, before the table is drawn in that run."""
+    """Return the id as :func:`rows` does, before the table is drawn in that run."""
     found: dict[str, Any] = st.session_state.get(key) or {}
     chosen: str | None = found.get("chosen")
     return chosen
@@ -79,10 +79,10 @@ NARROW = 35  # letters in a line of code on a phone, and in a narrow column
 
 
 def listing(text: str, name: str, across: int = NARROW) -> None:
-    """Draw code as it was written, with its height reserved until the browser draws it.
+    """Draw code as written, with its height reserved until the browser draws it.
 
     Args:
-        name: of its container, no other's on the page. across: letters in a line on a wide page.
+        name: of its container, unique on the page. across: letters per line on a wide page.
     """
     wide, narrow = (
         min(theme.MOST_LINES, sum(max(1, ceil(len(line) / width)) for line in text.split("\n")))

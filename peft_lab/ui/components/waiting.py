@@ -1,7 +1,7 @@
-"""Answers from another process that may take a while: the page is drawn without and comes back by itself.
+"""Answers from another process that may take a while: the page is drawn without them and refreshes itself.
 
-Every look costs the server some milliseconds, whatever is seen: a run of the script, if only of one part. Where many
-wait, as when a class opens its first page, they look less often, or they would be what they wait for.
+Every check costs the server some milliseconds: it reruns the script, if only one part of it. The more pages
+wait, as when a class opens its first page, the less often each checks, or the checks would delay the answers.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Look(Generic[Answer]):
-    """What a page saw of an answer when it looked: the answer, an error, or neither while it is ``open``."""
+    """A page's view of an answer: the answer, an error, or neither while it is ``open``."""
 
     answer: Answer | None = None
     error: PeftLabError | None = None
     open: Future[Answer] | None = None
 
     def why(self, doing: str) -> str:
-        """Return what stands in place of the answer: what is being done for it, or the error's message."""
+        """Return the text to show in place of the answer: ``doing``, or the error's message."""
         return doing if self.error is None else str(self.error)
 
 
 def look(asked: Future[Answer], patience: float = 0) -> Look[Answer]:
-    """Return what there is of an answer now, or after ``patience`` seconds at most.
+    """Return the state of an answer, after at most ``patience`` seconds.
 
-    It is open while it is still to come, and if newer questions pushed it out of its queue.
+    It is open while still pending, and also if newer questions pushed it out of its queue.
     """
     if patience:
         wait([asked], timeout=patience)
@@ -72,13 +72,13 @@ def shown(
     patience: float = 0,
     where: str = "",
 ) -> Drawn | None:
-    """Draw an answer and return what ``draw`` returns, or say why it is not drawn and return None.
+    """Draw an answer and return the result of ``draw``; without one, draw the reason and return None.
 
-    While the answer is to come, the page says what it is ``doing`` and comes back by itself. An error, also one that
-    ``draw`` or asking raises, stands in the same place; if it may pass, it comes with a button that asks again.
+    Until the answer arrives, the page shows ``doing`` and refreshes itself. An error, also from ``draw`` or
+    from asking, is drawn in the same place, with a button to ask again if it may pass.
 
     Args:
-        where: tells the buttons of two answers with the same ``doing`` apart.
+        where: keeps the button keys of two answers with the same ``doing`` apart.
     """
     with errors_here():
         asked = asked if isinstance(asked, Future) else asked()
@@ -101,7 +101,7 @@ def shown(
 
 @dataclass(frozen=True)
 class Answers(Generic[Key, Answer]):
-    """Several answers by key: those that came, the messages of errors, and how many are still to come."""
+    """Several answers by key: those that arrived, the messages of errors, and the number still pending."""
 
     found: Mapping[Key, Answer]
     refused: Mapping[Key, str]
@@ -113,7 +113,7 @@ class Answers(Generic[Key, Answer]):
 
 
 def collect(asked: Mapping[Key, Future[Answer]], patience: float = 0) -> Answers[Key, Answer]:
-    """Sort answers, after ``patience`` seconds or when all came; while some are open the page comes back by itself."""
+    """Sort answers, after ``patience`` seconds or once all arrived; refresh the page while some are open."""
     if patience:
         wait(asked.values(), timeout=patience)
     seen = {key: look(future) for key, future in asked.items()}
@@ -125,16 +125,16 @@ def collect(asked: Mapping[Key, Future[Answer]], patience: float = 0) -> Answers
 
 
 def progress(answers: Answers[Any, Any], what: str) -> None:
-    """Draw a bar while some of the answers are still to come."""
+    """Draw a bar while some of the answers are pending."""
     if answers.waiting:
         done = 1 - answers.waiting / answers.asked
         st.progress(done, text=f"Simulating: {answers.waiting} of {answers.asked} {what} to go")
 
 
 def come_back(*looks: Look[Any]) -> None:
-    """Draw the page again as soon as one of the open answers is there, or at once if one came since the page looked.
+    """Redraw the page as soon as one of the open answers arrives, or has arrived since the page looked.
 
-    What the page has seen does not bring it back, or it would begin again for ever.
+    Answers that the page has seen do not redraw it, or it would loop for ever.
     """
     undrawn = tuple(one.open for one in looks if one.open is not None)
     # What was pushed out is asked for again with the next answer; where none is to come, at once.
@@ -155,12 +155,12 @@ def come_back(*looks: Look[Any]) -> None:
 
 
 def every(pages: int) -> float:
-    """Return the seconds between two looks of a page while so many wait."""
+    """Return the seconds between a page's checks while ``pages`` pages wait."""
     return next((seconds for seconds in LOOKS if pages / seconds <= MOST), LOOKS[-1])
 
 
 def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
-    """Return how many pages wait, this one among them."""
+    """Return the number of waiting pages, including this one."""
     context = get_script_run_ctx(suppress_warning=True)
     with _lock:
         for session in [name for name, asked in _waiting.items() if any(one.done() for one in asked)]:
@@ -174,7 +174,7 @@ def _pages_waiting(open_: tuple[Future[Any], ...]) -> int:
 
 
 def offer_fetch(where: str, needed: Collection[str] | None = None) -> None:
-    """Draw what of the ``needed`` assets (all by default) is missing, with a button; ``where`` makes its key."""
+    """Draw the missing assets among ``needed`` (default: all) with a button; ``where`` makes its key."""
     wanting = [one for one in assets.status() if not one.present and (needed is None or one.name in needed)]
     if not wanting:
         return
@@ -201,7 +201,7 @@ def _described(one: AssetStatus) -> str:
 
 
 def _fetch(wanting: Sequence[AssetStatus]) -> None:
-    """Fetch, with a bar. It ends when the page is left: Streamlit raises at the next sign of progress."""
+    """Fetch assets, with a bar. Leaving the page ends it: Streamlit raises at the next sign of progress."""
     titles = {one.name: one.title for one in wanting}
     bar = st.progress(0.0)
 

@@ -1,1 +1,1 @@
-"""The Memory page: its controls, and one file for each of its parts."""
+"""The Memory page: its controls, and one file per part."""

@@ -1,4 +1,4 @@
-"""Every method that runs on the model: a bar of its parts, the device's limit, and a table of what it needs."""
+"""Every method that runs on the model: a bar of its parts, the device's limit, and a table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DRAWN, SECONDS = "memory-drawn", "memory-seconds"
 
 
 def refusals(entry: ModelEntry) -> dict[str, str]:
-    """Return methods that cannot run on the model, with their reason; found without simulating anything."""
+    """Return the methods that cannot run on the model, with the reason, without any simulation."""
     found = {}
     for slug, method in all_methods().items():
         errors = [problem.message for problem in method.problems(entry.shape, {}) if problem.level == "error"]
@@ -50,7 +50,7 @@ def refusals(entry: ModelEntry) -> dict[str, str]:
 
 
 def overview(chosen: MemoryForm) -> Simulated:
-    """Draw bars and table; return what is known of each method."""
+    """Draw bars and table; return the results of each method."""
     refused = refusals(chosen.entry)
     slugs = [slug for slug in all_methods() if slug not in refused]
     # What was asked last is taken first, so the one that took longest is asked last: it must not be the one left over.
@@ -93,7 +93,7 @@ def _bars(answers: Simulated, chosen: MemoryForm) -> None:
 
 
 def _parts(found: Simulation) -> dict[str, int]:
-    """Return the tensors at the peak, and what the allocator holds beside them: together what has to fit."""
+    """Return the tensors at the peak, and the rest held by the allocator: together they must fit."""
     beside = simulate.needed_bytes(found) - sum(found.parts.values())
     return {**found.parts, "held by the allocator": beside} if beside > 0 else dict(found.parts)
 
@@ -127,7 +127,7 @@ def _table(answers: Simulated, chosen: MemoryForm) -> None:
 
 
 def _settings(answers: Simulated, chosen: MemoryForm) -> str:
-    """Return how the methods are set, in a sentence or two."""
+    """Return the methods' settings in a sentence or two."""
     shown = [slug for slug in low_rank_methods() if slug in answers.found]
     if chosen.targets == OWN or not shown:
         return "Every method at its defaults."
@@ -138,7 +138,7 @@ def _settings(answers: Simulated, chosen: MemoryForm) -> str:
 
 
 def _targets(answers: Simulated, entry: ModelEntry) -> None:
-    """Say that QLoRA may need more than LoRA because their default targets differ."""
+    """Explain that QLoRA may need more than LoRA because their default targets differ."""
     lora, qlora = answers.found["lora"], answers.found["qlora"]
     if simulate.needed_bytes(qlora) <= simulate.needed_bytes(lora):
         return
@@ -171,10 +171,10 @@ def cost_curves(
     colours: Mapping[str, str],
     height: int = 400,
 ) -> go.Figure:
-    """Return needed memory over a size, a line for each method: ``title: (sizes, bytes)``.
+    """Return needed memory over a size, a line per method: ``title: (sizes, bytes)``.
 
-    ``now``: the size that is set, marked; ``limit``: the device's memory in bytes. Lines are straight between the
-    simulated sizes, which are the marked points.
+    ``now``: the current size, marked; ``limit``: the device's memory in bytes. Lines are straight between
+    simulated sizes.
     """
     figure = go.Figure()
     for name, (xs, ys) in series.items():
@@ -316,13 +316,13 @@ def curves(chosen: MemoryForm, answers: Simulated) -> None:
 
 
 def colours() -> dict[str, str]:
-    """Return a colour for each method, whichever others are drawn."""
+    """Return a colour per method, independent of which are drawn."""
     titles = [method.title for method in all_methods().values()]
     return {title: theme.SERIES[index % len(theme.SERIES)] for index, title in enumerate(titles)}
 
 
 def stops(chosen: MemoryForm, over: str) -> list[int]:
-    """Return sizes to simulate, the one that is set among them, up to what the model has positions for."""
+    """Return sizes to simulate, including the current one, up to the model's positions."""
     limit = chosen.entry.shape.max_positions if over == "seq" else None
     sizes = {*STOPS[over], getattr(chosen, over)}
     return sorted(size for size in sizes if limit is None or size <= limit)
@@ -346,7 +346,7 @@ MEANING = {
 
 
 def pick_method(answers: Simulated, key: str = "method") -> str | None:
-    """Draw the choice of the method, the same in all parts of the page; None until one has been simulated."""
+    """Draw the choice of the method, common to all parts of the page; None until it has been simulated."""
     slugs = list(answers.found)
     wanted = form_controls().value("method")
     if not slugs or (wanted not in slugs and answers.waiting):
@@ -378,7 +378,7 @@ def timeline(chosen: MemoryForm, answers: Simulated) -> None:
 
 
 def _scrub(points: Sequence[MemoryPoint], key: str) -> None:
-    """Draw the moment that the slider is at; only this is drawn again while it moves."""
+    """Draw the slider's moment; only this part is redrawn while it moves."""
     chart, words = st.columns([5, 3], gap="medium")
     peak = max(range(len(points)), key=lambda index: points[index].nbytes)
     names = places(points)

@@ -1,4 +1,4 @@
-"""What is simulated: model, device, sizes, precision, optimizer; in the controls and in the page's address."""
+"""The simulation's settings: model, device, sizes, precision, optimizer; as controls and in the URL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TARGETS = {
 
 
 def low_rank(method: MethodSpec) -> bool:
-    """Whether a method puts a product of a rank beside matrices that can be chosen."""
+    """Return whether a method adds a low-rank product to matrices that can be chosen."""
     return {"r", "target_modules"} <= {knob.name for knob in method.knobs}
 
 
@@ -48,20 +48,20 @@ def low_rank_methods() -> tuple[str, ...]:
 
 
 def values_for(slug: str, shape: ModelShape, targets: str) -> dict[str, Any]:
-    """The knob that a method needs to adapt what ``targets`` says; none where it has no such choice."""
+    """Return the knob with which a method adapts ``targets``; empty if it has no such choice."""
     if targets == OWN or not low_rank(get_method(slug)):
         return {}
     return {"target_modules": named(slug, shape, targets)}
 
 
 def named(slug: str, shape: ModelShape, targets: str) -> tuple[str, ...]:
-    """The names of what a method adapts. Query and value are what LoRA has by default: one map where they are fused."""
+    """Return the names of adapted modules. Query and value are LoRA's default targets: one map if fused."""
     method = get_method(slug if targets == OWN else "lora")
     return ("all-linear",) if targets == "all-linear" else tuple(method.defaults(shape)["target_modules"])
 
 
 def listed(names: Sequence[str]) -> str:
-    """As a sentence has them."""
+    """Return names as a part of a sentence."""
     return "every linear map" if tuple(names) == ("all-linear",) else ", ".join(names)
 
 
@@ -86,7 +86,7 @@ def row_titles() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class MemoryForm(StepForm):
-    """The step that the page simulates with every method, and what the page shows of it."""
+    """The step that the page simulates with every method, and the page's own settings."""
 
     targets: str = choice(
         "query-value", "LoRA and QLoRA adapt", _TARGETS_HELP, TARGETS, noun="choice of targets"
@@ -99,16 +99,16 @@ class MemoryForm(StepForm):
 
     @property
     def entry(self) -> ModelEntry:
-        """The model."""
+        """Return the model."""
         return entry_of(self.model)
 
     @property
     def card(self) -> Device:
-        """The device that holds the step."""
+        """Return the device that holds the step."""
         return device_of(self.device)
 
     def rules(self) -> Iterator[BadInput]:
-        """Yield what is wrong with the number of tokens, also for this model."""
+        """Yield the form's errors, and one for more tokens than the model has positions."""
         yield from super().rules()
         limit = self.entry.shape.max_positions
         if limit and self.seq > limit:
@@ -117,7 +117,7 @@ class MemoryForm(StepForm):
             yield error
 
     def request(self, slug: str, model: str | None = None) -> StepRequest:
-        """Return one method's step on this or another model, the rest at its defaults."""
+        """Return one method's step on this or another model, with other settings at their defaults."""
         values, dtype = self.base_for(slug, model)
         step = StepRequest(model or self.model, slug, values, self.setting, dtype, self.checkpointing)
         # A capability is asked for in any case; a processor's kernels ignore it.
@@ -131,13 +131,13 @@ class MemoryForm(StepForm):
         model: str | None = None,
         checkpointing: bool | None = None,
     ) -> Future[Simulation]:
-        """Simulate :meth:`request` but for what is given. Answers are kept for all visitors."""
+        """Simulate :meth:`request` with these changes. Results are cached for all visitors."""
         kept = self.checkpointing if checkpointing is None else checkpointing
         step = replace(self.request(slug, model).at(**(sizes or {})), checkpointing=kept)
         return get_pool().submit(urgency, memory_of, step)
 
     def base_for(self, slug: str, model: str | None = None) -> tuple[dict[str, Any], str]:
-        """Return the knobs and the precision that give a method these targets and this base; QLoRA packs it itself."""
+        """Return a method's knobs and precision for these targets and this base; QLoRA packs it."""
         values = values_for(slug, get_model(model).shape if model else self.entry.shape, self.targets)
         if slug != "qlora" or self.dtype in PRECISIONS:
             return values, self.dtype
@@ -154,7 +154,7 @@ class MemoryForm(StepForm):
         )
 
     def key(self) -> tuple[Any, ...]:
-        """Return what tells answers for these settings from answers for others."""
+        """Return a key that tells these settings' results from others'."""
         return tuple(value for name, value in self.by_name().items() if name not in ("method", "tab", "row"))
 
 
@@ -168,7 +168,7 @@ def form_controls() -> Controls[MemoryForm]:
 
 
 def controls() -> MemoryForm:
-    """Draw the controls, each with what is wrong under it, and return the form."""
+    """Draw the controls, each with its errors below it, and return the form."""
     form = form_controls()
     top, bottom = st.columns([3, 3, 2, 2]), st.columns([3, 2, 3, 2], vertical_alignment="bottom")
     with top[0]:
@@ -201,18 +201,18 @@ def controls() -> MemoryForm:
 
 
 def set_page(**choices: Any) -> None:
-    """Set controls from code and draw the page again."""
+    """Set controls from code and redraw the page."""
     form_controls().put(**choices)
     st.rerun()
 
 
 def read_address() -> None:
-    """Take the settings out of the address."""
+    """Read the settings from the URL."""
     form_controls().read_address(model=from_address)
 
 
 def write_address(asked: MemoryForm) -> None:
-    """Make the address say what is set; a value that cannot be is left out."""
+    """Write the settings into the URL; invalid values are left out."""
     state.write_address(form_controls().address(("seq",) if asked.entry.kind == "vision" else ()))
 
 

@@ -109,7 +109,7 @@ def _size(what: Literal["batch", "seq"], chosen: MemoryForm, slug: str, size: in
 
 
 def _models(chosen: MemoryForm, slug: str) -> None:
-    """Draw the catalogue from small to large; rows are as long as a model has positions for, at most."""
+    """Draw the catalogue from small to large; rows are cut to a model's positions."""
     entries = sorted(readers_of_text().values(), key=lambda entry: entry.parameters)
     refused = {entry.name: refusals(entry)[slug] for entry in entries if slug in refusals(entry)}
     asked = {}
@@ -212,7 +212,7 @@ def _line(row: published.PublishedRow, outcome: published.PublishedOutcome) -> t
 
 
 def _one_row() -> None:
-    """Draw a row counted and simulated before the learner's eyes, in some seconds."""
+    """Draw a published run, counted and simulated on demand, in some seconds."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = form_controls().draw("row", left)
     if right.button("Count and simulate this run", key="simulate-row", width="stretch"):
@@ -257,7 +257,7 @@ Parts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class LessonText:
-    """A lesson's sentences, and the bars they are read off."""
+    """A lesson's sentences, and the bars that show it."""
 
     text: str
     rows: Mapping[str, Parts]
@@ -266,7 +266,7 @@ class LessonText:
 
 @dataclass(frozen=True)
 class Lesson:
-    """``preset``: settings that show it well. ``needs``: what has to be simulated for it."""
+    """``preset``: settings that show it well. ``needs``: the simulations it uses."""
 
     key: str
     title: str
@@ -314,7 +314,7 @@ def _draw(lesson: Lesson, chosen: MemoryForm, found: Mapping[str, Simulation]) -
 
 
 def fullest(simulation: Simulation) -> MemoryPoint:
-    """Return the moment with the most activations kept."""
+    """Return the moment with the most activations."""
     return max(simulation.points, key=lambda point: point.parts["activations"])
 
 
@@ -377,7 +377,7 @@ def _checkpointing(chosen: MemoryForm, found: Mapping[str, Simulation]) -> Lesso
 
 
 def quantised_weights(shape: ModelShape) -> int:
-    """Return the weights QLoRA packs: linear maps but the output head and what the architecture needs whole."""
+    """Return the number of weights QLoRA packs: linear maps but the head and what must stay whole."""
     whole = ("lm_head", *kept_whole(shape.model_type))
     maps = (
         group
@@ -428,7 +428,7 @@ LESSONS = (
 
 
 def offloaded(answers: Simulated) -> None:
-    """Draw one sentence of the method in view, or of the first that runs; nothing until one has run."""
+    """Draw one sentence on the method in view, or on the first that runs; nothing until one has run."""
     wanted = form_controls().value("method")
     slug = wanted if wanted in answers.found else next(iter(answers.found), None)
     if slug is None:

@@ -1,4 +1,4 @@
-"""The block on a method's page: the drawing of what is set, with the learner's own run or the recorded one in it."""
+"""The block on a method's page: the current settings drawn, with the learner's or the recorded run in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHOWN: tuple[Panel, ...] = ("phases", "layers", "curve", "answers")
 
 
 def drawing(choice: Choice, report: CountReport | None) -> str | None:
-    """Draw it; returns the path that is chosen, in it or in the tree of modules."""
+    """Draw the block; return the path chosen in it or in the tree of modules."""
     slug = choice.spec.slug
     key = _key(slug)
     st.markdown(f"### In {plain(choice.shape.title)}")
@@ -64,7 +64,7 @@ def drawing(choice: Choice, report: CountReport | None) -> str | None:
 
 
 def strip(choice: Choice, report: CountReport | None) -> None:
-    """Draw what a phone keeps on top while one scrolls: the count, and the drawing if something is trained."""
+    """Draw a phone's fixed strip: the count, and the drawing if something is trained."""
     if not choice.valid:
         return
     counted = "Counting…"
@@ -85,7 +85,7 @@ def strip(choice: Choice, report: CountReport | None) -> None:
 
 
 def recorded(slug: str, model: str, run: Run | None = None) -> tuple[Trajectory | None, str]:
-    """Return the run's own states, else the shipped recording if it is of this model; and its title."""
+    """Return the run's own states, or the shipped recording if it is of this model, and a title."""
     mine = run if run is not None and run.spec.model == model else None
     own = None if mine is None else trajectory_of(mine)
     if own is not None:
@@ -105,7 +105,7 @@ def _key(slug: str) -> str:
 
 
 def _followed(choice: Choice, report: CountReport | None, run: Run) -> None:
-    """Draw the block while the run goes on. What is chosen in it concerns the whole page."""
+    """Draw the block during a run. A choice in it reruns the whole page."""
     picked = _block(choice, report, run)
     if picked:
         st.session_state[_key(choice.spec.slug)] = picked
@@ -147,7 +147,7 @@ def _block(choice: Choice, report: CountReport | None, run: Run | None) -> str |
 
 
 def _example(choice: Choice) -> tuple[str, ...]:
-    """Return the words in the token strip: of the task's own example."""
+    """Return the words of the token strip, from the task's own example."""
     task = example_task(choice)
     return strip_of(task.samples[0]) if task and task.samples else TOKENS
 
@@ -163,11 +163,11 @@ URGENCY = 1  # after what an open Memory tab asks for
 
 @dataclass(frozen=True)
 class ExpectedStep:
-    """What is asked of the simulation for the settings as they are.
+    """A request for the simulation of the current settings.
 
     Attributes:
-        answer: peak in bytes and what the step is; ``None`` where nothing can be asked.
-        spec: what Train would train; ``None`` on a model that is not trained here.
+        answer: peak in bytes, and the step; ``None`` if there is nothing to simulate.
+        spec: the run that Train would start; ``None`` for a model that is not trained here.
         problem: why there is no answer.
     """
 
@@ -178,14 +178,14 @@ class ExpectedStep:
 
 @dataclass(frozen=True)
 class Peak:
-    """One figure or, where there is none yet, what stands in its place."""
+    """One figure, or the note that replaces it."""
 
     finding: Finding | None
     note: str
 
 
 def expect(choice: Choice) -> ExpectedStep:
-    """Ask for the step that Train would measure; on a model that is not trained here, for the Memory tab's step."""
+    """Request the step that Train would measure; for a model not trained here, the Memory tab's step."""
     if not choice.valid:
         return ExpectedStep(None, problem="No figure: one of the settings below does not work.")
     try:
@@ -198,9 +198,9 @@ def expect(choice: Choice) -> ExpectedStep:
 
 
 def peak(choice: Choice, expected: ExpectedStep) -> Peak:
-    """Return the figure for what is set now.
+    """Return the figure for the current settings.
 
-    A measured one is shown from the moment that the run has it, for as long as the run's settings are those set now.
+    A measured one is shown as soon as the run has it, while the run's settings are the current ones.
     """
     measured, beside = _measured(choice), ""
     if measured is not None:
@@ -225,7 +225,7 @@ def peak(choice: Choice, expected: ExpectedStep) -> Peak:
 
 
 def _measured(choice: Choice) -> tuple[str, RunSpec, dict[str, Any]] | None:
-    """Return id, spec and memory of the run that the page shows, else of the last finished one."""
+    """Return id, spec and memory of the page's run, or else of the last finished one."""
     shown = shown_run(choice.spec.slug)
     try:
         if shown is not None and _same_subject(shown.spec, choice):
@@ -247,7 +247,7 @@ def _same_subject(spec: RunSpec, choice: Choice) -> bool:
 
 
 def alike(spec: RunSpec, now: RunSpec) -> bool:
-    """Return whether a run of ``spec`` measures the step that one of ``now`` would: equal knobs, same batch."""
+    """Return whether runs of both specs measure the same step: equal knobs, same batch."""
     same_batch = all(getattr(spec, name) == getattr(now, name) for name in OF_THE_BATCH)
     try:
         return same_batch and _same_file(spec, now) and knobs_read(spec) == knobs_read(now)
@@ -256,7 +256,7 @@ def alike(spec: RunSpec, now: RunSpec) -> bool:
 
 
 def _same_file(spec: RunSpec, now: RunSpec) -> bool:
-    """Return whether both train on the same file of the learner, or on none; a run has a copy of its own."""
+    """Return whether both use files of equal content (a run has its own copy), or none."""
     if spec.own_data is None or now.own_data is None:
         return spec.own_data == now.own_data
     try:

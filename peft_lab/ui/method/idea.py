@@ -40,11 +40,11 @@ from peft_lab.ui.runs.shown import last_finished, short_id, shown_run, stop, sum
 
 @dataclass(frozen=True)
 class Words:
-    """What a page says in its own words.
+    """A page's own texts.
 
     Attributes:
         idea: Markdown, one or two short paragraphs; KaTeX between dollar signs.
-        formula: KaTeX of what the method computes. A phone breaks it outside braces, or where ``allowbreak`` says.
+        formula: KaTeX of the method's computation. A phone breaks it outside braces, or at ``allowbreak``.
         differs: where PEFT's implementation differs from the paper; Markdown list.
     """
 
@@ -78,9 +78,9 @@ REFRESH = 1.0  # seconds between looks at a run that is going
 
 
 def headline(choice: Choice, report: CountReport | None, expected: ExpectedStep) -> None:
-    """Draw trainable parameters, stored size, peak memory and the score of the last run of these choices.
+    """Draw trainable parameters, stored size, peak memory and the last run's score for these choices.
 
-    While the page's run is going the figures are drawn again by themselves: what it measured is shown at once.
+    During the page's run the figures refresh themselves, to show its measurements at once.
     """
     going = under_way(choice.spec.slug)
 
@@ -137,7 +137,7 @@ def _metric(choice: Choice, last: RunSummary | None, going: bool) -> None:
 
 
 def _no_metric(choice: Choice, going: bool) -> str:
-    """Return why there is no result, and what brings one."""
+    """Return why there is no score, and how to get one."""
     if not choice.entry.live:
         return "This model is known by its shape only: it is not trained here."
     if untrainable(choice.entry) is not None:
@@ -150,7 +150,7 @@ def _no_metric(choice: Choice, going: bool) -> str:
 
 
 def _from(choice: Choice, last: RunSummary) -> str:
-    """Return the run that a measured figure is of, and a warning where its knobs are not those set now."""
+    """Return the run behind a measured figure, with a warning if its knobs differ from the current ones."""
     spec = last.spec
     same = spec is not None and _read(choice, choice.values) == _read(
         choice, {**choice.values, **spec.values}
@@ -167,7 +167,7 @@ def _read(choice: Choice, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interview_questions(choice: Choice) -> None:
-    """Draw one question a level, and the way to all of them."""
+    """Draw one question per level, and a button to all of them."""
     st.markdown(f"#### Interview questions on {choice.spec.title}")
     if choice.entry.kind == "vision":
         st.caption("Questions are asked about models that read text; this one reads images.")
@@ -182,9 +182,9 @@ def interview_questions(choice: Choice) -> None:
 def chosen_questions(spec: MethodSpec, entry: ModelEntry) -> list[tuple[Question, str | None]]:
     """Return one question of the method for each level that has any, with the model to ask it about.
 
-    A question whose answer is computed for this model comes before one that no model matters to, and that before one
-    about another model. ``None`` stands for the question's own model. Models that are not in the catalogue would have
-    to be read with torch, so their questions are asked about the questions' own models.
+    Questions computed for this model come first, then those that depend on no model, then those about another
+    model. ``None`` means the question's own model; it also replaces models outside the catalogue, which would
+    have to be read with torch.
     """
     name = entry.name if entry.name in readers_of_text() else None
 
@@ -218,7 +218,7 @@ def _question(question: Question, model: str | None) -> None:
 
 
 def _to_practice(choice: Choice) -> None:
-    """Draw the button to all questions of the topic; the choice is set here too, as Practice may be open."""
+    """Draw a button to the topic's questions. It also sets the choice, as Practice may be open already."""
     wanted = {"topic": choice.spec.slug}
     if choice.entry.name in readers_of_text():
         wanted["model"] = choice.entry.name
@@ -239,7 +239,7 @@ def _to_practice(choice: Choice) -> None:
 
 
 def what_changed(slug: str) -> None:
-    """Draw every discovery about the method, each in a frame."""
+    """Draw every discovery about the method, each in its own frame."""
     st.markdown(
         "What others found after the paper, each with one thing to see it by: an experiment at this lab's size, "
         "published runs, or another page."
@@ -261,7 +261,7 @@ def _told(discovery: Discovery) -> None:
 
 
 def _shown(discovery: Discovery, slug: str) -> None:
-    """Draw the one thing to see it by."""
+    """Draw the discovery's demonstration."""
     if discovery.experiment:
         _experiment(discovery)
     elif discovery.rows:
@@ -284,7 +284,7 @@ def _shown(discovery: Discovery, slug: str) -> None:
 
 
 def _experiment(discovery: Discovery) -> None:
-    """Draw what the experiment showed when it was run for the lab, and the experiment itself."""
+    """Draw the experiment's stored result, and the experiment itself."""
     experiment = next(each for each in all_experiments() if each.id == discovery.experiment)
     known = seen().get(experiment.id)
     if known is not None:
@@ -334,7 +334,7 @@ def try_it(experiments: Sequence[Experiment]) -> None:
 
 
 def experiment_card(experiment: Experiment) -> None:
-    """Draw one experiment below its title: the question, its runs, and what they say."""
+    """Draw one experiment below its title: the question, its runs, and their results."""
     st.markdown(experiment.question)
     try:
         complete = [request.complete() for request in experiment.requests()]
@@ -363,7 +363,7 @@ def experiment_card(experiment: Experiment) -> None:
 
 
 def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
-    """Draw what each arm is, and how far it is or what it gave."""
+    """Draw each arm with its progress or results."""
     outcomes = _outcomes(found)
     rows = []
     for item, outcome in zip(found, outcomes, strict=True):
@@ -377,7 +377,7 @@ def _arms(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 
 def _planned(found: Sequence[PlannedRun]) -> str:
-    """Return the arms in a line, while there is nothing to tell of them."""
+    """Return the arms on one line, before any has run."""
     steps = sorted({item.spec.steps for item in found})
     length = f"{steps[0]} steps each" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
     return f"{' · '.join(item.label for item in found)} — {length}"
@@ -420,7 +420,7 @@ def _button(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 
 def train(missing: Sequence[PlannedRun]) -> None:
-    """Queue runs and draw the page anew, or write why one of them was refused."""
+    """Queue runs and redraw the page, or draw why one of them was refused."""
     with errors_boxed():
         for item in missing:
             get_queue().submit(item.spec)
@@ -441,7 +441,7 @@ def _curves(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
 
 
 def _conclusion(experiment: Experiment, found: Sequence[PlannedRun]) -> None:
-    """Draw what was seen, why, and the way to each run."""
+    """Draw the result, the reason, and a button per run."""
     outcomes = _outcomes(found)
     readings = [
         experiments.read_results(experiment, item.label, outcome)

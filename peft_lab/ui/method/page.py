@@ -45,7 +45,7 @@ _DRAWN = "bench-drawn"
 
 
 def method_page(slug: str, first_model: str, words: Words) -> None:
-    """Draw the whole page. ``first_model`` is the live model on which the method shows best."""
+    """Draw the whole page. ``first_model`` is the live model that shows the method best."""
     pages.open_page()
     spec = get_method(slug)
     state.read_address(
@@ -101,7 +101,7 @@ def method_page(slug: str, first_model: str, words: Words) -> None:
 
 
 def _titles(slug: str) -> list[str]:
-    """Return the tabs that the method has, in order."""
+    """Return the method's tabs, in order."""
     missing = {
         "Look inside": view_of(slug) is None,
         "Try it": not experiments.of_method(slug),
@@ -113,7 +113,7 @@ def _titles(slug: str) -> list[str]:
 def _section(
     title: str, choice: Choice, words: Words, report: CountReport | None, selected: str | None
 ) -> None:
-    """Draw what that tab shows, or why it cannot."""
+    """Draw the tab's content, or the reason why it cannot be drawn."""
     slug = choice.spec.slug
     view = view_of(slug)
     sections: dict[str, Callable[[], None]] = {
@@ -142,7 +142,7 @@ def _needed(report: CountReport | None) -> CountReport:
 
 
 def _count(choice: Choice, patience: float) -> Look[CountReport]:
-    """Return the count, waited for briefly; an empty look for settings that do not work."""
+    """Return the count, after a short wait; an empty look for invalid settings."""
     if not choice.valid:
         return Look()
     return look(inspector.submit(count, choice.entry.name, choice.spec.slug, dict(choice.values)), patience)
@@ -156,7 +156,7 @@ def _take_tab(slug: str, text: str) -> None:
 
 
 def _take_run(slug: str, text: str) -> None:
-    """Show the run that the address names. Raises BadInput where there is none of this method."""
+    """Show the URL's run. Raises BadInput if it is missing or of another method."""
     try:
         run = store.get(text)
     except RunError:
@@ -172,7 +172,7 @@ def _take_run(slug: str, text: str) -> None:
 
 
 def _tabs(slug: str) -> tuple[str, DeltaGenerator]:
-    """Draw the list of tabs: the open one's title, and the place for what it shows."""
+    """Draw the list of tabs; return the open one's title, and the place for its content."""
     titles = _titles(slug)
     wanted = str(state.remembered(slug, "tab", "idea")).lower()
     start = next((title for title in titles if title.lower() == wanted), titles[0])

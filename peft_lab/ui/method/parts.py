@@ -90,7 +90,7 @@ def _substituted(formula: Formula) -> None:
 
 
 def _each(term: Term) -> str:
-    """Return a term as ``8 · (576 + 192) = 6,144``, which breaks before the equals sign if it has to."""
+    """Return a term as ``8 · (576 + 192) = 6,144``, which may break before the equals sign."""
     plain, number = _plain(term.expression), units.count(term.each)
     if plain in (number, str(term.each)):
         return number
@@ -169,7 +169,7 @@ _MARK = {"frozen": "frozen", "method": "trainable", "head": "task head"}
 
 
 def modules(choice: Choice, report: CountReport, selected: str | None) -> None:
-    """Draw the tree as a table, one row per group of like modules; a selection shows a group's parameters."""
+    """Draw the tree as a table, one row per group of similar modules; selecting one shows its parameters."""
     lines = group_rows(report.tree)
     changed = sum(row.modules for row in lines if row.state == "trainable")
     new = sum(row.modules for row in lines if row.added)
@@ -323,7 +323,7 @@ def memory(choice: Choice) -> None:
 
 
 def _next_run(choice: Choice) -> RunSpec | None:
-    """Return what Train would train, whose step the headline shows; ``None`` where nothing can be trained."""
+    """Return the run that Train would start, whose step the headline shows; ``None`` if there is none."""
     try:
         return settings.planned(choice) if choice.valid else None
     except PeftLabError:
@@ -341,9 +341,9 @@ def batch_words(found: Mapping[str, Any]) -> str:
 
 
 def _measured(choice: Choice, common: bool) -> None:
-    """Draw the last run's own step, which had its own batch and knobs, beside a simulation of just that step.
+    """Draw the last run's step, which had its own batch and knobs, beside a simulation of it.
 
-    ``common``: whether the bars above it are of a step as trainings commonly are, not of a run.
+    ``common``: whether the bars above show a typical training's step, not a run's.
     """
     line = last_finished(choice)
     if line is None:
@@ -363,14 +363,14 @@ def _measured(choice: Choice, common: bool) -> None:
 
 
 def _usual(choice: Choice) -> dict[str, Any]:
-    """Return the settings that a learner who moved none has."""
+    """Return the default settings."""
     rows = BATCH["classification" if choice.entry.kind in CLASSIFIERS else "generation"]
     first = {"batch": rows, "seq": 64, "dtype": next(iter(DTYPES)), "optimizer": next(iter(OPTIMIZER_TITLES))}
     return {**first, "device": next(iter(DEVICES)), "checkpointing": False}
 
 
 def step_now(choice: Choice) -> StepRequest:
-    """Return the step that is set, whether or not its controls are drawn."""
+    """Return the current step, whether or not its controls are drawn."""
     slug = choice.spec.slug
     now = {
         name: st.session_state.get(_key(choice, name), state.remembered(slug, f"m-{name}", first))
@@ -380,18 +380,18 @@ def step_now(choice: Choice) -> StepRequest:
 
 
 def _key(choice: Choice, name: str) -> str:
-    """Return a control's key; how long a row can be depends on the model, so that its key does too."""
+    """Return a control's key; for the row length it depends on the model, as does its limit."""
     limit = (str(_longest(choice)),) if name == "seq" else ()
     return state.widget_key(choice.spec.slug, f"m-{name}", *limit)
 
 
 def _longest(choice: Choice) -> int:
-    """Return the largest number of tokens in a row."""
+    """Return the maximum number of tokens in a row."""
     return choice.shape.max_positions or UNLIMITED
 
 
 def _image(choice: Choice) -> int:
-    """Return the positions that every image takes in a model that reads them; 0 for readers of text."""
+    """Return the number of positions of an image for a vision model; 0 for text models."""
     return (choice.shape.max_positions or 0) if choice.entry.kind == "vision" else 0
 
 
@@ -432,7 +432,7 @@ def _controls(choice: Choice) -> StepRequest:
 
 
 def ask_step(step: StepRequest, urgency: int = 0) -> Future[Simulation]:
-    """Ask for a simulated step in the pool, so that no count waits for it; refusals are cached like answers."""
+    """Request a step's simulation from the pool, so that counts need not wait; refusals are cached too."""
     return get_pool().submit(urgency, memory_of, step)
 
 

@@ -1,4 +1,4 @@
-"""The training settings of a method page: what is set now, whether or not its form is drawn, and as an address."""
+"""The training settings of a method page: current values, whether or not their form is drawn, and the URL."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ FIELDS = ("steps", "batch", "learning_rate", "seed", "eval_rows")
 def training_controls(choice: Choice) -> Controls[RunRequest]:
     """Return the controls of the training settings, not yet drawn.
 
-    Choices are remembered for each kind of model. A knob may move the default of the learning rate: its control then
-    starts afresh, which is why keys hold the default.
+    Choices are remembered per kind of model. A knob may change the default learning rate, which must redraw
+    its control: so keys contain the default.
     """
     kind = choice.entry.kind
     usual = RunRequest(choice.entry.name, choice.spec.slug, str(choice.task), **_usual(choice))
@@ -67,7 +67,7 @@ def _usual(choice: Choice) -> dict[str, Any]:
 
 
 def key_of(choice: Choice, name: str) -> str:
-    """Return the control's key. It holds the default, so that the control starts afresh when a knob moves that."""
+    """Return the control's key. It holds the default: a knob that changes that redraws the control."""
     controls = training_controls(choice)
     return controls.key(name, f"{controls.default(name):g}")
 
@@ -77,7 +77,7 @@ def task_of(choice: Choice) -> Task | None:
 
 
 def example_task(choice: Choice) -> Task | None:
-    """Return the task whose examples stand for the choice: the learner's own file once it is usable."""
+    """Return the task that gives the examples: the learner's own file once it is usable."""
     if choice.task != OWN_TASK:
         return task_of(choice)
     path = state.remembered("own", "file", None, choice.entry.kind)
@@ -90,7 +90,7 @@ def example_task(choice: Choice) -> Task | None:
 def request_of(
     choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
 ) -> RunRequest:
-    """Return what Train would train, unchecked."""
+    """Return the run that Train would start, unchecked."""
     return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
@@ -105,16 +105,16 @@ def request_of(
 
 
 def start_of(choice: Choice) -> str | None:
-    """Return the adapter that is trained on from, where the learner opened one for this kind of model."""
+    """Return the adapter from which training starts, if the learner opened one for this kind of model."""
     found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
     return None if found is None else str(found)
 
 
 def planned(choice: Choice) -> RunSpec | None:
-    """Return what Train would train now but for the sentence, on which no step depends; None without a task.
+    """Return the run that Train would start now, without its sentence, which no step uses; None without task.
 
     Raises:
-        PeftLabError: a setting that cannot work, or weights and sentences that have to be fetched first.
+        PeftLabError: an invalid setting, or weights and sentences that must be fetched first.
     """
     if not trainable(choice):
         return None
@@ -122,7 +122,7 @@ def planned(choice: Choice) -> RunSpec | None:
 
 
 def asked(choice: Choice) -> RunSpec | None:
-    """Return :func:`planned` with the learner's sentence; None too if knobs cannot work or a file is missing."""
+    """Return :func:`planned` with the learner's sentence; None also for invalid knobs or a missing file."""
     own = _own_file(choice)
     if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
         return None
@@ -138,7 +138,7 @@ def trainable(choice: Choice) -> bool:
 
 
 def sentence(choice: Choice) -> str:
-    """Return what both models are to answer: the learner's own, or the task's first example."""
+    """Return the sentence for both models to answer: the learner's own, or the task's first example."""
     task = task_of(choice)
     start = task.samples[0] if task and task.samples else ""
     kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
@@ -163,7 +163,7 @@ def _own_file(choice: Choice) -> str | None:
 
 
 def training_readers(slug: str) -> dict[str, Any]:
-    """Return what takes the training settings out of an address. They are kept for every kind of model."""
+    """Return readers of the URL's training settings. They apply to every kind of model."""
 
     def take(field: Field) -> Any:
         def read(text: str) -> None:
@@ -177,7 +177,7 @@ def training_readers(slug: str) -> dict[str, Any]:
 
 
 def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
-    """Return what the address has to say about training and the run that is shown."""
+    """Return the URL parameters of training and of the run shown."""
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
@@ -195,7 +195,7 @@ URGENCY = 2  # after the peak that the headline shows
 
 
 def ask_duration(choice: Choice) -> Look[RunWork]:
-    """Ask for the work of the run that Train would start; the look is empty if nothing can be said of its seconds."""
+    """Request the work of the run that Train would start; the look is empty if its time is unpredictable."""
     if not choice.valid or not _predicts(choice) or not here.complete():
         return Look()
     try:
@@ -210,7 +210,7 @@ def _predicts(choice: Choice) -> bool:
 
 
 def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
-    """Return the run's forecast; None while its work is traced, and if it cannot be."""
+    """Return the run's forecast; None until its work is traced, or if it cannot be."""
     if work.answer is None:
         return None
     try:
@@ -220,12 +220,12 @@ def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
 
 
 def duration_words(found: Forecast) -> str:
-    """Return the forecast as the button has it."""
+    """Return the forecast as text for the button."""
     return said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in summaries()))
 
 
 def duration_below(choice: Choice, found: Forecast | None) -> None:
-    """Draw under the button what its figure is made of, or the offer to measure the machine."""
+    """Draw the basis of the button's figure below it, or the offer to measure the machine."""
     if found is not None:
         st.caption(_made_of(found), help=_parts(found))
         return
@@ -265,7 +265,7 @@ def _parts(found: Forecast) -> str:
 
 
 def duration_beside(kept: MadeForecast | None) -> str:
-    """Return what a run took beside its forecast, with the source; empty if there was no forecast."""
+    """Return a run's time beside its forecast, with the source; empty without a forecast."""
     sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
     return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""
 
@@ -279,7 +279,7 @@ _BEGIN = "begin"
 
 
 def begin(slug: str) -> None:
-    """Let the method's page start its run as soon as it is drawn the next time."""
+    """Start a run of the method the next time its page is drawn."""
     state.remember(slug, _BEGIN, True)
 
 
@@ -287,8 +287,8 @@ def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
     """Draw the foot.
 
     Args:
-        form_is_open: what is wrong with a training setting is then said at its control.
-        work: what says how long the run will take (:func:`.duration.ask_work`).
+        form_is_open: whether the form is drawn, which then shows the errors of training settings.
+        work: the work behind the forecast (:func:`ask_duration`).
     """
     slug = choice.spec.slug
     seen = _under_way(slug)
@@ -322,7 +322,7 @@ def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
 
 
 def _under_way(slug: str) -> RunView | None:
-    """Return the page's run as it stands, if it has not ended."""
+    """Return the view of the page's run if it has not ended."""
     run = shown_run(slug)
     try:
         seen = run.view() if run is not None else None
@@ -350,9 +350,9 @@ def _words(seen: RunView) -> str:
 
 
 def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
-    """Train, and keep what was ``said`` of it.
+    """Start the run, and store its forecast, ``said``.
 
-    Only a run that may not fit into memory takes a moment, in which its step is simulated.
+    Only a run that may not fit into memory takes a moment, to simulate its step.
     """
     with errors_here():
         with st.spinner("Checking"):

@@ -1,4 +1,4 @@
-"""Take away: the code of what was done, what repeats a run, the adapter itself, and interview questions."""
+"""Take away: the settings' code, files that repeat a run, the adapter itself, and interview questions."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def take_away(choice: Choice) -> None:
 
 
 def _settings(choice: Choice) -> None:
-    """Draw the code. Where long definitions follow what matters, they are scrolled to.
+    """Draw the code. If long definitions follow the essential part, it scrolls.
 
-    The container scrolls, and not the code block: it holds the copy button, so that a keyboard gets to it.
+    The container scrolls, not the code block: it holds the copy button, so that a keyboard reaches it.
     """
     with errors_boxed():
         code = takeaway.config_code(choice.spec, choice.entry, choice.values)

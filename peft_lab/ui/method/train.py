@@ -48,7 +48,7 @@ REFRESH = 0.5  # seconds between looks at a run that is going
 
 
 def live(run: Run, slug: str) -> None:
-    """Draw the run as it stands, refreshed until it has ended, then once more with the whole page."""
+    """Draw the run, refreshed until it ends, then once more with the whole page."""
     going = not run.view().status.final
 
     def standing() -> None:
@@ -95,7 +95,7 @@ def _status(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _line(seen: RunView) -> str:
-    """Return one sentence on where the run stands."""
+    """Return one sentence on the run's state."""
     step = f"step {seen.step} of {seen.steps}" if seen.step else f"taking the first of {seen.steps} steps"
     speed = (
         f" · {seen.steps_per_second:.2g} steps/s · {seen.tokens_per_second:,.0f} tokens/s"
@@ -129,7 +129,7 @@ def _curves(run: Run, seen: RunView, slug: str) -> None:
 
 
 def _now(run: Run, seen: RunView) -> None:
-    """Draw what the model answers now to a held-out row beside what it did before, until the final answer."""
+    """Draw the model's current answer to a held-out row beside its earlier one, until the final answer."""
     found = trajectory_of(run) if not seen.probes_after else None
     if found is None or found.example is None or not found.answers:
         return
@@ -138,7 +138,7 @@ def _now(run: Run, seen: RunView) -> None:
 
 
 def said(answers: Sequence[RecordedAnswer]) -> list[tuple[str, str]]:
-    """Return the first and latest of a run's answers by step; the first may not be the base's.
+    """Return the first and latest of a run's answers with their steps; the first may not be the base's.
 
     >>> said([RecordedAnswer(3, "1.4", 0.0)])
     [('Now, step 3', '1.4')]
@@ -176,7 +176,7 @@ def _results(run: Run, seen: RunView) -> None:
 
 
 def answers(base: list[ModelAnswer], tuned: list[ModelAnswer]) -> None:
-    """Draw both models' answers to the same sentences, one under the other so that they compare."""
+    """Draw both models' answers to the same sentences, one below the other."""
     rows = []
     for index, after in enumerate(tuned):
         rows.append(("Input", after.text))
@@ -186,7 +186,7 @@ def answers(base: list[ModelAnswer], tuned: list[ModelAnswer]) -> None:
 
 
 def answer_text(answer: ModelAnswer) -> str:
-    """Return what a model said: text, or the label with its probability."""
+    """Return a model's answer: text, or the label with its probability."""
     if not answer.scores:
         return answer.answer or "(nothing)"
     return f"{answer.answer} ({answer.scores[answer.answer]:.0%})"
@@ -208,9 +208,9 @@ def _memory(seen: RunView) -> None:
 
 
 def beside_simulation(run: Run, heading: str = "") -> None:
-    """Draw a finished run's measured step beside its simulation, and how far they are apart.
+    """Draw a finished run's measured step beside its simulation, with the difference.
 
-    Nothing, not even the ``heading``, for a run of an earlier version, which did not note its batch.
+    Draws nothing, not even the ``heading``, for a run of an earlier version, which did not record its batch.
     """
     with errors_here():
         asked = admission.ask_of_run(record.result(run))
@@ -236,7 +236,7 @@ def _beside(run: Run, expected: int) -> None:
 
 
 def try_it(run: Run, slug: str) -> None:
-    """Let both models answer any further sentence."""
+    """Let both models answer another sentence."""
     with st.form(f"{slug}-ask", border=False):
         text = st.text_area(
             "Another sentence",
@@ -268,7 +268,7 @@ URGENCY = 2  # after the headline's own figure
 
 
 def memory_beside(run: Run) -> None:
-    """Draw the three bars; the measured one comes while the run goes on."""
+    """Draw the three bars; the measured one appears during the run."""
     spec = run.spec
     asked = {f"{get_method(spec.method).title}, simulated": _ask(spec)}
     if spec.method != FULL:
@@ -294,7 +294,7 @@ def memory_beside(run: Run) -> None:
 
 
 def _ask_full(spec: RunSpec) -> Future[dict[str, int]]:
-    """Ask for the same run with every weight trained; the future fails if its model's folder is gone."""
+    """Request the same run with every weight trained; the future fails if its model's folder is gone."""
     method = get_method(FULL)
     try:
         values = method.complete(entry_of(spec.model).shape, {})
@@ -327,7 +327,7 @@ def train(choice: Choice) -> None:
 
 
 def _of_run(choice: Choice, run: Run) -> None:
-    """Draw the page's run, and under it the next one's settings, open if something about them is wrong."""
+    """Draw the page's run, and below it the next one's settings, open if one is invalid."""
     _another(choice.spec.slug, run)
     changed = stale(choice, run)
     if changed:
@@ -353,13 +353,13 @@ def _usable(choice: Choice) -> bool:
 
 
 def _needed(choice: Choice) -> set[str]:
-    """Return the assets that a training of this choice reads."""
+    """Return the names of the assets that a training of this choice reads."""
     task = task_of(choice)
     return {choice.entry.name, *((task.asset,) if task and task.asset else ())}
 
 
 def _another(slug: str, shown: Run) -> None:
-    """Draw the way to the run of this learner that is under way, while the page shows one that has ended."""
+    """Draw a button to the learner's current run, if the page shows an ended one."""
     if not shown.view().status.final:
         return
     under_way = live_run(slug)
@@ -383,7 +383,7 @@ def _before_first_run(choice: Choice) -> None:
 
 
 def _form(choice: Choice, locked: bool) -> None:
-    """Draw the training settings, each with what is wrong under it."""
+    """Draw the training settings, each with its errors below it."""
     slug = choice.spec.slug
     controls = settings.training_controls(choice)
     noun = "image" if choice.entry.kind == "vision" else "row"
@@ -439,7 +439,7 @@ _TYPES = ["json", "safetensors", "bin"]
 
 
 def open_folder(choice: Choice, own: str | None, locked: bool) -> None:
-    """Draw the control, and what was opened. ``own``: the learner's file, where that is the task."""
+    """Draw the control, and the opened adapter. ``own``: the learner's file, if that is the task."""
     place = start_of(choice)
     with st.expander("Train on from the adapters library", expanded=place is not None):
         files = st.file_uploader(
@@ -492,7 +492,7 @@ def _opened(choice: Choice, place: str, read: dict[str, Any], own: str | None, l
 
 
 def _leave_out(kind: str) -> None:
-    """Forget it, and what its control holds."""
+    """Forget the opened adapter, and empty its control."""
     state.remember(OPENED, START, None, kind)
     state.renew(OPENED)
 

@@ -1,1 +1,1 @@
-"""The Plan page: its form, the ranked plans, one of them in full, and how ranks share a step."""
+"""The Plan page: its form, the ranked plans, one of them in full, and the sharing of a step between ranks."""

@@ -1,4 +1,4 @@
-"""One plan in full: its figures, its bottleneck, its recipe, its files."""
+"""One plan in full: figures, bottleneck, recipe and files."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def method_title(slug: str) -> str:
 
 
 def time_of(one: Planned) -> str:
-    """Return hours as a range, in the unit that suits them, short enough for a card."""
+    """Return the hours as a range, in a suitable unit, short enough for a card."""
     if one.hours is None:
         return "not known"
     return units.span(one.hours[0] * HOUR, one.hours[1] * HOUR, _TO)
 
 
 def cost_of(one: Planned) -> str:
-    """Return a range in the price's currency."""
+    """Return the cost as a range, in the price's currency."""
     if one.cost is None:
         return ""
     digits = 2 if one.cost[1] < 100 else 0
@@ -55,7 +55,7 @@ def cost_of(one: Planned) -> str:
 
 
 def cost_range(one: Planned) -> None:
-    """Draw a card with what it costs; without a price, the hours to pay for."""
+    """Draw a card with the cost; without a price, with the GPU hours to pay for."""
     assert one.plan is not None
     cards = one.plan.devices
     if one.cost is not None:
@@ -78,7 +78,7 @@ def cost_range(one: Planned) -> None:
 
 
 def plans_table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None:
-    """Draw every plan that fits. ``untried``: ways not tried yet, or never if it was stopped."""
+    """Draw every plan that fits. ``untried``: number of ways not tried, yet or at all."""
     order = f"{untried} {'way' if untried == 1 else 'ways'} untried" if untried else "the best first"
     priced = any(one.cost is not None for one in ranked)
     heads = [
@@ -111,7 +111,7 @@ def plans_table(wanted: Wanted, ranked: Sequence[Planned], untried: int) -> None
 
 
 def pick_plan(ranked: Sequence[Planned]) -> Planned:
-    """Return the plan to see in full: the first, or the first of the method that the address names."""
+    """Draw the choice of a plan and return it. The default is the first, or the first of the URL's method."""
     titles = [one.title for one in ranked]
     named = state.remembered(SCOPE, METHOD, "")
     start = next((number for number, one in enumerate(ranked) if one.candidate.method == named), 0)
@@ -126,7 +126,7 @@ def pick_plan(ranked: Sequence[Planned]) -> Planned:
 
 
 def refused_plans(found: Sequence[Planned]) -> None:
-    """Draw the plans that were tried and do not work, with the reasons."""
+    """Draw the plans that do not work, with the reasons."""
     reasons = ranking.refusing(found)
     if reasons:
         with st.expander("What does not work, and why"):
@@ -135,7 +135,7 @@ def refused_plans(found: Sequence[Planned]) -> None:
 
 
 def _waiting(drawn: Drawn) -> str:
-    """Return what main memory is used for, and what that copies."""
+    """Return a sentence on what waits in main memory, and on the copies it takes."""
     phases = {moment.phase: moment for moment in drawn.moments}
     forward, backward = phases["forward"], phases["backward"]
     most = max(moment.waiting for moment in drawn.moments)
@@ -155,7 +155,7 @@ def _waiting(drawn: Drawn) -> str:
 
 
 def why_refused(drawn: Drawn, beside: Drawn | None) -> None:
-    """Say what the drawing shows, with its figures."""
+    """Draw the meaning of the drawing, with its figures."""
     most = max(drawn.moments, key=lambda moment: moment.total)
     kept = max(moment.parts["activations"] for moment in drawn.moments)
     full = drawn.method == "full"
@@ -209,12 +209,12 @@ def _ask(wanted: Wanted, candidate: ranking.Candidate) -> Planned:
 
 
 def nearest(fields: Mapping[str, Any]) -> nowhere.Nearest:
-    """Return :func:`peft_lab.advise.plans.nearest.nearest` within one process. Imports torch; raises as it does."""
+    """Return the nearest plan that works, evaluated in this process. Imports torch; raises as that does."""
     return nowhere.nearest(Wanted(**fields), _ask)
 
 
 def meeting(fields: Mapping[str, Any], best: Planned) -> tuple[nowhere.Way, ...]:
-    """Return :func:`peft_lab.advise.plans.nearest.meeting` within one process. Imports torch; raises as it does."""
+    """Return ways to meet the deadline, evaluated in this process. Imports torch; raises as that does."""
     return nowhere.meeting(Wanted(**fields), best, _ask)
 
 
@@ -279,7 +279,7 @@ def in_full(wanted: Wanted, one: Planned) -> None:
 
 
 def _files(wanted: Wanted, one: Planned) -> None:
-    """Draw the files, shown and to take away."""
+    """Draw the files, with a download button."""
     st.markdown("#### Files that carry it out")
     shown(get_pool().submit(0, write, asdict(wanted), one), _written, "Writing files…", patience=PATIENCE)
 
@@ -304,6 +304,6 @@ def _written(written: Written) -> None:
 
 
 def missing(written: Written) -> None:
-    """Say which files are missing and why, each reason once."""
+    """Draw which files are missing and why, each reason once."""
     for reason, names in written.reasons.items():
         st.markdown(f"No {' or '.join(f'`{name}`' for name in names)}: {plain(reason)}")

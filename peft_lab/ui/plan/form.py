@@ -1,4 +1,4 @@
-"""What is planned, in the controls and in the page's address."""
+"""The request for plans, as controls and in the page's URL."""
 
 from __future__ import annotations
 
@@ -47,16 +47,15 @@ SCOPE, UNREAD = "plan", "unread"
 
 
 def fields() -> Controls[Wanted]:
-    """Return where the request's values are remembered."""
+    """Return the controls that remember the request's values."""
     return Controls(Wanted, SCOPE)
 
 
 class Places(Controls[Wanted]):
-    """The controls that are drawn. Where an address said what is no value, that text stands in a control until another
-    value is given.
+    """The drawn controls. A URL's invalid text is shown in its control until another value is given.
 
     Args:
-        foot: where that is said which is about no control.
+        foot: the place for messages that belong to no control.
     """
 
     def __init__(self, foot: Any) -> None:
@@ -65,7 +64,7 @@ class Places(Controls[Wanted]):
         self.lost, self.still = unread(), dict[str, Unread]()
 
     def draw(self, name: str, cell: Any = None, **more: Any) -> Any:
-        """Draw a field's control and return its value, or the one before while the control is empty."""
+        """Draw a field's control and return its value, or the previous one while the control is empty."""
         if "options" in more:  # what is none of them stands there as it was said
             current = self.value(name)
             more["options"] = {**more["options"], current: more["options"].get(current, current)}
@@ -83,8 +82,8 @@ class Places(Controls[Wanted]):
         return value
 
     def gpu(self, current: str) -> str:
-        """Draw one of the list, or another one's memory, typed. What is neither comes back as it is, for the check to
-        refuse."""
+        """Draw the choice of a GPU from the list, or by a typed memory size. Other text is returned as it is,
+        for the check to refuse."""
         options = _gpus(current)
         typed: str = st.selectbox(
             "GPU", options, options.index(current), key=self.key("gpu"), format_func=_gpu_title,
@@ -97,43 +96,43 @@ class Places(Controls[Wanted]):
             return typed
 
     def refuse(self, name: str | None, text: str, ways: Sequence[Way] = ()) -> None:
-        """Say at a control what is wrong with it, with a button for each way that works."""
+        """Draw an error at its control, with a button for each way that works."""
         with self.at(name):
             error_line(text)
             offers(ways)
 
     def offer(self, name: str, text: str, ways: Sequence[Way]) -> None:
-        """Say at a control what works, likewise."""
+        """Draw a suggestion at a control, with a button for each way that works."""
         with self.at(name):
             near(text)
             offers(ways)
 
     def at(self, name: str | None) -> Any:
-        """Return the place under a control; the foot for what is about none that is drawn."""
+        """Return the place below a control; the foot for a message that belongs to no drawn control."""
         found = super().at(name)
         return self._foot if found is st else found
 
 
 def near(text: str) -> None:
-    """A sentence about time, which is simulated."""
+    """Draw a sentence about time, as simulated."""
     st.markdown(f":material/schedule: {plain(text)} {figures.badge('simulated')}")
 
 
 def take_up(changes: Mapping[str, Any]) -> None:
-    """Set some fields, the others as they are, and draw the controls afresh."""
+    """Set some fields, keep the others, and redraw the controls."""
     fields().put(**changes)
     left = {name: one for name, one in unread().items() if name not in changes}
     state.remember(SCOPE, UNREAD, left)
 
 
 def unread() -> dict[str, Unread]:
-    """What was said of fields that is no value of theirs."""
+    """Return the URL's invalid texts, by field."""
     found: dict[str, Unread] = state.remembered(SCOPE, UNREAD, {})
     return found
 
 
 def offers(ways: Sequence[Way]) -> None:
-    """A button for each way that works."""
+    """Draw a button for each way that works."""
     offered = [way for way in ways if way.changes]
     if not offered:
         return
@@ -150,7 +149,7 @@ def _gpus(current: str) -> list[str]:
 
 
 def _gpu_title(name: str) -> str:
-    """As it is sold; what no GPU is called as it was typed."""
+    """Return a GPU's title; an unknown one as it was typed."""
     try:
         title = device_of(name).title
     except BadInput:
@@ -168,7 +167,7 @@ _PURPOSES = {"": "What suits the model", **{name: text.capitalize() for name, te
 
 
 def readers() -> dict[str, Callable[[str], None]]:
-    """What takes each field out of the address."""
+    """Return readers of the URL's fields."""
 
     def reader(name: str) -> Callable[[str], None]:
         def read(text: str) -> None:
@@ -200,12 +199,12 @@ def readers() -> dict[str, Callable[[str], None]]:
 
 
 def _of_choose(text: str) -> dict[str, str]:
-    """What an address of Choose says, other names left out."""
+    """Return the parameters of a Choose URL, without unknown names."""
     return {name: said for name, said in parse_qsl(text) if name in SITUATION_KEYS}
 
 
 def back(wanted: Wanted) -> None:
-    """The way to Choose, with what is planned now and what Choose knew beside it."""
+    """Draw a link to Choose, with this request and what Choose knew beyond it."""
     if wanted.model not in readers_of_text():
         return
     same: dict[str, Any] = {
@@ -220,7 +219,7 @@ def back(wanted: Wanted) -> None:
 
 
 def address(asked: PlanRequest) -> Mapping[str, tuple[Any, Any]]:
-    """What the address has to say: ``name: (value, default)``."""
+    """Return the URL's parameters: ``name: (value, default)``."""
     usual: dict[str, Any] = asdict(USUAL)
     if asked.wanted.row_tokens != USUAL.row_tokens:
         usual["seq"] = None  # always said: an address without it is read as room for such rows
@@ -231,7 +230,7 @@ def address(asked: PlanRequest) -> Mapping[str, tuple[Any, Any]]:
 
 
 def take(typical: Typical) -> None:
-    """Set everything as a typical question does, and draw the controls afresh."""
+    """Set everything to a typical question, and redraw the controls."""
     fields().put(**replace(typical.wanted, price=fields().value("price")).by_name())
     state.remember(SCOPE, BUYING, typical.buying)
     for name in (METHOD, CHOSEN):  # of another question
@@ -240,14 +239,14 @@ def take(typical: Typical) -> None:
 
 
 def questions() -> None:
-    """The typical questions, one click each."""
+    """Draw a button for each typical question."""
     with st.container(horizontal=True, key="typical"):
         for typical in TYPICAL:
             st.button(typical.title, key=f"typical-{typical.name}", on_click=take, args=(typical,))
 
 
 def form() -> tuple[PlanRequest, Places]:
-    """Draw the controls and return what they say, and them."""
+    """Draw the controls; return the request, and the controls."""
     body = st.container()
     controls = Places(st.container())
     with body:
@@ -329,12 +328,12 @@ def _drawn(controls: Places) -> PlanRequest:
 
 
 def _method_title(slug: str) -> str:
-    """Return a method's title; what is none as it was said."""
+    """Return a method's title; an unknown one as it was typed."""
     return get_method(slug).title if slug in FURTHER else slug
 
 
 def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
-    """Rows that all rows fill together; 0 where they are padded. Only lengths say it, or an address that had them."""
+    """Return the number of packed rows; 0 if rows are padded. Needs lengths, or a URL made with them."""
     if (lengths is None and not before.packed) or why_no_lengths(
         entry_of(wanted.model), wanted.situation().purpose
     ):
@@ -362,7 +361,7 @@ def _packed(wanted: Wanted, before: Wanted, lengths: Lengths | None) -> int:
 
 
 def _lengths() -> Lengths | None:
-    """Rows and their lengths from a file, drawn as a histogram."""
+    """Return the rows' lengths from a file, drawn as a histogram; None without a valid file."""
     with st.expander("Lengths from a file"):
         file = st.file_uploader(
             "A number of tokens a line, or JSON lines with `tokens`",

@@ -1,4 +1,4 @@
-"""Plan: the form, plans ranked while they are found, one of them in full, and how ranks share a step."""
+"""Plan: the form, plans ranked as they are found, one of them in full, and the sharing of a step."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ _TRIPS, _APART, _HEAD = 4, 5.0, 3.5
 
 @dataclass(frozen=True)
 class Scale:
-    """Where things stand.
+    """Positions in the drawing.
 
     Attributes:
-        each: height of a byte. ground: where the ranks' bars stand. tall: the lane's own height.
+        each: height of a byte. ground: baseline of the ranks' bars. tall: the lane's own height.
     """
 
     each: float
@@ -74,12 +74,12 @@ class Scale:
 
 
 def lane_floor(scale: Scale) -> float:
-    """Return where bars in the lane stand."""
+    """Return the baseline of the lane's bars."""
     return scale.top + scale.tall
 
 
 def travels(kind: str, moment: Moment) -> dict[str, str]:
-    """Return what goes ``up`` to the ranks and ``down`` to main memory in a phase, by its part."""
+    """Return the part of memory that a phase copies ``up`` to the ranks and ``down`` to main memory."""
     up, down = ("activations", "activations") if kind == AWAY else ("weights", "gradients")
     return {
         way: part
@@ -89,7 +89,7 @@ def travels(kind: str, moment: Moment) -> dict[str, str]:
 
 
 def lane_told(moment: Moment) -> list[str]:
-    """Return what waits and what is copied, with their sizes."""
+    """Return sentences on what waits and what is copied, with sizes."""
     copied = [
         f"{units.size(nbytes)} {where}"
         for nbytes, where in ((moment.brought, "copied in"), (moment.taken, "copied out"))
@@ -100,14 +100,14 @@ def lane_told(moment: Moment) -> list[str]:
 
 
 def lane_box(scale: Scale, width: float, bars: str) -> str:
-    """Return the lane with its bars and its name."""
+    """Return the lane with its bars and its name as SVG."""
     name = element("text", "main memory", x=f"{width / 2:g}", y=f"{lane_floor(scale) + 14:g}")
     place = {"x": 0.5, "y": f"{scale.top:g}", "width": f"{width - 1:g}", "height": f"{scale.tall:.2f}"}
     return element("rect", class_="memory", **place, rx=3) + bars + name
 
 
 def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
-    """Return an arrow with its dot for each way that something goes. ``middle``: of the rank."""
+    """Return an arrow with its dot for each direction of copying. ``middle``: of the rank."""
     both = len(colours) > 1
     top, end = scale.ground + NAMES, scale.top - 2
     made = []
@@ -124,7 +124,7 @@ def lane_arrows(scale: Scale, middle: float, colours: Mapping[str, str]) -> str:
 
 
 def lane_moving(rounds: int, seconds: float) -> str:
-    """Return the style of lane and arrows; a dot makes some trips in its phase, a quarter of the round."""
+    """Return the CSS of lane and arrows; dots move several times in a phase, a quarter of a round."""
     each = 25 / _TRIPS
     length = WAY - 2
     frames = {
@@ -214,13 +214,13 @@ _mount = st.components.v2.component("peft_ranks", html='<div class="host"></div>
 
 
 def does(phase: str, kind: str) -> str:
-    """Return what the ranks do in a phase, as a sentence."""
+    """Return a sentence on what the ranks do in a phase."""
     lines = _DOES[phase]
     return lines.get(kind, lines["fsdp2"])
 
 
 def drawing(drawn: Drawn) -> str:
-    """Return the phases as HTML with an SVG each."""
+    """Return the phases as HTML, with one SVG each."""
     scale = _scale(drawn)
     phases = "".join(_phase(drawn, moment, turn, scale) for turn, moment in enumerate(drawn.moments))
     there = [
@@ -231,7 +231,7 @@ def drawing(drawn: Drawn) -> str:
 
 
 def _scale(drawn: Drawn) -> Scale:
-    """Return one scale for all: the tallest bar of a rank, and the tallest bar waiting below it."""
+    """Return one scale for all phases, from a rank's tallest bar and the tallest waiting below it."""
     tallest = max(moment.total for moment in drawn.moments)
     waiting = max(moment.waiting for moment in drawn.moments)
     if not waiting:
@@ -288,7 +288,7 @@ def _bar(parts: Mapping[str, int], x: float, ground: float, each: float) -> str:
 
 
 def draw_ranks(drawn: Drawn, key: str) -> None:
-    """Show it."""
+    """Show the phases."""
     _mount(key=key, data={"drawing": drawing(drawn)})
 
 
@@ -297,7 +297,7 @@ def draw_ranks(drawn: Drawn, key: str) -> None:
 
 
 def what_to_buy(wanted: Wanted) -> None:
-    """Draw the smallest card for each method and number of cards, all rows from the start."""
+    """Draw the smallest card for every method and number of cards; rows are drawn before results."""
     st.markdown(f"### What to buy {figures.badge('simulated')}")
     refused = ranking.get_refusals(wanted)
     methods = [slug for slug in reversed(ranking.METHODS) if slug not in refused]
@@ -357,7 +357,7 @@ def plan_page() -> None:
 
 
 def _instead(asked: PlanRequest, controls: Places) -> None:
-    """Draw each error at its control with a button that mends it, and the plan with all of them mended."""
+    """Draw each error at its control with a button that fixes it, and the plan with all of them fixed."""
     found = mend(asked)
     for error, instead in found.each:
         way = () if instead is None else (Way(instead.said, instead.short, instead.changes),)
@@ -372,7 +372,7 @@ def _instead(asked: PlanRequest, controls: Places) -> None:
 
 
 def _until(controls: Places, wanted: Wanted, ranked: list[Planned]) -> None:
-    """Offer the deadline that the quickest plan meets, at one that has passed."""
+    """Offer the deadline that the quickest plan meets, if the given one has passed."""
     best = nearest.quickest(ranked)
     if best is not None:
         way = nearest.until_deadline(best)
@@ -380,7 +380,7 @@ def _until(controls: Places, wanted: Wanted, ranked: list[Planned]) -> None:
 
 
 def _late(wanted: Wanted, ranked: list[Planned]) -> None:
-    """Say in one sentence that no plan is sure to meet the deadline, and what would."""
+    """Draw one sentence if no plan is sure to meet the deadline, with changes that would."""
     problem, best = nearest.too_late(wanted, ranked), nearest.quickest(ranked)
     if not problem or best is None:
         return
@@ -395,7 +395,7 @@ def _late(wanted: Wanted, ranked: list[Planned]) -> None:
 
 
 def _in_hours(wanted: Wanted) -> Wanted:
-    """Return a moment as hours left, in tenths, rounded down: cached answers to a moment would age."""
+    """Return the request with its deadline in hours left, rounded down so that answers stay cached."""
     with suppress(ValueError):
         float(wanted.deadline)
         return wanted
@@ -404,7 +404,7 @@ def _in_hours(wanted: Wanted) -> Wanted:
 
 
 def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> Planned | None:
-    """Draw plans as they are found, then ``beneath``; return the one shown in full, None while more may come."""
+    """Draw plans as they are found, then ``beneath``; return the one in full, None while more may come."""
     asked = ranking.candidates(wanted)
     refused = ranking.get_refusals(wanted)
     if not asked:
@@ -432,7 +432,7 @@ def _plans(wanted: Wanted, beneath: Callable[[Wanted, list[Planned]], None]) -> 
 def _answers(
     wanted: Wanted, asked: tuple[Candidate, ...], stopped: bool
 ) -> tuple[list[Planned], list[Look[Planned]]]:
-    """Return what is found so far, and what is being looked for; nothing new is asked once it was stopped."""
+    """Return the plans found so far, and those pending; after a stop no new ones are requested."""
     key = str(asdict(wanted))
     begun: dict[str, int] = st.session_state.setdefault("plan-begun", {})
     found: list[Planned] = []
@@ -466,7 +466,7 @@ def _progress(wanted: Wanted, done: int, all_: int, stopped: bool) -> None:
 
 
 def _nowhere(wanted: Wanted) -> None:
-    """Draw one sentence, and the nearest that works."""
+    """Draw one sentence that nothing fits, and the nearest plan that works."""
     doing = "Nothing fits. Looking for the nearest plan that works…"
     shown(get_pool().submit(0, chosen.nearest, asdict(wanted)), _nearest, doing)
 
@@ -477,7 +477,7 @@ def _nearest(found: nearest.Nearest) -> None:
 
 
 def _ranks(wanted: Wanted, planned: Planned | None) -> None:
-    """Draw what each rank holds, first of the plan in full, and explain it."""
+    """Draw each rank's memory, at first for the plan in full, and explain it."""
     st.markdown(f"### Who holds what when {figures.badge('simulated')}")
     cells = st.columns([2, 2, 5], vertical_alignment="bottom")
     kinds, first = list(MOMENT_KINDS), kind_of(planned)

@@ -1,4 +1,4 @@
-"""A question on screen: its text, where the answer is typed, how it was judged, and the model answer."""
+"""A question on screen: its text, the answer field, the verdict, and the model answer."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ HOLD, GIVE_WAY = "Hold to it", "Give way"
 
 
 def forget(name: str) -> None:
-    """Forget what is open after the question, which comes up anew."""
+    """Forget what was opened after a question, which starts afresh."""
     for entry in (_OPENED, _STAND, _TRIED):
         state.scope(SCOPE).pop(f"{entry}.{name}", None)
 
 
 def followed_up(question: Question, model: str | None) -> None:
-    """Draw the chain up to the first link that is not answered yet."""
+    """Draw the chain of follow-ups to the first one not answered yet."""
     links = chain(question)[1:]
     opened = int(state.remembered(SCOPE, _OPENED, 0, question.id))
     st.markdown("#### Then asks")
@@ -59,7 +59,7 @@ def followed_up(question: Question, model: str | None) -> None:
 
 
 def _attempt(question: Question, index: int) -> None:
-    """Draw a field for the learner's attempt; the answer comes only after it, or after giving up."""
+    """Draw a field for the learner's attempt; the answer follows only after it, or after giving up."""
     with st.form(f"then-{question.id}-{index}", border=False):
         said = st.text_area(
             "Your answer to this",
@@ -98,7 +98,7 @@ def _answered(link: Link, model: str | None, key: str) -> None:
 
 
 def _of_the_bank(question: Question) -> None:
-    """Draw another question of the bank in full, and its answer."""
+    """Draw another question of the bank in full, with its answer."""
     if question.needs != "shape":
         st.markdown("This is a question of its own; its figure is measured when it comes up.")
         return
@@ -110,7 +110,7 @@ def _of_the_bank(question: Question) -> None:
 
 
 def defended(question: Question, model: str | None) -> None:
-    """Draw the doubt about this question's answer, if there is one."""
+    """Draw the interviewer's doubt about this question's answer, if there is one."""
     about = question.doubt
     if about is None:
         return
@@ -145,14 +145,14 @@ def _sources(sources: Sequence[str]) -> None:
 
 
 def show_in_lab(opens: Opens | None, key: str) -> None:
-    """Draw a button that opens the page with these settings, if there are any."""
+    """Draw a button that opens the lab with these settings, if there are any."""
     if opens is not None:
         label = f"Show me on {pages.titles()[opens.page]}"
         open_button(opens.page, address(opens), label, f"lab-{key}", "", icon=":material/science:")
 
 
 def address(opens: Opens) -> dict[str, str]:
-    """Return what the page's address has to say."""
+    """Return the page's URL parameters."""
     return {name: as_text(value) for name, value in opens.values.items()}
 
 
@@ -165,14 +165,14 @@ SELF_CHECK = "PEFT Lab does not grade free answers. Tick the points that you mad
 
 
 def shown_answer(question: Question, answer: str, model: str | None = None) -> None:
-    """Show the answer as it was typed, and offer a second opinion where an endpoint is set."""
+    """Draw the answer as typed, and offer a second opinion if an endpoint is set."""
     st.markdown("**You wrote**")
     st.text(answer)
     _opinion(question, answer, model)
 
 
 def checklist(question: Question, key: str) -> tuple[int, ...]:
-    """Show the points of a free question as checkboxes, and return the indices of those ticked.
+    """Draw the points of a free question as checkboxes; return the indices of the ticked ones.
 
     Args:
         key: start of the checkboxes' keys; the question's id and the point's index follow.
@@ -186,7 +186,7 @@ def checklist(question: Question, key: str) -> tuple[int, ...]:
 
 
 def _opinion(question: Question, answer: str, model: str | None) -> None:
-    """Show the button for a second opinion, where the environment names an endpoint, and what it said."""
+    """Draw a button for a second opinion, if the environment names an endpoint, or that opinion."""
     try:
         where = endpoint()
     except PeftLabError as error:
@@ -228,7 +228,7 @@ def ask(question: Question, model: str | None, place: str = "") -> None:
 
 
 def entry(question: Question, model: str | None, key: str) -> str:
-    """Draw the control for the answer; return its content, an option by its number, empty for nothing."""
+    """Draw the control for the answer; return its text, the number of an option, or an empty text."""
     if question.kind == "choice":
         options = question.choices(model)
         index = st.radio(
@@ -248,7 +248,7 @@ def entry(question: Question, model: str | None, key: str) -> str:
 
 
 def shown_solution(question: Question, model: str | None) -> tuple[Answer | None, bool]:
-    """Return the computed answer (None for a written one) and whether it is known; if not, the page says why."""
+    """Return the computed answer (None for a written one) and whether it is known; else draw the reason."""
     ask = partial(ask_solution, question, model)
     return shown(ask, lambda answer: (answer, True), "Computing the answer…", where=question.id) or (
         None,
@@ -257,7 +257,7 @@ def shown_solution(question: Question, model: str | None) -> tuple[Answer | None
 
 
 def ask_solution(question: Question, model: str | None) -> Future[Answer | None]:
-    """Ask for the computed answer, in a worker unless it takes shapes only. Raises PeftLabError."""
+    """Request the computed answer, from a worker unless it needs shapes only. Raises PeftLabError."""
     if question.needs != "shape":
         return inspector.get_inspector(inspector.Worker.ANSWERS).submit(compute_answer, question.id, model)
     known: Future[Answer | None] = Future()
@@ -266,13 +266,13 @@ def ask_solution(question: Question, model: str | None) -> Future[Answer | None]
 
 
 def judged(verdict: Verdict) -> None:
-    """Draw the verdict in one coloured line; the icon tells it without the colour."""
+    """Draw the verdict in one coloured line, with an icon that needs no colour."""
     kind, icon = _SHOWN[verdict.grade]
     getattr(st, kind)(verdict.message, icon=f":material/{icon}:")
 
 
 def model_answer(question: Question, answer: Answer | None, model: str | None) -> None:
-    """Draw the answer and how it comes about."""
+    """Draw the answer and its derivation."""
     st.markdown(f"### Model answer {figures.badge(question.source)}")
     st.markdown(question.explain(answer, model))
     if question.explained:
@@ -288,13 +288,13 @@ def model_answer(question: Question, answer: Answer | None, model: str | None) -
 
 
 def interviewer(question: Question, model: str | None, tick: bool = False) -> tuple[int, ...]:
-    """Show what an interviewer makes of an answer, where to read on, and how the conversation goes on.
+    """Draw the interviewer's points, common errors, sources, and the follow-up questions.
 
     Args:
-        tick: whether the points are shown as checkboxes, for an answer that was just given.
+        tick: whether to draw the points as checkboxes, for an answer just given.
 
     Returns:
-        The indices of the points ticked.
+        The indices of the ticked points.
     """
     left, right = st.columns(2, gap="medium")
     with left:
@@ -315,7 +315,7 @@ def interviewer(question: Question, model: str | None, tick: bool = False) -> tu
 
 
 def working(steps: Sequence[str]) -> None:
-    """Draw the lines of the working; formulas stand in the text, as a long display would not break on a phone."""
+    """Draw the derivation's lines; formulas are inline, as long display formulas do not wrap on a phone."""
     lines = (rf"$\displaystyle {step.strip('$')}$" if _is_formula(step) else step for step in steps)
     st.markdown("\n\n".join(lines))
 

@@ -1,4 +1,4 @@
-"""Flash cards: the due one, the answer, and how well it was known; when it comes back is FSRS's matter."""
+"""Flash cards: the due one, its answer, and a rating; FSRS decides when it returns."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ AHEAD = 7  # days that are shown
 
 
 def day_of(file: Learners, learner: str) -> date | None:
-    """Return the day of the learner's interview; ``None`` where none is set or it has passed."""
+    """Return the day of the learner's interview; ``None`` if it is not set or has passed."""
     return day_kept(file.kept(learner, KEPT_DAY), file.now().date())
 
 
@@ -67,7 +67,7 @@ def role_of(file: Learners, learner: str) -> str:
 
 
 def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]:
-    """Return those of the questions that the plan has for today, in its order; empty without a day."""
+    """Return today's planned questions among ``names``, in the plan's order; empty without a day."""
     day = day_of(file, learner)
     if day is None:
         return []
@@ -76,7 +76,7 @@ def today_first(file: Learners, learner: str, names: Sequence[str]) -> list[str]
 
 
 def plan_to_date(file: Learners, learner: str) -> None:
-    """Draw the control for the day, and what follows from it."""
+    """Draw the control for the day, and the plan up to it."""
     today = file.now().date()
     before = day_of(file, learner)
     chosen = st.date_input(
@@ -109,7 +109,7 @@ def plan_to_date(file: Learners, learner: str) -> None:
 
 
 def _for_role(file: Learners, learner: str) -> None:
-    """Draw the control for the role; what its interviews ask about has more of the new questions."""
+    """Draw the control for the role; its topics weigh more among new questions."""
     before = role_of(file, learner)
     chosen = st.selectbox(
         "For the role",
@@ -182,9 +182,10 @@ def _standing(standing: Sequence[Readiness]) -> None:
 
 
 def example(question: Question, rated: set[str]) -> Question | None:
-    """Return the topic's simplest other question with a worked answer, for who never rated one of it.
+    """Return the topic's simplest other question with a worked answer, if the topic is new to the learner.
 
-    ``rated``: the ids of those that the learner rated. ``None``: the topic is known, or has no such question.
+    ``rated``: ids of questions that the learner rated. ``None``: the topic is not new, or has no such
+    question.
     """
     topic = [other for other in all_questions().values() if other.topic == question.topic]
     if any(other.id in rated for other in topic):
@@ -199,7 +200,7 @@ def example(question: Question, rated: set[str]) -> Question | None:
 
 
 def worked_first(file: Learners, learner: str, question: Question) -> None:
-    """Offer a worked example under the question, closed: the page starts with one question and one field."""
+    """Offer a worked example below the question, closed: the page starts with one question and one field."""
     found = example(question, set(file.cards(learner)))
     if found is None:
         return
@@ -235,7 +236,7 @@ def cards(file: Learners, learner: str) -> None:
 
 
 def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh: list[str]) -> None:
-    """Draw the card that is up, or why there is none."""
+    """Draw the current card, or the reason why there is none."""
     last = state.remembered(SCOPE, "last", "")
     if last:
         st.caption(last)
@@ -251,7 +252,7 @@ def _table(file: Learners, learner: str, names: list[str], due: list[str], fresh
 
 
 def _on_table(file: Learners, learner: str, due: list[str], fresh: list[str]) -> str | None:
-    """Return the current card until it is rated or filtered out; then the plan's, then due ones, then new ones."""
+    """Return the current card until it is rated or filtered out; then a planned, a due or a new one."""
     name = state.remembered(SCOPE, "card", "")
     if name in due or name in fresh:
         return str(name)
@@ -348,7 +349,7 @@ def _verdict(question: Question, answer: Answer | None, model: str | None) -> Ve
 def _rating(
     file: Learners, learner: str, question: Question, fitting: RatingName | None, since: datetime
 ) -> None:
-    """Offer the four ratings. ``fitting``: the one that is suggested; ``None`` suggests none."""
+    """Draw the four ratings. ``fitting``: the suggested one, or ``None``."""
     st.markdown("### How well did you know it?")
     coming = file.preview(learner, question.id)
     row = st.container(horizontal=True)
@@ -373,10 +374,10 @@ def _rating(
 
 
 def away(length: timedelta) -> str:
-    """Return how long until then: '6 min', '3 h', '12 days'."""
+    """Return a duration as text: '6 min', '3 h', '12 days'."""
     return units.coarse(length.total_seconds())
 
 
 def interview_date(moment: datetime) -> str:
-    """Return the day on this machine's clock."""
+    """Return date and time in this machine's time zone."""
     return moment.astimezone().strftime("%d %b %Y, %H:%M").lstrip("0")

@@ -1,4 +1,4 @@
-"""Who is practising, what about, and what they take along or bring in."""
+"""The learner who practises, the choice of questions, and the export and import of both."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ FIRST = "Me"  # the learner of a new installation, so that nobody has to registe
 
 
 def learners() -> Learners:
-    """Return the file of the learners."""
+    """Return the store of learners."""
     return Learners(clock=schedule.utc_now)
 
 
 def current_learner(file: Learners) -> str:
-    """Return who is practising in this session; a first learner is made where there is none."""
+    """Return the session's learner; create a first one if there is none."""
     names = [profile.name for profile in file.profiles()]
     if not names:
         try:
@@ -52,20 +52,20 @@ def current_learner(file: Learners) -> str:
 
 
 def choose(name: str) -> None:
-    """Go on as this learner. What is on the table belongs to the one before."""
+    """Switch to this learner, and clear the previous one's table."""
     state.remember(SCOPE, "profile", name)
     clear_table()
     state.renew(SCOPE)
 
 
 def clear_table() -> None:
-    """Clear the current card and what was typed."""
+    """Clear the current card and the typed answer."""
     for entry in ("card", "typed", "revealed", "since", "skipped", "last", "report"):
         state.scope(SCOPE).pop(entry, None)
 
 
 def learner_row(file: Learners) -> str:
-    """Draw the row on top of the page: the learner, a new one, files. Return the learner's name."""
+    """Draw the row at the top of the page: the learner, a new one, files. Return the learner's name."""
     who, rest = st.columns(2, vertical_alignment="bottom")
     form, before = controls(), current_learner(file)
     names = [profile.name for profile in file.profiles()]
@@ -153,7 +153,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def anki_deck(pool: list[Question], model: str | None) -> bytes:
-    """Return the deck as a file's content. Answers that need torch come from the process that has it."""
+    """Return the deck as a file's bytes. Answers that need torch come from a worker process."""
     worker = inspector.get_inspector(inspector.Worker.ANSWERS)
     answers = {
         question.id: worker.ask(compute_answer, question.id, None)
@@ -177,7 +177,7 @@ TABS = {"cards": "Flash cards", "interview": "Mock interview", "predict": "Predi
 
 @dataclass(frozen=True)
 class PracticeForm(Form):
-    """What the page asks about, and to whom."""
+    """The settings of the page: its questions and its learner."""
 
     topic: str = choice(ALL, "Topic", "", lambda: {ALL: "All topics", **topics()})
     level: str = choice(ALL, "Level", "", {ALL: "All levels"} | {name: name.capitalize() for name in LEVELS})
@@ -224,7 +224,7 @@ def model_for(question: Question) -> str | None:
 
 
 def misread() -> bool:
-    """Return whether the address named an unknown topic, level or model; the choices then open to say so."""
+    """Return whether the URL named an unknown topic, level or model; the form then opens to report it."""
     return any(state.address_problem(SCOPE, name) is not None for name in ("topic", "level", "model"))
 
 
@@ -236,7 +236,7 @@ def topic_title(topic: str) -> str:
 def form_tabs(
     form: Controls[Any], titles: Mapping[str, str], sections: Mapping[str, Callable[[], None]]
 ) -> None:
-    """Draw the tabs among which a form's field ``tab`` chooses, and remember the open one."""
+    """Draw the tabs of a form's field ``tab``, and remember the open one."""
     drawn = {titles[name]: draw for name, draw in sections.items()}
     title = tabs(form.scope, drawn, titles[form.value("tab")])
     form.remember("tab", next(name for name in titles if titles[name] == title))
@@ -245,7 +245,7 @@ def form_tabs(
 def with_next(
     scope: str, name: str, label: str, titles: Mapping[Value, str], default: Value, afresh: Sequence[str] = ()
 ) -> Value:
-    """Draw a remembered choice with a button for the next one; return what is chosen."""
+    """Draw a remembered choice with a button for the next one; return the choice."""
     pick, following = st.columns([5, 1], vertical_alignment="bottom")
     chosen = choose_one(scope, name, label, titles, default, place=pick, afresh=afresh)
     if following.button("Next", icon=":material/arrow_forward:", width="stretch", key=f"{scope}-next"):

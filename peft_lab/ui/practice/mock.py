@@ -1,4 +1,4 @@
-"""The mock interview: questions against the clock. It is kept with the learner, so a reload does not end it."""
+"""The mock interview: questions against the clock. It is stored with the learner, to survive a reload."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def show_report(held: Interview) -> None:
 
 
 def _ahead(held: Interview) -> None:
-    """Draw strengths, the five things to look at next, and both to take along."""
+    """Draw strengths, the five things to study next, and downloads of both."""
     good = strengths(held)
     summed = report(held)
     said = "; ".join(in_words(topic, summed) for topic in good) or NO_STRENGTH
@@ -297,7 +297,7 @@ def _answering(file: Learners, learner: str, held: Interview, question: Question
 
 
 def _ticking(file: Learners, learner: str, held: Interview, question: Question, spoken: str) -> None:
-    """Draw the points of a free answer for the learner to tick; nobody else can tell."""
+    """Draw the points of a free answer for the learner to tick; it cannot be graded otherwise."""
     shown_answer(question, spoken, held.plan.model_for(question.id))
     with st.form(f"ticks-{question.id}", border=False):
         st.markdown("**Which of these did you say?**")
@@ -321,7 +321,7 @@ def _keep(file: Learners, learner: str, held: Interview, spoken: str | None = No
 
 
 def _end(file: Learners, learner: str, held: Interview) -> None:
-    """Store the result and show the report; the next interview has other questions."""
+    """Store the result and show the report; the next interview gets other questions."""
     content: dict[str, Any] = {"interview": held.to_dict(), "report": report(held).to_dict()}
     file.add_result(learner, KEPT, content)
     count_as_reviews(file, learner, held)

@@ -1,6 +1,6 @@
-"""The pages Practice and Misconceptions; on both one predicts, then runs the experiment, and its figures decide.
+"""The pages Practice and Misconceptions: predict, then run the experiment, whose figures decide.
 
-What was settled is kept with the learner and replayed; the experiment can be run again.
+Outcomes are stored with the learner and replayed; the experiment can be run again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ REFRESH = 1.0  # seconds between looks at the runs
 
 
 def contest(prediction: Prediction) -> list[float] | None:
-    """Return the figures of the runs; None while they are under way, and the page comes back by itself.
+    """Return the figures of the runs; None while they are under way, when the page refreshes itself.
 
     Raises:
         PeftLabError: a run that could not start, or did not finish.
@@ -84,7 +84,7 @@ def contest(prediction: Prediction) -> list[float] | None:
 
 
 def forget_runs(prediction: Prediction) -> None:
-    """Let the next commitment find or start its runs afresh."""
+    """Let the next commitment find or start its runs anew."""
     state.scope(RUNS).pop(prediction.id, None)
 
 
@@ -97,7 +97,7 @@ def _runs(prediction: Prediction, experiment: Contest) -> list[Run]:
 
 
 def _finished(spec: RunRequest) -> str | None:
-    """Return a finished run of the same settings."""
+    """Return the id of a finished run with the same settings, or None."""
     found = experiments.run_of(spec.complete(), summaries())
     return found.id if found and found.status == Status.DONE else None
 
@@ -125,7 +125,7 @@ _WRAP = 26  # characters of an option's line beside the chart
 
 
 def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
-    """Draw the chart, and the figures of contenders as a table."""
+    """Draw the chart, and a table of the contenders' figures."""
     st.plotly_chart(chart_of(prediction, outcome), key=f"outcome-{prediction.id}", config=charts.CONFIG)
     if prediction.rule == "bands":
         return
@@ -137,7 +137,7 @@ def evidence(prediction: Prediction, outcome: PredictionOutcome) -> None:
 
 
 def chart_of(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """Return a chart of what settles it: the option that holds has the accent colour."""
+    """Return the chart that settles it: the right option has the accent colour."""
     return _ranges(prediction, outcome) if prediction.rule == "bands" else _contenders(prediction, outcome)
 
 
@@ -153,7 +153,7 @@ def _contenders(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure
 
 
 def _ranges(prediction: Prediction, outcome: PredictionOutcome) -> go.Figure:
-    """Return a row per option, drawn as the range in which it holds; a line marks the figure found."""
+    """Return one row per option, drawn as its range; a line marks the measured figure."""
     found = outcome.figures[0]
     end = max(found.value, *prediction.bands) * _ROOM
     limits = (0.0, *prediction.bands, end)
@@ -189,7 +189,7 @@ def _categorical(prediction: Prediction) -> bool:
 
 
 def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
-    """Return values and title of the chart's axis."""
+    """Return the values, and the title of the chart's axis."""
     unit = found[0].unit
     if unit == "bytes":
         return [figure.value / _GIGA for figure in found], "peak, GB"
@@ -203,7 +203,7 @@ def _axis(found: tuple[Figure, ...]) -> tuple[list[float], str]:
 def show_outcome(
     prediction: Prediction, outcome: PredictionOutcome, guess: int, at: datetime, measured: str = ""
 ) -> None:
-    """Draw the outcome. ``measured``: where and when, for a run that was not made here."""
+    """Draw the outcome. ``measured``: where and when, for a run not made here."""
     correct, _ = score(prediction, outcome, guess)
     chosen, truth = prediction.options[guess], prediction.options[outcome.right]
     if correct:
@@ -228,12 +228,12 @@ KIND = "prediction"
 
 
 def fitting(topic: str) -> list[str]:
-    """Return predictions of a topic, or all."""
+    """Return the names of a topic's predictions, or of all."""
     return [name for name, prediction in all_predictions().items() if not topic or prediction.topic == topic]
 
 
 def settled(file: Learners, learner: str) -> dict[str, dict[str, Any]]:
-    """Return the learner's latest outcome of every prediction that they committed to."""
+    """Return the learner's latest outcome of every prediction committed to."""
     return {name: result.content for name, result in _settled(file, learner).items()}
 
 
@@ -242,7 +242,7 @@ def _settled(file: Learners, learner: str) -> dict[str, Result]:
 
 
 def browse(ids: list[str], scope: str, file: Learners, learner: str) -> None:
-    """Choose a prediction, and predict."""
+    """Draw the choice of a prediction, and the prediction."""
     if not ids:
         st.info("There is no prediction on this topic yet. Choose another topic.")
         return
@@ -260,7 +260,7 @@ def browse(ids: list[str], scope: str, file: Learners, learner: str) -> None:
 
 
 def predict(prediction: Prediction, file: Learners, learner: str, before: Result | None) -> None:
-    """Draw one prediction from the question to the figures."""
+    """Draw one prediction, from the question to the figures."""
     st.markdown(f"## “{prediction.belief}”")
     with st.container(key="question"):
         st.markdown(prediction.question)
@@ -295,7 +295,7 @@ def predict(prediction: Prediction, file: Learners, learner: str, before: Result
 
 
 def _replayed(prediction: Prediction, before: Result) -> PredictionOutcome | None:
-    """Return the settled outcome; None if an earlier version stored other figures than the experiment gives now."""
+    """Return the settled outcome; None if it was stored for an earlier form of the experiment."""
     try:
         return decide(prediction, before.content["values"])
     except BadInput:
@@ -352,7 +352,7 @@ def _announcement(prediction: Prediction) -> str:
 
 
 def _values(prediction: Prediction) -> list[float] | None:
-    """Return the experiment's figures; None while it is under way, and the page comes back by itself."""
+    """Return the experiment's figures; None while it is under way, when the page refreshes itself."""
     if isinstance(prediction.experiment, Contest):
         return contest(prediction)
     future = _asked(prediction)
@@ -366,7 +366,7 @@ def _values(prediction: Prediction) -> list[float] | None:
 
 
 def _asked(prediction: Prediction) -> Future[list[float]]:
-    """Ask for the figures in a process that does not count, so that the other pages stay quick."""
+    """Request the figures from a process that does not count, so that other pages stay quick."""
     function, arguments = submission(prediction)
     simulated = prediction.experiment.source is Source.SIMULATED
     return inspector.get_inspector(inspector.Worker.MEMORY if simulated else inspector.Worker.ANSWERS).submit(
@@ -382,7 +382,7 @@ def _record(
     learner: str,
     measured: str = "",
 ) -> None:
-    """Keep what was guessed and found; ``measured`` for figures that were not taken here."""
+    """Store the guess and the figures; ``measured``: for figures not measured here."""
     outcome = decide(prediction, values)
     correct, _ = score(prediction, outcome, guess)
     content = {
@@ -405,7 +405,7 @@ MISCONCEPTIONS = "misconceptions"
 
 @dataclass(frozen=True)
 class BeliefForm(Form):
-    """The belief that is up."""
+    """The current belief."""
 
     belief: str = choice(
         "",
@@ -417,7 +417,7 @@ class BeliefForm(Form):
 
 
 def belief_controls() -> Controls[BeliefForm]:
-    """Return the page's controls; the address leaves the first belief out."""
+    """Return the page's controls; the URL omits the first belief."""
     return Controls(BeliefForm, MISCONCEPTIONS, lambda: BeliefForm(next(iter(all_predictions()))))
 
 

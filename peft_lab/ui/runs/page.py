@@ -1,4 +1,4 @@
-"""Runs: what was trained here, newest first; open, stop or delete one."""
+"""Runs: the runs trained here, newest first; open, stop or delete one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from peft_lab.ui.runs.shown import go_on, is_final, show_run, stop, summaries
 
 
 def own_files() -> None:
-    """Draw what is stored, how long, and a way to remove it; nothing if nothing is stored."""
+    """Draw the stored files, how long they stay, and a way to remove them; nothing if there are none."""
     found = hub.kept_files()
     if not found:
         return
@@ -55,7 +55,7 @@ def own_files() -> None:
 
 
 def _kept() -> str:
-    """Return how long files stay unless somebody removes them."""
+    """Return a sentence on how long files stay."""
     found = asking.limits_of_asker()
     if found is not None:
         return f"In this class files are removed {found.days} days after they were brought."
@@ -74,7 +74,7 @@ def _day(each: KeptFile) -> str:
 
 
 def outside(run: Run) -> None:
-    """Draw how far an outside run is, at which speed, and its loss."""
+    """Draw the progress and loss of a run started outside the lab."""
     seen = run.view()
     left = f", {units.roughly(seen.eta)} left" if seen.eta else ""
     where = f"{run.folder.readlink()}"
@@ -100,7 +100,7 @@ def outside(run: Run) -> None:
 
 
 def open_run(line: RunSummary, tab: str = "train") -> None:
-    """Leave for the method's page, on whose ``tab`` ``line`` is the run shown, with its knobs set."""
+    """Switch to the method's page with the run shown on its ``tab``, and its knobs set."""
     if line.spec is not None:
         restore(line.spec)
     show_run(line.method, line.id)
@@ -169,7 +169,7 @@ def _table(lines: list[RunSummary]) -> RunSummary | None:
 
 
 def _errors(lines: list[RunSummary]) -> None:
-    """Draw how far forecasts of runs' seconds were off, over all that were made and finished here."""
+    """Draw the errors of forecasts of seconds, over all runs forecast and finished here."""
     ratios = kept.forecast_errors(line.kept for line in lines)
     if ratios:
         over, off = "1 run", f"{kept.typical_error(ratios):.0%}"
@@ -182,7 +182,7 @@ def _errors(lines: list[RunSummary]) -> None:
 
 
 def _cells(line: RunSummary) -> tuple[str, ...]:
-    """Return one line of the table, in the order of ``COLUMNS``."""
+    """Return one row of the table, in the order of ``COLUMNS``."""
     return (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(line.created)),
         line.status,

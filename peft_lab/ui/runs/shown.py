@@ -1,4 +1,4 @@
-"""Runs as the pages see them: which one is shown where, and the cached reading of finished ones."""
+"""Runs as the pages show them: which one on which page, and a cache of finished ones."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _FINAL = frozenset(str(status) for status in Status if status.final)
 def shown_run(slug: str) -> Run | None:
     """Return the run that the learner started or opened on this method's page, while its folder exists.
 
-    Where the page has none, that is the run which this browser started and which has not ended: a page that is opened
-    anew finds it.
+    Without one, return this browser's run that has not ended, so that a newly opened page finds it.
     """
     identity = state.remembered(slug, "run", "")
     if not identity:
@@ -50,22 +49,22 @@ def shown_run(slug: str) -> Run | None:
 
 
 def stop(identity: str) -> None:
-    """Ask a run to stop, or say why it cannot be told.
+    """Ask a run to stop, or draw why it cannot be asked.
 
-    For ``on_click``: a callback is heard even when the page is drawn anew before it comes to the button.
+    For ``on_click``: a callback runs even if the page is redrawn before its button.
     """
     with errors_boxed():
         get_queue().stop(identity)
 
 
 def go_on(identity: str) -> None:
-    """Let a run that ended too early go on, or say why it cannot; for ``on_click``."""
+    """Continue a run that ended too early, or draw why it cannot; for ``on_click``."""
     with errors_boxed():
         get_queue().go_on(identity)
 
 
 def live_run(slug: str) -> Run | None:
-    """Return the newest run of this method that this browser started and that has not ended."""
+    """Return this browser's newest run of this method that has not ended."""
     mark = browser_mark()
     for line in summaries():
         if line.method == slug and not is_final(line):
@@ -76,20 +75,20 @@ def live_run(slug: str) -> Run | None:
 
 
 def is_final(line: RunSummary) -> bool:
-    """Return whether nothing more happens in a run: it has ended, or cannot be read."""
+    """Return whether a run is over: it has ended, or cannot be read."""
     return line.status in (*_FINAL, DAMAGED)
 
 
 def show_run(slug: str, identity: str) -> None:
-    """Make ``identity`` the run on the method's page, on every tab."""
+    """Show the run ``identity`` on every tab of the method's page."""
     state.remember(slug, "run", identity)
     state.remember(slug, "inside-run", identity)
 
 
 def last_finished(choice: Choice) -> RunSummary | None:
-    """Return the newest finished run of this method on this model and task, whatever its knobs were.
+    """Return the newest finished run of this method on this model and task, with any knobs.
 
-    The run that the page shows goes first, so that the headline and the curves below it are of one run.
+    The page's run comes first, so that the headline and the curves below it agree.
     """
     fitting = [line for line in summaries() if _fits(line, choice)]
     shown = state.remembered(choice.spec.slug, "run", "")
@@ -97,13 +96,13 @@ def last_finished(choice: Choice) -> RunSummary | None:
 
 
 def finished_of(slug: str) -> list[RunSummary]:
-    """Return a method's finished runs, newest first, without those of scripts outside, which recorded nothing."""
+    """Return a method's finished runs, newest first, without outside ones, which recorded nothing."""
     done = [line for line in summaries() if line.method == slug and line.status == Status.DONE]
     return [line for line in done if not store.is_adopted(store.get(line.id))]
 
 
 def summaries() -> list[RunSummary]:
-    """Return all runs, newest first. Ended ones are read once: their files do not change any more."""
+    """Return all runs, newest first. Ended ones are read once, as their files no longer change."""
     return [_summary(run) for run in store.runs()]
 
 
@@ -130,7 +129,7 @@ def _fits(line: RunSummary, choice: Choice) -> bool:
 
 
 def stale(choice: Choice, run: Run) -> str:
-    """Return how the run's settings differ from what is set now; empty when they do not."""
+    """Return how the run's settings differ from the current ones; empty if they do not."""
     spec = run.spec
     if (spec.model, spec.task) != (choice.entry.name, choice.task):
         return f"This run trained {plain(model_title(spec.model))} on {plain(task_title(spec.task))}."
@@ -142,7 +141,7 @@ def stale(choice: Choice, run: Run) -> str:
 
 
 def read_insight(identity: str) -> dict[str, Any]:
-    """Return what a run recorded for its method's picture; ``{}`` if it recorded nothing or is gone."""
+    """Return a run's record for its method's picture; ``{}`` if there is none or the run is gone."""
     try:
         run = store.get(identity)
         return _insight(run.folder, run.stamp())
@@ -151,7 +150,7 @@ def read_insight(identity: str) -> dict[str, Any]:
 
 
 def read_arrays(identity: str) -> dict[str, Any]:
-    """Return the arrays that a run recorded for its method's picture; ``{}`` if there are none or it is gone."""
+    """Return a run's arrays for its method's picture; ``{}`` if there are none or the run is gone."""
     try:
         run = store.get(identity)
         return _arrays(run.folder, run.stamp())
@@ -178,7 +177,7 @@ def _arrays(folder: Path, stamp: int) -> dict[str, Any]:
 
 
 def trajectory_of(run: Run) -> Trajectory | None:
-    """Return what a run recorded of its states so far; None while nothing can be read."""
+    """Return a run's recorded states so far; None if they cannot be read."""
     try:
         changed = (run.folder / TRAJECTORY).stat().st_mtime_ns
     except OSError:
@@ -195,12 +194,12 @@ def _trajectory(folder: Path, changed: int) -> Trajectory | None:
 
 
 def short_id(identity: str) -> str:
-    """Return the part of a run's id that tells it from others of its kind: ``20261125-001502``."""
+    """Return the distinctive part of a run's id: ``20261125-001502``."""
     return identity[:15]
 
 
 def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
-    """Say why a method's picture is not there yet, and when it will be."""
+    """Draw why a method's picture is missing, and when it will appear."""
     run = shown_run(slug)
     if run is not None and not run.view().status.final:
         st.info(f"A run is under way. When it has ended, {what} {verb} shown here.")
@@ -211,7 +210,7 @@ def nothing_to_open(slug: str, what: str, verb: str = "is") -> None:
 
 
 def pick_run(slug: str, runs: list[RunSummary], model: str) -> str:
-    """Draw the choice among finished runs: the page's first, or another; those on ``model`` come first."""
+    """Draw the choice of a finished run, at first the page's; those on ``model`` come first."""
     runs = sorted(runs, key=lambda line: line.model != model)
     ids = [line.id for line in runs]
     # what tells them apart comes first: on a phone the end is cut

@@ -1,4 +1,4 @@
-"""How the server begins and ends, Streamlit's files from memory, and the order in which pages and parts are drawn."""
+"""Start and end of the server, Streamlit's files from memory, and the order of drawing pages and parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from peft_lab.workers import inspector
 
 
 def set_apart() -> None:
-    """Leave all objects of now out of garbage searches; the second search makes Python count anew what stays."""
+    """Exclude all current objects from garbage collection; the second pass resets Python's counts."""
     gc.collect()
     gc.freeze()
     gc.collect()
@@ -55,12 +55,12 @@ _begun = threading.Event()
 
 
 def server_begun() -> bool:
-    """Return whether a server makes ready; without one, as under AppTest, a page starts what it needs."""
+    """Return whether a server prepares services; without one, as under AppTest, pages start them."""
     return _begun.is_set()
 
 
 def begin_server(first: Callable[[], None]) -> None:
-    """Begin with it, ``first`` first. Returns at once."""
+    """Start the preparation in a thread, ``first`` first. Returns at once."""
     _begun.set()
     threading.Thread(target=_ready, args=(first,), name="beginning", daemon=True).start()
 
@@ -94,7 +94,7 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def few_arenas() -> None:
-    """Let all threads of this process share :data:`MOST_ARENAS` of them; nothing happens under another C library."""
+    """Limit this process's threads to :data:`MOST_ARENAS` malloc arenas; does nothing without glibc."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # musl has no mallopt
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MOST_ARENAS)
@@ -105,13 +105,13 @@ def few_arenas() -> None:
 
 
 def ended_in_order(first: Callable[[], None]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """Return a lifespan for ``st.App`` that makes ready, and lets the interpreter end as after its last line.
+    """Return a lifespan for ``st.App`` that prepares services and lets the interpreter exit normally.
 
-    Uvicorn stops the server on SIGTERM and then sends itself the signal once more, which would kill the process before
-    its exit handlers ran: the semaphores of worker processes would stay behind. By then nothing is left to be stopped.
+    Uvicorn stops the server on SIGTERM and then sends itself the signal again, which would kill the process
+    before its exit handlers run and leave the workers' semaphores behind. By then nothing is left to stop.
 
     Args:
-        first: makes ready what the first page needs.
+        first: prepares what the first page needs.
     """
 
     @asynccontextmanager
@@ -150,12 +150,12 @@ class _Asset:
 
 
 def asset_middleware() -> list[Middleware]:
-    """Return the middleware for ``st.App``; it goes within whatever decides who may ask."""
+    """Return the middleware for ``st.App``; place it inside any access control."""
     return [Middleware(Assets)]
 
 
 class Assets:
-    """Answers for the files that the installed Streamlit has in its folder; hands on everything else."""
+    """Serves the files of the installed Streamlit's folder; passes on every other request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._below = app, f"{root()}{FOLDER}/"
@@ -240,7 +240,7 @@ PAUSE = 0.01  # seconds between looks whether they have been taken in
 
 
 def _of_the_page_itself(requests: Any, asked: Any) -> bool:
-    """Return whether a run of a page asks for the same page again; ``st.switch_page`` asks for another."""
+    """Return whether a page's own run requests that page again; ``st.switch_page`` requests another."""
     context = get_script_run_ctx(suppress_warning=True)
     return (
         context is not None
@@ -250,7 +250,7 @@ def _of_the_page_itself(requests: Any, asked: Any) -> bool:
 
 
 def _of_the_page_before(session: Any, asked: Any) -> bool:
-    """Return whether a part is asked for of another page than the one drawn last or being drawn."""
+    """Return whether a request is for a part of another page than the one drawn last or being drawn."""
     known = session._pages_manager
     drawn = {known.current_page_script_hash, known.intended_page_script_hash}
     return bool(asked.fragment_id) and asked.page_script_hash not in drawn
@@ -258,7 +258,7 @@ def _of_the_page_before(session: Any, asked: Any) -> bool:
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """Drop, while this lasts, no message of a page's run for a part of it, and no click for a timer."""
+    """Patch Streamlit so that a part's run drops no message of its page's run, and a timer no click."""
     own, own_request, own_part = STARTS.original(), REQUESTS.original(), PARTS.original()
 
     def start(session: Any, asked: Any) -> None:

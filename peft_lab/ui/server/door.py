@@ -1,9 +1,9 @@
-"""The door of a class: nobody gets further without the cookie that a join code is given for.
+"""Access control of a class: nobody gets further without the cookie that a join code gives.
 
-It stands before Streamlit, so what it refuses reaches nothing: no page, no WebSocket, no file for download, no upload.
-A session, an upload or a download that belongs to another learner is refused, too. Where a class can be joined by
-signing in, too, what a provider says of somebody is asked here once, for the same cookie. :class:`Hosts` says which
-names the app answers to.
+It stands before Streamlit, so a refused request reaches nothing: no page, WebSocket, download or upload. A
+session, an upload or a download of another learner is refused, too. If a class can be joined by signing in,
+the provider's claims are checked here once, for the same cookie. :class:`Hosts` decides which host names the
+app answers to.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SHORTEST_SECRET = 32  # characters
 
 
 def login_ready() -> None:
-    """Find out at the start whether anybody can sign in. Raises BadInput with what is missing."""
+    """Check at the start that people can sign in. Raises BadInput with what is missing."""
     if not joining.login_is_on():
         return
     joining.is_listed(joining.WHO_MAY_LOG_IN)
@@ -81,7 +81,7 @@ def login_ready() -> None:
 
 
 def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the claims in Streamlit's cookie; None without one that it signed for this app's address."""
+    """Return the claims in Streamlit's cookie; None unless it signed one for this app's address."""
 
     def one(name: str) -> bytes | None:
         return decode_signed_value(get_cookie_secret(), name, cookies.get(name, ""))
@@ -99,7 +99,7 @@ def login_claims(cookies: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def login_forgetting(send: Send, path: str, root: str) -> Send:
-    """Return a ``send`` that takes back the class's cookie when somebody comes or goes; not if signing in failed."""
+    """Return a ``send`` that deletes the class's cookie at each successful sign-in or sign-out."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -134,7 +134,7 @@ _LOGIN = (Path(__file__).with_name("login.html")).read_text("utf-8")
 
 
 class Door:
-    """Lets in who has joined."""
+    """Admits people who have joined."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._root, self._hosts = app, root(), Hosts()
@@ -207,13 +207,13 @@ class Door:
         )  # fmt: skip
 
     def _begin(self, scope: Scope) -> Response:
-        """Return the way to the provider; a cookie says where to go on afterwards."""
+        """Return a redirect to the provider; a cookie stores the page to return to."""
         answer = RedirectResponse(generate_login_redirect_url(PROVIDER), 303)
         self._set(answer, scope, LOGIN_WANTED, quote(_next(scope)[:2000]), 600)
         return answer
 
     def _signed_in(self, scope: Scope, headers: Headers, path: str, said: Mapping[str, Any]) -> Response:
-        """Let in who is back from the provider, without this class's cookie or with one that is too old."""
+        """Admit a person back from the provider, without this class's cookie or with an expired one."""
         wanted = _with_query(scope, path) or unquote(_cookies(headers).get(LOGIN_WANTED, ""))
         try:
             joined, cookie = joining.join_verified(said)
@@ -236,8 +236,7 @@ class Door:
 
 
 def door_ready() -> None:
-    """Find out at the start, not at the first learner, whether codes, limits and secret can be used. Raises
-    PeftLabError."""
+    """Check codes, limits and secret at the start, not at the first learner. Raises PeftLabError."""
     asking.join_code()
     limits()
     joining.class_keys()
@@ -245,13 +244,13 @@ def door_ready() -> None:
 
 
 def admitted(headers: Headers) -> Asker | None:
-    """Return who the browser is that sends these headers; two cookies of the name admit nobody."""
+    """Return the person whose cookie these headers hold; a repeated cookie admits nobody."""
     found = _cookies(headers).get(joining.COOKIE)
     return None if found is None else joining.admitted(found)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:
-    """Return the cookies that were sent once."""
+    """Return the cookies that occur only once."""
     sent = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
     names = [name for name, _, _ in sent]
     return {name: value for name, _, value in sent if names.count(name) == 1}
@@ -267,7 +266,7 @@ def _next(scope: Scope) -> str:
 
 
 def _may(who: Asker, path: str, headers: Headers) -> bool:
-    """Return whether who has joined may have what lies at this path, or take up the session that they name."""
+    """Return whether a member may access this path, and continue the session that the headers name."""
     if path.startswith(CLOSED):
         return False
     if path.startswith(_UPLOAD):
@@ -291,7 +290,7 @@ async def _fields(receive: Receive) -> dict[str, str]:
 
 
 def _inside(wanted: str) -> str:
-    """Return where to go on: a path of this app, whatever was asked for."""
+    """Return the target of a redirect, always a path of this app."""
     path, mark, query = wanted.partition("?")
     plain = path.strip("/").replace("_", "").replace("-", "")
     if plain and not (plain.isascii() and plain.isalnum()):
@@ -338,27 +337,27 @@ _FRESH_SECONDS = 5.0  # a laptop changes networks while the app runs
 
 
 def root() -> str:
-    """Return the path that the app lies under, with a slash at both ends: ``/``, or ``/lab/``."""
+    """Return the app's base path, with a slash at both ends: ``/``, or ``/lab/``."""
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{base}/" if base else "/"
 
 
 def below(root: str, path: str) -> str:
-    """Return a request's path from the app's root on, without slashes at its ends."""
+    """Return a request's path below the app's root, without slashes at its ends."""
     return f"/{path.strip('/')}/".removeprefix(root).strip("/")
 
 
 def name_of(header: str) -> str | None:
-    """Return the name or address in a ``Host`` header: small letters, no port, no brackets; ``None`` without one."""
+    """Return the name or address in a ``Host`` header, lower-case, without port and brackets, or ``None``."""
     found = _HEADER.fullmatch(header.lower()) if len(header) <= _LONGEST else None
     return found["name"].strip("[]").rstrip(".") if found else None
 
 
 def added_names() -> tuple[str, ...]:
-    """Return the names that are answered to beside the machine's own.
+    """Return the host names that the app answers to besides the machine's own.
 
-    ``PEFT_LAB_HOSTS`` holds names with commas between; ``*.example.org`` is all below it, ``*`` all. Streamlit's
-    settings add the name to open the app by, and those allowed for its WebSocket.
+    ``PEFT_LAB_HOSTS`` holds names separated by commas; ``*.example.org`` means all below it, ``*`` all.
+    Streamlit's settings add the name to open the app by, and those allowed for its WebSocket.
     """
     settings = (st.get_option("browser.serverAddress"), *(st.get_option("server.allowedHosts") or ()))
     names = (*os.environ.get(VARIABLE, "").split(","), *(str(name) for name in settings if name))
@@ -366,7 +365,7 @@ def added_names() -> tuple[str, ...]:
 
 
 class Hosts:
-    """This machine's own names and addresses, and the ones that were added (:func:`added_names` by default)."""
+    """This machine's own names and addresses, and added ones (:func:`added_names` by default)."""
 
     def __init__(self, added: tuple[str, ...] | None = None) -> None:
         self._added = added_names() if added is None else added
@@ -374,15 +373,14 @@ class Hosts:
         self._read_at = float("-inf")
 
     def allow(self, name: str) -> bool:
-        """Return whether the app answers to this name, as :func:`name_of` gives it."""
+        """Return whether the app answers to this name, as :func:`name_of` returns it."""
         return self._is_added(name) or is_loopback(name) or self._is_own(name)
 
     def is_own_page(self, headers: Headers) -> bool:
-        """Return whether a request comes from a page of this app, by its ``Origin``; programs state none.
+        """Return whether a request comes from a page of this app, by its ``Origin``; programs send none.
 
-        Host and port have to be those that are asked for. Behind a proxy that hands on another port than it listens
-        at, a name that was added (``PEFT_LAB_HOSTS``) stands for all its ports; one that leads each machine to itself
-        does not.
+        Host and port must match the request's. Behind a proxy that forwards another port than it listens on,
+        an added name (``PEFT_LAB_HOSTS``) stands for all its ports, unless it is a loopback name.
         """
         stated = headers.getlist("origin")
         if not stated or not st.get_option("server.enableCORS"):
@@ -412,7 +410,7 @@ class Hosts:
 
 
 def own_names() -> frozenset[str]:
-    """Return what this machine is called, and the addresses of its network interfaces."""
+    """Return the machine's host names, and the addresses of its network interfaces."""
     host = socket.gethostname().lower()
     short = host.partition(".")[0]
     inet = (socket.AF_INET, socket.AF_INET6)
@@ -426,7 +424,7 @@ def own_names() -> frozenset[str]:
 
 
 def is_loopback(name: str) -> bool:
-    """Return whether a name or address leads each machine to itself."""
+    """Return whether a name or address always means the machine that uses it."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -434,6 +432,6 @@ def is_loopback(name: str) -> bool:
 
 
 def _port(host: str, scheme: str) -> int | None:
-    """Return the port behind a name that :func:`name_of` reads, or the scheme's own."""
+    """Return the port in a host that :func:`name_of` reads, or the scheme's default."""
     found = _HEADER.fullmatch(host)
     return int(found["port"]) if found and found["port"] else _PORTS.get(scheme)

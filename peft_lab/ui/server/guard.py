@@ -1,5 +1,4 @@
-"""What stands before the app: requests under a foreign name or by a foreign page are refused, and every answer says
-what a page may load."""
+"""The outermost checks: foreign names and foreign pages are refused; responses limit what pages load."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ def middleware() -> list[Middleware]:
 
 
 class Guard:
-    """Refuses HTTP requests and WebSockets under foreign names, says where no page is, and adds :func:`headers`."""
+    """Refuses requests under foreign host names, answers 404 where no page is, and adds :func:`headers`."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts | None = None) -> None:
         self._app, self._hosts, self._root = app, hosts or Hosts(), root()
@@ -99,16 +98,16 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
 
     def _may_be_page(self, path: str) -> bool:
-        """Return whether a page can be there: pages have one name, and the frames of components are no pages.
+        """Return whether a page can be at this path: pages have one name, and component frames are no pages.
 
-        Streamlit answers any other path with the app's page too. From there its scripts lie at other addresses, and
-        the page stays white.
+        Streamlit answers any other path with the app's page too. Its scripts' relative addresses then fail,
+        and the page stays white.
         """
         name = below(self._root, path)
         return "/" not in name or name.startswith("component/")
 
     def _refusal(self, asked: list[str]) -> str | None:
-        """Return why a request is refused, in one or two sentences; ``None`` if it is not."""
+        """Return why a request is refused, in one or two sentences; ``None`` if it is allowed."""
         name = name_of(asked[0]) if len(asked) == 1 else None
         if name is None:
             return "PEFT Lab: this request does not say which host it is for.\n"
@@ -121,7 +120,7 @@ class Guard:
 
 
 def is_page(start: Message) -> bool:
-    """Return whether an answer that starts so is a page; a file to be kept can be HTML as well."""
+    """Return whether the response is a page; a download can be HTML as well."""
     found = Headers(raw=start["headers"])
     kept = found.get("content-disposition", "").startswith("attachment")
     return start["status"] == 200 and found.get("content-type", "").startswith("text/html") and not kept
@@ -129,11 +128,11 @@ def is_page(start: Message) -> bool:
 
 @cache
 def headers() -> dict[str, str]:
-    """Return what a browser may load for the app's pages, and who may show them in a frame: this app only.
+    """Return headers that limit what the app's pages may load, and who may frame them: this app only.
 
-    Streamlit styles its parts with inline styles. Components' scripts and the workers of its widgets come as ``blob:``
-    addresses that the page has made itself; pictures and fonts may be written out (``data:``). Its one inline script
-    is allowed by its hash.
+    Streamlit styles its parts with inline styles. Components' scripts and widgets' workers have ``blob:``
+    addresses made by the page itself; pictures and fonts may be inline (``data:``). Its one inline script is
+    allowed by its hash.
     """
     return {
         "content-security-policy": "; ".join(
@@ -198,7 +197,7 @@ def _drawing() -> Histogram:
 
 @contextmanager
 def drawn(page: str) -> Iterator[None]:
-    """Time the drawing of a page of this name, and note whether it is drawn to its end."""
+    """Measure the time to draw a page, and whether it was drawn to its end."""
     began, outcome = time.perf_counter(), "cut short"
     try:
         yield
@@ -212,10 +211,10 @@ def drawn(page: str) -> Iterator[None]:
 
 
 class Lab(Collector):
-    """What is looked at when it is asked for."""
+    """Figures that are collected when they are requested."""
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every figure below as it is now."""
+        """Yield every figure below with its current value."""
         yield from _runs()
         yield from _people()
         yield from _processes()
@@ -285,7 +284,7 @@ def _processes() -> Iterator[Metric]:
 
 
 def text() -> bytes:
-    """Return all of it, as Prometheus reads it."""
+    """Return all figures in Prometheus's format."""
     return generate_latest(_registry())
 
 
@@ -307,7 +306,7 @@ _REFUSED = (
 
 
 def metrics_token() -> str:
-    """Return the token that is set, or nothing. Raises BadInput for one that is too short."""
+    """Return the token, or an empty text. Raises BadInput if it is too short."""
     found = os.environ.get(METRICS_VARIABLE, "").strip()
     if found and len(found) < SHORTEST:
         raise BadInput(f"{METRICS_VARIABLE} keeps nobody out: it takes at least {SHORTEST} characters.")
@@ -315,7 +314,7 @@ def metrics_token() -> str:
 
 
 class MetricsApp:
-    """Answers the two, below the app's base path; hands on everything else."""
+    """Serves health and metrics, below the app's base path; passes on every other request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._root, self._token = app, root(), metrics_token()
@@ -346,7 +345,7 @@ class MetricsApp:
 
 
 def _health() -> Response:
-    """Return 200, or 503 with what is wrong, in words that name no folder and nobody."""
+    """Return 200, or 503 with the reason, which names no folder and no person."""
     home = assets.home()
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
-"""Whose session is whose, in a class. Streamlit gives out files and old sessions to whoever knows their names; here
-their owner is asked for, too.
-"""
+"""Owners of sessions in a class. Streamlit gives files and old sessions to anybody who knows their names;
+here their owner is checked, too."""
 
 from __future__ import annotations
 
@@ -31,9 +30,9 @@ _sessions: dict[str, tuple[str, float, str]] = {}  # owner, when it last ran (mo
 
 
 def who_asks() -> Asker | None:
-    """Return who this page's thread works for, by the cookie that its browser sent; ``None`` outside of one.
+    """Return the person behind this page's thread, by the browser's cookie; ``None`` outside of a page.
 
-    A browser that has left takes its cookies with it: the run ends here, as Streamlit asked it to.
+    A browser that has left has no cookies any more: then the run ends here, as Streamlit requested.
     """
     context = get_script_run_ctx(suppress_warning=True)
     if context is None:
@@ -48,10 +47,10 @@ asking.told_by(lambda: who_asks())
 
 
 def begin(page: str = "") -> None:
-    """Begin every run of the app: in a class, note whose session it is and, once known, on which page.
+    """Begin a run of the app: in a class, record the session's owner and, once known, its page.
 
     Raises:
-        NobodyAsks: a browser without a cookie, or of somebody who is forgotten.
+        NobodyAsks: the browser has no cookie, or that of a deleted person.
     """
     context = get_script_run_ctx(suppress_warning=True)
     if not asking.class_is_on() or context is None:
@@ -70,7 +69,7 @@ def begin(page: str = "") -> None:
 
 
 def leave() -> None:
-    """Let the next person have this browser: nothing that is open in it shows or does any more what is one's own.
+    """Hand the browser to the next person: no open page shows or does anything of the current one any more.
 
     Raises:
         PeftLabError: the disk cannot be written to, and nobody has left.
@@ -94,14 +93,14 @@ def _open(session: str) -> bool:
 
 
 def owner_of(session: str) -> str | None:
-    """Return whose session it is; ``None`` for one that has not run a page."""
+    """Return a session's owner; ``None`` if it has not run a page."""
     with _lock:
         found = _sessions.get(session)
     return None if found is None else found[0]
 
 
 def places_of_all() -> dict[str, PageVisit]:
-    """Return where everybody with an open page is, by owner: of several pages the one used last."""
+    """Return the page of everybody with an open one, by owner; of several, the one used last."""
     now, found = time.monotonic(), dict[str, PageVisit]()
     active = get_instance()
     with _lock:
@@ -147,7 +146,7 @@ def browser_mark() -> str:
 
 
 def keep_mark() -> None:
-    """Let the browser keep the mark. Drawn last on a page, as it shows nothing."""
+    """Store the mark in the browser. Draw it last on a page, as it shows nothing."""
     if _sent() is None:
         _mount(key="browser-mark", data={"mark": browser_mark()})
 
@@ -169,7 +168,7 @@ _made: OrderedDict[str, set[str]] = OrderedDict()
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Give files that are made on demand to their session's owner while this lasts, in a class."""
+    """Record, in a class, the session's owner for every file made on demand within the context."""
     if not asking.class_is_on():
         yield
         return
@@ -193,7 +192,7 @@ def noted() -> Iterator[None]:
 def holds_file(owner: str, file: str) -> bool:
     """Return whether a page of this owner refers to a file that the app made, or had it made.
 
-    Which sessions refer to it is among Streamlit's inner parts; under a version that has them no more, nobody gets it.
+    The references are internal to Streamlit; under a version without them, nobody gets the file.
     """
     with _downloads_lock:
         if owner in _made.get(_name(file), ()):
@@ -206,5 +205,5 @@ def holds_file(owner: str, file: str) -> bool:
 
 
 def _name(address: str) -> str:
-    """Return a file's own name: ``/media/abc.csv`` is ``abc``."""
+    """Return a file's name without folder and suffix: ``/media/abc.csv`` is ``abc``."""
     return address.rpartition("/")[2].partition(".")[0]

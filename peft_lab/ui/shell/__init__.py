@@ -1,4 +1,4 @@
-"""What every run of the app does: page configuration, navigation, and the chosen page with what surrounds it."""
+"""Every run of the app: page configuration, navigation, and the chosen page with its frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from peft_lab.ui.tour.teach import share
 
 
 def draw_surroundings(page: str, run: Callable[[], None]) -> None:
-    """Draw everything that the app shows for one page."""
+    """Draw a page with its frame."""
     arrived = frame.enter(page, settings.lockable(page))
     frame.projector_style()
     mend()
@@ -53,7 +53,7 @@ _HERE = Path(__file__).parents[1]
 
 @st.cache_resource
 def _start_services() -> bool:
-    """Start the queue and what else runs once per server; see :mod:`peft_lab.ui.server.app`."""
+    """Start the services that run once per server; see :mod:`peft_lab.ui.server.app`."""
     if not app.server_begun():
         from peft_lab.workers import inspector
 
@@ -66,7 +66,7 @@ def _start_services() -> bool:
 
 
 def _begin() -> None:
-    """Begin a class's run of the app: note whose it is, and stop for who is not known."""
+    """Begin a class's run of the app: record its owner, and stop for unknown people."""
     try:
         sessions.begin()
     except NobodyAsks as nobody:
@@ -97,7 +97,7 @@ def run_app() -> None:
 
 
 def asked_page() -> str:
-    """Return the page this run asks for, as Streamlit's id; empty if opened by address. Read it before all else."""
+    """Return the page this run requests, by Streamlit's id; empty if opened by URL. Call it first."""
     with suppress(AttributeError):
         context = get_script_run_ctx()
         if context is not None and context.page_script_hash != context.pages_manager.main_script_hash:
@@ -106,11 +106,11 @@ def asked_page() -> str:
 
 
 def keep_page(asked: str) -> None:
-    """Let the navigation choose the page that this run was asked for.
+    """Let the navigation choose the page that this run was requested for.
 
-    Which page is meant stands in the session, and a run of the page before that is about to start over (as it does
-    when an answer came) still writes its own there: a click on a link would then lead to where one already is. These
-    are Streamlit's inner parts; under a version that has them no more, nothing is done.
+    The session stores the requested page, but a run of the previous page that is about to restart (as it does
+    when an answer arrives) still writes its own there: a click on a link would then lead back to the same
+    page. This is internal to Streamlit; under a version without it, nothing is done.
     """
     with suppress(AttributeError):
         context = get_script_run_ctx()

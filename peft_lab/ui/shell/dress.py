@@ -1,8 +1,8 @@
-"""The app's own CSS stands in the page that the browser loads, so that it holds before anything is drawn.
+"""The app's own CSS, as part of the HTML page, so that it applies before anything is drawn.
 
-As elements of the page it came after the first of them, and what was there moved: a summed layout shift of 1.3 on a
-phone. It stands at the end of the body, after the styles that Streamlit puts into the head. Streamlit's scripts of the
-controls that most pages have are asked for with the page: a control whose script comes late grows, too.
+As elements of the page it came after the first of them, and moved what was there: a summed layout shift of
+1.3 on a phone. It stands at the end of the body, after the styles that Streamlit puts into the head. The
+scripts of common controls are loaded with the page, too: a control whose script comes late grows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NEEDED = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
 @cache
 def ahead(names: tuple[str, ...]) -> bytes:
-    """Return links that load the scripts of those names with the page, and the scripts that these import."""
+    """Return links that preload the named scripts with the page, and the scripts that these import."""
     folder = Path(st.__file__).with_name("static") / "static/js"
     waiting = [file.name for name in names for file in sorted(folder.glob(f"{name}.*.js"))]
     found: dict[str, None] = {}
@@ -62,7 +62,7 @@ def ahead(names: tuple[str, ...]) -> bytes:
 
 
 def _ahead_of(path: str) -> bytes:
-    """Return what the page at a path needs."""
+    """Return the preload links for the page at a path."""
     return ahead(CONTROLS + (FORMULAS if path.rpartition("/")[2] in pages.method_pages() else ()))
 
 
@@ -72,7 +72,7 @@ def middleware() -> list[Middleware]:
 
 
 class Dress:
-    """Adds :func:`ahead` and :data:`STYLE` to every HTML page that is answered."""
+    """Adds :func:`ahead` and :data:`STYLE` to every HTML page in a response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -127,7 +127,7 @@ _mount = st.components.v2.component("peft_turning", html='<span class="turning" 
 
 
 def turning(page: str) -> None:
-    """Draw links to the pages before and after at the foot of a page in projector mode, with keys for them."""
+    """Draw links and keys for the previous and next page at the foot of a page in projector mode."""
     titles = list(pages.titles().items())
     at = next(index for index, (name, _) in enumerate(titles) if name == page)
     with st.container(horizontal=True, vertical_alignment="center", key="turn"):
@@ -145,10 +145,10 @@ def turning(page: str) -> None:
 
 
 def ready() -> None:
-    """Import what the frame of every page and Home need, and read the run that Home plays.
+    """Import the libraries of every page's frame and of Home, and read the run that Home plays.
 
-    Streamlit reads the page's icon with numpy and Pillow; no page is named here but the first, since whoever opens
-    another meets most of it in this one.
+    Streamlit reads the page's icon with numpy and Pillow; only the first page is prepared, as the others
+    share most of it.
     """
     import numpy  # noqa: F401
     import PIL.Image

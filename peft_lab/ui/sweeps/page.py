@@ -1,4 +1,4 @@
-"""Sweeps: how far each is, the best setting with its interval, what was varied as pictures, and every run."""
+"""Sweeps: progress, the best setting with its interval, the varied settings as pictures, and every run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def best_section(settings: Sequence[SweepSetting], figure: str, spec: RunSpec) -
 
 
 def address(trial: store.Trial) -> str:
-    """Return a run's address on its method's page."""
+    """Return the URL of a run on its method's page."""
     return f"{trial.spec.method}?{urlencode({'run': trial.run, 'tab': 'train'})}"
 
 
@@ -102,7 +102,7 @@ STEPS_SHARE = 0.9  # of a run's progress that its steps make up; the rest is its
 
 
 def watch_sweep(sweep: KeptSweep) -> list[Trial]:
-    """Draw how far it is, and draw the page anew when a run has ended; the runs as they stand."""
+    """Draw the progress, redraw the page when a run has ended, and return the current runs."""
     found = store.trials(sweep.specs)
     if not _going(sweep, found):
         _bar(found, going=False)
@@ -162,7 +162,7 @@ def _named(trial: Trial) -> str:
 
 
 def _why(found: list[Trial]) -> None:
-    """Say why runs failed, each reason once."""
+    """Draw why runs failed, each reason once."""
     reasons: dict[str, int] = {}
     for trial in found:
         if trial.message and trial.status in (Status.FAILED, Status.LOST, "damaged"):
@@ -202,7 +202,7 @@ def table_section(
 
 
 def _worth(trial: Trial, figure: str) -> tuple[bool, float]:
-    """Return a sort key that is small for a good run; those without a result come last."""
+    """Return a sort key that is small for a good run; runs without a result come last."""
     value = trial.figure(figure)
     if value is None:
         return True, 0.0

@@ -41,12 +41,12 @@ SweepAddress = dict[str, tuple[Any, Any]]
 
 
 def named_sweep(name: str) -> str:
-    """What was varied, in a sentence."""
+    """Return the name of a varied setting within a sentence."""
     return picture.title(name).lower() if name in picture.TITLES else name
 
 
 def setting_titles(spec: RunSpec) -> dict[str, str]:
-    """What the runs can be judged by, with its unit."""
+    """Return the figures by which runs can be judged, with units."""
     task = spec.task_object()
     return {**shipped.titles(task, task.metric), TRAINING: "Training loss of the last step, nats"}
 
@@ -56,14 +56,14 @@ def written_value(value: float, figure: str) -> str:
 
 
 def _varied(*first: str) -> dict[str, str]:
-    """Return what the runs of the sweep that is shown differ in, after what stands ``first``."""
+    """Return the settings varied in the current sweep, after the names ``first``."""
     sweep = _shown()
     return {} if sweep is None else dict.fromkeys((*first, *store.varied(sweep.specs)), "")
 
 
 @dataclass(frozen=True)
 class SweepForm(Form):
-    """A sweep, what its landscape goes over and shows, and what the lines are."""
+    """The page's settings: a sweep, its landscape's axes, and the meaning of the lines."""
 
     sweep: str = choice("", "Sweep", "", lambda: {one.id: "" for one in store.sweeps()}, noun="sweep")
     x: str = choice("", "Across", "", _varied, noun="axis of this sweep")
@@ -73,12 +73,12 @@ class SweepForm(Form):
 
 
 def sweep_controls(usual: Callable[[], SweepForm] = SweepForm) -> Controls[SweepForm]:
-    """Return the page's controls, not yet drawn. All but the sweep are a sweep's."""
+    """Return the page's controls, not yet drawn. All but the sweep depend on it."""
     return Controls(SweepForm, SCOPE, usual, lambda name: () if name == SWEEP else (_identity(),))
 
 
 def sweep_readers() -> dict[str, Callable[[str], None]]:
-    """Return what takes the choices out of the address; the sweep first, as the others depend on it."""
+    """Return functions that read the choices from the URL; the sweep first, as the others depend on it."""
     return sweep_controls().readers(held=_read_held)
 
 
@@ -88,7 +88,7 @@ def _identity() -> str:
 
 
 def _shown() -> store.KeptSweep | None:
-    """Return the sweep that the rest of the address is about."""
+    """Return the sweep that the rest of the URL refers to, or None."""
     return next((one for one in store.sweeps() if one.id == _identity()), None)
 
 
@@ -109,7 +109,7 @@ def _read_held(text: str) -> dict[str, Any]:
 
 
 def held_as_text(held: Mapping[str, Any], order: Sequence[str]) -> str:
-    """As the address has it.
+    """Return held settings as text for the URL.
 
     >>> held_as_text({"r": 8, "learning_rate": 0.003}, ["learning_rate", "r"])
     'learning_rate=0.003;r=8'
@@ -123,7 +123,7 @@ MOST_NAMED = 8  # values that are written along an axis of the parallel coordina
 
 
 def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, title: str) -> go.Figure:
-    """Return a point for each place, coloured by its mean; the best of those with the most seeds is a star."""
+    """Return a point per place, coloured by its mean; the best of those with the most seeds is a star."""
     most = max(place.seeds for place in places)
     sure = [place for place in places if place.seeds == most]
     best = (max if figure == METRIC else min)(sure, key=lambda place: place.mean)
@@ -154,9 +154,9 @@ def coloured(places: Sequence[PicturePoint], x: Across, y: Across, figure: str, 
 
 
 def parallel(settings: Sequence[SweepSetting], names: Sequence[str], figure: str, title: str) -> go.Figure:
-    """Return a line for each finished setting, through an axis for each varied thing, the result last.
+    """Return a line per finished setting, through an axis per varied setting, with the result last.
 
-    Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every machine has.
+    The lines are plain: Plotly's own parallel coordinates need WebGL, which not every machine has.
     """
     done = [each for each in settings if each.mean(figure) is not None]
     means = [mean for each in done if (mean := each.mean(figure)) is not None]
@@ -198,7 +198,7 @@ def parallel(settings: Sequence[SweepSetting], names: Sequence[str], figure: str
 
 @dataclass(frozen=True)
 class _Line:
-    """An axis: where each setting crosses it, from 0 to 1, and what is written along it."""
+    """An axis: where each setting crosses it, from 0 to 1, and the labels along it."""
 
     title: str
     at: list[float]
@@ -206,7 +206,7 @@ class _Line:
 
 
 def _axis(settings: Sequence[SweepSetting], name: str) -> _Line:
-    """Return the axis of a varied thing: numbers in place, logarithmic if they spread so; words in a column."""
+    """Return a varied setting's axis: numbers to scale, logarithmic if wide; words evenly spaced."""
     values = picture.values(settings, name)
     lacking = any(each.values[name] is None for each in settings)
     if lacking or not picture.axes(settings, [name]):
@@ -231,19 +231,19 @@ def _result(means: Sequence[float], figure: str, title: str) -> _Line:
 
 
 def _beside(at: float) -> int:
-    """Return the pixels by which a value stands above its place on an axis; below it in the lower half."""
+    """Return the pixels by which a label stands above its place on an axis; negative in the lower half."""
     return 9 if at >= 0.5 else -9
 
 
 def _shares(values: Sequence[float], reverse: bool = False) -> list[float]:
-    """Return where values lie between the lowest and the highest; in the middle where all are the same."""
+    """Return positions of values between the lowest and the highest; the middle if all are equal."""
     low, high = min(values), max(values)
     found = [(value - low) / (high - low) if high > low else 0.5 for value in values]
     return [1 - share for share in found] if reverse else found
 
 
 def _mixed(share: float) -> str:
-    """Return the colour of the scale at a share of it."""
+    """Return the scale's colour at a share."""
     return str(sample_colorscale([list(stop) for stop in SCALE], [share])[0])
 
 
@@ -257,7 +257,7 @@ MOST_TICKS = 8  # values that are written at an axis one by one
 def landscape_section(
     sweep: KeptSweep, settings: Sequence[SweepSetting], names: Sequence[str], measured: Sequence[str]
 ) -> SweepAddress:
-    """Draw the part; what the address has to say of it."""
+    """Draw the part; return its URL parameters."""
     axes = picture.axes(settings, names)
     if not axes:
         return {}
@@ -297,7 +297,7 @@ def landscape_section(
 
 
 def _usual(settings: Sequence[SweepSetting], names: Any, figure: str) -> dict[str, Any]:
-    """Return what is held first: what the best setting has, so that it is in the picture."""
+    """Return the held settings' defaults: the best setting's values, so that it is in the picture."""
     best = store.best_setting(settings, figure)
     found = {}
     for name in names:
@@ -310,7 +310,7 @@ def _usual(settings: Sequence[SweepSetting], names: Any, figure: str) -> dict[st
 def _held(
     controls: Controls[SweepForm], settings: Sequence[SweepSetting], names: Sequence[str], figure: str
 ) -> dict[str, Any]:
-    """Draw a control for what the lines have in common; return all of it."""
+    """Draw a control for each held setting; return their values."""
     usual, chosen = _usual(settings, names, figure), dict(controls.value(HELD) or {})
     for number, name in enumerate(names):
         if number % 3 == 0:

@@ -1,1 +1,1 @@
-"""The guided tour: its page, the bar on visited pages, links into exact settings, and making a path."""
+"""The guided tour: its page, the bar on visited pages, links to exact settings, and the editor of paths."""

@@ -1,4 +1,4 @@
-"""The Guided tour page: the path, how far the learner is, where to go on; and paths that teachers have made."""
+"""The Guided tour page: the path, the learner's progress, where to continue; and teachers' paths."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from peft_lab.ui.sweeps.pictures import SWEEP
 
 
 def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
-    """Return what the stop's page's address says; ``place`` is the stop's own name (:func:`place_of`)."""
+    """Return the URL parameters of a stop's page; ``place`` is the stop's own name (:func:`place_of`)."""
     found = dict(stop.settings)
     if stop.fixed:
         found["fixed"] = ",".join(stop.fixed)
@@ -40,7 +40,7 @@ def stop_address(stop: Stop, place: str = "") -> dict[str, str]:
 
 
 def place_of(identity: str, index: int) -> str:
-    """Return a stop's name in an address: ``newcomer.3`` is the third one of the newcomer's path."""
+    """Return a stop's name in a URL: ``newcomer.3`` is the third one of the newcomer's path."""
     return f"{identity}.{index + 1}"
 
 
@@ -58,22 +58,22 @@ def page_link(stop: Stop, where: str, label: str, icon: str, **options: bool | s
 
 
 def go_to_stop(stop: Stop, where: str) -> None:
-    """Leave for the stop."""
+    """Switch to the stop's page."""
     pages.go_to(stop.page, stop_address(stop, where))
 
 
 def absolute_address(page: str, parameters: Mapping[str, str]) -> str:
-    """Return the whole address of a page, as it can be sent to others."""
+    """Return a page's complete URL, to send to others."""
     query = f"?{urlencode(parameters, quote_via=quote, safe=',')}" if parameters else ""
     return f"{root()}{'' if page == 'home' else page}{query}"
 
 
 def root() -> str:
-    """Return where the app lies as the browser sees it, with a slash at the end; behind a proxy too.
+    """Return the app's base URL as the browser sees it, also behind a proxy, with a slash at the end.
 
-    Pages lie side by side, so this is what stands before the last part of the address, whichever page that names: after
-    a click it is still the page before. ``st.context.url`` is no help: it takes the name of a page off the end of the
-    address's text ("lora" off "/qlora") and puts on that of another.
+    Pages lie side by side, so this is the URL up to its last slash, whichever page it names: after a click it
+    still names the page before. ``st.context.url`` does not help: it cuts a page's name off the end of the
+    URL's text ("lora" off "/qlora") and appends another's.
     """
     context = get_script_run_ctx()
     seen = context.context_info.url if context is not None and context.context_info is not None else ""
@@ -81,7 +81,7 @@ def root() -> str:
 
 
 def filled_words(stop: Stop, text: str, identity: str) -> str:
-    """Return a stop's words as Markdown: formatted in the lab's own path, in a teacher's as typed and inert."""
+    """Return a stop's words as Markdown: formatted in the lab's path, as plain text in a teacher's."""
     if identity != FIRST:
         return "  \n".join(plain(line) for line in text.splitlines())
     if not has_figures(text):
@@ -119,7 +119,7 @@ def _take_path(text: str) -> None:
 
 
 def _received(file: Learners, name: str) -> None:
-    """Draw a path that came with the address: shown first, taken in on request."""
+    """Draw a path from the URL: shown first, stored on request."""
     text = state.remembered(SCOPE, "received", "")
     if not text:
         return
@@ -212,7 +212,7 @@ _mount = st.components.v2.component("peft_pointer", html='<span class="pointer" 
 
 
 def point(at: str, stop: str) -> None:
-    """Point at a setting by name, or at ``train``; the page scrolls at the first sight of a ``stop``."""
+    """Point at a setting by name, or at ``train``; the page scrolls there when a ``stop`` is first seen."""
     _mount(key="tour-pointer", data={"at": at, "stop": stop})
 
 
@@ -230,10 +230,10 @@ WORDS = (("Read", "menu_book"), ("Move", "tune"), ("See", "visibility"))
 
 
 def bar(page: str, arrived: bool) -> Callable[[], None]:
-    """Draw it, if the session is on a path; note the stop that has just been arrived at.
+    """Draw the bar if the session is on a path; record a stop just reached.
 
     Returns:
-        What is to be called once the page was drawn: it notices whether the stop's control was moved.
+        A function to call after the page is drawn: it checks whether the stop's control was moved.
     """
     text = state.carried().get("stop")
     if not text or page == "tour":
@@ -262,8 +262,8 @@ def bar(page: str, arrived: bool) -> Callable[[], None]:
 
 
 def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, mark: DeltaGenerator) -> None:
-    """Note how many of the stop's moves were made: a control stands elsewhere than before, or as the move says, or the
-    run was started. The stop is done with the last of them."""
+    """Record the stop's moves made so far: a control changed, or reached the move's value, or the run was
+    started. The last move completes the stop."""
     stop = path.stops[index]
     if not stop.steps:
         return
@@ -287,7 +287,7 @@ def _notice(file: Learners, name: str, identity: str, path: Tour, index: int, ma
 
 
 def _kept(identity: str, index: int) -> dict[str, Any]:
-    """Return how far the session is at a stop: the moves ``made``, and how each control ``stood`` last."""
+    """Return the session's progress at a stop: the moves ``made``, and how each control last ``stood``."""
     place = place_of(identity, index)
     kept: dict[str, Any] = state.scope(BAR_SCOPE).setdefault(_FIRST, {}).setdefault(place, {"made": 0})
     return kept
@@ -298,7 +298,7 @@ def _partly(stop: Stop, made: int) -> str:
 
 
 def _standing(stop: Stop) -> dict[str, str]:
-    """Return what the stop's controls say, as it would stand in the address."""
+    """Return the values of the stop's controls, as in the URL."""
     address = state.complete_address()
     run = shown_run(stop.page) if "train" in dict(stop.steps) else None
     return {
@@ -315,7 +315,7 @@ def _find(text: str, known: dict[str, Tour]) -> tuple[str, Tour, int] | None:
 
 
 def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
-    """Draw one line: the stop, what to do, more on request, the way on and back. Return the mark of its being done."""
+    """Draw one line: the stop, its task, details on request, links on and back. Return its mark's place."""
     stop = path.stops[index]
     given = [
         (title, icon, filled_words(stop, text, identity))
@@ -371,12 +371,12 @@ def _stop(identity: str, path: Tour, index: int, done: bool) -> DeltaGenerator:
 
 
 def _of_a_run(stop: Stop) -> bool:
-    """Return whether the stop shows what a run has left."""
+    """Return whether the stop shows a finished run's records."""
     return stop.settings.get("tab") == "look inside"
 
 
 def _training(page: str) -> bool:
-    """Return whether the run that the page shows has not ended: there is no Train to press."""
+    """Return whether the page's run has not ended, so that Train cannot be pressed."""
     run = shown_run(page)
     return run is not None and not run.status().final
 
@@ -441,7 +441,7 @@ _LABELS = {
 
 
 def of_one_person(page: str) -> frozenset[str]:
-    """Return the names in a page's address that only their owner has: a run, a learner, a sweep."""
+    """Return the URL parameters whose value belongs to one person: a run, a learner, a sweep."""
     if page in pages.method_pages():
         return frozenset({"run"})
     return frozenset({"practice": {"profile"}, "sweeps": {SWEEP}}.get(page, set()))
@@ -452,12 +452,12 @@ def lockable(page: str) -> bool:
 
 
 def fixable(names: list[str] | dict[str, str]) -> list[str]:
-    """Return those of a page's settings that can be fixed."""
+    """Return the page's settings that can be fixed."""
     return [name for name in names if name not in _FREE]
 
 
 def labels(page: str) -> dict[str, str]:
-    """Return what stands at the controls, by the setting's name."""
+    """Return the controls' labels by setting."""
     if page not in all_methods():
         return _LABELS
     return _LABELS | {knob.name: knob.label for knob in get_method(page).knobs}

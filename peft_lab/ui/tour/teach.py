@@ -1,4 +1,4 @@
-"""For teachers: put stops in order, give them words, share the path as one link or file."""
+"""For teachers: arrange stops, write their texts, share the path as one link or file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BORDER = 4  # white squares around it, which readers need
 
 
 def show_qr(address: str) -> None:
-    """Draw the code of the address, as large as fits the screen (``theme.py``)."""
+    """Draw an address as a QR code, as large as fits the screen (``theme.py``)."""
     picture = drawn(address)
     if picture is None:
         st.markdown(
@@ -53,10 +53,10 @@ def show_qr(address: str) -> None:
 
 @lru_cache(maxsize=32)
 def drawn(address: str) -> str | None:
-    """Return the code as SVG, dark on white in every theme; None if it were too fine to read from afar.
+    """Return the QR code as SVG, dark on white in every theme; None if too fine to read from afar.
 
-    At the lowest level of error correction the squares are largest, which counts more for a clean screen than mending
-    does; where a code of the same size has room for a higher level it gets it.
+    The lowest level of error correction gives the largest squares, which matter more on a clean screen; a
+    higher level is used if the code keeps its size.
     """
     try:
         code = segno.make(address, error="l", version=None, micro=False, boost_error=True)
@@ -210,7 +210,7 @@ _NO_STOPS = ("tour", "teach", "classroom")
 
 
 def share(page: str) -> None:
-    """Draw it in the side bar, after the page: only then its address is known."""
+    """Draw the sharing menu in the sidebar, after the page: only then is its URL known."""
     if page in _NO_STOPS:
         return
     with st.sidebar:

@@ -1,4 +1,4 @@
-"""Style sheets and scripts of the pages and their components, each in a file of its own language."""
+"""Style sheets and scripts of the pages and their components, one file each."""
 
 from __future__ import annotations
 

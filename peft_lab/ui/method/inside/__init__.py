@@ -1,4 +1,4 @@
-"""Look inside: the picture that only one method has. A method's view is named in :data:`VIEWS`."""
+"""Look inside: the picture specific to one method. A method's view is named in :data:`VIEWS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIEWS = {
 
 
 def view_of(slug: str) -> View | None:
-    """Return what draws the method's picture; None for a method without one."""
+    """Return the function that draws the method's picture; None for a method without one."""
     if slug not in VIEWS:
         return None
     module, name = VIEWS[slug]
@@ -38,9 +38,9 @@ BUTTON = 110  # pixels
 
 
 def played(slug: str, steps: Sequence[int], draw: Callable[[int], None], name: str = "inside-step") -> None:
-    """Draw the snapshot that is chosen: ``draw(index)`` for ``steps[index]``, the last one at first.
+    """Draw the chosen snapshot: ``draw(index)`` for ``steps[index]``, the last one at first.
 
-    Only this part of the page is drawn again when the slider moves. ``name`` tells several on one page apart.
+    Only this part is redrawn when the slider moves. ``name`` keeps several on one page apart.
     """
     going = bool(state.remembered(slug, f"{name}-plays", False))
 

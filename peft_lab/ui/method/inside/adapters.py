@@ -75,7 +75,7 @@ def _trained_so(line: RunSummary, choice: Choice, values: Mapping[str, Any]) -> 
 
 
 def by_kind(values: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """Return figures of module paths as ``kind: {layer: figure}``."""
+    """Return figures by module path as ``kind: {layer: figure}``."""
     from peft_lab.models.meta import pattern_of as pattern
 
     table: dict[str, dict[int, float]] = {}
@@ -160,7 +160,7 @@ def _not_linear(found: dict[str, Any], run: RunSpec) -> None:
 
 
 def _at_the_start(found: dict[str, Any]) -> str:
-    """Return why the untrained adapters are near a line, or not."""
+    """Return a sentence on why the untrained adapters are almost linear, or not."""
     start = units.percent(100 * max(row["start"] for row in found["missed"].values()))
     if found["nonlinearity"] == "relu":
         return f"relu has its kink at zero, so it is not linear even at the start ({start})."
@@ -180,7 +180,7 @@ def _worst(values: Mapping[str, float]) -> dict[int, float]:
 
 
 def _merged_anyway(lines: dict[str, Any], found: dict[str, Any], title: str, model: str) -> None:
-    """Draw the merge beside those of a LoRA on the same model, which show what rounding alone does."""
+    """Draw the merge beside merges of a LoRA on the same model, which show the effect of rounding alone."""
     rows = [
         (
             f"Adapters, best linear maps, {found['dtype']}",
@@ -306,7 +306,7 @@ def _measured(seen: dict[str, Any]) -> None:
 
 
 def _accuracies(seen: dict[str, Any]) -> None:
-    """Draw each adapter on each domain. The one that was trained there should win its column."""
+    """Draw every adapter's accuracy on every domain. The one trained there should win its column."""
     st.markdown(f"##### How well each model answers each domain {figures.badge(Source.MEASURED)}")
     for column, (method, found) in zip(st.columns(2, gap="large"), seen["methods"].items(), strict=True):
         with column:

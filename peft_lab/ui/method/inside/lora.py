@@ -37,7 +37,7 @@ from peft_lab.ui.runs.shown import finished_of, nothing_to_open, pick_run, read_
 
 
 def two_adapters(slug: str, identity: str) -> None:
-    """Offer to combine the run that is open with another one of the same base, and show what comes of it."""
+    """Offer to combine the open run with another one of the same base, and draw the result."""
     st.markdown(f"#### Two adapters on one base {figures.badge(Source.MEASURED)}")
     first = store.get(identity).spec
     others = [line for line in finished_of(slug) if line.id != identity and line.spec]
@@ -69,7 +69,7 @@ def two_adapters(slug: str, identity: str) -> None:
 
 
 def _missing(model: str, reasons: list[str]) -> str:
-    """Return what to do where no other run fits, or why those that there are do not."""
+    """Return what to do if no other run fits, or why the existing ones do not."""
     if reasons:
         return f"No other run can be combined with this one. {plain(reasons[0])}"
     return (
@@ -120,7 +120,7 @@ IntruderRow = dict[str, Any]
 
 
 def intruders(slug: str, identity: str) -> None:
-    """Offer to compare every matrix of the open run, and show the one that is looked at above."""
+    """Offer to compare every matrix of the open run, and draw the one chosen above."""
     st.markdown(f"#### Intruder dimensions {figures.badge(Source.MEASURED)}")
     st.markdown(
         r"The strongest left singular vectors of $W + \Delta W$, each against all of $W$'s. What training only "
@@ -189,7 +189,7 @@ def show(choice: Choice) -> None:
 
 
 def trained(slug: str, identity: str) -> None:
-    """Draw what one finished run learnt."""
+    """Draw what one finished run learned."""
     found = read_insight(identity)
     rows = found["corrections"]
     row = _matrix(slug, rows)
@@ -209,7 +209,7 @@ def trained(slug: str, identity: str) -> None:
 
 
 def chosen_run(slug: str, model: str) -> str | None:
-    """Draw the choice of a finished run, those on ``model`` first; None, with what to do, if there is none."""
+    """Draw the choice of a finished run, those on ``model`` first; None, with advice, if there is none."""
     runs = [line for line in finished_of(slug) if _complete(read_insight(line.id))]
     if not runs:
         nothing_to_open(slug, "what the run learnt")
@@ -218,7 +218,7 @@ def chosen_run(slug: str, model: str) -> str | None:
 
 
 def _complete(found: dict[str, Any]) -> bool:
-    """Return whether a run noted everything that is shown here; those of an earlier version noted less."""
+    """Return whether a run recorded everything shown here; earlier versions recorded less."""
     return bool(found.get("corrections")) and "singular_values" in found["growth"][0]
 
 
@@ -232,7 +232,7 @@ def _matrix(slug: str, rows: list[Row]) -> Row:
 
 
 def _at(slug: str, identity: str, row: Row, index: int) -> None:
-    """Draw one matrix at one snapshot, on the axes of the whole training, so that growth is seen."""
+    """Draw one matrix at one snapshot, with axes that fit the whole training, so that growth is visible."""
     found = read_insight(identity)
     growth = found["growth"]
     name, snapshot = row["module"], growth[index]
@@ -291,7 +291,7 @@ def _relative(slug: str, rows: list[Row]) -> None:
 
 
 def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
-    """Return the ratio by kind of module and layer index; what stands outside the layers is left out."""
+    """Return the ratio by kind of module and layer index, without modules outside the layers."""
     from peft_lab.models.meta import pattern_of as pattern
 
     table: dict[str, dict[int, float]] = {}
@@ -303,7 +303,7 @@ def by_layer(rows: list[Row]) -> dict[str, dict[int, float]]:
 
 
 def layer_of(row: Row) -> int | None:
-    """Return the layer that a matrix is in."""
+    """Return a matrix's layer index, or None."""
     from peft_lab.models.meta import pattern_of as pattern
 
     return pattern(row["module"])[1]
@@ -345,7 +345,7 @@ def _range(values: list[float]) -> str:
 
 
 def kind_of(identity: str) -> ModelKind | None:
-    """Return what a run's model reads and writes; ``None`` where its folder is gone."""
+    """Return the kind of a run's model; ``None`` if its folder is gone."""
     try:
         return entry_of(store.get(identity).spec.model).kind
     except PeftLabError:
@@ -353,7 +353,7 @@ def kind_of(identity: str) -> ModelKind | None:
 
 
 def held_out(identity: str) -> str:
-    """Return what a run's model was asked when no sentence or image of its training was to be used."""
+    """Return the words for a run's held-out inputs: sentences, images or, if unknown, rows."""
     kind = kind_of(identity)
     return f"held-out {'images' if kind == 'vision' else 'sentences' if kind else 'rows'}"
 

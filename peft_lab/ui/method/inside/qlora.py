@@ -30,7 +30,7 @@ TITLES = {"nf4": "NF4", "nf4 double": "NF4, double quantisation", "fp4": "FP4", 
 
 
 def stored_base(choice: Choice) -> None:
-    """Draw the chosen model's own weights in four bits; needs no run."""
+    """Draw the chosen model's own weights after quantisation; needs no run."""
     if not weights_here(choice.entry):
         st.info(
             f"The weights of {plain(choice.entry.title)} are not here, so their rounding cannot be shown. "
@@ -53,7 +53,7 @@ def _stored(choice: Choice, found: dict[str, Any]) -> None:
 
 
 def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
-    """Draw one matrix's histogram, each weight as a share of its block's largest, with the values to choose from."""
+    """Draw a histogram of one matrix's weights, as shares of their block's largest, and the code's values."""
     number = "255" if kind == "int8" else "Sixteen"
     st.markdown(f"#### {number} values for every weight {figures.badge(Source.MEASURED)}")
     paths = [row["path"] for row in found["modules"]]
@@ -83,7 +83,7 @@ def _code_book(slug: str, found: dict[str, Any], kind: str) -> None:
 
 
 def _errors(slug: str, found: dict[str, Any]) -> None:
-    """Draw the root mean square of the errors in a layer's matrices, by format."""
+    """Draw the root mean square error in each layer's matrices, by format."""
     from peft_lab.models.meta import pattern_of as pattern
 
     st.markdown(f"#### What rounding loses, by layer {figures.badge(Source.MEASURED)}")
@@ -159,7 +159,7 @@ def show(choice: Choice) -> None:
 
 
 def _rounding(found: dict[str, Any], kind: ModelKind | None, held: str) -> None:
-    """Draw what the base's fewer bits did to its outputs, beside training; earlier runs did not record it."""
+    """Draw the effect of the rounded base on outputs, beside that of training; earlier runs lack it."""
     if not found:
         return
     st.markdown(f"#### What rounding the base does {figures.badge(Source.MEASURED)}")

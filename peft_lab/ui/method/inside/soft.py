@@ -25,7 +25,7 @@ SHOWN = 24  # virtual tokens in the table
 
 
 def show_run(slug: str, found: dict[str, Any]) -> None:
-    """Draw what one finished run noted."""
+    """Draw the records of one finished run."""
     _words(slug, found)
     left, right = st.columns(2, gap="large")
     with left:
@@ -111,7 +111,7 @@ def _alike(slug: str, found: dict[str, Any]) -> None:
 
 
 def pairs(alike: list[list[float]]) -> float:
-    """Return the mean cosine of two different virtual tokens; 1 for a single one."""
+    """Return the mean cosine between different virtual tokens; 1 if there is only one."""
     others = [value for i, row in enumerate(alike) for j, value in enumerate(row) if i != j]
     return sum(others) / len(others) if others else 1.0
 
@@ -124,7 +124,7 @@ Shares = list[list[float]]
 
 
 def show_keys_run(slug: str, identity: str, found: dict[str, Any]) -> None:
-    """Draw what one finished run noted."""
+    """Draw the records of one finished run."""
     _attention(slug, found)
     left, right = st.columns(2, gap="large")
     with left:
@@ -226,7 +226,7 @@ def _costs(shape: ModelShape, found: dict[str, Any]) -> None:
 
 
 def slower(timed: dict[str, Any]) -> str:
-    """Return what the times say: nothing where the rounds with and without the trained keys overlap."""
+    """Return a sentence on the slowdown; no figure if rounds with and without the trained keys overlap."""
     rounds = timed.get("rounds")
     if rounds is None:  # a run of an earlier version kept the medians only
         return "The spread of the single rounds was not recorded: a small difference may be noise."
@@ -240,12 +240,12 @@ def slower(timed: dict[str, Any]) -> str:
 
 
 def cache_bytes(shape: ModelShape, tokens: int, each: int) -> int:
-    """Return keys and values of ``tokens`` positions in all layers, for one sequence."""
+    """Return the bytes of keys and values of ``tokens`` positions in all layers, for one sequence."""
     return tokens * 2 * shape.num_layers * shape.kv_width * each
 
 
 def trained_and_stored(rows: list[tuple[str, Formula]]) -> None:
-    """Draw trained beside stored parameters, by the closed formula, one row a setting."""
+    """Draw trained beside stored parameters, by the closed formula, one row per setting."""
     figures.table(
         ("Setting", "Trained", "Stored", "Thrown away"),
         [

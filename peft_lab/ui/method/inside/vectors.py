@@ -45,7 +45,7 @@ def show_bitfit(choice: Choice) -> None:
 
 
 def grid(moves: list[dict[str, Any]]) -> tuple[list[str], list[int], list[list[float | None]]]:
-    """Return kinds, layers, and how far each bias moved: ``None`` where a layer has no such bias."""
+    """Return kinds, layers, and each bias's movement; ``None`` if a layer has no such bias."""
     table: dict[str, dict[int, float]] = {}
     for row in moves:
         kind, layer = bitfit.kind_of(row["bias"])
@@ -252,7 +252,7 @@ def _layer(path: str) -> int:
 
 
 def _spread(edges: list[float], counts: list[int], most: int) -> go.Figure:
-    """Return a histogram; bins below 1 in the colour of what inhibits, above in that of what amplifies."""
+    """Return a histogram; bins below 1 in the colour for inhibition, above in that for amplification."""
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     figure = charts.columns(middles, counts, "factor", "channels", height=320)
     colours = [theme.TRAINABLE if middle > 1 else theme.QUANTISED for middle in middles]
@@ -301,7 +301,7 @@ def _merge(rows: list[dict[str, Any]]) -> None:
 
 
 def _twins(twins: dict[str, Any]) -> None:
-    """Draw how alike two vectors learnt, if both the value map and the attention's output map got one."""
+    """Draw the correlation of two vectors, if both the value map and the attention's output map have one."""
     if not twins:
         return
     st.markdown(
