@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from peft_lab.ask import limits
 from peft_lab.core import machine, units
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 
 GIB, MIB = 2**30, 2**20
@@ -57,24 +59,32 @@ class Device:
         return re.split(r", | \(", self.title)[0]
 
 
-# name, title, MiB of nvidia-smi's total with the card's usual settings (error correction takes a part of it on T4, A10,
-# L4 and L40S), compute capability. Sources: GitHub, modal-labs/modal-client 2797 for the data-centre cards up to
-# H100; nvidia-smi outputs in issues for the GeForce cards. For RTX 6000 Ada and H200 no source was found to cite; they
-# have the commonly printed totals. Capabilities: NVIDIA, "CUDA GPU Compute Capability".
-_GPUS = (
-    ("t4", "T4, 16 GB", 15_360, (7, 5)),
-    ("rtx-3060", "GeForce RTX 3060, 12 GB", 12_288, (8, 6)),
-    ("rtx-4090", "GeForce RTX 4090, 24 GB", 24_564, (8, 9)),
-    ("rtx-5090", "GeForce RTX 5090, 32 GB", 32_607, (12, 0)),
-    ("a10", "A10, 24 GB", 23_028, (8, 6)),
-    ("l4", "L4, 24 GB", 23_034, (8, 9)),
-    ("rtx-6000-ada", "RTX 6000 Ada, 48 GB", 49_140, (8, 9)),
-    ("l40s", "L40S, 48 GB", 46_068, (8, 9)),
-    ("a100-40", "A100, 40 GB", 40_960, (8, 0)),
-    ("a100-80", "A100, 80 GB", 81_920, (8, 0)),
-    ("h100", "H100, 80 GB", 81_559, (9, 0)),
-    ("h200", "H200, 141 GB", 143_771, (9, 0)),
-)
+@dataclass(frozen=True)
+class Card:
+    """A GPU as it is printed, in ``gpus.yaml``, which says where each figure is from."""
+
+    name: str
+    title: str
+    mib: int
+    capability: tuple[int, ...]
+    teraflops_16: float
+    teraflops_32: float
+    gigabytes_per_second: float
+    cache_mib: float
+    multiprocessors: int
+    megahertz: float
+    watts: float
+    source: str
+    best: float = 0.0
+    skypilot: str = ""
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """Return the GPUs of the list by name."""
+    return {card.name: card for card in read_entries(Path(__file__).with_name("gpus.yaml"), Card)}
+
+
 THIS, THIS_GPU = "this-machine", "this-gpu"
 
 
@@ -83,15 +93,15 @@ def devices() -> dict[str, Device]:
     """Return all devices by name: this machine's processor, its GPU if it has one, then the others by memory."""
     others = [
         Device(
-            name,
-            title,
-            mib * MIB - TAKEN,
+            card.name,
+            card.title,
+            card.mib * MIB - TAKEN,
             "cuda",
-            capability,
+            (card.capability[0], card.capability[1]),
             f"nvidia-smi's total less {units.size(TAKEN)} for driver and context",
-            mib * MIB,
+            card.mib * MIB,
         )
-        for name, title, mib, capability in sorted(_GPUS, key=lambda row: (row[2], row[0]))
+        for card in sorted(cards().values(), key=lambda card: (card.mib, card.name))
     ]
     own = this_gpu()
     return {device.name: device for device in (_processor(), *([own] if own else []), *others)}

@@ -18,7 +18,7 @@ from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
 from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, Wanted, gather_facts, needed, refusal_to_write
 from peft_lab.advise.recipes.rules import ALL_LINEAR
-from peft_lab.engine.devices import devices
+from peft_lab.engine.devices import cards, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import ModelEntry, resolve
 from peft_lab.takeaway.card import hub_id
@@ -27,11 +27,6 @@ from peft_lab.takeaway.ranks import HELD, PARTS
 
 #: Versions in whose sources the keys were read.
 ACCELERATE, AXOLOTL, LLAMA_FACTORY, SKYPILOT = "1.15.0", "0.19.0", "0.9.5", "0.14.1"
-#: SkyPilot's names of accelerators (``sky show-gpus``); others are named by their memory.
-_SKY = {
-    "t4": "T4", "a10": "A10", "l4": "L4", "l40s": "L40S", "a100-40": "A100", "a100-80": "A100-80GB", "h100": "H100",
-    "h200": "H200", "rtx-3060": "RTX3060", "rtx-4090": "RTX4090", "rtx-5090": "RTX5090", "rtx-6000-ada": "RTX6000-Ada",
-}  # fmt: skip
 #: A note on padding, whatever the recipe says.
 PADDED = "Rows are padded, not packed: the plan's memory and time are of such steps."
 #: A note on rows with answers, if the other tool adds no chat format.
@@ -74,7 +69,7 @@ def skypilot(facts: PlanFacts, gpu: str) -> str:
     """Return the config for ``sky launch``. The script and its rows must lie beside this file."""
     size = round(devices()[gpu].total / 2**30) if gpu in devices() else gpu.removesuffix("GB")
     packages = (*needed(facts), "peft")
-    named = _SKY.get(gpu) or f"{size}GB+"
+    named = (gpu in cards() and cards()[gpu].skypilot) or f"{size}GB+"
     return _config("skypilot", facts, accelerator=named, packages=packages, SKYPILOT=SKYPILOT)
 
 
