@@ -116,6 +116,9 @@ def drawn_meanwhile(folder: Path, timer: bool, patience: float = 20.0) -> tuple[
         GATE.set()
         known: Any = runtime._session_mgr.get_active_session_info(session)
         await until(lambda: known.session._scriptrunner is None, patience)
+        # The last messages may still be on their way to the browser.
+        last = LAST if timer else "part"
+        await until(lambda: words(client.sent)[-1:] == [last], patience)
         return client.sent, names
 
     return served(folder, PAGES, asked_too_late)
