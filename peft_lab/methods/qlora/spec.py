@@ -116,10 +116,10 @@ class QLora(Lora):
         "vision": 2e-3,
     }
     order = 20
+    #: LoRA's knobs that QLoRA does not offer, at LoRA's defaults.
     lacking: ClassVar[Mapping[str, Any]] = {
-        "use_rslora": False, "use_dora": False, "init_lora_weights": "default", "bias": "none",
-        "loraplus_lr_ratio": 1.0, "rank_pattern": "",
-    }  # fmt: skip
+        knob.name: knob.default for knob in Lora.knobs if knob.name not in {own.name for own in KNOBS}
+    }
 
     def defaults(self, shape: ModelShape) -> dict[str, Any]:
         """Return the defaults: all linear maps, named one by one if some are routers that cannot be adapted."""
