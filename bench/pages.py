@@ -61,6 +61,19 @@ def slider(page: Page) -> float:
     return time.perf_counter() - start
 
 
+def handle(page: Page) -> float:
+    """Return the seconds from a key on the drawing's own rank handle until the server's count has followed."""
+    card = page.locator(COUNT).first
+    before = card.inner_text()
+    page.locator(".grip[role=slider]").first.focus()
+    start = time.perf_counter()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "([where, old]) => document.querySelector(where).innerText !== old", arg=[COUNT, before], polling=10
+    )
+    return time.perf_counter() - start
+
+
 def bars(page: Page) -> float:
     """Seconds from a key on the Memory page's batch until every method's figures have followed."""
     before = page.locator(BARS).first.evaluate("table => [...table.rows].map(row => row.innerText)")
@@ -130,6 +143,11 @@ def measure(repeats: int) -> dict[str, list[float]]:
             for _ in range(repeats):
                 note("slider to count", lambda: slider(page))
                 page.wait_for_timeout(500)
+            page, _ = opened(browser, f"{url}/lora?r=1", COUNT)
+            page.wait_for_timeout(3000)
+            for _ in range(repeats):
+                note("the drawing's handle to count", lambda: handle(page))
+                page.wait_for_timeout(1000)
             page = memory_page(browser, url)
             for _ in range(repeats):
                 note("Memory page: batch to bars of all methods", partial(bars, page))
