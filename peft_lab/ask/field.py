@@ -141,7 +141,7 @@ class Field:
             return None
         if self.kind == "bool":
             if not isinstance(value, bool):
-                raise self._bad(value, "is either true or false")
+                raise self._bad(value, "must be either true or false")
             return value
         if self.kind in ("int", "float"):
             return self._number(value)
@@ -150,7 +150,7 @@ class Field:
         if self.kind == "modules":
             return self._names(value)
         if not isinstance(value, str):
-            raise self._bad(value, "is a text")
+            raise self._bad(value, "must be a text")
         return value
 
     def _number(self, value: Any) -> float | int:
@@ -179,7 +179,7 @@ class Field:
     @property
     def _number_rule(self) -> str:
         others = f", or {', '.join(self.words)}" if self.words else ""
-        return f"is a {'whole number' if self.kind == 'int' else 'number'}{others}"
+        return f"must be a {'whole number' if self.kind == 'int' else 'number'}{others}"
 
     def _clamped(self, value: float) -> float | int:
         low = -math.inf if self.min is None else self.min
@@ -195,7 +195,7 @@ class Field:
             return value
         near = difflib.get_close_matches(str(value)[:_LONGEST], list(titles), n=1, cutoff=0.5)
         if self.options is None:
-            raise self._bad(value, f"is one of {', '.join(titles)}", near[0] if near else None)
+            raise self._bad(value, f"must be one of {', '.join(titles)}", near[0] if near else None)
         known = [name for name in titles if name]
         error = UnknownName(self.noun or self.name.replace("_", " "), str(value), known, self.name)
         error.nearest = near[0] if near else None
@@ -205,7 +205,7 @@ class Field:
         if isinstance(value, str):
             value = value.split(",")
         if not isinstance(value, Iterable):
-            raise self._bad(value, "is a list of names")
+            raise self._bad(value, "must be a list of names")
         names = tuple(dict.fromkeys(str(name).strip() for name in value if str(name).strip()))
         if self.options is not None or self.choices:
             for name in names:
@@ -235,7 +235,7 @@ class Field:
             text = text.removesuffix(self.unit).rstrip()
         if self.kind == "bool":
             if text.lower() not in _YES + _NO:
-                raise self._bad(text, "is either true or false")
+                raise self._bad(text, "must be either true or false")
             return text.lower() in _YES
         if self.kind in ("int", "float"):
             return self.check(self._parsed_number(text))

@@ -63,10 +63,10 @@ def test_where_nothing_fits_it_says_why_of_each_way(run: Run, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--price", "free"), "--price: Price is a number"),
+        (("--price", "free"), "--price: Price must be a number"),
         (("--devices", "none"), "--devices: "),
         (("--price", "free", "--rows", "0"), "Training rows must be"),
-        (("--price", "free", "--rows", "0", "--json"), "Price is a number"),
+        (("--price", "free", "--rows", "0", "--json"), "Price must be a number"),
         (("--out", __file__), "cannot be written"),
     ],
 )

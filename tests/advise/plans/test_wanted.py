@@ -23,7 +23,7 @@ from peft_lab.engine.timing.estimate import speed_named
         ({"deadline": "-1"}, "deadline", "has passed"),
         ({"deadline": "2020-01-01T00:00"}, "deadline", "has passed"),
         ({"deadline": "tomorrow"}, "deadline", "neither hours"),
-        ({"price": "cheap"}, "price", "Price is a number"),
+        ({"price": "cheap"}, "price", "Price must be a number"),
         ({"price": "-2"}, "price", "above 0"),
         ({"row_tokens": "900", "seq": "512"}, "row_tokens", "at 512"),
         ({"objective": "magic"}, "objective", "no objective"),

@@ -68,7 +68,7 @@ def test_random_draws_are_the_same_every_time_and_within_their_bounds() -> None:
         ({"random": {"r": [4]}}, "says how many with 'runs'"),
         ({"random": {"runs": 2, "r": {"min": 8, "max": 4}}}, "min below max"),
         ({"steps": 0}, "Steps must be from 1"),
-        ({"steps": "many"}, "Steps is a whole number"),
+        ({"steps": "many"}, "Steps must be a whole number"),
         ({"stop": "median"}, "'stop' takes asha"),
         ({"stop": {"by": "asha", "gracee": 1}}, "There is no setting of stop called 'gracee'"),
         ({"stop": {"by": "asha", "metric": "accuracy"}}, "by their training's 'loss' alone"),
