@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from types import CodeType, ModuleType
 
 import pytest
 from jinja2 import UndefinedError, nodes
 
+from peft_lab.models.assets import onnx_vision, onnx_weights
 from peft_lab.takeaway import generator
 from peft_lab.takeaway.generator import as_notebook, as_script, fill, hoisted, part
 from peft_lab.training.tasks.base import Row
@@ -57,6 +60,30 @@ def test_what_a_template_prints_exists_in_a_room_below(template: str) -> None:
     for path in named(template):
         part(path)
         assert path.partition(".")[0] in below, path
+
+
+def modules_used(printed: object) -> set[str]:
+    """Return the package's modules that a printed function or class names: there is none where the text runs."""
+    functions = [printed, *vars(printed).values()] if inspect.isclass(printed) else [printed]
+    codes = [inspect.unwrap(one).__code__ for one in functions if inspect.isfunction(one)]
+    names = inspect.getmodule(printed).__dict__ if codes else {}
+    found = set()
+    while codes:
+        code = codes.pop()
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+        found |= {name for name in code.co_names if isinstance(names.get(name), ModuleType)}
+    return {name for name in found if names[name].__name__.startswith("peft_lab")}
+
+
+@pytest.mark.parametrize("template", NAMES)
+def test_what_a_template_prints_names_no_module_of_the_package(template: str) -> None:
+    assert {path: used for path in named(template) if (used := modules_used(part(path)))} == {}
+
+
+@pytest.mark.parametrize("converter", [onnx_vision, onnx_weights])
+def test_what_converts_fetched_weights_names_no_module_of_the_package(converter: ModuleType) -> None:
+    own = [one for one in vars(converter).values() if inspect.isfunction(one) and one.__name__ != "main"]
+    assert len(own) >= 2 and {one.__name__: used for one in own if (used := modules_used(one))} == {}
 
 
 def test_the_plans_script_prints_the_labs_own_step() -> None:

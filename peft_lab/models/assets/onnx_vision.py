@@ -12,11 +12,11 @@ load torch.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from peft_lab.core import disk
 from peft_lab.models.assets.onnx_weights import fields, numbers
 
 #: Image side in pixels: 6 × 6 patches of 14, and three times the 28 of the digits used for training here.
@@ -103,7 +103,7 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
         weights.chmod(0o644)
     # as DINOv2's own processor has them; ImageNet's
     told = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3}
-    disk.write_json(into / "preprocessor_config.json", told)
+    (into / "preprocessor_config.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
 #: The functions an exported file needs to do the same; the last one is the entry point.

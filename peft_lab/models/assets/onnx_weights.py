@@ -11,12 +11,11 @@ Only the parts of the file format that hold weights are parsed, so no ONNX libra
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from peft_lab.core import disk
 
 
 def numbers(data: memoryview) -> Iterator[int]:
@@ -147,9 +146,8 @@ def rebuild(encoder: Path, decoder: Path, tokenizer: Path, into: Path) -> None:
     (into / "model.safetensors").chmod(0o644)  # written for the owner alone, whatever the umask says
     config.save_pretrained(into)
     # T5Config says that head and embeddings are one whatever it was told; these are two.
-    disk.write_json(
-        into / "config.json", disk.read_json(into / "config.json") | {"tie_word_embeddings": False}
-    )
+    written = json.loads((into / "config.json").read_text("utf-8")) | {"tie_word_embeddings": False}
+    (into / "config.json").write_text(json.dumps(written, indent=2) + "\n", "utf-8")
     words = Tokenizer.from_file(str(tokenizer))
     words.no_truncation()  # the file cuts at 48 tokens
     words.no_padding()
