@@ -77,7 +77,7 @@ def handle(page: Page) -> float:
 def bars(page: Page) -> float:
     """Seconds from a key on the Memory page's batch until every method's figures have followed."""
     before = page.locator(BARS).first.evaluate("table => [...table.rows].map(row => row.innerText)")
-    page.get_by_label("Batch size").focus()
+    page.get_by_role("spinbutton", name="Batch size").focus()
     start = time.perf_counter()
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")

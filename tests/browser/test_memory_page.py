@@ -66,7 +66,7 @@ def test_it_comes_to_rest_a_step_is_scrubbed_and_a_folder_is_typed(
     expect(wrong).to_have_count(1, timeout=60_000)
     expect(page.get_by_role("heading", name="One training step of tiny-bert")).to_be_visible()
 
-    rows = page.get_by_label("Batch size")
+    rows = page.get_by_role("spinbutton", name="Batch size")
     rows.fill("-5")
     rows.press("Enter")
     expect(page.get_by_text("from 1 to 65,536; '-5' is not.")).to_have_count(1)
