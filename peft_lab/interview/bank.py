@@ -119,12 +119,6 @@ def _predicate(name: str) -> Predicate:
     return _by_name(_predicates(), name, "predicate")
 
 
-def _opens(stated: Any) -> Opens:
-    if not isinstance(stated, Mapping) or "page" not in stated:
-        raise ValueError("a state of the Lab needs its 'page'")
-    return Opens(stated["page"], {name: value for name, value in stated.items() if name != "page"})
-
-
 def _by_name(known: Mapping[str, T], name: Any, what: str) -> T:
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
@@ -146,7 +140,7 @@ def read_questions(folder: Path = FOLDER) -> dict[str, tuple[Question, Path]]:
         str: _with_figures,
         Calculation: lambda name: _by_name(_calculations(), name, "calculation"),
         Predicate: _predicate,
-        Opens: _opens,
+        Opens: question.read_opens,
         Source: Source,
     }
     bank: dict[str, tuple[Question, Path]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from peft_lab.core.content import Citation, by_id, read_entries
 from peft_lab.core.errors import BadInput
@@ -73,9 +73,11 @@ class Opens:
     values: Mapping[str, Setting] = field(default_factory=dict)
 
 
-def lab(page: str, **values: Setting) -> Opens:
-    """Return a state of the Lab: a page and the settings in its address."""
-    return Opens(page, values)
+def read_opens(stated: Any) -> Opens:
+    """Return the state of the Lab that content states: ``{page: lora, r: 16}``. Raises ValueError without a page."""
+    if not isinstance(stated, Mapping) or "page" not in stated:
+        raise ValueError("it needs a page, and may have settings: {page: lora, r: 16}")
+    return Opens(stated["page"], {name: value for name, value in stated.items() if name != "page"})
 
 
 @dataclass(frozen=True, kw_only=True)

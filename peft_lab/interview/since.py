@@ -13,7 +13,7 @@ from peft_lab.core import disk, units
 from peft_lab.core.content import Citation, CitingText, by_name, read_table
 from peft_lab.core.references import BENCH, Fact
 from peft_lab.engine.published import ADDRESS, literature, rows
-from peft_lab.interview.question import Opens, lab
+from peft_lab.interview.question import Opens, read_opens
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue
 
@@ -182,10 +182,4 @@ def _figure(text: Any) -> Figure:
     return by_name(FIGURES, "kind of figure")(kind)(of)
 
 
-def _opens(values: Any) -> Opens:
-    if not isinstance(values, Mapping) or "page" not in values:
-        raise ValueError("it needs a page, and may have settings: {page: lora, r: 16}")
-    return lab(**values)
-
-
-_CONVERTERS = {Figure: _figure, Opens: _opens}
+_CONVERTERS = {Figure: _figure, Opens: read_opens}
