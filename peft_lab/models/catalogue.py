@@ -21,12 +21,11 @@ from typing import Any
 from peft_lab.core import asking
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.models import images, own, shapes
-from peft_lab.models.assets.store import stamp
+from peft_lab.models.assets.store import HUB_ID, stamp
 from peft_lab.models.own import has_weights, hub_answers, is_folder
 from peft_lab.models.shapes import ModelKind, ModelShape
 
 _LONGEST_REASON = 200
-_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file and ../file are not ids
 MOST_LAYERS = 1_000  # per stack; more is treated as an error
 LARGEST_CONFIG = 5_000_000  # bytes; published configs have a few thousand
 # What transformers and torch raise, besides their own checks, for settings that make no valid model.
@@ -65,6 +64,7 @@ class ModelEntry:
         source: Hugging Face id, and for live models the package that ships the weights.
         revision: the package version of a live model's weights; ``None`` for models known by shape only.
         fused_attention: whether transformers supports torch's fused attention for it; true for all live models.
+        lacking: for a model outside the catalogue, why its files cannot be trained (:func:`peft_lab.models.own.lacks`).
     """
 
     name: str
@@ -77,6 +77,7 @@ class ModelEntry:
     revision: str | None
     license: str
     fused_attention: bool = True
+    lacking: str | None = None
 
     @property
     def parameters(self) -> int:
@@ -127,14 +128,14 @@ def looks_external(name: str) -> bool:
         return False
     # transformers treats an id as a folder if a folder of that name exists
     return is_folder(name) or (
-        bool(_ID.fullmatch(name)) and not (asking.class_is_on() and Path(name).exists())
+        bool(HUB_ID.fullmatch(name)) and not (asking.class_is_on() and Path(name).exists())
     )
 
 
 def untrainable(entry: ModelEntry) -> str | None:
     """Return, in one sentence, why a model cannot be trained here; ``None`` if nothing is known to be missing."""
     if entry.name not in catalogue():
-        return own.lacks(entry.name, reached=entry.live)
+        return entry.lacking
     if entry.live:
         return None
     live = " or ".join(known.title for known in catalogue().values() if known.live)
@@ -195,11 +196,13 @@ def _read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
         shape = meta.read_shape(built, config, kind, name, title)
     except (StrictDataclassError, *_UNFIT) as error:
         raise BadInput(f"The config of '{name}' makes no model: {_first_line(error)}", "model") from error
+    live = has_weights(name) or not here
     return ModelEntry(
         name=name,
         title=title,
         kind=kind,
-        live=has_weights(name) or not here,
+        live=live,
+        lacking=own.lacks(name, reached=live),
         fused_attention=bool(getattr(built, "_supports_sdpa", False)),
         config=config.to_dict(),
         shape=shape,

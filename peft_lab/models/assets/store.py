@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -317,17 +318,30 @@ def _fits(file: Path, entry: FileRecord) -> bool:
 # Detect whether a model's folder has changed since it was read.
 
 
+HUB_ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file and ../file are not ids
 _MATTERS = (".json", ".safetensors")  # config, tokenizer, weights and their index
 
 
 def stamp(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Return name, time (nanoseconds) and size (bytes) of the files a model is read from. Empty if the name is not the
-    full path of a folder, such as a Hugging Face id."""
-    found = []
+    """Return name, time (nanoseconds) and size (bytes) of the files a model is read from: those of a folder given by
+    its full path, or of a Hugging Face id's snapshot in the cache. Empty for other names."""
+    files_seen = []
+    with suppress(OSError, ValueError), os.scandir(_folder_of(name)) as files:
+        for file in files:
+            if file.name.endswith(_MATTERS):
+                status = file.stat()
+                files_seen.append((file.name, status.st_mtime_ns, status.st_size))
+    return tuple(sorted(files_seen))
+
+
+def _folder_of(name: str) -> Path:
+    """Return the folder that holds the model's files. Raises ValueError for a name without one."""
     if Path(name).is_absolute():
-        with suppress(OSError, ValueError), os.scandir(name) as files:
-            for file in files:
-                if file.name.endswith(_MATTERS):
-                    told = file.stat()
-                    found.append((file.name, told.st_mtime_ns, told.st_size))
-    return tuple(sorted(found))
+        return Path(name)
+    if HUB_ID.fullmatch(name):
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str):
+            return Path(config).parent
+    raise ValueError(name)
