@@ -84,6 +84,19 @@ class ModelEntry:
         """The number of parameters, shared ones counted once."""
         return self.shape.total
 
+    @property
+    def untrainable(self) -> str | None:
+        """Return, in one sentence, why it cannot be trained here; ``None`` if nothing is known to be missing."""
+        if self.name not in catalogue():
+            return self.lacking
+        if self.live:
+            return None
+        live = " or ".join(known.title for known in catalogue().values() if known.live)
+        return (
+            f"{self.title} is known here by its shape: it can be counted and drawn, not trained. To train, choose "
+            f"{live}, or a folder with a model of your own; your settings stay as they are."
+        )
+
 
 def _read(text: str) -> ModelEntry:
     data = json.loads(text)
@@ -129,19 +142,6 @@ def looks_external(name: str) -> bool:
     # transformers treats an id as a folder if a folder of that name exists
     return is_folder(name) or (
         bool(HUB_ID.fullmatch(name)) and not (asking.class_is_on() and Path(name).exists())
-    )
-
-
-def untrainable(entry: ModelEntry) -> str | None:
-    """Return, in one sentence, why a model cannot be trained here; ``None`` if nothing is known to be missing."""
-    if entry.name not in catalogue():
-        return entry.lacking
-    if entry.live:
-        return None
-    live = " or ".join(known.title for known in catalogue().values() if known.live)
-    return (
-        f"{entry.title} is known here by its shape: it can be counted and drawn, not trained. To train, choose {live}, "
-        "or a folder with a model of your own; your settings stay as they are."
     )
 
 

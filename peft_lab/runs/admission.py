@@ -27,11 +27,11 @@ from peft_lab.core.errors import BadInput, PeftLabError, RunError, SimulationErr
 from peft_lab.engine.lab import LabBatch, simulate_lab
 from peft_lab.engine.request import Simulation, StepRequest
 from peft_lab.engine.simulate import needed_bytes as needed
-from peft_lab.methods import all_methods, get_method
+from peft_lab.methods import all_methods
 from peft_lab.models import images
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.runs import store
-from peft_lab.runs.spec import SHORTEST, RunSpec, entry_of
+from peft_lab.runs.spec import SHORTEST, RunSpec
 from peft_lab.training.tasks.pictures import MAX_BYTES, MAX_LABELS
 from peft_lab.workers import inspector
 
@@ -122,8 +122,7 @@ def free_on_device(_: int) -> tuple[str, int]:
 
 def bound(spec: RunSpec) -> int:
     """Return an upper bound, in bytes, for any step of a validated spec, from the model's shape alone."""
-    entry, method = entry_of(spec.model), get_method(spec.method)
-    shape = entry.shape
+    shape, method = spec.entry.shape, spec.method_spec
     labels = MAX_LABELS if shape.kind == "vision" else 2
     head = shape.hidden * shape.hidden + labels * (2 * shape.hidden + 1)  # DINOv2's reads two vectors
     trained = method.formula(shape, spec.values).trainable + (head if shape.kind in CLASSIFIERS else 0)
@@ -246,7 +245,7 @@ def _smaller(batch: Mapping[str, Any], **size: int) -> dict[str, Any]:
 
 def _others(spec: RunSpec) -> list[tuple[str, RunSpec]]:
     """Return the other methods that run on the model, by title, each with its default settings."""
-    shape = entry_of(spec.model).shape
+    shape = spec.entry.shape
     found = []
     for slug, method in all_methods().items():
         if slug != spec.method and not any(
@@ -307,7 +306,7 @@ def disk_refusal(spec: RunSpec) -> str | None:
 
 def needed_disk_bytes(spec: RunSpec) -> int:
     """Return an upper bound for the bytes that a validated spec's run writes."""
-    shape, method = entry_of(spec.model).shape, get_method(spec.method)
+    shape, method = spec.entry.shape, spec.method_spec
     formula = method.formula(shape, spec.values)
     labels = 2 * MAX_LABELS if shape.kind == "vision" else 16
     head = shape.hidden * shape.hidden + labels * shape.hidden if shape.kind in CLASSIFIERS else 0

@@ -208,6 +208,16 @@ class RunSpec(RunRequest):
     max_length: int = required(RunRequest, "max_length")
     eval_rows: int = required(RunRequest, "eval_rows")
 
+    @property
+    def entry(self) -> ModelEntry:
+        """Return the model. Raises BadInput if it is gone: a folder that was deleted since."""
+        return entry_of(self.model)
+
+    @property
+    def method_spec(self) -> MethodSpec:
+        """Return the method."""
+        return get_method(self.method)
+
 
 def _check_ranges(run: RunSpec, entry: ModelEntry, spec: MethodSpec) -> None:
     room = _room(entry, spec, run.values)

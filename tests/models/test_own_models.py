@@ -177,7 +177,7 @@ def test_what_lacks_something_is_refused_before_anything_runs(
     with pytest.raises(BadInput, match=said) as caught:
         asked(folder, rows).complete()
     assert caught.value.field == "model" and "\n" not in str(caught.value)
-    assert catalogue.untrainable(resolve(str(folder))) == str(caught.value)
+    assert resolve(str(folder)).untrainable == str(caught.value)
 
 
 @pytest.mark.parametrize(

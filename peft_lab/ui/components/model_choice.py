@@ -150,7 +150,7 @@ def choose_model(
 
 def _own(entry: ModelEntry) -> str:
     """Return a sentence on whether a model outside the catalogue can be trained."""
-    lacking = models.untrainable(entry)
+    lacking = entry.untrainable
     if lacking is not None:
         return lacking
     if models.weights_here(entry):

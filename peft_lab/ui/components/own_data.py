@@ -55,7 +55,7 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
             _remember(kind, kept, None)
         elif kind != "vision" and not asking.class_is_on():
             _from_hub(kind, locked)
-        path = state.remembered("own", "file", None, kind)
+        path = chosen_file(kind)
         if path is None or not Path(path).exists():  # removed on the Runs page, or old
             what = "a zip with" if kind == "vision" else "a file with the columns"
             st.caption(f"Choose {what} {wanted} to train on it.")
@@ -77,10 +77,21 @@ def upload(kind: ModelKind, locked: bool) -> str | None:
     return str(path)
 
 
+def chosen(kind: ModelKind) -> tuple[str | None, str | None]:
+    """Return the stored file's path, and the dataset with its commit behind it; None for what there is not."""
+    return chosen_file(kind), source_of(kind)
+
+
+def chosen_file(kind: ModelKind) -> str | None:
+    """Return the path of the learner's stored file; None before they chose one."""
+    path: str | None = state.remembered("own", "file", None, kind)
+    return path
+
+
 def source_of(kind: ModelKind) -> str | None:
     """Return the dataset, with its commit, behind the stored file; None for an upload."""
-    found = state.remembered("own", "source", None, kind)
-    return None if found is None else str(found)
+    source = state.remembered("own", "source", None, kind)
+    return None if source is None else str(source)
 
 
 def choose_of(spec: RunSpec, kind: ModelKind) -> None:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, get_args
 
 import streamlit as st
 
 from peft_lab.ask.field import Field
 from peft_lab.core import asking, units
-from peft_lab.core.errors import BadInput, PeftLabError, RunError
-from peft_lab.core.units import Source, roughly
+from peft_lab.core.errors import BadInput, PeftLabError
+from peft_lab.core.units import Source
 from peft_lab.engine.timing import here
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import model_title, untrainable
+from peft_lab.models.catalogue import model_title
 from peft_lab.models.shapes import CLASSIFIERS, ModelKind
-from peft_lab.runs import allowance, forecast, store, waiting
-from peft_lab.runs import kept as said
-from peft_lab.runs.forecast import Forecast, RunWork, run_work
+from peft_lab.runs import kept, waiting
+from peft_lab.runs.forecast import Forecast, RunWork, predicts, run_work
 from peft_lab.runs.kept import MadeForecast
-from peft_lab.runs.queue import get_queue
+from peft_lab.runs.offer import Offer, make_offer
 from peft_lab.runs.spec import BATCH, RunRequest, RunSpec, usual_eval_rows
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status
+from peft_lab.runs.view import Status
 from peft_lab.runs.waiting import Before, ahead, starts_in
 from peft_lab.training import tasks
 from peft_lab.training.tasks import apart
@@ -30,12 +28,12 @@ from peft_lab.training.tasks.base import Task
 from peft_lab.ui import state
 from peft_lab.ui.components import figures, own_data
 from peft_lab.ui.components.form import Controls
-from peft_lab.ui.components.frame import error_line, errors_here, part, show_tab
+from peft_lab.ui.components.frame import error_line, errors_here, show_tab
 from peft_lab.ui.components.knobs import OWN_TASK, Choice, tasks_for
 from peft_lab.ui.components.waiting import Look, look
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.runs.page import open_run
-from peft_lab.ui.runs.shown import TRAIN, show_run, shown_run, summaries
+from peft_lab.ui.runs.shown import TRAIN, show_run, standing_bar, summaries
 from peft_lab.ui.server.sessions import browser_mark
 from peft_lab.workers.inspector import get_pool
 
@@ -45,31 +43,32 @@ START = "start"
 FIELDS = ("steps", "batch", "learning_rate", "seed", "eval_rows")
 
 
-def training_controls(choice: Choice) -> Controls[RunRequest]:
-    """Return the controls of the training settings, not yet drawn.
+class TrainingControls(Controls[RunRequest]):
+    """The controls of the training settings.
 
     Choices are remembered per kind of model. A knob may change the default learning rate, which must redraw
     its control: so keys contain the default.
     """
-    kind = choice.entry.kind
-    usual = RunRequest(choice.entry.name, choice.spec.slug, str(choice.task), **_usual(choice))
-    return Controls(RunRequest, choice.spec.slug, lambda: usual, lambda name: (kind,))
 
+    def __init__(self, choice: Choice) -> None:
+        kind = choice.entry.kind
+        work = "classification" if kind in CLASSIFIERS else "generation"
+        usual = RunRequest(
+            choice.entry.name,
+            choice.spec.slug,
+            str(choice.task),
+            batch=BATCH[work],
+            learning_rate=choice.spec.learning_rate(kind, choice.values),
+            eval_rows=usual_eval_rows(work, kind),
+        )
+        super().__init__(RunRequest, choice.spec.slug, lambda: usual, lambda name: (kind,))
 
-def _usual(choice: Choice) -> dict[str, Any]:
-    kind = "classification" if choice.entry.kind in CLASSIFIERS else "generation"
-    rate = choice.spec.learning_rate(choice.entry.kind, choice.values)
-    return {
-        "batch": BATCH[kind],
-        "learning_rate": rate,
-        "eval_rows": usual_eval_rows(kind, choice.entry.kind),
-    }
+    def key(self, name: str, *more: str) -> str:
+        return super().key(name, f"{self.default(name):g}", *more)
 
-
-def key_of(choice: Choice, name: str) -> str:
-    """Return the control's key. It holds the default: a knob that changes that redraws the control."""
-    controls = training_controls(choice)
-    return controls.key(name, f"{controls.default(name):g}")
+    def current(self) -> dict[str, Any]:
+        """Return the settings as they are now: what was just set stands in its control, which may be drawn later."""
+        return {name: st.session_state.get(self.key(name), self.value(name)) for name in FIELDS}
 
 
 def task_of(choice: Choice) -> Task | None:
@@ -80,25 +79,26 @@ def example_task(choice: Choice) -> Task | None:
     """Return the task that gives the examples: the learner's own file once it is usable."""
     if choice.task != OWN_TASK:
         return task_of(choice)
-    path = state.remembered("own", "file", None, choice.entry.kind)
+    path = own_data.chosen_file(choice.entry.kind)
     try:
         return apart.load_file(path) if path else None
     except BadInput:
         return None
 
 
-def request_of(
-    choice: Choice, values: dict[str, Any], own: str | None, probes: tuple[str, ...] = ()
-) -> RunRequest:
-    """Return the run that Train would start, unchecked."""
+def request_of(choice: Choice, probes: tuple[str, ...] = ()) -> RunRequest | None:
+    """Return the run that Train would start, unchecked; None without a task or a model that can be trained."""
+    if not trainable(choice):
+        return None
+    own, source = own_data.chosen(choice.entry.kind) if choice.task == OWN_TASK else (None, None)
     return RunRequest(
         model=choice.entry.name,
         method=choice.spec.slug,
         task=str(choice.task),
         values=dict(choice.values),
-        **{name: values[name] for name in FIELDS},
+        **TrainingControls(choice).current(),
         own_data=own,
-        own_source=None if own is None else own_data.source_of(choice.entry.kind),
+        own_source=source,
         start=start_of(choice),
         probes=probes,
     )
@@ -106,8 +106,8 @@ def request_of(
 
 def start_of(choice: Choice) -> str | None:
     """Return the adapter from which training starts, if the learner opened one for this kind of model."""
-    found = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
-    return None if found is None else str(found)
+    place = state.remembered(choice.spec.slug, START, None, choice.entry.kind)
+    return None if place is None else str(place)
 
 
 def planned(choice: Choice) -> RunSpec | None:
@@ -116,47 +116,36 @@ def planned(choice: Choice) -> RunSpec | None:
     Raises:
         PeftLabError: an invalid setting, or weights and sentences that must be fetched first.
     """
-    if not trainable(choice):
-        return None
-    return request_of(choice, _now(choice), _own_file(choice)).complete()
+    request = request_of(choice)
+    return None if request is None else request.complete()
 
 
-def asked(choice: Choice) -> RunSpec | None:
-    """Return :func:`planned` with the learner's sentence; None also for invalid knobs or a missing file."""
-    own = _own_file(choice)
-    if not choice.valid or not trainable(choice) or (choice.task == OWN_TASK and own is None):
-        return None
+def asked(choice: Choice) -> RunRequest | None:
+    """Return the run that Train would start, with the learner's sentence, unchecked.
+
+    None for invalid knobs, or without a task, a model that can be trained, or the learner's own file.
+    """
     text = "" if choice.entry.kind == "vision" else sentence(choice)
-    return request_of(choice, _now(choice), own, (text,) if text.strip() else ()).complete()
+    request = request_of(choice, (text,) if text.strip() else ()) if choice.valid else None
+    return None if request is None or (request.task == OWN_TASK and request.own_data is None) else request
 
 
 def trainable(choice: Choice) -> bool:
     """Return whether the model is here and there is a task and a learning rate for its kind."""
-    return bool(
-        choice.task and choice.entry.kind in choice.spec.learning_rates and untrainable(choice.entry) is None
-    )
+    entry = choice.entry
+    return bool(choice.task and entry.kind in choice.spec.learning_rates and entry.untrainable is None)
 
 
 def sentence(choice: Choice) -> str:
     """Return the sentence for both models to answer: the learner's own, or the task's first example."""
     task = task_of(choice)
     start = task.samples[0] if task and task.samples else ""
-    kept = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
-    return str(st.session_state.get(sentence_key(choice), kept))
+    remembered = state.remembered(choice.spec.slug, SAY, start, str(choice.task))
+    return str(st.session_state.get(sentence_key(choice), remembered))
 
 
 def sentence_key(choice: Choice) -> str:
     return state.widget_key(choice.spec.slug, SAY, str(choice.task))
-
-
-def _now(choice: Choice) -> dict[str, Any]:
-    controls = training_controls(choice)
-    # What was just set stands in its control, which may be drawn further down.
-    return {name: st.session_state.get(key_of(choice, name), controls.value(name)) for name in FIELDS}
-
-
-def _own_file(choice: Choice) -> str | None:
-    return state.remembered("own", "file", None, choice.entry.kind) if choice.task == OWN_TASK else None
 
 
 # -- the address -------------------------------------------------------------------------------------------------
@@ -181,7 +170,7 @@ def training_address(choice: Choice) -> dict[str, tuple[Any, Any]]:
     slug, kind = choice.spec.slug, choice.entry.kind
     table: dict[str, tuple[Any, Any]] = {"run": (state.remembered(slug, "run", ""), "")}
     if tasks_for(choice.entry) and kind in choice.spec.learning_rates:
-        controls = training_controls(choice)
+        controls = TrainingControls(choice)
         for name in FIELDS:
             table[RunRequest.field(name).key] = (controls.value(name), controls.default(name))
     return table
@@ -196,7 +185,7 @@ URGENCY = 2  # after the peak that the headline shows
 
 def ask_duration(choice: Choice) -> Look[RunWork]:
     """Request the work of the run that Train would start; the look is empty if its time is unpredictable."""
-    if not choice.valid or not _predicts(choice) or not here.complete():
+    if not choice.valid or not predicts(choice.entry.kind, choice.task or "") or not here.complete():
         return Look()
     try:
         spec = planned(choice)
@@ -205,47 +194,29 @@ def ask_duration(choice: Choice) -> Look[RunWork]:
     return Look() if spec is None else look(get_pool().submit(URGENCY, run_work, spec.to_dict()))
 
 
-def _predicts(choice: Choice) -> bool:
-    return forecast.predicts(choice.entry.kind, choice.task or "")
-
-
-def expected_duration(work: Look[RunWork], spec: RunSpec) -> Forecast | None:
-    """Return the run's forecast; None until its work is traced, or if it cannot be."""
-    if work.answer is None:
-        return None
-    try:
-        return forecast.forecast(work.answer, spec, summaries())
-    except PeftLabError:  # the headline says why a step cannot be simulated
-        return None
-
-
-def duration_words(found: Forecast) -> str:
-    """Return the forecast as text for the button."""
-    return said.told_forecast(found.seconds, said.forecast_errors(line.kept for line in summaries()))
-
-
-def duration_below(choice: Choice, found: Forecast | None) -> None:
+def duration_below(slug: str, offer: Offer) -> None:
     """Draw the basis of the button's figure below it, or the offer to measure the machine."""
-    if found is not None:
-        st.caption(_made_of(found), help=_parts(found))
+    if offer.forecast is not None:
+        made_of = kept.forecast_made_of(offer.forecast.like)
+        st.caption(f"{made_of} {figures.badge(Source.SIMULATED)}", help=_parts(offer.forecast))
         return
-    if not _predicts(choice) or here.complete():
+    if not offer.predictable or here.complete():
         return
-    asked = waiting.calibrating_under_way()
-    if asked is not None and not asked.done():
+    calibration = waiting.calibrating_under_way()
+    if calibration is not None and not calibration.done():
         st.caption(f"Measuring {asking.here()}: a few seconds…")
         return
     refused = waiting.calibrating_refusal()
     pressed = st.button(
-        "Say how long it takes",
-        key=f"{choice.spec.slug}-calibrate",
+        "Estimate training time",
+        key=f"{slug}-calibrate",
         type="tertiary",
         icon=":material/timer:",
         disabled=bool(refused),
         help=refused
         or f"Measures {asking.here()} once, in a few seconds. The button then says how long a run takes.",
     )
-    problem = asked.exception() if asked is not None else None
+    problem = calibration.exception() if calibration is not None else None
     if problem is not None:
         error_line(problem)
     if pressed:
@@ -253,20 +224,16 @@ def duration_below(choice: Choice, found: Forecast | None) -> None:
         st.rerun()
 
 
-def _made_of(found: Forecast) -> str:
-    return f"{said.forecast_made_of(found.like)} {figures.badge(Source.SIMULATED)}"
-
-
-def _parts(found: Forecast) -> str:
-    share = found.seconds / found.plain
+def _parts(forecast: Forecast) -> str:
+    share = forecast.seconds / forecast.plain
     return " · ".join(
-        f"{name} {units.seconds(seconds * share)}" for name, seconds in found.parts.items() if seconds
+        f"{name} {units.seconds(seconds * share)}" for name, seconds in forecast.parts.items() if seconds
     )
 
 
-def duration_beside(kept: MadeForecast | None) -> str:
+def duration_beside(made: MadeForecast | None) -> str:
     """Return a run's time beside its forecast, with the source; empty without a forecast."""
-    sentence = "" if kept is None else said.beside_forecasts(kept.seconds, kept.took)
+    sentence = "" if made is None else kept.beside_forecasts(made.seconds, made.took)
     return f"{sentence} {figures.badge(Source.MEASURED)}" if sentence else ""
 
 
@@ -274,7 +241,6 @@ def duration_beside(kept: MadeForecast | None) -> str:
 # The foot of the knobs, always in view: Train while nothing trains, else where the run stands; on every tab.
 
 
-REFRESH = 1.0  # seconds between looks at a run that is going
 _BEGIN = "begin"
 
 
@@ -283,87 +249,52 @@ def begin(slug: str) -> None:
     state.remember(slug, _BEGIN, True)
 
 
-def train_bar(choice: Choice, form_is_open: bool, work: Look[RunWork]) -> None:
-    """Draw the foot.
+def offer_of(choice: Choice, work: Look[RunWork]) -> Offer | PeftLabError | None:
+    """Return what Train offers; the error of an invalid setting; None as :func:`asked`.
 
-    Args:
-        form_is_open: whether the form is drawn, which then shows the errors of training settings.
-        work: the work behind the forecast (:func:`ask_duration`).
+    ``work``: the work behind the forecast (:func:`ask_duration`).
     """
-    slug = choice.spec.slug
-    seen = _under_way(slug)
-    if seen is not None:
-        state.scope(slug).pop(_BEGIN, None)
-        part(lambda: _bar_standing(slug), every=REFRESH)
-        return
+    request = asked(choice)
     try:
-        spec = asked(choice)
+        return None if request is None else make_offer(request, work.answer, summaries())
     except PeftLabError as error:
-        if not form_is_open:
-            error_line(error)
+        return error
+
+
+def train_bar(slug: str, offer: Offer | PeftLabError | None, form_is_open: bool) -> None:
+    """Draw the foot. ``form_is_open``: whether the form is drawn, which then shows the errors of its settings."""
+    if standing_bar(slug):
+        state.scope(slug).pop(_BEGIN, None)
         return
-    if spec is None:
+    if not isinstance(offer, Offer):
+        if offer is not None and not form_is_open:
+            error_line(offer)
         return
-    refused = allowance.limit_refusal(spec)
-    said = expected_duration(work, spec)
     pressed = st.button(
-        f"{TRAIN} · {duration_words(said)}" if said else TRAIN,
+        f"{TRAIN} · {offer.duration}" if offer.duration else TRAIN,
         type="primary",
         key=f"{slug}-train",
         width="stretch",
-        disabled=refused is not None,
+        disabled=offer.refusal is not None,
     )
-    limit = refused or allowance.limits_said()
-    if limit:
-        st.caption(limit)
+    if offer.limits:
+        st.caption(offer.limits)
     if pressed or state.scope(slug).get(_BEGIN):
-        _start(choice, spec, said)
-    duration_below(choice, said)
+        start_run(slug, offer)
+    duration_below(slug, offer)
 
 
-def _under_way(slug: str) -> RunView | None:
-    """Return the view of the page's run if it has not ended."""
-    run = shown_run(slug)
-    try:
-        seen = run.view() if run is not None else None
-    except RunError:
-        return None
-    return seen if seen is not None and not seen.status.final else None
-
-
-def _bar_standing(slug: str) -> None:
-    seen = _under_way(slug)
-    if seen is None:
-        st.rerun()
-        return
-    st.progress(min(1.0, seen.progress), text=_words(seen))
-    st.caption("A knob that is moved now is for the next run.")
-
-
-def _words(seen: RunView) -> str:
-    if seen.status is Status.RUNNING:
-        if not seen.step:
-            return f"Taking the first of {seen.steps} steps"
-        left = f" · {roughly(seen.eta)} left" if seen.eta else ""
-        return f"Step {seen.step} of {seen.steps}{left}"
-    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(seen.status, "Scoring")
-
-
-def _start(choice: Choice, spec: RunSpec, said: Forecast | None) -> None:
-    """Start the run, and store its forecast, ``said``.
+def start_run(slug: str, offer: Offer) -> None:
+    """Start the run and show it on the method's page.
 
     Only a run that may not fit into memory takes a moment, to simulate its step.
     """
     with errors_here():
         with st.spinner("Checking"):
-            state.scope(choice.spec.slug).pop(_BEGIN, None)
-            identity = get_queue().submit(spec)
-        store.note_starter(store.get(identity), browser_mark())
-        if said is not None:
-            with suppress(OSError):  # a run trains no worse where that cannot be written
-                forecast.note(store.get(identity), said)
-        show_run(choice.spec.slug, identity)
-        show_tab(choice.spec.slug, TRAIN)
+            state.scope(slug).pop(_BEGIN, None)
+            identity = offer.start(browser_mark())
+        show_run(slug, identity)
+        show_tab(slug, TRAIN)
         st.rerun()
 
 

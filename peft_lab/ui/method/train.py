@@ -18,7 +18,6 @@ from peft_lab.drawing.trajectory.format import RecordedAnswer
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
 from peft_lab.methods.shared import adapters_library as library_files
-from peft_lab.models.catalogue import untrainable
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, checkpoints, record, respond, store
 from peft_lab.runs.admission import parts_ahead
@@ -310,7 +309,7 @@ def _ask(spec: RunSpec) -> Future[dict[str, int]]:
 
 
 def train(choice: Choice) -> None:
-    problem = untrainable(choice.entry)
+    problem = choice.entry.untrainable
     if choice.task is None or problem is not None:
         st.info(plain(problem or f"No task here fits {choice.entry.title}."))
         return
@@ -347,9 +346,15 @@ def _of_run(choice: Choice, run: Run) -> None:
 
 def _usable(choice: Choice) -> bool:
     try:
-        return settings.asked(choice) is not None
+        return _next(choice) is not None
     except PeftLabError:
         return False
+
+
+def _next(choice: Choice) -> RunSpec | None:
+    """Return the run that Train would start, checked; None as :func:`settings.asked`. Raises PeftLabError."""
+    request = settings.asked(choice)
+    return None if request is None else request.complete()
 
 
 def _needed(choice: Choice) -> set[str]:
@@ -385,13 +390,12 @@ def _before_first_run(choice: Choice) -> None:
 def _form(choice: Choice, locked: bool) -> None:
     """Draw the training settings, each with its errors below it."""
     slug = choice.spec.slug
-    controls = settings.training_controls(choice)
+    controls = settings.TrainingControls(choice)
     noun = "image" if choice.entry.kind == "vision" else "row"
     cells = [cell for _ in range(0, len(FIELDS), 2) for cell in st.columns(2)]
     for cell, name in zip(cells, FIELDS, strict=False):
         how: dict[str, Any] = {"step": 1e-4, "format": "%g"} if name == "learning_rate" else {}
-        key = settings.key_of(choice, name)
-        controls.draw(name, cell, noun=noun, key=key, disabled=locked, **how)
+        controls.draw(name, cell, noun=noun, disabled=locked, **how)
     beneath = st.empty()
     if choice.entry.kind != "vision":
         _sentence(choice, locked)
@@ -402,7 +406,7 @@ def _form(choice: Choice, locked: bool) -> None:
     if choice.task == OWN_TASK and path is None:
         return
     try:
-        complete = settings.asked(choice)
+        complete = _next(choice)
     except AssetError:  # said above the form, with a button
         return
     except PeftLabError as error:

@@ -9,21 +9,23 @@ import streamlit as st
 
 from peft_lab.ask.field import as_text
 from peft_lab.core.errors import PeftLabError, RunError
+from peft_lab.core.units import roughly
 from peft_lab.drawing.trajectory.format import Trajectory
 from peft_lab.models.catalogue import model_title
 from peft_lab.runs import store
 from peft_lab.runs.kept import TRAJECTORY
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import DAMAGED, RunSummary, Status, has_ended
+from peft_lab.runs.view import DAMAGED, RunSummary, RunView, Status, has_ended
 from peft_lab.training.tasks.own import task_title
 from peft_lab.ui import state
 from peft_lab.ui.components.form import choose
-from peft_lab.ui.components.frame import errors_boxed, show_tab
+from peft_lab.ui.components.frame import errors_boxed, part, show_tab
 from peft_lab.ui.components.knobs import Choice, apart
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.server.sessions import browser_mark
 
+REFRESH = 1.0  # seconds between looks at a run that is going
 TRAIN = "Train"  # the title of a method's tab, and of the button there
 _FINAL = frozenset(str(status) for status in Status if status.final)
 
@@ -46,6 +48,41 @@ def shown_run(slug: str) -> Run | None:
     except PeftLabError:
         state.remember(slug, "run", "")
         return None
+
+
+def under_way(slug: str) -> RunView | None:
+    """Return the view of the page's run if it has not ended."""
+    run = shown_run(slug)
+    try:
+        view = run.view() if run is not None else None
+    except RunError:
+        return None
+    return view if view is not None and not view.status.final else None
+
+
+def standing_bar(slug: str) -> bool:
+    """Draw how far the page's run is, refreshed until it ends; return False if none is under way."""
+    if under_way(slug) is None:
+        return False
+    part(lambda: _standing(under_way(slug)), every=REFRESH)
+    return True
+
+
+def _standing(view: RunView | None) -> None:
+    if view is None:
+        st.rerun()
+    else:
+        st.progress(min(1.0, view.progress), text=_words(view))
+        st.caption("Changes apply to your next run.")
+
+
+def _words(view: RunView) -> str:
+    if view.status is Status.RUNNING:
+        if not view.step:
+            return f"Taking the first of {view.steps} steps"
+        left = f" · {roughly(view.eta)} left" if view.eta else ""
+        return f"Step {view.step} of {view.steps}{left}"
+    return {Status.QUEUED: "Queued", Status.STARTING: "Starting"}.get(view.status, "Scoring")
 
 
 def stop(identity: str) -> None:
