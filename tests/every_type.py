@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_lab.models.catalogue import DEPTH_FIELDS
+from peft_lab.models.own import DEPTH_FIELDS
 
 LAYERS = 4
 _MIXED = ["linear_attention", "full_attention"] * 2

@@ -27,8 +27,8 @@ from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.engine import published
 from peft_lab.engine.devices import Device, gpus
 from peft_lab.methods import get_method
-from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.shapes import ModelEntry, ModelShape
 
 if TYPE_CHECKING:
     from peft_lab.advise.plan import StepPlan

@@ -13,7 +13,8 @@ from peft_lab.cli.options import option
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.counting.count import CountReport, count, count_config
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelEntry
 
 MOST_LABELS = 1_000_000
 

@@ -54,7 +54,8 @@ from peft_lab.engine.timing import estimate, kernels
 from peft_lab.engine.timing.estimate import Seconds, speed_named
 from peft_lab.methods.base import MethodSpec, plain_task
 from peft_lab.models import images
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelEntry
 
 # ----------------------------------------
 # ``memory --fits``: the largest step that a device holds, found by simulating one size after the other.

@@ -22,7 +22,7 @@ from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.store import Run
 

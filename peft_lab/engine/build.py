@@ -16,8 +16,9 @@ from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.step import SteppedModel
 from peft_lab.engine.tracker import MemoryRecorder, own_part
 from peft_lab.methods.counting.count import drop_values, make_ready
-from peft_lab.models.catalogue import DEPTH_FIELDS, REFUSALS, reason
+from peft_lab.models.catalogue import REFUSALS, reason
 from peft_lab.models.meta import classifier, head_apart, shapes_only
+from peft_lab.models.own import DEPTH_FIELDS
 from peft_lab.models.shapes import CLASSIFIERS
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from peft_lab.methods.base import MethodSpec
-    from peft_lab.models.catalogue import ModelEntry
+    from peft_lab.models.shapes import ModelEntry
 
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 #: Formats for the base beside the precisions; all else is then in bfloat16. Double quantisation as in QLoRA.

@@ -10,10 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.ask.field import Field, Values, field_named
+from peft_lab.ask.form import Form, form_of
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -159,6 +161,11 @@ class MethodSpec(ABC):
     order: ClassVar[int] = 100
 
     # -- knobs ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def form(self) -> type[Form]:
+        """Return the knobs as a form."""
+        return form_of(self.slug, self.knobs)
 
     def knob(self, name: str) -> Knob:
         """Return the knob of that name. Raises :class:`UnknownName` if the method has none."""

@@ -21,9 +21,9 @@ from peft_lab.core import machine
 from peft_lab.core.errors import BadInput, PeftLabError, Replacement, UnreadableFile, in_short
 from peft_lab.models import images, meta, own, quantise
 from peft_lab.models.assets import store as assets
-from peft_lab.models.catalogue import ModelEntry, catalogue, looks_external, misshapen, resolve
+from peft_lab.models.catalogue import catalogue, looks_external, misshapen, resolve
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import HEADS, in_head
+from peft_lab.models.shapes import HEADS, ModelEntry, in_head
 
 if TYPE_CHECKING:
     import torch

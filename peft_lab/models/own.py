@@ -8,8 +8,10 @@ the index of the weights are read.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +20,34 @@ from urllib.request import getproxies
 from peft_lab.core import asking, disk
 from peft_lab.core.errors import BadInput, echoed
 from peft_lab.models import images
+from peft_lab.models.shapes import ModelEntry, ModelKind
 
+_LONGEST_REASON = 200
+MOST_LAYERS = 1_000  # per stack; more is treated as an error
+LARGEST_CONFIG = 5_000_000  # bytes; published configs have a few thousand
+# What transformers and torch raise, besides their own checks, for settings that make no valid model.
+_UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+#: The config fields that hold a stack's number of layers, by architecture.
+DEPTH_FIELDS = (
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    "n_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -224,3 +253,171 @@ def _config(find: Find, file: str = CONFIG) -> dict[str, Any]:
     path = find(file)
     content: dict[str, Any] = disk.read_json(path, {}, _LARGEST_INDEX) if path else {}
     return content
+
+
+# ----------------------------------------
+# The entry of a model outside the catalogue, read from its config.
+
+
+@cache
+def read_entry(name: str, stamped: tuple[object, ...]) -> ModelEntry:
+    """Return the entry made from the current config of a folder or a Hugging Face id. Imports torch and transformers.
+
+    ``stamped``: the state of its files (:func:`peft_lab.models.assets.store.stamp`); a changed one is read anew.
+    Raises BadInput: the config cannot be read, or its model neither reads text nor classifies images.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, PreTrainedConfig
+
+    from peft_lab.models import meta
+
+    try:
+        here = is_folder(name) or not hub_answers()
+        if is_folder(name):
+            _check_file(Path(name) / "config.json")
+        told, _ = PreTrainedConfig.get_config_dict(name, local_files_only=here)
+        _check_ends(told, name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=here)
+        meta.forget_kernels(config)
+        kind = _kind(config, name)
+        _check_depth(config, name)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"'{name}' could not be read as a model: {_reason(name, error)}.", "model") from error
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' is inconsistent: {_first_line(error)}", "model") from error
+    title = Path(name).resolve().name if is_folder(name) else name
+    try:
+        built = meta.build(config, kind)
+        shape = meta.read_shape(built, config, kind, name, title)
+    except (StrictDataclassError, *_UNFIT) as error:
+        raise BadInput(f"The config of '{name}' makes no model: {_first_line(error)}", "model") from error
+    live = has_weights(name) or not here
+    return ModelEntry(
+        name=name,
+        title=title,
+        kind=kind,
+        live=live,
+        lacking=lacks(name, reached=live),
+        fused_attention=bool(getattr(built, "_supports_sdpa", False)),
+        config=config.to_dict(),
+        shape=shape,
+        source=name,
+        revision=getattr(config, "_commit_hash", None),
+        license="see the model's own page",
+    )
+
+
+def _check_file(config: Path) -> None:
+    """Raise OSError if ``config`` is not a regular file (a pipe would block, a device never end) or too large."""
+    found = config.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_CONFIG:
+        raise OSError(f"{config} is not a file, or far too large for a config")
+
+
+def _first_line(error: Exception) -> str:
+    """Return the start of a library's error message on one line; a bare KeyError key becomes "there is no ..."."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = f"there is no {text}" if isinstance(error, KeyError) else text
+    return f"{text.rstrip('.')}." if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def _reason(name: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run here"
+    if "model type" in str(error) or "Unrecognized model" in str(error):
+        return "the installed transformers does not know its architecture"
+    if is_folder(name):
+        return "its folder has no usable config.json"
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return "its owner wants its terms accepted on its page first"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "the Hugging Face Hub has no such model, or only for those it is shared with"
+    return "the Hugging Face Hub was not reached and nothing of it is kept here (is there a connection?)"
+
+
+def _kind(config: Any, name: str) -> ModelKind:
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.model_type in images.TYPES:
+        return "vision"
+    other = what_it_is(config.model_type)
+    message = (
+        f"'{name}' is {other} ('{config.model_type}'); the lab counts language models, and classifiers of images of "
+        f"the types {', '.join(images.TYPES)}."
+        if other
+        else f"'{name}' is a '{config.model_type}' model, which is not a language model."
+    )
+    none = BadInput(message, "model")
+    if config.is_encoder_decoder:
+        # Models that hear or see are encoder-decoders too; only those that read and write text are accepted.
+        if config.model_type not in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            raise none
+        return "seq2seq"
+    named = getattr(config, "architectures", None)
+    declared = str(named[0]) if isinstance(named, list) and named else ""
+    # BERT types are in the causal mapping too, so a declared causal class decides, then membership.
+    encoder = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and "CausalLM" not in declared
+    if encoder:
+        return "encoder"
+    if config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "causal-lm"
+    raise none
+
+
+def _check_ends(told: Mapping[str, Any], name: str) -> None:
+    """Raise BadInput if a layer count, also in a nested config, is too large: configs may list layers one by one."""
+    for field, value in told.items():
+        if isinstance(value, dict):
+            _check_ends(value, name)
+        elif field in DEPTH_FIELDS and isinstance(value, int) and value > MOST_LAYERS:
+            raise BadInput(f"The config of '{name}' says {field} {value:,}, which cannot be right.", "model")
+
+
+def _check_depth(config: Any, name: str) -> None:
+    """Raise BadInput for a stack without layers or an empty vocabulary, which transformers would build anyway."""
+    text = config.get_text_config()
+    words = getattr(text, "vocab_size", None)
+    if isinstance(words, int) and words < 1:
+        raise BadInput(
+            f"The config of '{name}' says vocab_size {words}; a model has at least one token.", "model"
+        )
+    for field in DEPTH_FIELDS:
+        layers = getattr(text, field, None)
+        if isinstance(layers, int) and layers < 1:
+            raise BadInput(
+                f"The config of '{name}' says {field} {layers}; a model has at least one layer.", "model"
+            )
+
+
+# ----------------------------------------
+# Name the kind of a model that is not a language model, by the task lists that transformers keeps.
+
+
+# Parts of the names of transformers' lists (MODEL_FOR_..._MAPPING_NAMES), most specific first: CLIP is also listed with
+# the image classifiers, Whisper with the decoders.
+_SENSES = {
+    "a model of images and text": (
+        "IMAGE_TEXT_TO_TEXT", "MULTIMODAL", "VISUAL_QUESTION", "ZERO_SHOT_IMAGE", "ZERO_SHOT_OBJECT",
+    ),
+    "a speech or audio model": ("SPEECH", "AUDIO", "CTC", "WAVEFORM", "SPECTROGRAM", "RNNT", "TDT"),
+    "a time series model": ("TIME_SERIES",),
+    "a vision model": (
+        "IMAGE", "OBJECT", "SEGMENTATION", "DEPTH", "VIDEO", "KEYPOINT", "MASK_GENERATION", "POSE", "NORMAL",
+    ),
+}  # fmt: skip
+
+
+def what_it_is(model_type: str) -> str | None:
+    """Return the kind of model, such as ``a vision model``; ``None`` if transformers lists it for none of these."""
+    from transformers.models.auto import modeling_auto as auto
+
+    listed = [
+        name for name in dir(auto) if name.endswith("_MAPPING_NAMES") and model_type in getattr(auto, name)
+    ]
+    for sense, parts in _SENSES.items():
+        if any(part in name for name in listed for part in parts):
+            return sense
+    return None

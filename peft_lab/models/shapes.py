@@ -466,6 +466,38 @@ def to_dict(shape: ModelShape) -> dict[str, Any]:
     return stored
 
 
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that can be named.
+
+    Attributes:
+        live: whether ``python -m peft_lab fetch`` fetches its weights, so that it can be trained here; for a model
+            outside the catalogue, whether its weights were on this machine or could be fetched at look-up time.
+        config: the transformers config as a dictionary, ``model_type`` included.
+        source: Hugging Face id, and for live models the package that ships the weights.
+        revision: the package version of a live model's weights; ``None`` for models known by shape only.
+        fused_attention: whether transformers supports torch's fused attention for it; true for all live models.
+        lacking: why it cannot be trained here, in one sentence; ``None`` if nothing is known to be missing.
+    """
+
+    name: str
+    title: str
+    kind: ModelKind
+    live: bool
+    config: Mapping[str, Any]
+    shape: ModelShape
+    source: str
+    revision: str | None
+    license: str
+    fused_attention: bool = True
+    lacking: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters, shared ones counted once."""
+        return self.shape.total
+
+
 # ----------------------------------------
 # Recognise the parameters of a task head that transformers adds to a model.
 

@@ -21,7 +21,7 @@ from peft_lab.engine.timing import here
 from peft_lab.engine.timing.kernels import OperationTable, Speed, step
 from peft_lab.engine.work import Work
 from peft_lab.models import images
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import course as base_scores
 from peft_lab.runs.kept import EVENT, forecasts_file
 from peft_lab.runs.spec import RunSpec

@@ -28,7 +28,7 @@ from peft_lab.models import own
 from peft_lab.models.assets import fetching
 from peft_lab.models.assets import store as assets
 from peft_lab.models.assets.fetching import sha256
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import measuring
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training import tasks

@@ -17,8 +17,7 @@ from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.shared import adapters_library as library_files
 from peft_lab.models import catalogue as models
 from peft_lab.models import own as own_models
-from peft_lab.models.catalogue import ModelEntry
-from peft_lab.models.shapes import a_model
+from peft_lab.models.shapes import ModelEntry, a_model
 from peft_lab.runs import measuring, preview
 from peft_lab.training import tasks
 from peft_lab.training.tasks import apart, hub, own

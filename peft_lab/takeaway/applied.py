@@ -24,10 +24,10 @@ from peft_lab.methods.ptuning import spec as ptuning
 from peft_lab.methods.ptuning.spec import PTuning, is_deep
 from peft_lab.methods.shared import bottleneck
 from peft_lab.methods.shared.peft_backed import config_of
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
 from peft_lab.models.loading import KEPT_WHOLE
 from peft_lab.models.quantise import Quantization
-from peft_lab.models.shapes import ModelKind, ModuleGroup
+from peft_lab.models.shapes import ModelEntry, ModelKind, ModuleGroup
 from peft_lab.takeaway.generator import literal
 from peft_lab.workers import inspector
 

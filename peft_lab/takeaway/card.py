@@ -21,9 +21,8 @@ from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.methods.ptuning.spec import DEEP_TYPE
 from peft_lab.methods.shared.peft_backed import PeftMethod, read_any_config
 from peft_lab.models.assets.store import ASSETS
-from peft_lab.models.catalogue import ModelEntry
 from peft_lab.models.images import words
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.runs.spec import entry_of
 from peft_lab.runs.store import Run
 from peft_lab.takeaway.applied import TASK_TYPES, Applied, PeftCall, applied, peft_call, way_of

@@ -12,9 +12,9 @@ from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType, classifying_task, plain_task
 from peft_lab.models.assets.fetching import Asset
 from peft_lab.models.assets.store import ASSETS
-from peft_lab.models.catalogue import ModelEntry
 from peft_lab.models.loading import attention_for
 from peft_lab.models.own import is_folder
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status

@@ -12,7 +12,8 @@ from peft_lab.drawing.block import strip_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models.assets import store as assets
-from peft_lab.models.catalogue import ModelEntry, catalogue, get_model
+from peft_lab.models.catalogue import catalogue, get_model
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import STEPS
 from peft_lab.training.tasks import get_task
 from peft_lab.ui import pages, state, web

@@ -27,9 +27,9 @@ NEITHER = "neither a folder that this class may use nor a Hugging Face id"
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    catalogue._read_entry.cache_clear()
+    own.read_entry.cache_clear()
     yield
-    catalogue._read_entry.cache_clear()
+    own.read_entry.cache_clear()
 
 
 @pytest.fixture(autouse=True)

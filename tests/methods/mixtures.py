@@ -11,7 +11,7 @@ import pytest
 from peft_lab.methods.counting import count as counting
 from peft_lab.methods.counting.count import CountReport
 from peft_lab.models import meta
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 
 _QWEN: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128,

@@ -16,7 +16,7 @@ from peft_lab.core.errors import BadInput
 from peft_lab.drawing.block import draw_block
 from peft_lab.methods import get_method
 from peft_lab.methods.counting.count import count
-from peft_lab.models import catalogue, loading, own
+from peft_lab.models import loading, own
 from peft_lab.models.catalogue import resolve
 from peft_lab.models.shapes import CLASSIFIERS
 from peft_lab.runs import admission, course
@@ -177,7 +177,7 @@ def test_what_lacks_something_is_refused_before_anything_runs(
     with pytest.raises(BadInput, match=said) as caught:
         asked(folder, rows).complete()
     assert caught.value.field == "model" and "\n" not in str(caught.value)
-    assert resolve(str(folder)).untrainable == str(caught.value)
+    assert resolve(str(folder)).lacking == str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_every_loader_of_weights_is_kept_from_pickles() -> None:
     read = {
         ("models/loading.py", "AutoTokenizer.from_pretrained"),
         ("models/loading.py", "AutoConfig.from_pretrained"),
-        ("models/catalogue.py", "AutoConfig.from_pretrained"),
+        ("models/own.py", "AutoConfig.from_pretrained"),
     }
     pinned = {
         ("models/assets/dequantise.py", f"{kind}.from_pretrained")

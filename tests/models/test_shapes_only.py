@@ -9,7 +9,7 @@ import pytest
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.counting import count
 from peft_lab.models import meta
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,

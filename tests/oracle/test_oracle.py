@@ -24,8 +24,8 @@ from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import get_method
 from peft_lab.methods.base import plain_task
 from peft_lab.methods.counting.count import CountReport, count, count_config
-from peft_lab.models.catalogue import REFUSALS, ModelEntry, resolve
-from peft_lab.models.shapes import in_head
+from peft_lab.models.catalogue import REFUSALS, resolve
+from peft_lab.models.shapes import ModelEntry, in_head
 from tests.oracle import architectures, cases
 
 EXAMPLES = int(os.environ.get("PEFT_LAB_EXAMPLES", "300"))

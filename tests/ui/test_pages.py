@@ -13,7 +13,6 @@ from streamlit.testing.v1 import AppTest
 
 from peft_lab.methods import all_methods
 from peft_lab.models.catalogue import catalogue, get_model, resolve
-from peft_lab.ui.components.knobs import module_options
 from peft_lab.ui.foreign import plain
 from peft_lab.ui.method import drawing, parts
 from peft_lab.ui.pages import method_pages
@@ -276,7 +275,7 @@ def test_a_page_starts_from_the_methods_own_defaults(slug: str, model: str) -> N
     shape, method = get_model(model).shape, all_methods()[slug]
     for knob in method.knobs:
         if knob.kind == "modules":
-            assert set(method.defaults(shape)[knob.name]) <= set(module_options(method, knob, shape))
+            assert set(method.defaults(shape)[knob.name]) <= set(method.options(knob, shape))
 
 
 @pytest.mark.parametrize("slug", ["lora", "prefix", "prompt", "bitfit"])

@@ -17,7 +17,8 @@ from bench.faults.rows import LIMIT, Outcome, Place, Row
 from peft_lab.core.errors import PeftLabError
 from peft_lab.methods import all_methods
 from peft_lab.methods.base import Knob, MethodSpec
-from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.models.catalogue import catalogue
+from peft_lab.models.shapes import ModelEntry
 
 TIMES = 3000
 COUNTED = 10  # one of so many is counted as well: a count builds the model, which takes a while

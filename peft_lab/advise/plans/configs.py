@@ -20,7 +20,8 @@ from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, Wanted, gather_f
 from peft_lab.advise.recipes.rules import ALL_LINEAR
 from peft_lab.engine.devices import cards, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.takeaway.card import hub_id
 from peft_lab.takeaway.generator import fill
 from peft_lab.takeaway.ranks import HELD, PARTS

@@ -25,7 +25,8 @@ from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec, TaskType
 from peft_lab.models import images
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.takeaway.applied import TASK_TYPES, PeftCall, peft_call
 from peft_lab.training.batches import TYPES, fill
 

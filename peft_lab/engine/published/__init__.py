@@ -24,7 +24,8 @@ from peft_lab.engine import step
 from peft_lab.engine.request import ConfigRequest, Simulation, StepSetting
 from peft_lab.engine.running import Stage
 from peft_lab.methods.counting import count as adapter_configs
-from peft_lab.models.catalogue import ModelEntry, resolve
+from peft_lab.models.catalogue import resolve
+from peft_lab.models.shapes import ModelEntry
 
 if TYPE_CHECKING:
     from peft_lab.methods.counting.count import CountReport

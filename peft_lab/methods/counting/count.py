@@ -17,9 +17,9 @@ from peft_lab.core.errors import BadInput
 from peft_lab.methods import get_method
 from peft_lab.methods.base import CLASSIFYING, Formula, TaskType, classifying_task, plain_task
 from peft_lab.models import meta
-from peft_lab.models.catalogue import REFUSALS, ModelEntry, reason, resolve
+from peft_lab.models.catalogue import REFUSALS, reason, resolve
 from peft_lab.models.meta import GroupCount, clean_path, read_tree, safetensors_bytes, shapes_only
-from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelShape, in_head
+from peft_lab.models.shapes import CLASSIFIERS, HEADS, ModelEntry, ModelShape, in_head
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from peft_lab.core import content
 from peft_lab.core.errors import BadInput, UnreadableFile
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status

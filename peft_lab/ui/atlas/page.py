@@ -14,7 +14,8 @@ from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
-from peft_lab.models.catalogue import ModelEntry, get_model
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.ui import pages
 from peft_lab.ui.atlas import list as cards
 from peft_lab.ui.atlas.list import NOBODY

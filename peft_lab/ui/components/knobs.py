@@ -6,18 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import streamlit as st
 
 from peft_lab.ask.field import is_read
-from peft_lab.ask.form import Form, form_of
+from peft_lab.ask.form import Form
 from peft_lab.core.errors import PeftLabError, UnknownName
 from peft_lab.methods import get_method
 from peft_lab.methods.base import Knob, MethodSpec, Problem
-from peft_lab.models.catalogue import ModelEntry, catalogue
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.catalogue import catalogue
+from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.runs.spec import RunSpec
 from peft_lab.training.tasks import all_tasks
 from peft_lab.training.tasks.own import task_title
@@ -86,23 +85,19 @@ def read_task(text: str) -> None:
     state.remember("shared", "task", text)
 
 
-@cache
-def _form(slug: str) -> type[Form]:
-    return form_of(slug, get_method(slug).knobs)
-
-
 def knob_controls(spec: MethodSpec, shape: Callable[[], ModelShape]) -> Controls[Form]:
     """Return the controls of a method's settings, not yet drawn. Module names are kept per architecture.
 
     Args:
         shape: returns the model's, on which defaults depend.
     """
-    made: Any = _form(spec.slug)
+    lists = {knob.name for knob in spec.knobs if knob.kind == "modules"}
+    form: Any = spec.form
     return Controls(
-        made,
+        form,
         spec.slug,
-        lambda: made(**spec.defaults(shape())),
-        lambda name: (shape().model_type,) if spec.knob(name).kind == "modules" else (),
+        lambda: form(**spec.defaults(shape())),
+        lambda name: (shape().model_type,) if name in lists else (),
     )
 
 
@@ -124,31 +119,35 @@ def knobs_card(spec: MethodSpec, first: str) -> Choice:
     _head(spec)
     places: dict[str, Any] = {}
     entry = _model_control(spec, first, places)
-    task = _task_control(spec, entry, places)
-    controls = knob_controls(spec, lambda: entry.shape)
+    return _knobs(spec, entry, _task_control(spec, entry, places), places)
+
+
+def _knobs(spec: MethodSpec, entry: ModelEntry, task: str | None, places: Mapping[str, Any]) -> Choice:
+    """Draw the knobs with their problems, and return the settings. ``places``: below the controls above them."""
+    shape, controls = entry.shape, knob_controls(spec, lambda: entry.shape)
+    offered = {knob.name: spec.options(knob, shape) for knob in spec.knobs if knob.kind == "modules"}
     values: dict[str, Any] = {}
 
     def draw(knob: Knob) -> None:
         more: dict[str, Any] = {"disabled": not is_read(knob, spec.knobs, values)}
-        if knob.kind == "modules":
-            more["options"] = {name: name for name in spec.options(knob, entry.shape)}
+        if knob.name in offered:
+            more["options"] = {name: name for name in offered[knob.name]}
         values[knob.name] = controls.draw(knob.name, nullcontext(), caption=True, slider=True, **more)
 
-    lists = []
-    for knob in (knob for knob in spec.knobs if not knob.advanced):
-        if knob.kind == "modules" and not spec.options(knob, entry.shape):
-            values[knob.name] = ()
-            continue
-        draw(knob)
-        lists += [knob] if knob.kind == "modules" else []
+    lists = [knob for knob in spec.knobs if offered.get(knob.name)]
     advanced = [knob for knob in spec.knobs if knob.advanced]
+    for knob in spec.knobs:
+        if offered.get(knob.name) == ():
+            values[knob.name] = ()
+        elif not knob.advanced:
+            draw(knob)
     if advanced or lists:
         with st.expander("More settings"):
             for knob in lists:
-                values[knob.name] += _other_names(spec, knob, entry.shape)
+                values[knob.name] += _other_names(spec, knob, shape)
             for knob in advanced:
                 draw(knob)
-    problems = spec.problems(entry.shape, values)
+    problems = spec.problems(shape, values)
     for problem in problems:
         (places.get(problem.field) or controls.at(problem.field)).markdown(problem_line(problem))
     return Choice(spec, entry, task, values, problems)
@@ -260,15 +259,10 @@ def _below(spec: MethodSpec, name: str) -> Any:
 
 def _offered(spec: MethodSpec, knob: Knob, shape: ModelShape, names: Sequence[str]) -> tuple[str, ...]:
     """Return the names that a list's control offers; remember the others for the text field beside it."""
-    known = module_options(spec, knob, shape)
+    known = spec.options(knob, shape)
     others = ", ".join(name for name in names if name not in known)
     state.remember(spec.slug, f"{knob.name}-other", others, shape.model_type)
     return tuple(name for name in names if name in known)
-
-
-def module_options(spec: MethodSpec, knob: Knob, shape: ModelShape) -> list[str]:
-    """Return the names that a list's control offers for a model."""
-    return list(spec.options(knob, shape))
 
 
 def _other_names(spec: MethodSpec, knob: Knob, shape: ModelShape) -> tuple[str, ...]:

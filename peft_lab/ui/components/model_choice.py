@@ -18,7 +18,8 @@ from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models import catalogue as models
 from peft_lab.models import own
 from peft_lab.models.assets.store import stamp
-from peft_lab.models.catalogue import ModelEntry, catalogue
+from peft_lab.models.catalogue import catalogue
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.ui import state
 from peft_lab.ui.components.frame import error_line
 from peft_lab.ui.components.waiting import come_back, look
@@ -57,8 +58,6 @@ def _entry_now(name: str, patience: float) -> ModelEntry:
     """Return :func:`entry_of`'s result for a folder as it is now."""
     if name in catalogue():
         return catalogue()[name]
-    if not models.looks_external(name):
-        return models.resolve(name)  # which says at once that there is none
     stamped = stamp(name)
     known: ModelEntry | None = state.remembered(SCOPE, name, None)
     if known is None or state.remembered(STAMPS, name, stamped) != stamped:
@@ -150,7 +149,7 @@ def choose_model(
 
 def _own(entry: ModelEntry) -> str:
     """Return a sentence on whether a model outside the catalogue can be trained."""
-    lacking = entry.untrainable
+    lacking = entry.lacking
     if lacking is not None:
         return lacking
     if models.weights_here(entry):

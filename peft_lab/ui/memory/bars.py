@@ -15,7 +15,7 @@ from peft_lab.engine.account import MemoryPoint
 from peft_lab.engine.devices import SOLD, Device
 from peft_lab.engine.request import Simulation
 from peft_lab.methods import all_methods
-from peft_lab.models.catalogue import ModelEntry
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.ui import state, theme
 from peft_lab.ui.components import charts, figures
 from peft_lab.ui.components.charts import FAR, Bar, Limit, grown_bars, laid_out

@@ -18,8 +18,8 @@ from peft_lab.engine.simulate import memory_of
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.models import images
-from peft_lab.models.catalogue import ModelEntry, get_model
-from peft_lab.models.shapes import ModelShape
+from peft_lab.models.catalogue import get_model
+from peft_lab.models.shapes import ModelEntry, ModelShape
 from peft_lab.ui import state
 from peft_lab.ui.compare.setup import method_titles
 from peft_lab.ui.components.form import Controls

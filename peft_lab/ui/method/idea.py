@@ -20,7 +20,8 @@ from peft_lab.interview.since import Discovery, seen
 from peft_lab.methods import get_method
 from peft_lab.methods.base import MethodSpec
 from peft_lab.methods.counting.count import CountReport
-from peft_lab.models.catalogue import ModelEntry, readers_of_text
+from peft_lab.models.catalogue import readers_of_text
+from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs import store
 from peft_lab.runs.queue import get_queue
 from peft_lab.runs.view import RunSummary, Status
@@ -140,7 +141,7 @@ def _no_metric(choice: Choice, going: bool) -> str:
     """Return why there is no score, and how to get one."""
     if not choice.entry.live:
         return "This model is known by its shape only: it is not trained here."
-    if choice.entry.untrainable is not None:
+    if choice.entry.lacking is not None:
         return "Something is missing to train this model; the Train tab says what."
     if choice.task is None:
         return "No training task here fits this model."

@@ -133,7 +133,7 @@ def asked(choice: Choice) -> RunRequest | None:
 def trainable(choice: Choice) -> bool:
     """Return whether the model is here and there is a task and a learning rate for its kind."""
     entry = choice.entry
-    return bool(choice.task and entry.kind in choice.spec.learning_rates and entry.untrainable is None)
+    return bool(choice.task and entry.kind in choice.spec.learning_rates and entry.lacking is None)
 
 
 def sentence(choice: Choice) -> str:

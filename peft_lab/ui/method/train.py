@@ -309,7 +309,7 @@ def _ask(spec: RunSpec) -> Future[dict[str, int]]:
 
 
 def train(choice: Choice) -> None:
-    problem = choice.entry.untrainable
+    problem = choice.entry.lacking
     if choice.task is None or problem is not None:
         st.info(plain(problem or f"No task here fits {choice.entry.title}."))
         return
