@@ -73,10 +73,10 @@ def lineage() -> dict[str, tuple[AtlasType, ...]]:
     >>> [entry.title for entry in lineage()["oft"]]
     ['BOFT', 'HRA', 'PSOFT']
     """
-    found: dict[str, list[AtlasType]] = {}
+    below: dict[str, list[AtlasType]] = {}
     for entry in entries().values():
-        found.setdefault(get_entry(entry.parent).name if entry.parent else "", []).append(entry)
-    return {name: tuple(children) for name, children in found.items()}
+        below.setdefault(get_entry(entry.parent).name if entry.parent else "", []).append(entry)
+    return {name: tuple(children) for name, children in below.items()}
 
 
 def get_entry(name: str) -> AtlasType:
