@@ -196,12 +196,12 @@ class Question:
 
     @property
     def explained(self) -> bool:
-        """Whether the thoughts that lead to its wrong options are written."""
+        """Return whether the thoughts that lead to its wrong options are written."""
         return any(option.thought for option in self.options)
 
     @property
     def source(self) -> Source:
-        """The kind of source of its answer.
+        """Return the kind of source of its answer.
 
         A figure about a model is counted from the model's shapes. A figure without a model follows from a rule in the
         papers and manuals in ``sources``, as a written answer does.

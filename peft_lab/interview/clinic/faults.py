@@ -161,7 +161,7 @@ class ShownCase:
 
     @property
     def curve(self) -> tuple[list[float], list[float]]:
-        """Steps and training losses, without rows whose loss is not a number."""
+        """Return steps and training losses, without rows whose loss is not a number."""
         points = [(row[0], row[1]) for row in self.rows if isinstance(row[1], int | float)]
         return [float(step) for step, _ in points], [float(loss) for _, loss in points]
 

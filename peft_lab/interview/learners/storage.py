@@ -286,7 +286,7 @@ class Readiness:
 
     @property
     def weakness(self) -> float:
-        """From 0 to 1, the weakest comes first; a topic without ratings is as weak as one that is half known."""
+        """Return a weakness from 0 to 1; a topic without ratings is as weak as one of which half is known."""
         return 1 - (self.known + 1) / (self.rated + 2)
 
 
