@@ -80,7 +80,7 @@ class ModelEntry:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters, shared ones counted once."""
+        """Return the number of parameters, shared ones counted once."""
         return self.shape.total
 
 
