@@ -52,7 +52,7 @@ class Paper:
 
     @property
     def url(self) -> str:
-        """The paper's page on arXiv."""
+        """Return the URL of the paper's page on arXiv."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
 
@@ -81,7 +81,7 @@ class Term:
 
     @property
     def total(self) -> int:
-        """The number of parameters of all its modules."""
+        """Return the number of parameters of all its modules."""
         return self.each * self.count
 
 
@@ -103,7 +103,7 @@ class Formula:
 
     @property
     def trainable(self) -> int:
-        """The number of trained parameters, summed over the terms."""
+        """Return the number of trained parameters, summed over the terms."""
         return sum(term.total for term in self.terms)
 
 

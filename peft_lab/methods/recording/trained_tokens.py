@@ -82,7 +82,7 @@ def shares(model: Any, inputs: Inputs, tokens: int) -> list[list[float]]:
 
 
 def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
-    """Return the same share for attention spread evenly over all the positions each token may attend to.
+    """Return the share of :func:`shares` if attention were spread evenly over all positions a token may attend to.
 
     ``mask`` has the shape (rows, length).
     """
