@@ -186,7 +186,7 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
 
 
 def _trained(run: Run) -> tuple[str, str]:
-    """Train; return the ending's type and message. Disk errors are reported as such, whatever raised them."""
+    """Train; return the final event's type and message. Disk errors are reported as such, whatever raised them."""
     try:
         ending, message = training.train(run)
         return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message
