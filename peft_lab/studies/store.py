@@ -188,7 +188,8 @@ class Study:
 
     def begin_afresh(self) -> None:
         """Clear an earlier attempt's error and its request to stop, which a killed process never answered.
-        To be called before carrying out; a later request to stop counts."""
+        Call it before carrying out the study; a later request to stop counts.
+        """
         _told_to_stop.discard(self.folder)
         with disk.writing(self.folder):
             for name in (_STOP, _PROBLEM):
