@@ -54,7 +54,7 @@ def join_code() -> str:
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
-#: The owner of what lies in the lab folder itself: whoever has an account on the machine.
+#: The owner of data in the lab folder itself: the user of the machine.
 OPERATOR = ""
 
 

@@ -19,7 +19,7 @@ from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 
 VARIABLE = "PEFT_LAB_LOG"
-#: What can be said of an event, besides its time, level and error.
+#: The facts that an event may have, besides its time, level and error.
 FACTS = {
     "run", "status", "method", "model", "steps", "seconds", "page", "role", "reason", "count", "version", "of_class",
 }  # fmt: skip

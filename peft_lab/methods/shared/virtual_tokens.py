@@ -355,7 +355,7 @@ def use(model: Any) -> None:
 
 
 def keys_and_values(model: Any, ids: Sequence[int]) -> dict[str, dict[str, torch.Tensor]]:
-    """Return every layer's keys and values of a text, (heads, length, head size) in float32, by the layer's path."""
+    """Return every layer's keys and values of a text, by its path: shape (heads, length, head size), float32."""
     import torch
 
     found: dict[str, dict[str, torch.Tensor]] = {}
