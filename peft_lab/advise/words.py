@@ -1,4 +1,4 @@
-"""Answers to the tree's questions in a situation, and figures for the templates of reasons, computed when named."""
+"""Answer the tree's questions for a situation, and compute the figures that templates of reasons name."""
 
 from __future__ import annotations
 
@@ -220,8 +220,6 @@ class TemplateWords(dict[str, str]):
         return units.short_count(self._situation.tokens)
 
     def _held(self) -> str:
-        # MOVED
-
         return units.short_count(held(self._situation))
 
     # -- simulated -----------------------------------------------------------------------------------------------
