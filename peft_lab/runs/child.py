@@ -201,8 +201,6 @@ def _trained(run: Run) -> tuple[str, str]:
 
 def _end(run: Run, ending: str, message: str) -> None:
     """Write the record and the final event; if the disk takes only the event, write that."""
-    # MOVED
-
     try:
         end_run(run, ending, message)
     except OSError:

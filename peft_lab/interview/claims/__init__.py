@@ -411,8 +411,6 @@ def kept_result(claim: str) -> Found | None:
 
 def is_settled(name: str, model: str | None = None) -> tuple[Found, bool]:
     """Return the result of a claim, and whether it was stored; otherwise its check runs now, which may need torch."""
-    # MOVED
-
     claim = get_claim(name)
     known = kept_result(name) if claim.needs == "torch" and model in (None, claim.model) else None
     return (known, True) if known is not None else (claim.on(model), False)
@@ -430,6 +428,4 @@ def _read() -> dict[str, Any]:
 
 def answer_claim(claim: str, model: str | None = None) -> Found:
     """Call :meth:`peft_lab.interview.claims.Claim.on` for a claim's id. Raises the same errors."""
-    # MOVED
-
     return get_claim(claim).on(model)

@@ -420,7 +420,6 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     Raises:
         BadInput: this is no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason.
     """
-    # MOVED
     from peft_lab.models.meta import shapes_only
 
     start = time.perf_counter()

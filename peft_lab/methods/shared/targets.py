@@ -125,9 +125,9 @@ def for_peft(names: Sequence[str]) -> list[str] | str:
 # Ranks that differ between matrices, as a learner types them: ``v_proj=4, 0-9=16``. PEFT calls them
 # ``rank_pattern``.
 #
-# A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range
-# of layers. The first rule that matches a matrix applies, as in PEFT; a matrix that no rule matches keeps the rank
-# of the knob r.
+# A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range of
+# layers. The first rule that matches a matrix applies, as in PEFT; a matrix that no rule matches keeps the rank of
+# the knob r.
 
 
 FIELD = "rank_pattern"
