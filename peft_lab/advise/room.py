@@ -309,7 +309,7 @@ class Room:
         return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
 
     def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
-        """Return the bytes on one device. A preference has two sequences per row."""
+        """Return the bytes that a step needs on one device. A preference has two sequences per row."""
         asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
         return self._needed(method, values, asked) + self._copies(method, run)
 

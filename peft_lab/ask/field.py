@@ -314,7 +314,7 @@ def is_read(field: Field, fields: Iterable[Field], values: Values) -> bool:
 
 
 def read(fields: Iterable[Field], values: Values) -> dict[str, Any]:
-    """Return the values that have an effect; two settings that agree in these are the same."""
+    """Return the values that have an effect. Settings that differ only in other values are equivalent."""
     known = tuple(fields)
     return {
         field.name: values[field.name]

@@ -1,4 +1,4 @@
-"""Define the largest values that are accepted, each once. Larger ones are taken for typing errors.
+"""Define the largest values that forms accept, in one place. Larger ones are taken for typing errors.
 
 What one learner of a class may use is in :mod:`peft_lab.core.asking`; where a search for what fits ends is in
 :mod:`peft_lab.engine.simulate`.

@@ -1,4 +1,4 @@
-"""Every PEFT type as a short declaration, from which everything else about it is derived as for the methods.
+"""Declare every PEFT type briefly; everything else about it is derived from that, as for the methods.
 
 To add a type, add an entry to ``content/<family>.yaml``. It then appears on the page, on the command line and in the
 tests.

@@ -155,7 +155,7 @@ def _gates(shape: ModelShape, groups: Groups, c: Settings) -> int:
 
 
 def _lily(shape: ModelShape, groups: Groups, c: Settings) -> int:
-    """Count for matrices of one name and size: ``stride_A`` neighbours share an A, and all share the Bs."""
+    """Count Lily's parameters: of matrices with one name and size, ``stride_A`` neighbours share an A, all the Bs."""
     layers: dict[tuple[str, int, int], int] = {}
     for m in groups:
         key = (m.path.rpartition(".")[2], m.in_features, m.out_features)
@@ -277,7 +277,7 @@ class TypePaper:
 
     @property
     def address(self) -> str:
-        """Return the paper's own page; empty if there is no paper."""
+        """Return the URL of the paper; empty if there is no paper."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
 
     def __str__(self) -> str:

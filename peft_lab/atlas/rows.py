@@ -181,7 +181,7 @@ def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
 
 
 def _has(config: Any, variant: AtlasType) -> bool:
-    """Return whether a config is of the variant, by the first of its settings."""
+    """Return whether a config belongs to the variant, judged by the first of the variant's settings."""
     name, wanted = next(iter(variant.settings.items()))
     value = config.get(name)
     return bool(value) if isinstance(wanted, dict | list) else value == wanted

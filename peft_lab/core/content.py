@@ -274,7 +274,7 @@ class Table(Mapping[str, T]):
 
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
-    """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
+    """Return the entry in a file that holds a single one. Raises ContentError as :func:`read_entries` does."""
     reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made

@@ -1,4 +1,4 @@
-"""The one exception hierarchy, and temporary replacements of library functions, each with a reason and a tripwire.
+"""Define the one exception hierarchy, and temporary replacements of library functions, with reasons and tripwires.
 
 Pages and the command line catch :class:`PeftLabError` only and show its message, which is one sentence in the
 learner's terms. Anything else that escapes is a bug and is meant to look like one.

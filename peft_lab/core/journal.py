@@ -1,4 +1,4 @@
-"""The log of a server for its operator, one JSON line an event. ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
+"""Write a server's log for its operator, one JSON line per event. ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
 
 A line holds the facts listed in :data:`FACTS` and nothing else: no learner's name, no code, no cookie, no text that
 anybody wrote or uploaded. Of an error it holds the type and the place in the code but not the message, which may quote

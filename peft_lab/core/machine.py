@@ -1,4 +1,4 @@
-"""Facts about this machine: its processor, its memory, and the devices that torch can train on.
+"""Read facts about this machine: its processor, its memory, and the devices that torch can train on.
 
 :data:`DEVICES` lists them in order of preference, and :func:`in_use` returns the first that is available. Everything
 that differs between devices is a method of :class:`LocalDevice`; no other code asks torch which devices exist. Torch is

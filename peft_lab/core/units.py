@@ -1,4 +1,4 @@
-"""Figures and their formats: :class:`Finding`, number formats, and names and values of settings as text."""
+"""Define and format figures: :class:`Finding`, number formats, and names and values of settings as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A timed mock interview: questions, time, answers; then its report, roles, transcript. Export the bank as an Anki
+"""Run a timed mock interview: questions, time, answers; then its report, roles, transcript. Export the bank as an Anki
 deck.
 
 Nothing here reads a clock: every call is given the time, so that a page can redraw, be reloaded or be tested.

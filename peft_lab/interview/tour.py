@@ -1,4 +1,4 @@
-"""Paths: stops, each a page with exact settings and a few words, validated before it is shown; and a learner's
+"""Define tours: stops, each a page with exact settings and a few words, validated before it is shown; and a learner's
 progress."""
 
 from __future__ import annotations

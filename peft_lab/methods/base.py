@@ -1,4 +1,4 @@
-"""The interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
+"""Define the interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
 
 A method is one folder with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
 pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that pages respond at once; the rest imports torch

@@ -1,4 +1,4 @@
-"""The catalogue: the models that can be named, which of them can be trained here, and the shape of each.
+"""List the models that can be named: which of them can be trained here, and the shape of each.
 
 A catalogue entry is one JSON file in ``data/``: the config as published, and the shape read from a model built from it
 on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id or local
@@ -349,7 +349,7 @@ REFUSALS = (
 
 
 def reason(error: Exception) -> str:
-    """Return the text of an error of PEFT's as the end of a sentence."""
+    """Return PEFT's error message as the end of a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
 

@@ -1,4 +1,4 @@
-"""The input of models that read images: pictures of one size, cut into patches."""
+"""Prepare the input of models that read images: pictures of one size, cut into patches."""
 
 from __future__ import annotations
 

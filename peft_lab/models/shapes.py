@@ -1,4 +1,4 @@
-"""The shape of a model as plain data: its modules, grouped over the layers, each parameter's size, each matrix's role.
+"""Hold a model's shape as plain data: its modules, grouped over the layers, each parameter's size, each matrix's role.
 
 It holds everything a closed formula or a drawing needs, without torch. A shape is read once from a model on the meta
 device (:mod:`peft_lab.models.meta`), stored beside the model's config, and rebuilt here.

@@ -1,4 +1,4 @@
-"""The child process of one run: start, watch and end it, explain why it ended; and what the child itself does."""
+"""Start, watch and end the child process of one run, and explain why it ended; also run what the child itself does."""
 
 from __future__ import annotations
 

@@ -305,8 +305,9 @@ def forecasts_file() -> str:
 
 
 def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> MadeForecast | None:
-    """Return the forecast among a run's events; ``None`` without one. ``took``: its seconds if it is done;
-    dropped for a resumed run, which took other seconds."""
+    """Return the forecast among a run's events; ``None`` without one. ``took``: the measured seconds of a run that is
+    done; ignored for a resumed run, which no forecast covers.
+    """
     found = None
     for event in events:
         if event["type"] == EVENT:

@@ -1,4 +1,4 @@
-"""A run's record: the figures stored in one file when it has ended, made from its events."""
+"""Make a run's record from its events: the figures stored in one file when it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
+"""Store runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
 
 spec.json       what is trained               events.jsonl   everything that happened (events.py)
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
@@ -123,7 +123,7 @@ class Run:
         return kept.kept_arrays(self.folder)
 
     def trajectory(self) -> Trajectory | None:
-        """Return its recorded states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
+        """Return the run's recorded states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
         return kept.kept_trajectory(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------

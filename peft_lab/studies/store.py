@@ -1,4 +1,4 @@
-"""Studies on disk: many runs under one plan, a folder for each study in the lab folder of its person.
+"""Store studies on disk: many runs under one plan, a folder for each study in the lab folder of its person.
 
 The plan's file, ``plan.json`` of a comparison and ``sweep.json`` of a sweep, says what is to be run. Beside it lie
 

@@ -1,4 +1,4 @@
-"""Export runs as files: script, notebook, page, adapter with its papers; and a method's settings as code.
+"""Export runs as files: script, notebook, page, adapter with card and licences; a method's settings as code.
 
 ``templates``: the files' texts (README.md there), which ``generator`` fills. ``facts``: what is known of a run.
 ``applied``: how a method is written out. ``ranks``: the functions in a plan's script.

@@ -312,7 +312,7 @@ def _images(facts: RunFacts) -> dict[str, Any]:
 
 
 def start_of(facts: RunFacts) -> dict[str, Any] | None:
-    """Return what ``start.py.j2`` reads; ``None`` for a run from no adapter.
+    """Return what ``start.py.j2`` reads; ``None`` if the run did not start from an adapter.
 
     Raises:
         BadInput: the run's copy is missing, or differs from the one that was trained on.

@@ -283,7 +283,7 @@ def encode_chat(
 
 
 def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """Return the prompt as the model expects it: in its chat format, or without one after the start token, if any."""
+    """Return the prompt in the model's chat format if it has one, else with its start token, if any."""
     if not tokenizer.chat_template:
         return opening(tokenizer) + text
     # An empty system message keeps templates from adding one of their own, which every row would pay for.
@@ -386,9 +386,9 @@ class Picked(NamedTuple):
 
 
 def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
-    """Return the logits that the loss on labels (rows, length) needs; ``None`` when classifying, labels (rows,).
+    """Return which logits the loss on labels (rows, length) needs; ``None`` when classifying, labels (rows,).
 
-    ``apart``: whether an encoder-decoder reads, at each position, the token before the one to predict there.
+    ``apart``: whether the labels are an encoder-decoder's, whose decoder inputs are already shifted by one.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A trajectory: a run's record of its model at some of its states. One JSON object, for Python and the page.
+"""Define a trajectory: a run's record of its model at some of its states, one JSON object for Python and the page.
 
 State ``s`` of a run is its model after ``s`` updates: state 0 is untrained, the last one is what was saved. ``steps``
 names the states that were recorded, rising, 0 first. Whatever is called a *series* holds one value for each of them, in
@@ -121,7 +121,7 @@ class RecordedPart:
 
 @dataclass(frozen=True)
 class LossCurve:
-    """By step, from the first: the batch's loss, the learning rate, the gradient's norm before clipping."""
+    """Three figures of every step: the batch's loss, the learning rate, the gradient's norm before clipping."""
 
     loss: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)

@@ -429,7 +429,7 @@ class TrajectoryRecorder:
                 earlier.append(tensors.get(name))
 
     def _shared_out(self, attention: list[float]) -> None:
-        """Set the attention shares: that of its layer for a part in a layer, the mean before the first layer."""
+        """Set the attention shares: a prefix gets that of its layer, virtual tokens the mean over all layers."""
         for part in self.own.parts:
             if part.kind == "columns" and part.layer is not None and part.layer < len(attention):
                 part.share = attention[part.layer]

@@ -234,7 +234,7 @@ def full_rank_cost(case: Case) -> Answer:
 
 
 def per_rank(case: Case) -> int:
-    """Return the parameters that one rank on every linear map of the blocks trains."""
+    """Return the parameters per rank if every linear map of the blocks is adapted."""
     return case.lora(1)
 
 

@@ -201,7 +201,7 @@ def xs_times(case: Case) -> Answer:
 
 
 def tiny_bytes(case: Case) -> Answer:
-    """Return the bytes of so many numbers in bfloat16."""
+    """Return the bytes that the question's numbers take in bfloat16."""
     count = case["count"]
     value = count * HALF
     return result(

@@ -1,5 +1,5 @@
-"""The faults by name, the evidence for one, and cases: failures of real runs, each with its healthy counterpart. What
-is said of a fault stands in ``interview/content/clinic``."""
+"""Define the faults, the evidence for one, and cases: failures of real runs, each with its healthy counterpart. The
+texts on a fault are in ``interview/content/clinic``."""
 
 from __future__ import annotations
 

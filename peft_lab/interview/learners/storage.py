@@ -1,4 +1,4 @@
-"""Storage of learners: one SQLite file, several profiles, safe for several tabs; and practice up to an interview's
+"""Store learners: one SQLite file, several profiles, safe for several tabs; and plan practice up to an interview's
 day."""
 
 from __future__ import annotations

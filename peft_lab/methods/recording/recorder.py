@@ -1,4 +1,4 @@
-"""What a run of a method records: the parts that the drawing follows, and data of its own picture, such as intruders.
+"""Record a run of a method: the parts that the drawing follows, and data of its own picture, such as intruders.
 
 A method's ``recording`` declares both in one class, ``RunRecorder``, a :class:`Recorder`. Torch is imported inside.
 """

@@ -1,4 +1,4 @@
-"""Virtual tokens, and trained keys and values, while they learn: their attention, their words, their cost in time.
+"""Record virtual tokens, and trained keys and values, as they learn: their attention, their words, their cost in time.
 
 Works on models with PEFT's prompt encoders or with deep prompts (:mod:`peft_lab.methods.shared.virtual_tokens`);
 attention and latency are measured in eval mode. Torch is imported inside.

@@ -1,4 +1,4 @@
-"""Folders of the adapters library (release 1.3.0): reading and writing its config and tensors.
+"""Read and write folders of the adapters library (release 1.3.0): its config and tensors.
 
     adapter_config.json     config, hidden_size, model_class, model_name, model_type, name, version
     adapter.safetensors     or pytorch_adapter.bin, the same tensors

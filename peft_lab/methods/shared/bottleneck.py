@@ -1,4 +1,4 @@
-"""Bottleneck adapters in torch: our own, as PEFT has none.
+"""Implement bottleneck adapters in torch: our own, as PEFT has none.
 
 An adapter changes the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
 output map, or a whole mixture of experts), as a forward hook with its modules as a child of the host. The model keeps

@@ -1,4 +1,4 @@
-"""The shared base of PEFT's own methods: apply, save, load and state call the library."""
+"""Provide the base of PEFT's own methods: apply, save, load and state call the library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks a model can be fine-tuned on. A learner's own file is :mod:`peft_lab.training.tasks.own`."""
+"""List the tasks a model can be fine-tuned on. A learner's own file is :mod:`peft_lab.training.tasks.own`."""
 
 from __future__ import annotations
 

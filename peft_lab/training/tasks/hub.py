@@ -110,7 +110,7 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A dataset as a learner names it. ``columns``: our names of columns, by the dataset's."""
+    """A dataset as a learner names it. ``columns``: our column names, by the dataset's."""
 
     repo: str
     split: str = SPLIT

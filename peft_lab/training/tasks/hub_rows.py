@@ -46,7 +46,7 @@ def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
     """Return the rows of files of one format, at equal steps if there are more than an upload may have.
 
     Args:
-        columns: our names of columns, by the dataset's; columns that have our names are read in any case.
+        columns: our column names, by the dataset's; columns that already have one of our names are read in any case.
 
     Raises:
         BadInput: a file cannot be read, takes too long or has no column of a task. RunError: the process failed.
@@ -132,7 +132,7 @@ def _lines(paths: Sequence[Path], columns: Mapping[str, str]) -> Iterator[bytes]
 
 
 def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict[str, str]:
-    """Return our names of columns, by the dataset's. Raises BadInput if a named column is missing, or none fits."""
+    """Return our names of the columns to read, by the dataset's. Raises BadInput if one is missing or none fits."""
     missing = [name for name in columns if name not in names]
     if missing:
         raise BadInput(f"{file} has no column '{missing[0]}'; it has {', '.join(names)[:200]}.", FIELD)
