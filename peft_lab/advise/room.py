@@ -342,7 +342,9 @@ class Room:
         return states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
-        """Return whether one row may fit with this loss: chunks save only logits; a whole one always may."""
+        """Return whether one row may fit with this loss; chunks save only the logits, so this may be ruled out for
+        them.
+        """
         if run.loss == "whole":
             return True
         tokens = self._situation.pairs * self._situation.seq

@@ -60,7 +60,7 @@ def _lokr(m: ModuleGroup, c: Settings) -> int:
 
 
 def _factors(size: int, factor: int = -1) -> tuple[int, int]:
-    """Return two factors of a side, smaller first: as near to its root as PEFT's LoKr takes them."""
+    """Return two factors of a side, smaller first, as PEFT's LoKr chooses them: ``factor``, or near the root."""
     if factor > 0 and size % factor == 0:
         return min(factor, size // factor), max(factor, size // factor)
     limit = factor if factor != -1 else size

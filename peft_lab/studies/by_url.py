@@ -352,9 +352,7 @@ class RemoteRuns:
         self._known.add(run.folder)
 
     def look(self) -> None:
-        """Fetch the changes of all runs under way, at most once a second. An unreachable store is tried again
-        later.
-        """
+        """Fetch the changes of all runs under way, at most once a second. An unreachable store is retried later."""
         if time.monotonic() - self._looked < EVERY:
             return
         begun, since, going = time.time(), time.monotonic(), list(self._going.values())
