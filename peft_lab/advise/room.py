@@ -342,8 +342,8 @@ class Room:
         return states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
-        """Return whether one row may fit with this loss; chunks save only the logits, so this may be ruled out for
-        them.
+        """Return whether one row may fit with this loss: always for a whole one; chunks save no more than the
+        logits.
         """
         if run.loss == "whole":
             return True

@@ -220,6 +220,8 @@ class TemplateWords(dict[str, str]):
         return units.short_count(self._situation.tokens)
 
     def _held(self) -> str:
+        # MOVED
+
         return units.short_count(held(self._situation))
 
     # -- simulated -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Define citations of papers and measurements, each once, and the facts that texts state, for code to compare."""
+"""Citations of papers and measurements, each spelled once, and the facts that texts state, for code to compare."""
 
 from __future__ import annotations
 

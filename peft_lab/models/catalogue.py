@@ -1,4 +1,4 @@
-"""List the models that can be named: which of them can be trained here, and the shape of each.
+"""The catalogue: the models that can be named, which of them can be trained here, and the shape of each.
 
 A catalogue entry is one JSON file in ``data/``: the config as published, and the shape read from a model built from it
 on the meta device (``python -m tools.refresh_catalogue``; a test compares the two). Any other Hugging Face id or local
@@ -80,7 +80,7 @@ class ModelEntry:
 
     @property
     def parameters(self) -> int:
-        """Return the number of parameters, shared ones counted once."""
+        """The number of parameters, shared ones counted once."""
         return self.shape.total
 
 
@@ -349,7 +349,7 @@ REFUSALS = (
 
 
 def reason(error: Exception) -> str:
-    """Return PEFT's error message as the end of a sentence."""
+    """Return the text of an error of PEFT's as the end of a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"one of its values has the wrong type ({text})" if isinstance(error, TypeError) else text
 

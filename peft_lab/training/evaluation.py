@@ -44,12 +44,12 @@ class Evaluation:
 
 ROWS_AT_ONCE = {"classification": 64, "generation": 32, "chat": 32}
 Report = Callable[[int, int], None]
-#: A model's input: a text, or the messages of a conversation.
+#: What a model is asked: a text, or the messages of a conversation.
 Asked = str | Turns
 
 
 def silent(done: int, total: int) -> None:
-    """Ignore a report of progress."""
+    """A report to nobody."""
 
 
 def question(row: Row) -> Asked:
@@ -84,7 +84,7 @@ class Examiner:
     start: int | None = None
 
     def evaluate(self, model: torch.nn.Module, rows: Sequence[Row], report: Report = silent) -> Evaluation:
-        """Return the task's metrics and the mean loss over ``rows``; ``report(done, total)`` follows each batch."""
+        """The task's metrics and the mean loss over ``rows``. ``report(done, total)`` is called as rows are done."""
         import torch
 
         start = time.perf_counter()
@@ -208,7 +208,7 @@ class Examiner:
         return made
 
     def write(self, model: Any, inputs: Mapping[str, torch.Tensor], new: int, least: int = 0) -> torch.Tensor:
-        """Return greedy continuations of ``least`` to ``new`` tokens, of shape (rows, tokens), without the inputs."""
+        """Greedy continuations of at most ``new`` and at least ``least`` tokens: (rows, tokens), inputs left out."""
         with _one_product(model):
             made = model.generate(
                 **inputs,

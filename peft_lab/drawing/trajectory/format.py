@@ -51,8 +51,8 @@ from peft_lab.core.errors import BadInput, UnknownName, UnreadableFile
 from peft_lab.methods.base import PartKind
 
 VERSION = 1
-STATES = 25  # the most states that are recorded of a run
-FILE_BYTES = 350_000  # the most bytes of one trajectory
+STATES = 25  # at most, of a run's states
+FILE_BYTES = 350_000  # at most, of one trajectory
 #: What a part's tensors can be, by kind, and what a cell is.
 TENSORS: Mapping[PartKind, tuple[str, ...]] = {
     "low_rank": ("A", "B", "ΔW"),  # (r, inputs), (outputs, r), (outputs, inputs) times alpha/r

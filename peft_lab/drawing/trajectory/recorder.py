@@ -143,11 +143,11 @@ class EncodedExample:
 
 
 class Answering:
-    """Produces one model's answers to the example, within the budget."""
+    """Asks one model for its answers, within the budget."""
 
     def __init__(self, model: torch.nn.Module, asked: EncodedExample, budget: Budget) -> None:
         self.model, self.asked, self.budget = model, asked, budget
-        self._trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self._holds = sum(parameter.numel() for parameter in self._trained.values()) <= KEPT_NUMBERS
         self._waiting: dict[int, dict[str, torch.Tensor]] = {}
         self._given: dict[int, RecordedAnswer] = {}
@@ -319,7 +319,7 @@ class TrajectoryRecorder:
     # -- while it trains -----------------------------------------------------------------------------------------
 
     def state(self, step: int, always: bool = False) -> None:
-        """Record the state after ``step`` updates if it is first, last or ``always``, or planned and within budget."""
+        """Record the model after ``step`` updates: first, last or ``always``, or if wanted and in budget."""
         first_or_last = step in (0, self._last)
         if step == 0:
             self._snapshot(0)

@@ -71,7 +71,7 @@ ITEMS = (
     ("poster", "posters"), ("candle", "candles"), ("shirt", "shirts"), ("jacket", "jackets"), ("basket", "baskets"),
 )  # fmt: skip
 SIZES = ("small", "medium", "large")
-#: Words for each quantity; digits may stand in their place.
+#: What a person may say for a quantity; digits are an option for each.
 SPOKEN = {
     1: ("one", "a"),
     2: ("two", "a couple of"),

@@ -340,13 +340,13 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
     )
 
 
-def task_of(filename: str, data: bytes, contents: Content) -> OwnTask:
+def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
     """Return the task of a file with this name and content."""
-    kind, splits = contents.kind, contents.splits
+    kind, splits = found.kind, found.splits
     sha256 = hashlib.sha256(data).hexdigest()
-    if contents.images:
-        fields = pictures.fields(Path(filename).stem, contents.labels, splits)
-        return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **fields)
+    if found.images:
+        said = pictures.fields(Path(filename).stem, found.labels, splits)
+        return OwnTask(name=NAME, license="yours", splits=splits, sha256=sha256, **said)
     name, classifies, chats = Path(filename).name, kind == "classification", kind == "chat"
     longest = max(len(row.target) for row in (*splits.train, *splits.test))
     tokens = MAX_CHAT_TOKENS if chats else MAX_TOKENS
@@ -355,7 +355,7 @@ def task_of(filename: str, data: bytes, contents: Content) -> OwnTask:
         title=f"{_TITLE}{name}",
         kind=kind,
         model_kinds=_MODEL_KINDS[kind],
-        labels=contents.labels,
+        labels=found.labels,
         metric=_METRICS[kind][0],
         metric_help=_METRICS[kind][1],
         description=(

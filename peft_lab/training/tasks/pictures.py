@@ -260,7 +260,7 @@ def _split(rows: Iterable[Row], labels: Sequence[str]) -> Splits:
 
 
 def fields(name: str, labels: Sequence[str], splits: Splits) -> dict[str, Any]:
-    """Return the fields of a task with these images. ``name``: of their folder or zip."""
+    """What a task of these images says of itself; ``name``: of their folder or zip."""
     return {
         "title": f"{TITLE}{name}",
         "kind": "classification",
