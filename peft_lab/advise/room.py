@@ -342,9 +342,7 @@ class Room:
         return states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
-        """Return whether one row may fit with this loss: always for a whole one; chunks save no more than the
-        logits.
-        """
+        """Return whether one row may fit with this loss: a whole one may; a chunked one saves only the logits."""
         if run.loss == "whole":
             return True
         tokens = self._situation.pairs * self._situation.seq

@@ -221,8 +221,8 @@ class Examiner:
                 pad_token_id=self.pad,
                 eos_token_id=self.ends,
             )
-        # generate() returns the given prompt and then the new tokens, with prompt methods too; for an encoder-decoder
-        # the first decoder token and then the new ones.
+        # Prompt methods return the new tokens after the prompt as it was given, like every other model; a decoder of
+        # its own returns what it wrote after its first token.
         given = inputs["input_ids"].shape[1] if self.start is None else 1
         continued: torch.Tensor = made[:, given:]
         return continued
