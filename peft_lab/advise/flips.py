@@ -1,5 +1,6 @@
-"""What would flip the choice: change one answer at a time and walk the tree again; and both as questions to a
-process."""
+"""Find what would flip the choice: change one answer at a time and walk the tree again. Answer such questions, and
+those for a recommendation, in a worker process.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +245,6 @@ def ask_recommendation(fields: Mapping[str, Any]) -> Recommendation:
 
 def ask_flips(fields: Mapping[str, Any]) -> tuple[Flip, ...]:
     """Return :func:`peft_lab.advise.flips.flips` for a situation's fields. Raises as :func:`ask_recommendation`."""
-    # MOVED
     from peft_lab.advise.room import room_of
     from peft_lab.advise.situation import Situation
 

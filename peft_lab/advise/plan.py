@@ -1,4 +1,4 @@
-"""A plan: every setting with its value, the range that sources allow, and its source."""
+"""Make a plan: every setting with its value, the range that sources allow, and its source."""
 
 from __future__ import annotations
 

@@ -102,10 +102,10 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
     """Return the recommendation for a situation.
 
     Args:
-        claims: answers given to questions that the lab answers itself; they must be what it finds.
+        claims: the user's answers to questions that the lab answers itself; they must equal the lab's.
 
     Raises:
-        BadInput: the situation or a claim cannot be. SimulationError: a step cannot be simulated.
+        BadInput: the situation or a claim is impossible. SimulationError: a step cannot be simulated.
     """
     situation.check()
     _check_claims(situation, room, claims or {})

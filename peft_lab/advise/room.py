@@ -1,5 +1,5 @@
-"""The ways to run a step on the given devices, and what fits: by simulating the training step, never by a rule of
-thumb.
+"""Find the ways to run a step on the given devices, and what fits: by simulating the training step, never by a rule
+of thumb.
 
 In each way to run a step (:mod:`peft_lab.advise.room`), the step with the most rows that fit is taken, up to a
 device's share of an update. Its states are made smaller, cheapest change first: an 8-bit optimizer, a loss in
@@ -79,8 +79,9 @@ def refused(optimizer: str, sharding: str) -> str:
 
 
 def leaves_nothing(method: str, step: Step, most: int) -> bool:
-    """Return whether no other way is worth a look: all rows go through at once, small updates are kept, each
-    device holds the whole model, and nothing is computed twice."""
+    """Return whether no other way can be better: all rows go through at once, small updates are kept, each device
+    holds the whole model, and nothing is computed twice.
+    """
     return step.batch >= most and not (step.checkpointing or step.split or rounds(method, step))
 
 
@@ -308,7 +309,7 @@ class Room:
         return Room(situation, self._ask, self.memory, self._recall, self.optimizer, self.packed)
 
     def needs(self, method: str, values: Mapping[str, Any], run: StepRun) -> int:
-        """Return the bytes on one device. A preference has two sequences per row."""
+        """Return the bytes that a step needs on one device. A preference has two sequences per row."""
         asked = replace(run, batch=run.batch * self._situation.pairs, packed=bool(self.packed))
         return self._needed(method, values, asked) + self._copies(method, run)
 
@@ -341,7 +342,7 @@ class Room:
         return states(self._situation.shape, method, values, run) // self.devices
 
     def may_help(self, method: str, values: Mapping[str, Any], run: StepRun, limit: int) -> bool:
-        """Return whether one row may fit with this loss: chunks save only logits; a whole one always may."""
+        """Return whether one row may fit with this loss: a whole one may; a chunked one saves only the logits."""
         if run.loss == "whole":
             return True
         tokens = self._situation.pairs * self._situation.seq
@@ -426,7 +427,7 @@ class Room:
     def _fit(
         self, method: str, values: Mapping[str, Any], way: StepRun, most: int
     ) -> tuple[Step | None, int]:
-        """As :meth:`fit`, for one place of what the backward pass needs: the device or main memory."""
+        """Do :meth:`fit` with what the backward pass needs in one given place: the device or main memory."""
         least, shape = 0, self._situation.shape
         for kept in self.states(method, way.sharding):
             run = replace(way, optimizer=kept.optimizer, dtype=kept.dtype, loss=kept.loss)

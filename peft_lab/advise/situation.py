@@ -1,4 +1,4 @@
-"""The input of a recommendation: a model, devices, and what only the user knows."""
+"""Define the input of a recommendation: a model, devices, and what only the user knows."""
 
 from __future__ import annotations
 

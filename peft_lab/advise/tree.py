@@ -1,8 +1,8 @@
-"""The decision tree as data: questions in their order, leaves with their reasons and fallbacks, and the figures cited.
+"""Read the decision tree: questions in their order, leaves with their reasons and fallbacks, and the figures cited.
 
 The most fundamental questions come first: whether training is needed, how many tasks share one base, what kind of
-model it is. Then whether a step fits; the objective, the data and what may be forgotten decide the rest. They stand in
-``content/tree/questions.yaml``, the ways between them in ``nodes.yaml``.
+model it is. Then whether a step fits; the objective, the data and what may be forgotten decide the rest. They stand
+in ``content/tree/questions.yaml``, the ways between them in ``nodes.yaml``.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class Advice:
         return self.named or _SHORT.get(self.method) or self.title
 
     def knobs(self, shape: ModelShape) -> dict[str, Any]:
-        """Return the knobs for a model. ``query-value`` becomes LoRA's default targets, ``keys`` and ``value``
-        the map of these; all linear maps of a mixture of experts: each but the router, and the experts' stacks.
+        """Return the knobs for a model. As targets, ``query-value`` becomes LoRA's defaults, ``keys`` or ``value``
+        that map; all linear maps of a mixture of experts become every map but the router, and the experts' stacks.
 
         Raises:
             BadInput: the advice names a map that the model does not have.
@@ -284,7 +284,7 @@ class TreeQuestion:
     own: tuple[str, ...] = ()
 
     def drawn(self, value: str) -> str:
-        """Return the source of the threshold that an answer ends at; empty if there is none or it is ours."""
+        """Return the source of the threshold that bounds an answer; empty if there is none or the lab chose it."""
         return "" if value in self.own else self.line
 
 

@@ -1,4 +1,4 @@
-"""Answers to the tree's questions in a situation, and figures for the templates of reasons, computed when named."""
+"""Answer the tree's questions for a situation, and compute the figures that templates of reasons name."""
 
 from __future__ import annotations
 

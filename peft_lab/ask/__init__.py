@@ -1,4 +1,4 @@
-"""What is asked of a person: one declaration of a setting, from which all else follows.
+"""Declare the settings that a person can change; everything else about a setting follows from its declaration.
 
 A :class:`~peft_lab.ask.field.Field` is one setting: its type, range, default and help. A
 :class:`~peft_lab.ask.form.Form` is a frozen dataclass of them with the rules between them; start there. From it follow

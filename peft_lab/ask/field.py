@@ -1,4 +1,4 @@
-"""One setting: type, range, default, help; and the check and the parsing of its values.
+"""Define one setting: type, range, default, help; check and parse its values.
 
 >>> rank = Field("r", "Rank r", "int", 8, "Width.", min=1, max=1024)
 >>> rank.parse("16"), rank.nearest("2000")
@@ -84,7 +84,7 @@ class Field:
 
     @property
     def key(self) -> str:
-        """The name in addresses."""
+        """Return the name in addresses."""
         return self.alias or self.name
 
     @property
@@ -96,7 +96,7 @@ class Field:
 
     @property
     def full_help(self) -> str:
-        """The help text with the usual range and the paper's value."""
+        """Return the help text with the usual range and the paper's value."""
         parts = [self.help]
         if self.usual:
             parts.append(f"Usual: {self.usual}.")
@@ -109,7 +109,7 @@ class Field:
         return replace(self, options=options)
 
     def in_terms_of(self, noun: str) -> Field:
-        """Return the field with what is trained on, in label and help, called something else than a row.
+        """Return the field with another noun in place of "row" in label and help.
 
         >>> Field("batch", "Batch size", "int", 4, "Rows of a step.").in_terms_of("image").help
         'Images of a step.'
@@ -166,7 +166,7 @@ class Field:
 
     @property
     def range(self) -> str:
-        """The range of a number, as words: ``from 1 to 1,024``."""
+        """Return the range of a number in words: ``from 1 to 1,024``."""
         low, high = (None if end is None else _figure(end) for end in (self.min, self.max))
         if self.above is not None:
             return f"above {_figure(self.above)}" + (f" and at most {high}" if high else "")
@@ -267,16 +267,16 @@ class Field:
         """Return the field as JSON Schema."""
         kinds = {"int": "integer", "float": "number", "bool": "boolean", "modules": "array"}
         kind: Any = kinds.get(self.kind, "string")
-        found: dict[str, Any] = {
+        described: dict[str, Any] = {
             "type": [kind, "null"] if self.empty else kind, "title": self.label, "description": self.full_help,
             "default": list(self.default) if isinstance(self.default, tuple) else self.default,
         }  # fmt: skip
         if self.kind == "choice":
-            found["enum"] = list(self.titles)
+            described["enum"] = list(self.titles)
         if self.kind == "modules":
-            found["items"] = {"type": "string"}
+            described["items"] = {"type": "string"}
         ends = {"minimum": self.min, "maximum": self.max, "exclusiveMinimum": self.above}
-        return found | {name: end for name, end in ends.items() if end is not None}
+        return described | {name: end for name, end in ends.items() if end is not None}
 
     def _bad(self, value: Any, rule: str, nearest: Any = None) -> BadInput:
         subject = self.noun[:1].upper() + self.noun[1:] if self.noun else self.label
@@ -314,7 +314,7 @@ def is_read(field: Field, fields: Iterable[Field], values: Values) -> bool:
 
 
 def read(fields: Iterable[Field], values: Values) -> dict[str, Any]:
-    """Return the values that have an effect; two settings that agree in these are the same."""
+    """Return the values that have an effect. Settings that differ only in other values are equivalent."""
     known = tuple(fields)
     return {
         field.name: values[field.name]
@@ -324,7 +324,7 @@ def read(fields: Iterable[Field], values: Values) -> dict[str, Any]:
 
 
 def field_named(fields: Sequence[Field], name: str, what: str) -> Field:
-    """Return the field of that name. Raises UnknownName with the nearest; ``what`` says what the fields belong to."""
+    """Return the field of that name. Raises UnknownName with the nearest; its message calls a field a ``what``."""
     for field in fields:
         if field.name == name:
             return field

@@ -1,4 +1,4 @@
-"""A form: a frozen dataclass of fields, with the rules between them.
+"""Define a form: a frozen dataclass of fields, with the rules between them.
 
 ::
 
@@ -12,7 +12,7 @@
                 yield BadInput("...", "batch")
 
 ``Step.read({"batch": "8"})`` takes texts from an address or a command line, ``step.check()`` raises the first problem,
-``step.address()`` is what an address says. The class is typed as any dataclass: ``step.batch`` is an int.
+``step.address()`` returns the values for an address. The class is typed as any dataclass: ``step.batch`` is an int.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Form:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BadInput]]:
-        """Return the values that texts give and what cannot be read, both by field.
+        """Parse texts; return the values, and an error for each text that cannot be read, both by field.
 
         Args:
             texts: by field name or alias.
@@ -57,8 +57,8 @@ class Form:
             UnknownName: there is no field of that name.
         """
         values, wrong = dict[str, Any](), dict[str, BadInput]()
-        for said, text in texts.items():
-            field = cls.field(said)
+        for name, text in texts.items():
+            field = cls.field(name)
             try:
                 values[field.name] = field.parse(text)
             except BadInput as error:
@@ -68,7 +68,7 @@ class Form:
 
     @classmethod
     def read(cls, texts: Mapping[str, str], start: Self | None = None) -> tuple[Self, dict[str, BadInput]]:
-        """Return the form that texts give, and what cannot be read, as :meth:`parse`.
+        """Return the form with the values of texts, and the errors that :meth:`parse` returns.
 
         Missing and unreadable fields keep the value of ``start``, by default the fields' defaults.
         """
@@ -77,20 +77,20 @@ class Form:
         return made, wrong
 
     def rules(self) -> Iterator[BadInput]:
-        """Yield what contradicts itself between fields, each error at one of them. None by default."""
+        """Yield an error for each contradiction between fields, attributed to one of them. None by default."""
         yield from ()
 
     def problems(self) -> tuple[BadInput, ...]:
-        """Return what is out of range, unknown or contradicts itself: at most one per field."""
-        found = dict[str | None, BadInput]()
+        """Return an error for each value that is out of range, unknown or contradictory: at most one per field."""
+        errors = dict[str | None, BadInput]()
         for name, field in self.fields().items():
             try:
                 field.check(getattr(self, name))
             except BadInput as error:
-                found[name] = error
+                errors[name] = error
         for broken in self.rules():
-            found.setdefault(broken.field, broken)
-        return tuple(found.values())
+            errors.setdefault(broken.field, broken)
+        return tuple(errors.values())
 
     def check(self) -> Self:
         """Return the form. Raises BadInput for the first problem."""
@@ -140,7 +140,7 @@ def whole(
     most: int | None = None,
     **more: Any,
 ) -> Any:
-    """Declare a whole number in a form; ``more``: further attributes of :class:`~peft_lab.ask.field.Field`."""
+    """Declare a whole number in a form; ``more``: other attributes of :class:`~peft_lab.ask.field.Field`."""
     return _declared("int", default, label, about, min=least, max=most, **more)
 
 

@@ -1,4 +1,4 @@
-"""The largest values that may be asked for, each once. Larger ones are taken for typing errors.
+"""Define the largest values that forms accept, in one place. Larger ones are taken for typing errors.
 
 What one learner of a class may use is in :mod:`peft_lab.core.asking`; where a search for what fits ends is in
 :mod:`peft_lab.engine.simulate`.
@@ -41,4 +41,4 @@ HELD_OUT_ROWS = 100_000
 RATE = 10
 """Learning rate."""
 EXACT = 2**53 - 1
-"""What a browser's control holds exactly."""
+"""The largest whole number that a browser's control holds exactly."""

@@ -1,4 +1,4 @@
-"""Every PEFT type as a short declaration, from which everything else about it is derived as for the methods.
+"""Declare every PEFT type briefly; everything else about it is derived from that, as for the methods.
 
 To add a type, add an entry to ``content/<family>.yaml``. It then appears on the page, on the command line and in the
 tests.
@@ -73,10 +73,10 @@ def lineage() -> dict[str, tuple[AtlasType, ...]]:
     >>> [entry.title for entry in lineage()["oft"]]
     ['BOFT', 'HRA', 'PSOFT']
     """
-    found: dict[str, list[AtlasType]] = {}
+    below: dict[str, list[AtlasType]] = {}
     for entry in entries().values():
-        found.setdefault(get_entry(entry.parent).name if entry.parent else "", []).append(entry)
-    return {name: tuple(children) for name, children in found.items()}
+        below.setdefault(get_entry(entry.parent).name if entry.parent else "", []).append(entry)
+    return {name: tuple(children) for name, children in below.items()}
 
 
 def get_entry(name: str) -> AtlasType:

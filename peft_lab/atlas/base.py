@@ -1,4 +1,4 @@
-"""What a type of the atlas declares; everything else is counted, simulated, probed or looked up.
+"""Define what a type of the atlas declares; everything else is counted, simulated, probed or looked up.
 
 A declaration is an entry of ``content/<family>.yaml``. It states what code cannot find out: the update as a formula,
 the paper, usual settings, and when to use it. A closed form of the count is part of it if there is one, by its name in
@@ -60,7 +60,7 @@ def _lokr(m: ModuleGroup, c: Settings) -> int:
 
 
 def _factors(size: int, factor: int = -1) -> tuple[int, int]:
-    """Return two factors of a side, smaller first: as near to its root as PEFT's LoKr takes them."""
+    """Return two factors of a side, smaller first, as PEFT's LoKr chooses them: ``factor``, or near the root."""
     if factor > 0 and size % factor == 0:
         return min(factor, size // factor), max(factor, size // factor)
     limit = factor if factor != -1 else size
@@ -75,17 +75,18 @@ def _factors(size: int, factor: int = -1) -> tuple[int, int]:
 
 
 def _osf(m: ModuleGroup, c: Settings) -> int:
-    """Count the singular directions that are trained: all but those that are kept, a number or a share of them (half
-    unless stated). The first pattern that matches a module's path states it for this one."""
+    """Count the numbers of the trained singular directions: all but the preserved ones, given as a number or a share
+    (half by default). The first ``rank_pattern`` that matches the module's path overrides it.
+    """
     short = min(m.in_features, m.out_features)
-    own = (kept for pattern, kept in (c.get("rank_pattern") or {}).items() if re.search(pattern, m.path))
-    kept = next(own, c.get("effective_rank"))
-    if kept is None:
+    own = (rank for pattern, rank in (c.get("rank_pattern") or {}).items() if re.search(pattern, m.path))
+    rank = next(own, c.get("effective_rank"))
+    if rank is None:
         left = short - short // 2
-    elif isinstance(kept, float) and kept <= 1:
-        left = short - int(kept * short)
+    elif isinstance(rank, float) and rank <= 1:
+        left = short - int(rank * short)
     else:
-        left = short - min(short, int(kept))
+        left = short - min(short, int(rank))
     return left * (_sides(m) + 1)
 
 
@@ -154,7 +155,7 @@ def _gates(shape: ModelShape, groups: Groups, c: Settings) -> int:
 
 
 def _lily(shape: ModelShape, groups: Groups, c: Settings) -> int:
-    """Count matrices of one name and size together: they share their As, by neighbours, and all their Bs."""
+    """Count Lily's parameters: of matrices with one name and size, ``stride_A`` neighbours share an A, all the Bs."""
     layers: dict[tuple[str, int, int], int] = {}
     for m in groups:
         key = (m.path.rpartition(".")[2], m.in_features, m.out_features)
@@ -195,7 +196,7 @@ ONCE: Mapping[str, Once] = {
 
 
 def _bank_length(shape: ModelShape) -> int:
-    """Return the largest power of two, at most 256, that divides all sides of the adapted matrices."""
+    """Return the largest power of two, at most 256, that divides all sides of queries' and values' matrices."""
     groups = [shape.block[role] for role in ("q", "v", "qkv") if role in shape.block]
     return math.gcd(256, *(side for group in groups for side in (group.in_features, group.out_features)))
 
@@ -276,7 +277,7 @@ class TypePaper:
 
     @property
     def address(self) -> str:
-        """Return the paper's own page; empty if there is no paper."""
+        """Return the URL of the paper; empty if there is no paper."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
 
     def __str__(self) -> str:

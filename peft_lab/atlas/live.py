@@ -1,4 +1,4 @@
-"""Put a type on a live model and train it shortly: does the loss fall, and at which rate; the same as a script.
+"""Train a type briefly on a live model, to see whether and at which rate the loss falls; write the same as a script.
 
 A few rows are learnt by heart. That says whether a type trains here at all, not how good it is.
 Torch is imported inside.
@@ -113,9 +113,9 @@ def _eva(model: Any, config: Any, shape: ModelShape, batch: Batch) -> Any:
     from peft import get_peft_model, initialize_lora_eva_weights
 
     adapted = get_peft_model(model, config)
-    # It leaves out tokens without a label, and takes any labels for labels of tokens.
+    # PEFT's initialisation leaves out tokens without a label, and takes any labels for labels of tokens.
     ids = batch["input_ids"]
-    # Fewer tokens at a time than directions to find, and it would wait for ever: the same rows again add none.
+    # With fewer tokens per batch than directions to find it would never end, so the rows are repeated in each batch.
     times = -(-2 * config.r // int(batch["attention_mask"].sum()))
     rows = {name: value.repeat(times, 1) for name, value in batch.items() if value.shape == ids.shape}
     initialize_lora_eva_weights(adapted, [rows] * 8, show_progress_bar=False)
@@ -195,17 +195,17 @@ _STARTS: dict[str, Callable[[Any, Any, ModelShape, Batch], Any]] = {
 
 ShortBatch = dict[str, "torch.Tensor"]
 STEPS = 20
-#: Of the run that a page offers, and after how many seconds it makes no more, once :data:`STEPS` are made.
+#: Steps of the run that a page offers, and the seconds after which it begins no more than :data:`STEPS`.
 SHOWN, PATIENCE = 60, 60.0
 #: Rows and tokens a row, by kind: the decoder is the larger model.
 SIZES = {"causal": (1, 12), "encoder": (2, 16)}
-#: What the rows are of, by kind.
+#: The task that the rows are from, by kind.
 TASKS = {"causal": "json", "encoder": "sentiment"}
-#: Live models by kind, and the task type that a type is put on them with.
+#: Live models by kind.
 LIVE = {"causal": "smollm2-135m", "encoder": "minilm-l6"}
-#: Of a type's start.
+#: Seed of a type's initial values.
 SEED = 1
-#: A fall of less than this share of the loss is none.
+#: A loss that falls by less than this share counts as not falling.
 LEAST = 0.001
 
 
@@ -224,7 +224,10 @@ class ShortRun:
 
 
 def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
-    """A live model (float32, so that small changes show) and the rows to learn. ``layers``: keep the first ones."""
+    """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows,
+    tokens).
+    ``layers``: keep only so many first layers.
+    """
     import torch
 
     from peft_lab.models.loading import load_base
@@ -289,8 +292,9 @@ def short_run(
     steps: int,
     seconds: float = math.inf,
 ) -> ShortRun:
-    """Put the type on the model and learn the rows. A task head stays as it started, so that what falls is owed to the
-    type. ``seconds``: after which no step is begun beyond :data:`STEPS`."""
+    """Put the type on the model and train it on the rows. A task head is frozen, so that a falling loss is due to the
+    type. ``seconds``: after which no step beyond :data:`STEPS` begins.
+    """
     import torch
 
     torch.manual_seed(SEED)
@@ -310,9 +314,9 @@ def train_live(
     start: Any = None,
     seconds: float = math.inf,
 ) -> ShortRun:
-    """A type's short training on a live model; of several rates the first at which the loss falls, else the last.
+    """Train a type briefly on a live model; of several rates, at the first at which the loss falls, else the last.
 
-    ``start``: what :func:`rows_for` gave, to be used again; the model is copied.
+    ``start``: a result of :func:`rows_for`, to reuse it; the model is copied.
     """
     from peft_lab.atlas import get_entry
 
@@ -329,7 +333,7 @@ def train_live(
 
 
 def try_live(name: str, kind: str, steps: int, rates: tuple[float, ...]) -> ShortRun:
-    """:func:`train_live` for a page: a type whose steps are slow makes fewer, but :data:`STEPS` at least.
+    """Call :func:`train_live` for a page: a type whose steps are slow makes fewer, but at least :data:`STEPS`.
 
     Raises:
         Unsupported: PEFT cannot train it there, with PEFT's reason.

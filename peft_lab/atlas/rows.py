@@ -57,29 +57,29 @@ TRAINS = {"trains_causal": "causal-lm", "trains_encoder": "encoder", "trains_seq
 
 
 @cache
-def _kept() -> dict[str, Any]:
-    kept: dict[str, Any] = read_json(PROBES_FILE)
-    return kept
+def _probes() -> dict[str, Any]:
+    probes: dict[str, Any] = read_json(PROBES_FILE)
+    return probes
 
 
 def probed_versions() -> dict[str, str]:
     """Return the versions of the probed libraries."""
-    return dict(_kept()["versions"])
+    return dict(_probes()["versions"])
 
 
 def probed(name: str) -> dict[str, dict[str, Any]]:
     """Return every answer about a type or variant, by question; empty if it was not probed."""
-    return dict(_kept()["found"].get(name, {}))
+    return dict(_probes()["found"].get(name, {}))
 
 
 def probed_value(name: str, capability: str) -> bool | None:
-    """Return yes or no; ``None`` if it could not be probed."""
+    """Return whether a type has a capability; ``None`` if it could not be probed."""
     answer: bool | None = probed(name).get(capability, {}).get("value")
     return answer
 
 
 def why_not(name: str, capability: str) -> str:
-    """Return why not, or why it could not be probed; empty for a yes."""
+    """Return why a type lacks a capability or could not be probed; empty if it has it."""
     answer = probed(name).get(capability)
     return str(answer.get("why", "")) if answer else "It has not been asked yet."
 
@@ -122,17 +122,17 @@ class Cost:
 
 def step_cost(name: str) -> Cost | None:
     """Return the stored cost of a type or variant; ``None`` without one (:func:`cost_refusal`)."""
-    kept = probed(name).get("costs", {})
-    if "peak_bytes" not in kept:
+    cost = probed(name).get("costs", {})
+    if "peak_bytes" not in cost:
         return None
-    step = kept["step_seconds"]
+    step = cost["step_seconds"]
     return Cost(
-        kept["peak_bytes"],
-        kept["reserved_bytes"],
+        cost["peak_bytes"],
+        cost["reserved_bytes"],
         step["value"],
         step["low"],
         step["high"],
-        kept["bottleneck"],
+        cost["bottleneck"],
     )
 
 
@@ -168,7 +168,7 @@ MODELS = ("bert-base", "smollm2-135m", MODEL)
 
 def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
     """Return a type's published experiments in both benchmarks; for a variant, those with its settings."""
-    found = []
+    matching = []
     for benchmark in published.BENCHMARKS:
         for row in published.rows(benchmark).values():
             config = row.config or {}
@@ -176,12 +176,12 @@ def published_rows(entry: AtlasType) -> tuple[published.PublishedRow, ...]:
                 continue
             own = [other for other in variants(entry.type) if _has(config, other)]
             if (entry in own) if entry.variant else not own:
-                found.append(row)
-    return tuple(found)
+                matching.append(row)
+    return tuple(matching)
 
 
 def _has(config: Any, variant: AtlasType) -> bool:
-    """Return whether a config is of the variant, by the first of its settings."""
+    """Return whether a config belongs to the variant, judged by the first of the variant's settings."""
     name, wanted = next(iter(variant.settings.items()))
     value = config.get(name)
     return bool(value) if isinstance(wanted, dict | list) else value == wanted
@@ -217,9 +217,9 @@ def row(entry: AtlasType, model: str, with_count: bool = True) -> dict[str, Any]
         "delta": {
             key: value for key, value in probed(entry.name).get("picture", {}).items() if key != "entries"
         },
-        "published": [_published(each) for each in published_rows(entry)],
+        "published": [_published(experiment) for experiment in published_rows(entry)],
         "count": _count(entry, model) if with_count else None,
-        "trainable": {each: _trained(entry, each) for each in MODELS} if with_count else None,
+        "trainable": {name: _trained(entry, name) for name in MODELS} if with_count else None,
         "simulated": {
             "model": MODEL,
             "batch": SETTING.batch,
@@ -244,38 +244,38 @@ def _cost(name: str) -> tuple[Cost | None, str]:
         return None, str(error)
 
 
-def _published(each: published.PublishedRow) -> dict[str, Any]:
+def _published(row: published.PublishedRow) -> dict[str, Any]:
     return {
-        "experiment": each.experiment,
-        "benchmark": each.benchmark,
-        "accuracy": each.accuracy,
-        "trainable": each.trainable,
-        "reserved_bytes": each.reserved,
-        "step_seconds": each.step_seconds,
-        "created": each.created,
+        "experiment": row.experiment,
+        "benchmark": row.benchmark,
+        "accuracy": row.accuracy,
+        "trainable": row.trainable,
+        "reserved_bytes": row.reserved,
+        "step_seconds": row.step_seconds,
+        "created": row.created,
     }
 
 
 def _trained(entry: AtlasType, model: str) -> dict[str, Any]:
-    kept = ("trainable", "formula", "equal", "why")
-    return {name: value for name, value in _count(entry, model).items() if name in kept}
+    shown = ("trainable", "formula", "equal", "why")
+    return {name: value for name, value in _count(entry, model).items() if name in shown}
 
 
 def _count(entry: AtlasType, model: str) -> dict[str, Any]:
     try:
-        found = counted_type(entry.name, model)
+        counted = counted_type(entry.name, model)
     except BadInput as error:
         return {"model": model, "trainable": None, "why": str(error)}
-    report = found.report
+    report = counted.report
     return {
         "model": report.model,
         "trainable": report.trainable,
         "total": report.total,
         "percent": report.percent,
         "stored_bytes": report.stored_bytes,
-        "formula": found.formula,
-        "equal": found.equal,
+        "formula": counted.formula,
+        "equal": counted.equal,
         "note": report.note,
-        "config": found.config,
+        "config": counted.config,
         "source": "counted",
     }

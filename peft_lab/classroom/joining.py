@@ -26,10 +26,9 @@ from peft_lab.core.asking import Asker, limits
 from peft_lab.core.errors import BadInput, PeftLabError, UnreadableFile
 
 # ----------------------------------------
-# The cookie by which a learner is known: a random name, a role and a time, signed with the lab's secret
-# (HMAC-SHA-256).
+# The cookie that identifies a learner: a random name, a role and a time, signed with the lab's secret (HMAC-SHA-256).
 #
-# It holds nothing about a person and means nothing to another lab.
+# It holds nothing about a person and is invalid in another lab.
 
 
 COOKIE = "peft_lab_class"
@@ -91,12 +90,11 @@ def _sign(said: str, secret: str) -> str:
 
 
 # ----------------------------------------
-# Joining by signing in: who an identity provider vouches for, and whom of them this class lets in.
+# Joining by signing in: an identity provider verifies people, and this class admits some of them.
 #
-# ``PEFT_LAB_CLASS_LOGIN`` says who may: ``*`` (whoever the provider lets in), ``@school.example``,
-# ``ann@school.example``, with commas between. ``PEFT_LAB_CLASS_TEACHERS`` holds the teachers' addresses. An address
-# counts only where the provider says that it has verified it (OpenID Connect Core 1.0, section 5.1,
-# ``email_verified``).
+# ``PEFT_LAB_CLASS_LOGIN`` lists whom: ``*`` (everybody that the provider verifies), ``@school.example``,
+# ``ann@school.example``, separated by commas. ``PEFT_LAB_CLASS_TEACHERS`` lists the teachers' addresses. An address
+# counts only if the provider states that it has verified it (OpenID Connect Core 1.0, section 5.1, ``email_verified``).
 
 
 WHO_MAY_LOG_IN, TEACHERS = "PEFT_LAB_CLASS_LOGIN", "PEFT_LAB_CLASS_TEACHERS"
@@ -189,10 +187,9 @@ def _address(claims: Mapping[str, Any]) -> str:
 
 
 # ----------------------------------------
-# The secret that signs a class's cookies, and its codes: ``PEFT_LAB_HOME/class/keys.json``, readable by its user
-# only.
+# The secret that signs a class's cookies, and its codes: ``PEFT_LAB_HOME/class/keys.json``, readable by its user only.
 #
-# Whoever deletes the file ends all cookies: everybody joins anew, and is somebody new.
+# Deleting the file invalidates all cookies: everybody has to join again, as a new person.
 
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # read aloud and written on a board: no i, l, o, 0, 1

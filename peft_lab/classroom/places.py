@@ -1,4 +1,4 @@
-"""Folders of users, and the page that the teacher shows. This is the one place that decides who can reach what.
+"""Find the folders of users, and store the page that the teacher shows. This module alone decides who can reach what.
 
 ``PEFT_LAB_HOME`` holds what everybody shares: weights, data, and measurements of this machine.
 ``PEFT_LAB_HOME/class/<owner>`` holds one learner's runs, uploads, comparisons and practice files. All code that reads

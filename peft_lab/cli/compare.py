@@ -1,7 +1,7 @@
 """``compare`` and ``sweep``: many runs, one after another, or on a cluster several at a time.
 
-``compare`` takes methods by seeds on one model and task, ``sweep`` takes its grid from a file. The same command again
-continues. Ctrl-C (or a scheduler's SIGTERM) stops the runs under way; finished runs stay, after a kill too.
+``compare`` takes methods by seeds on one model and task, ``sweep`` takes its grid from a file. Repeating a command
+continues it. Ctrl-C (or a scheduler's SIGTERM) stops the runs under way; finished runs are kept, even after a kill.
 """
 
 from __future__ import annotations

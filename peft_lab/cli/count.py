@@ -21,7 +21,7 @@ MOST_LABELS = 1_000_000
 
 @dataclass(frozen=True)
 class _Counted:
-    """A count, with the adapter config's file if it is of one."""
+    """A count, and the file of its adapter config; ``None`` for a method."""
 
     report: CountReport
     file: Path | None = None

@@ -243,7 +243,7 @@ class MemoryOptions(StepForm):
         return replace(self.setting, loss=self.loss)
 
 
-#: What --protocol sets.
+#: The options that --protocol sets.
 _OF_PROTOCOL = ("seq", "dtype", "optimizer", "checkpointing", "offload", "loss")
 _OPTIONS = ("batch", *_OF_PROTOCOL, "devices", "sharding", "link")
 

@@ -181,7 +181,7 @@ def _print(part: RenderableType, stream: TextIO) -> None:
     console.print(part)
 
 
-#: What makes a cell: a key or attribute of the row, the same with a function that shows it, or a function of the row.
+#: A column's content: a key or attribute of the row, optionally with a function that formats it, or a function of it.
 Column = str | tuple[str, Callable[[Any], object]] | Callable[[Any], object]
 
 

@@ -116,7 +116,7 @@ def _packed(wanted: Wanted, lengths: Lengths) -> Wanted:
 
 
 def tried(wanted: Wanted, lines: bool = True) -> list[Planned]:
-    """Evaluate every candidate in parallel, with a bar; ``lines``: print lines without a terminal."""
+    """Evaluate all candidates in parallel, with a progress bar; ``lines``: print its lines without a terminal too."""
     candidates = ranking.candidates(wanted)
     if not candidates:
         raise BadInput("; ".join(ranking.get_refusals(wanted).values()), "model")
@@ -196,7 +196,7 @@ def _refused(candidates: Sequence[Planned]) -> list[str]:
 
 
 def _moves(best: Planned) -> list[str]:
-    """Return the first plan's bottleneck and the cheapest change that shortens it."""
+    """Return the best plan's bottleneck, and the cheapest change that shortens its time, as lines."""
     if best.update is None:
         return []
     more = ""

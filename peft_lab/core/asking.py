@@ -1,4 +1,4 @@
-"""The person on whose behalf a thread or a worker process acts, and what one learner of a class may use.
+"""Know the person on whose behalf a thread or a worker process acts, and the limits of one learner of a class.
 
 In a class, every thread that touches a person's files acts for that person, or is refused: there is no default. A
 page's thread gets the person from the browser's signed cookie (:func:`told_by`); other threads get it from the thread
@@ -54,7 +54,7 @@ def join_code() -> str:
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
-#: The owner of what lies in the lab folder itself: whoever has an account on the machine.
+#: The owner of data in the lab folder itself: the user of the machine.
 OPERATOR = ""
 
 

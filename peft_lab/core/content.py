@@ -32,8 +32,8 @@ _PLAIN = (str, int, bool, dict, list, NoneType)
 def fits(kind: Any, value: Any) -> bool:
     """Return whether a value is of a type.
 
-    A whole number is a float too, a truth value is no number, and a float is finite; a list may stand for a tuple.
-    Of a dataclass it has to be an object.
+    A whole number is a float too, a truth value is no number, and a float must be finite; a list may stand for a
+    tuple. A value for a dataclass must be an object.
 
     >>> fits(dict[str, float | None], {"loss": None, "rows": 3}), fits(list[int], [1, True])
     (True, False)
@@ -103,7 +103,7 @@ T = TypeVar("T")
 
 
 class Through(NamedTuple):
-    """Read a value as ``kind``, then convert it with ``make``."""
+    """A type read as ``kind`` and then converted by ``make``."""
 
     kind: Any
     make: Converter
@@ -158,10 +158,10 @@ def _reference(name: str) -> str:
 
 
 def by_name(known: Mapping[str, T], noun: str = "") -> Callable[[Any], T]:
-    """Return a converter from a name to what it stands for. It raises ValueError, with the nearest, for other names.
+    """Return a converter from names to what they name; it raises ValueError, with the nearest, for other names.
 
     Args:
-        noun: what is named, for the error.
+        noun: the kind of thing named, for the error.
     """
 
     def of(name: Any) -> T:
@@ -258,7 +258,7 @@ def read_table(
 
 
 class Table(Mapping[str, T]):
-    """Entries by name, read when the first is asked for."""
+    """Entries by name, read from disk at the first access."""
 
     def __init__(self, read: Callable[[], Mapping[str, T]]) -> None:
         self._read = cache(read)
@@ -274,7 +274,7 @@ class Table(Mapping[str, T]):
 
 
 def read_entry(path: Path, kind: type[T], converters: Converters | None = None) -> T:
-    """Return the one entry that a file is. Raises ContentError as :func:`read_entries` does."""
+    """Return the entry in a file that holds a single one. Raises ContentError as :func:`read_entries` does."""
     reader = _Reader(path, converters)
     made: T = reader.make(kind, reader.compose(), "the file")
     return made
@@ -285,7 +285,7 @@ _BOOL = "tag:yaml.org,2002:bool"
 
 
 class _Reader:
-    """Build values of a type from the nodes of one file."""
+    """Builds values of a type from the nodes of one file."""
 
     def __init__(
         self, path: Path, converters: Converters | None, stated: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The one exception hierarchy, and temporary replacements of library functions, each with a reason and a tripwire.
+"""Define the one exception hierarchy, and temporary replacements of library functions, with reasons and tripwires.
 
 Pages and the command line catch :class:`PeftLabError` only and show its message, which is one sentence in the
 learner's terms. Anything else that escapes is a bug and is meant to look like one.
@@ -94,11 +94,9 @@ class SimulationError(PeftLabError):
     """A step that could not be simulated. The message is the reason."""
 
 
-# A replacement depends on how a library works inside, so any release of the library can break it or make it
-# needless.
+# A replacement depends on how a library works inside, so any release of the library can break it or make it needless.
 # ``tests/core/test_replacing.py`` has a tripwire for each: it fails when the library no longer has the function, no
-# longer calls it, or no longer needs the replacement. ``requirements.txt`` allows later releases of a major
-# version;
+# longer calls it, or no longer needs the replacement. ``requirements.txt`` allows later releases of a major version;
 # the tripwires run with those of ``constraints.txt``.
 
 

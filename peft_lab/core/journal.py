@@ -1,4 +1,4 @@
-"""The log of a server for its operator, one JSON line an event. ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
+"""Write a server's log for its operator, one JSON line per event. ``PEFT_LAB_LOG`` names a file, or ``-`` for stderr.
 
 A line holds the facts listed in :data:`FACTS` and nothing else: no learner's name, no code, no cookie, no text that
 anybody wrote or uploaded. Of an error it holds the type and the place in the code but not the message, which may quote
@@ -19,7 +19,7 @@ from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 
 VARIABLE = "PEFT_LAB_LOG"
-#: What can be said of an event, besides its time, level and error.
+#: The facts that an event may have, besides its time, level and error.
 FACTS = {
     "run", "status", "method", "model", "steps", "seconds", "page", "role", "reason", "count", "version", "of_class",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Facts about this machine: its processor, its memory, and the devices that torch can train on.
+"""Read facts about this machine: its processor, its memory, and the devices that torch can train on.
 
 :data:`DEVICES` lists them in order of preference, and :func:`in_use` returns the first that is available. Everything
 that differs between devices is a method of :class:`LocalDevice`; no other code asks torch which devices exist. Torch is
@@ -19,12 +19,12 @@ from peft_lab.core.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-#: processor features that decide how fast bfloat16 and float32 training is
+#: Processor features that decide how fast training in bfloat16 and float32 is.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
-#: those with which a processor multiplies bfloat16 itself; elsewhere it is emulated and slow
+#: Features with which a processor multiplies bfloat16 itself; without them it is emulated and slow.
 BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 CPUINFO = Path("/proc/cpuinfo")
-#: One of them is there where a GPU's driver is: NVIDIA's, and AMD's (ROCm). Apple's belongs to the system.
+#: Files of which one exists where a GPU driver is installed: NVIDIA's, AMD's (ROCm). Apple's belongs to the system.
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/dev/kfd"))
 #: Where a container finds its limits.
 GROUP = Path("/sys/fs/cgroup")

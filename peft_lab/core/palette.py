@@ -1,4 +1,4 @@
-"""All colours, each defined once: drawings, charts, tables, the logo and Streamlit's theme use these.
+"""Define all colours, each once: drawings, charts, tables, the logo and Streamlit's theme use these.
 
 Contrasts follow WCAG 2.2, level AA: at least 4.5 for text on its background, at least 3 for the parts of a picture that
 are needed to understand it. ``tests/core/test_palette.py`` computes them, and compares ``.streamlit/config.toml``,

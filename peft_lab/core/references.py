@@ -173,7 +173,7 @@ DECISION_TREE = "the lab's own decision tree, which asks first whether a prompt 
 Holds = Literal["always", "sometimes", "never"]
 Numbers = tuple[float, float]
 
-#: What the subject is taken for first, in the situation of the conditions: nothing else is then as well.
+#: The subject is the first choice under the conditions; then nothing else is.
 FIRST = "first choice"
 #: A yes-or-no relation of the subject and the object.
 RUNS, MERGES, SERVED, TARGETS = "runs on", "merges", "served by", "best on"
@@ -184,7 +184,7 @@ RATE, ROWS, SEEDS = "learning rate", "worth it from rows", "seeds"
 NEAR_FULL = "near full fine-tuning from parameters"
 NUMERIC = (RATE, ROWS, SEEDS, NEAR_FULL)
 RELATIONS = (FIRST, RUNS, MERGES, SERVED, TARGETS, LENGTHENS, FORGETS_LESS, RANK_ONE, *NUMERIC)
-#: Two slugs of one idea: whoever advises the first has nothing against the second where memory is short.
+#: Two slugs of one idea: advice for the first allows the second if memory is short.
 _FAMILY = {"qlora": "lora"}
 
 
@@ -195,7 +195,7 @@ class Fact:
     Attributes:
         subject: the slug of a method; of several, the fact is about any one of them ("IA³ or a small LoRA").
         relation: one of the constants above, such as :data:`FIRST`.
-        object: what the subject is related to: a name, a range of numbers, or nothing.
+        object: the other side of the relation: a name, a range of numbers, or nothing.
         when: conditions under which it holds: the decision tree's questions by name, with the answers that qualify.
         holds: ``always`` or ``never`` under these conditions, or ``sometimes`` if the conditions do not decide it.
     """
@@ -221,7 +221,7 @@ def fact(
     /,
     **when: str | Iterable[str],
 ) -> Fact:
-    """Return a fact. A single number becomes a range of one; a first choice presumes that something is trained.
+    """Return a fact. A single number becomes a range of one; a first choice implies that something is trained.
 
     >>> str(fact("lora", FIRST, tasks="many", kind="causal-lm"))
     'lora: always first choice  (base sixteen or four, kind causal-lm, prompting no, tasks many)'

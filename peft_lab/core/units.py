@@ -1,4 +1,4 @@
-"""Figures and their formats: :class:`Finding`, number formats, and names and values of settings as text."""
+"""Define and format figures: :class:`Finding`, number formats, and names and values of settings as text."""
 
 from __future__ import annotations
 
@@ -291,12 +291,12 @@ _LABELS = {
 
 
 def label(name: str) -> str:
-    """Return the name of a setting for a table."""
+    """Return a setting's name as a table shows it."""
     return _LABELS.get(name, name.replace("_", " "))
 
 
 def told_rows(rows: int, group: int) -> str:
-    """Return the number of rows of the data, with the answers to each that are trained on.
+    """Return the number of the data's rows in words, with the answers to each row that are trained on, if several.
 
     >>> told_rows(1000, 1), told_rows(1000, 64)
     ('1,000 rows', '1,000 rows with 64 answers to each')

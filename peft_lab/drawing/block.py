@@ -172,7 +172,7 @@ def draw_prefix_encoder(
 
 
 def draw_head(canvas: Canvas, m: Metrics, placement: Placement, top: float) -> tuple[float, float]:
-    """Draw the row, from the stream to the right; return its centre line and its bottom."""
+    """Draw the last norm and the head from the stream to the right; return the row's centre line and its bottom."""
     anatomy = placement.anatomy
     matrices = [Matrix(m, placement, group, flat=True) for group in anatomy.head]
     row = max([m.matrix[1], *(matrix.h for matrix in matrices)])
@@ -217,7 +217,7 @@ def _outcome(placement: Placement) -> list[tuple[str, str]]:
 
 
 def _other_side(m: Metrics, placement: Placement) -> Box:
-    """Return the box of the decoder after a T5 encoder, with the number of its modules that have parts."""
+    """Return the box of the decoder beside a T5 encoder, with the number of its modules that have parts."""
     assert placement.anatomy.other_side is not None
     title, groups = placement.anatomy.other_side
     touched = {part.at for part in placement.elsewhere if part.at.startswith(title)}
@@ -252,24 +252,24 @@ def legend_entries(placement: Placement) -> list[tuple[str, str]]:
     drawn = [part for part in placement.parts if part not in placement.elsewhere]
     kinds = {part.kind for part in drawn}
     groups = placement.anatomy.drawn
-    found = []
+    entries = []
     if not all(placement.on(group, "trainable") or placement.quantised(group) for group in groups):
-        found.append(("frozen", "frozen, out×in"))
+        entries.append(("frozen", "frozen, out×in"))
     if placement.quantization and any(placement.quantised(group) for group in groups):
-        found += _quantised(placement.quantization, placement.parts)
+        entries += _quantised(placement.quantization, placement.parts)
     if kinds - {"quantised"}:
-        found.append(("trained", "trainable"))
+        entries.append(("trained", "trainable"))
     if "low_rank" in kinds:
-        found.append(("strip", "strip thickness = rank (log scale)"))
+        entries.append(("strip", "strip thickness = rank (log scale)"))
     if any(part.size.get("magnitude") for part in drawn):
-        found.append(("dots", "magnitude, one per output"))
-    found += [entry for kind, entry in _PLAIN.items() if kind in kinds]
+        entries.append(("dots", "magnitude, one per output"))
+    entries += [entry for kind, entry in _PLAIN.items() if kind in kinds]
     mixture = next((half.mixture for half in placement.anatomy.halves if half.mixture), None)
     if mixture:
-        found.append(("cards", f"one of {mixture.experts} experts, ×{mixture.experts}"))
+        entries.append(("cards", f"one of {mixture.experts} experts, ×{mixture.experts}"))
     if unseen := placement.unseen:
-        found.append(("trained", f"not drawn: {', '.join(unseen)}"))
-    return found
+        entries.append(("trained", f"not drawn: {', '.join(unseen)}"))
+    return entries
 
 
 def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[str, str]]:
@@ -277,13 +277,14 @@ def _quantised(quantization: Quantization, parts: Sequence[Part]) -> list[tuple[
         (part.size["block"] for part in parts if part.kind == "quantised" and "block" in part.size), None
     )
     per = f"a constant per {block} weights" if block else "a constant per row"
-    found = [("quantised", f"frozen, {quantization.bits} bits ({quantization.kind.upper()})")]
+    entries = [("quantised", f"frozen, {quantization.bits} bits ({quantization.kind.upper()})")]
     if quantization.double:
-        return [*found, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]
-    return [*found, ("constant", per)]
+        return [*entries, ("hollow", f"{per}, itself in 8 bits"), ("constant", "their own constants")]
+    return [*entries, ("constant", per)]
 
 
 def legend_height(metrics: Metrics, placement: Placement) -> float:
+    """Return the height of the legend."""
     return ROW * len(_rows(metrics, placement))
 
 
@@ -302,6 +303,7 @@ def _rows(metrics: Metrics, placement: Placement) -> list[list[tuple[float, str,
 
 
 def draw_legend(canvas: Canvas, metrics: Metrics, placement: Placement, top: float) -> None:
+    """Draw the legend below ``top``."""
     for index, row in enumerate(_rows(metrics, placement)):
         cy = top + ROW * (index + 0.5)
         for x, swatch, text in row:
@@ -351,7 +353,7 @@ EDGE = 3.0
 def compose(
     metrics: Metrics, placement: Placement, tokens: Sequence[str], selected: str | None, title: str
 ) -> tuple[str, float, float]:
-    """Return the SVG, its width and its height."""
+    """Draw the whole picture; return its SVG, its width and its height."""
     anatomy = placement.anatomy
     branches = [BlockHalf(metrics, placement, half, len(tokens)) for half in anatomy.halves]
     margin = EDGE + 9 + 2 * BEHIND
@@ -403,7 +405,7 @@ def _lanes(
     y = start
     for half, (branch, at) in enumerate(reversed(levels)):
         ways.append(pieces.Lane("stream", ((m.trunk, y), (m.trunk, at.back)), start=start - y, half=half))
-        ways += pieces.placed_lanes(branch.lanes.found, start - at.leave, half)
+        ways += pieces.placed_lanes(branch.lanes.all, start - at.leave, half)
         y = at.back
     return [*ways, pieces.Lane("stream", ((m.trunk, y), (m.trunk, top)), start=start - y, half=len(levels))]
 
@@ -553,7 +555,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def strip_of(text: str) -> tuple[str, ...]:
-    """Return the first words and marks of an example, one a cell. Real tokenizers often split words further."""
+    """Return the first words and marks of an example, one per cell. Real tokenizers often split words further."""
     return tuple(_WORD.findall(text)[:MOST])
 
 

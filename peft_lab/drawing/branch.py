@@ -369,7 +369,7 @@ class BlockHalf:
         return ends
 
     def _through_core(self, x: float, cy: float, ends: list[tuple[float, float]], outlet: float) -> None:
-        """Add the lanes into the attention, or to activation and product; the outlet waits for the last of them."""
+        """Add the lanes into the attention, or to activation and product; the clock becomes the last arrival."""
         core = self.core
         start = self.clock
         for matrix, (end, y) in zip(self.entry, ends, strict=True):

@@ -1,4 +1,4 @@
-"""The component's single ES module, joined from the files in ``js`` without a build step or downloads."""
+"""Build the living block: its one ES module, joined from the files in ``js``, its HTML, its CSS and its data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 def living_module() -> str:
     """Return all files as one module, whose default export mounts the component.
 
-    The files import each other by name, for browsers and editors; within one module the names need no import.
+    Files import each other by name, for browsers and editors; within one module the names need no import.
     """
     folder = files(__package__) / "js"
     parts = [(folder / name).read_text(encoding="utf-8") for name in MODULE_FILES]
@@ -83,14 +83,14 @@ def sent(trajectory: Trajectory, live: Sequence[Mapping[str, Any]] = ()) -> dict
     }
 
 
-_TOLD = {"r": "r = {}", "bottleneck": "m = {}", "num_virtual_tokens": "{} virtual tokens"}
+_SHOWN = {"r": "r = {}", "bottleneck": "m = {}", "num_virtual_tokens": "{} virtual tokens"}
 
 
 def _setting(trajectory: Trajectory) -> str:
-    """Return ``LoRA on SmolLM2-135M with r = 8``: the learner may have changed the knobs since."""
+    """Return the run's settings: ``LoRA on SmolLM2-135M with r = 8``. The learner may have changed the knobs since."""
     spec, values = get_method(trajectory.method), trajectory.spec.get("values", {})
-    told = [words.format(values[name]) for name, words in _TOLD.items() if name in values]
-    return f"{spec.title} on {trajectory.model.title}{' with ' if told else ''}{', '.join(told)}"
+    settings = [words.format(values[name]) for name, words in _SHOWN.items() if name in values]
+    return f"{spec.title} on {trajectory.model.title}{' with ' if settings else ''}{', '.join(settings)}"
 
 
 def _part(part: RecordedPart) -> dict[str, Any]:
@@ -123,14 +123,14 @@ _KINDS = {
 
 def _merge(trajectory: Trajectory) -> str:
     """Return what merging costs, measured on the run's example; empty if it was not measured."""
-    found = trajectory.notes.get("merge")
-    if not isinstance(found, list):
+    merges = trajectory.notes.get("merge")
+    if not isinstance(merges, list):
         return ""
-    said = [
+    texts = [
         f"{row['dtype']}: outputs differ by at most {row['max_difference']:.2g}, the largest is {row['max_logit']:.2g}"
-        for row in found
+        for row in merges
     ]
-    return f"W + BA·α/r in one matrix, measured on the example. {'; '.join(said)}." if said else ""
+    return f"W + BA·α/r in one matrix, measured on the example. {'; '.join(texts)}." if texts else ""
 
 
 # ----------------------------------------

@@ -1,4 +1,4 @@
-"""The pieces of a branch. A piece knows its size, draws itself around a centre line, and has two ports."""
+"""Draw the pieces of a branch. A piece knows its size, draws itself around a centre line, and has two ports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LaneKind = Literal["stream", "flow", "frozen", "trained"]
 
 @dataclass(frozen=True)
 class Lane:
-    """One line.
+    """One path along which data passes.
 
     Attributes:
         of: path of the module or place whose part it passes, as in the drawing's ``data-path``; empty without one.
@@ -55,12 +55,12 @@ class Lanes:
     """Collects the lanes of one branch."""
 
     def __init__(self) -> None:
-        self.found: list[Lane] = []
+        self.all: list[Lane] = []
 
     def add(self, kind: LaneKind, points: Iterable[Point], start: float, of: str = "") -> float:
         """Add a lane that begins at distance ``start``; return the distance at its end."""
         lane = Lane(kind, tuple(points), of, start)
-        self.found.append(lane)
+        self.all.append(lane)
         return lane.end
 
 
@@ -114,7 +114,7 @@ class DrawnPiece(Protocol):
     def ports(self, x: float) -> tuple[float, float]:
         """Return the x where lines end at its left and begin at its right."""
 
-    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+    def lanes(self, ways: Lanes, x: float, cy: float, start: float) -> float:
         """Add the lanes through it from distance ``start`` at its inlet; return the distance at its outlet."""
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None: ...
@@ -135,9 +135,9 @@ class Norm:
     def ports(self, x: float) -> tuple[float, float]:
         return x, x + self.w
 
-    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+    def lanes(self, ways: Lanes, x: float, cy: float, start: float) -> float:
         ends = [(x, cy), (x + self.w, cy)]
-        return found.add("frozen", ends[::-1] if self.output == "left" else ends, start, self.group.path)
+        return ways.add("frozen", ends[::-1] if self.output == "left" else ends, start, self.group.path)
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
         top = cy - self.h / 2
@@ -157,23 +157,23 @@ class DrawnHourglass:
 
     def __init__(self, metrics: Metrics, part: Part, leftwards: bool = False) -> None:
         self.metrics, self.part, self.leftwards = metrics, part, leftwards
-        self.beside = is_parallel(part) or on_sum(part)  # what it is added to bypasses it already
+        self.beside = is_parallel(part) or on_sum(part)  # the output that it is added to already bypasses it
         self.reach = (0.0, 0.0) if self.beside else (8.0, 8.0)
         self.over = self.h / 2 + (0 if self.beside else 6)
 
     def ports(self, x: float) -> tuple[float, float]:
         return x, x + self.w
 
-    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+    def lanes(self, ways: Lanes, x: float, cy: float, start: float) -> float:
         """Add the lane through the waist; in series also the one above it, on which the input passes unchanged."""
         right, over = x + self.w, cy - self.over
         through = [(x, cy), (right, cy)]
         around = [(x - 7, cy), (x - 7, over), (right + 7, over), (right + 7, cy)]
         if self.leftwards:
             through, around = through[::-1], around[::-1]
-        end = found.add("trained", through, start, self.part.at)
+        end = ways.add("trained", through, start, self.part.at)
         if not self.beside:
-            found.add("frozen", around, start - 7, "")
+            ways.add("frozen", around, start - 7, "")
         return end
 
     def draw(self, canvas: Canvas, x: float, cy: float) -> None:
@@ -297,14 +297,14 @@ class Matrix:
         full = min(self.group.in_features, self.group.out_features)
         return thickness(part.size["rank"], full, self.metrics.strip)
 
-    def lanes(self, found: Lanes, x: float, cy: float, start: float) -> float:
+    def lanes(self, ways: Lanes, x: float, cy: float, start: float) -> float:
         """Add the lane through W, and one through the trained part beside it; return the distance at the outlet."""
         left, right = self.ports(x)
         forth = [(left, cy), (right, cy)]
-        end = found.add("frozen", forth[::-1] if self.leftwards else forth, start, self.group.path)
+        end = ways.add("frozen", forth[::-1] if self.leftwards else forth, start, self.group.path)
         bypass = self._bypass(x, cy, left, right)
         if bypass:
-            found.add("trained", bypass[::-1] if self.leftwards else bypass, start, self.group.path)
+            ways.add("trained", bypass[::-1] if self.leftwards else bypass, start, self.group.path)
         return end
 
     def _bypass(self, x: float, cy: float, left: float, right: float) -> list[tuple[float, float]]:

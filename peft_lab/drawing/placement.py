@@ -134,10 +134,10 @@ class Anatomy:
 
     @property
     def drawn(self) -> tuple[ModuleGroup, ...]:
-        found = [self.embedding, *self.extra_embeddings, self.embedding_norm, self.final_norm, *self.head]
+        groups = [self.embedding, *self.extra_embeddings, self.embedding_norm, self.final_norm, *self.head]
         for half in self.halves:
-            found += [half.before, *half.entry, half.exit, half.after, half.on_stream, half.router]
-        return tuple(group for group in found if group is not None)
+            groups += [half.before, *half.entry, half.exit, half.after, half.on_stream, half.router]
+        return tuple(group for group in groups if group is not None)
 
 
 def read_anatomy(shape: ModelShape, parts: Sequence[Part] = ()) -> Anatomy:
@@ -190,11 +190,11 @@ def _embeddings(
     groups: Sequence[ModuleGroup], vocab: int
 ) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
     """Return the embedding of the words, and those of positions and token types."""
-    found = [group for group in groups if "Embedding" in group.type]
-    found = [group for group in found if not group.tied] or found
-    whole = [group for group in found if group.parameters["weight"][0] == vocab]
-    word = next(iter([*whole, *found]), None)
-    return word, tuple(group for group in found if group is not word)
+    tables = [group for group in groups if "Embedding" in group.type]
+    tables = [group for group in tables if not group.tied] or tables
+    whole = [group for group in tables if group.parameters["weight"][0] == vocab]
+    word = next(iter([*whole, *tables]), None)
+    return word, tuple(group for group in tables if group is not word)
 
 
 def _patches(groups: Sequence[ModuleGroup]) -> tuple[ModuleGroup | None, tuple[ModuleGroup, ...]]:
@@ -215,11 +215,11 @@ def _side(prefix: str) -> str:
 
 def _stacks(shape: ModelShape) -> dict[str, list[ModuleGroup]]:
     """Return the groups of each stack of blocks with known matrices, by the path before the layer index."""
-    found: dict[str, list[ModuleGroup]] = {}
+    stacks: dict[str, list[ModuleGroup]] = {}
     for group in shape.groups:
         if group.layers and "{}" in group.path:
-            found.setdefault(group.path.split("{}")[0], []).append(group)
-    return {prefix: groups for prefix, groups in found.items() if any(group.role for group in groups)}
+            stacks.setdefault(group.path.split("{}")[0], []).append(group)
+    return {prefix: groups for prefix, groups in stacks.items() if any(group.role for group in groups)}
 
 
 def _halves(shape: ModelShape, groups: Sequence[ModuleGroup]) -> tuple[Half, ...]:
@@ -293,7 +293,7 @@ def _place_norms(norms: Sequence[ModuleGroup], halves: Sequence[Half]) -> tuple[
 
 @dataclass(frozen=True)
 class Placement:
-    """The parts by where they are drawn.
+    """A method's parts, by where they are drawn.
 
     Attributes:
         elsewhere: parts on modules that the picture does not show, such as those of a T5 decoder.
@@ -305,6 +305,7 @@ class Placement:
     quantization: Quantization | None
 
     def on(self, group: ModuleGroup, *kinds: str) -> tuple[Part, ...]:
+        """Return the parts of these kinds on a module."""
         places = {group.path, holder(group)}
         return tuple(part for part in self.parts if part.at in places and part.kind in kinds)
 
@@ -312,6 +313,7 @@ class Placement:
         return next(iter(self.on(group, kind)), None)
 
     def at(self, place: str, kind: str) -> Part | None:
+        """Return the first part of this kind at a place: ``tokens``, ``attention`` or ``ffn``."""
         return next((part for part in self.parts if part.at == place and part.kind == kind), None)
 
     def columns(self, entry: Sequence[ModuleGroup]) -> tuple[Part, ...]:
@@ -338,6 +340,7 @@ class Placement:
         return next((part for part in self.parts if last and part.at == last.path and on_sum(part)), None)
 
     def parallel(self, place: str) -> Part | None:
+        """Return the adapter parallel to the sub-layer at this place."""
         return next(
             (p for p in self.parts if p.kind == "bottleneck" and p.at == place and is_parallel(p)), None
         )
@@ -404,6 +407,7 @@ def is_parallel(part: Part) -> bool:
 
 
 def on_sum(part: Part) -> bool:
+    """Return whether a part is an adapter that reads the stream after the sub-layer was added."""
     return part.kind == "bottleneck" and bool(part.size.get("stream")) and not is_parallel(part)
 
 

@@ -28,6 +28,7 @@ EXPONENT = 1 / 3
 
 
 def text_width(text: str, size: float, mono: bool = True) -> float:
+    """Return the width of a text, or a safe bound of it in the proportional font."""
     return len(text) * size * (MONO if mono else SANS)
 
 
@@ -72,6 +73,7 @@ def thickness(rank: int, full: int, most: float) -> float:
 
 
 def number(value: float) -> str:
+    """Return a number as text with at most one decimal."""
     return f"{value:.1f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
 
 
@@ -82,7 +84,7 @@ def element(tag: str, inner: str | None = None, /, **attributes: object) -> str:
     '<text class="small" font-size="11">Q</text>'
     """
     given = {
-        name.rstrip("_").replace("_", "-"): each for name, each in attributes.items() if each is not None
+        name.rstrip("_").replace("_", "-"): item for name, item in attributes.items() if item is not None
     }
     written = "".join(f' {name}="{escape(str(value))}"' for name, value in given.items())
     return f"<{tag}{written}/>" if inner is None else f"<{tag}{written}>{inner}</{tag}>"

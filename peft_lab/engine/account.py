@@ -1,5 +1,6 @@
-"""From a trace to figures: the peak, what it consists of, the timeline, what the CUDA allocator would reserve; and the
-trace of a few layers unrolled to any number of them."""
+"""Compute figures from a trace: the peak and its parts, the timeline, what the CUDA allocator would reserve. Unroll
+the trace of a few layers to any number of them.
+"""
 
 from __future__ import annotations
 
@@ -346,15 +347,13 @@ def reserve(
 
 
 # A stack of identical layers does the same thing once per layer, so a run with five of them (a first, three middle
-# ones,
-# a last) shows all there is to see. The events of the middle layer are repeated, each copy referring to its own
-# storages where the original referred to its own and to its neighbours' where the original did; between the
-# copies nothing changes. The result is a trace like any other, so peaks, parts, and even what an allocator would
-# reserve come out as if all layers had been run.
+# ones, a last) shows all there is to see. The events of the middle layer are repeated, each copy referring to its own
+# storages where the original referred to its own and to its neighbours' where the original did; between the copies
+# nothing changes. The result is a trace like any other, so peaks, parts, and even what an allocator would reserve
+# come out as if all layers had been run.
 #
-# Nothing is assumed: the middle layers are compared with each other event by event, and where they differ (layers
-# of two
-# kinds, adapters in some layers only) there is no unrolling and the model is simulated at its own depth.
+# Nothing is assumed: the middle layers are compared with each other event by event, and where they differ (layers of
+# two kinds, adapters in some layers only) there is no unrolling and the model is simulated at its own depth.
 
 
 #: Layers to run: a first and a last, which have different neighbours, and three between, so that the middle one's
@@ -459,8 +458,8 @@ def _runs(trace: Trace) -> list[_Run]:
         runs[-1].events.append((event, phase))
 
     def flush(to: int | None = None) -> None:
-        # What an optimizer made for one parameter may end when it makes the same for the next one, which may be the
-        # first of the next layer: it ends there.
+        # An optimizer's tensor for one parameter may end when the next parameter gets its own. If that is the first one
+        # of the next layer, the end counts to that layer.
         ends = {layer for layer, _, phase in freed if phase == "optimizer"}
         if to is not None and runs and runs[-1].layer == to and ends and ends <= {to - 1, to}:
             freed[:] = [(to, event, phase) for _, event, phase in freed]
@@ -494,7 +493,7 @@ def _runs(trace: Trace) -> list[_Run]:
 
 
 def _same(run: _Run, twin: _Run, names: list[_Name]) -> bool:
-    """Return whether two middle layers' runs do the same, each seen from its own place.
+    """Return whether two middle layers' runs do the same, with references relative to each run's own layer.
 
     A reference to the first or the last layer is compared by its distance only: those layers may number theirs
     otherwise.

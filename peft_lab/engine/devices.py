@@ -1,4 +1,4 @@
-"""The devices to plan for: real GPUs with the memory that their driver reports, and this machine's own.
+"""List the devices to plan for: real GPUs with the memory that their driver reports, and this machine's own.
 
 Cards are sold by GiB, written as GB: a card of 24 GB holds 25.8 billion bytes. Everywhere else a GB is a billion
 bytes, so lists give a card's name as it is sold (:attr:`Device.title`); beside other figures it is given with the
@@ -81,7 +81,7 @@ class Card:
 
 @cache
 def cards() -> dict[str, Card]:
-    """Return the GPUs of the list by name."""
+    """Return the GPUs of ``gpus.yaml`` by name."""
     return {card.name: card for card in read_entries(Path(__file__).with_name("gpus.yaml"), Card)}
 
 

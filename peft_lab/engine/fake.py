@@ -23,8 +23,7 @@ from peft_lab.models.shapes import in_head
 if TYPE_CHECKING:
     import torch
 
-# bitsandbytes' parameter class rejects tensors without values, so a linear layer gets a plain packed parameter and
-# a
+# bitsandbytes' parameter class rejects tensors without values, so a linear layer gets a plain packed parameter and a
 # quantisation state of such tensors; the operations are the library's (they have fake implementations).
 
 
@@ -253,14 +252,14 @@ FOLDED_STACK = Replacement(
 
 
 def _folded(self: Any, stack: torch.Tensor) -> torch.Tensor:
-    """Return the stack, of shape (experts, out, in) as it is stored, with its correction, as the original does."""
+    """Return the stored stack, of shape (experts, out, in), with its correction added, as PEFT's own function does."""
     import torch
 
     return torch.baddbmm(stack, self.lhs, self.rhs, alpha=self.scaling)
 
 
 def _grouped_product() -> Callable[..., Any]:
-    """Return the original with support for float32, whose output is laid out as the library does after its checks."""
+    """Return the library's product, extended to float32: its result then gets the layout that the library gives."""
     import torch
 
     own = GROUPED_PRODUCT.original()

@@ -30,7 +30,7 @@ class LabBatch(StepSetting):
         padded: whether a row is shorter than the longest.
         kept: positions at which the head is applied (from the first that predicts a completion to the last).
         predicted: tokens that the loss counts, over all rows. Both are 0 when classifying.
-        apart: whether those positions are a decoder's own, beside an encoder's ``seq``.
+        apart: whether the model is an encoder-decoder; ``seq`` is then the encoder's, ``kept`` the decoder's.
         attention: the attention implementation of transformers; ``None``: its default.
     """
 

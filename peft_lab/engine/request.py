@@ -1,4 +1,4 @@
-"""The input and the result of a simulation: which model, adapted how, how it is stepped, and the memory that takes."""
+"""Define the input and the result of a simulation: model, method, how a step is run, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StepForm(Form):
 
     @property
     def setting(self) -> StepSetting:
-        """The sizes and choices that do not depend on the model."""
+        """Return the sizes and choices that do not depend on the model."""
         return StepSetting(self.batch, self.seq, optimizer=self.optimizer, offload=self.offload)
 
 

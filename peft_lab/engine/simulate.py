@@ -101,9 +101,8 @@ def _reserved(trace: Trace, setting: StepSetting) -> int | None:
 
 
 def bytes_needed(request: StepRequest) -> int:
-    """Return the bytes a device must have for a step, as :func:`peft_lab.engine.simulate.needed_bytes` of
-    :func:`simulate` does,
-    without the rest of the simulation. Raises the same errors.
+    """Return the bytes a device must have for a step: :func:`needed_bytes` of its simulation, without the rest of
+    that. Raises the errors of :func:`simulate`.
     """
     trace = _traced(request, two_steps, works=False)
     return _reserved(trace, request.setting) or request_largest(account.timeline(trace)).nbytes

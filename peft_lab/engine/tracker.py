@@ -37,7 +37,7 @@ class Storage:
     Attributes:
         nbytes: size as requested; an allocator rounds it up.
         part: what it is for, if known when it is recorded (``weights``, ``quantisation``, ``adapter``, ``gradients``
-            ...); else empty, and its lifetime tells (:func:`peft_lab.engine.account.parts_of`).
+            ...); else empty: :func:`peft_lab.engine.account.parts_of` derives it from the lifetime.
         layer: index of the repeated layer whose forward or backward allocated it, or whose parameter it belongs to;
             None outside the layers.
         logits: allocated between the output head's input and the end of its backward.

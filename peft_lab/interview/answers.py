@@ -433,7 +433,7 @@ class Verdict:
 
     @property
     def points(self) -> float:
-        """The points for the grade, between 0 and 1."""
+        """Return the points for the grade, between 0 and 1."""
         return POINTS[self.grade]
 
 

@@ -1,4 +1,4 @@
-"""The bank: every question by id, read from ``interview/content/questions``, and the chains that they make.
+"""Read the bank: every question by id, from ``interview/content/questions``, and the chains that they make.
 
 A file's name begins with its topic: ``lora.yaml``, ``lora.rates.yaml``. Whatever concerns a question stands in its
 entry. Calculations are named as in ``interview/calculations``, models it can be asked about by a predicate of

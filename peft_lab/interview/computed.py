@@ -1,4 +1,4 @@
-"""The input of a calculation and its result."""
+"""Define the input of a calculation and its result."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """The value as shown to a learner: ``4,587,520 parameters``, ``14.6 GB (13.6 GiB)``, ``0.143%``."""
+        """Return the value as shown to a learner: ``4,587,520 parameters``, ``14.6 GB (13.6 GiB)``, ``0.143%``."""
         return show(self.value, self.unit)
 
 

@@ -1,4 +1,4 @@
-"""A timed mock interview: questions, time, answers; then its report, roles, transcript. Export the bank as an Anki
+"""Run a timed mock interview: questions, time, answers; then its report, roles, transcript. Export the bank as an Anki
 deck.
 
 Nothing here reads a clock: every call is given the time, so that a page can redraw, be reloaded or be tested.
@@ -169,7 +169,7 @@ class InterviewPlan:
 
     @property
     def seconds(self) -> int:
-        """The time for all questions."""
+        """Return the time for all questions."""
         return sum(SECONDS[get_question(name).level] for name in self.questions)
 
     def model_for(self, name: str) -> str | None:
@@ -204,7 +204,7 @@ class Interview:
 
     @property
     def current(self) -> str | None:
-        """The current question; ``None`` when all are answered."""
+        """Return the current question; ``None`` when all are answered."""
         count = len(self.replies)
         return self.plan.questions[count] if count < len(self.plan.questions) else None
 

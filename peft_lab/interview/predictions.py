@@ -197,7 +197,7 @@ class Prediction:
 
     @property
     def trains(self) -> bool:
-        """Whether it needs training runs rather than seconds of the inspector."""
+        """Return whether it needs training runs rather than seconds of the inspector."""
         return isinstance(self.experiment, Contest)
 
 

@@ -1,4 +1,4 @@
-"""A question of the bank: a text with computed numbers, a computed or written answer, and what an interviewer wants.
+"""Define a question of the bank: a text with computed numbers, an answer, and what an interviewer wants to hear.
 
 Texts are templates. ``{{name}}`` is replaced by a number of the chosen model (``{{layers}}``, ``{{q_out}}`` ...), by a
 given value of the question (``{{r}}``) or, in an answer, by a value that the calculation named. Formulas stand between
@@ -196,12 +196,12 @@ class Question:
 
     @property
     def explained(self) -> bool:
-        """Whether the thoughts that lead to its wrong options are written."""
+        """Return whether the thoughts that lead to its wrong options are written."""
         return any(option.thought for option in self.options)
 
     @property
     def source(self) -> Source:
-        """The kind of source of its answer.
+        """Return the kind of source of its answer.
 
         A figure about a model is counted from the model's shapes. A figure without a model follows from a rule in the
         papers and manuals in ``sources``, as a written answer does.
@@ -223,7 +223,7 @@ class Question:
         return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def accepts(self, model: str) -> bool:
-        """Return whether it can be asked about this model."""
+        """Return whether the question can be asked about this model."""
         return self.model is not None and self.fits(resolve(model).shape)
 
     def case(self, model: str | None = None, **given: Given) -> Case:
@@ -353,17 +353,17 @@ FEW_POSITIONS = 8192  # up to here positions are scarce enough to be worth a que
 
 
 def one_stack(shape: ModelShape) -> bool:
-    """Return whether it is an encoder or causal model: a single stack of like layers."""
+    """Return whether the model is an encoder or causal: a single stack of like layers."""
     return shape.kind != "seq2seq"
 
 
 def separate_attention(shape: ModelShape) -> bool:
-    """Return whether it has separate query, key, value and output maps, in one stack of layers."""
+    """Return whether the model has separate query, key, value and output maps, in one stack of layers."""
     return one_stack(shape) and {"q", "k", "v", "o"} <= set(shape.block)
 
 
 def gated(shape: ModelShape) -> bool:
-    """Return whether it has Llama-like blocks: seven maps, three of them in the feed-forward part."""
+    """Return whether the model has Llama-like blocks: seven maps, three of them in the feed-forward part."""
     return separate_attention(shape) and "gate" in shape.block
 
 
@@ -373,7 +373,7 @@ def fused_attention(shape: ModelShape) -> bool:
 
 
 def grouped(shape: ModelShape) -> bool:
-    """Return whether it has grouped-query attention."""
+    """Return whether the model has grouped-query attention."""
     return shape.kv_heads < shape.heads
 
 
@@ -382,7 +382,7 @@ def encoder(shape: ModelShape) -> bool:
 
 
 def seq2seq(shape: ModelShape) -> bool:
-    """Return whether it has an encoder and a decoder."""
+    """Return whether the model has an encoder and a decoder."""
     return shape.kind == "seq2seq"
 
 
@@ -392,22 +392,22 @@ def causal(shape: ModelShape) -> bool:
 
 
 def gated_causal(shape: ModelShape) -> bool:
-    """Return whether it generates and has Llama-like blocks."""
+    """Return whether the model generates and has Llama-like blocks."""
     return causal(shape) and gated(shape)
 
 
 def with_biases(shape: ModelShape) -> bool:
-    """Return whether it has at least one bias, in one stack of layers."""
+    """Return whether the model has at least one bias, in one stack of layers."""
     return one_stack(shape) and bool(shape.biases)
 
 
 def full_of_biases(shape: ModelShape) -> bool:
-    """Return whether it is a BERT type: a bias in every linear map, learned positions, separate query and key."""
+    """Return whether the model is an encoder with biases, as BERT types are."""
     return with_biases(shape) and shape.kind == "encoder"
 
 
 def with_norm_biases(shape: ModelShape) -> bool:
-    """Return whether it has biases, in norms too, in one stack of layers."""
+    """Return whether the model has biases, in norms too, in one stack of layers."""
     return with_biases(shape) and any(group.is_norm for group, _ in shape.biases)
 
 
@@ -441,7 +441,7 @@ def takes(slug: str, shape: ModelShape) -> bool:
 
 
 def prefixed(shape: ModelShape) -> bool:
-    """Return whether it is a causal model that PEFT's prefix fits."""
+    """Return whether the model is causal and PEFT's prefix fits it."""
     return causal(shape) and takes("prefix", shape)
 
 

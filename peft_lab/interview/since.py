@@ -1,4 +1,4 @@
-"""What was found about a method since its paper: ``interview/content/discoveries/<slug>.yaml``."""
+"""Read what was found about a method since its paper: ``interview/content/discoveries/<slug>.yaml``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Discovery:
     """One discovery about a method, made after its paper.
 
     ``found`` and ``follows`` are sentences without figures of their own: ``{name}`` marks the place of one, and
-    ``figures`` says which of the :data:`FIGURES` it is, and of what.
+    ``figures`` says which of the :data:`FIGURES` it is, and of which row or paper.
 
     Attributes:
         id: unique among all; starts with the method's slug.
         title: a few words.
-        found: what was found. follows: what that means for a learner of the method.
+        found: the discovery. follows: what it means for a learner of the method.
         source: one of :mod:`peft_lab.core.references`. place: where in it.
         version: of the text that was read.
         dated: the year of a source whose reference has none, such as documentation.
@@ -46,7 +46,7 @@ class Discovery:
         experiment: id of an experiment that shows it at this lab's size. expects: whether the experiment's own
             expectation holds if the discovery shows; ``None`` if it is related but does not test the discovery.
         rows: published experiments that show it. opens: a state of the Lab that shows it. One of the three is given.
-        facts: what it states, in the form that is compared with leaves, claims, questions and recipes.
+        facts: what it states, in the form that is compared with the tree's advice, claims, questions and recipes.
     """
 
     id: str
@@ -66,13 +66,13 @@ class Discovery:
 
     @property
     def year(self) -> int:
-        """The year of publication; for documentation the year it was read."""
+        """Return the year of publication; for documentation the year it was read."""
         named = _YEAR.search(self.source)
         return int(named[1]) if named else self.dated
 
     @property
     def address(self) -> str:
-        """The URL of the source's page; empty if its reference names none.
+        """Return the URL of the source's page; empty if its reference names none.
 
         >>> from peft_lab.core import references as src
         >>> Discovery(id="", title="", found="", follows="", place=CitingText(""), source=Citation(src.LORA)).address
@@ -85,7 +85,7 @@ class Discovery:
 
     @property
     def said(self) -> str:
-        """What was found, with its figures filled in."""
+        """Return the discovery as text, with its figures filled in."""
         return self.found.format_map({name: write() for name, write in self.figures.items()})
 
 

@@ -1,4 +1,4 @@
-"""Paths: stops, each a page with exact settings and a few words, validated before it is shown; and a learner's
+"""Define tours: stops, each a page with exact settings and a few words, validated before it is shown; and a learner's
 progress."""
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Stop:
 
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
-        """What to do there, in order: name of a setting (or ``train``), and its new value or an empty text."""
+        """Return the actions here, in order: a setting's name (or ``train``), and its new value or an empty text."""
         asked = self.moves or ((self.at,) if self.at else ())
         return tuple((name, value) for name, _, value in (move.partition("=") for move in asked))
 
@@ -119,13 +119,13 @@ class Tour:
 
     @property
     def id(self) -> str:
-        """Ten hexadecimal digits that identify a path: equal content, equal id."""
+        """Return ten hexadecimal digits that identify a path: equal content, equal id."""
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def length(self) -> str:
-        """The number of stops in words: '1 stop', '12 stops'."""
+        """Return the number of stops in words: '1 stop', '12 stops'."""
         return f"{len(self.stops)} stop{'' if len(self.stops) == 1 else 's'}"
 
     @property

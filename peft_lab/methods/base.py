@@ -1,4 +1,4 @@
-"""The interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
+"""Define the interface of a method: knobs, checks, a closed formula, parts to draw, and how to apply, save and load it.
 
 A method is one folder with one :class:`MethodSpec`. Everything that needs no torch (knobs, checks, formula, parts) is
 pure Python over a :class:`~peft_lab.models.shapes.ModelShape`, so that pages respond at once; the rest imports torch
@@ -54,7 +54,7 @@ class Paper:
 
     @property
     def url(self) -> str:
-        """The paper's page on arXiv."""
+        """Return the URL of the paper's page on arXiv."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
 
@@ -83,7 +83,7 @@ class Term:
 
     @property
     def total(self) -> int:
-        """The number of parameters of all its modules."""
+        """Return the number of parameters of all its modules."""
         return self.each * self.count
 
 
@@ -105,7 +105,7 @@ class Formula:
 
     @property
     def trainable(self) -> int:
-        """The number of trained parameters, summed over the terms."""
+        """Return the number of trained parameters, summed over the terms."""
         return sum(term.total for term in self.terms)
 
 

@@ -1,4 +1,4 @@
-"""The input of models that read images: pictures of one size, cut into patches."""
+"""Prepare the input of models that read images: pictures of one size, cut into patches."""
 
 from __future__ import annotations
 
@@ -65,15 +65,16 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 class Pixels(NamedTuple):
-    """An image as it is kept until it is in a batch: values from 0 to 255 of shape (channels, height, width), and the
-    mean and deviation of each channel, which make it what the model was trained on."""
+    """An image until it is in a batch: values from 0 to 255 of shape (channels, height, width), and the mean and
+    deviation of each channel, which normalise it as the model expects.
+    """
 
     values: Any
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     def batch(self, rows: Sequence[Any], device: str) -> dict[str, torch.Tensor]:
-        """Images of one model as it reads them: from 0 to 1, less the mean, by the deviation.
+        """Return a batch of images, normalised: values from 0 to 1, minus the mean, divided by the deviation.
 
         Returns:
             pixel_values (rows, channels, height, width) and labels (rows,).
@@ -114,7 +115,7 @@ class Eye:
 
 
 def pixels_of(content: bytes, channels: int, height: int, width: int, resample: int) -> torch.Tensor:
-    """The pixels of a PNG or JPEG file, resized: whole numbers from 0 to 255 of shape (channels, height, width)."""
+    """Return the pixels of a PNG or JPEG file, resized: integers from 0 to 255 of shape (channels, height, width)."""
     import numpy
     import torch
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Models without their weights, on torch's meta device, and the adapted model as a list of parameter groups: one row
+"""Build models without their weights, on torch's meta device, and list an adapted model's parameter groups: one row
 for the same parameter in all layers, under bare names. Torch is imported inside."""
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _attends(model: Any, text: Any) -> bool:
 
 
 def _kv_heads(config: Any, heads: int) -> int:
-    """Return the number of key heads. Falcon's first form has one; its second widens its few before caching them."""
+    """Return the number of key heads: one in Falcon's first form; its second form repeats them before caching."""
     if config.model_type == "falcon":
         return 1 if config.multi_query and not config.new_decoder_architecture else heads
     return getattr(config, "num_key_value_heads", None) or heads

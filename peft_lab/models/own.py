@@ -1,4 +1,4 @@
-"""A user's own model, before it is loaded: which of its files are on this machine, and what it lacks for training.
+"""Examine a user's own model before loading it: which of its files are on this machine, what it lacks for training.
 
 A model's folder is what ``save_pretrained`` writes: ``config.json``, weights as safetensors, a tokenizer's files. A
 Hugging Face id has the same files in the cache of ``huggingface_hub`` (``HF_HOME``). Only file names, the configs and

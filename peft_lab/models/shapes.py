@@ -1,4 +1,4 @@
-"""The shape of a model as plain data: its modules, grouped over the layers, each parameter's size, each matrix's role.
+"""Hold a model's shape as plain data: its modules, grouped over the layers, each parameter's size, each matrix's role.
 
 It holds everything a closed formula or a drawing needs, without torch. A shape is read once from a model on the meta
 device (:mod:`peft_lab.models.meta`), stored beside the model's config, and rebuilt here.
@@ -70,23 +70,23 @@ class ModuleGroup:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is a linear map, which PEFT adapts by the module's name."""
+        """Return whether it is a linear map, which PEFT adapts by the module's name."""
         return self.type in MATRIX_TYPES or self.linear
 
     @property
     def stacked(self) -> int:
-        """The number of matrices of this size in one parameter: the experts of a stack, else 1."""
+        """Return the number of matrices of this size in one parameter: the experts of a stack, else 1."""
         weight = self.parameters.get("weight", ())
         return weight[0] if self.type == PARAMETER and len(weight) == 3 else 1
 
     @property
     def count(self) -> int:
-        """The number of modules in the group."""
+        """Return the number of modules in the group."""
         return len(self.layers) or 1
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The modules' paths, with the layer index filled in."""
+        """Return the modules' paths, with the layer index filled in."""
         return tuple(self.path.replace("{}", str(index)) for index in self.layers) or (self.path,)
 
     def ends(self, name: str) -> bool:
@@ -108,8 +108,9 @@ class ModuleGroup:
 
     @property
     def in_features(self) -> int:
-        """The number of inputs. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding`` (rows, dim);
-        ``Conv2d``, which reads an image's patches, (out, channels, height, width)."""
+        """Return the number of inputs. ``Conv1D`` (GPT-2) stores (in, out), ``Linear`` (out, in), ``Embedding``
+        (rows, dim); ``Conv2d``, which reads an image's patches, (out, channels, height, width).
+        """
         weight = self.parameters["weight"]
         if self.type == "Conv2d":
             return math.prod(weight[1:])
@@ -117,7 +118,7 @@ class ModuleGroup:
 
     @property
     def out_features(self) -> int:
-        """The number of outputs of a map, or the width of an embedding."""
+        """Return the number of outputs of a map, or the width of an embedding."""
         weight = self.parameters["weight"]
         if self.type == "Conv2d":
             return weight[0]
@@ -125,17 +126,17 @@ class ModuleGroup:
 
     @property
     def bias(self) -> int:
-        """The number of entries of the bias, 0 without one."""
+        """Return the number of entries of the bias, 0 without one."""
         return math.prod(self.parameters.get("bias", (0,)))
 
     @property
     def each(self) -> int:
-        """The number of parameters of one of the modules, without tied ones."""
+        """Return the number of parameters of one of the modules, without tied ones."""
         return sum(math.prod(shape) for name, shape in self.parameters.items() if name not in self.tied)
 
     @cached_property
     def role(self) -> Role | None:
-        """The matrix's role in its block, from its name; ``None`` outside blocks and for other modules."""
+        """Return the matrix's role in its block, from its name; ``None`` outside blocks and for other modules."""
         if not self.layers or not (self.is_matrix or self.type == PARAMETER):
             return None
         hits = [suffix for suffix in _ROLE_SUFFIXES if self.path.endswith("." + suffix)]
@@ -143,7 +144,7 @@ class ModuleGroup:
 
     @property
     def is_norm(self) -> bool:
-        """Whether the name of its type contains "norm"."""
+        """Return whether the name of its type contains "norm"."""
         return "norm" in self.type.lower()
 
 
@@ -196,7 +197,7 @@ class Mixture:
 
     @property
     def chosen(self) -> str:
-        """The choice as text: ``8 experts, 2 used per token``."""
+        """Return the router's choice as text: ``8 experts, 2 used per token``."""
         used = f", {self.per_token} used per token" if self.per_token else ""
         return f"{self.experts} experts{used}"
 
@@ -306,22 +307,22 @@ class ModelShape:
 
     @property
     def kv_width(self) -> int:
-        """The width of a token's keys, and of its values: heads times head size."""
+        """Return the width of a token's keys, and of its values: heads times head size."""
         return self.kv_heads * self.head_dim
 
     @cached_property
     def total(self) -> int:
-        """The number of parameters, tied ones counted once."""
+        """Return the number of parameters, tied ones counted once."""
         return sum(group.each * group.count for group in self.groups)
 
     @cached_property
     def biases(self) -> tuple[tuple[ModuleGroup, str], ...]:
-        """All parameters whose name marks them as a bias (:func:`is_bias`), each with its group."""
+        """Return all parameters whose name marks them as a bias (:func:`is_bias`), each with its group."""
         return tuple((group, name) for group in self.groups for name in group.parameters if is_bias(name))
 
     @cached_property
     def block(self) -> dict[Role, ModuleGroup]:
-        """The matrices of the repeated block, by role; in encoder-decoder models those of the encoder."""
+        """Return the matrices of the repeated block, by role; in encoder-decoder models those of the encoder."""
         found: dict[Role, ModuleGroup] = {}
         for group in self.groups:
             if group.role and group.role not in found:
@@ -330,12 +331,12 @@ class ModelShape:
 
     @cached_property
     def matrices(self) -> tuple[ModuleGroup, ...]:
-        """The linear maps that PEFT's ``all-linear`` adapts: all but the output layer."""
+        """Return the linear maps that PEFT's ``all-linear`` adapts: all but the output layer."""
         return tuple(group for group in self.groups if group.is_matrix and not _is_output(group))
 
     @cached_property
     def bare(self) -> tuple[ModuleGroup, ...]:
-        """The matrices of routers and stacked experts that are not linear maps, each as a group: (expert, out, in)."""
+        """Return the matrices of routers and expert stacks that are not linear maps, as groups: (expert, out, in)."""
         found = []
         for mixture in self.mixtures:
             for group in self.groups:
@@ -372,7 +373,7 @@ class ModelShape:
 
     @cached_property
     def target_names(self) -> tuple[str, ...]:
-        """The names offered as targets: the block's matrices, in reading order."""
+        """Return the names offered as targets: the block's matrices, in reading order."""
         order = ("latent", "q", "k", "v", "qkv", "kv", "o", "gate", "up", "down")
         inside = sorted((g for g in self.matrices if g.role), key=lambda g: order.index(str(g.role)))
         names = [self.target_name(group) for group in inside]
@@ -506,7 +507,7 @@ HEADS = ("classifier", "score")
 
 
 def in_head(name: str) -> bool:
-    """Whether a parameter or module belongs to a task head that transformers puts on a model.
+    """Return whether a parameter or module belongs to a task head that transformers puts on a model.
 
     By the ending, as PEFT decides what to save whole: DistilBERT's ``pre_classifier`` is part of its head.
     """

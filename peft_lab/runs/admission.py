@@ -102,7 +102,7 @@ def free_memory() -> tuple[str, int]:
 
 
 def _again() -> int:
-    """Return a new number: a question that carries it is never answered from the worker's cache."""
+    """Return a new number, which makes a question unique, so that the worker does not answer it from its cache."""
     global _asked
     _asked += 1
     return _asked

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: its state after some step, in one file of its folder, from which it can be resumed.
+"""Write checkpoints of a run: its state after some step, in one file of its folder, from which it can be resumed.
 
 ``checkpoint-<step>-<bytes>.pt`` is the state after ``step`` updates, which the first ``bytes`` of
 ``events.jsonl`` cover. It holds the trained parameters in float32, the optimizer's state, the random

@@ -1,4 +1,4 @@
-"""The child process of one run: start, watch and end it, explain why it ended; and what the child itself does."""
+"""Start, watch and end the child process of one run, and explain why it ended; also run what the child itself does."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def main(folder: str, home: str, turn: float, threads: int | None = None) -> Non
 
 
 def _trained(run: Run) -> tuple[str, str]:
-    """Train; return the ending's type and message. Disk errors are reported as such, whatever raised them."""
+    """Train; return the final event's type and message. Disk errors are reported as such, whatever raised them."""
     try:
         ending, message = training.train(run)
         return ending, f"{message} {run.why_stopped()}".strip() if ending == Status.STOPPED else message
@@ -201,8 +201,6 @@ def _trained(run: Run) -> tuple[str, str]:
 
 def _end(run: Run, ending: str, message: str) -> None:
     """Write the record and the final event; if the disk takes only the event, write that."""
-    # MOVED
-
     try:
         end_run(run, ending, message)
     except OSError:

@@ -222,12 +222,10 @@ def examiner(ready: Prepared) -> Examiner:
     return Examiner(ready.task, ready.base.tokenizer, ready.spec.max_length, ready.base.device, start)
 
 
-# A score is looked up by everything it depends on: the bytes of weights and tokenizer, the rows and how they are
-# cut,
-# how answers are written, precision, kernel, device and threads, the versions of the packages, and the seed where a
-# task adds a head with a random start. Scores lie in ``scores`` beside the runs, in a class in each learner's own
-# folder, because they hold the learner's sentences. A file that cannot be read is ignored: the base is scored
-# again.
+# A score is looked up by everything it depends on: the bytes of weights and tokenizer, the rows and how they are cut,
+# how answers are written, precision, kernel, device and threads, the versions of the packages, and the seed if a task
+# adds a head with a random start. Scores are stored in ``scores`` beside the runs, in a class in each learner's own
+# folder, because they hold the learner's sentences. A file that cannot be read is ignored: the base is scored again.
 
 
 BASE_SCORE_VERSION = 2  # of the scoring procedure; scores of other versions are ignored

@@ -1,4 +1,4 @@
-"""A run's event file: one JSON object per line, appended as things happen and readable while it grows.
+"""Write and read a run's event file: one JSON object per line, appended as things happen, readable while it grows.
 
 Every event has ``type`` and ``time`` (seconds since 1970). Types and their fields:
 

@@ -305,8 +305,9 @@ def forecasts_file() -> str:
 
 
 def kept_forecasts(events: Iterable[Mapping[str, Any]], took: float | None) -> MadeForecast | None:
-    """Return the forecast among a run's events; ``None`` without one. ``took``: its seconds if it is done;
-    dropped for a resumed run, which took other seconds."""
+    """Return the forecast among a run's events; ``None`` without one. ``took``: the measured seconds of a run that is
+    done; ignored for a resumed run, which no forecast covers.
+    """
     found = None
     for event in events:
         if event["type"] == EVENT:
@@ -352,7 +353,7 @@ def beside_forecasts(seconds: float, took: float | None) -> str:
 
 
 def told_forecast(seconds: float, ratios: Sequence[float]) -> str:
-    """Return a button's forecast: ``about 50 s``, or a range if there are errors of enough runs.
+    """Return a forecast for a button: ``about 50 s``, or a range if enough earlier forecasts can be compared.
 
     >>> told_forecast(48.2, []), told_forecast(48.2, [0.9, 0.95, 1.0, 1.1, 1.3])
     ('about 48 s', '43 to 63 s')

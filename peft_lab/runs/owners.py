@@ -100,17 +100,17 @@ def host() -> str:
 
 
 def here(owner: Owner) -> bool:
-    """Return whether its number can be looked up in this host's process table."""
+    """Return whether the owner's process number can be looked up in this host's process table."""
     return owner.host in ("", host())
 
 
 def same_machine(owner: Owner) -> bool:
-    """Return whether it runs on this machine, possibly in another container."""
+    """Return whether the owner runs on this machine, possibly in another container."""
     return owner.host == "" or owner.host.split(" ")[0] == machine()
 
 
 def running(owner: Owner) -> bool:
-    """Return whether a process of this host exists, by number and start time."""
+    """Return whether the owner's process exists on this host, by number and start time."""
     try:
         found = psutil.Process(owner.pid)
         # A killed process that its parent has not waited for yet still has its number.
@@ -122,7 +122,7 @@ def running(owner: Owner) -> bool:
 
 
 def lives(owner: Owner | None) -> bool:
-    """Return whether its process certainly exists; false on another host, where it cannot be looked up."""
+    """Return whether the owner's process certainly exists; false on another host, where it cannot be looked up."""
     return owner is not None and here(owner) and running(owner)
 
 

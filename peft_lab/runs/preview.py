@@ -236,7 +236,7 @@ def headline(found: Preview) -> str:
 
 
 def notes(found: Preview) -> list[str]:
-    """Return further remarks, one or two sentences each."""
+    """Return further remarks on a preview, one or two sentences each."""
     said = [_length_words(found)]
     if found.chat:
         said += [_format(found), *_opening_words(found), _end(found), *_spelt(found)]

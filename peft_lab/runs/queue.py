@@ -1,5 +1,5 @@
-"""The queue of runs: one trains at a time on this machine, across the app and any number of command lines; and the
-teacher's view of it.
+"""Queue runs: one trains at a time on this machine, across the app and any number of command lines; and give the
+teacher a view of them.
 
 Every process that submits has a queue with one runner thread. A run waits for all that come before it on this
 machine (waiting.py), and a file lock enforces it. Each run is a child process. A disk error fails its run and

@@ -1,4 +1,4 @@
-"""A run's record: the figures stored in one file when it has ended, made from its events."""
+"""Make a run's record from its events: the figures stored in one file when it has ended."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of those packages, by name."""
+    """Return the installed versions of :data:`PACKAGES`, by name."""
     return dict(_found())
 
 
 @cache
 def _found() -> tuple[tuple[str, str], ...]:
-    """Return the versions, read once: a process keeps what it has loaded, and reading them takes 10 ms."""
+    """Return the versions, cached: a process keeps the packages it has loaded, and reading them takes 10 ms."""
     return tuple((name, metadata.version(name)) for name in PACKAGES)
 
 
@@ -149,7 +149,7 @@ def _answer(said: ModelAnswer | None) -> dict[str, Any] | None:
 
 
 def write_insight(run: Run, found: dict[str, Any]) -> None:
-    """Write arrays to ``insight.npz`` and the rest to ``insight.json``; nothing if there is nothing."""
+    """Write arrays to ``insight.npz`` and other values to ``insight.json``; a file without content is not written."""
     import numpy as np
 
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}

@@ -1,4 +1,4 @@
-"""What to train, as data: a :class:`RunRequest` is checked and completed before anything runs, and stored
+"""Define what to train, as data: a :class:`RunRequest` is checked and completed before anything runs, and stored
 with the run as a :class:`RunSpec`."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
+"""Store runs on disk: one folder each under ``PEFT_LAB_HOME/runs``, readable by a person and without this package.
 
 spec.json       what is trained               events.jsonl   everything that happened (events.py)
 record.json     the figures at the end        adapter/       the trained adapter in PEFT's format
@@ -73,13 +73,14 @@ class Run:
             return 0
 
     def status(self) -> Status:
-        """Return its status, whatever its spec. Raises RunError if its events cannot be read."""
+        """Return the run's status; its spec is not read. Raises RunError if its events cannot be read."""
         events = self.events()
         return classify(events, self.gone(events))
 
     def ended(self) -> Status | None:
-        """Return its final status, which is read once; ``None`` while it has no final event. Raises RunError if its
-        events cannot be read."""
+        """Return the run's final status, read only once; ``None`` while it has no final event. Raises RunError if
+        its events cannot be read.
+        """
         stamp, known = self.stamp(), _ended.get(self.folder)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -102,7 +103,7 @@ class Run:
         return "" if reason and (owners.held_here(queue, self.folder) or owners.lives(worker)) else reason
 
     def owner(self, events: Sequence[Event]) -> Owner | None:
-        """Return the process whose queue holds it; ``None`` if its file names none."""
+        """Return the process whose queue holds the run; ``None`` if its file names none."""
         return _owner(events, "queued")
 
     @property
@@ -122,7 +123,7 @@ class Run:
         return kept.kept_arrays(self.folder)
 
     def trajectory(self) -> Trajectory | None:
-        """Return its recorded states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
+        """Return the run's recorded states; see :func:`peft_lab.runs.kept.kept_trajectory`."""
         return kept.kept_trajectory(self.folder)
 
     # -- stopping: a file, so that any process may ask -----------------------------------------------------------
@@ -256,7 +257,7 @@ def summaries() -> list[RunSummary]:
 
 
 def summary(run: Run) -> RunSummary:
-    """Return one line of the list; never raises for what is in the folder."""
+    """Return one line of the list of runs; never raises, whatever the folder contains."""
     try:
         spec = run.spec
         seen = run.view()

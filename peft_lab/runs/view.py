@@ -45,7 +45,7 @@ _MEANS = {
     "evaluated": Status.EVALUATING,
     **{str(status): status for status in _FINAL},
 }
-#: Events that only a run whose turn has come emits: not those of waiting or of ending while it waits.
+#: Events that only a run which has begun emits, not one that waits or ends while it waits.
 _BEGUN = frozenset(("starting", "phase", "ready", "step"))
 
 

@@ -1,5 +1,5 @@
-"""Decide whose run is next, and hold it: owners take turns, each owner's runs keep their order, one process writes a
-run. The machine's speed is measured when none trains.
+"""Decide which run trains next: owners take turns, each owner's runs keep their order. Make sure that only one
+process writes a run. Measure the machine's speed while no run trains.
 
 Everybody's first waiting run comes before anybody's second; among those, the owner served longest ago goes first.
 The order is read from the disk, so all processes agree on it. With one owner it is first come, first served.
@@ -68,7 +68,7 @@ def _served(owner: str) -> float:
 
 
 def has_begun(run: Run) -> bool:
-    """Return whether it no longer waits; false if it cannot be read."""
+    """Return whether a run no longer waits; false if it cannot be read."""
     try:
         return classify(run.events(), gone="") is not Status.QUEUED
     except RunError:
@@ -80,8 +80,9 @@ def has_begun(run: Run) -> bool:
 
 
 def _open_runs(listed: Sequence[Run]) -> list[tuple[float, Run, Owner, str]]:
-    """Return runs without a final event: when queued, the run, its owner, and why that is gone. Runs whose owner
-    cannot be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue."""
+    """Return runs without a final event: queueing time, run, owner, and why the owner is gone. Runs whose owner
+    cannot be read, and those that an engine such as Ray carries out, are left out: they do not hold up this queue.
+    """
     rows = map(_open_run, listed)
     return [row for row in rows if row is not None]
 
@@ -103,7 +104,7 @@ def unfinished() -> list[tuple[float, Run]]:
 
 
 def is_mine() -> list[tuple[float, Run]]:
-    """Return those of :func:`unfinished` that are the current person's; reads no others, as pages ask often."""
+    """Return the current person's :func:`unfinished` runs. No other runs are read, because pages ask often."""
     return _held(store.runs())
 
 
@@ -223,7 +224,7 @@ def _before(run: Run) -> Before:
 def _left(
     seen: RunView, per_step: float | None, like: _Measured | None, stepped: Event | None
 ) -> float | None:
-    """Return the seconds of its remaining steps, plus those a similar run took for loading and evaluation."""
+    """Return the seconds until a run ends: of its remaining steps, and of loading and evaluation in a similar run."""
     if per_step is None:
         return None
     training = (seen.steps - seen.step) * per_step
@@ -237,14 +238,14 @@ def _left(
 
 @dataclass(frozen=True)
 class _Measured:
-    """Measured on a finished run: seconds per step, and of everything besides its steps."""
+    """A finished run's seconds per step, and its seconds outside the steps."""
 
     per_step: float
     beside: float
 
 
 def _like(spec: RunSpec) -> _Measured | None:
-    """Measure the latest finished run of the same model, method, task, batch, held-out rows and length."""
+    """Measure the latest finished run that has this model, method, task, batch, held-out rows and length."""
     for run in store.runs():
         try:
             other = run.spec
@@ -302,7 +303,7 @@ def turn_number(run: Run) -> float:
 
 @contextmanager
 def is_training(run: Run, wanted: float) -> Iterator[bool]:
-    """Hold the run while its child writes; yield whether it is still that child's: not requeued, not ended.
+    """Hold the run while its child writes; yield whether the run is still this child's: neither requeued nor ended.
 
     Args:
         wanted: the :func:`turn_number` for which the child was made.

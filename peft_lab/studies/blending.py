@@ -175,7 +175,7 @@ def compare_intruders(identity: str) -> list[dict[str, Any]]:
     """Compare every adapted matrix of a run before and after training.
 
     Returns:
-        one row a matrix: ``module``, ``shape`` (d_out, d_in), and the fields of
+        one row per matrix: ``module``, ``shape`` (d_out, d_in), and the fields of
         :class:`peft_lab.methods.recording.recorder.Intruders` with ``found``, the indices of its intruders.
 
     Raises:

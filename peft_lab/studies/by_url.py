@@ -178,7 +178,7 @@ class Download:
             return
 
     def tell(self) -> None:
-        """Send the node what was decided about the run meanwhile."""
+        """Send the node the decisions about the run since the last exchange."""
         for name in FROM_DRIVER:
             with suppress(FileNotFoundError):
                 data = (self.folder / name).read_bytes()
@@ -328,7 +328,7 @@ UNTOLD = 5.0  # seconds that a store may be away without a message
 class RemoteRuns:
     """The runs of one driver at a URL. Raises BadInput if it cannot be written.
 
-    ``tell`` gets a sentence when the URL has been away for some seconds, and one when it is back.
+    ``tell`` gets a sentence when the URL has been unreachable for some seconds, and one when it is reachable again.
     """
 
     def __init__(self, url: str, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -352,7 +352,7 @@ class RemoteRuns:
         self._known.add(run.folder)
 
     def look(self) -> None:
-        """Fetch the changes of all runs under way, at most once a second. A store that is away is retried."""
+        """Fetch the changes of all runs under way, at most once a second. An unreachable store is retried later."""
         if time.monotonic() - self._looked < EVERY:
             return
         begun, since, going = time.time(), time.monotonic(), list(self._going.values())
@@ -390,7 +390,7 @@ class RemoteRuns:
         self._away, self._told = None, False
 
     def over(self, run: Run) -> str:
-        """Fetch the last files of a run whose task has ended, and clear up; return why that failed, or empty."""
+        """Fetch the last files of a run whose task has ended, and clean up; return why that failed, or empty."""
         download = self._going.pop(run.folder)
         why = ""
         for each in range(TRIES):
@@ -411,8 +411,9 @@ class RemoteRuns:
             self._at.below(run.id).remove()
 
     def left(self, run: Run) -> None:
-        """Fetch what nodes made of a run for a driver that was killed, unless this one handed it over. If the run
-        has gone on without this URL, its latest turn was never here: nothing is fetched. Raises RunError."""
+        """Fetch what nodes wrote of a killed driver's run, unless this driver handed it over. If the run has gone on
+        without this URL, its latest turn was never here, and nothing is fetched. Raises RunError.
+        """
         if run.folder in self._known:
             return
         turn = turn_of(self._at, run.id, checkpoints.asked_to_go_on(run))

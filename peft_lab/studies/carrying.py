@@ -51,7 +51,7 @@ class Executor(Protocol):
 
 
 class Queue(Protocol):
-    """The part of :class:`~peft_lab.runs.queue.RunQueue` that is needed."""
+    """The methods of :class:`~peft_lab.runs.queue.RunQueue` that are needed here."""
 
     def submit(self, spec: RunSpec) -> str:
         """Submit a run to the queue and return its id."""
@@ -131,7 +131,7 @@ class Attempt:
         return self.run is not None and self.status() is not Status.DONE and waiting.is_held(self.run)
 
     def settled(self, judge: Judge | None, most_lost: int) -> bool:
-        """Return whether nothing more is to be done about it now."""
+        """Return whether the run needs nothing more now."""
         status = self.status()
         if status is Status.DONE or self.problem:
             return True

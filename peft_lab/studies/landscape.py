@@ -1,4 +1,4 @@
-"""Curves of a sweep: a figure over the learning rate, one line for each rank, choice of targets or batch size."""
+"""Compute curves of a sweep: a figure over the learning rate, one line per rank, choice of targets or batch size."""
 
 from __future__ import annotations
 

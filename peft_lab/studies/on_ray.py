@@ -109,7 +109,7 @@ class OnRay:
             cpus, gpus: needed by one training; a GPU can be shared (0.5).
             store: an fsspec URL by which runs go to nodes and come back, such as ``s3://bucket/lab``; ``None``: all
                 nodes see the lab folder under the same path.
-            tell: called with a sentence for the user when the URL is away, and when it is back.
+            tell: called with a sentence for the user when the URL cannot be reached, and when it can again.
 
         Raises:
             BadInput: Ray is not installed, there is no cluster at that address, no node is large enough, or the URL

@@ -1,4 +1,4 @@
-"""Studies on disk: many runs under one plan, a folder for each study in the lab folder of its person.
+"""Store studies on disk: many runs under one plan, a folder for each study in the lab folder of its person.
 
 The plan's file, ``plan.json`` of a comparison and ``sweep.json`` of a sweep, says what is to be run. Beside it lie
 
@@ -188,7 +188,8 @@ class Study:
 
     def begin_afresh(self) -> None:
         """Clear an earlier attempt's error and its request to stop, which a killed process never answered.
-        To be called before carrying out; a later request to stop counts."""
+        Call it before carrying out the study; a later request to stop counts.
+        """
         _told_to_stop.discard(self.folder)
         with disk.writing(self.folder):
             for name in (_STOP, _PROBLEM):

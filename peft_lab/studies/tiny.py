@@ -1,4 +1,4 @@
-"""A Llama of four small layers and a smaller BERT for experiments, with random weights from a fixed seed; and what each
+"""Build a Llama of four small layers and a smaller BERT for experiments, with random weights; measure what each
 way of merging a QLoRA costs in score."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Files to take away: a run's script, notebook, page and adapter with its papers, and the code of a method's settings.
+"""Export runs as files: script, notebook, page, adapter with card and licences; a method's settings as code.
 
 ``templates``: the files' texts (README.md there), which ``generator`` fills. ``facts``: what is known of a run.
-``applied``: how a method is written. ``ranks``: the functions that a plan's script has.
+``applied``: how a method is written out. ``ranks``: the functions in a plan's script.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ class Applied:
 
     @property
     def repeated_text(self) -> str:
-        """Return the expression of a text of at least as many tokens as there are virtual ones."""
+        """Return a Python expression that repeats the start text to at least as many tokens as are virtual."""
         return f'" ".join([{literal(self.values["init_text"])}] * {self.values["num_virtual_tokens"]})'
 
     # -- bottleneck adapters -------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Applied:
 
 
 def _pattern(group: ModuleGroup) -> str:
-    """Return a regular expression for the end of a group's paths: a classifier prefixes the bare model's paths."""
+    """Return a regular expression for the end of a group's paths, because a classifier prefixes the model's paths."""
     return re.escape(group.path).replace(r"\{\}", r"\d+")
 
 

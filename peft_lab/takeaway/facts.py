@@ -1,4 +1,4 @@
-"""Collect what is known of an ended run, checked for what an exported file relies on."""
+"""Collect what is known of an ended run, and check what an exported file relies on."""
 
 from __future__ import annotations
 

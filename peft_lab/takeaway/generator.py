@@ -82,7 +82,7 @@ def literal(value: Any) -> str:
 
 
 def _wrapped(text: str, label: str = "") -> str:
-    """Return a paragraph in lines of :data:`WIDTH`; with a label, which stands alone in the first column."""
+    """Return a paragraph wrapped to :data:`WIDTH`; a ``label`` has a column of its own, beside the first line."""
     if not label:
         return textwrap.fill(text.strip().replace("\n", " "), WIDTH) + "\n"
     lines = textwrap.wrap(

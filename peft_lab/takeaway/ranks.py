@@ -1,4 +1,4 @@
-"""The functions of a plan's script: updates over many ranks, a look at held-out rows, checkpoints to go on from.
+"""Define the functions of a plan's script: updates over many ranks, the loss on held-out rows, and checkpoints.
 
 ``templates/plan.py.j2`` prints their source and calls them.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 # ----------------------------------------
-# What the ranks of a training do together. Written scripts hold these functions as their source.
+# Functions in which all ranks of a training take part. Exported scripts contain their source.
 #
 # Sharding is PyTorch's: DistributedDataParallel, or ``fully_shard`` on every layer and then on the whole (FSDP2).
 # The step itself is :func:`peft_lab.training.step.train_step`.
@@ -46,8 +46,8 @@ def begin(device: str, sharding: str) -> tuple[int, int]:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         between = "cpu:gloo,cuda:nccl" if sharding.endswith("+offload") else "nccl"
-        met = "gloo" if device == "cpu" else between
-        torch.distributed.init_process_group(met, timeout=timedelta(hours=4))
+        backend = "gloo" if device == "cpu" else between
+        torch.distributed.init_process_group(backend, timeout=timedelta(hours=4))
     return rank, world
 
 
@@ -57,9 +57,9 @@ def end(world: int) -> None:
 
     if world == 1:
         return
-    met = torch.distributed.get_backend_config()
+    backend = torch.distributed.get_backend_config()
     torch.distributed.destroy_process_group()
-    if "gloo" in met:
+    if "gloo" in backend:
         # gloo's threads may still hold a tensor, and abort the process where Python is taken down before they let go
         # (github.com/pytorch/pytorch/pull/179291). All is written by now, so Python is not taken down.
         sys.stdout.flush()
@@ -75,15 +75,16 @@ def layers_of(model: Any) -> list[torch.nn.Module]:
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = set(inner._no_split_modules or ())
-    found = [module for module in inner.modules() if type(module).__name__ in names]
-    if not found:
+    layers = [module for module in inner.modules() if type(module).__name__ in names]
+    if not layers:
         raise ValueError("this model does not say what its layers are, so it cannot be split by layers")
-    return found
+    return layers
 
 
 def received(module: Any, device: str) -> None:
-    """A module's parameters and buffers, as the first rank has them, on the device of every rank: the others may have
-    built the module without any. What is split already stays as it is."""
+    """Copy a module's parameters and buffers from the first rank to the device of every rank, even if the others
+    built the module without values. Parameters that are split already stay as they are.
+    """
     import torch
     from torch.distributed.tensor import DTensor
 
@@ -94,25 +95,25 @@ def received(module: Any, device: str) -> None:
         for name, own in held.items()
         if own is not None and not isinstance(own, DTensor)
     ]
-    # What a model is loaded as may differ from what is built: in a precision, or where a file unties two tensors.
-    told = [[(held[name].dtype, held[name].requires_grad, id(held[name])) for held, name in places]]
-    torch.distributed.broadcast_object_list(told, 0, device=torch.device(device))
-    got: dict[int, torch.Tensor] = {}  # by the first rank's tensor: a tied one stays tied
-    for (held, name), (dtype, learns, tensor) in zip(places, told[0], strict=True):
+    # The loaded model may differ from the one built: in a precision, or because a file unties two tensors.
+    described = [[(held[name].dtype, held[name].requires_grad, id(held[name])) for held, name in places]]
+    torch.distributed.broadcast_object_list(described, 0, device=torch.device(device))
+    sent: dict[int, torch.Tensor] = {}  # by the first rank's tensor: a tied one stays tied
+    for (held, name), (dtype, learns, tensor) in zip(places, described[0], strict=True):
         own = held[name]
-        if tensor not in got:
+        if tensor not in sent:
             whole = torch.empty(own.shape, dtype=dtype, device=device) if own.is_meta else own.data.to(device)
             torch.distributed.broadcast(whole, 0)
-            got[tensor] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
-        held[name] = got[tensor]
+            sent[tensor] = torch.nn.Parameter(whole, learns) if isinstance(own, torch.nn.Parameter) else whole
+        held[name] = sent[tensor]
 
 
 def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None, alone: bool = False) -> Any:
-    """The model as the ranks share it: ``ddp``, ``tp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
+    """Return the model as the ranks share it: ``ddp``, ``tp``, ``fsdp2``, ``fsdp2+offload``, or ``none``.
 
     Args:
-        alone: whether the first rank alone has loaded it, and the others are sent its layers one by one.
-        computes: the precision in which gathered parameters compute where it is not the one they are kept in; their
+        alone: whether only the first rank has loaded it, and sends its layers one by one to the others.
+        computes: the precision in which gathered parameters compute, if it is not the one they are stored in; their
             gradients are then added up in float32.
     """
     import torch
@@ -133,7 +134,7 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None,
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=computes, reduce_dtype=torch.float32)
     if sharding == "fsdp2+offload" and kind == "cuda":
         how["offload_policy"] = CPUOffloadPolicy()
-    # A head that learns beside LoRA is kept in another precision, and what learns in one part has one.
+    # A head trained beside LoRA has another precision, and the trained parameters of one part must share one.
     heads = [part for part in model.modules() if type(part).__name__ == "ModulesToSaveWrapper"]
     for part in [*layers_of(model), *heads, model]:
         if alone:
@@ -143,7 +144,7 @@ def spread(model: Any, sharding: str, device: str, computes: torch.dtype | None,
 
 
 def gathered(model: Any) -> dict[str, Any]:
-    """What was trained, whole, in the first rank's main memory; every rank has to ask."""
+    """Return the trained parameters, whole, in the first rank's main memory; every rank must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
@@ -151,7 +152,7 @@ def gathered(model: Any) -> dict[str, Any]:
 
 
 def shares(rows: Sequence[int], rank: int, world: int, batch: int) -> list[Sequence[int]]:
-    """One rank's rows of an update, cut into passes of ``batch`` rows. Every rank makes as many passes as the others.
+    """Return one rank's rows of an update, cut into passes of ``batch`` rows. Every rank makes equally many passes.
 
     >>> shares([0, 1, 2, 3, 4, 5], rank=1, world=2, batch=2)
     [[1, 3], [5]]
@@ -162,9 +163,9 @@ def shares(rows: Sequence[int], rank: int, world: int, batch: int) -> list[Seque
 
 
 def predicted(parts: Sequence[Mapping[str, torch.Tensor]], world: int) -> int:
-    """Tokens that an update learns to predict, over all its passes and ranks.
+    """Return the number of tokens that an update learns to predict, over all its passes and ranks.
 
-    ``parts``: the rank's passes, labels of shape (rows, length); the first token of a row is predicted by nothing.
+    ``parts``: the rank's passes, labels of shape (rows, length); the first token of a row is never predicted.
     """
     import torch
 
@@ -177,11 +178,12 @@ def predicted(parts: Sequence[Mapping[str, torch.Tensor]], world: int) -> int:
 def update_loss(
     model: Any, parts: Sequence[Mapping[str, torch.Tensor]], tokens: int, world: int
 ) -> torch.Tensor:
-    """The mean loss of an update, a scalar whose backward pass is that of the last part; the others' are made here.
+    """Return an update's mean loss, a scalar whose backward pass is the last part's; the others' are run here.
 
     Args:
-        parts: the rank's passes, each with tensors of shape (rows, length). tokens: that the whole update predicts; the
-            ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not tokens.
+        parts: the rank's passes, each with tensors of shape (rows, length). tokens: that the whole update predicts;
+            the ranks' gradients are averaged, so each loss is counted ``world`` times. 0: rows are counted, not
+            tokens.
     """
     total: Any = 0.0
     for number, part in enumerate(parts, start=1):
@@ -201,27 +203,27 @@ def update_loss(
 
 
 def averaged(value: torch.Tensor, world: int) -> float:
-    """The mean of a number without dimensions over the ranks."""
+    """Return the mean of a scalar over the ranks."""
     import torch
 
-    found = value.detach().float().clone()
+    total = value.detach().float().clone()
     if world > 1:
-        torch.distributed.all_reduce(found)
-    return float(found) / world
+        torch.distributed.all_reduce(total)
+    return float(total) / world
 
 
 # ----------------------------------------
-# What a written script keeps while it trains, so that it can go on, and how it reads the rows it holds out.
+# The checkpoints of an exported script, and its loss on the rows it holds out.
 #
-# Written scripts hold these functions as their source; the checkpoint is one file, whole, from the first rank.
+# Exported scripts contain the source of these functions; the first rank writes the whole checkpoint as one file.
 
 
-#: Share of the rows that a script holds out, and the parts of a training after each of which it keeps and reads them.
+#: The share of rows that a script holds out, and the number of checkpoints, at each of which it computes their loss.
 HELD, PARTS = 0.05, 10
 
 
 def held_out(rows: int, share: float, seed: int) -> list[int]:
-    """Numbers of the rows that are not trained on: the same whichever ranks there are, one at least of several.
+    """Return the numbers of the held-out rows: the same for any number of ranks, at least one if there are several.
 
     >>> held_out(40, 0.05, 0), held_out(1, 0.05, 0)
     ([24, 26], [])
@@ -233,38 +235,39 @@ def held_out(rows: int, share: float, seed: int) -> list[int]:
 def held_loss(
     model: Any, parts: Sequence[Mapping[str, torch.Tensor]], weights: Sequence[int], world: int
 ) -> float:
-    """The mean loss of held-out rows over all ranks, dropout off; every rank has to ask.
+    """Return the mean loss of held-out rows over all ranks, without dropout; every rank must call it.
 
     Args:
-        parts: the rank's passes, each with tensors of shape (rows, length). weights: the tokens or rows that each pass
-            counts for; 0 for one that is made only because the other ranks make one.
+        parts: the rank's passes, each with tensors of shape (rows, length). weights: the tokens or rows that each
+            pass counts for; 0 for one that is made only because the other ranks make one.
     """
     import torch
 
     model.eval()
     for module in model.modules():
         if hasattr(module, "quant_state"):
-            # On a processor its eval mode repacks the weights, and takes what is gathered anew for repacked.
+            # On a CPU its eval mode repacks the weights, and takes newly gathered ones for repacked.
             module.training = True
-    found = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64)
     with torch.no_grad():
         for part, weight in zip(parts, weights, strict=True):
-            found += torch.tensor([float(model(**part).loss) * weight, weight], dtype=torch.float64)
+            sums += torch.tensor([float(model(**part).loss) * weight, weight], dtype=torch.float64)
     model.train()
     if world > 1:
-        found = found.float().to(parts[0]["input_ids"].device)  # a GPU's ranks talk between GPUs
-        torch.distributed.all_reduce(found)
-    return float(found[0] / found[1])
+        sums = sums.float().to(parts[0]["input_ids"].device)  # ranks on GPUs exchange tensors on GPUs
+        torch.distributed.all_reduce(sums)
+    return float(sums[0] / sums[1])
 
 
 def counted(labels: torch.Tensor, first: int) -> int:
-    """What a mean loss is the mean of: rows where ``labels`` (rows,) are classes, else the tokens of (rows, length)
-    from ``first`` on that are learned."""
+    """Return how many rows or tokens a mean loss is taken over: rows where ``labels`` (rows,) are classes, else the
+    learned tokens of (rows, length) from ``first`` on.
+    """
     return len(labels) if labels.dim() == 1 else int((labels[:, first:] != -100).sum())
 
 
 def kept_state(model: Any, optimizer: Any, sharded: bool) -> dict[str, Any]:
-    """Trained parameters and the optimizer's state, whole, for the first rank; every rank has to ask."""
+    """Return trained parameters and the optimizer's state, whole, for the first rank; every rank must call it."""
     if sharded:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
@@ -276,7 +279,7 @@ def kept_state(model: Any, optimizer: Any, sharded: bool) -> dict[str, Any]:
 
 
 def put_back(model: Any, optimizer: Any, state: Mapping[str, Any], sharded: bool) -> None:
-    """What :func:`kept_state` gave, into the same model and optimizer; every rank has to."""
+    """Restore the result of :func:`kept_state` in the same model and optimizer; every rank must call it."""
     if sharded:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
@@ -296,7 +299,7 @@ def put_back(model: Any, optimizer: Any, state: Mapping[str, Any], sharded: bool
 
 
 def keep(file: Path, state: Mapping[str, Any], device: str, rank: int, world: int) -> None:
-    """Write a checkpoint in place of the one before, with every rank's random numbers (those of dropout)."""
+    """Write a checkpoint in place of the previous one, with every rank's random state (for dropout)."""
     import torch
 
     own = [torch.get_rng_state()]
@@ -333,24 +336,23 @@ def kept(file: Path, same: Mapping[str, Any], rank: int) -> dict[str, Any] | Non
 
 
 # ----------------------------------------
-# How a training outside the lab tells of itself, in the format of :mod:`peft_lab.runs.events`. Written scripts hold
-# these functions as their source, which needs nothing of this package; ``runs --adopt`` takes such a folder as a
-# run.
+# How a training outside the lab reports its progress, in the format of :mod:`peft_lab.runs.events`. Exported scripts
+# contain these functions' source, which needs nothing of this package; ``runs --adopt`` adopts such a folder as a run.
 
 
 def tell(folder: Path | None, kind: str, **fields: Any) -> None:
-    """Append one event to the folder's file; nothing without a folder. Raises ValueError for what is no number."""
+    """Append one event to the folder's file, if there is a folder. Raises ValueError for NaN and infinity."""
     if folder is not None:
         line = json.dumps({"time": time.time(), "type": kind, **fields}, allow_nan=False)
         with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
-def begin_telling(folder: Path | None, spec: dict[str, Any], found: dict[str, Any], first: int = 0) -> None:
-    """Write down what is trained and who trains it, give a sign of life from now on, and tell of an error that ends it.
+def begin_telling(folder: Path | None, spec: dict[str, Any], facts: dict[str, Any], first: int = 0) -> None:
+    """Write the first events, touch ``beat`` every five seconds from now on, and report a fatal error.
 
     Args:
-        first: steps that were made before; those that a file of before tells of stay in it.
+        first: steps that were made before; an earlier file's events about them are kept.
     """
     if folder is None:
         return
@@ -363,7 +365,7 @@ def begin_telling(folder: Path | None, spec: dict[str, Any], found: dict[str, An
     owner = {"pid": os.getpid(), "started": time.time(), "host": f"{node}, outside the lab", "name": node}
     tell(folder, "queued", owner=owner, carrier="script")
     tell(folder, "starting")
-    tell(folder, "ready", **found)
+    tell(folder, "ready", **facts)
     for event in before:
         if event["type"] == "step" and event["step"] <= first:
             tell(

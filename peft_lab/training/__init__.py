@@ -1,4 +1,3 @@
-"""How a model learns: the one optimizer step (``step``), its loop, losses, optimizers, batches and scores, and the
-tasks
+"""Train a model: the optimizer step and its loop (``step``), losses, optimizers, batches, scores, and the tasks
 (:mod:`peft_lab.training.tasks`). Runs train with it, and the simulation traces it.
 """

@@ -1,6 +1,6 @@
-"""From rows to batches: conversations, tokens, labels, packed rows, and an order in which equal lengths meet.
+"""Turn rows into batches: conversations, tokens, labels, packed rows, and an order that groups rows of similar length.
 
-A batch costs what its longest row costs, so rows of like length go together; which batch comes when is shuffled. The
+A batch costs as much as its longest row, so rows of similar length share a batch; the order of batches is shuffled. The
 same seed gives the same batches.
 """
 
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-# A template says how messages are written, not which tokens an answer has; few mark it (``{% generation %}``, which
-# transformers' mask and TRL's ``assistant_only_loss`` rely on: where it is missing that mask is empty and only a
-# warning
-# says so). So a conversation is written up to each answer, with what opens it, and up to the answer's end, and both
-# have
-# to be beginnings of the whole. A template that rewrites earlier messages as a conversation grows (which drops the
-# thinking of earlier answers, say) is noticed at the row, and refused.
+# A chat template says how messages are written, not which tokens are an answer's; few mark them with
+# ``{% generation %}``, which transformers' mask and TRL's ``assistant_only_loss`` rely on (without it the mask is empty
+# and there is only a warning). So a conversation is rendered up to the start and up to the end of each answer, and both
+# texts must be prefixes of the whole. A template that rewrites earlier messages as a conversation grows (such as one
+# that drops the thinking of earlier answers) is detected at the row, and the row is refused.
 
 
 #: For tokenizers without a template. Plain words rather than ChatML's marks: tokens that a base model has never seen
@@ -41,10 +39,10 @@ ROLE_LINES = (
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the tokenizer begins every text with, as text; templates write it themselves.
+    """Return the start token that the tokenizer adds to every text, as text; empty if it adds none.
 
-    Llama's has such a token, GPT-2's has none: a base that has only ever read texts that begin so is not to be tuned
-    on others.
+    Llama's tokenizer adds one, GPT-2's does not: a base that has only read texts with it must be tuned on such texts.
+    Chat templates write it themselves.
     """
     mark = tokenizer.bos_token
     begins = mark is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
@@ -54,10 +52,10 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> str:
 def write_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], opens: bool = False
 ) -> str:
-    """The conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`.
+    """Return the conversation as the model reads it, by the tokenizer's template or else :data:`ROLE_LINES`.
 
     Args:
-        turns: role and words of each message. opens: whether what opens the next answer follows.
+        turns: role and text of each message. opens: whether to add the opening of the next answer.
 
     Raises:
         TemplateError: the template refuses the conversation (:func:`peft_lab.models.loading.guard_template`).
@@ -73,7 +71,7 @@ def write_chat(
 def answers_in(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as one text, and from which to before which character each answer stands.
+    """Return the conversation as one text, and each answer's range in it as (first, end) characters.
 
     Raises:
         ValueError: the template refuses the conversation, or does not write it the same as it grows.
@@ -98,11 +96,11 @@ def answers_in(
 def read_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]]
 ) -> tuple[list[int], list[bool]]:
-    """The tokens of a conversation, and which of them count: those that begin in an answer, up to the token that ends
-    it. What a template writes after that, such as a line break, is not the model's to say.
+    """Return a conversation's token ids, and whether each is learned: those that begin in an answer, up to its end
+    token. What a template writes after that, such as a line break, is not learned.
 
     Raises:
-        ValueError: as :func:`answers_in`.
+        ValueError: as :func:`answers_in`, or the tokenizer cannot map tokens to characters.
     """
     if not tokenizer.is_fast:
         raise ValueError("this model's tokenizer does not tell which letters a token stands for")
@@ -123,7 +121,7 @@ def read_chat(
 
 
 def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token with which an answer ends, ``None`` where the template closes it with none."""
+    """Return the id of the token that ends an answer; ``None`` if the template ends it without one."""
     ids, counted = read_chat(tokenizer, [("user", "a"), ("assistant", "b")])
     last = max((at for at, counts in enumerate(counted) if counts), default=0)
     marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -131,9 +129,9 @@ def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def ends_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens at which a written answer stops: the tokenizer's end, and that of an answer where it is another."""
-    found = [tokenizer.eos_token_id, end_of_answer(tokenizer)]
-    return [int(token) for token in dict.fromkeys(found) if isinstance(token, int)]
+    """Return the token ids at which an answer stops: the tokenizer's end, and the answer's end if it is another."""
+    ends = [tokenizer.eos_token_id, end_of_answer(tokenizer)]
+    return [int(token) for token in dict.fromkeys(ends) if isinstance(token, int)]
 
 
 IGNORED = -100  # the label that a cross entropy leaves out
@@ -146,11 +144,10 @@ class Encoded:
 
     Attributes:
         ids: token ids; for generation the prompt and then the completion with its end token.
-        prompt: how many of them are the prompt; the whole row when classifying.
+        prompt: the number of prompt tokens; all of them when classifying.
         label: index of the label, ``IGNORED`` when generating.
-        start: what a decoder of its own begins the completion with, while an encoder reads the prompt; ``None`` where
-            one stack reads both.
-        counted: of a conversation, whether each token is one of an answer's; empty where all after the prompt are.
+        start: the first decoder token of an encoder-decoder, whose encoder reads the prompt; ``None`` for other models.
+        counted: for a conversation, whether each token is an answer's; empty if all after the prompt are.
         pixels: of an image, which has no tokens (:class:`peft_lab.models.images.Pixels`).
     """
 
@@ -172,14 +169,14 @@ def encode(
     max_length: int,
     start: int | None = None,
 ) -> list[Encoded]:
-    """Rows as tokens, at most ``max_length`` of them; images as their pixels, which ``tokenizer`` then reads
-    (:class:`peft_lab.models.images.Eye`).
+    """Encode rows as at most ``max_length`` tokens, or images as pixels; ``tokenizer`` is then an
+    :class:`peft_lab.models.images.Eye`.
 
-    ``start``: the first token of a decoder of its own (:func:`peft_lab.models.loading.decoder_start`).
+    ``start``: the first token of an encoder-decoder's decoder (:func:`peft_lab.models.loading.decoder_start`).
 
     Raises:
-        BadInput: a label the task does not have, completions that leave no room for a prompt, or a conversation whose
-            answers cannot be told from the rest or are all cut off.
+        ValueError: a label the task does not have. BadInput: a completion leaves no room for its prompt, the chat
+            template refuses a row, or a conversation's answers cannot be located or are all cut off.
     """
     if task.kind == "chat":
         return [_conversation(tokenizer, row, max_length) for row in rows]
@@ -205,25 +202,25 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, row: Row, max_length: int)
     try:
         return encode_chat(tokenizer, row.conversation, max_length)
     except ValueError as error:
-        told = f"The conversation in line {row.line:,} cannot be trained on: {error}."
-        raise BadInput(told, "own_data") from None
+        message = f"The conversation in line {row.line:,} cannot be trained on: {error}."
+        raise BadInput(message, "own_data") from None
 
 
 def encode_labels(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], labels: Sequence[int], max_length: int
 ) -> list[Encoded]:
-    """Texts to classify, with the numbers of their labels; what is too long loses its end."""
-    found = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(found, labels, strict=True)]
+    """Encode texts to classify, with their label indices; a text that is too long loses its end."""
+    tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return [Encoded(tuple(ids), len(ids), label) for ids, label in zip(tokens, labels, strict=True)]
 
 
 def encode_completions(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], targets: Sequence[str], max_length: int
 ) -> list[Encoded]:
-    """Prompts and what has to follow them. A prompt that is too long loses its start, never the completion.
+    """Encode prompts with their completions. A prompt that is too long loses its start; a completion is never cut.
 
     Raises:
-        ValueError: a completion that leaves no room for its prompt.
+        ValueError: a completion leaves no room for its prompt.
     """
     pairs = list(zip(texts, targets, strict=True))
     prompts = tokenizer([render(tokenizer, text) for text in texts], add_special_tokens=False)["input_ids"]
@@ -235,8 +232,8 @@ def encode_completions(
             raise ValueError(
                 f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
             )
-        kept = prompt[-room:]
-        encoded.append(Encoded((*kept, *end), len(kept)))
+        tail = prompt[-room:]
+        encoded.append(Encoded((*tail, *end), len(tail)))
     return encoded
 
 
@@ -247,11 +244,11 @@ def encode_pairs(
     max_length: int,
     start: int,
 ) -> list[Encoded]:
-    """Texts for an encoder and what its decoder has to write, each with the tokenizer's end token; a text that is too
-    long loses its start.
+    """Encode texts for an encoder and the targets of its decoder, both with the tokenizer's end token; a text that is
+    too long loses its start.
 
     Raises:
-        ValueError: a target that leaves no room for its text.
+        ValueError: a target leaves no room for its text.
     """
     encoded = []
     sides = (tokenizer(list(texts))["input_ids"], tokenizer(list(targets))["input_ids"])
@@ -261,20 +258,20 @@ def encode_pairs(
             raise ValueError(
                 f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
             )
-        kept = text[-room:]
-        encoded.append(Encoded((*kept, *end), len(kept), start=start))
+        tail = text[-room:]
+        encoded.append(Encoded((*tail, *end), len(tail), start=start))
     return encoded
 
 
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Sequence[str]], max_length: int
 ) -> Encoded:
-    """A conversation, of which the answers count. One that is too long loses its end.
+    """Encode a conversation, whose answers are learned. One that is too long loses its end.
 
-    ``turns``: role and words of each message.
+    ``turns``: role and text of each message.
 
     Raises:
-        ValueError: no token of an answer is left, or which they are cannot be told.
+        ValueError: no token of an answer is left, or the answers cannot be located.
     """
     ids, counted = read_chat(tokenizer, turns)
     if True not in counted[:max_length]:
@@ -286,7 +283,7 @@ def encode_chat(
 
 
 def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """The prompt as the model expects it: in its chat format where it has one, else as any text begins."""
+    """Return the prompt in the model's chat format if it has one, else with its start token, if any."""
     if not tokenizer.chat_template:
         return opening(tokenizer) + text
     # An empty system message keeps templates from adding one of their own, which every row would pay for.
@@ -298,16 +295,16 @@ def render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 
 def completion(tokenizer: PreTrainedTokenizerBase, text: str, target: str) -> str:
-    """What follows the prompt, with the token that ends it; after a plain prompt separated by a space."""
+    """Return the text that follows the prompt, with its end token; after a plain prompt it begins with a space."""
     gap = "" if tokenizer.chat_template or text[-1:].isspace() else " "
     return f"{gap}{target}{tokenizer.eos_token or ''}"
 
 
 def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list[int]]:
-    """Row numbers of every batch.
+    """Return the row numbers of every batch.
 
-    Each pass over the rows is shuffled anew; within a window of batches rows are sorted by length, cut into batches,
-    and those are shuffled.
+    Each pass over the rows is shuffled anew. Within a window of batches rows are sorted by length and cut into batches,
+    which are then shuffled.
 
     >>> plan([5, 9, 5, 9], steps=2, batch=2, seed=0)  # rows of like length, so that little is padded
     [[2, 0], [1, 3]]
@@ -329,19 +326,19 @@ def plan(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[list
 
 
 def wanted(row: Encoded) -> list[int]:
-    """The token to predict at each place after the prompt; ``IGNORED`` where it does not count."""
+    """Return the token to predict at each place after the prompt; ``IGNORED`` where none is learned."""
     after = row.ids[row.prompt :]
     counted = row.counted[row.prompt :] or (True,) * len(after)
     return [token if counts else IGNORED for token, counts in zip(after, counted, strict=True)]
 
 
 def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.Tensor]:
-    """A batch padded on the right. ``labels`` holds one class per row, or the token to predict at every position.
+    """Collate rows into a batch padded on the right. ``labels``: a class per row, or the token to predict per position.
 
     Returns:
-        input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest). For an encoder and a decoder,
-        the prompts are the inputs, and decoder_input_ids and labels have the shape (rows, longest completion): at every
-        position the token before, and the token to predict. Of images: pixel_values (rows, channels, height, width).
+        input_ids and attention_mask (rows, longest); labels (rows,) or (rows, longest). For an encoder-decoder the
+        prompts are the inputs, and decoder_input_ids and labels have the shape (rows, longest completion): at every
+        position the previous token, and the token to predict. For images: pixel_values (rows, channels, height, width).
     """
     import torch
 
@@ -374,12 +371,12 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> dict[str, torch.T
 
 
 class Picked(NamedTuple):
-    """Which logits a loss over completions reads.
+    """The logits that a loss over completions reads.
 
     Attributes:
-        positions: at which the output head is applied (kept,), counted from the end, because virtual tokens may stand
-            before the text: from the first position that predicts a completion's token to the last.
-        tokens: of those of all rows, laid end to end, the ones that count (predicted,).
+        positions: where the output head is applied (kept,), counted from the end, because virtual tokens may precede
+            the text: from the first position that predicts a completion's token to the last.
+        tokens: indices of the tokens in the loss (predicted,), among those positions of all rows, laid end to end.
         targets: the token to predict at each (predicted,).
     """
 
@@ -389,17 +386,17 @@ class Picked(NamedTuple):
 
 
 def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
-    """What labels (rows, length) ask for; ``None`` when classifying, labels (rows,).
+    """Return which logits the loss on labels (rows, length) needs; ``None`` when classifying, labels (rows,).
 
-    ``apart``: a decoder of its own has read, at each position, the token before the one to predict there.
+    ``apart``: whether the labels are an encoder-decoder's, whose decoder inputs are already shifted by one.
     """
     import torch
 
     if labels.dim() == 1:
         return None
     length = labels.shape[1] - apart
-    asked = (labels != IGNORED).any(dim=0).nonzero().flatten()
-    first, last = int(asked[0]), int(asked[-1])
+    labelled = (labels != IGNORED).any(dim=0).nonzero().flatten()
+    first, last = int(labelled[0]), int(labelled[-1])
     targets = labels[:, first : last + 1].flatten()
     tokens = (targets != IGNORED).nonzero().flatten()
     positions = torch.arange(first - 1 - length, last - length, device=labels.device)
@@ -407,50 +404,50 @@ def picked(labels: torch.Tensor, apart: bool = False) -> Picked | None:
 
 
 def loss_at(
-    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], asked: Picked | None, keep: bool
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], chosen: Picked | None, keep: bool
 ) -> torch.Tensor:
-    """Mean cross entropy in float32, without dimensions: over rows, or over the completions' tokens.
+    """Return the mean cross entropy in float32, a scalar: over rows, or over the completions' tokens.
 
-    The output head is the largest matrix of a small model, so it is applied only where that is asked for, if the model
+    The output head is the largest matrix of a small model, so it is applied only where the loss needs it, if the model
     can (``keep``: it takes ``logits_to_keep``).
     """
     import torch
 
     inputs: dict[str, Any] = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    if asked is None:
+    if chosen is None:
         return torch.nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
     if keep:
-        inputs["logits_to_keep"] = asked.positions
+        inputs["logits_to_keep"] = chosen.positions
     logits = model(**inputs).logits
-    if logits.shape[1] != len(asked.positions):
-        logits = logits[:, asked.positions]
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1)[asked.tokens].float(), asked.targets)
+    if logits.shape[1] != len(chosen.positions):
+        logits = logits[:, chosen.positions]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1)[chosen.tokens].float(), chosen.targets)
 
 
 def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """:func:`loss_at` what the batch's labels ask for. A scalar; ``batch`` as :func:`collate` makes it."""
-    asked = picked(batch["labels"], "decoder_input_ids" in batch)
-    return loss_at(model, batch, asked, keeps_logits(model))
+    """Return :func:`loss_at` for the batch's labels, a scalar; ``batch`` as :func:`collate` returns it."""
+    chosen = picked(batch["labels"], "decoder_input_ids" in batch)
+    return loss_at(model, batch, chosen, keeps_logits(model))
 
 
 def keeps_logits(model: Any) -> bool:
-    """Whether the model, or the one that PEFT wrapped, takes ``logits_to_keep``."""
+    """Return whether the model, or the one that PEFT wrapped, takes ``logits_to_keep``."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "logits_to_keep" in inspect.signature(inner.forward).parameters
 
 
 # ----------------------------------------
-# How large a batch is: what a step's memory depends on, and which of its positions are a text's.
+# The size of a batch, on which a step's memory depends, and which of its positions hold text.
 
 
 def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What a step's memory depends on: rows and length, whether a row is padded, and what the loss picks.
+    """Return what a step's memory depends on: rows and length, whether a row is padded, and what the loss reads.
 
     ``batch``: ids of shape (rows, length); labels (rows, length), or (rows) when classifying.
 
-    ``kept``: positions at which the head is applied; ``predicted``: tokens that count. Both are 0 when classifying.
-    ``image``: of pictures, which have no length, their channels, height and width.
-    ``apart``: whether a decoder of its own has the ``kept`` positions, and an encoder those of ``length``.
+    ``kept``: positions at which the head is applied; ``predicted``: tokens in the loss. Both are 0 when classifying.
+    ``image``: channels, height and width of images, which have no length.
+    ``apart``: whether the model is an encoder-decoder; ``length`` is then the encoder's, ``kept`` the decoder's.
     """
     if "pixel_values" in batch:
         rows, channels, *sides = batch["pixel_values"].shape
@@ -470,8 +467,9 @@ def size_of(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Which positions a model gives logits for that belong to a text: the mask of the one stack, or of what a decoder
-    of its own reads. Of shape (rows, length), as whole numbers.
+    """Return the mask of the positions whose logits belong to a text, as whole numbers of shape (rows, length).
+
+    For an encoder-decoder these are the positions that the decoder reads.
     """
     mask = inputs["attention_mask"]
     if "decoder_input_ids" not in inputs:
@@ -485,15 +483,13 @@ def writes_at(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
 #     packed    [c c c c b b] [a a a]
 #     positions  0 1 2 3 0 1   0 1 2         attention stays within a run of positions
 #
-# Rows go into the fullest row that still has room, the longest first (best-fit decreasing, as TRL's strategy
-# "bfd").
-# Transformers reads off positions that start again where a row ends and masks all others
-# (``masking_utils.find_packed_sequence_indices``), as long as it is given no mask and keeps no cache. Written
-# scripts
-# hold these functions as their source.
+# Rows go into the fullest row that still has room, the longest first (best-fit decreasing, as TRL's strategy "bfd").
+# Transformers detects where a row ends by positions that restart at 0, and masks all other rows
+# (``masking_utils.find_packed_sequence_indices``), as long as it is given no mask and keeps no cache. Exported scripts
+# contain the source of these functions.
 
 
-#: What transformers calls the models whose packed rows were compared with the rows apart, loss and gradients
+#: transformers' names of the model types whose packed rows give the loss and gradients of separate rows
 #: (tests/training/test_packing.py). BLOOM takes no positions and OPT makes its own, so their rows would see each other.
 TYPES = (
     "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral", "mixtral",
@@ -503,7 +499,7 @@ TYPES = (
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows that share one."""
+    """Rows packed into one."""
 
     rows: tuple[Encoded, ...]
 
@@ -512,13 +508,13 @@ class Packed:
 
 
 def no_cache(model: Any) -> None:
-    """From now on ``model`` keeps no keys and values: with a cache transformers does not look where rows end."""
+    """Turn off the model's key-value cache: with a cache transformers does not look where packed rows end."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.config.get_text_config().use_cache = False
 
 
 def fill(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Numbers of the rows that share each row of ``room`` tokens; one that is longer has a row of its own.
+    """Return the numbers of the rows in each packed row of ``room`` tokens; a longer row has one of its own.
 
     >>> fill([3, 2, 4], room=6)
     [[2, 1], [0]]
@@ -546,11 +542,11 @@ def fill(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def collate_packed(packs: Sequence[Packed], pad: int, device: str) -> dict[str, torch.Tensor]:
-    """A batch of packed rows, filled up at the end with a row of padding that nothing is learned from.
+    """Collate packed rows into a batch. Padding at the end is one more row, from which nothing is learned.
 
     Returns:
         input_ids, position_ids and labels, each of shape (packs, longest), tokens of the longest. There is no mask:
-        positions that start again say where a row begins. The first token of a row is predicted by nothing.
+        positions restart at 0 where a row begins. The first token of a row is never predicted.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Scoring a model on held-out rows, and asking it the learner's own sentences."""
+"""Score a model on held-out rows, and ask it the learner's own sentences."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # ----------------------------------------
-# What comes of examining a model: held-out results, and answers to the learner's own sentences.
+# The results of examining a model: held-out scores, and answers to the learner's own sentences.
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a model says to one probe. ``scores``: probability by label, empty for generated text."""
+    """A model's answer to one probe. ``scores``: probability by label, empty for generated text."""
 
     text: str
     answer: str
@@ -34,7 +34,7 @@ class ModelAnswer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out results of one model. ``metrics``: shares between 0 and 1 by name; ``loss`` per label or label token."""
+    """Held-out results of one model. ``metrics``: from 0 to 1, by name. ``loss``: mean per row or per label token."""
 
     metrics: dict[str, float]
     loss: float
@@ -53,14 +53,15 @@ def silent(done: int, total: int) -> None:
 
 
 def question(row: Row) -> Asked:
-    """What a model is asked to answer with the row's target."""
+    """Return the model's input for a row: its text, or a chat's messages before the last answer."""
     return row.turns or row.text
 
 
 @contextmanager
 def _one_product(model: Any) -> Iterator[None]:
-    """Lay out what the output head reads. A generation begins with a slice, the last position of every row; without
-    gradients torch multiplies a slice row by row, for which it copies the head, a model's largest matrix, for each."""
+    """Make the output head's input contiguous. A generation slices out the last position of every row; without
+    gradients torch multiplies a slice row by row and copies the head, a model's largest matrix, each time.
+    """
     head = model.get_output_embeddings()
     if head is None:
         yield
@@ -74,7 +75,7 @@ def _one_product(model: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Examiner:
-    """How to question models on one task. ``start``: the first token of a decoder of its own."""
+    """Asks and scores models on one task. ``start``: the first decoder token of an encoder-decoder."""
 
     task: Task
     tokenizer: PreTrainedTokenizerBase
@@ -105,30 +106,31 @@ class Examiner:
 
     def answer(self, model: torch.nn.Module, texts: Sequence[Asked]) -> list[ModelAnswer]:
         """Return the model's answer to each text: a label with all labels' probabilities, or generated text.
-        A conversation's ``text`` is its last message."""
+        The ``text`` of a conversation's answer is its last message.
+        """
         import torch
 
         model.eval()
         answers = []
         with torch.no_grad():
-            for asked in texts:
-                text = asked if isinstance(asked, str) else asked[-1][1]
+            for request in texts:
+                text = request if isinstance(request, str) else request[-1][1]
                 if self.task.kind != "classification":
-                    answers.append(ModelAnswer(text, self._generate(model, [asked])[0].strip()))
+                    answers.append(ModelAnswer(text, self._generate(model, [request])[0].strip()))
                     continue
-                logits = model(**self.prepare([asked])).logits[0]
+                logits = model(**self.prepare([request])).logits[0]
                 scores = dict(zip(self.task.labels, logits.float().softmax(-1).tolist(), strict=True))
                 answers.append(ModelAnswer(text, max(scores, key=lambda label: scores[label]), scores))
         return answers
 
     @property
     def pad(self) -> int:
-        """The id that texts are padded with."""
+        """Return the id of the padding token."""
         return loading.pad_token(self.tokenizer)
 
     @property
     def ends(self) -> Any:
-        """The token or tokens at which an answer stops."""
+        """Return the id or ids of the tokens at which an answer stops."""
         return batches.ends_of(self.tokenizer) if self.task.kind == "chat" else self.tokenizer.eos_token_id
 
     def _groups(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
@@ -156,11 +158,11 @@ class Examiner:
         return self._generate(model, texts)
 
     def prepare(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
-        """The model's inputs for these texts; of a chat, a text is a single message of the user's. Prompts to be
-        continued are padded on the left, so that every answer starts right after its own; those that an encoder reads
-        on the right, as in training.
+        """Return the model's inputs for these texts; in a chat, a text is a single user message.
 
-        Ids and mask of shape (texts, longest). Images, by their names: pixel_values (images, channels, height, width).
+        Prompts to continue are padded on the left, so that every answer directly follows its prompt; other inputs on
+        the right, as in training. Ids and mask of shape (texts, longest). For images: pixel_values (images, channels,
+        height, width).
         """
         if self.task.images:
             named = [Row(str(text), self.task.labels[0]) for text in texts]
@@ -186,17 +188,17 @@ class Examiner:
             room = self.max_length - 1
         return {name: made[name][:, -room:].to(self.device) for name in ("input_ids", "attention_mask")}
 
-    def _prompt(self, asked: Asked) -> str:
+    def _prompt(self, request: Asked) -> str:
         try:
             if self.task.kind == "chat":
-                turns = (("user", asked),) if isinstance(asked, str) else asked
+                turns = (("user", request),) if isinstance(request, str) else request
                 return batches.write_chat(self.tokenizer, turns, opens=True)
-            return batches.render(self.tokenizer, str(asked))
+            return batches.render(self.tokenizer, str(request))
         except TemplateError as error:
             raise BadInput(f"The model cannot be asked: {error}.", "text") from None
 
     def reading(self, texts: Sequence[Asked]) -> dict[str, torch.Tensor]:
-        """The inputs of one pass over these texts: :meth:`prepare`, and the first token of a decoder of its own.
+        """Return the inputs of one forward pass: :meth:`prepare`, and an encoder-decoder's first decoder token.
 
         Ids and mask of shape (texts, longest), the decoder's ids (texts, 1).
         """

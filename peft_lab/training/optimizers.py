@@ -1,5 +1,5 @@
-"""Muon as torch has it, beside AdamW; and cross entropy a few rows of logits at a time. Written scripts hold both
-sources.
+"""Combine torch's Muon with AdamW; and compute cross entropy a few rows of logits at a time. Exported scripts contain
+both sources.
 
     B <- momentum of the gradients        O = five Newton-Schulz steps of B in bfloat16, nearly orthogonal
     W <- W - rate · 0.2 √max(m, n) · O    W (m, n)
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 #     for a chunk of rows:  z = h W^T;  loss += log sum exp(z) - z[label];  dh = (softmax(z) - onehot) W  at once
 #     kept: dh (tokens, hidden), and dW if the head is trained; z is overwritten by the next chunk's
 #
-# Usually logits take tokens x vocabulary numbers, in 16 and in 32 bits, and their gradient as many. The sum is
-# torch's
-# own (``torch.nn.functional.linear_cross_entropy``); what is here hands it a language model's hidden states.
+# Otherwise logits take tokens x vocabulary numbers, in 16 and in 32 bits, and their gradient as many. torch computes
+# the sum (``torch.nn.functional.linear_cross_entropy``); the functions here pass it a language model's hidden states.
 
 
-#: Of a config: what a model does to its logits before the loss, which the sum above leaves out.
+#: Config fields by which a model alters its logits before the loss, which the sum above leaves out.
 _ALTERS_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier")
-#: Types whose configs need not say it: transformers has a value for them.
+#: Model types for which transformers sets such a field by default.
 _BY_DEFAULT = {
     "gemma2": "final_logit_softcapping",
     "gemma3n_text": "final_logit_softcapping",
@@ -36,14 +35,14 @@ _BY_DEFAULT = {
 
 
 def altered(config: Mapping[str, Any]) -> str:
-    """The field of a model's config by which it alters its logits; empty where none does.
+    """Return the field of a model's config by which it alters its logits; empty if there is none.
 
     >>> altered({"final_logit_softcapping": 30.0}), altered({"logits_scaling": 1.0})
     ('final_logit_softcapping', '')
     """
-    said = next((field for field in _ALTERS_LOGITS if config.get(field) not in (None, 1, 1.0)), "")
+    stated = next((field for field in _ALTERS_LOGITS if config.get(field) not in (None, 1, 1.0)), "")
     usual = _BY_DEFAULT.get(config.get("model_type", ""), "")
-    return said or (usual if usual not in config else "")
+    return stated or (usual if usual not in config else "")
 
 
 def without_logits(model: Any) -> None:
@@ -64,10 +63,10 @@ def without_logits(model: Any) -> None:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
-        found = (
+        obstacle = (
             "no head over a vocabulary" if head is None else "an adapter or something else on its output head"
         )
-        raise ValueError(f"it has {found}, where chunks need a plain linear map")
+        raise ValueError(f"it has {obstacle}, where chunks need a plain linear map")
     own = "self.loss_function(" not in inspect.getsource(type(base).forward)
     if own or base.loss_function is not ForCausalLMLoss:
         raise ValueError("it takes its loss in a way of its own")
@@ -109,15 +108,15 @@ def chunked_loss(
     counted: Any = None,
     ignored: int = -100,
 ) -> torch.Tensor:
-    """Return the mean cross entropy over labels that are not ``ignored``; with ``counted`` the sum divided by that.
+    """Return the mean cross entropy over labels that are not ``ignored``; with ``counted``, the sum divided by it.
 
     Args:
-        hidden: (rows, length, hidden), each the one that predicts the label at its place.
+        hidden: (rows, length, hidden), at each place the state that predicts the label there.
         weight: (vocabulary, hidden). bias: (vocabulary,).
         labels: (rows, length).
 
     Returns:
-        a number without dimensions, whose backward may be run once.
+        a scalar whose backward pass may be run once.
     """
     import torch
 
@@ -136,21 +135,22 @@ def chunked_loss(
 
 
 def outside_layers(model: Any) -> set[int]:
-    """Identities of the parameters of embeddings and of the output head, which Muon is not for."""
+    """Return the ``id()`` of every parameter of embeddings and output head, which Muon is not for."""
     import torch
 
     inner = getattr(model, "module", model)  # DDP's wrapper
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     ends = [module for module in inner.modules() if isinstance(module, torch.nn.Embedding)]
-    found = [*ends, *([] if head is None else [head])]
-    return {id(parameter) for module in found for parameter in module.parameters()}
+    modules = [*ends, *([] if head is None else [head])]
+    return {id(parameter) for module in modules for parameter in module.parameters()}
 
 
 class MuonBesideAdamW:
-    """Both as one optimizer over trained parameters of any shape. ``outside``: of :func:`outside_layers`.
+    """Muon and AdamW as one optimizer over trained parameters of any shape. ``outside``: of :func:`outside_layers`.
 
-    ``foreach``: whether AdamW works on lists of tensors; ``None``: as torch chooses.
+    Muon updates matrices inside the layers, AdamW all other parameters. ``foreach``: whether AdamW works on lists of
+    tensors; ``None``: torch chooses.
     """
 
     def __init__(
@@ -174,55 +174,55 @@ class MuonBesideAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of both, to set their rates."""
+        """Return the parameter groups of both optimizers, to set their rates."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self) -> None:
-        """Lets all gradients go."""
+        """Drop all gradients."""
         for part in self.parts:
             part.zero_grad()
 
     def step(self) -> None:
-        """An update of each."""
+        """Update the parameters with both optimizers."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of both, to be kept."""
+        """Return the state of both optimizers."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What :meth:`state_dict` gave."""
-        for part, kept in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(kept)
+        """Restore what :meth:`state_dict` returned."""
+        for part, part_state in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(part_state)
 
 
 # ----------------------------------------
-# What the backward pass needs again waits in main memory meanwhile.
+# Offload the tensors saved for the backward pass to main memory.
 #
-#     forward    a tensor that is saved is copied to pinned main memory, and the device's own may go
-#     backward   it is copied back when the operation that saved it asks for it
+#     forward    a tensor that is saved is copied to pinned main memory, and the device's own may be freed
+#     backward   it is copied back when the operation that saved it needs it
 #
-# With gradient checkpointing nothing is saved within a layer, so that what waits is each layer's input. Copies stand
-# in line with all other work of the device: nothing hides them. torch's own ``save_on_cpu`` does the same with
-# parameters too, which need not move. Written scripts hold these functions as their source.
+# With gradient checkpointing nothing is saved within a layer, so only each layer's input is offloaded. Copies are in
+# one queue with all other work of the device, so no work hides them. torch's own ``save_on_cpu`` also copies
+# parameters, which need not move. Exported scripts contain the source of these functions.
 
 
-#: Bytes of the smallest tensor that is worth a copy, as TRL's and torchtune's offloads have it.
+#: Bytes of the smallest tensor that is copied, as in TRL's and torchtune's offloads.
 LEAST = 1024
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in main memory, of the same shape."""
+    """Return a copy in main memory, of the same shape."""
     import torch
 
-    kept = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
-    return kept.copy_(tensor, non_blocking=True)
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor, non_blocking=True)
 
 
-def to_device(kept: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The copy back where it was, of the same shape."""
-    return kept.to(device, non_blocking=True)
+def to_device(copy: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a copy on the device, of the same shape."""
+    return copy.to(device, non_blocking=True)
 
 
 def offloading(
@@ -231,10 +231,10 @@ def offloading(
     back: Callable[[Any, torch.device], torch.Tensor] = to_device,
     least: int = LEAST,
 ) -> Any:
-    """A context in which what is saved for the backward pass waits in main memory.
+    """Return a context in which tensors saved for the backward pass are offloaded to main memory.
 
     Args:
-        model: whose parameters and buffers stay where they are.
+        model: its parameters and buffers are not copied.
         leave: copies a tensor of any shape away. back: copies it back.
         least: bytes of the smallest tensor that is copied.
     """
@@ -247,7 +247,7 @@ def offloading(
             return tensor
         return tensor.device, leave(tensor)
 
-    def unpack(kept: Any) -> torch.Tensor:
-        return kept if isinstance(kept, torch.Tensor) else back(kept[1], kept[0])
+    def unpack(packed: Any) -> torch.Tensor:
+        return packed if isinstance(packed, torch.Tensor) else back(packed[1], packed[0])
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)

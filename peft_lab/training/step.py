@@ -1,5 +1,5 @@
-"""One optimizer step, and the loop over it. There is no second step: a run calls it on real tensors, a simulation on
-tensors without values, and an exported script holds its source.
+"""Make optimizer steps. There is one implementation: a run calls it on real tensors, a simulation on tensors without
+values, and an exported script contains its source.
 
     loss = cross entropy of model(batch)        forward
     g = d loss / d trained                      backward
@@ -22,12 +22,12 @@ from peft_lab.training.batches import Encoded, collate, loss_of
 if TYPE_CHECKING:
     import torch
 
-#: Told of each phase as it begins: ``zero_grad``, ``forward``, ``backward``, ``optimizer``.
+#: Called with the name of each phase as it begins: ``zero_grad``, ``forward``, ``backward``, ``optimizer``.
 Phase = Callable[[str], None]
 
 
 def nobody(phase: str) -> None:
-    """For those who do not follow the phases."""
+    """Ignore the name of a phase."""
 
 
 def add_gradients(
@@ -36,11 +36,11 @@ def add_gradients(
     loss_of: Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor],
     phase: Phase = nobody,
 ) -> None:
-    """A pass before that of the step: its gradients stay, and the step's own are added to them.
+    """Run a forward and a backward pass before the step's own, which adds its gradients to these.
 
     Args:
         batch: what ``loss_of`` reads, each tensor with the rows first.
-        loss_of: the mean loss over a batch, a tensor without dimensions.
+        loss_of: returns the mean loss over a batch, a scalar.
     """
     phase("forward")
     loss = loss_of(model, batch)
@@ -58,19 +58,19 @@ def train_step(
     phase: Phase = nobody,
     foreach: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Forward, backward, clipping, update. Gradients of the step before are dropped first.
+    """Make a step: forward, backward, clipping, update. Gradients of the previous step are dropped first.
 
     Args:
         batch: what ``loss_of`` reads, each tensor with the rows first.
-        loss_of: the mean loss over a batch, a tensor without dimensions.
+        loss_of: returns the mean loss over a batch, a scalar.
         masters: the trained parameters as the optimizer has them (:class:`peft_lab.training.step.Masters`).
-        optimizer: over ``masters.parameters``; its groups' rates are those of this step.
+        optimizer: over ``masters.parameters``; its groups hold this step's learning rates.
         clip: the largest norm that all gradients together may have; 0 leaves them as they are.
-        foreach: whether the norm is taken of lists of tensors; ``None``: as torch chooses.
+        foreach: whether the norm is computed on lists of tensors; ``None``: torch chooses.
 
     Returns:
-        the loss, and the norm of the gradients before clipping; both without dimensions, and without values where the
-        model's tensors have none.
+        the loss, and the norm of the gradients before clipping; both scalars, without values if the model's tensors
+        have none.
     """
     import torch
 
@@ -78,7 +78,7 @@ def train_step(
     optimizer.zero_grad()
     phase("forward")
     loss = loss_of(model, batch)
-    found = loss.detach()
+    value = loss.detach()
     phase("backward")
     if loss.requires_grad:  # nothing is trained in a model of biases that has none
         loss.backward()
@@ -88,7 +88,7 @@ def train_step(
     norm = torch.nn.utils.clip_grad_norm_(masters.parameters, clip or math.inf, foreach=foreach)
     optimizer.step()
     masters.publish()
-    return found, norm
+    return value, norm
 
 
 # ----------------------------------------
@@ -100,12 +100,12 @@ def train_step(
 # so it costs little.
 
 
-# PEFT's prompt encoders run once a step over a few tokens: they stay in float32, and PEFT casts what they make.
+# PEFT's prompt encoders run once a step over a few tokens: they stay in float32, and PEFT casts their output.
 KEPT = "prompt_encoder"
 
 
 def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Put what a method added to a base of ``dtype`` into that precision too, in place.
+    """Cast what a method added to a base of ``dtype`` to that precision, in place.
 
     PEFT keeps adapters in float32 beside a 16-bit base, and then casts every activation on the way in and out.
     """
@@ -117,7 +117,7 @@ def cast_added(model: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 class Masters:
-    """The trained parameters in float32. Those that are float32 in the model are used as they are."""
+    """The trained parameters in float32. A parameter that is float32 in the model is used itself."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         import torch
@@ -127,26 +127,27 @@ class Masters:
         full = {name: torch.nn.Parameter(parameter.detach().float()) for name, parameter in low.items()}
         self._low: list[torch.Tensor] = list(low.values())
         self._full: list[torch.Tensor] = list(full.values())
-        kept = {name: parameter for name, parameter in named.items() if name not in low}
-        self._named: dict[str, torch.Tensor] = {**kept, **full}
+        same = {name: parameter for name, parameter in named.items() if name not in low}
+        self._named: dict[str, torch.Tensor] = {**same, **full}
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        """What to optimise, in float32: a copy in the shape of each parameter, or the parameter itself."""
+        """Return the tensors to optimise, in float32: copies in the parameters' shapes, or the parameters
+        themselves.
+        """
         return list(self._named.values())
 
     def groups(
         self, rate: float, head_rate: float | None, factor: Callable[[str], float] = lambda name: 1.0
     ) -> list[dict[str, Any]]:
-        """The parameters for an optimizer, those with the same learning rate in a group.
+        """Return the parameters for an optimizer, those with the same learning rate in a group.
 
         Args:
-            rate: of all but a task head. head_rate: of a task head; ``None``: as all others.
-            factor: what a parameter's rate is multiplied by, by its name in the model; a head's is not.
+            rate: of all parameters but a task head's. head_rate: of a task head; ``None``: as all others.
+            factor: multiplies ``rate`` for a parameter, by its name in the model; ``head_rate`` is not multiplied.
 
         Returns:
-            groups that say their rate as ``lr`` and as ``peak``, the group of the plain ``rate`` first, where there is
-            one.
+            groups with their rate as ``lr`` and ``peak``; the group of the plain ``rate``, if there is one, first.
         """
         table: dict[tuple[bool, float], list[torch.Tensor]] = {}
         for name, parameter in self._named.items():
@@ -157,11 +158,11 @@ class Masters:
         return [{"params": table[key], "lr": key[1], "peak": key[1]} for key in order]
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The parameters by their names in the model, in float32 and in the shape of each; not copies."""
+        """Return the parameters by their names in the model, in float32 and in the shape of each; not copies."""
         return {name: parameter.detach() for name, parameter in self._named.items()}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put back what :meth:`state` gave, in the model too.
+        """Restore what :meth:`state` returned, in the model too.
 
         Args:
             state: a tensor in the shape of each parameter, by its name.
@@ -183,7 +184,7 @@ class Masters:
             low.grad = None
 
     def publish(self) -> None:
-        """Round the masters into the model, after an optimizer step."""
+        """Copy the masters, rounded, into the model after an optimizer step."""
         import torch
 
         if self._low:
@@ -191,22 +192,22 @@ class Masters:
                 torch._foreach_copy_(self._low, self._full)
 
     def restore(self) -> None:
-        """Make the model's parameters the float32 masters, for saving what was learned and not its rounding."""
+        """Replace the model's parameters by the float32 masters, to save what was learned without rounding."""
         for low, full in zip(self._low, self._full, strict=True):
             low.data = full.data
 
 
 class InPlace:
-    """The trained parameters as they are, updated in the precision in which they compute."""
+    """The trained parameters themselves, updated in the precision in which they compute."""
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         self.parameters = list(parameters)
 
     def take_gradients(self) -> None:
-        """They are where they belong."""
+        """Do nothing: the optimizer reads the model's gradients."""
 
     def publish(self) -> None:
-        """There is nothing to round."""
+        """Do nothing: the optimizer updates the model."""
 
 
 # ----------------------------------------
@@ -214,13 +215,13 @@ class InPlace:
 
 
 def rate_at(step: int, steps: int, warmup: float, kind: str) -> float:
-    """The learning rate at a step as a share of its peak.
+    """Return the learning rate at a step as a share of its peak.
 
     The rise takes ``warmup`` of all steps and starts above 0, so that the first step learns too. The fall is a straight
     line (``linear``) or half a cosine (``cosine``; Loshchilov & Hutter 2016, arXiv 1608.03983).
 
     Args:
-        step: from 0. steps: how many there are. warmup: from 0 to below 1. kind: ``linear`` or ``cosine``.
+        step: from 0. steps: their number. warmup: from 0 to below 1. kind: ``linear`` or ``cosine``.
 
     >>> [rate_at(step, 4, 0.5, "linear") for step in range(4)]
     [0.3333333333333333, 0.6666666666666666, 1.0, 0.5]
@@ -233,16 +234,16 @@ def rate_at(step: int, steps: int, warmup: float, kind: str) -> float:
 
 
 if TYPE_CHECKING:
-    #: What follows one step: told its number and its batch, it gives the function that hears the phases.
+    #: Observes one step: given its number and batch, returns a context that yields a function to call with each phase.
     Follow = Callable[[int, Mapping[str, torch.Tensor]], AbstractContextManager[Phase]]
 
 
 class Made(NamedTuple):
-    """A step that was made.
+    """A finished step.
 
     Attributes:
         step: from 0. loss: the batch's mean. norm: of the gradients before clipping. rate: of the first group.
-        tokens: in the batch, padding left out; 0 of images. seconds: from collating to the update.
+        tokens: in the batch, without padding; 0 for images. seconds: from collating to the update.
     """
 
     step: int
@@ -254,7 +255,7 @@ class Made(NamedTuple):
 
 
 def unfollowed(step: int, batch: Mapping[str, torch.Tensor]) -> AbstractContextManager[Phase]:
-    """Follows no step. ``batch``: tensors of shape (rows, length)."""
+    """Return a context that ignores the step's phases. ``batch``: tensors of shape (rows, length)."""
     return nullcontext(nobody)
 
 
@@ -271,14 +272,14 @@ def fit(
     follow: Follow = unfollowed,
     first: int = 0,
 ) -> Iterator[Made]:
-    """Make the steps one by one; whoever asks for no more of them ends the training.
+    """Make the steps and yield them one by one; training ends when no more are requested.
 
     Args:
         encoded: the rows. order: the rows of every batch, by number.
         masters: the trained parameters (:class:`peft_lab.training.step.Masters`).
-        optimizer: its groups say their peak rate (``peak``). rate: its share at a step.
-        clip: the largest norm of the gradients; 0: any. pad: the token that fills rows up.
-        first: the steps before it are left out: their updates have been made.
+        optimizer: its groups hold their peak rate as ``peak``. rate: returns the share of it at a step.
+        clip: the largest norm of the gradients; 0: any. pad: the id of the padding token.
+        first: the number of steps to skip, whose updates have been made before.
     """
     model.train()
     for step, numbers in enumerate(islice(order, first, None), first):
@@ -288,7 +289,7 @@ def fit(
             group["lr"] = group["peak"] * rate(step)
         with follow(step, batch) as phase:
             loss, norm = train_step(model, batch, loss_of, masters, optimizer, clip, phase)
-            found = float(loss), float(norm)
+            figures = float(loss), float(norm)
         mask = batch.get("attention_mask")  # images have none
         tokens, seconds = 0 if mask is None else int(mask.sum()), time.perf_counter() - start
-        yield Made(step, *found, optimizer.param_groups[0]["lr"], tokens, seconds)
+        yield Made(step, *figures, optimizer.param_groups[0]["lr"], tokens, seconds)

@@ -1,4 +1,4 @@
-"""Work done once in the fork server instead of in every child that loads weights. It creates no tensors.
+"""Do work once in the fork server instead of in every child that loads weights. It creates no tensors.
 
 At a process's first model, Transformers builds the table of how other releases named their parameters: it compiles a
 thousand patterns, 45 ms of the half second before a small model's first loss. Importing this module after transformers,

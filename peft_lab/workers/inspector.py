@@ -1,10 +1,9 @@
-"""Answer questions that need torch in separate processes, one or a pool of them, so that the web server never imports
-it.
+"""Answer questions that need torch in other processes, one or a pool of them, so the web server never imports it.
 
     report = inspector.ask(counting.count, "gpt2", "lora", {"r": 8})
 
 A question is a module-level function with JSON-able arguments or dataclasses. Answers are cached by the question's
-value, equal questions in progress share one answer, and a process that dies fails only the questions it had. Nobody
+value, equal questions in progress share one answer, and a process that dies fails only its own question. No caller
 waits for a process to start: the first answer just takes longer.
 """
 
@@ -35,14 +34,14 @@ from peft_lab.models.assets.store import stamp
 from peft_lab.workers import processes
 
 # ----------------------------------------
-# A failure that may be mended: weights can be fetched, memory freed, a process begun again.
+# Failures that may go away: weights can be fetched, memory freed, a process started again.
 #
-# It is told for some seconds to whoever asks again, and only then is the question asked anew. A page that could not
-# wait for its answer draws itself again when it has come, and asks; if a failure were forgotten at once, the page
-# would begin anew what has just failed, and wait for good.
+# A failure is cached for some seconds, and only then is an equal question asked again. A page that did not wait for an
+# answer is redrawn when it has come, and asks again; without the cache it would start over what has just failed, and
+# wait for ever.
 
 
-#: Seconds. Pages look for what they wait for every 1.75 s at the longest (``ui/components/waiting.py``).
+#: Seconds for which a failure is cached. Waiting pages look at least every 1.75 s (``ui/components/waiting.py``).
 TOLD_FOR = 5.0
 
 
@@ -55,27 +54,27 @@ class Failed(Future[Any]):
         self.until = time.monotonic() + TOLD_FOR
 
     def expire(self) -> None:
-        """Let the next equal question be asked anew."""
+        """Drop the failure, so that the next equal question is asked again."""
         self.until = 0.0
 
 
 def is_over(kept: object) -> bool:
-    """Return whether a cached answer is a failure that has expired, so that the question has to be asked again."""
+    """Return whether a cached answer is an expired failure, so that the question has to be asked again."""
     return isinstance(kept, Failed) and time.monotonic() >= kept.until
 
 
 # ----------------------------------------
 # Worker processes behind one queue of questions.
 #
-# A thread serves a process while there are questions: it starts the process with the first, hands it one question after
-# another, and ends when none waits. So nobody who asks waits for a start, the first of which takes seconds in which the
-# fork server still imports.
+# While there are questions, a thread serves each process: it starts the process at the first question, submits one
+# question after another, and ends when none waits. So callers never wait for a process to start; the first start takes
+# seconds, while the fork server still imports.
 
 
 Answer = TypeVar("Answer")
 KEPT = 256  # answers
-#: Bytes of them. They are cached as they were sent between processes, 2 kB for a count and 20 kB for a simulated step:
-#: as objects they would take nine times as much, and to read one again takes 0.4 ms.
+#: The most bytes of cached answers, which are stored pickled: 2 kB for a count, 20 kB for a simulated step. As objects
+#: they would take nine times as much; unpickling one takes 0.4 ms.
 KEPT_BYTES = 16_000_000
 #: Characters of a question that its key spells out. The lengths of a file's rows take megabytes, which nobody counts.
 _LONGEST = 1000
@@ -103,7 +102,7 @@ class _Question:
 
 
 class _Member:
-    """One process and the question that it has. ``settings`` are those that it is started with."""
+    """One process and its current question. ``settings``: those that the process is started with."""
 
     def __init__(self, settings: _Settings | None) -> None:
         self.settings = settings
@@ -125,14 +124,15 @@ class Workers:
         kept_bytes: int = KEPT_BYTES,
         waiting: int | None = None,
     ) -> None:
-        """Make the queue; a process starts with the first question that finds the others busy.
+        """Create the queue; a process starts with the first question that finds the others busy.
 
         Args:
-            members: how many processes there are at most.
+            members: the maximum number of processes.
             threads: how many cores a process computes on; ``None`` for all.
             after: how much the processes yield to pages in a class (:func:`.processes.give_way`).
-            kept, kept_bytes: how many answers are cached, and how large they are together.
-            waiting: how many questions may wait; of more, those asked longest ago are cancelled. ``None``: any number.
+            kept, kept_bytes: the maximum number of cached answers, and their maximum size together.
+            waiting: how many questions may wait; of more, those asked longest ago are cancelled. ``None``: any
+            number.
         """
         self._threads, self._after = threads, after
         self._most, self._most_bytes, self._most_waiting = kept, kept_bytes, waiting
@@ -192,14 +192,13 @@ class Workers:
             self._held = 0
 
     def close(self) -> None:
-        """End the processes, each after the question that it has; the next question starts another. Returns at once."""
+        """End each process after its current question; the next question starts another. Returns at once."""
         with self._lock:
             replaced = self._replace()
         self._end(*replaced)
 
     def _replace(self) -> tuple[list[_Member], list[_Question]]:
-        """Put new members, which have no process yet, in place of the old ones; return these and the questions that
-        no process has."""
+        """Replace all members by new ones; return the old ones and the questions that no process has."""
         old, self._members = self._members, [_Member(self._settings) for _ in self._members]
         dropped = list(self._waiting.values())
         dropped += [one.question for one in old if one.question is not None and not one.handed_over]
@@ -254,7 +253,7 @@ class Workers:
     # -- serving ------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Give questions that wait to processes that have none. Each is served by a thread."""
+        """Give waiting questions to idle processes, each in a thread of its own."""
         chosen = []
         with self._lock:
             for member in self._members:
@@ -298,7 +297,7 @@ class Workers:
                 question = self._settle(member, question, result)
 
     def _handed_over(self, member: _Member, question: _Question) -> Future[Any] | None:
-        """Submit a question to the member's process, started if there is none; ``None`` if it is closed meanwhile.
+        """Submit a question to the member's process, starting it if needed; ``None`` if it was closed meanwhile.
 
         Raises:
             RunError: the process cannot be started, or the app is closing. BrokenProcessPool: it died at once.
@@ -330,15 +329,15 @@ class Workers:
     def _settle(
         self, member: _Member, question: _Question, result: Any = None, error: BaseException | None = None
     ) -> _Question | None:
-        """Deliver an answer to whoever waits for it, and cache it; return the member's next question."""
+        """Deliver an answer to everyone waiting for it, and cache it; return the member's next question."""
         sent = pickle.dumps(result, pickle.HIGHEST_PROTOCOL) if error is None else b""
         with self._lock:
             if self._answers.get(question.key) is question.answer:
                 if error is None:
                     self._answers[question.key] = sent
                     self._held += len(sent)
-                # What cannot be is an answer like any other. Other failures may be mended: weights can be fetched,
-                # memory freed.
+                # A step that cannot be simulated is an ordinary answer. Other failures may go away: weights can be
+                # fetched, memory freed.
                 elif not isinstance(error, SimulationError | Unsupported):
                     self._answers[question.key] = Failed(error)
             member.handed_over = False
@@ -481,8 +480,7 @@ def warm() -> None:
     submit(machine.cores)
 
 
-# A page asks for nine simulations at once, and for others as soon as a setting moves. The latest questions matter
-# most
+# A page asks for nine simulations at once, and for others as soon as a setting moves. The latest questions matter most
 # then, so of the most urgent waiting questions the one asked last runs next.
 
 

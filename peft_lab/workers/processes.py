@@ -157,8 +157,8 @@ def settle_child(home: str, threads: int | None = None, orphaned: Callable[[], N
     gc.freeze()
 
 
-#: What is added to the niceness of a class's processes that pages do not wait for. A slider that is moved while
-#: somebody trains is then drawn first; while nobody moves one, the training has the machine to itself as before.
+#: Added to the niceness of a class's processes that no page waits for. A slider moved during a training is then drawn
+#: first; while nobody moves one, the training has the machine to itself as before.
 SIMULATES_AFTER, TRAINS_AFTER = 5, 10
 
 

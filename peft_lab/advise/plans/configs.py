@@ -1,4 +1,4 @@
-"""A plan as config files of other tools: accelerate, SkyPilot, Axolotl, LLaMA-Factory.
+"""Write a plan as config files of other tools: accelerate, SkyPilot, Axolotl, LLaMA-Factory.
 
 Every key was read in the sources of the version named here; tests check accelerate's against the library.
 """

@@ -475,7 +475,7 @@ class PlanRequest:
         return tuple(found.values())
 
     def _settled(self) -> Wanted:
-        """Return the request, with an unread row limit raised to hold the rows."""
+        """Return the request; if the maximum row length could not be read, it is raised to hold an average row."""
         wanted = self.wanted
         if "seq" in self.unread and wanted.row_tokens > wanted.seq:
             wanted = replace(wanted, seq=room(wanted))

@@ -1,5 +1,6 @@
-"""Feasible plans, ranked: what each needs, takes and costs, its bottleneck and quality, and what each rank stores
-when."""
+"""Rank feasible plans: what each needs, takes and costs, its bottleneck and quality; and what each rank stores in
+each phase.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ class Planned:
 
     @property
     def rounds(self) -> bool:
-        """Return whether small updates are lost: all weights learn, kept in the 16 bits they compute in."""
+        """Return whether small updates are lost: in full fine-tuning with weights stored in 16 bits."""
         return self.candidate.method == "full" and self.plan is not None and self.plan.remembered != "float32"
 
     @property
@@ -293,8 +294,9 @@ def room_for(wanted: Wanted) -> Room:
 
 
 def advice_for(situation: Situation, room: Room, method: str) -> Advice:
-    """Return Choose's advice for this situation if it is of this method, else what the tree names beside it of the
-    method, or its plainest."""
+    """Return Choose's advice for this situation if it is of this method, else the tree's leaf or one of its
+    fallbacks of this method, or the method's plainest advice.
+    """
     _, leaf = walk(situation, room)
     named = [decide(situation, room, quick=True).advice, leaf, *(ADVICE[name] for name in leaf.others)]
     plainest = {"full": "full-text"}.get(method, method)
@@ -302,8 +304,9 @@ def advice_for(situation: Situation, room: Room, method: str) -> Advice:
 
 
 def front(found: Sequence[Planned]) -> list[Planned]:
-    """Return the plans that no other beats on hours, free memory and cost at once, losing no more small updates
-    and with no fewer negatives. Methods compete only if the accuracy of both is known; it must be as good too."""
+    """Return the plans that no other beats on hours, free memory and cost without losing more small updates or having
+    fewer negatives. Methods are compared only if both accuracies are known; the other's must be as good too.
+    """
 
     def figures(one: Planned) -> tuple[float, ...]:
         assert one.plan is not None
@@ -343,7 +346,7 @@ def rank(wanted: Wanted, found: Sequence[Planned]) -> list[Planned]:
 
 
 def _without_none(one: Planned, full: Sequence[Candidate]) -> Planned:
-    """Skip a change that was already tried and does not fit. ``full``: the candidates that do not fit."""
+    """Return a plan without its proposed change if that was tried and does not fit. ``full``: what does not fit."""
     tried = replace(one.candidate, checkpointing=False) in full
     return replace(one, change=None) if tried and one.change and one.change.text == UNCHECKED else one
 

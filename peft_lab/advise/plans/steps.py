@@ -1,4 +1,4 @@
-"""How long a step of a plan takes, on one device or split; and the plan as one script for torchrun."""
+"""Time a step of a plan, on one device or split; and write the plan as one script for torchrun."""
 
 from __future__ import annotations
 
@@ -371,7 +371,7 @@ def _run_spec(facts: PlanFacts) -> dict[str, Any]:
 
 
 def _stored(facts: PlanFacts, how: Applied) -> str:
-    """Return how the base is quantised; where it is split, packed in numbers of the precision of all other weights."""
+    """Return how the base is quantised; in a split base, packed numbers have the precision of the other weights."""
     text = how.stored.replace("torch.bfloat16", "DTYPE")
     storage = "    bnb_4bit_quant_storage=DTYPE,  # packed in numbers of the precision of all other weights\n"
     return text.replace("(\n", f"(\n{storage}", 1) if facts.sharded else text

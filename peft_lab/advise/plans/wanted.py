@@ -1,4 +1,4 @@
-"""The request for plans: a model, data with row lengths, devices, budget; and the facts that a plan's files need."""
+"""Define the request for plans: a model, data with row lengths, devices, budget; and the facts for a plan's files."""
 
 from __future__ import annotations
 

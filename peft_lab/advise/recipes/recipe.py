@@ -1,4 +1,4 @@
-"""A recipe: every setting with its value, its range, its sources, and what to try next.
+"""Make a recipe: every setting with its value, its range, its sources, and what to try next.
 
 Rules are listed in order, those measured nearest to a job first. The first rule's value is taken if a second
 source allows it, else the value that most sources allow. The range is all that any source allows, so where they

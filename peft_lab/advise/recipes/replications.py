@@ -1,4 +1,4 @@
-"""Whether this lab's small models show what a rule says: seen here, not seen here, or not testable here.
+"""Test on this lab's small models what a rule says: seen here, not seen here, or not testable here.
 
 All figures come from the shipped sweep (:mod:`peft_lab.studies.shipped_sweep`), each with its interval and the
 range that the rule expects. Seen if the interval lies inside that range, not seen if outside; an interval across

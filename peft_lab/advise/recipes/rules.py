@@ -1,4 +1,4 @@
-"""The job that a recipe is for, and rules: what one source says of one setting, and for which jobs.
+"""Define the job that a recipe is for, and rules: what one source says of one setting, and for which jobs.
 
 The rules are entries of ``peft_lab/advise/content/rules/*.yaml``. ``when`` names the jobs that a source speaks of, in
 the words of :class:`When`; the value is written there, or computed by a function of :data:`CALCULATIONS`.

@@ -1,1 +1,1 @@
-"""Recorded trainings, state by state, small enough to be played in a browser."""
+"""Record trainings, state by state, small enough to be played in a browser."""

@@ -1,4 +1,4 @@
-"""A trajectory: a run's record of its model at some of its states. One JSON object, for Python and the page.
+"""Define a trajectory: a run's record of its model at some of its states, one JSON object for Python and the page.
 
 State ``s`` of a run is its model after ``s`` updates: state 0 is untrained, the last one is what was saved. ``steps``
 names the states that were recorded, rising, 0 first. Whatever is called a *series* holds one value for each of them, in
@@ -113,15 +113,15 @@ class RecordedPart:
 
     def tensor(self, name: str, state: int) -> RecordedTensor | None:
         """Return a picture, with its shape, at a state's index in ``steps``; ``None`` without one."""
-        found = self.tensors[name][state]
+        value = self.tensors[name][state]
         return (
-            None if found is None else RecordedTensor(**content.read_typed(RecordedTensor, found, "A tensor"))
+            None if value is None else RecordedTensor(**content.read_typed(RecordedTensor, value, "A tensor"))
         )
 
 
 @dataclass(frozen=True)
 class LossCurve:
-    """By step, from the first: the batch's loss, the learning rate, the gradient's norm before clipping."""
+    """Three figures of every step: the batch's loss, the learning rate, the gradient's norm before clipping."""
 
     loss: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
@@ -220,10 +220,10 @@ class Trajectory:
     def to_dict(self) -> dict[str, Any]:
         """Return the trajectory for JSON. Its series are those of the trajectory, not copies."""
         one = ("model", "example", "curve", "stream")
-        found = {name: getattr(self, name) for name in one}
+        nested = {name: getattr(self, name) for name in one}
         return {
             **vars(self),
-            **{name: value and dict(vars(value)) for name, value in found.items()},
+            **{name: value and dict(vars(value)) for name, value in nested.items()},
             "parts": [dict(vars(part)) for part in self.parts],
             "answers": [dict(vars(answer)) for answer in self.answers],
         }
@@ -238,7 +238,7 @@ class Trajectory:
 
 
 def from_dict(data: Any) -> Trajectory:
-    """Invert :meth:`Trajectory.to_dict`, also after JSON.
+    """Rebuild a trajectory from :meth:`Trajectory.to_dict`, also after JSON.
 
     Raises:
         BadInput: this is no trajectory of this version, or its series are not as long as its ``steps``.
@@ -247,14 +247,14 @@ def from_dict(data: Any) -> Trajectory:
         raise BadInput("A trajectory cannot be anything but a JSON object.")
     if data.get("format") != VERSION:
         raise BadInput(f"This trajectory has format {data.get('format')!r}; this version reads {VERSION}.")
-    found = dict(data)
+    values = dict(data)
     for name, cls in _NESTED.items():
-        value = found.get(name)
+        value = values.get(name)
         if isinstance(value, list):
-            found[name] = [_made(cls, each, f"A trajectory's {name[:-1]}") for each in value]
+            values[name] = [_made(cls, item, f"A trajectory's {name[:-1]}") for item in value]
         elif value is not None:
-            found[name] = _made(cls, value, f"A trajectory's {name}")
-    made = _made(Trajectory, found, "A trajectory")
+            values[name] = _made(cls, value, f"A trajectory's {name}")
+    made = _made(Trajectory, values, "A trajectory")
     _check_lengths(made)
     return made
 
@@ -275,20 +275,20 @@ def _made(cls: type, value: Any, what: str) -> Any:
     )
 
 
-def _check_lengths(found: Trajectory) -> None:
-    states = len(found.steps)
-    if found.steps != sorted(set(found.steps)):
+def _check_lengths(trajectory: Trajectory) -> None:
+    states = len(trajectory.steps)
+    if trajectory.steps != sorted(set(trajectory.steps)):
         raise BadInput("A trajectory's steps have to rise.", "steps")
-    for part in found.parts:
+    for part in trajectory.parts:
         series = {name: getattr(part, name) for name in ("share", "gradient", "change", "spectrum")}
         for name, values in (series | part.tensors).items():
             if len(values) != states:
                 raise BadInput(f"'{name}' of {part.path} has {len(values)} of {states} states.", "parts")
-    for name, values in (("moved", found.stream.moved), ("gradient", found.stream.gradient)):
+    for name, values in (("moved", trajectory.stream.moved), ("gradient", trajectory.stream.gradient)):
         if len(values) != states:
             raise BadInput(f"The stream's {name} has {len(values)} of {states} states.", "stream")
-    if found.attention is not None and len(found.attention) != states:
-        raise BadInput(f"The attention has {len(found.attention)} of {states} states.", "attention")
+    if trajectory.attention is not None and len(trajectory.attention) != states:
+        raise BadInput(f"The attention has {len(trajectory.attention)} of {states} states.", "attention")
 
 
 # ----------------------------------------
@@ -393,7 +393,7 @@ def shipped_on(slug: str, model: str) -> Trajectory | None:
     """
     for name in (f"{slug}.{model}", slug):
         if name in shipped_names():
-            found = shipped(name)
-            if found.spec.get("model") == model:
-                return found
+            trajectory = shipped(name)
+            if trajectory.spec.get("model") == model:
+                return trajectory
     return None

@@ -1,5 +1,6 @@
-"""Record a trajectory beside a training without changing it: between two steps the model reads one example, whose
-gradient in its batch is measured."""
+"""Record a trajectory beside a training without changing it: between steps the model reads one example, and in the
+steps that start from a recorded state the batch's gradients are measured.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +64,10 @@ def example(
         model whose layers are not one stack.
     """
     length = inputs["input_ids"].shape[1]
-    heard: dict[int, torch.Tensor] = {}
+    streams: dict[int, torch.Tensor] = {}
 
     def keep(number: int, hidden: torch.Tensor) -> None:
-        heard[number] = hidden[0, -length:].float()  # virtual tokens precede the example's own
+        streams[number] = hidden[0, -length:].float()  # virtual tokens precede the example's own
 
     handles = [handle for part in parts for handle in part.listen()] + _listen(layers, keep)
     try:
@@ -74,7 +75,7 @@ def example(
     finally:
         for handle in handles:
             handle.remove()
-    return [heard[number] for number in sorted(heard)]
+    return [streams[number] for number in sorted(streams)]
 
 
 @contextmanager
@@ -130,8 +131,9 @@ KEPT_NUMBERS = 16_000_000  # maximum of trained numbers for that; a larger model
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """The example as the model reads it, ids and mask of shape (1, length), how it is asked and scored, and
-    whether its answer is written token by token."""
+    """The example with ids and mask of shape (1, length), the functions that produce and score an answer, and whether
+    the answer is written token by token.
+    """
 
     example: Example
     inputs: Mapping[str, torch.Tensor]
@@ -220,18 +222,18 @@ def compact_trajectory(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def fitted_trajectory(found: Trajectory, most: int = FILE_BYTES) -> dict[str, Any]:
+def fitted_trajectory(trajectory: Trajectory, most: int = FILE_BYTES) -> dict[str, Any]:
     """Return the trajectory as an object of at most ``most`` bytes of JSON if possible: pictures are left out,
     first those of every second state, then of more."""
-    data = found.to_dict()
+    data = trajectory.to_dict()
     data["parts"] = [{**part, "tensors": dict(part["tensors"])} for part in data["parts"]]
-    leading = LEADING if len(found.parts) <= MANY else LEADING_OF_MANY
+    leading = LEADING if len(trajectory.parts) <= MANY else LEADING_OF_MANY
     for part in data["parts"]:
         part["spectrum"] = [values[:leading] for values in part["spectrum"]]
     every = 1
-    while every < len(found.steps) and len(compact_trajectory(data).encode()) > most:
+    while every < len(trajectory.steps) and len(compact_trajectory(data).encode()) > most:
         every *= 2
-        last = len(found.steps) - 1
+        last = len(trajectory.steps) - 1
         for part in data["parts"]:
             for name, series in part["tensors"].items():
                 part["tensors"][name] = [
@@ -343,7 +345,7 @@ class TrajectoryRecorder:
     @contextmanager
     def following(self, step: int) -> Iterator[None]:
         """Measure the gradients of a step that starts from a recorded state."""
-        if not self._heard(step):
+        if not self._is_measured(step):
             yield
             return
         with gradients(self.layers) as self._norms:
@@ -357,7 +359,7 @@ class TrajectoryRecorder:
         """Record the gradients after the backward pass of a step (from 0)."""
         if self.draws:
             self.own.after_backward(step)
-        if not self._heard(step):
+        if not self._is_measured(step):
             return
         with self.budget.counted(measuring=True):
             for part, rows in zip(self.own.parts, self._parts, strict=True):
@@ -386,17 +388,18 @@ class TrajectoryRecorder:
         self._write(ended=True)
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
-        """Return the data of the method's own picture, see :meth:`Recorder.finish`; note those about the trained
-        model, such as its merging."""
-        found = self.own.finish(inputs, fresh_base)
-        self.about.notes.update({name: found[name] for name in NOTES if name in found})
+        """Return the data of the method's own picture, see :meth:`Recorder.finish`; add those about the trained
+        model, such as its merging, to the notes.
+        """
+        data = self.own.finish(inputs, fresh_base)
+        self.about.notes.update({name: data[name] for name in NOTES if name in data})
         if not self._lost:
             self._write(ended=True)
-        return found
+        return data
 
     # -- one state -----------------------------------------------------------------------------------------------
 
-    def _heard(self, step: int) -> bool:
+    def _is_measured(self, step: int) -> bool:
         return not self._lost and bool(self._steps) and self._steps[-1] == step and step != self._skipped
 
     def _measure(self, step: int) -> None:
@@ -420,13 +423,13 @@ class TrajectoryRecorder:
             change, spectrum = part.changed()
             rows.change.append(_short(change))
             rows.spectrum.append([_short(value) for value in spectrum])
-            found = part.tensors() if drawn else {}
-            for name in dict.fromkeys((*rows.tensors, *found)):
+            tensors = part.tensors() if drawn else {}
+            for name in dict.fromkeys((*rows.tensors, *tensors)):
                 earlier = rows.tensors.setdefault(name, [None] * (len(self._steps) - 1))
-                earlier.append(found.get(name))
+                earlier.append(tensors.get(name))
 
     def _shared_out(self, attention: list[float]) -> None:
-        """Set the attention shares: that of its layer for a part in a layer, the mean before the first layer."""
+        """Set the attention shares: a prefix gets that of its layer, virtual tokens the mean over all layers."""
         for part in self.own.parts:
             if part.kind == "columns" and part.layer is not None and part.layer < len(attention):
                 part.share = attention[part.layer]
@@ -445,7 +448,7 @@ class TrajectoryRecorder:
                 "parts": self._parts,
                 "stream": self._stream,
                 "attention": self._attention if any(self._attention) else None,
-                "answers": self._said(),
+                "answers": self._all_answers(),
                 "seconds": round(self.budget.spent, 3),
                 "training_seconds": round(self._training, 3),
                 "ended": ended,
@@ -457,11 +460,11 @@ class TrajectoryRecorder:
         if not self._lost:
             self._write()
 
-    def _said(self) -> list[RecordedAnswer]:
-        found = {answer.step: answer for answer in self._answers}
+    def _all_answers(self) -> list[RecordedAnswer]:
+        answers = {answer.step: answer for answer in self._answers}
         if self._answering is not None:
-            found |= {answer.step: answer for answer in self._answering.answers()}
-        return [found[step] for step in sorted(found)]
+            answers |= {answer.step: answer for answer in self._answering.answers()}
+        return [answers[step] for step in sorted(answers)]
 
     def _write(self, ended: bool = False) -> None:
         with self.budget.counted(measuring=True):

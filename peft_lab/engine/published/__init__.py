@@ -1,8 +1,8 @@
-"""Published peaks of real training runs beside simulations of the same runs: how far the simulation can be trusted.
+"""Compare published peaks of real training runs with simulations of the same runs: how far can these be trusted?
 
-The rows come from the PEFT library's method comparison (:mod:`peft_lab.engine.published`);
-:mod:`peft_lab.engine.published` describes how those of MetaMathQA were measured and are simulated. ``simulated.json``
-stores the results of :func:`simulate`, so that a page shows all rows at once.
+The rows come from the PEFT library's method comparison. A comment further below describes how those of MetaMathQA were
+measured and are simulated. ``simulated.json`` stores the results of :func:`simulate`, so that a page shows all rows at
+once.
 
 The comparison's own "train_time" is the time of the steps and of the test after them together: methods that answer
 slowly appear slow to train. Here the two are separate.
@@ -30,11 +30,9 @@ from peft_lab.models.shapes import ModelEntry
 if TYPE_CHECKING:
     from peft_lab.methods.counting.count import CountReport
 
-# Some figures in the result files are invalid. A stored size of 99,999,999 bytes is the benchmark's placeholder for
-# a
+# Some figures in the result files are invalid. A stored size of 99,999,999 bytes is the benchmark's placeholder for a
 # failed save (its ``get_file_size``), and the drift of a run without an adapter is "not a number": both are absent
-# here.
-# The size of a fully fine-tuned model is the benchmark's estimate, parameters times bytes.
+# here. The size of a fully fine-tuned model is the benchmark's estimate, parameters times bytes.
 
 
 ROWS_SOURCE = "PEFT library, method comparison"
@@ -243,7 +241,7 @@ def literature() -> dict[str, PrintedFigure]:
 
 
 def _again(experiment: str, figure: str) -> tuple[float, ...]:
-    """Return a figure of an experiment's other runs, where they have it."""
+    """Return a figure of an experiment's re-runs, for those that have it."""
     return tuple(
         row[figure] for row in _reruns() if row["experiment"] == experiment and row[figure] is not None
     )
@@ -255,7 +253,7 @@ def _reruns() -> list[dict[str, Any]]:
 
 
 def moved(benchmark: str = METAMATH) -> Moved | None:
-    """Return how far re-runs differ; ``None`` if fewer than two rows have any, too few to show a typical size."""
+    """Return how far re-runs differ from the rows shown; ``None`` if fewer than two rows have re-runs."""
     again = [(row.accuracy, other) for row in rows(benchmark).values() for other in row.reruns]
     sizes = [abs(shown - other) for shown, other in again]
     with_any = sum(bool(row.reruns) for row in rows(benchmark).values())
@@ -358,8 +356,6 @@ def simulate(experiment: str, superseded: bool = False) -> Simulation:
     Raises:
         UnknownName: no such row. SimulationError: it cannot be simulated, with the reason.
     """
-    # MOVED
-
     row = _known(experiment)
     if experiment in SUPERSEDED and not superseded:
         raise SimulationError(SUPERSEDED[experiment])
@@ -403,16 +399,12 @@ def agreement(errors: Iterable[float | None]) -> Agreement:
 
 
 # One process on an L40S: the model is loaded, the loss on unrelated text is computed on 4 rows of 768 tokens, then
-# 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps.
-# The reserve peaks at the longest batch, right after the cache was emptied; it follows a short batch, whose outputs
-# are
-# still alive. After every 250th step, before the cache is emptied, answers are generated (50 rows of at most 300
-# new
+# 5,000 steps run on batches of 4, sorted by length within every twenty, with the cache emptied every ten steps. The
+# reserve peaks at the longest batch, right after the cache was emptied; it follows a short batch, whose outputs are
+# still alive. After every 250th step, before the cache is emptied, answers are generated (50 rows of at most 300 new
 # tokens). That is left out by default: which batches came before was not published. Right after the longest one,
-# where
-# it is an upper bound, it changes only prefix tuning among the 22 rows it was tried on, from 4.8% below the
-# published
-# peak to 5.6% above it: its long caches do not fit into what the step left free.
+# where it is an upper bound, it changes only prefix tuning among the 22 rows it was tried on, from 4.8% below the
+# published peak to 5.6% above it: its long caches do not fit into what the step left free.
 
 
 #: Tokens of the longest training batch: the only number here that is inferred from the published peaks, because the

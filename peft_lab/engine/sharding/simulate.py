@@ -469,8 +469,7 @@ def _check_matrices(request: StepRequest, how: Sharding) -> None:
 
 
 # ``published.jsonl``: ``published`` is a range in bytes, ``measure`` the kind of figure (``allocated`` or
-# ``reserved`` by
-# PyTorch's allocator; ``driver``: all memory in use on the card). Nothing is fitted to them.
+# ``reserved`` by PyTorch's allocator; ``driver``: all memory in use on the card). Nothing is fitted to them.
 
 
 PUBLISHED_FILE = "published.jsonl"
@@ -478,5 +477,5 @@ PUBLISHED_FILE = "published.jsonl"
 
 @cache
 def published_sharded() -> tuple[dict[str, Any], ...]:
-    """Return all figures."""
+    """Return all published memory figures of steps on several devices."""
     return tuple(disk.read_json_lines(Path(__file__).with_name(PUBLISHED_FILE)))

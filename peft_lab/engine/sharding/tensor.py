@@ -1,5 +1,5 @@
-"""Tensor parallelism: every matrix of a layer is split over the devices, which all read the same rows. This works for
-tensors with values and without, and written scripts contain these functions as their source.
+"""Apply tensor parallelism: every matrix of a layer is split over the devices, which all read the same rows. It works
+for tensors with values and without, and exported scripts contain the source of these functions.
 
 transformers' own plan of a model (``tp_plan``) says how each matrix is split (for a Llama as in Megatron-LM, Shoeybi
 et al. 2019, arXiv 1909.08053: queries, keys, values, gate and up by columns, so that each device has some

@@ -1,4 +1,4 @@
-"""How a step is split over several devices, and the placing of a model on them with torch's own wrappers, for tensors
+"""Define how a step is split over several devices, and place a model on them with torch's own wrappers, for tensors
 with values and without."""
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ from peft_lab.models.shapes import CLASSIFIERS, ModelShape
 from peft_lab.workers import inspector
 
 # How they are fitted and how far they can be trusted: ``python -m bench.step_time`` and bench/RESULTS.md.
-# ``fitted.json``
-# is written by ``python -m bench.step_time --write``.
+# ``fitted.json`` is written by ``python -m bench.step_time --write``.
 
 
 FITTED_FILE = "fitted.json"
@@ -232,7 +231,7 @@ OTHERS_FILE = "others.jsonl"
 
 @cache
 def others() -> tuple[dict[str, Any], ...]:
-    """Return all figures."""
+    """Return all step times that others published."""
     return tuple(disk.read_json_lines(Path(__file__).with_name(OTHERS_FILE)))
 
 
@@ -282,7 +281,7 @@ def trace(
 
 
 def traced_protocol(experiment: str) -> tuple[Work, ...]:
-    """Return the same for a published row. Raises UnknownName if there is no such row."""
+    """Return :func:`trace` for a published row. Raises UnknownName if there is no such row."""
     rows = published.rows()
     if experiment not in rows:
         raise UnknownName("published row", experiment, rows, "experiment")
@@ -322,7 +321,7 @@ def traced(request: StepRequest) -> Work:
 
 
 def traced_work(request: StepRequest) -> Work:
-    """Return the same from the inspector process for memory, which caches its answers."""
+    """Return :func:`traced` from the inspector process for memory, which caches its answers."""
     return inspector.get_inspector(inspector.Worker.MEMORY).ask(traced, request)
 
 

@@ -96,7 +96,7 @@ def _known_loads() -> dict[str, Any] | None:
 
 
 def measure() -> dict[str, Any]:
-    """Measure this machine; return what :func:`known` does once it is stored. Takes some seconds; imports torch."""
+    """Measure this machine; return the result in the form of :func:`known`. Takes some seconds; imports torch."""
     import torch
 
     start = time.perf_counter()

@@ -1,12 +1,12 @@
-"""How long operations take on a device: a roofline for each kind of kernel, and a queue between host and device.
+"""Compute how long operations take on a device: a roofline for each kind of kernel, a queue between host and device.
 
     kernel   t = start + max(operations / rate of its arithmetic, bytes / rate of its memory)
     memory   bytes that fit the cache move at the cache's rate, the rest at the memory's
     queue    the host launches one operation after another, the device runs them in that order: whichever is slower
              hides the other
 
-Roofline: Williams, Waterman and Patterson 2009 (doi 10.1145/1498765.1498785). No torch here: an estimate is arithmetic
-on the numbers of a trace (:mod:`peft_lab.engine.work`).
+Roofline: Williams, Waterman and Patterson 2009 (doi 10.1145/1498765.1498785). No torch here: an estimate is
+arithmetic on the numbers of a trace (:mod:`peft_lab.engine.work`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The calculations behind computed answers, one file per topic. Each takes a :class:`Case` and shows its working."""
+"""Compute answers, one file per topic. Each calculation takes a :class:`Case` and shows its working."""

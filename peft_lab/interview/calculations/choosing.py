@@ -181,13 +181,13 @@ def small_in_order(case: Case) -> Answer:
 
 
 def interval_of_share(case: Case) -> Answer:
-    """Return half of the interval that 95 of 100 samples of 60 examples keep to, in points."""
+    """Return the half width, in points, of the interval that holds 95 of 100 samples of 60 examples."""
     half = 100 * NINETY_FIVE * math.sqrt(SHARE * (1 - SHARE) / EXAMPLES)
     return told(round(half), "", share=f"{SHARE:.0%}")
 
 
 def negatives(case: Case) -> Answer:
-    """Return the wrong passages that each query is told from, with one right and some hard ones for each query."""
+    """Return the number of wrong passages that each query is compared with, the hard ones of all queries included."""
     rows, hard = case["rows"], case["hard"]
     value = rows * (1 + hard) - 1
     steps = [rf"{rows} \cdot (1 + {hard}) - 1 = {tex(value)}"]
@@ -245,7 +245,7 @@ def patches(case: Case) -> Answer:
 
 
 def diffusion_scale(case: Case) -> Answer:
-    """Return what BA is multiplied by when the user's weight comes on top of α/r."""
+    """Return the factor on BA if the user's weight multiplies α/r."""
     alpha, r, weight = case["alpha"], case["r"], case.number("weight")
     value = weight * alpha / r
     return result(

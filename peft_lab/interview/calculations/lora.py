@@ -234,12 +234,12 @@ def full_rank_cost(case: Case) -> Answer:
 
 
 def per_rank(case: Case) -> int:
-    """Return the parameters that one rank on every linear map of the blocks trains."""
+    """Return the parameters per rank if every linear map of the blocks is adapted."""
     return case.lora(1)
 
 
 def tenfold(case: Case) -> Answer:
-    """Return the rate to try first, in millionths."""
+    """Return the learning rate to try first, in millionths."""
     full = case["full"]
     value = TENFOLD * full
     return result(
@@ -308,7 +308,7 @@ def capacity_rank(case: Case) -> Answer:
 
 
 def reward_room(case: Case) -> Answer:
-    """Return how many times over rank 1 holds what a run of reinforcement learning can say, at a bit an episode."""
+    """Return how many times the bits of a reinforcement learning run, one per episode, fit into rank 1."""
     prompts, answers, held, each = case["prompts"], case["answers"], case["parameter_bits"], per_rank(case)
     episodes = prompts * answers
     value = each * held / episodes
@@ -375,7 +375,7 @@ def highest_rank(case: Case) -> Answer:
 
 
 def rank_of_the_rest(case: Case) -> Answer:
-    """Return the mean rank of the other maps when a share of them has the highest one and the total stays."""
+    """Return the mean rank of the other maps if a share of maps has the highest rank and the total is unchanged."""
     r, rho, capped = case["r"], case["rho"], case.number("capped")
     value = r * (1 - capped * rho) / (1 - capped)
     steps = [
@@ -395,7 +395,7 @@ def rank_of_the_rest(case: Case) -> Answer:
 
 
 def converted(case: Case) -> Answer:
-    """Return the parameters of a plain LoRA that says what a PiSSA or OLoRA adapter changed: twice the rank."""
+    """Return the parameters of a plain LoRA equal to the change of a PiSSA or OLoRA adapter: twice the rank."""
     value = case.lora(2 * case["r"], "q", "v")
     steps = [
         r"\Delta W = B A - B_0 A_0 = [B \; B_0] \begin{bmatrix} A \\ -A_0 \end{bmatrix}",

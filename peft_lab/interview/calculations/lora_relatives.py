@@ -61,7 +61,7 @@ def new_tokens(case: Case) -> Answer:
 
 
 def new_tokens_saved(case: Case) -> Answer:
-    """Return the bytes that the adapter's file is smaller by than with the whole embedding, in bfloat16."""
+    """Return by how many bytes the adapter's file is smaller than with the whole embedding, in bfloat16."""
     new, hidden, vocab = case["new"], case.shape.hidden, case.shape.vocab
     value = vocab * hidden * HALF
     steps = [rf"({tex(vocab)} + {new} - {new}) \cdot {tex(hidden)} \cdot 2 = {tex(value)}\ \text{{bytes}}"]
@@ -148,7 +148,7 @@ def vera_file(case: Case) -> Answer:
 
 
 def vera_memory(case: Case) -> Answer:
-    """Return what a change from LoRA to VeRA saves in training, as a percentage of the base in 16 bits."""
+    """Return the memory that VeRA saves over LoRA in training, as a percentage of the base in 16 bits."""
     lora, vera = case.lora(case["r"], "q", "v"), _vera(case, case["vera_rank"])
     saved = (lora - vera) * STATE
     base = case.shape.total * HALF
@@ -182,7 +182,7 @@ def xs(case: Case) -> Answer:
 
 
 def xs_times(case: Case) -> Answer:
-    """Return how many times fewer than LoRA of the same rank, on a query map."""
+    """Return how many times fewer parameters LoRA-XS has than LoRA of the same rank, on a query map."""
     q, r = case.matrix("q"), case["r"]
     value, full = both(q) / r, min(q.in_features, q.out_features)
     steps = [rf"\frac{{r (d_{{in}} + d_{{out}})}}{{r^2}} = \frac{{{tex(both(q))}}}{{{r}}} = {tex(value)}"]
@@ -201,7 +201,7 @@ def xs_times(case: Case) -> Answer:
 
 
 def tiny_bytes(case: Case) -> Answer:
-    """Return the bytes of so many numbers in bfloat16."""
+    """Return the bytes that the question's numbers take in bfloat16."""
     count = case["count"]
     value = count * HALF
     return result(

@@ -217,7 +217,7 @@ def eight_bit_saving(case: Case) -> Answer:
 
 
 def rank_that_matters(case: Case) -> Answer:
-    """Return the rank at which the adapter's training state is a tenth of the base, and by how much sooner on NF4."""
+    """Return the rank whose training state is a tenth of the base, and by which factor it is lower on NF4."""
     per_rank = case.lora(case["r"], "q", "v") / case["r"] * (2 + MOMENTS) * SINGLE
     base = case.shape.total * HALF
     return told(round(0.1 * base / per_rank), sooner=base / four_bit_bytes(case.shape))

@@ -73,7 +73,7 @@ def hours(case: Case) -> Answer:
 
 
 def money(case: Case) -> Answer:
-    """Return what a run costs."""
+    """Return the cost of a run."""
     length, cards, price = case["length_hours"], case["cards"], case.number("price")
     value = length * cards * price
     return result(
@@ -86,7 +86,7 @@ def money(case: Case) -> Answer:
 
 
 def measured(case: Case) -> Answer:
-    """Return the hours from a measured throughput."""
+    """Return the hours of a run from a measured throughput."""
     corpus, epochs, rate = case["corpus"], case["epochs"], case["per_second"]
     value = corpus * epochs / rate / HOUR
     steps = [rf"\frac{{{tex(corpus)} \cdot {epochs}}}{{{tex(rate)} \cdot 3600}} = {tex(value)}\ \text{{h}}"]
@@ -100,7 +100,7 @@ def measured(case: Case) -> Answer:
 
 
 def only_looked_up(shape: ModelShape) -> int:
-    """Return the entries of embedding tables that no product is taken with: the output layer does not share them."""
+    """Return the entries of embedding tables that are only looked up: no output layer shares and multiplies them."""
     shared = any(group.tied and group.is_matrix for group in shape.groups)
     return 0 if shared else sum(group.each for group in shape.groups if group.type == "Embedding")
 
@@ -147,7 +147,7 @@ def smallest_card(case: Case) -> Answer:
 
 
 def worth_it(case: Case) -> Answer:
-    """Return the requests after which a tuned model without examples in the prompt has paid for its training."""
+    """Return the number of requests after which shorter prompts have paid for the tuned model's training."""
     dollars, saved, price = case["dollars"], case["saved"], case.number("price")
     value = dollars / (saved * price / 1e6)
     each = saved * price / 1e6
@@ -180,7 +180,7 @@ def mean_change(case: Case) -> Answer:
 
 
 def rows_needed(case: Case) -> Answer:
-    """Return the rows on each side to tell a drop of accuracy from chance, with separate samples."""
+    """Return the rows that each of two separate samples needs to tell a drop of accuracy from chance."""
     accuracy, drop = case.number("accuracy"), case.number("drop")
     value = math.ceil(2 * accuracy * (1 - accuracy) * (Z / drop) ** 2)
     steps = [
@@ -218,7 +218,7 @@ def replayed(case: Case) -> Answer:
 
 
 def answered(case: Case) -> Answer:
-    """Return how many times more harmful requests are answered when the refusal rate falls."""
+    """Return by which factor the number of answered harmful requests grows when the refusal rate falls."""
     before, after = case["before"], case["after"]
     value = (100 - after) / (100 - before)
     steps = [rf"\frac{{100 - {after}}}{{100 - {before}}} = {tex(value)}"]

@@ -111,7 +111,7 @@ def cache_bytes(case: Case) -> Answer:
 
 
 def prefix_matching_tokens(case: Case) -> Answer:
-    """Return the prefix tokens that are stored in as many parameters as LoRA on queries and values has."""
+    """Return the prefix length with as many stored parameters as LoRA on queries and values."""
     shape, r = case.shape, case["r"]
     lora = case.lora(r, "q", "v")
     each = case.stored("prefix", num_virtual_tokens=1)
@@ -213,7 +213,7 @@ def prompt_parameters(case: Case) -> Answer:
 
 
 def prompt_share(case: Case) -> Answer:
-    """Return the percent of model and prompt together that the virtual tokens are."""
+    """Return the virtual tokens' parameters as a percentage of model and prompt together."""
     shape, n = case.shape, case["n"]
     trained = case.trained("prompt", num_virtual_tokens=n)
     value = 100 * trained / (shape.total + trained)
@@ -260,7 +260,7 @@ def positions_left(case: Case) -> Answer:
 
 
 def attention_growth(case: Case) -> Answer:
-    """Return how many times more pairs of positions attention has with the virtual tokens."""
+    """Return by which factor the virtual tokens multiply attention's pairs of positions."""
     n, length = case["n"], case["length"]
     value = ((n + length) / length) ** 2
     steps = [rf"\frac{{({n} + {length})^2}}{{{length}^2}} = {tex(value)}"]

@@ -219,7 +219,7 @@ def other_widths(case: Case) -> Answer:
 
 
 def third_level(case: Case) -> Answer:
-    """Return the bits that are left in the second constants, which is all that a third level could touch."""
+    """Return the bits per weight of the second constants, the most that a third level of quantisation could save."""
     return told(computed.CONSTANT_BITS / (computed.NF4_BLOCK * computed.SECOND_BLOCK), "bits")
 
 
@@ -293,7 +293,7 @@ def saved_share(case: Case) -> Answer:
 
 
 def adapter_against_base(case: Case) -> Answer:
-    """Return the percent that the adapter's bytes, in float32, are of the base's."""
+    """Return the adapter's bytes, in float32, in percent of the base's."""
     shape, r = case.shape, case["r"]
     adapter = case.trained("qlora", r=r) * 4
     base = four_bit_bytes(shape)
@@ -497,7 +497,7 @@ def second_stage(case: Case) -> Answer:
 
 
 def traffic(case: Case) -> Answer:
-    """Return the bytes that a device receives in a step, to have each frozen weight for both passes."""
+    """Return the bytes that a device receives in a step to gather each frozen weight for both passes."""
     devices, total = case["devices"], case.shape.total
     value = 2 * total * HALF * (devices - 1) / devices
     steps = [

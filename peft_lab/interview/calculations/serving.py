@@ -169,7 +169,7 @@ def all_merged(case: Case) -> Answer:
 
 
 def slots(case: Case) -> Answer:
-    """Return the bytes that a server sets aside for adapters before the first one is loaded."""
+    """Return the bytes that a server reserves for adapters before the first one is loaded."""
     count, rank = case["slots"], case["rank"]
     each = case.lora(rank) * HALF
     value = count * each
@@ -273,7 +273,7 @@ def stacked(case: Case) -> Answer:
 
 
 def crossed(case: Case) -> Answer:
-    """Return what PEFT's ``linear`` makes of two adapters of one number each, with equal weights of a half."""
+    """Return the result of PEFT's ``linear`` for two adapters of one number each, with equal weights of a half."""
     (a1, b1), (a2, b2) = case.numbers("first"), case.numbers("second")
     weight = 0.5
     value = weight * (a1 + a2) * (b1 + b2)
@@ -293,7 +293,7 @@ def crossed(case: Case) -> Answer:
 
 
 def elected(case: Case) -> Answer:
-    """Return what TIES makes of one entry: the sign of the sum, then the mean of those that agree."""
+    """Return the result of TIES for one entry: the sign of the sum, then the mean of the values that agree."""
     values = case.numbers("values")
     sign = 1 if sum(values) >= 0 else -1
     agree = [entry for entry in values if entry * sign > 0]
@@ -312,7 +312,7 @@ def elected(case: Case) -> Answer:
 
 
 def rescaled(case: Case) -> Answer:
-    """Return DARE's factor for what is kept."""
+    """Return the factor by which DARE multiplies the entries that it keeps."""
     percent = case["percent"]
     value = 100 / percent
     return result(

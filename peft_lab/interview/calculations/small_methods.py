@@ -159,7 +159,7 @@ def adapter_placements(case: Case) -> Answer:
 
 
 def adapters_twice_as_wide(case: Case) -> Answer:
-    """Return by how much the adapters' share of the layers' matrices falls where the model is twice as wide."""
+    """Return by which factor the adapters' share of the layers' matrices falls if the model is twice as wide."""
     shape, m = case.shape, case["m"]
     adapters = shape.num_layers * (2 * m * shape.hidden + shape.hidden + m)
     wider = shape.num_layers * (4 * m * shape.hidden + 2 * shape.hidden + m)
@@ -297,7 +297,7 @@ def models_with_biases(case: Case) -> Answer:
 
 
 def norm_scales(case: Case) -> Answer:
-    """Return the scales of the norms, of which every norm has as many as biases."""
+    """Return the number of the norms' scales; every norm has as many scales as biases."""
     value = sum(group.count * group.parameters[name][0] for group, name in case.shape.biases if group.is_norm)
     return told(value, "parameters")
 
@@ -447,7 +447,7 @@ def rank_one_against_vectors(case: Case) -> Answer:
 
 
 def models_below_claim(case: Case) -> Answer:
-    """Return the catalogue's models on which IA³ at its defaults trains less than was claimed."""
+    """Return the number of catalogue models on which IA³ at its defaults trains less than was claimed."""
     spec = get_method("ia3")
     holds = []
     for entry in catalogue().values():

@@ -1,7 +1,7 @@
-"""Claims about PEFT: what each says, the code that finds out what is so, and the shipped results of slow checks.
+"""Check claims about PEFT: the claims' texts, the code that decides about them, and stored results of slow checks.
 
-``interview/content/claims/<topic>.yaml`` has the words, one entry a claim. ``counting``, ``simulating`` and
-``comparing`` have the checks, by which a verdict is found and never typed. ``base`` says what a claim is.
+``interview/content/claims/<topic>.yaml`` has the texts, one entry per claim. The functions in ``counting``,
+``simulating`` and ``comparing`` compute the verdicts; no verdict is written by hand.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FIRST = "llama-3.2-3b"
 
 @dataclass(frozen=True)
 class Found:
-    """What is found on one model.
+    """The result of checking a claim on one model.
 
     Attributes:
         verdict: follows from the figures wherever figures decide.
         found: the figures, in one or two sentences without a full stop at the end of the last.
-        why: what explains them.
-        values: the figures themselves, by name, as the machine found them.
-        cited: published figures beside those of ``found``, as a sentence of the same kind; empty where there are none.
+        why: the explanation of the figures.
+        values: the figures themselves, by name, as computed.
+        cited: published figures beside those of ``found``, as a sentence of the same kind; empty if there are none.
     """
 
     verdict: Verdict
@@ -56,11 +56,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check returns: figures, and no sentence.
+    """The result of a check function: figures, and no sentence.
 
     Attributes:
         values: as in :class:`Found`. words: further numbers, texts and lists of (title, number) that sentences name.
-        case: which of the claim's other sentences are right here; empty for its usual ones.
+        case: the key of the claim's other sentences that fit here; empty for its usual ones.
     """
 
     verdict: Verdict
@@ -80,22 +80,22 @@ class ClaimModel:
         return resolve(self.name).shape
 
     def trained(self, method: str, **values: Any) -> int:
-        """Trainable parameters by the method's formula. Raises BadInput where it cannot be applied."""
+        """Return the trained parameters, by the method's formula. Raises BadInput if it cannot be applied."""
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).trainable
 
     def stored(self, method: str, **values: Any) -> int:
-        """Stored parameters by the method's formula."""
+        """Return the stored parameters, by the method's formula. Raises as :meth:`trained`."""
         spec = get_method(method)
         return spec.formula(self.shape, spec.require(self.shape, values)).stored
 
     def total(self, method: str, **values: Any) -> int:
-        """All parameters, those that the method adds included."""
+        """Return all parameters, including those that the method adds. Raises as :meth:`trained`."""
         spec = get_method(method)
         return self.shape.total + spec.formula(self.shape, spec.require(self.shape, values)).added
 
     def share(self, method: str, **values: Any) -> float:
-        """Trainable parameters in percent of all."""
+        """Return the trained parameters in percent of all. Raises as :meth:`trained`."""
         return 100 * self.trained(method, **values) / self.total(method, **values)
 
 
@@ -106,7 +106,7 @@ Template = NewType("Template", str)
 
 @dataclass(frozen=True)
 class Texts:
-    """Sentences for a special case; an empty one stands for the claim's usual one."""
+    """A claim's sentences for a special case; an empty one is replaced by the usual one."""
 
     found: Template = Template("")
     why: Template = Template("")
@@ -122,15 +122,15 @@ class Claim:
     """One claim.
 
     Attributes:
-        claim: what is meant, as a short sentence. quote: the words themselves.
-        origin: ``text`` for the source text, ``saying`` for what is often said.
+        claim: its meaning, as a short sentence. quote: its original wording.
+        origin: ``text`` for the source text, ``saying`` for a common saying.
         topic: as in :func:`peft_lab.interview.question.topics`.
-        check: works on a model. needs: ``torch`` for one that belongs into the inspector process.
-        source: where what is found comes from. how: by which code or reference.
+        check: the check function. needs: ``torch`` if the check has to run in the inspector process.
+        source: the kind of source of the result. how: the code or reference that gives it.
         found, why, cited: the sentences of :class:`Found`. cases: others, by the check's ``case``.
-        model: on which model it is checked first; ``None`` where none matters.
-        fits: which models it can be checked on.
-        facts: what comes out of it, in the form that is compared with what leaves, questions and recipes say.
+        model: the model it is checked on first; ``None`` if no model matters.
+        fits: returns whether it can be checked on a model.
+        facts: what follows from it, in the form that is compared with the tree's advice, questions and recipes.
     """
 
     id: str
@@ -155,16 +155,16 @@ class Claim:
         return list(topics()).index(self.topic)
 
     def models(self) -> tuple[str, ...]:
-        """Catalogue names of the models it can be checked on; empty when none matters."""
+        """Return the catalogue names of the models it can be checked on; empty if no model matters."""
         if self.model is None:
             return ()
         return tuple(name for name, entry in readers_of_text().items() if self.fits(entry.shape))
 
     def on(self, model: str | None = None) -> Found:
-        """What is found on a model, its own by default.
+        """Check the claim on a model, its own by default, and return the result.
 
         Raises:
-            BadInput: a model that it cannot be checked on. SimulationError: a step that cannot be simulated.
+            BadInput: it cannot be checked on this model. SimulationError: a step cannot be simulated.
         """
         name = model or self.model or FIRST
         shape = resolve(name).shape
@@ -183,7 +183,7 @@ class Claim:
 
     @property
     def general(self) -> bool:
-        """Whether it is checked on every model of the catalogue at once, and the verdict is about them all."""
+        """Return whether it is checked on every model of the catalogue, so that the verdict is about all of them."""
         return self.needs == "shape" and self.model is not None
 
 
@@ -192,7 +192,7 @@ class Claim:
 
 
 def times(value: float) -> str:
-    """How many times: three digits."""
+    """Return a ratio in words, with three digits: ``12.3 times``."""
     return f"{value:,.3g} times"
 
 
@@ -240,31 +240,31 @@ FACTOR = 10  # beyond this factor off a bound a claim is wrong rather than impre
 
 
 def within(value: float, low: float, high: float) -> Verdict:
-    """Right inside the bounds, imprecise less than a factor of ten outside, else wrong."""
+    """Return right inside the bounds, imprecise less than a factor of ten outside them, else wrong."""
     if low <= value <= high:
         return "right"
     return "imprecise" if low / FACTOR <= value <= high * FACTOR else "wrong"
 
 
 def about(value: float, stated: float) -> Verdict:
-    """Right within a quarter of what was stated, imprecise less than a factor of ten off, else wrong."""
+    """Return right within a quarter of the stated value, imprecise less than a factor of ten off, else wrong."""
     if abs(value - stated) <= ABOUT * stated:
         return "right"
     return within(value, stated, stated)
 
 
 def both(first: bool, second: bool) -> Verdict:
-    """Right when both parts hold, imprecise when one does, else wrong."""
+    """Return right if both parts hold, imprecise if one does, else wrong."""
     return "right" if first and second else "imprecise" if first or second else "wrong"
 
 
 def holds(statement: bool) -> Verdict:
-    """Right or wrong."""
+    """Return right or wrong."""
     return "right" if statement else "wrong"
 
 
 def error(first: float, second: float, rows: int) -> float:
-    """The standard error of a difference between two shares of right answers, each out of ``rows``.
+    """Return the standard error of a difference between two shares of right answers, each out of ``rows``.
 
     >>> round(error(0.5, 0.5, 1_319), 4)
     0.0195
@@ -273,7 +273,7 @@ def error(first: float, second: float, rows: int) -> float:
 
 
 def apart(difference: float, one_error: float) -> Verdict:
-    """Right where a difference is above what chance explains, wrong where it is as far below, else imprecise.
+    """Return right if a difference is above what chance explains, wrong if it is as far below, else imprecise.
 
     >>> [apart(difference, 1.0) for difference in (2.1, 1.9, -1.9, -2.1)]
     ['right', 'imprecise', 'imprecise', 'wrong']
@@ -308,7 +308,7 @@ def _functions(module: str) -> dict[str, Callable[..., Any]]:
 
 @cache
 def all_claims() -> dict[str, Claim]:
-    """Every claim by id, the source text's first."""
+    """Return every claim by id, those of the source text first."""
     checks = {name: check for module in _CHECKS for name, check in _functions(module).items()}
     models: dict[str, Fits] = {
         "one stack": question.one_stack,
@@ -333,7 +333,7 @@ def all_claims() -> dict[str, Claim]:
 
 
 def get_claim(name: str) -> Claim:
-    """A claim by id. Raises :class:`UnknownName` with the nearest one."""
+    """Return a claim by id. Raises :class:`UnknownName` with the nearest one."""
     try:
         return all_claims()[name]
     except KeyError:
@@ -346,13 +346,13 @@ def get_claim(name: str) -> Claim:
 
 @cache
 def on_all(claim_id: str) -> dict[str, Found]:
-    """What is found on each model of the catalogue that a general claim can be checked on."""
+    """Return the results on all models of the catalogue that a general claim can be checked on, by model."""
     claim = get_claim(claim_id)
     return {name: claim.on(name) for name in claim.models()} if claim.general else {}
 
 
 def overall(claim: Claim, here: Found) -> Found:
-    """The verdict on the claim as it stands: right where it holds on every model, wrong where on none.
+    """Return the verdict on the claim as a whole: that of all models if they agree, else imprecise.
 
     A claim that is not general has the verdict of the model it was checked on.
     """
@@ -362,9 +362,8 @@ def overall(claim: Claim, here: Found) -> Found:
     return replace(here, verdict=verdicts.pop() if len(verdicts) == 1 else "imprecise")
 
 
-# ``found.json`` is written by ``python -m tools.refresh_claims``; a slow test runs every check again. It says with
-# which
-# libraries, where and when they were found, and so does whoever shows them.
+# ``found.json`` is written by ``python -m tools.refresh_claims``; a slow test runs every check again. It states with
+# which libraries, where and when the results were computed, and pages show that beside them.
 
 
 KEPT_FILE = "found.json"
@@ -373,7 +372,7 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 
 @dataclass(frozen=True)
 class Taken:
-    """How the kept results were found.
+    """The circumstances in which the stored results were computed.
 
     Attributes:
         packages: name -> version. date: year-month-day. machine: processor and system, as a sentence would have it.
@@ -388,32 +387,30 @@ class Taken:
         return f"{self.date} on {self.machine}, with {libraries}"
 
     def differing(self) -> dict[str, str]:
-        """The libraries that are installed here in another version, with that version."""
+        """Return the libraries that have another version here, with that version."""
         return {name: here for name, here in kept_versions().items() if here != self.packages[name]}
 
 
 def kept_versions() -> dict[str, str]:
-    """The libraries that results depend on, as installed; without a build's local part."""
+    """Return the installed versions of the libraries that results depend on, without a build's local part."""
     return {name: metadata.version(name).partition("+")[0] for name in PACKAGES}
 
 
 @cache
 def result_seconds() -> Taken:
-    """How, where and when the kept results were found."""
+    """Return how, where and when the stored results were computed."""
     content = _read()
     return Taken(content["packages"], content["date"], content["machine"])
 
 
 def kept_result(claim: str) -> Found | None:
-    """The kept result of a claim, ``None`` where there is none."""
+    """Return the stored result of a claim; ``None`` if there is none."""
     known = _read()["found"].get(claim)
     return Found(**known) if known is not None else None
 
 
 def is_settled(name: str, model: str | None = None) -> tuple[Found, bool]:
-    """What is found, kept results included, and whether it was kept. Runs torch for what is neither kept nor simple."""
-    # MOVED
-
+    """Return the result of a claim, and whether it was stored; otherwise its check runs now, which may need torch."""
     claim = get_claim(name)
     known = kept_result(name) if claim.needs == "torch" and model in (None, claim.model) else None
     return (known, True) if known is not None else (claim.on(model), False)
@@ -430,7 +427,5 @@ def _read() -> dict[str, Any]:
 
 
 def answer_claim(claim: str, model: str | None = None) -> Found:
-    """:meth:`peft_lab.interview.claims.Claim.on` by the claim's id. Raises as there."""
-    # MOVED
-
+    """Call :meth:`peft_lab.interview.claims.Claim.on` for a claim's id. Raises the same errors."""
     return get_claim(claim).on(model)

@@ -1,4 +1,4 @@
-"""Checks that compare results: published ones, those of comparisons that ship with the lab, and small experiments."""
+"""Check claims by comparing results: published ones, shipped comparisons, and small experiments."""
 
 from __future__ import annotations
 
@@ -244,8 +244,9 @@ def zero_start(model: ClaimModel) -> Checked:
 
 
 def which_zero(model: ClaimModel) -> Checked:
-    """Take each start at the best of several rates. Wrong where every seed says the same; else others' results speak
-    too."""
+    """Compare both starts at the best of several rates: wrong if no seed, or every seed, favours A = 0; else
+    imprecise.
+    """
     zero_b, zero_a = run.zero_sides(RATES, STEPS, SEEDS)
     ahead = sum(a > b for a, b in zip(zero_a, zero_b, strict=True))
     return Checked(

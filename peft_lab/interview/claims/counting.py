@@ -1,4 +1,4 @@
-"""Checks that count: each method's formula on a model's shapes, its settings, and what the installed PEFT has."""
+"""Check claims by counting: methods' formulas on a model's shapes, their settings, and what the installed PEFT has."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def ia3_share(model: ClaimModel) -> Checked:
 
 
 def ia3_below_lora(model: ClaimModel) -> Checked:
-    """At the same maps, where LoRA has its smallest rank; beside it the smallest LoRA there is, on the value map."""
+    """Compare IA³ with LoRA of rank 1 on the same maps; count the smallest LoRA too, on the value map alone."""
     shape = model.shape
     scaled = list(get_method("ia3").defaults(shape)["target_modules"])
     ia3, lora = model.trained("ia3"), model.trained("lora")
@@ -311,8 +311,9 @@ def _methods(shape: ModelShape) -> list[str]:
 
 
 def _leaves_nothing(slug: str, shape: ModelShape) -> bool:
-    """Return whether a request takes what it takes on the base: merged, or with nothing added. A base in few bits stays
-    slow, or loses in the merge what it learnt or its few bits."""
+    """Return whether a request costs what it costs on the base: the method merges, or adds nothing. A base in few
+    bits stays slow, or merging loses what was learnt or its few bits.
+    """
     spec = get_method(slug)
     if spec.quantization(spec.complete(shape, {})):
         return False

@@ -1,4 +1,4 @@
-"""Checks that simulate training steps: the memory they take, and what fits a device."""
+"""Check claims by simulating training steps: the memory they take, and what fits a device."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def memory_under_16(model: ClaimModel) -> Checked:
 
 
 def prompt_minimal_memory(model: ClaimModel) -> Checked:
-    """The text's table goes from very high to very low: less than all others is what minimal means there."""
+    """Compare four methods' memory. The text ranks it from very high to very low, so minimal means least of all."""
     same = {"qlora": _query_value(model)}
     slugs = [slug for slug in ("full", "lora", "qlora", "prompt") if takes(slug, model.shape)]
     needs = {slug: _needs(model.name, slug, same.get(slug)) for slug in slugs}
@@ -125,7 +125,7 @@ def prompt_minimal_memory(model: ClaimModel) -> Checked:
 
 
 def comparable_performance(model: ClaimModel) -> Checked:
-    """Both at once: the setting that scored best of those with adapters on linear maps, in a step on a 7B model."""
+    """Check both parts at once: take the best-scoring LoRA, and simulate its step and QLoRA's on a 7B model."""
     rows = [row for row in published.rows().values() if row.config is not None]
     near = [row for row in rows if 100 * row.accuracy >= accuracy("full")]
     loras = [row for row in near if row.config and row.config["peft_type"] == "LORA"]

@@ -1,4 +1,4 @@
-"""The checks, each a function that examines one thing; the decorator ``check`` registers it."""
+"""Define the checks of the clinic, each a function that examines one thing; the decorator ``check`` registers it."""
 
 from __future__ import annotations
 

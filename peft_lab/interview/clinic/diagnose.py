@@ -111,7 +111,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """The result as one sentence."""
+        """Return the result as one sentence."""
         if self.found:
             first = self.found[0]
             return f"{first.fault.title}: weight of the evidence {first.probability:.2f} of 1."

@@ -1,5 +1,5 @@
-"""The faults by name, the evidence for one, and cases: failures of real runs, each with its healthy counterpart. What
-is said of a fault stands in ``interview/content/clinic``."""
+"""Define the faults, the evidence for one, and cases: failures of real runs, each with its healthy counterpart. The
+texts on a fault are in ``interview/content/clinic``."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class ShownCase:
 
     @property
     def curve(self) -> tuple[list[float], list[float]]:
-        """Steps and training losses, without rows whose loss is not a number."""
+        """Return steps and training losses, without rows whose loss is not a number."""
         points = [(row[0], row[1]) for row in self.rows if isinstance(row[1], int | float)]
         return [float(step) for step, _ in points], [float(loss) for _, loss in points]
 

@@ -213,12 +213,12 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """The number of entries."""
+        """Return the number of entries."""
         return math.prod(self.shape)
 
     @property
     def zero(self) -> bool:
-        """Whether all entries are zero; False without entries."""
+        """Return whether all entries are zero; False without entries."""
         return self.finite == 1 and self.low == 0 == self.high
 
 
@@ -458,7 +458,7 @@ class Curve:
 
     @property
     def fall(self) -> float:
-        """The share of the first loss that is gone at the end; negative if the loss rose."""
+        """Return the share of the first loss that is gone at the end; negative if the loss rose."""
         return 1 - self.end / self.start if self.start else 0.0
 
 
@@ -487,7 +487,7 @@ class Features:
 
     @cached_property
     def losses(self) -> tuple[float, ...]:
-        """Training losses in the order they were logged."""
+        """Return the training losses in the order they were logged."""
         return tuple(row.loss for row in self.of.rows or () if row.loss is not None)
 
     @cached_property
@@ -496,28 +496,28 @@ class Features:
 
     @cached_property
     def norms(self) -> tuple[float, ...]:
-        """Logged gradient norms."""
+        """Return the logged gradient norms."""
         return tuple(row.grad_norm for row in self.of.rows or () if row.grad_norm is not None)
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
-        """Logged learning rates."""
+        """Return the logged learning rates."""
         return tuple(row.rate for row in self.of.rows or () if row.rate is not None)
 
     @cached_property
     def rising(self) -> bool:
-        """Whether every logged rate is above the one before, so that no end of a warm-up was seen."""
+        """Return whether every logged rate is above the one before, so that no end of a warm-up was seen."""
         steps = list(itertools.pairwise(self.rates))
         return len(self.rates) >= FEWEST and all(before < after for before, after in steps)
 
     @cached_property
     def last_step(self) -> float:
-        """The last logged step; 0 if the rows have none."""
+        """Return the last logged step; 0 if the rows have none."""
         return max((row.step or 0 for row in self.of.rows or ()), default=0)
 
     @cached_property
     def steps(self) -> float | None:
-        """The planned number of steps, by arguments or log; ``None`` if neither states it."""
+        """Return the planned number of steps, by arguments or log; ``None`` if neither states it."""
         planned = self.number("max_steps")
         if planned and planned > 0:
             return planned
@@ -525,7 +525,7 @@ class Features:
 
     @cached_property
     def rate(self) -> float | None:
-        """The configured rate, else the largest logged one."""
+        """Return the configured rate, else the largest logged one."""
         asked = self.of.argument("learning_rate", "lr")
         if isinstance(asked, int | float) and not isinstance(asked, bool):
             return float(asked)
@@ -533,7 +533,7 @@ class Features:
 
     @cached_property
     def method(self) -> str:
-        """``peft_type`` in lower case; without a config the method in the arguments, empty if there is none."""
+        """Return ``peft_type`` in lower case; without a config the method in the arguments, empty if there is none."""
         adapter = self.of.adapter
         if adapter is None:
             said = self.of.argument("finetuning_type", "method")
@@ -542,7 +542,7 @@ class Features:
 
     @cached_property
     def base(self) -> ModelShape | None:
-        """The shape of the base in the config, if the catalogue has it: by name, id, or the last part of a path."""
+        """Return the shape of the config's base if the catalogue has it: by name, id, or the last part of a path."""
         named = (self.of.adapter or {}).get("base_model_name_or_path")
         if not isinstance(named, str) or not named:
             return None
@@ -555,13 +555,13 @@ class Features:
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """``target_modules`` if they are a list; else empty."""
+        """Return ``target_modules`` if they are a list; else nothing."""
         found = (self.of.adapter or {}).get("target_modules")
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
     @cached_property
     def starting(self) -> dict[str, tuple[StoredTensor, float]]:
-        """Tensors that start from one known value (B at 0), with that value."""
+        """Return the tensors that start from one known value (B at 0), with that value."""
         return {
             name: (tensor, start)
             for name, tensor in (self.of.tensors or {}).items()
@@ -571,7 +571,7 @@ class Features:
 
     @cached_property
     def untouched(self) -> bool:
-        """Whether all of those still have their initial value."""
+        """Return whether all tensors of :attr:`starting` still have their initial value."""
         return bool(self.starting) and all(
             tensor.size and tensor.finite == 1 and tensor.low == start == tensor.high
             for tensor, start in self.starting.values()
@@ -579,7 +579,7 @@ class Features:
 
     @cached_property
     def head(self) -> str | None:
-        """The name of a task head's tensor; ``None`` if there is none."""
+        """Return the name of a task head's tensor; ``None`` if there is none."""
         return next(
             (name for name in self.of.tensors or {} if any(part in HEADS for part in name.split("."))),
             None,
@@ -587,7 +587,7 @@ class Features:
 
     @cached_property
     def embedded(self) -> bool:
-        """Whether the adapter holds any part of an embedding."""
+        """Return whether the adapter holds any part of an embedding."""
         return any(part in name for name in self.of.tensors or {} for part in EMBEDDINGS)
 
     def yes(self, *names: str) -> bool:

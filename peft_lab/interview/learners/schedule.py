@@ -1,5 +1,5 @@
-"""Flash cards: when each question is due for each learner, by the FSRS algorithm of py-fsrs; export of a learner, and a
-class's predictions counted without names.
+"""Schedule flash cards: when each question is due for each learner, by py-fsrs's FSRS; export a learner, and count a
+class's predictions without names.
 
 Due dates are exactly py-fsrs's, except that none is after the day of a learner's interview while that is ahead.
 py-fsrs's random fuzz, which spreads the cards of large collections over days, is off: equal ratings at equal times give

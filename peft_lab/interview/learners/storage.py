@@ -1,4 +1,4 @@
-"""Storage of learners: one SQLite file, several profiles, safe for several tabs; and practice up to an interview's
+"""Store learners: one SQLite file, several profiles, safe for several tabs; and plan practice up to an interview's
 day."""
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class Readiness:
 
     @property
     def weakness(self) -> float:
-        """From 0 to 1, the weakest comes first; a topic without ratings is as weak as one that is half known."""
+        """Return a weakness from 0 to 1; a topic without ratings is as weak as one of which half is known."""
         return 1 - (self.known + 1) / (self.rated + 2)
 
 

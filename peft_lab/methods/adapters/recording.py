@@ -1,4 +1,4 @@
-"""What a run of adapters records: how much each adds to its input, over the steps, and how far it is from linear.
+"""Record a run of adapters: how much each adds to its input, over the steps, and how far it is from linear.
 
 A linear map could be merged into the frozen matrix before it, as LoRA's can. So the best linear replacement of each
 adapter is fitted to real activations; its error is what merging would lose. Torch is imported inside.

@@ -1,4 +1,4 @@
-"""What a run of BitFit records: how far training moved each bias, and which of these moves the answers depend on."""
+"""Record a run of BitFit: how far training moved each bias, and which of these moves the answers depend on."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def note(content: Mapping[str, Any]) -> str | None:
 
 
 def _complete(adapted: Any) -> None:
-    """Add SHiRA's stored positions: two integers per weight."""
+    """Add SHiRA's stored positions to the adapted model: two integers per weight."""
     import torch
 
     for module in adapted.modules():
@@ -365,7 +365,7 @@ class CountReport:
 
     @property
     def groups(self) -> tuple[GroupCount, ...]:
-        """The trained groups only."""
+        """Return the trained groups only."""
         return tuple(group for group in self.tree if group.role != "frozen")
 
     def as_dict(self) -> dict[str, Any]:
@@ -420,7 +420,6 @@ def count_config(model: str, adapter_config: Mapping[str, Any]) -> CountReport:
     Raises:
         BadInput: this is no PEFT config, or PEFT cannot apply it to this model; the message gives PEFT's reason.
     """
-    # MOVED
     from peft_lab.models.meta import shapes_only
 
     start = time.perf_counter()

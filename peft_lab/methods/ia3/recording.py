@@ -1,4 +1,4 @@
-"""What a run of IA³ records: the factors of every target, and which channels they amplify or inhibit.
+"""Record a run of IA³: the factors of every target, and which channels they amplify or inhibit.
 
 Works on a ``PeftModel`` whose layers hold ``ia3_l``; torch is imported inside.
 """

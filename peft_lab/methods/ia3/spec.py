@@ -222,7 +222,7 @@ class TargetsRow:
 
     @property
     def same(self) -> bool:
-        """Whether paper and PEFT name the same modules, and equally many."""
+        """Return whether paper and PEFT name the same modules, and equally many."""
         return self.paper == self.peft and self.paper_count == self.peft_count
 
 

@@ -1,4 +1,4 @@
-"""What a LoRA run records: the gradients of A and B at step 0, how every ΔW grows, and what merging changes.
+"""Record a LoRA run: the gradients of A and B at step 0, how every ΔW grows, and what merging changes.
 
 Works on a ``PeftModel`` whose layers hold ``lora_A`` and ``lora_B``; torch is imported inside.
 """

@@ -153,7 +153,7 @@ class Lora(PeftMethod):
         targets = _targets(shape, values)
         yield from experts.rank_problems(shape, [target.group for target in targets], values["rank_pattern"])
         sized = [
-            (target.group, max(_found(target, values)))
+            (target.group, max(_modules_by_rank(target, values)))
             for target in targets
             if (target.group.is_matrix or target.group.type == PARAMETER)
             and "weight" in target.group.parameters
@@ -174,7 +174,7 @@ class Lora(PeftMethod):
         terms = [
             _term(target.group, rank, count, dora)
             for target in targets
-            for rank, count in _found(target, values).items()
+            for rank, count in _modules_by_rank(target, values).items()
         ]
         added = sum(term.total for term in terms)
         for group, name in _biases(shape, targets, values["bias"]):
@@ -196,7 +196,7 @@ class Lora(PeftMethod):
         targets = _targets(shape, values)
         parts = []
         for target in targets:
-            found = _found(target, values)
+            found = _modules_by_rank(target, values)
             size = {"rank": max(found), "least": min(found), "magnitude": int(values["use_dora"])}
             parts.append(Part("low_rank", target.group.path, "A B", size))
         for group, name in _biases(shape, targets, values["bias"]):
@@ -271,8 +271,8 @@ def _biases(shape: ModelShape, targets: Sequence[Target], which: str) -> Iterato
             yield group, name
 
 
-def _found(target: Target, values: Values) -> Mapping[int, int]:
-    """Return how many modules of a group have which rank. An invalid pattern counts as none, so that it is drawn."""
+def _modules_by_rank(target: Target, values: Values) -> Mapping[int, int]:
+    """Return the number of a group's modules by rank. An invalid pattern is ignored, so that it can be drawn."""
     rank = values["r"] * target.factor
     try:
         return experts.rank_values(target.group, rank, values["rank_pattern"])

@@ -1,4 +1,4 @@
-"""What a run of Prefix Tuning records: the attention on its prefix over the steps, and the prefix's cost in time."""
+"""Record a run of Prefix Tuning: the attention on its prefix over the steps, and the prefix's cost in time."""
 
 from peft_lab.methods.recording.trained_tokens import DeepRecorder as RunRecorder
 

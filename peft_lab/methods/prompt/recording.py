@@ -1,4 +1,4 @@
-"""What a run of Prompt Tuning records: its virtual tokens over the steps, compared with the vocabulary."""
+"""Record a run of Prompt Tuning: its virtual tokens over the steps, compared with the vocabulary."""
 
 from peft_lab.methods.recording.trained_tokens import SoftTokenRecorder as RunRecorder
 

@@ -1,4 +1,4 @@
-"""What a run of P-Tuning records: for version 1 its encoder's output, for version 2 the attention on its prompts."""
+"""Record a run of P-Tuning: for version 1 its encoder's output, for version 2 the attention on its prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a QLoRA run records: LoRA's records, the effect of rounding the base, and the result of each way of merging.
+"""Record a QLoRA run: LoRA's records, the effect of rounding the base, and the result of each way of merging.
 
 The adapter was trained on the rounded weights. Merging it into the weights before rounding, or rounding the sum again,
 gives a model other than the trained one; only merging into the dequantised weights gives the same.

@@ -211,9 +211,7 @@ METHOD = QLora()
 
 
 # Blocks of 64 weights share a constant (Dettmers et al. 2023, arXiv 2305.14314, section 3); int8 has a constant for
-# each
-# row (Dettmers et al. 2022, arXiv 2208.07339, section 3.1). Needs the model's weights. Called through the
-# inspector.
+# each row (Dettmers et al. 2022, arXiv 2208.07339, section 3.1). Needs the weights, so it runs in the inspector.
 
 
 BINS = 81  # an odd number, so that zero is in the middle of a bin

@@ -1,4 +1,4 @@
-"""What a run of a method records: the parts that the drawing follows, and data of its own picture, such as intruders.
+"""Record a run of a method: the parts that the drawing follows, and data of its own picture, such as intruders.
 
 A method's ``recording`` declares both in one class, ``RunRecorder``, a :class:`Recorder`. Torch is imported inside.
 """
@@ -111,12 +111,12 @@ class Watched:
 
     @property
     def layer(self) -> int | None:
-        """The number of its layer; ``None`` outside the layers."""
+        """Return the number of its layer; ``None`` outside the layers."""
         return pattern_of(self.path)[1]
 
     @property
     def parameters(self) -> int:
-        """The number of trained parameters."""
+        """Return the number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trained)
 
     def listen(self) -> Sequence[Any]:
@@ -219,7 +219,7 @@ class Recorder:
 
     @cached_property
     def parts(self) -> Sequence[Watched]:
-        """The parts that the drawing follows; to be read before the first step, as parts compare with their start."""
+        """Return the parts that the drawing follows. Read it before the first step: parts compare with their start."""
         return self.watched()
 
     def watched(self) -> Sequence[Watched]:
@@ -237,19 +237,19 @@ class Recorder:
         return []
 
     def after_backward(self, step: int) -> None:
-        """Called after the backward pass of every step (from 0), with gradients in place and before the update."""
+        """Observe a step (from 0) after its backward pass, with gradients in place and before the update."""
 
     def now(self) -> Any:
-        """Return what a snapshot records of the present state, tensors in the shapes they have; ``None``: nothing."""
+        """Return the data of a snapshot of the present state, tensors in their own shapes; ``None`` for no data."""
 
     def snapshot(self, step: int) -> None:
-        """Called before training (0), at some steps and after the last; ``step`` is the number of updates made."""
+        """Record a snapshot before training (0), at some steps and after the last; ``step``: updates made so far."""
         state = self.now()
         if state is not None:
             self._kept.append((step, state))
 
     def finish(self, inputs: Inputs, fresh_base: FreshBase) -> dict[str, Any]:
-        """Called once with the trained model in eval mode.
+        """Return the data of the method's own picture. Called once, with the trained model in eval mode.
 
         Args:
             inputs: the first ``rows`` held-out rows (input_ids, attention_mask), or pixel_values.
@@ -318,9 +318,8 @@ def merged_and_back(
         yield name, tried, before, merged, back
 
 
-# Shuttleworth et al. 2024, arXiv 2410.21228. The number of vectors examined and the cosine threshold are the
-# defaults of
-# PEFT's ``reduce_intruder_dimension``, which also compares left singular vectors only.
+# Shuttleworth et al. 2024, arXiv 2410.21228. The number of vectors examined and the cosine threshold are the defaults
+# of PEFT's ``reduce_intruder_dimension``, which also compares left singular vectors only.
 
 
 STRONGEST, INTRUDER_THRESHOLD = 10, 0.5
@@ -343,7 +342,7 @@ class Intruders:
 
     @property
     def found(self) -> tuple[int, ...]:
-        """The numbers, from 1, of the tuned vectors that count as intruders."""
+        """Return the numbers, from 1, of the tuned vectors that count as intruders."""
         return tuple(number for number, cosine in enumerate(self.nearest, 1) if cosine < INTRUDER_THRESHOLD)
 
 

@@ -1,4 +1,4 @@
-"""Virtual tokens, and trained keys and values, while they learn: their attention, their words, their cost in time.
+"""Record virtual tokens, and trained keys and values, as they learn: their attention, their words, their cost in time.
 
 Works on models with PEFT's prompt encoders or with deep prompts (:mod:`peft_lab.methods.shared.virtual_tokens`);
 attention and latency are measured in eval mode. Torch is imported inside.
@@ -82,7 +82,7 @@ def shares(model: Any, inputs: Inputs, tokens: int) -> list[list[float]]:
 
 
 def even_share(mask: torch.Tensor, tokens: int, causal: bool) -> float:
-    """Return the same share for attention spread evenly over all the positions each token may attend to.
+    """Return the share of :func:`shares` if attention were spread evenly over all positions a token may attend to.
 
     ``mask`` has the shape (rows, length).
     """

@@ -1,4 +1,4 @@
-"""Folders of the adapters library (release 1.3.0): reading and writing its config and tensors.
+"""Read and write folders of the adapters library (release 1.3.0): its config and tensors.
 
     adapter_config.json     config, hidden_size, model_class, model_name, model_type, name, version
     adapter.safetensors     or pytorch_adapter.bin, the same tensors
@@ -227,7 +227,7 @@ def _factor(hidden: int, width: int) -> float:
 
 
 def theirs(model_type: str, host: str, name: str) -> str:
-    """Where the library keeps the adapter of a host."""
+    """Return the library's path of a host's adapter."""
     parts = host.split(".")
     if model_type in ("bert", "roberta", "xlm-roberta"):
         return ".".join([*parts[:-1], "adapters", name])
@@ -248,7 +248,7 @@ def names(shape: ModelShape, hosts: Iterable[str], name: str) -> dict[str, str]:
 
 
 def bare(name: str) -> str:
-    """A tensor's name without the model's prefix: a bare model and one with a head differ by it alone.
+    """Return a tensor's name without the model's prefix, in which a bare model and one with a head differ.
 
     >>> bare("bert.encoder.layer.0.output.adapters.here.adapter_up.bias")
     'encoder.layer.0.output.adapters.here.adapter_up.bias'

@@ -1,4 +1,4 @@
-"""Bottleneck adapters in torch: our own, as PEFT has none.
+"""Implement bottleneck adapters in torch: our own, as PEFT has none.
 
 An adapter changes the output of one module of the frozen model (a *host*: the attention's or the feed-forward part's
 output map, or a whole mixture of experts), as a forward hook with its modules as a child of the host. The model keeps
@@ -85,7 +85,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
             self.seen: dict[str, torch.Tensor] = {}
 
         def forward(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
-            """Hook after the host. A mixture of experts may return more than its output, and the output flattened."""
+            """Adapt the host's output, as a forward hook. A mixture may return a tuple, with its output flattened."""
             seen, self.seen = self.seen, {}
             if self.active is None:
                 return output

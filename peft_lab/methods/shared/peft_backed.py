@@ -1,4 +1,4 @@
-"""The shared base of PEFT's own methods: apply, save, load and state call the library."""
+"""Provide the base of PEFT's own methods: apply, save, load and state call the library."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def _kind() -> type[Any]:
             self.active: Active = None
 
         def forward(self, head: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            """Hook after the head. ``args``: (states,), rows first."""
+            """Replace the head's output, as a forward hook. ``args``: (states,), rows first."""
             if self.active is None:
                 return output
             if isinstance(self.active, str):

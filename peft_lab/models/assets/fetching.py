@@ -1,4 +1,4 @@
-"""The files this app fetches, pinned by version and SHA-256; download one and extract chosen members from it.
+"""Download a file that is pinned by version and SHA-256, and extract chosen members from it.
 
 pip does the download, so its configured index, mirror, proxy and certificates apply. pip checks the hash;
 :func:`sha256` lets the caller check the file on disk again.

@@ -24,10 +24,10 @@ SIDE = 84
 
 
 def floats(file: Path) -> dict[str, Any]:
-    """The float32 weights of an ONNX file by the path of their module: ``backbone.layernorm.weight``.
+    """Return the float32 weights of an ONNX file by the path of their module: ``backbone.layernorm.weight``.
 
-    A matrix that has no name of its own has that of the operation that reads it, and what another kind of operation
-    reads keeps the name that it has in the file. Torch tensors; matrices as torch has them, (out, in).
+    A matrix without a name of its own is named after the MatMul that reads it; all others keep the names in the file.
+    Torch tensors; matrices as torch has them, (out, in).
     """
     import numpy
     import torch
@@ -59,7 +59,7 @@ def rebuild(graph: Path, into: Path, side: int = SIDE) -> None:
     """Write the DINOv2 in an ONNX file to ``into`` as float32 safetensors, for square images of ``side`` pixels.
 
     Raises:
-        ValueError: a file that lacks a weight or holds one more.
+        ValueError: the file lacks a weight or has a surplus one.
     """
     import torch
     from transformers import Dinov2Config, Dinov2Model

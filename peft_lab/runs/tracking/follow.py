@@ -93,7 +93,7 @@ _READY = ("trainable", "head", "total", "dtype", "device")
 
 
 def run_parameters(spec: RunSpec, events: Sequence[Event]) -> dict[str, str]:
-    """Return the spec's fields, each knob as ``values.NAME``, and what the run found of model and device."""
+    """Return the spec's fields, each knob as ``values.NAME``, and the run's recorded facts of model and device."""
     told = spec.to_dict()
     values = told.pop("values")
     found = latest(events, "ready") or {}
@@ -286,7 +286,7 @@ Read = TypeVar("Read")
 
 @dataclass
 class _Telling:
-    """One tracker and its progress; ``tracker`` is ``None`` before the first sending and after a failure."""
+    """One tracker and how far it is; ``tracker`` is ``None`` before the first sending and after a failure."""
 
     told: TrackerState
     tracker: Tracker | None = None
@@ -343,7 +343,7 @@ def _followed(run: Run, home: Path, trackers: Sequence[str], as_it_stands: bool)
 
 
 def _tell(each: _Telling, run: Run, home: Path, events: Sequence[Event], status: Status, gone: str) -> None:
-    """Send one tracker what it has not got; if that fails, record why."""
+    """Send one tracker the figures that it lacks; if that fails, record why."""
     try:
         if each.tracker is None:
             parameters = _read(run, lambda: run_parameters(run.spec, events))

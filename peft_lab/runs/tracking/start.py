@@ -227,7 +227,7 @@ class Summed:
     """The state of several runs in one tracker.
 
     Attributes:
-        told: of each of them, at least one.
+        told: the state of each run, at least one.
     """
 
     told: tuple[TrackerState, ...]
@@ -266,7 +266,7 @@ def trackers_summed(runs: Sequence[Run]) -> list[Summed]:
 
 
 def trackers_waited_for(runs: Sequence[Run], seconds: float) -> list[Summed]:
-    """Return :func:`trackers_summed` of ended runs once all is sent, or after ``seconds`` as it is then."""
+    """Return :func:`trackers_summed` of ended runs, once all is sent, or after ``seconds`` in any case."""
     deadline = time.monotonic() + seconds
     for run in runs:
         wait(run, tuple(read_tracking(run.folder)), max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Results of a comparison, as one document that the page, the command line and the shipped file share.
+"""Compute a comparison's results, as one document that the page, the command line and the shipped file share.
 
 Bytes are integers, seconds floats, metrics shares. Figures over seeds are means, with the sample standard deviation
 beside them as ``_std``, ``None`` for fewer than two seeds. ``peak_bytes`` is the largest over seeds.

@@ -1,4 +1,4 @@
-"""Finished comparisons that come with the app, measured elsewhere: ``shipped/*.json``, made by
+"""Read finished comparisons that come with the app, measured elsewhere: ``shipped/*.json``, made by
 ``python -m tools.ship_comparison``. Conclusions are derived from the figures when they are read."""
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question that short runs settle.
+    """A question that short runs answer.
 
     Attributes:
         id: unique among all experiments; starts with the method's slug.
@@ -199,7 +199,7 @@ class Experiment:
         why: two sentences of explanation, shown afterwards; true whatever the outcome.
         quantities: the figures read from every run. The expectation is about the first one, which is drawn.
         source: where the effect is described: a paper with its section, a benchmark.
-        eval_rows: held-out rows. Few make chance large, many make it slow.
+        eval_rows: held-out rows. With few, differences by chance are large; many take long.
     """
 
     id: str
@@ -292,7 +292,7 @@ _WANTED = {"above": "higher", "below": "lower", "near": "about the same"}
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that is wanted, and the one that stands for it so far; ``None`` if there is none."""
+    """A planned run's spec, and the existing run that serves as it; ``None`` if there is none."""
 
     label: str
     spec: RunSpec
@@ -315,7 +315,7 @@ class PlannedRun:
 
 
 def planned_runs(specs: Mapping[str, RunSpec], lines: Sequence[RunSummary]) -> list[PlannedRun]:
-    """Return the wanted runs, given by their labels, as they stand."""
+    """Return the planned runs, given as specs by label, with the existing runs that serve as them."""
     return [PlannedRun(label, spec, run_of(spec, lines)) for label, spec in specs.items()]
 
 
@@ -338,7 +338,8 @@ class Conclusion:
 
 def run_of(wanted: RunSpec, lines: Iterable[RunSummary]) -> RunSummary | None:
     """Return the run of a complete spec: a finished one before one under way, before a failed one; the first of
-    several. ``None`` if there is none."""
+    several. ``None`` if there is none.
+    """
     fitting = [
         line for line in lines if line.status in _ORDER and line.spec and stands_for(line.spec, wanted)
     ]

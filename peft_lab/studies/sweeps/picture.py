@@ -102,7 +102,7 @@ def title(name: str) -> str:
 
 
 def told(values_: Mapping[str, Any]) -> str:
-    """Return a setting as text: its values of what was varied."""
+    """Return a setting as text: the values of its varied names."""
     return ", ".join(label(name, value) for name, value in values_.items() if value is not None) or "all runs"
 
 

@@ -1,5 +1,5 @@
-"""Read and check a sweep file, and stop early what does badly: Ray Tune's asynchronous successive halving decides at
-rungs which runs continue, on any executor.
+"""Read and check a sweep file, and stop poor runs early: Ray Tune's asynchronous successive halving decides at rungs
+which runs continue, on any executor.
 
 At the first rung (``grace`` steps), then at each ``factor`` times as many, a run is compared with those that
 reached the rung before; it continues if its loss is in the best 1/``factor`` of them. The loss is the training
@@ -191,11 +191,10 @@ def judged_by(losses: Sequence[float], step: int) -> float:
 #       r: [4, 8]
 #       learning_rate: [0.001, 0.003]
 #
-#     stop: asha                       # end early what does badly; or {by: asha, grace: 15, factor: 4}
+#     stop: asha                       # end poor runs early; or {by: asha, grace: 15, factor: 4}
 #
-# or, in place of ``grid``, ``random: {runs: 10, learning_rate: {min: 0.0001, max: 0.01, log: true}, r: [4, 8,
-# 16]}``: ten
-# settings of each method, the same whenever the file is read.
+# or, in place of ``grid``, ``random: {runs: 10, learning_rate: {min: 0.0001, max: 0.01, log: true}, r: [4, 8, 16]}``:
+# ten settings of each method, the same whenever the file is read.
 
 
 RATE = "learning_rate"

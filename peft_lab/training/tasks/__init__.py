@@ -1,4 +1,4 @@
-"""The tasks a model can be fine-tuned on. A learner's own file is :mod:`peft_lab.training.tasks.own`."""
+"""List the tasks a model can be fine-tuned on. A learner's own file is :mod:`peft_lab.training.tasks.own`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TASKS: dict[str, Task] = {
 
 
 def all_tasks() -> tuple[Task, ...]:
-    """Every task that comes with the app, in the order in which to show them."""
+    """Return every task that comes with the app, in display order."""
     return tuple(_TASKS.values())
 
 
@@ -23,7 +23,7 @@ def get_task(name: str) -> Task:
     """Return the task of that name.
 
     Raises:
-        UnknownName: with the nearest one.
+        UnknownName: there is none; the message suggests the nearest.
     """
     if name not in _TASKS:
         raise UnknownName("task", name, _TASKS, "task")

@@ -1,6 +1,6 @@
-"""A learner's file, read in a process of its own: once per content, with limits on time and memory.
+"""Read a learner's file in a separate process, with limits on time and memory, once per content.
 
-Whatever is in the file, the process that asks only waits, and can give up. ``python -m peft_lab.training.tasks.apart
+Whatever the file contains, the calling process only waits, and can give up. ``python -m peft_lab.training.tasks.apart
 ENDING`` reads a file's bytes from stdin and answers on stdout with one JSON document.
 """
 
@@ -29,16 +29,16 @@ from peft_lab.training.tasks.base import Row, Splits
 from peft_lab.training.tasks.own import Content, OwnTask
 from peft_lab.training.tasks.records import bad, shorten
 
-#: Of the process that reads: processor time, time on a busy machine, and memory. The largest file that is taken needs
-#: about a second and 70 MB.
+#: Limits of the reading process: processor seconds, seconds on a busy machine, and bytes of memory. The largest file
+#: that is accepted needs about a second and 70 MB.
 CPU_SECONDS = 10
 SECONDS = 30.0
 MEMORY = 256 * 2**20
-#: Of one that looks into images: all of them are decoded, the largest of MAX_PIXELS.
+#: Its limits for images: all of them are decoded, the largest of MAX_PIXELS.
 IMAGES_CPU_SECONDS = 20
 IMAGES_SECONDS = 60.0
 IMAGES_MEMORY = 512 * 2**20
-KEPT = 16  # files whose content, or refusal, is kept in this process
+KEPT = 16  # files whose content, or refusal, this process caches
 _LOOK = 0.05
 _SIGNAL = 128
 
@@ -47,11 +47,11 @@ _lock = threading.Lock()
 
 
 def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> OwnTask:
-    """The task in a file on this machine. See :func:`load`.
+    """Return the task in a file on this machine; see :func:`load`.
 
-    A folder is one of images, outside a class, whose learners upload zips.
+    A folder is read as a folder of images; in a class it is refused, as learners upload zips.
 
-    Raises BadInput also if there is no such file, or it is a device or a pipe: those are not read at all.
+    Raises BadInput also if the file is missing, or is a device or a pipe: those are never read.
     """
     path = Path(path)
     try:
@@ -74,29 +74,29 @@ def load_file(path: str | Path, tick: Callable[[], object] = lambda: None) -> Ow
 
 
 def load(data: bytes, filename: str, tick: Callable[[], object] = lambda: None) -> OwnTask:
-    """The task in an uploaded file, as :func:`peft_lab.training.tasks.own.parse` makes it.
+    """Return the task in an uploaded file, as :func:`peft_lab.training.tasks.own.parse` makes it.
 
-    Equal bytes are read once by this process and its answer kept. ``tick`` is called every few hundredths of a second
-    while the file is read; what it raises ends the reading.
+    This process reads equal bytes once and caches the answer. ``tick`` is called every few hundredths of a second
+    while the file is read; an exception from it ends the reading.
 
-    Raises BadInput, for a file that is too long to read too. RunError: the reading process was ended from outside.
+    Raises BadInput, also if the file takes too long to read. RunError: the reading process did not start or was killed.
     """
     own.check(data, filename)
     key = hashlib.sha256(data).hexdigest(), Path(filename).suffix.lower()
     with _lock:
-        found = _known.get(key)
-    if found is None:
+        content = _known.get(key)
+    if content is None:
         try:
-            found = _read(data, key[1], tick)
+            content = _read(data, key[1], tick)
         except BadInput as refusal:
-            found = refusal
+            content = refusal
         with _lock:
-            _known[key] = found
+            _known[key] = content
             while len(_known) > KEPT:
                 _known.popitem(last=False)
-    if isinstance(found, BadInput):
-        raise BadInput(str(found), found.field)
-    return own.task_of(filename, data, found)
+    if isinstance(content, BadInput):
+        raise BadInput(str(content), content.field)
+    return own.task_of(filename, data, content)
 
 
 def _read(data: bytes, ending: str, tick: Callable[[], object]) -> Content:
@@ -149,7 +149,7 @@ def _too_long(ending: str) -> BadInput:
 
 
 def _limits(ending: str) -> tuple[int, int]:
-    """Processor time in seconds and bytes of memory."""
+    """Return the processor seconds and the bytes of memory that reading a file may take."""
     return (IMAGES_CPU_SECONDS, IMAGES_MEMORY) if ending == pictures.ZIP else (CPU_SECONDS, MEMORY)
 
 
@@ -159,11 +159,11 @@ def _content(code: int, ending: str, answer: bytes, log: bytes) -> Content:
     if code != 0:
         last_line = log.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
         raise RunError(f"The process that reads the file was ended: {last_line[0]}.")
-    found: dict[str, Any] = json.loads(answer)
-    if "refused" in found:
-        raise BadInput(found["refused"], found["field"])
-    parts = (tuple(_row(*cells) for cells in found[part]) for part in ("train", "test"))
-    return Content(found["kind"], tuple(found["labels"]), Splits(*parts), found["images"])
+    parsed: dict[str, Any] = json.loads(answer)
+    if "refused" in parsed:
+        raise BadInput(parsed["refused"], parsed["field"])
+    parts = (tuple(_row(*cells) for cells in parsed[part]) for part in ("train", "test"))
+    return Content(parsed["kind"], tuple(parsed["labels"]), Splits(*parts), parsed["images"])
 
 
 def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row:
@@ -174,7 +174,7 @@ def _row(text: str, target: str, turns: list[tuple[str, str]], line: int) -> Row
 
 
 def main(ending: str) -> None:
-    """Read stdin, answer on stdout."""
+    """Read the file from stdin, and answer on stdout."""
     seconds, memory = _limits(ending)
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
@@ -183,13 +183,13 @@ def main(ending: str) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
         most = pictures.MAX_BYTES if ending == pictures.ZIP else own.MAX_BYTES
-        found = own.content(sys.stdin.buffer.read(most + 1), f"file{ending}")
-        parts = {"train": found.splits.train, "test": found.splits.test}
+        read = own.content(sys.stdin.buffer.read(most + 1), f"file{ending}")
+        parts = {"train": read.splits.train, "test": read.splits.test}
         rows = {
             name: [(row.text, row.target, row.turns, row.line) for row in part]
             for name, part in parts.items()
         }
-        answer = json.dumps({"kind": found.kind, "labels": found.labels, "images": found.images, **rows})
+        answer = json.dumps({"kind": read.kind, "labels": read.labels, "images": read.images, **rows})
     except BadInput as refusal:
         answer = json.dumps({"refused": str(refusal), "field": refusal.field})
     except MemoryError:

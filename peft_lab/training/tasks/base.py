@@ -1,6 +1,6 @@
-"""What a task is: fixed rows to train and test on, and a way to score predictions.
+"""Define what a task is: fixed rows to train and test on, and a way to score predictions.
 
-A task never sees a model. The training code feeds :attr:`Row.text` to one and hands the label names or the generated
+A task never sees a model. The training code gives :attr:`Row.text` to one and hands the label names or the generated
 text back to :meth:`Task.score`.
 """
 
@@ -17,7 +17,7 @@ from itertools import chain, takewhile
 from typing import Literal
 
 Kind = Literal["classification", "generation", "chat"]
-#: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and what was said.
+#: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and a text.
 Turns = tuple[tuple[str, str], ...]
 
 
@@ -27,10 +27,10 @@ class Row:
 
     Attributes:
         text: what the model reads: the sentence (classification), the prompt without a chat template (generation), or
-            the conversation up to its last answer, as a person would read it (chat). Of an image, its name.
+            the conversation up to its last answer, as a person would read it (chat). For an image, its name.
         target: the label's name (classification), the completion (generation), or the last answer (chat).
-        turns: of a chat, the messages before its last answer; those of the assistant among them are trained too.
-        line: where it stands in the learner's file; 0 where that is not known.
+        turns: for a chat, the messages before its last answer; the assistant's among them are trained too.
+        line: its line in the learner's file; 0 if unknown.
     """
 
     text: str
@@ -40,14 +40,15 @@ class Row:
 
     @property
     def conversation(self) -> Turns:
-        """Of a chat, all messages, its last answer included."""
+        """Return all messages of a chat, its last answer included."""
         return (*self.turns, ("assistant", self.target))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The fixed split of a task. Both parts are in an order that says nothing about the label or the source, so any
-    prefix of them is a fair sample."""
+    """The fixed split of a task. The order of both parts says nothing about label or source, so any prefix of them is a
+    fair sample.
+    """
 
     train: tuple[Row, ...]
     test: tuple[Row, ...]
@@ -58,12 +59,12 @@ class Task(ABC):
     """A data set with its metric.
 
     Attributes:
-        name: how the command line and the run store call it.
-        title: how a page calls it.
+        name: its name on the command line and in the run store.
+        title: its name on pages.
         kind: ``classification`` (predict one of ``labels``), ``generation`` (write the completion) or ``chat`` (write
             every answer of a conversation).
         model_kinds: the kinds of model it runs on, such as ``("encoder",)`` or ``("causal-lm",)``.
-        labels: the label names in the order of the head's outputs; empty where text is written.
+        labels: the label names in the order of the head's outputs; empty if the model writes text.
         metric: the headline metric, a key of what :meth:`score` returns; between 0 and 1, higher is better.
         metric_help: what the metric means and what to expect of it, for a learner.
         description: what the rows are.
@@ -71,8 +72,8 @@ class Task(ABC):
         license: of the data.
         max_length: tokens that hold every row but the rarest: the sentence, or prompt and completion together.
         max_new_tokens: how many tokens to generate for one answer; 0 for classification.
-        samples: three inputs to offer a learner who wants to try the model; none where they are images.
-        asset: what its rows are read from, where that has to be fetched.
+        samples: three inputs to offer a learner who wants to try the model; none for images.
+        asset: the asset that its rows are read from; empty if nothing must be downloaded.
     """
 
     name: str
@@ -92,12 +93,12 @@ class Task(ABC):
 
     @property
     def images(self) -> bool:
-        """Whether its rows are images, each with a name for its text."""
+        """Return whether its rows are images; the text of a row is then the image's name."""
         return "vision" in self.model_kinds
 
     @property
     def each(self) -> str:
-        """What one of its rows is called where they are counted; several take an s."""
+        """Return the noun for one of its rows, ``image`` or ``row``; the plural adds an s."""
         return "image" if self.images else "row"
 
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
@@ -106,21 +107,20 @@ class Task(ABC):
 
     @abstractmethod
     def load(self) -> Splits:
-        """The rows. Cached, the same on every machine, no text in both parts.
+        """Return the rows. They are cached, the same on every machine, and no text is in both parts.
 
         Raises:
-            AssetError: the data has to be fetched and is not there.
+            AssetError: the data must be downloaded first.
         """
 
     def rows(self) -> int:
-        """How many rows there are, train and test together. Raises what :meth:`load` raises."""
+        """Return the number of rows, train and test together. Raises what :meth:`load` raises."""
         splits = self.load()
         return len(splits.train) + len(splits.test)
 
     def inputs(self) -> dict[str, dict[str, str]]:
-        """SHA-256 by file, by asset, of what the rows were read from; empty for rows that are made here.
-
-        Raises what :meth:`load` raises.
+        """Return the SHA-256 of the files that the rows were read from, by asset and then by file name; empty for
+        generated rows. Raises what :meth:`load` raises.
         """
         return {}
 
@@ -128,10 +128,10 @@ class Task(ABC):
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         """Compare ``predictions`` (label names, or generated text) with the targets of ``rows``, in the same order.
 
-        Returns shares between 0 and 1 by metric name, the headline metric among them.
+        Returns values between 0 and 1 by metric name, the headline metric among them.
 
         Raises:
-            ValueError: nothing to score, or not one prediction for each row.
+            ValueError: there are no rows, or not one prediction for each row.
         """
 
 
@@ -148,7 +148,7 @@ def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def label_scores(predictions: Sequence[str], rows: Sequence[Row], labels: Sequence[str]) -> dict[str, float]:
-    """``accuracy``, and ``macro_f1``: F1 of each of ``labels`` that occurs in a target or prediction, averaged.
+    """Return ``accuracy``, and ``macro_f1``: the mean F1 of those ``labels`` that occur in a target or prediction.
 
     A prediction that is none of the labels is a wrong answer. Raises ValueError as :meth:`Task.score` does.
     """
@@ -171,17 +171,17 @@ _NOT_WORDS = re.compile(r"\W+")
 
 
 def same_text(text: str) -> str:
-    """What two texts share that differ in case, spacing and punctuation only: they belong to one part of a split."""
+    """Return a text without case, spacing and punctuation; texts equal in this belong to one part of a split."""
     return _NOT_WORDS.sub(" ", text.casefold()).strip() or text.strip()
 
 
 def rank(text: str) -> bytes:
-    """A position that is the same on every machine and says nothing about what the text means."""
+    """Return a sort key that is the same on every machine and says nothing about the text's meaning."""
     return sha256(same_text(text).encode()).digest()
 
 
 def in_fair_order(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The rows ordered by :func:`rank`, so that any first part of them is a sample of the whole."""
+    """Return the rows ordered by :func:`rank`, so that any prefix of them is a sample of the whole."""
     return tuple(sorted(rows, key=lambda row: (rank(row.text), row.text, row.target)))
 
 
@@ -200,27 +200,27 @@ def hold_out(rows: Iterable[Row], texts: int) -> Splits:
 
 
 # ----------------------------------------
-# How much of a free answer is in the expected one.
+# The words that a free answer shares with the expected one.
 
 
-def word_f1(said: str, target: str) -> float:
-    """The harmonic mean of two shares: of the answer's words that stand in the target, and of the target's that stand
-    in the answer; from 0 to 1, 1 for two texts without words (SQuAD's F1, Rajpurkar et al. 2016, arXiv 1606.05250).
+def word_f1(answer: str, target: str) -> float:
+    """Return the harmonic mean of two shares: of the answer's words that are in the target, and of the target's that
+    are in the answer; 1 for two texts without words (SQuAD's F1, Rajpurkar et al. 2016, arXiv 1606.05250).
 
     >>> word_f1("the cat sat", "a cat sat down")  # 2 of 3 words, and 2 of 4
     0.5714285714285714
     """
-    mine, its = Counter(said.lower().split()), Counter(target.lower().split())
-    if not mine and not its:
+    words, expected = Counter(answer.lower().split()), Counter(target.lower().split())
+    if not words and not expected:
         return 1.0
-    return 2 * (mine & its).total() / (mine.total() + its.total())
+    return 2 * (words & expected).total() / (words.total() + expected.total())
 
 
 # ----------------------------------------
-# Labels that look alike and are not the same: to a model they are two classes, to a reader one.
+# Labels that look alike but differ: a model treats them as two classes, a reader as one.
 
 
-# Shown as nothing, though not of the category "format": joiners and fillers of some scripts, and variation selectors.
+# Invisible, though not of the category "format": joiners and fillers of some scripts.
 _UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}
 _NAMED_LABELS = 3  # how many characters are spelt out
 
@@ -232,12 +232,12 @@ def _unseen(char: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of it can be seen."""
+    """Return whether a text has no visible character."""
     return not text.strip() or (not text.isascii() and all(_unseen(char) or char.isspace() for char in text))
 
 
 def looks(text: str) -> str:
-    """What a reader sees: one form of accents, every space the same, nothing that does not show."""
+    """Return a text as a reader sees it: one form of accents, every space the same, no invisible characters."""
     if text.isascii():
         return " ".join(text.split())
     shown = "".join(char for char in unicodedata.normalize("NFC", text) if not _unseen(char))
@@ -245,7 +245,7 @@ def looks(text: str) -> str:
 
 
 def alike(labels: Iterable[str]) -> tuple[str, str] | None:
-    """The first two different labels that look the same, spelt so that they no longer do."""
+    """Return the first two different labels that look the same, their differences spelt out; ``None`` if none do."""
     seen: dict[str, str] = {}
     for label in labels:
         other = seen.setdefault(looks(label), label)
@@ -255,7 +255,7 @@ def alike(labels: Iterable[str]) -> tuple[str, str] | None:
 
 
 def spelt(label: str, other: str) -> str:
-    """``label`` with the characters that tell it from ``other`` named: ``good[U+200B zero width space]``."""
+    """Return ``label`` with its characters that differ from ``other`` named: ``good[U+200B zero width space]``."""
     start = _shared(label, other)
     rest, others = label[start:], other[start:]
     end = len(rest) - _shared(rest[::-1], others[::-1])
@@ -267,7 +267,7 @@ def spelt(label: str, other: str) -> str:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many first characters two texts have in common."""
+    """Return the number of leading characters that two texts have in common."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 

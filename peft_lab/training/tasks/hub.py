@@ -1,13 +1,13 @@
-"""One's own data as files under ``PEFT_LAB_HOME``, or out of a dataset of the Hugging Face Hub:
+"""Store the learner's own data files under ``PEFT_LAB_HOME``, and fetch datasets of the Hugging Face Hub, named
 ``hf:owner/name:split``.
 
     hf:owner/name                              its split train
-    hf:owner/name/folder@revision:split        of several configurations the one in that folder, at that commit
-    hf:owner/name?text=sentence&label=stars    where its columns are called otherwise
+    hf:owner/name/folder@revision:split        the configuration in that folder, at that commit
+    hf:owner/name?text=sentence&label=stars    our columns, each with the dataset's name for it
 
-Its Parquet, JSON Lines or CSV files are fetched by ``huggingface_hub`` (and found again in ``HF_HOME`` without a hub);
-no code of a repository is run. Rows are taken at equal steps where there are more than are taken of an upload, and
-become a JSON Lines file named by its content, which is read like any upload (:mod:`peft_lab.training.tasks.apart`).
+Its Parquet, JSON Lines or CSV files are fetched by ``huggingface_hub`` (and read from ``HF_HOME`` if the hub cannot be
+reached); no code of a repository is run. If there are more rows than an upload may have, rows at equal steps are taken.
+They become a JSON Lines file named by its content, which :mod:`peft_lab.training.tasks.apart` reads like any upload.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from peft_lab.training.tasks import hub_rows
 
 UPLOADS, DATASETS = "uploads", "datasets"
 FOLDERS = {UPLOADS: "uploaded", DATASETS: "fetched from the Hugging Face Hub"}
-_DIGITS = 12  # of the hash that a file's name begins with
+_DIGITS = 12  # of its content's hash, with which a file's name begins
 
 
 @dataclass(frozen=True)
 class KeptFile:
-    """One file.
+    """One data file.
 
     Attributes:
-        path: in the folder of who asks. nbytes: its size. used: seconds since the epoch when it was last brought.
+        path: in the user's own folder. nbytes: its size. used: its last upload or fetch, in seconds since 1970.
         origin: how it came here, in words.
     """
 
@@ -52,31 +52,31 @@ class KeptFile:
 
     @property
     def title(self) -> str:
-        """What it was called, without the digits of its content."""
+        """Return the file's original name, without the digits of its hash."""
         return self.path.name[_DIGITS:].removeprefix("-") or self.path.name
 
 
 def kept_files() -> list[KeptFile]:
-    """Those of who asks, the latest first."""
-    found = []
+    """Return the user's data files, the latest first."""
+    files = []
     for folder, origin in FOLDERS.items():
         top = places.mine() / folder
         for path in top.iterdir() if top.is_dir() else ():
             try:
                 if path.is_file():
-                    found.append(KeptFile(path, path.stat().st_size, path.stat().st_mtime, origin))
+                    files.append(KeptFile(path, path.stat().st_size, path.stat().st_mtime, origin))
             except OSError:
                 continue  # removed just now
-    return sorted(found, key=lambda each: (-each.used, each.path.name))
+    return sorted(files, key=lambda file: (-file.used, file.path.name))
 
 
 def remove_file(path: Path) -> None:
-    """Remove one of them. What is gone already is no error.
+    """Delete one of the user's data files. A file that is gone already is no error.
 
     Raises:
-        BadInput: it is none of one's own kept files, or the disk refuses.
+        BadInput: it is not one of the user's files, or the disk refuses.
     """
-    if path not in [each.path for each in kept_files()]:
+    if path not in [file.path for file in kept_files()]:
         if path.exists():
             raise BadInput(f"{path.name} is none of your files.", "own_data")
         return
@@ -87,17 +87,17 @@ def remove_file(path: Path) -> None:
 
 
 def remove_unused(before: float, folders: tuple[str, ...] = tuple(FOLDERS)) -> int:
-    """Remove files that were last brought before a time (seconds since the epoch); how many. Raises OSError."""
-    old = [each for each in kept_files() if each.used < before and each.path.parent.name in folders]
-    for each in old:
-        each.path.unlink(missing_ok=True)
+    """Delete files last used before a time (seconds since 1970); return their number. Raises OSError."""
+    old = [file for file in kept_files() if file.used < before and file.path.parent.name in folders]
+    for file in old:
+        file.path.unlink(missing_ok=True)
     return len(old)
 
 
 FIELD = "own_data"
 MARK = "hf:"
 SPLIT = "train"
-#: Of all files of a split together: what is fetched to take a sample from.
+#: The most bytes of a split, all files together, that are fetched to take a sample from.
 MAX_FETCH = 500_000_000
 SECONDS = 20.0
 _FORM = re.compile(
@@ -110,7 +110,7 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A dataset as it is named. ``columns``: what is wanted, by what it is called there."""
+    """A dataset as a learner names it. ``columns``: our column names, by the dataset's."""
 
     repo: str
     split: str = SPLIT
@@ -128,11 +128,11 @@ class HubDataset:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Rows out of a dataset.
+    """Rows of a dataset.
 
     Attributes:
-        name: for a file. data: JSON Lines. asked: the same with the commit that was read.
-        rows: that were taken. available: that the split has.
+        name: of the file to write. data: JSON Lines. asked: the dataset, with the commit that was read.
+        rows: the number taken. available: the number in the split.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Fetched:
 
     @property
     def said(self) -> str:
-        """Where the rows come from, in a sentence."""
+        """Return the source of the rows in words, and how many were taken if not all."""
         return source(str(self.asked)) + (
             f" {self.rows:,} of its {self.available:,} rows were taken, at equal steps."
             if self.rows < self.available
@@ -157,96 +157,98 @@ def is_hub(text: str | None) -> bool:
 
 
 def parse(text: str) -> HubDataset:
-    """What a text names.
+    """Parse the name of a dataset.
 
     Raises:
-        BadInput: it is of another form.
+        BadInput: it has another form, or names a column that is not ours.
 
     >>> parse("hf:stanfordnlp/sst2:validation?text=sentence")
     HubDataset(repo='stanfordnlp/sst2', split='validation', folder='', revision=None, columns={'sentence': 'text'})
     """
-    found = _FORM.fullmatch(text.strip())
-    if found is None:
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
         raise BadInput(
             f"'{text[:120]}' names no dataset: write hf:owner/name, or hf:owner/name:split for another split.",
             FIELD,
         )
-    columns = {theirs: ours for ours, theirs in parse_qsl(found["columns"] or "")}
+    columns = {theirs: ours for ours, theirs in parse_qsl(match["columns"] or "")}
     if odd := sorted(set(columns.values()) - set(hub_rows.WANTED)):
         raise BadInput(f"'{odd[0]}' is no column of ours: {', '.join(hub_rows.WANTED)} are.", FIELD)
     return HubDataset(
-        found["repo"], found["split"] or SPLIT, (found["folder"] or "").strip("/"), found["revision"], columns
+        match["repo"], match["split"] or SPLIT, (match["folder"] or "").strip("/"), match["revision"], columns
     )
 
 
 def source(text: str) -> str:
-    """Where the rows of a run come from, in a sentence. ``text``: as :class:`HubDataset` is written."""
-    asked = parse(text)
-    where = f"{asked.repo}/{asked.folder}" if asked.folder else asked.repo
-    return f"Hugging Face dataset {where}, split {asked.split}, commit {asked.revision}."
+    """Return the source of a run's rows as a sentence. ``text``: a :class:`HubDataset` as text."""
+    dataset = parse(text)
+    where = f"{dataset.repo}/{dataset.folder}" if dataset.folder else dataset.repo
+    return f"Hugging Face dataset {where}, split {dataset.split}, commit {dataset.revision}."
 
 
 def fetch(text: str) -> Fetched:
-    """The rows of a dataset, out of the hub or out of its cache on this machine.
+    """Return the rows of a dataset, from the hub or from its cache on this machine.
 
     Raises:
-        BadInput: in a class; no such dataset, split or columns; a hub that is not reached and nothing in the cache.
+        BadInput: in a class; no such dataset, split or columns; too many bytes; neither hub nor cache has it.
     """
     if asking.class_is_on():
         raise BadInput("In a class nothing is fetched from the Hugging Face Hub: upload a file.", FIELD)
-    asked = parse(text)
+    dataset = parse(text)
     reached = hub_answers()
-    revision, sizes = _listed(asked) if reached else _cached(asked)
-    files = chosen(asked, sizes)
+    revision, sizes = _listed(dataset) if reached else _cached(dataset)
+    files = chosen(dataset, sizes)
     total = sum(sizes[name] for name in files)
     if total > MAX_FETCH:
-        said, most = units.unlike(total, MAX_FETCH)
+        size, most = units.unlike(total, MAX_FETCH)
         raise BadInput(
-            f"The split {asked.split} of {asked.repo} has {said}; at most {most} are fetched. Take a smaller split, or "
-            "save a sample as a file.",
+            f"The split {dataset.split} of {dataset.repo} has {size}; at most {most} are fetched. Take a smaller "
+            "split, or save a sample as a file.",
             FIELD,
         )
-    paths = [_file(asked.repo, name, revision, reached) for name in files]
-    rows = hub_rows.read(paths, asked.columns)
-    named = replace(asked, revision=revision)
-    safe = re.sub(r"[^\w.-]", "-", f"{asked.repo}-{asked.folder or ''}-{asked.split}".replace("--", "-"))
+    paths = [_file(dataset.repo, name, revision, reached) for name in files]
+    rows = hub_rows.read(paths, dataset.columns)
+    named = replace(dataset, revision=revision)
+    safe = re.sub(
+        r"[^\w.-]", "-", f"{dataset.repo}-{dataset.folder or ''}-{dataset.split}".replace("--", "-")
+    )
     return Fetched(f"{safe}.jsonl", rows.data, named, rows.taken, rows.available)
 
 
-def chosen(asked: HubDataset, files: Sequence[str] | Mapping[str, int]) -> list[str]:
-    """The files of a split, of one folder and one format, in order.
+def chosen(dataset: HubDataset, files: Sequence[str] | Mapping[str, int]) -> list[str]:
+    """Return the files of a split in order, all in one folder and of one format.
 
     Raises:
-        BadInput: there are none that are read, or several configurations to choose from.
+        BadInput: there is no file to read or no such split, or several configurations have it.
     """
     data = [
         name
         for name in sorted(files)
         if name.lower().endswith(hub_rows.ENDINGS)
-        and (not asked.folder or f"/{name}".find(f"/{asked.folder}/") >= 0)
+        and (not dataset.folder or f"/{name}".find(f"/{dataset.folder}/") >= 0)
     ]
     if not data:
         raise BadInput(
-            f"{asked.repo}{f'/{asked.folder}' * bool(asked.folder)} has no file that is read ("
+            f"{dataset.repo}{f'/{dataset.folder}' * bool(dataset.folder)} has no file that is read ("
             f"{', '.join(hub_rows.ENDINGS)}); a dataset that is made by code is not run.",
             FIELD,
         )
-    named = re.compile(rf"(?:^|[/_.-]){re.escape(asked.split)}(?:[/_.-]|$)")
-    found = [name for name in data if named.search(name)]
-    if not found and len(data) == 1 and asked.split == SPLIT:
-        found = data
-    if not found:
-        raise BadInput(f"{asked.repo} has no split {asked.split}; its files are {_few(data)}.", FIELD)
-    folders = sorted({name.rpartition("/")[0] for name in found})
+    named = re.compile(rf"(?:^|[/_.-]){re.escape(dataset.split)}(?:[/_.-]|$)")
+    matching = [name for name in data if named.search(name)]
+    if not matching and len(data) == 1 and dataset.split == SPLIT:
+        matching = data
+    if not matching:
+        raise BadInput(f"{dataset.repo} has no split {dataset.split}; its files are {_few(data)}.", FIELD)
+    folders = sorted({name.rpartition("/")[0] for name in matching})
     if len(folders) > 1:
         raise BadInput(
-            f"{asked.repo} has the split {asked.split} in {_few(folders)}: name one, as "
-            f"hf:{asked.repo}/{folders[0] or folders[1]}:{asked.split}.",
+            f"{dataset.repo} has the split {dataset.split} in {_few(folders)}: name one, as "
+            f"hf:{dataset.repo}/{folders[0] or folders[1]}:{dataset.split}.",
             FIELD,
         )
-    kinds = {Path(name).suffix for name in found}
+    kinds = {Path(name).suffix for name in matching}
     best = next(ending for ending in hub_rows.ENDINGS if ending in kinds)
-    return [name for name in found if name.endswith(best)]
+    return [name for name in matching if name.endswith(best)]
 
 
 def _few(names: Sequence[str]) -> str:
@@ -254,8 +256,8 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(name or "the top folder" for name in names[:_NAMED]) + more
 
 
-def _listed(asked: HubDataset) -> tuple[str, dict[str, int]]:
-    """The commit, and the size of each file, as the hub says."""
+def _listed(dataset: HubDataset) -> tuple[str, dict[str, int]]:
+    """Return the commit and the size of each file in bytes, as the hub states them."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -265,35 +267,35 @@ def _listed(asked: HubDataset) -> tuple[str, dict[str, int]]:
     )
 
     try:
-        found = HfApi().dataset_info(
-            asked.repo, revision=asked.revision, timeout=SECONDS, files_metadata=True
+        info = HfApi().dataset_info(
+            dataset.repo, revision=dataset.revision, timeout=SECONDS, files_metadata=True
         )
     except GatedRepoError as error:
-        raise BadInput(f"The dataset {asked.repo} asks for consent on its page first.", FIELD) from error
+        raise BadInput(f"The dataset {dataset.repo} asks for consent on its page first.", FIELD) from error
     except RevisionNotFoundError as error:
-        raise BadInput(f"The dataset {asked.repo} has no revision {asked.revision}.", FIELD) from error
+        raise BadInput(f"The dataset {dataset.repo} has no revision {dataset.revision}.", FIELD) from error
     except RepositoryNotFoundError as error:
         raise BadInput(
-            f"The Hugging Face Hub has no dataset {asked.repo}, or it is private.", FIELD
+            f"The Hugging Face Hub has no dataset {dataset.repo}, or it is private.", FIELD
         ) from error
     except HFValidationError as error:
-        raise BadInput(f"'{asked.repo}' cannot name a dataset: {_line(error)}", FIELD) from error
+        raise BadInput(f"'{dataset.repo}' cannot name a dataset: {_line(error)}", FIELD) from error
     except (
         Exception
     ) as error:  # what a broken connection raises is that of its client's HTTP library, which changes
         raise BadInput(
-            f"The Hugging Face Hub did not answer about {asked.repo}: {_line(error)}", FIELD
+            f"The Hugging Face Hub did not answer about {dataset.repo}: {_line(error)}", FIELD
         ) from error
-    files = {each.rfilename: int(each.size or 0) for each in found.siblings or ()}
-    return str(found.sha), files
+    files = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
+    return str(info.sha), files
 
 
-def _cached(asked: HubDataset) -> tuple[str, dict[str, int]]:
-    """The same of what an earlier call has left on this machine."""
+def _cached(dataset: HubDataset) -> tuple[str, dict[str, int]]:
+    """Return the commit and the size of each file in bytes, as an earlier call left them on this machine."""
     from huggingface_hub import constants
 
-    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{asked.repo.replace('/', '--')}"
-    revision = asked.revision or "main"
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{dataset.repo.replace('/', '--')}"
+    revision = dataset.revision or "main"
     if not _COMMIT.fullmatch(revision):
         try:
             revision = (folder / "refs" / revision).read_text("utf-8").strip()
@@ -302,7 +304,7 @@ def _cached(asked: HubDataset) -> tuple[str, dict[str, int]]:
     top = folder / "snapshots" / revision
     if not _COMMIT.fullmatch(revision) or not top.is_dir():
         raise BadInput(
-            f"The Hugging Face Hub is not reached from here, and the dataset {asked.repo} is not in this machine's "
+            f"The Hugging Face Hub is not reached from here, and the dataset {dataset.repo} is not in this machine's "
             "cache: save its rows as a file and give that.",
             FIELD,
         )
@@ -337,19 +339,19 @@ _DAY = 24 * 3600.0
 
 
 def kept_hub_file(text: str) -> tuple[str, Fetched]:
-    """Fetch a dataset's rows; the path of the file that holds them, and what was fetched. Rows that were not asked
-    for during as many days as a class keeps an upload are removed then: the hub has them, and a run its own copy.
+    """Fetch a dataset's rows into a file; return its path and what was fetched. Files not used for as many days as a
+    class keeps an upload are deleted: the hub has their rows, and a run has a copy of its own.
 
     Raises what :func:`peft_lab.training.tasks.hub.fetch` raises, and OSError.
     """
-    found = fetch(text)
+    fetched = fetch(text)
     folder = places.mine() / DATASETS
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(found.data).hexdigest()[:12]}-{found.name}"
+    path = folder / f"{hashlib.sha256(fetched.data).hexdigest()[:12]}-{fetched.name}"
     if path.exists():
         path.touch()
     else:
-        path.write_bytes(found.data)
+        path.write_bytes(fetched.data)
     with suppress(OSError):  # the next time, then
         remove_unused(time.time() - asking.limits().days * _DAY, (DATASETS,))
-    return str(path), found
+    return str(path), fetched

@@ -1,7 +1,7 @@
-"""Rows out of a dataset's files, read in a process of its own, with limits on time and memory.
+"""Read rows from a dataset's files in a separate process, with limits on time and memory.
 
-``python -m peft_lab.training.tasks.hub_rows`` reads a request as JSON from stdin; its last line on stderr counts the
-rows, its stdout is JSON Lines.
+``python -m peft_lab.training.tasks.hub_rows`` reads a request as JSON from stdin. It writes JSON Lines to stdout, and
+the numbers of rows taken and available as the last line of stderr.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from peft_lab.core.errors import BadInput, RunError, in_short
 from peft_lab.training.tasks.records import unreadable
 
 FIELD = "own_data"
-#: Formats that are read, the first before the others where a split is there in several.
+#: Formats that are read, in order of preference for a split that has several.
 ENDINGS = (".parquet", ".jsonl", ".csv")
-#: What a task is made of; other columns are left where they are.
+#: The columns that a task is made of; other columns are ignored.
 WANTED = ("text", "label", "prompt", "completion", "messages", "conversations")
-#: As of an upload (:mod:`peft_lab.training.tasks.own`, :mod:`peft_lab.training.tasks.records`).
+#: The limits of an upload (:mod:`peft_lab.training.tasks.own`, :mod:`peft_lab.training.tasks.records`).
 MAX_ROWS, MAX_BYTES = 20_000, 5_000_000
 CPU_SECONDS, SECONDS, MEMORY = 60, 180.0, 4 * 2**30
 _BATCH = 1_000
@@ -43,13 +43,13 @@ class Rows:
 
 
 def read(paths: Sequence[Path], columns: Mapping[str, str]) -> Rows:
-    """The rows of files of one format, at equal steps where there are more than are taken of an upload.
+    """Return the rows of files of one format, at equal steps if there are more than an upload may have.
 
     Args:
-        columns: what is wanted, by what it is called there; columns that are called as wanted are taken anyway.
+        columns: our column names, by the dataset's; columns that already have one of our names are read in any case.
 
     Raises:
-        BadInput: a file that cannot be read, or without any wanted column. RunError: the process was ended.
+        BadInput: a file cannot be read, takes too long or has no column of a task. RunError: the process failed.
     """
     root = str(Path(__file__).resolve().parents[3])
     search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -85,15 +85,15 @@ def _too_long() -> BadInput:
 
 
 def main() -> None:
-    """Read stdin, answer on stdout and stderr."""
+    """Read the request from stdin, and answer on stdout and stderr."""
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    asked = json.loads(sys.stdin.read())
+    request = json.loads(sys.stdin.read())
     try:
-        lines, available = sampled([Path(path) for path in asked["paths"]], asked["columns"])
+        lines, available = sampled([Path(path) for path in request["paths"]], request["columns"])
     except BadInput as refusal:
         sys.stderr.write(f"{refusal}\n")
         sys.exit(_REFUSED)
@@ -105,15 +105,15 @@ def main() -> None:
 
 
 def sampled(paths: Sequence[Path], columns: Mapping[str, str]) -> tuple[list[bytes], int]:
-    """One line a row, and how many rows there are. Sorted datasets are common: steps keep every label."""
+    """Return one line per row taken, and the number of rows. Equal steps keep every label of a sorted dataset."""
     sizes, available = 0, 0
     for line in _lines(paths, columns):
         sizes, available = sizes + len(line), available + 1
     step = max(1, -(-available // MAX_ROWS), -(-sizes // MAX_BYTES))
     while True:
-        kept = [line for number, line in enumerate(_lines(paths, columns)) if number % step == 0]
-        if sum(map(len, kept)) <= MAX_BYTES or len(kept) == 1:
-            return kept, available
+        taken = [line for number, line in enumerate(_lines(paths, columns)) if number % step == 0]
+        if sum(map(len, taken)) <= MAX_BYTES or len(taken) == 1:
+            return taken, available
         step += 1
 
 
@@ -132,19 +132,19 @@ def _lines(paths: Sequence[Path], columns: Mapping[str, str]) -> Iterator[bytes]
 
 
 def _wanted(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict[str, str]:
-    """Ours by theirs. Raises BadInput where a named column is not there, or none fits."""
+    """Return our names of the columns to read, by the dataset's. Raises BadInput if one is missing or none fits."""
     missing = [name for name in columns if name not in names]
     if missing:
         raise BadInput(f"{file} has no column '{missing[0]}'; it has {', '.join(names)[:200]}.", FIELD)
     named = set(columns.values())
-    found = {name: name for name in names if name in WANTED and name not in named} | dict(columns)
-    if not found:
+    ours = {name: name for name in names if name in WANTED and name not in named} | dict(columns)
+    if not ours:
         raise BadInput(
             f"{file} has the columns {', '.join(names)[:200]}; say which is which, as ?text=sentence&label=label or "
             "?prompt=question&completion=answer.",
             FIELD,
         )
-    return found
+    return ours
 
 
 def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -159,11 +159,11 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """The names of a label's numbers, which ``datasets`` keeps in the file's schema, by column."""
+    """Return the label names of each column, by their number, which ``datasets`` stores in the file's schema."""
     with suppress(ValueError, AttributeError, KeyError, TypeError):
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {
-            name: [str(each) for each in kind["names"]]
+            name: [str(label) for label in kind["names"]]
             for name, kind in features.items()
             if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
         }

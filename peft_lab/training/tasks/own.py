@@ -1,5 +1,5 @@
-"""A learner's own data: a CSV or JSON Lines file with ``text,label`` (classification) or ``prompt,completion``, JSON
-Lines of conversations, or images (:mod:`peft_lab.training.tasks.pictures`); and what a run's task is called on screen.
+"""Read a learner's own data: CSV or JSON Lines with ``text,label`` (classification) or ``prompt,completion``, JSON
+Lines of conversations, or images (:mod:`peft_lab.training.tasks.pictures`); and name a run's task on screen.
 """
 
 from __future__ import annotations
@@ -31,19 +31,16 @@ from peft_lab.training.tasks.base import (
 from peft_lab.training.tasks.records import Record, RecordTable, bad, read, reader_of, shorten
 
 # ----------------------------------------
-# Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from
-# and value.
-#
-# One line of JSON Lines is one conversation. Whatever is wrong with one is one sentence that names its line and
-# message.
+# Conversations in a learner's file: ``messages`` with role and content, or ShareGPT's ``conversations`` with from and
+# value. One line of JSON Lines is one conversation. An error is one sentence that names the line and the message.
 
 
 #: The columns that hold conversations, and what their messages call the role and the words.
 CHAT_COLUMNS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 ROLES = ("system", "user", "assistant")
-#: ShareGPT's names of them.
+#: Our roles by ShareGPT's names.
 _SHARED = {"human": "user", "gpt": "assistant"}
-#: What would change what is read or trained, and is not followed here.
+#: Keys that would change what is read or trained; a message that has one is refused.
 _NOT_READ = (
     "tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking", "weight", "train", "training",
 )  # fmt: skip
@@ -51,7 +48,7 @@ MAX_MESSAGES = 100
 
 
 def chat_row(record: Record, column: str, longest: int) -> Row:
-    """The conversation in one line of a file. ``longest``: characters that one message may have.
+    """Return the conversation in one line of a file. ``longest``: the most characters of a message.
 
     Raises BadInput naming line and message.
     """
@@ -95,17 +92,17 @@ def _turn(message: Any, names: tuple[str, str], where: str, longest: int) -> tup
     return role, words.strip()
 
 
-def _role(found: Any, names: tuple[str, str], where: str) -> str:
-    role = _SHARED.get(found, found) if names[0] == "from" and isinstance(found, str) else found
+def _role(value: Any, names: tuple[str, str], where: str) -> str:
+    role = _SHARED.get(value, value) if names[0] == "from" and isinstance(value, str) else value
     if role in ROLES:
         return str(role)
     known = [*_SHARED, *ROLES] if names[0] == "from" else list(ROLES)
-    said = f"the role '{shorten(found)}'" if isinstance(found, str) and found.strip() else "no role"
-    raise bad(f"{where} has {said}; '{names[0]}' is one of {', '.join(known)}.")
+    named = f"the role '{shorten(value)}'" if isinstance(value, str) and value.strip() else "no role"
+    raise bad(f"{where} has {named}; '{names[0]}' is one of {', '.join(known)}.")
 
 
 def _readable(turns: list[tuple[str, str]]) -> str:
-    """A single message as it is, several with who says them."""
+    """Return a single message as it is, several with their roles."""
     if len(turns) == 1:
         return turns[0][1]
     return "\n".join(f"{role}: {words}" for role, words in turns)
@@ -125,7 +122,7 @@ MAX_LABEL_CHARS = 60
 TEST_SHARE = 0.2
 #: The most texts that are tested on: a test takes time, and a larger one would tell little more.
 MAX_TEST_TEXTS = 500
-#: Where rows are cut, and how long an answer may get.
+#: Tokens after which rows are cut, and the most tokens of an answer.
 MAX_TOKENS = 256
 MAX_CHAT_TOKENS = 512
 MAX_NEW_TOKENS = 128
@@ -144,7 +141,7 @@ _NAMED = 5  # how many row numbers a message names
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTask(Task):
-    """The rows of one uploaded file. ``sha256`` is of its bytes; ``place``: the folder or zip that images are in."""
+    """The rows of one uploaded file. ``sha256``: of its bytes. ``place``: the folder or zip that images are in."""
 
     splits: Splits = field(repr=False)
     sha256: str
@@ -160,8 +157,9 @@ class OwnTask(Task):
         return pictures.files(self.place, names)
 
     def score(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation); for chats
-        ``word_f1`` of the last answers too."""
+        """Return ``accuracy`` and ``macro_f1`` (classification), or ``exact_match`` up to spacing (generation,
+        chat); for a chat ``word_f1`` of the last answers too.
+        """
         if self.kind == "classification":
             return label_scores(predictions, rows, self.labels)
         check_paired(predictions, rows)
@@ -175,7 +173,7 @@ class OwnTask(Task):
 
 @dataclass(frozen=True)
 class Content:
-    """What is in a file, whatever it is called."""
+    """The content of a file, whatever its name."""
 
     kind: Kind
     labels: tuple[str, ...]
@@ -187,7 +185,7 @@ def parse(data: bytes, filename: str) -> OwnTask:
     """Return the task in an uploaded file, a .csv, .jsonl or .zip by its name; other columns are ignored.
 
     The split depends on the texts alone: about a fifth is held out, at most ``MAX_TEST_TEXTS`` texts, from
-    every label, with repeated texts kept together. Strangers' files: :mod:`peft_lab.training.tasks.apart`.
+    every label, with repeated texts kept together. For untrusted files: :mod:`peft_lab.training.tasks.apart`.
 
     Raises BadInput with one sentence: what is wrong, where, and what would work.
     """
@@ -195,7 +193,7 @@ def parse(data: bytes, filename: str) -> OwnTask:
 
 
 def check(data: bytes, filename: str) -> None:
-    """Refuse a file by its name or size, before it is read. Raises BadInput."""
+    """Check a file's name and size before it is read. Raises BadInput."""
     if filename.lower().endswith(pictures.ZIP):
         return pictures.check(len(data))
     if len(data) > MAX_BYTES:
@@ -222,8 +220,8 @@ def content(data: bytes, filename: str) -> Content:
 
 def too_large(size: int) -> BadInput:
     """Return the error for a file of that many bytes."""
-    said, most = units.unlike(size, MAX_BYTES)
-    return bad(f"The file has {said}; at most {most} are taken. Keep a sample of it.")
+    amount, most = units.unlike(size, MAX_BYTES)
+    return bad(f"The file has {amount}; at most {most} are taken. Keep a sample of it.")
 
 
 def _kind(table: RecordTable) -> Kind:
@@ -231,10 +229,10 @@ def _kind(table: RecordTable) -> Kind:
     kinds += ["chat" for column in CHAT_COLUMNS if column in table.columns]
     if len(kinds) == 1:
         return kinds[0]
-    found = shorten(",".join(table.columns))
+    names = shorten(",".join(table.columns))
     if kinds:
-        raise bad(f"The columns {found} fit two kinds of task: keep either {_EXPECTED}.")
-    raise bad(f"The columns found are '{found}'; expected are {_EXPECTED}.")
+        raise bad(f"The columns {names} fit two kinds of task: keep either {_EXPECTED}.")
+    raise bad(f"The columns found are '{names}'; expected are {_EXPECTED}.")
 
 
 def _chats(table: RecordTable) -> list[Row]:
@@ -252,7 +250,7 @@ def _rows(table: RecordTable, kind: Kind) -> list[Row]:
 
 
 def _column(table: RecordTable, name: str, longest: int) -> list[str]:
-    """The cells of one column as text without space around it. Raises BadInput naming the rows that have none."""
+    """Return the cells of one column as stripped text. Raises BadInput naming the rows with a fault."""
     cells = [_cell(record.values.get(name)) for record in table.records]
     faults: dict[str, list[int]] = {}
     for record, cell in zip(table.records, cells, strict=True):
@@ -264,9 +262,9 @@ def _column(table: RecordTable, name: str, longest: int) -> list[str]:
 
 
 def _cell(value: Any) -> str | None:
-    """The text of a cell, '' for a missing one, None for what is not text.
+    """Return the text of a cell, '' for a missing one, None for what is not text.
 
-    A whole number, true and false are taken as they are written: labels are often 0 and 1.
+    A whole number, true and false become text as they are written: labels are often 0 and 1.
     """
     if value is None:
         return ""
@@ -288,14 +286,14 @@ def _fault(cell: str | None, longest: int) -> str | None:
 
 
 def _places(unit: str, numbers: Sequence[int]) -> str:
-    """'row 3', 'rows 3, 7', 'rows 3, 7, 9, 12, 15 and 4 more'."""
+    """Return row numbers in words: 'row 3', 'rows 3, 7', 'rows 3, 7, 9, 12, 15 and 4 more'."""
     named = ", ".join(f"{number:,}" for number in numbers[:_NAMED])
     more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
     return f"{unit}{'s' if len(numbers) > 1 else ''} {named}{more}"
 
 
 def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows by label. All rows of a repeated text go with the label it has first, to stay in one part of the split."""
+    """Group rows by label. All rows of a repeated text go with its first label, to stay in one part of the split."""
     first: dict[str, str] = {}
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -343,7 +341,7 @@ def _split(rows: Sequence[Row], kind: Kind) -> Splits:
 
 
 def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
-    """The task that a file of that name with that content is."""
+    """Return the task of a file with this name and content."""
     kind, splits = found.kind, found.splits
     sha256 = hashlib.sha256(data).hexdigest()
     if found.images:
@@ -413,7 +411,7 @@ OWN_FILE = "Your own file"
 
 
 def task_title(name: str) -> str:
-    """A task's title, also that of a learner's file; of one that is not known here, its name, for a page to escape.
+    """Return a task's title, also for a learner's file; for an unknown task its name, which a page must escape.
 
     >>> task_title("json")
     'Orders to JSON'
@@ -425,7 +423,7 @@ def task_title(name: str) -> str:
 
 
 def each_of(name: str) -> str:
-    """What one of a task's rows is called; of a task that is not known here, a row.
+    """Return the noun for one of a task's rows; ``row`` for an unknown task.
 
     >>> each_of("digits"), each_of("json")
     ('image', 'row')

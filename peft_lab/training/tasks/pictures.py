@@ -1,8 +1,7 @@
-"""A learner's own images: a folder (or a zip of one) with a folder of PNG or JPEG files for each class.
+"""Read a learner's own images: a folder (or a zip of one) with a folder of PNG or JPEG files for each class.
 
-The class of an image is the name of the folder that it lies in, whatever stands above that. Zips of strangers are
-looked into by :mod:`peft_lab.training.tasks.apart`; every image is decoded there once, so that a training meets no
-broken one.
+The class of an image is the name of the folder it is in, whatever folders are above. Untrusted zips are read by
+:mod:`peft_lab.training.tasks.apart`; every image is decoded there once, so that a training meets no broken one.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ TITLE = "Your images "
 ENDINGS = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
 MAX_BYTES = 50_000_000
-#: Of what is uploaded to a page, which the server holds in memory meanwhile.
+#: The most bytes of an upload to a page, which the server holds in memory meanwhile.
 MAX_UPLOAD_BYTES = 20_000_000
 MIN_IMAGES = 8
 MAX_IMAGES = 2_000
@@ -43,10 +42,10 @@ _FIRST = "one folder for each class, with PNG or JPEG files in it"
 
 
 def pack(folder: Path) -> bytes:
-    """The images of a folder as a zip, the same bytes for the same images. Links are not followed.
+    """Return the images of a folder as a zip, the same bytes for the same images. Links are not followed.
 
     Raises:
-        BadInput: no images in it, or more than are taken.
+        BadInput: there are no images, or more images or bytes than are accepted.
     """
     made, size = io.BytesIO(), 0
     files = sorted(_inside(folder))
@@ -65,7 +64,7 @@ def pack(folder: Path) -> bytes:
 
 
 def whole(path: Path) -> tuple[str, bytes]:
-    """What is kept of a learner's data: the ending of its name and its bytes; of a folder of images those of a zip.
+    """Return a learner's data to store: its file ending and its bytes; a folder of images becomes a zip.
 
     Raises:
         BadInput: as :func:`pack`. OSError: it cannot be read.
@@ -83,16 +82,16 @@ def _inside(folder: Path) -> Iterator[str]:
 
 
 def check(size: int) -> None:
-    """Raises BadInput for what is too large to be looked into."""
+    """Raise BadInput if images of ``size`` bytes are too large to be read."""
     if size > MAX_BYTES:
         raise too_large(size)
 
 
 def too_large(size: int) -> BadInput:
     """Return the error for images of that many bytes together."""
-    said, most = units.unlike(size, MAX_BYTES)
+    amount, most = units.unlike(size, MAX_BYTES)
     return bad(
-        f"The images take {said} or more; at most {most} are taken. Make them smaller "
+        f"The images take {amount} or more; at most {most} are taken. Make them smaller "
         "(the model reads a few hundred pixels), or keep a sample of them."
     )
 
@@ -102,10 +101,10 @@ def _too_many(number: int) -> BadInput:
 
 
 def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
-    """The classes of a zip and its images, split: each row's text is an image's name, its target the class.
+    """Return the classes of a zip and its images, split: each row's text is an image's name, its target the class.
 
-    The split depends on the names alone: about a fifth of every class is held out, at most ``MAX_TEST`` in all. An
-    image that is there twice counts once.
+    The split depends on the names alone: about a fifth of every class is held out, at most about ``MAX_TEST`` in all.
+    An image that occurs twice counts once.
 
     Raises:
         BadInput: one sentence: what is wrong, where, and what would work.
@@ -140,10 +139,10 @@ def rows_of(data: bytes) -> tuple[tuple[str, ...], Splits]:
 
 
 def files(place: str, names: Iterable[str]) -> Iterator[bytes]:
-    """The files of images by their names in a folder or a zip, which are known to be sound.
+    """Yield the bytes of images by their names in a folder or a zip that was checked before.
 
     Raises:
-        BadInput: one is gone.
+        BadInput: an image is no longer there.
     """
     path, name = Path(place), ""
     try:
@@ -188,17 +187,17 @@ def _opened(data: bytes) -> zipfile.ZipFile:
 
 
 def _read(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """Of what says that it is larger than all may be, and of what is larger than it says, nothing is kept."""
+    """Return a file's bytes. Raises BadInput if its stated or its real size is over the limit, or it is damaged."""
     if entry.file_size > MAX_BYTES:
         raise too_large(entry.file_size)
     try:
         with disk.unzipping(), packed.open(entry) as stream:
-            found = stream.read(MAX_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     except (OSError, zipfile.BadZipFile) as trouble:  # OSError: bz2's, too
         raise bad(f"'{shorten(entry.filename)}' cannot be read out of the zip: {trouble}.") from trouble
-    if len(found) > MAX_BYTES:
-        raise too_large(len(found))
-    return found
+    if len(content) > MAX_BYTES:
+        raise too_large(len(content))
+    return content
 
 
 def _millions(pixels: float) -> str:
@@ -206,16 +205,16 @@ def _millions(pixels: float) -> str:
 
 
 def check_image(content: bytes, name: str) -> None:
-    """Decode an image once. Raises BadInput for what is none, is damaged, or has more pixels than are taken."""
+    """Decode an image once. Raises BadInput if it is no PNG or JPEG, is damaged, or has too many pixels."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as found:
-            width, height = found.size
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
             if width * height > MAX_PIXELS:
-                said, most = units.unlike(width * height, MAX_PIXELS, _millions, " pixels")
-                raise bad(f"'{shorten(name)}' has {said}; at most {most} are taken.")
-            found.load()
+                amount, most = units.unlike(width * height, MAX_PIXELS, _millions, " pixels")
+                raise bad(f"'{shorten(name)}' has {amount}; at most {most} are taken.")
+            image.load()
     except UnidentifiedImageError:
         raise bad(f"'{shorten(name)}' is no PNG or JPEG image, whatever its name says.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as trouble:

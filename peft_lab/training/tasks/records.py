@@ -1,6 +1,6 @@
-"""Reading a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it.
+"""Read a learner's CSV or JSON Lines file into records, with one clear sentence for whatever is wrong with it.
 
-Limits hold while reading: no more rows or columns are made than are taken, and of a row only the wanted cells are kept.
+Limits hold while reading: it stops at too many rows or columns, and only the wanted cells of a row are stored.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Record:
 
 @dataclass(frozen=True)
 class RecordTable:
-    """``unit`` is what ``Record.number`` counts, ``row`` or ``line``; ``columns`` are the names found, in order."""
+    """The records of a file. ``unit``: what ``Record.number`` counts, ``row`` or ``line``. ``columns``: the names."""
 
     unit: str
     columns: tuple[str, ...]
@@ -55,20 +55,20 @@ class RecordTable:
 
 
 def bad(message: str) -> BadInput:
-    """The refusal as one line that can be written anywhere, whatever names of the file it repeats."""
+    """Return the error for a file, as one printable line whatever names of the file it repeats."""
     line = " ".join(message.split())
     return BadInput("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line), FIELD)
 
 
 def shorten(text: str) -> str:
-    """Names out of a file, cut to what a message can hold."""
+    """Return a name out of a file, cut to what a message can hold."""
     return echoed(text, _LONGEST_NAME)
 
 
 def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
-    """The records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
+    """Return the records of a CSV file (comma, semicolon or tab) or of JSON Lines (one object in each line).
 
-    Column names are compared without case or space around them; only cells of ``wanted`` columns are kept. Raises
+    Column names are compared without case or outer space; only cells of ``wanted`` columns are stored. Raises
     BadInput, as soon as there are too many rows or columns.
     """
     reader = reader_of(filename)
@@ -76,7 +76,7 @@ def read(data: bytes, filename: str, wanted: Container[str]) -> RecordTable:
 
 
 def decode(data: bytes) -> str:
-    """The text of ``data``, UTF-8 with or without a byte order mark. Raises BadInput for anything else."""
+    """Return the text of ``data``, UTF-8 with or without a byte order mark. Raises BadInput for anything else."""
     if not data.strip():
         raise bad("The file is empty.")
     if data.startswith(_ZIP):
@@ -100,7 +100,7 @@ def decode(data: bytes) -> str:
 
 
 def reader_of(filename: str) -> Callable[[str, Container[str]], RecordTable]:
-    """What reads a file of that name. Raises BadInput for another ending than those of :data:`SUFFIXES`."""
+    """Return the function that reads a file of that name. Raises BadInput for an ending not in :data:`SUFFIXES`."""
     for suffix, reader in zip(SUFFIXES, (_read_csv, _read_jsonl), strict=True):
         if filename.lower().endswith(suffix):
             return reader
@@ -118,7 +118,7 @@ def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
     delimiter = max(DELIMITERS, key=header.count)  # the first of them where none occurs
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: tuple[str, ...] = ()
-    kept: list[tuple[int, str]] = []
+    places: list[tuple[int, str]] = []
     records: list[Record] = []
     number = 0
     try:
@@ -127,14 +127,14 @@ def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
                 continue
             if not columns:
                 columns = _distinct([column_name(cell) for cell in cells])
-                kept = [(place, name) for place, name in enumerate(columns) if name in wanted]
+                places = [(place, name) for place, name in enumerate(columns) if name in wanted]
             elif len(cells) > len(columns):
                 raise bad(
                     f"Row {number:,} has {len(cells):,} cells but the header names {len(columns):,} columns: "
                     'put a text that holds the separator in double quotes, "like, this".'
                 )
             else:
-                values = {name: cells[place] if place < len(cells) else "" for place, name in kept}
+                values = {name: cells[place] if place < len(cells) else "" for place, name in places}
                 _add(records, Record(number, values))
     except csv.Error as trouble:
         raise bad(f"Row {number + 1:,} {unreadable(trouble)}.") from None
@@ -142,7 +142,7 @@ def _read_csv(text: str, wanted: Container[str]) -> RecordTable:
 
 
 def unreadable(trouble: csv.Error) -> str:
-    """What is wrong with a row that the csv module gave up on, to stand after its number."""
+    """Return what is wrong with a row that the csv module rejects, to follow the row's number."""
     if "field limit" not in str(trouble):
         return f"cannot be read as CSV: {trouble}"
     return (
@@ -182,14 +182,14 @@ def _read_jsonl(text: str, wanted: Container[str]) -> RecordTable:
             values = _json_object(line, number)
             columns.update(dict.fromkeys(values))
             _few(islice(columns, 3), len(columns))
-            kept = {name: value for name, value in values.items() if name in wanted}
-            _add(records, Record(number, kept))
+            cells = {name: value for name, value in values.items() if name in wanted}
+            _add(records, Record(number, cells))
     return RecordTable("line", tuple(columns), tuple(records))
 
 
 def _json_object(line: str, number: int) -> dict[str, Any]:
     try:
-        found = parse_json(line)
+        parsed = parse_json(line)
     except json.JSONDecodeError as trouble:
         hint = (
             " JSON Lines has one whole object in each line." if number == 1 and line.strip() in "[{" else ""
@@ -199,10 +199,10 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
         raise bad(
             f"Line {number:,} is not JSON that can be read: its value is too long or too deep."
         ) from None
-    if not isinstance(found, dict):
-        raise bad(f"Line {number:,} holds {_kind(found)}, where one JSON object in braces was expected.")
-    values = {column_name(key): value for key, value in found.items()}
-    if len(values) < len(found):
+    if not isinstance(parsed, dict):
+        raise bad(f"Line {number:,} holds {_kind(parsed)}, where one JSON object in braces was expected.")
+    values = {column_name(key): value for key, value in parsed.items()}
+    if len(values) < len(parsed):
         raise bad(f"Line {number:,} names a column twice.")
     return values
 
