@@ -41,7 +41,7 @@ def whole(text: str) -> bool:
     return not placeholders(bare) and text.count("$") % 2 == text.count("`") % 2 == 0 and text[-1] in ".?!"
 
 
-#: A paper as references.py names it, without a place.
+#: A paper as references.yaml names it, without a place.
 WHOLE = frozenset(text for name, text in vars(references).items() if name.isupper() and isinstance(text, str))
 
 
