@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, Problem, TaskType, Term, read_knobs
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 
 PEFT_TYPE = "BITFIT"
 SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
-KNOBS = (
-    Knob(
-        "subset", "Biases", "choice", "all",
-        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward "
-        "part's widening map.",
-        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
-        choices=("all", "query_mlp"),
-    ),
-)  # fmt: skip
 
 
 class BitFit(MethodSpec):
@@ -66,7 +57,7 @@ class BitFit(MethodSpec):
         "Language-models",
         "2106.10199",
     )  # fmt: skip
-    knobs = KNOBS
+    knobs = read_knobs(__file__)
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 1e-2,
         "causal-lm": 3e-3,
