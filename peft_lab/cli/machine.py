@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import option
 from peft_lab.core import machine, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.estimate import MEANINGS
@@ -205,13 +204,8 @@ def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
 
 @command("doctor")
 def doctor_command(
-    verify: Annotated[
-        bool, option("--verify", None, "Also hash all weights and data, to find damage on the disk.")
-    ] = False,
-    calibrate: Annotated[
-        bool,
-        option("--calibrate", None, "Measure how fast this processor is, to say how long trainings take."),
-    ] = False,
+    verify: bool = False,
+    calibrate: bool = False,
     as_json: options.Json = False,
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""
