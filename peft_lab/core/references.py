@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -108,20 +107,6 @@ def contradiction(one: Fact, other: Fact) -> bool:
     # what only sometimes is so under a condition is not always so under that condition, or a wider one
     open_one, firm = (one, other) if one.holds == "sometimes" else (other, one)
     return open_one.holds == "sometimes" != firm.holds and _within(open_one.when, firm.when)
-
-
-def contradictions(stated: Mapping[str, Iterable[Fact]]) -> list[str]:
-    """Return a sentence for every pair of facts that contradict each other.
-
-    Args:
-        stated: the facts by the name of the text that states them.
-    """
-    facts = [(name, each) for name, every in stated.items() for each in every]
-    return [
-        f"{first} ({one}) against {second} ({other})"
-        for (first, one), (second, other) in combinations(facts, 2)
-        if contradiction(one, other)
-    ]
 
 
 When = tuple[tuple[str, tuple[str, ...]], ...]

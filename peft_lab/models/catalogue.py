@@ -30,18 +30,17 @@ _ID = re.compile(r"(?![.-])[\w.-]{1,96}/[\w.-]{1,96}")  # the hub's rule: ./file
 MOST_LAYERS = 1_000  # per stack; more is treated as an error
 LARGEST_CONFIG = 5_000_000  # bytes; published configs have a few thousand
 # What transformers and torch raise, besides their own checks, for settings that make no valid model.
-_UNFIT = (
+_RAISED = (
     ArithmeticError,
-    AssertionError,
     AttributeError,
     ImportError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
     ValueError,
 )
+_UNFIT = (*_RAISED, AssertionError, MemoryError)
 #: The config fields that hold a stack's number of layers, by architecture.
 DEPTH_FIELDS = (
     "num_hidden_layers",
@@ -335,17 +334,7 @@ _SIZE = re.compile(
 )
 
 # Raised for invalid values (a zero rank, a broken pattern), a missing package, or an unsupported model.
-REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    re.error,
-)
+REFUSALS = (*_RAISED, re.error)
 
 
 def reason(error: Exception) -> str:
