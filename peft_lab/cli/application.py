@@ -17,7 +17,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from peft_lab.cli import output
-from peft_lab.cli.options import describe
 from peft_lab.core import disk as storage
 from peft_lab.core.errors import BadInput, PeftLabError
 from peft_lab.models.assets import store as assets
@@ -116,13 +115,8 @@ def _root(context: typer.Context) -> None:
 
 
 def command(name: str) -> Callable[[Function], Function]:
-    """Register a function as the command ``name``; what its parameters mean stands in ``commands.yaml``."""
-
-    def register(function: Function) -> Function:
-        describe(name, function)
-        return app.command(name, cls=_Command)(function)
-
-    return register
+    """Register a function as the command ``name``."""
+    return app.command(name, cls=_Command)
 
 
 def quieten_libraries() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+import typer
 
 from peft_lab.atlas import FAMILIES, all_types, get_entry, rows, variants
 from peft_lab.atlas.base import AtlasType
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import AssetError
@@ -21,7 +24,7 @@ from peft_lab.training.tasks import Task, all_tasks
 
 @command("methods")
 def methods(
-    model: str | None = None,
+    model: Annotated[str | None, option("--model -m", "NAME", "Show the defaults for this model.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """The fine-tuning methods and their knobs."""
@@ -96,7 +99,9 @@ def _task(task: Task) -> dict[str, Any]:
 
 @command("fetch")
 def fetch(
-    names: list[str] | None = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to fetch; everything by default.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Download, verify and unpack weights and data. What is here is hashed, and fetched again if it is damaged."""
@@ -122,7 +127,9 @@ ATLAS_MODEL = "llama-3.2-3b"
 
 @command("atlas")
 def atlas(
-    name: str | None = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="A type or a variant of LoRA: vera, rslora ...")
+    ] = None,
     model: options.Model = ATLAS_MODEL,
     as_json: options.Json = False,
 ) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from peft_lab.ask.form import Form, choice, number, text, whole
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command, stopping
-from peft_lab.cli.options import form_options, option_of
+from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.train import training_queue
 from peft_lab.core import units
@@ -85,11 +85,15 @@ def compare(
     model: options.Model,
     given: dict[str, Any],
     cluster: dict[str, Any],
-    task: str,
-    methods: str = ALL,
+    task: Annotated[str, option("--task", "NAME", "What to learn.")],
+    methods: Annotated[str, option("--methods", "A,B,C", "Slugs; 'all' for every method there is.")] = ALL,
     sets: options.Sets = None,
-    seeds: str = ",".join(map(str, store.SEEDS)),
-    axes: str = ",".join(results.DEFAULT_AXES),
+    seeds: Annotated[
+        str, option("--seeds", "0,1,2", "Seeds; each gives one run of every method.")
+    ] = ",".join(map(str, store.SEEDS)),
+    axes: Annotated[str, option("--axes", "X,Y", "The two figures of the Pareto front.")] = ",".join(
+        results.DEFAULT_AXES
+    ),
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:
@@ -213,7 +217,7 @@ def _comparison(document: Mapping[str, Any]) -> list[Any]:
 @command("sweep")
 @form_options(Cluster, Cluster.fields(), into="cluster")
 def sweep(
-    file: Path,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON: model, task, methods, grid.")],
     cluster: dict[str, Any],
     track: runs.Track = None,
     as_json: options.Json = False,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.counting.count import CountReport, count, count_config
@@ -35,8 +36,10 @@ def count_command(
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    task: str | None = None,
-    labels: int | None = None,
+    task: Annotated[str | None, option("--task", "NAME", "Add and report this task's head.")] = None,
+    labels: Annotated[
+        int | None, option("--labels", "N", "Add and report a classification head of N labels.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Count parameters, exactly, without any weights. By default every method that applies to the model."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import disk
 from peft_lab.core.errors import BadInput
 from peft_lab.interview import claims as kept
@@ -22,9 +23,16 @@ from peft_lab.models.catalogue import resolve
 
 @command("questions")
 def questions(
-    topic: list[str] | None = None,
-    level: list[str] | None = None,
-    model: str | None = None,
+    topic: Annotated[
+        list[str] | None,
+        option("--topic", "TOPIC", "A method's slug or another topic; repeat it or use commas."),
+    ] = None,
+    level: Annotated[
+        list[str] | None, option("--level", "LEVEL", "basic, medium or hard; repeatable.")
+    ] = None,
+    model: Annotated[
+        str | None, option("--model -m", "NAME", "Ask about this model wherever a question fits it.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Interview questions with answers. Answers that can be computed are computed now."""
@@ -96,9 +104,16 @@ def _opens(opens: Opens | None) -> dict[str, Any] | None:
 
 @command("claims")
 def claims(
-    claim: list[str] | None = None,
-    model: str | None = None,
-    run: bool = False,
+    claim: Annotated[
+        list[str] | None, option("--claim", "ID", "One claim by its id; repeat it or use commas.")
+    ] = None,
+    model: Annotated[
+        str | None, option("--model -m", "NAME", "Check on this model wherever a claim can be.")
+    ] = None,
+    run: Annotated[
+        bool,
+        option("--run", None, "Run simulations and experiments again instead of reading what is kept."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Claims about PEFT, each with what it says, what is found by code, and the verdict."""
@@ -150,9 +165,21 @@ def _claim(claim: Claim, model: str | None, run: bool, named: bool) -> dict[str,
 
 @command("diagnose")
 def diagnose(
-    config: list[Path] | None = None,
-    log: list[Path] | None = None,
-    adapter: Path | None = None,
+    config: Annotated[
+        list[Path] | None,
+        option("--config", "FILE", "adapter_config.json, or training arguments as JSON; repeatable."),
+    ] = None,
+    log: Annotated[
+        list[Path] | None,
+        option(
+            "--log",
+            "FILE",
+            "trainer_state.json, lines of JSON, CSV with a 'loss' column, or what the console showed; repeatable.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None, option("--adapter", "DIR", "The adapter's folder; only safetensors are read.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Rank what may have gone wrong in a fine-tune, with the evidence and the fix."""

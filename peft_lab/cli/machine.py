@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.core import machine, units
 from peft_lab.engine.timing import here
 from peft_lab.engine.timing.estimate import MEANINGS
@@ -204,8 +205,13 @@ def _asset_check(asset: assets.AssetStatus, verified: bool) -> Check:
 
 @command("doctor")
 def doctor_command(
-    verify: bool = False,
-    calibrate: bool = False,
+    verify: Annotated[
+        bool, option("--verify", None, "Also hash all weights and data, to find damage on the disk.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        option("--calibrate", None, "Measure how fast this processor is, to say how long trainings take."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Look at this machine: packages, device, memory, weights. A failed check says what to do about it."""

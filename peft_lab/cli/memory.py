@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from peft_lab.ask.field import Values
 from peft_lab.ask.form import choice, whole
 from peft_lab.cli import options, output
 from peft_lab.cli.application import FAILED, command
-from peft_lab.cli.options import Subjects, form_options
+from peft_lab.cli.options import Subjects, form_options, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import units
 from peft_lab.core.errors import BadInput, SimulationError, Unsupported, echoed
@@ -261,10 +261,22 @@ def memory_command(
     method: options.Methods = None,
     sets: options.Sets = None,
     adapter_config: options.AdapterConfigs = None,
-    generate: str | None = None,
-    protocol: Protocol | None = None,
-    fits: str | None = None,
-    gpu: str | None = None,
+    generate: Annotated[
+        str | None, option("--generate", "B,NEW", "Then generate NEW tokens for B rows.")
+    ] = None,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(
+            "--protocol",
+            help="As the published peaks were measured; fixes all but the batch and the generation.",
+        ),
+    ] = None,
+    fits: Annotated[
+        str | None, option("--fits", "DEVICE", "Find what fits on a device, such as a100-80.")
+    ] = None,
+    gpu: Annotated[
+        str | None, option("--gpu", "NAME", "Also how long the step takes there: l40s, h100 ...")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Simulate a training step's memory on a GPU, without weights. By default for every method that applies."""

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any
@@ -18,7 +18,6 @@ from peft_lab.ask.field import Field, Values
 from peft_lab.ask.form import Form
 from peft_lab.cli import output
 from peft_lab.core import disk
-from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, UnknownName, echoed
 from peft_lab.methods import all_methods, get_method
 from peft_lab.methods.base import MethodSpec
@@ -33,37 +32,6 @@ _LARGEST_CONFIG = 4 << 20  # bytes; a real one has a few thousand
 def option(names: str, metavar: str | None, about: str) -> Any:
     """Return a typer option by its names, such as ``--model -m``; switches have no metavar."""
     return typer.Option(*names.split(), metavar=metavar, help=about)
-
-
-@dataclass(frozen=True)
-class _Described:
-    """What ``commands.yaml`` states of one parameter; one without an ``option`` is an argument."""
-
-    help: str
-    option: str = ""
-    value: str | None = None
-
-    def made(self) -> Any:
-        if self.option:
-            return option(self.option, self.value, self.help)
-        return typer.Argument(metavar=self.value, help=self.help)
-
-
-@cache
-def described() -> Mapping[str, Mapping[str, _Described]]:
-    """Return what ``commands.yaml`` states, by command and parameter."""
-    return read_entry(Path(__file__).with_name("commands.yaml"), dict[str, dict[str, _Described]])
-
-
-def describe(command: str, function: Callable[..., Any]) -> None:
-    """Give a command's parameters the spelling and help that ``commands.yaml`` states."""
-    stated, signature = described().get(command, {}), inspect.signature(function, eval_str=True)
-    parameters = [
-        one.replace(annotation=Annotated[one.annotation, stated[name].made()]) if name in stated else one
-        for name, one in signature.parameters.items()
-    ]
-    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    function.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
 Json = Annotated[bool, option("--json", None, "Print one JSON document instead of a table.")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from peft_lab.advise.plan import StepPlan
 from peft_lab.advise.plans import nearest, ranking
@@ -17,7 +17,7 @@ from peft_lab.advise.plans.steps import MEANS, ORDER, told_loading, uncounted, u
 from peft_lab.advise.plans.wanted import HOUR, Lengths, Wanted, look, read_lengths, rows_of
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import form_options, option_of
+from peft_lab.cli.options import form_options, option, option_of
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
@@ -34,9 +34,13 @@ _LARGEST = 256 << 20  # bytes of a file of lengths; a row's text may stand besid
 def plan_command(
     model: options.Model,
     given: dict[str, str],
-    lengths: Path | None = None,
-    packing: bool = False,
-    out: Path | None = None,
+    lengths: Annotated[
+        Path | None, option("--lengths", "FILE", "A file with the tokens of each row, one number a line.")
+    ] = None,
+    packing: Annotated[
+        bool, option("--packing", None, "Several short rows fill one; needs --lengths.")
+    ] = False,
+    out: Annotated[Path | None, option("--out", "DIR", "A folder for the best plan's files.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Plan a training on one or many GPUs: what fits, how long it takes, what it costs, and the files that do it."""

@@ -11,7 +11,7 @@ import typer
 
 from peft_lab.cli import options, output
 from peft_lab.cli.application import command
-from peft_lab.cli.options import known_run
+from peft_lab.cli.options import known_run, option
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput, RunError
 from peft_lab.runs import kept, record, respond, store
@@ -87,11 +87,18 @@ def _answer(answer: Mapping[str, Any] | None) -> str:
 
 @command("runs")
 def runs(
-    identity: str | None = None,
-    stop: bool = False,
-    delete: bool = False,
-    adopt: Path | None = None,
-    track: str | None = None,
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Show this run; without it, list all.")
+    ] = None,
+    stop: Annotated[bool, option("--stop", None, "Ask the run to stop after its current step.")] = False,
+    delete: Annotated[bool, option("--delete", None, "Delete the run with its adapter.")] = False,
+    adopt: Annotated[
+        Path | None,
+        option("--adopt", "FOLDER", "Show a run that a plan's script tells of there (PEFT_LAB_RUN)."),
+    ] = None,
+    track: Annotated[
+        str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Finished and running runs of this machine, those started in the app included."""
@@ -187,11 +194,16 @@ def tell_of_all(runs: Sequence[Run]) -> None:
 
 @command("open")
 def open_command(
-    folder: Path,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A folder that the adapters library saved, or a zip of one."),
+    ],
     model: options.Model,
-    task: str | None = None,
-    own_file: Path | None = None,
-    eval_rows: int | None = None,
+    task: Annotated[str | None, option("--task", "NAME", "Score it on this task's held-out rows.")] = None,
+    own_file: Annotated[
+        Path | None, option("--own", "FILE", "Score it on the held-out rows of your own file.")
+    ] = None,
+    eval_rows: Annotated[int | None, typer.Option("--eval-rows", help="Held-out rows to score on.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Open an adapter of the adapters library: its settings, its count, and its score beside the base's."""
@@ -255,9 +267,18 @@ class OutputForm(StrEnum):
 
 @command("export")
 def export_command(
-    identity: str,
-    form: OutputForm = OutputForm.SCRIPT,
-    out: Path | None = None,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="A run that has ended; 'runs' lists them.")],
+    form: Annotated[
+        OutputForm,
+        typer.Option(
+            "--as",
+            help="A Python file, a Jupyter notebook, a page that plays the run, or a folder of the adapters library.",
+        ),
+    ] = OutputForm.SCRIPT,
+    out: Annotated[
+        Path | None,
+        option("--out", "FILE", "Write it here (for adapters: a folder); without, it is printed."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """A script or notebook that repeats a run with the plain libraries, its rows included; or the

@@ -17,6 +17,7 @@ import typer
 from peft_lab.classroom import joining
 from peft_lab.cli import output
 from peft_lab.cli.application import command
+from peft_lab.cli.options import option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.core import asking, disk, journal
 from peft_lab.core.errors import AssetError, PeftLabError
@@ -40,15 +41,48 @@ def app_command(port: Port = 8501, fetch: Fetch = True) -> None:
 def serve_command(
     port: Port = 8501,
     fetch: Fetch = True,
-    of_class: bool = False,
-    code: str | None = None,
-    limit: str | None = None,
-    models: list[Path] | None = None,
-    login: list[str] | None = None,
-    teachers: list[str] | None = None,
-    address: str | None = None,
-    base_path: str = "",
-    log: str | None = None,
+    of_class: Annotated[
+        bool, option("--class", None, "For a class: who joins gives a code once, and owns what they make.")
+    ] = False,
+    code: Annotated[
+        str | None, typer.Option(help="The code by which learners join; without it, one is made and kept.")
+    ] = None,
+    limit: Annotated[
+        str | None,
+        option(
+            "--limit",
+            "NAME=N,…",
+            "What one learner may take up, and how many may join, such as runs=3,steps=300 or learners=100.",
+        ),
+    ] = None,
+    models: Annotated[
+        list[Path] | None,
+        option("--models", "DIR", "A folder of models that the class may use by their paths; repeatable."),
+    ] = None,
+    login: Annotated[
+        list[str] | None,
+        option(
+            "--login",
+            "WHO",
+            "Whom an identity provider vouches for may join by signing in: ann@school.example, @school.example, "
+            "or * for all whom it lets in; repeatable. Needs [auth] in .streamlit/secrets.toml.",
+        ),
+    ] = None,
+    teachers: Annotated[
+        list[str] | None,
+        option("--teacher", "ADDRESS", "Who signs in with it is a teacher; repeatable."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="The network address it listens at; a class is listened to at all.")
+    ] = None,
+    base_path: Annotated[
+        str,
+        option("--base-path", "PATH", "Below which path it lies, behind a proxy: lab for https://host/lab/."),
+    ] = "",
+    log: Annotated[
+        str | None,
+        option("--log", "FILE", "Where events are written, one line of JSON each; - for the terminal."),
+    ] = None,
 ) -> None:
     """Start the app as a server, for one person or for a class. Ctrl-C ends it."""
     environment = {}

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from peft_lab.cli import options, output, runs
 from peft_lab.cli.application import FAILED, command, stopping
-from peft_lab.cli.options import form_options, known_run
+from peft_lab.cli.options import form_options, known_run, option
 from peft_lab.cli.output import ProgressBars
 from peft_lab.cli.runs import result_lines
 from peft_lab.core import units
@@ -120,15 +120,35 @@ def train(
     context: typer.Context,
     given: dict[str, Any],
     model: options.OneModel = None,
-    method: str | None = None,
-    task: str | None = None,
+    method: Annotated[str | None, option("--method", "SLUG", "The method to train with.")] = None,
+    task: Annotated[str | None, option("--task", "NAME", "What to learn; 'own' with --own FILE.")] = None,
     sets: options.Sets = None,
-    own_file: Path | None = None,
-    start: Path | None = None,
-    out: Path | None = None,
-    probes: list[str] | None = None,
-    continued: str | None = None,
-    preview: bool = False,
+    own_file: Annotated[
+        Path | None,
+        option(
+            "--own",
+            "FILE",
+            "CSV or JSONL: text,label or prompt,completion; JSONL of messages; a folder of images; "
+            "hf:owner/name:split of the Hugging Face Hub.",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        option("--start", "FOLDER", "Train on from an adapter that the adapters library saved there."),
+    ] = None,
+    out: Annotated[Path | None, option("--out", "DIR", "Copy the trained adapter to this folder.")] = None,
+    probes: Annotated[
+        list[str] | None,
+        option("--probe", "TEXT", "A text that base and tuned model answer; repeatable."),
+    ] = None,
+    continued: Annotated[
+        str | None,
+        option("--continue", "RUN_ID", "Continue a run that ended too early, with its own settings."),
+    ] = None,
+    preview: Annotated[
+        bool,
+        option("--preview", None, "Show the tokens of --own FILE and which are learned; train nothing."),
+    ] = False,
     track: runs.Track = None,
     as_json: options.Json = False,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import threading
@@ -14,10 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_lab.cli import app
 from peft_lab.cli.options import (
     choose_methods,
-    described,
     parse_sets,
     read_adapter_config,
     split_assignment,
@@ -186,12 +183,3 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     threading.Thread(target=pipe.write_text, args=('{"peft_type": "LORA"}',), daemon=True).start()
     assert read_adapter_config(pipe).content == {"peft_type": "LORA"}
-
-
-def test_every_described_parameter_is_one_of_its_command() -> None:
-    """An entry of ``commands.yaml`` that no parameter has would be lost without a word."""
-    signatures = {
-        one.name: inspect.signature(one.callback) for one in app.registered_commands if one.callback
-    }
-    for name, parameters in described().items():
-        assert parameters.keys() <= signatures[str(name)].parameters.keys()
