@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peft_lab.ask.field import Field, Values, field_named
-from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
 #: A setting of a method that a learner can change.
 Knob = Field
-_WHEN = tuple[str, tuple[Any, ...]]
-
-
-def read_knobs(spec: str) -> tuple[Knob, ...]:
-    """Return the knobs in ``knobs.yaml`` beside a method's ``spec.py``. Raises ContentError for a mistake in it."""
-    return read_entries(Path(spec).with_name("knobs.yaml"), Knob, {_WHEN: tuple})
-
 
 #: PEFT's task types. It has none for classifying images: ``IMAGE_CLS`` stands for a config without a task type that
 #: saves the head (:func:`peft_lab.methods.shared.peft_backed.config_of`).

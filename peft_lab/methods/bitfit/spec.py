@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 
 PEFT_TYPE = "BITFIT"
 SUBSET_ROLES = ("q", "up")  # b_q and b_m2 of the paper
+KNOBS = (
+    Knob(
+        "subset", "Biases", "choice", "all",
+        "all: every bias, those of the norms included. query_mlp: those of the query and of the feed-forward "
+        "part's widening map.",
+        usual="all", paper="all, and query_mlp at half the parameters with nearly the same scores",
+        choices=("all", "query_mlp"),
+    ),
+)  # fmt: skip
 
 
 class BitFit(peft_backed.OwnFormat):
@@ -57,7 +66,7 @@ class BitFit(peft_backed.OwnFormat):
         "Language-models",
         "2106.10199",
     )  # fmt: skip
-    knobs = read_knobs(__file__)
+    knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 1e-2,
         "causal-lm": 3e-3,

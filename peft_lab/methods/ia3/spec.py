@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core.errors import echoed
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared.peft_backed import PeftMethod, ia3_feedforward, ia3_targets
 from peft_lab.methods.shared.targets import (
     ALL_LINEAR,
@@ -39,6 +39,19 @@ from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+KNOBS = (
+    Knob(
+        "target_modules", "Target modules", "modules", (),
+        "Which maps get a vector: on their output, or on their input if they are also feed-forward targets.",
+        usual="keys, values and the feed-forward down map", paper="k, v and the feed-forward activations",
+    ),
+    Knob(
+        "feedforward_modules", "Of these, feed-forward", "modules", (),
+        "Targets whose vector multiplies the input instead of the output. Each must be a target as well.",
+        usual="the feed-forward down map", paper="the feed-forward down map",
+    ),
+)  # fmt: skip
 
 
 class Ia3(PeftMethod):
@@ -62,7 +75,7 @@ class Ia3(PeftMethod):
         "Liu et al.", 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context "
         "Learning", "2205.05638", "section 3.3"
     )  # fmt: skip
-    knobs = read_knobs(__file__)
+    knobs = KNOBS
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 3e-2,
         "causal-lm": 1e-2,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core.errors import BadInput
-from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared import targets as experts
 from peft_lab.methods.shared.peft_backed import PeftMethod, lora_targets
 from peft_lab.methods.shared.targets import (
@@ -38,6 +38,70 @@ from peft_lab.models.shapes import PARAMETER, ModelKind, ModelShape, ModuleGroup
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+PARAMETERS = Knob(
+    "target_parameters", "Target parameters", "modules", (),
+    "Experts of a mixture are stacked in bare parameters, which no name of a module reaches. Each expert gets an A "
+    "and a B of its own.",
+    usual="none: the attention's maps alone", paper="none: the paper's models have no experts",
+)  # fmt: skip
+KNOBS = (
+    Knob(
+        "r", "Rank r", "int", 8, "Width of the bottleneck: capacity and parameters grow with it.",
+        usual="4 to 64", paper="1 to 64, 4 or 8 in most tables", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r; doubling α doubles ΔW.",
+        usual="r to 2r", paper="fixed to the first r tried", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "target_modules", "Target modules", "modules", (),
+        "Which matrices get a correction. The names are path endings, as in PEFT.",
+        usual="q and v, or all linear maps", paper="W_q and W_v in most experiments",
+    ),
+    PARAMETERS,
+    Knob(
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        usual="0 to 0.1", paper="0 to 0.1", min=0.0, max=0.9,
+    ),
+    Knob(
+        "use_rslora", "rsLoRA", "bool", False,
+        "Scale by α/√r instead of α/r, so that large ranks keep learning (Kalajdzievski 2023).",
+        usual="off; on for ranks of 64 and more", paper="off, as it was proposed later",
+    ),
+    Knob(
+        "use_dora", "DoRA", "bool", False,
+        "Also train the length of every output row of W (Liu et al. 2024): one more parameter per output. The paper "
+        "takes the length of every column; PEFT takes rows, and so does PEFT Lab.",
+        usual="off", paper="off, as it was proposed later",
+    ),
+    Knob(
+        "init_lora_weights", "Start", "choice", "default",
+        "How A and B start. default: A Kaiming-uniform, B zero. gaussian: A normal, B zero. "
+        "pissa: both from W's top singular vectors, which changes the base (Meng et al. 2024).",
+        usual="default", paper="gaussian", choices=("default", "gaussian", "pissa"), advanced=True,
+    ),
+    Knob(
+        "loraplus_lr_ratio", "LoRA+ ratio", "float", 1.0,
+        "B learns at this many times the learning rate of A (Hayou et al. 2024). 1 is plain LoRA. This is a "
+        "setting of the optimizer; the adapter itself stays the same.",
+        usual="1 to 16", paper="1", min=1.0, max=64.0, stops=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), advanced=True,
+        of="training",
+    ),
+    Knob(
+        "rank_pattern", "Ranks by module", "text", "",
+        "Different ranks for some matrices, such as 'v_proj=4, 0-9=16': the ending of a name or a range of layers, "
+        "then the rank. The first matching rule applies. α stays the same, so a matrix with another rank is "
+        "also scaled "
+        "differently.",
+        usual="empty", paper="one rank for all", advanced=True,
+    ),
+    Knob(
+        "bias", "Biases", "choice", "none", "Also train the biases of the adapted layers, or all of them.",
+        choices=("none", "lora_only", "all"), usual="none", paper="none", advanced=True,
+    ),
+)  # fmt: skip
 
 
 class Lora(PeftMethod):
@@ -60,7 +124,7 @@ class Lora(PeftMethod):
     paper = Paper(
         "Hu et al.", 2021, "LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685", "section 4.1"
     )
-    knobs: ClassVar[tuple[Knob, ...]] = read_knobs(__file__)
+    knobs: ClassVar[tuple[Knob, ...]] = KNOBS
     head_learning_rate = 2e-2
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {
         "encoder": 4e-3,
@@ -78,7 +142,7 @@ class Lora(PeftMethod):
         return super().defaults(shape) | {"target_modules": default_targets(shape)}
 
     def options(self, knob: Knob, shape: ModelShape) -> tuple[str, ...]:
-        if knob.name == "target_parameters":
+        if knob.name == PARAMETERS.name:
             return experts.parameter_names(shape)
         return super().options(knob, shape)
 

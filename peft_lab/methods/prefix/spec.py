@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,
@@ -27,7 +27,9 @@ from peft_lab.methods.shared.virtual_tokens import (
     bridged,
     room_problems,
     start_from_text,
+    text_knobs,
     text_problems,
+    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
@@ -35,6 +37,35 @@ from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
+
+KNOBS = (
+    tokens_knob(
+        "How many key/value pairs stand before the text in every layer.", "10 to 100",
+        "10 for table-to-text, 200 for summaries",
+    ),
+    Knob(
+        "prefix_projection", "Projection", "bool", False,
+        "During training, make the prefix from a small table through an MLP. More stable, but far more parameters "
+        "are trained than stored.",
+        usual="no; yes where training it directly is unstable",
+        paper="yes, direct training was unstable (section 4.3)",
+    ),
+    Knob(
+        "encoder_hidden_size", "Projection width", "int", 0,
+        "Width of that MLP's hidden layer. Used only with the projection.",
+        usual="512 to the hidden size", paper="512 for table-to-text, 800 for summaries", min=1, max=16384,
+        read_when=("prefix_projection", (True,)),
+        stops=(64, 128, 256, 512, 768, 800, 1024, 2048, 3072, 4096, 8192),
+    ),
+    *text_knobs(
+        "init_weights", ("zero", "random", "text"),
+        "zero: keys and values of zero; all virtual tokens are then alike and, without the projection, get the same "
+        "gradients and stay alike. "
+        "random: normal noise, PEFT's own default, which throws the model off before it can help. text: the keys and "
+        "values of your text in the frozen model.",
+        ("activations of real words", "words of the task, slightly better than others (section 7.4)"), "zero",
+    ),
+)  # fmt: skip
 
 
 class PrefixTuning(VirtualTokenMethod):
@@ -59,7 +90,7 @@ class PrefixTuning(VirtualTokenMethod):
         "2101.00190",
         "section 4",
     )
-    knobs = read_knobs(__file__)
+    knobs = KNOBS
     refuses: ClassVar[Mapping[ModelKind, str]] = {
         "encoder": "Prefix Tuning writes its keys and values into the model's key/value cache, which a BERT-type "
         "classifier does not take: PEFT refuses it with 'does not support past key values'. The same keys and values "

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout, wrap
 from peft_lab.methods.shared.virtual_tokens import (
     NO_TEXT,
@@ -25,6 +25,7 @@ from peft_lab.methods.shared.virtual_tokens import (
     InputPromptMethod,
     bridged,
     rows,
+    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -32,6 +33,27 @@ from peft_lab.models.shapes import ModelKind, ModelShape
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
+
+KNOBS = (
+    tokens_knob(
+        "How many learned tokens stand before the text.", "8 to 100", "1 to 150, 100 by default, little gain beyond 20"
+    ),
+    Knob(
+        "prompt_tuning_init", "Start", "choice", "SAMPLE_VOCAB",
+        "RANDOM: noise, far from any word's embedding. SAMPLE_VOCAB: embeddings of random words. TEXT: embeddings "
+        "of your text, "
+        "repeated or cut to the number of tokens.",
+        usual="TEXT or SAMPLE_VOCAB", paper="class labels, then sampled vocabulary; random is worst (section 3.2)",
+        choices=("RANDOM", "SAMPLE_VOCAB", "TEXT"),
+    ),
+    Knob(
+        "prompt_tuning_init_text", "Initial text", "text",
+        START_TEXTS["encoder"],
+        "Used only when the start is TEXT.",
+        usual="the task in one sentence", paper="none: sampled words or class labels instead (section 3.2)",
+        read_when=("prompt_tuning_init", ("TEXT",)),
+    ),
+)  # fmt: skip
 
 
 class PromptTuning(InputPromptMethod):
@@ -55,7 +77,7 @@ class PromptTuning(InputPromptMethod):
         "2104.08691",
         "section 2",
     )
-    knobs = read_knobs(__file__)
+    knobs = KNOBS
     head_learning_rate = 2e-2
     refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

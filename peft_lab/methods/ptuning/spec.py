@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Paper, Part, Problem, TaskType, Term, read_knobs
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.prefix.spec import METHOD as PREFIX
 from peft_lab.methods.shared import peft_backed, virtual_tokens
 from peft_lab.methods.shared.peft_backed import on_meta, without_dropout
@@ -35,7 +35,9 @@ from peft_lab.methods.shared.virtual_tokens import (
     rows,
     start_as_words,
     text_ids,
+    text_knobs,
     text_problems,
+    tokens_knob,
 )
 from peft_lab.models.catalogue import catalogue
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -46,6 +48,46 @@ if TYPE_CHECKING:
 
 DEEP_TYPE = "DEEP_PROMPTS"
 DEEP = ("num_virtual_tokens", "init_weights", "init_text")  # the knobs that version 2 reads
+_LSTM = ("encoder_reparameterization_type", ("LSTM",))
+KNOBS = (
+    Knob(
+        "version", "Version", "choice", "v1",
+        "v1: virtual tokens in front of the input, made by an encoder. v2: deep prompts, trained keys and values in "
+        "front of every layer's, without an encoder.",
+        usual="v1 for decoders, v2 for encoders",
+        paper="v1: arXiv 2103.10385; v2: Liu et al. 2021, arXiv 2110.07602", choices=("v1", "v2"), of="application",
+    ),
+    tokens_knob("How many virtual tokens stand before the text.", "8 to 50", "few, placed by hand in a template"),
+    Knob(
+        "encoder_reparameterization_type", "Encoder", "choice", "MLP",
+        "What turns the trained table into virtual tokens: three linear layers, or a bidirectional LSTM and two "
+        "linear layers. Version 1 only, like every setting of the encoder.",
+        usual="MLP", paper="BiLSTM and a two-layer MLP", choices=("MLP", "LSTM"), read_when=("version", ("v1",)),
+    ),
+    Knob(
+        "encoder_hidden_size", "Encoder width", "int", 0,
+        "Width of the encoder's hidden layers. PEFT's default is the model's hidden size, which can exceed "
+        "everything else by far.",
+        usual="128 to the hidden size", paper="not stated", min=1, max=16384, read_when=("version", ("v1",)),
+        stops=(64, 128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
+    ),
+    Knob(
+        "encoder_num_layers", "LSTM layers", "int", 2,
+        "Layers of the LSTM. The MLP always has its three linear layers.",
+        usual="1 or 2", paper="not stated", min=1, max=8, advanced=True, read_when=_LSTM,
+    ),
+    Knob(
+        "encoder_dropout", "LSTM dropout", "float", 0.0, "Between the layers of the LSTM, in training only.",
+        usual="0", paper="not stated", min=0.0, max=0.9, advanced=True, read_when=_LSTM,
+    ),
+    *text_knobs(
+        "init_weights", ("random", "text", "zero"),
+        "random: noise, as PEFT starts. text: version 1 sets the encoder's last layer so that it makes the embeddings "
+        "of your text, version 2 takes its keys and values in the frozen model. zero: version 2 only; all virtual "
+        "tokens are alike and stay alike.",
+        ("random", "none"), "random", of="application",
+    ),
+)  # fmt: skip
 
 
 class PTuning(InputPromptMethod):
@@ -65,7 +107,7 @@ class PTuning(InputPromptMethod):
     title = "P-Tuning"
     summary = "Learn virtual tokens through a small encoder, which is thrown away after training."
     paper = Paper("Liu et al.", 2021, "GPT Understands, Too", "2103.10385", "section 2")
-    knobs = read_knobs(__file__)
+    knobs = KNOBS
     head_learning_rate = 2e-2
     refuses: ClassVar[Mapping[ModelKind, str]] = {"vision": NO_TEXT}
     learning_rates: ClassVar[Mapping[ModelKind, float]] = {

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core import disk
-from peft_lab.methods.base import Paper, Part, Problem, TaskType, read_knobs
-from peft_lab.methods.lora.spec import Lora
+from peft_lab.methods.base import Knob, Paper, Part, Problem, TaskType
+from peft_lab.methods.lora.spec import PARAMETERS, Lora
 from peft_lab.methods.shared import targets
+from peft_lab.methods.shared.targets import ALL_LINEAR
 from peft_lab.models import quantise
 from peft_lab.models.quantise import Quantization
 from peft_lab.models.shapes import ModelKind, ModelShape
@@ -40,7 +41,49 @@ if TYPE_CHECKING:
 
 BLOCK = 64  # weights that share one constant (section 3)
 BASE_FILE = "base_quantization.json"
-KNOBS = read_knobs(__file__)
+_FOUR = ("load_in_8bit", (False,))
+KNOBS = (
+    Knob(
+        "r", "Rank r", "int", 16, "Width of the bottleneck: capacity and parameters grow with it.",
+        usual="8 to 64", paper="64; the rank did not matter once every layer was adapted (appendix A)", min=1, max=1024,
+        stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "lora_alpha", "Scaling α", "int", 16, "ΔW is multiplied by α/r.",
+        usual="r to 2r", paper="16", min=1, max=1024, stops=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    ),
+    Knob(
+        "target_modules", "Target modules", "modules", (ALL_LINEAR,),
+        "Which matrices get a correction. The rounded base covers every linear map whatever is chosen here.",
+        usual="all linear maps", paper="all linear maps, needed to match full fine-tuning (figure 2)",
+    ),
+    PARAMETERS,
+    Knob(
+        "lora_dropout", "Dropout", "float", 0.0, "Applied to the input of A, in training only.",
+        usual="0 to 0.1", paper="0.1 up to 13B, 0.05 above", min=0.0, max=0.9,
+    ),
+    Knob(
+        "load_in_8bit", "8 bits instead of 4", "bool", False,
+        "Store the base in int8 (LLM.int8()): twice the bytes, a tenth of the error. The 4-bit settings below then "
+        "have no effect.",
+        usual="no: 4 bits", paper="no: 4 bits do as well",
+    ),
+    Knob(
+        "bnb_4bit_quant_type", "4-bit type", "choice", "nf4",
+        "nf4: 16 values that suit normally distributed weights. fp4: a 4-bit floating point number.",
+        usual="nf4", paper="nf4, better than fp4 (table 2)", choices=("nf4", "fp4"), read_when=_FOUR,
+    ),
+    Knob(
+        "bnb_4bit_use_double_quant", "Double quantisation", "bool", True,
+        "Store the constants of the blocks in 8 bits as well: 4.13 bits per weight instead of 4.5.",
+        usual="yes", paper="yes", read_when=_FOUR,
+    ),
+    Knob(
+        "bnb_4bit_compute_dtype", "Compute type", "choice", "bfloat16",
+        "The precision to which the weights are dequantised for each multiplication.",
+        usual="bfloat16", paper="bfloat16", choices=("bfloat16", "float16", "float32"), advanced=True, read_when=_FOUR,
+    ),
+)  # fmt: skip
 
 
 class QLora(Lora):

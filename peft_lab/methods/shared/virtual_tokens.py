@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Problem, TaskType
+from peft_lab.methods.base import Knob, Problem, TaskType
 from peft_lab.methods.shared.peft_backed import PeftMethod, without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup
 
@@ -80,6 +80,14 @@ def bridge_cache_names(peft_model: Any) -> None:
 ROOM = 128  # positions, a sentence or two; the learner is warned if fewer are left
 
 
+def tokens_knob(help_: str, usual: str, paper: str) -> Knob:
+    """Return the knob for the number of virtual tokens, with a method's own help texts."""
+    return Knob(
+        "num_virtual_tokens", "Virtual tokens", "int", 20, help_,
+        usual=usual, paper=paper, min=1, max=1000, stops=(1, 2, 4, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200),
+    )  # fmt: skip
+
+
 def rows(shape: ModelShape, values: Values) -> int:
     """Return the rows of PEFT's prompt table: the virtual tokens, twice that on encoder-decoder models.
 
@@ -148,6 +156,29 @@ class VirtualTokenMethod(PeftMethod):
 
     def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
         return bridged(super().load(model, directory))
+
+
+def text_knobs(
+    start: str,
+    choices: tuple[str, ...],
+    help_: str,
+    papers: tuple[str, str],
+    default: str,
+    of: Literal["method", "application"] = "method",
+) -> tuple[Knob, Knob]:
+    """Return two knobs: the start of trained vectors, one of ``choices`` including ``text``, and that text."""
+    return (
+        Knob(
+            start, "Start", "choice", default, help_, usual="random, PEFT's default", paper=papers[0],
+            choices=choices, advanced=True, of=of,
+        ),
+        Knob(
+            "init_text", "Initial text", "text",
+            START_TEXTS["encoder"],
+            "Used only when the start is text.", usual="the task in one sentence", paper=papers[1],
+            advanced=True, of="application", read_when=(start, ("text",)),
+        ),
+    )  # fmt: skip
 
 
 def text_problems(values: Values, start: str) -> Iterable[Problem]:

@@ -411,11 +411,3 @@ def test_start_is_small_and_cut_at_two_deviations() -> None:
     for name, parameter in bottleneck.parameters_of(model, "default").items():
         assert parameter.abs().max() <= 2e-3
         assert name.endswith("bias") == bool((parameter == 0).all())
-
-
-def test_the_knobs_offer_what_the_layers_can() -> None:
-    """``knobs.yaml`` writes out what the code knows: a new placement or nonlinearity has to stand there too."""
-    method = get_method("adapters")
-    assert method.knob("placement").choices[3:] == bottleneck.LIBRARY
-    assert method.knob("nonlinearity").choices == bottleneck.NONLINEARITIES
-    assert method.knob("scale").read_when == ("placement", bottleneck.SCALED)
