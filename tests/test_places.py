@@ -35,7 +35,7 @@ def seen() -> dict[str, set[str]]:
 
 
 def places(text: str) -> Iterator[tuple[str, str]]:
-    """Every place that a line gives after it named a paper, and that paper by its name in references.py or number."""
+    """Every place that a line gives after it named a paper, and that paper by its name in references.yaml or number."""
     by_number = {
         number.group(1): name
         for name, paper in PAPERS.items()

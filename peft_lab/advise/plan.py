@@ -92,7 +92,8 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
     """Return the plan for advice whose step fits. Raises BadInput if the method cannot be applied."""
     shape, spec = situation.shape, get_method(advice.method)
     values = spec.require(shape, advice.knobs(shape))
-    half = "float16" if _no_bfloat16(situation) else "bfloat16"
+    device = situation.hardware
+    half = "float16" if device.kind == "cuda" and device.capability < BFLOAT16 else "bfloat16"
     values = {name: half if value == "bfloat16" else value for name, value in values.items()}
     reading = readers(step.sharding, room.devices)
     if reading < situation.devices:
@@ -136,10 +137,6 @@ def make(situation: Situation, room: Room, advice: Advice, step: Step) -> StepPl
         offload=step.offload,
         settings=settings,
     )
-
-
-def _no_bfloat16(situation: Situation) -> bool:
-    return situation.hardware.kind == "cuda" and situation.hardware.capability < BFLOAT16
 
 
 def _settled(

@@ -137,10 +137,13 @@ def recommend(situation: Situation, room: Room, claims: Mapping[str, str] | None
         why.append(Why(words.LOST, src.PURE_BF16, str(Source.CITED)))
     why += [Why(words.sentence(at.because), _found_how(at.how), at.how) for at in path if at.how != GIVEN]
     slug, text = named or (None, "")
+    ways = {}
+    if chosen.method == NOTHING:
+        ways = words.nearest(situation, room, lambda there, rooms: decide(there, rooms, quick=True).advice)
     return Recommendation(
         chosen.method, chosen.id, chosen.title, tuple(why), path, planned, slug, text, tuple(decided.overruled),
         unknown(situation, chosen, planned),
-        words.nearest(situation, room, _quickly) if chosen.method == NOTHING else {},
+        ways,
     )  # fmt: skip
 
 
@@ -161,10 +164,6 @@ def decide(situation: Situation, room: Room, quick: bool = False) -> Decision:
             return Decision(path, advice, found, overruled, tried[number:])
         overruled.append(replace(found, text=f"{_named(advice)}: {found.text}"))
     return Decision(path, ADVICE["no-way"], None, overruled, ())
-
-
-def _quickly(situation: Situation, room: Room) -> Advice:
-    return decide(situation, room, quick=True).advice
 
 
 def _second(situation: Situation, room: Room, decided: Decision) -> Advice | None:

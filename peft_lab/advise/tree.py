@@ -15,7 +15,7 @@ from typing import Any, NewType
 
 from peft_lab.core import references as src
 from peft_lab.core import units
-from peft_lab.core.content import Converters, Table, Through, by_name, cite, read_table
+from peft_lab.core.content import Converters, Table, Through, by_name, cite, read_entries, read_table
 from peft_lab.core.errors import BadInput
 from peft_lab.core.units import Finding, Source
 from peft_lab.engine import published
@@ -380,19 +380,8 @@ class ExampleModel:
         return all(found[key] in values for key, values in wanted.items())
 
 
-FIRST_EXAMPLES = ExampleModel("llama-3.2-3b", "rtx-4090", "sixteen", "no")
-EXAMPLES = (
-    FIRST_EXAMPLES,
-    ExampleModel("llama-3.2-3b", "a100-80", "sixteen", "yes"),
-    ExampleModel("bert-base", "t4", "sixteen", "yes"),
-    ExampleModel("t5-base", "t4", "sixteen", "yes"),
-    ExampleModel("t5-base", "2GB", "sixteen", "no"),
-    ExampleModel("roberta-large", "2GB", "sixteen", "no"),
-    ExampleModel("gpt2", "t4", "sixteen", "yes"),
-    ExampleModel("llama-3.1-8b", "rtx-3060", "four", "no"),
-    ExampleModel("llama-3.1-70b", "rtx-4090", "none", "no"),
-    ExampleModel("llama-3.1-70b", "h200", "sixteen", "no", 4, "nvlink"),
-)
+EXAMPLES = read_entries(CONTENT.parent / "examples.yaml", ExampleModel)
+FIRST_EXAMPLES = EXAMPLES[0]
 
 
 def find_example(

@@ -193,141 +193,90 @@ LOST = (
 
 
 class TemplateWords(dict[str, str]):
-    """Values for a template: ``text.format_map(Words(...))``. A name without a method is a KeyError: a bug."""
+    """Values for a template: ``text.format_map(TemplateWords(...))``. A name that is none is a KeyError: a bug."""
 
     def __init__(self, situation: Situation, room: Room, advice: Advice, plan: StepPlan | None) -> None:
         super().__init__()
-        self._situation, self._room, self._advice, self._plan = situation, room, advice, plan
+        self.situation, self.room, self.advice, self._plan = situation, room, advice, plan
 
     def __missing__(self, name: str) -> str:
-        found: Callable[[], str] | None = getattr(self, f"_{name}", None)
-        if found is None or not callable(found):
-            raise KeyError(name)
-        return found()
+        return _WORDS[name](self)
 
-    # -- the situation -------------------------------------------------------------------------------------------
-
-    def _model(self) -> str:
-        return self._situation.shape.title
-
-    def _total(self) -> str:
-        return units.short_count(self._situation.shape.total)
-
-    def _allowance(self) -> str:
-        return allowance(self._situation, self._room)
-
-    def _tokens_to_learn(self) -> str:
-        return units.short_count(self._situation.tokens)
-
-    def _held(self) -> str:
-        # MOVED
-
-        return units.short_count(held(self._situation))
-
-    # -- simulated -----------------------------------------------------------------------------------------------
-
-    def _needed(self) -> str:
-        return units.size(self._planned().needed_bytes)
-
-    def _lora_least(self) -> str:
-        return least(self._room, "lora")
-
-    def _qlora_least(self) -> str:
-        return least(self._room, "qlora")
-
-    def _full_least(self) -> str:
-        return least(self._room, "full")
-
-    def _too_much(self) -> str:
-        """Return what the smallest QLoRA step needs, and by how much that exceeds the usable memory."""
-        needs = self._room.least_of_all("qlora")
-        more = needs - self._room.usable
-        # several devices also hold gradient buckets, so a step within ``usable`` may still not fit
-        beyond = (
-            f"{units.size(more)} too much" if more > 0 else "and beside it what gradients are averaged in"
-        )
-        return f"{units.size(needs)}, {beyond}"
-
-    def _smaller(self) -> str:
-        """Return sentences naming the largest smaller model that fits here and a device that fits this one."""
-        fitting = smaller_model(self._situation, self._room, "qlora")
-        parts = [
-            f"{fitting} with QLoRA would fit here."
-            if fitting
-            else "No smaller model of this kind fits either."
-        ]
-        larger = larger_device(self._situation, self._room)
-        parts.append(
-            f"{larger.holding} would have room for this model."
-            if larger
-            else "No device in the list has room for it alone."
-        )
-        return " ".join(parts)
-
-    # -- counted -------------------------------------------------------------------------------------------------
-
-    def _trained(self) -> str:
-        return units.count(self._planned().trainable)
-
-    def _share(self) -> str:
-        shape, plan = self._situation.shape, self._planned()
-        added = get_method(self._advice.method).formula(shape, plan.values).added
-        return units.percent(100 * plan.trainable / (shape.total + added))
-
-    def _stored(self) -> str:
-        return units.size(stored_bytes(self._situation.shape, self._advice.method, self._planned().values))
-
-    def _r(self) -> str:
-        return str(self._planned().values["r"])
-
-    def _virtual(self) -> str:
-        return str(self._planned().values["num_virtual_tokens"])
-
-    # -- cited ---------------------------------------------------------------------------------------------------
-
-    def _name(self) -> str:
-        return get_method(self._advice.method).title
-
-    def _accuracy(self) -> str:
-        return accuracy(self._advice.method)
-
-    def _lora_accuracy(self) -> str:
-        return accuracy("lora")
-
-    def _full_accuracy(self) -> str:
-        return accuracy("full")
-
-    def _bench_base(self) -> str:
-        return get_model(published.MODEL).title
-
-    def _many(self) -> str:
-        return f"{tree.MANY_ROWS.value:,.0f}"
-
-    def _scale(self) -> str:
-        return units.short_count(tree.PROMPT_SCALE.value)
-
-    def _vllm_rank(self) -> str:
-        return f"{tree.VLLM_RANK.value:g}"
-
-    def _high_rank(self) -> str:
-        return f"{tree.HIGH_RANK.value:g}"
-
-    def _token_bits(self) -> str:
-        return _bits(tree.BITS_A_TOKEN.value)
-
-    def _parameter_bits(self) -> str:
-        return _bits(tree.BITS_A_PARAMETER.value)
-
-    def _adapter_latency(self) -> str:
-        return str(tree.ADAPTER_LATENCY)
-
-    def _adapter_latency_most(self) -> str:
-        return str(tree.ADAPTER_LATENCY_MOST)
-
-    def _planned(self) -> Any:
+    @property
+    def plan(self) -> StepPlan:
+        """Return the plan. Raises KeyError without one."""
         if self._plan is None:
             raise KeyError("plan")
         return self._plan
+
+
+def _too_much(words: TemplateWords) -> str:
+    """Return what the smallest QLoRA step needs, and by how much that exceeds the usable memory."""
+    needs = words.room.least_of_all("qlora")
+    more = needs - words.room.usable
+    # several devices also hold gradient buckets, so a step within ``usable`` may still not fit
+    beyond = f"{units.size(more)} too much" if more > 0 else "and beside it what gradients are averaged in"
+    return f"{units.size(needs)}, {beyond}"
+
+
+def _smaller(words: TemplateWords) -> str:
+    """Return sentences naming the largest smaller model that fits here and a device that fits this one."""
+    fitting = smaller_model(words.situation, words.room, "qlora")
+    larger = larger_device(words.situation, words.room)
+    return " ".join(
+        (
+            f"{fitting} with QLoRA would fit here."
+            if fitting
+            else "No smaller model of this kind fits either.",
+            f"{larger.holding} would have room for this model."
+            if larger
+            else "No device in the list has room for it alone.",
+        )
+    )
+
+
+def _share(words: TemplateWords) -> str:
+    shape, plan = words.situation.shape, words.plan
+    added = get_method(words.advice.method).formula(shape, plan.values).added
+    return units.percent(100 * plan.trainable / (shape.total + added))
+
+
+def _stored(words: TemplateWords) -> str:
+    return units.size(stored_bytes(words.situation.shape, words.advice.method, words.plan.values))
+
+
+#: What stands for each name in a template: of the situation, then simulated, counted and cited figures.
+_WORDS: Mapping[str, Callable[[TemplateWords], str]] = {
+    "model": lambda words: words.situation.shape.title,
+    "total": lambda words: units.short_count(words.situation.shape.total),
+    "allowance": lambda words: allowance(words.situation, words.room),
+    "tokens_to_learn": lambda words: units.short_count(words.situation.tokens),
+    "held": lambda words: units.short_count(held(words.situation)),
+    "needed": lambda words: units.size(words.plan.needed_bytes),
+    "lora_least": lambda words: least(words.room, "lora"),
+    "qlora_least": lambda words: least(words.room, "qlora"),
+    "full_least": lambda words: least(words.room, "full"),
+    "too_much": _too_much,
+    "smaller": _smaller,
+    "trained": lambda words: units.count(words.plan.trainable),
+    "share": _share,
+    "stored": _stored,
+    "r": lambda words: str(words.plan.values["r"]),
+    "virtual": lambda words: str(words.plan.values["num_virtual_tokens"]),
+    "name": lambda words: get_method(words.advice.method).title,
+    "accuracy": lambda words: accuracy(words.advice.method),
+    "lora_accuracy": lambda _: accuracy("lora"),
+    "full_accuracy": lambda _: accuracy("full"),
+    "bench_base": lambda _: get_model(published.MODEL).title,
+    "many": lambda _: f"{tree.MANY_ROWS.value:,.0f}",
+    "scale": lambda _: units.short_count(tree.PROMPT_SCALE.value),
+    "vllm_rank": lambda _: f"{tree.VLLM_RANK.value:g}",
+    "high_rank": lambda _: f"{tree.HIGH_RANK.value:g}",
+    "token_bits": lambda _: _bits(tree.BITS_A_TOKEN.value),
+    "parameter_bits": lambda _: _bits(tree.BITS_A_PARAMETER.value),
+    "adapter_latency": lambda _: str(tree.ADAPTER_LATENCY),
+    "adapter_latency_most": lambda _: str(tree.ADAPTER_LATENCY_MOST),
+}
 
 
 def allowance(situation: Situation, room: Room) -> str:

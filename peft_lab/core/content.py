@@ -153,7 +153,7 @@ def _reference(name: str) -> str:
     reference = getattr(references, name, None)
     if not name.isupper() or not isinstance(reference, str):
         known = [name for name in vars(references) if name.isupper()]
-        raise ValueError(f"there is no reference '{name}' (core/references.py){_nearest(name, known)}")
+        raise ValueError(f"there is no reference '{name}' (core/references.yaml){_nearest(name, known)}")
     return reference
 
 

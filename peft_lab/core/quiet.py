@@ -6,19 +6,14 @@ import logging
 import os
 import warnings
 
-
-def _not_about_kernels(record: logging.LogRecord) -> bool:
-    return "kernels-community" not in record.getMessage()
-
-
-def _not_about_float16(record: logging.LogRecord) -> bool:
-    return "inputs will be cast" not in record.getMessage()
-
-
 # An optional faster kernel of bitsandbytes that is not in the package index; without it, its own kernels are used.
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "kernels-community" not in record.getMessage()
+)
 # Said at every multiplication of an 8-bit matrix, on every kind of device.
-logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_about_float16)
+logging.getLogger("bitsandbytes.autograd._functions").addFilter(
+    lambda record: "inputs will be cast" not in record.getMessage()
+)
 # PEFT asks transformers for a property that transformers has renamed.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 # The new name of this one is not in every release that the lab works with.

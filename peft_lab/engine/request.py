@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.ask import limits
@@ -196,6 +196,19 @@ class ConfigRequest:
 OWN_NAMES = ("weights", "adapter", "gradients", "optimizer", "activations")
 
 
+def peak_dict(result: Any) -> dict[str, Any]:
+    """Return a simulated peak of :class:`Simulation` or on several devices, as the command line's JSON has it."""
+    coarse = {name: result.parts[name] for name in OWN_NAMES}
+    coarse["other"] = result.peak_bytes - sum(coarse.values())
+    names = ("model", "method", "peak_bytes", "reserved_bytes")
+    return {**{name: getattr(result, name) for name in names}, "parts": coarse}
+
+
+def timeline_dicts(points: Iterable[MemoryPoint]) -> list[dict[str, Any]]:
+    """Return the stretches of a step as the command line's JSON has them."""
+    return [{"phase": p.phase, "bytes": p.nbytes, "layer": p.layer, "parts": p.parts} for p in points]
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A training step's memory, simulated without weights.
@@ -226,19 +239,10 @@ class Simulation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the command line's JSON: five parts and ``other``, and the finer parts under ``detail``."""
-        coarse = {name: self.parts[name] for name in OWN_NAMES}
-        coarse["other"] = self.peak_bytes - sum(coarse.values())
         return {
-            "model": self.model,
-            "method": self.method,
-            "peak_bytes": self.peak_bytes,
-            "reserved_bytes": self.reserved_bytes,
-            "parts": coarse,
+            **peak_dict(self),
             "detail": {name: self.parts[name] for name in PARTS},
-            "timeline": [
-                {"phase": point.phase, "bytes": point.nbytes, "layer": point.layer, "parts": point.parts}
-                for point in self.points
-            ],
+            "timeline": timeline_dicts(self.points),
             "host_bytes": self.host_bytes,
             "source": self.source,
             "seconds": self.seconds,
@@ -248,14 +252,3 @@ class Simulation:
 def largest(points: list[MemoryPoint]) -> MemoryPoint:
     """Return the point with the most bytes."""
     return max(points, key=lambda point: point.nbytes)
-
-
-def from_dict(data: dict[str, Any]) -> Simulation:
-    """Return a simulation from the dictionary that :func:`dataclasses.asdict` makes."""
-    points = tuple(MemoryPoint(**point) for point in data["points"])
-    return Simulation(**{**data, "points": points})
-
-
-def plain(simulation: Simulation) -> dict[str, Any]:
-    """Return the fields as a dictionary, to send between processes."""
-    return asdict(simulation)

@@ -6,11 +6,13 @@ tensors stay alive as in the usual loop: the model's last outputs live until the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.fake import tensors_held
 from peft_lab.engine.tracker import MemoryRecorder
@@ -231,13 +233,6 @@ def evaluate(subject: SteppedModel, recorder: MemoryRecorder, size: int, length:
     recorder.enter("idle")
 
 
-def parameters_of(modules: Iterable[torch.nn.Module]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield every parameter and buffer of the layers, each of its own shape, with the layer's index."""
-    for index, module in enumerate(modules):
-        for tensor in (*module.parameters(), *module.buffers()):
-            yield index, tensor
-
-
 def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt: int, new: int) -> None:
     """Generate greedily with a cache: ``size`` prompts of ``prompt`` tokens, ``new`` tokens each.
 
@@ -258,7 +253,7 @@ def generate(subject: SteppedModel, recorder: MemoryRecorder, size: int, prompt:
         decoder = inner_model(model)
         if decoder is not model:
             tasks = {}  # the prompt that depends on them is already in the cache
-        virtual = _cached_tokens(outputs) - prompt
+        virtual = int(_cache_of(outputs).get_seq_length()) - prompt
         if virtual:
             mask = torch.cat([torch.ones(size, virtual, dtype=torch.long), mask], dim=1)
         for _ in range(new - 1):
@@ -299,25 +294,13 @@ def _keep(recorder: MemoryRecorder, cache: Any) -> None:
                 recorder.trace.storages[number].part = "activations"
 
 
-def _cached_tokens(outputs: Any) -> int:
-    return int(_cache_of(outputs).get_seq_length())
-
-
 # ----------------------------------------
 # The optimizers of a simulated step, as they run on the simulated device.
 
 
-#: Titles for pages, in the order in which to offer them.
-OPTIMIZER_TITLES: dict[str, str] = {
-    "adamw": "AdamW",
-    "adamw8bit": "AdamW, 8-bit",
-    "paged_adamw8bit": "AdamW, 8-bit, paged",
-    "paged_adamw": "AdamW, paged",
-    "adafactor": "Adafactor",
-    "muon": "Muon with AdamW",
-    "lorafa": "LoRA-FA",
-    "sgd": "SGD",
-}
+#: Titles for pages, by what they name.
+TITLES = read_entry(Path(__file__).with_name("titles.yaml"), dict[str, dict[str, str]])
+OPTIMIZER_TITLES = TITLES["optimizers"]
 OPTIMIZERS: tuple[str, ...] = tuple(OPTIMIZER_TITLES)
 OF_BITSANDBYTES = ("adamw8bit", "paged_adamw8bit", "paged_adamw")
 

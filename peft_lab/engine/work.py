@@ -12,26 +12,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import log2, prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from peft_lab.core.content import read_entry
 
 if TYPE_CHECKING:
     import torch
 
+
+@dataclass(frozen=True)
+class _Operations:
+    """What ``operations.yaml`` states: the kinds with their descriptions, and torch's names by what they do."""
+
+    kinds: Mapping[str, str]
+    no_kernel: frozenset[str]
+    gathers: frozenset[str]
+    scatters: frozenset[str]
+    out_of_place: frozenset[str]
+    products: frozenset[str]
+    factors: tuple[str, ...]
+    copies: frozenset[str]
+    writes_only: frozenset[str]
+
+
+_STATED = read_entry(Path(__file__).with_name("operations.yaml"), _Operations, {frozenset[str]: frozenset})
 #: Kinds of operations, each with its description.
-KINDS = {
-    "matmul16": "a product of matrices in 16 bits",
-    "matmul32": "a product of matrices in 32 bits",
-    "attention": "a fused attention kernel, forward or backward",
-    "stream": "every element read or written once: sums, activations, norms, casts, copies",
-    "gather": "elements picked or added by index",
-    "host": "a copy between the device and main memory",
-    "dequantise": "packed weights rebuilt, or packed",
-    "factor": "a matrix solved or decomposed",
-    "transform": "a Fourier transform",
-    "each": "one tensor's share of a kernel over a list of tensors",
-    "view": "no kernel: another look at the same memory",
-    "offload": "a copy of what the backward pass needs to pinned main memory, or back",
-}
+KINDS = _STATED.kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,57 +75,8 @@ class Stretch:
 
 #: Phases of a training step that do work.
 _OF_A_STEP = frozenset(["forward", "backward", "optimizer"])
-_NO_KERNEL = frozenset(
-    [
-        "_unsafe_view",
-        "detach",
-        "alias",
-        "lift_fresh",
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "new_empty_strided",
-        "_local_scalar_dense",
-        "resize_",
-        "set_",
-        "sym_size",
-        "is_same_size",
-    ]
-)
-_GATHERS = frozenset(["embedding", "index", "gather", "index_select", "take", "masked_select"])
-_SCATTERS = frozenset(
-    [
-        "index_put",
-        "index_put_",
-        "_index_put_impl_",
-        "_unsafe_index_put",
-        "scatter",
-        "scatter_",
-        "scatter_add",
-        "scatter_add_",
-        "index_add",
-        "index_add_",
-        "index_copy",
-        "index_copy_",
-        "index_fill",
-        "index_fill_",
-        "masked_scatter",
-    ]
-)
-_OUT_OF_PLACE = frozenset(
-    ["index_put", "_unsafe_index_put", "scatter", "scatter_add", "index_add", "index_copy", "index_fill"]
-)
-_PRODUCTS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
-_FACTORS = (
-    "linalg_solve", "_linalg_solve_ex", "linalg_inv", "linalg_lu", "linalg_qr", "_linalg_svd", "linalg_cholesky",
-    "linalg_solve_triangular", "triangular_solve", "_linalg_eigh", "linalg_eig", "linalg_matrix_exp", "_linalg_det",
-    "_linalg_slogdet", "cholesky", "linalg_pinv", "lu_solve", "linalg_ldl", "inverse", "geqrf", "linalg_householder",
-)  # fmt: skip
 #: Sweeps of Jacobi's method over all columns ("six to ten": Golub and Van Loan, Matrix Computations).
 _SWEEPS = 8
-_COPIES = frozenset(["_to_copy", "copy_"])
-_WRITES_ONLY = frozenset(["copy_", "zero_", "fill_", "zeros_like", "normal_", "uniform_"])
 
 
 def operations(
@@ -154,7 +112,7 @@ def _name(func: Any) -> str:
 
 @cache
 def _is_view(func: Any) -> bool:
-    return _name(func) in _NO_KERNEL or bool(func.is_view)
+    return _name(func) in _STATED.no_kernel or bool(func.is_view)
 
 
 def _each(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterable[tuple[Op, Any]]:
@@ -175,7 +133,7 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     read = list(_tensors((*args, *kwargs.values())))
     written = list(_tensors(result))
     moved = sum(map(_nbytes, read)) + sum(map(_nbytes, written))
-    if name in _PRODUCTS:
+    if name in _STATED.products:
         left, right = (args[1], args[2]) if name in ("addmm", "baddbmm") else (args[0], args[1])
         batch = left.shape[0] if left.dim() == 3 else 1
         size = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
@@ -185,17 +143,17 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         return _grouped(args[0], args[1], read, written)
     if "attention" in name and ("flash" in name or "efficient" in name):
         return _attention(name, args, moved)
-    if name in _COPIES and _crosses(read, written):
+    if name in _STATED.copies and _crosses(read, written):
         return Op("host", 0, max(map(_nbytes, read)))
-    if name in _GATHERS:
+    if name in _STATED.gathers:
         return Op("gather", 0, 2 * sum(map(_nbytes, written)))
-    if name in _SCATTERS:
+    if name in _STATED.scatters:
         picked = sum(_nbytes(each) for each in read[1:])
-        whole = 2 * _nbytes(read[0]) if name in _OUT_OF_PLACE else 0
+        whole = 2 * _nbytes(read[0]) if name in _STATED.out_of_place else 0
         return Op("gather", 0, 2 * picked + whole)
     if name == "embedding_dense_backward":
         return Op("gather", 0, moved + sum(map(_nbytes, written)))
-    if name.startswith(_FACTORS):
+    if name.startswith(_STATED.factors):
         matrix = next((each for each in read if each.dim() >= 2), None)
         if matrix is not None:
             width = min(matrix.shape[-2:])
@@ -211,7 +169,7 @@ def _single(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         return Op("transform", int(5 * count * len(dims) * log2(max(2, width))), moved * len(dims))
     if func.namespace == "bitsandbytes":
         return _bitsandbytes(name, read, written, moved)
-    if name in _WRITES_ONLY:
+    if name in _STATED.writes_only:
         moved -= _nbytes(written[0]) if written else 0
     return Op("stream", 0, moved)
 

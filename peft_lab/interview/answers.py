@@ -11,78 +11,42 @@ from fractions import Fraction
 from typing import Literal
 
 from peft_lab.core import units
+from peft_lab.core.content import read_entry
 from peft_lab.interview.computed import Answer, Case, NearMiss, Whole, show
-from peft_lab.interview.question import Question
+from peft_lab.interview.question import CONTENT, Question
 
 Dimension = Literal["", "percent", "bytes", "bits", "seconds", "operations"]
-_NOTHING = (
-    "none",
-    "no",
-    "zero",
-    "nothing",
-    "null",
-    "none at all",
-    "no parameters",
-    "no biases",
-    "nothing to train",
-)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Words that stand for numbers and units, as ``numbers.yaml`` lists them."""
+
+    nothing: tuple[str, ...]
+    counts: Mapping[str, float]
+    prefixes: Mapping[str, float]
+    long: Mapping[str, str]
+    seconds: Mapping[str, float]
+    long_seconds: Mapping[str, str]
+    minutes: Mapping[str, float]
+    times: Mapping[str, float]
+    units: tuple[str, ...]
+    tens: tuple[str, ...]
+    parts: Mapping[str, str]
+
+
+_NUMBERS = read_entry(CONTENT / "numbers.yaml", _Numbers)
 MAX_LENGTH = 80  # characters; longer texts are not parsed
 
-_COUNTS = {
-    "dozen": 12, "hundred": 1e2,
-    "k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
-    "mil": 1e6, "mln": 1e6, "g": 1e9, "b": 1e9, "bn": 1e9, "billion": 1e9, "billions": 1e9,
-    "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
-}  # fmt: skip
-_PREFIXES = {
-    "": 1.0,
-    "k": 1e3,
-    "m": 1e6,
-    "g": 1e9,
-    "t": 1e12,
-    "ki": 2.0**10,
-    "mi": 2.0**20,
-    "gi": 2.0**30,
-    "ti": 2.0**40,
-}
-_LONG = {
-    "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "kibi": "ki", "mebi": "mi", "gibi": "gi", "tebi": "ti",
-}  # fmt: skip
-_LONG_UNIT = re.compile(rf"^({'|'.join(_LONG)})(?=(?:bytes?|bits?)$)")
-_SECONDS = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0}  # micro sign and Greek mu
-_LONG_SECONDS = {"nano": "n", "micro": "u", "milli": "m", "": ""}
-_MINUTES = {
-    "min": 60.0,
-    "mins": 60.0,
-    "minute": 60.0,
-    "minutes": 60.0,
-    "hour": 3600.0,
-    "hours": 3600.0,
-    "h": 3600.0,
-}
-_UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_LONG_UNIT = re.compile(rf"^({'|'.join(_NUMBERS.long)})(?=(?:bytes?|bits?)$)")
 _WORDS = {
-    **{word: number for number, word in enumerate(_UNITS)},
-    **{f"{ten}{between}{unit}": 20 + 10 * index + number
-       for index, ten in enumerate(_TENS) for between in "- " for number, unit in enumerate(_UNITS[1:10], 1)},
-    **{word: 20 + 10 * index for index, word in enumerate(_TENS)},
+    **{word: number for number, word in enumerate(_NUMBERS.units)},
+    **{f"{ten}{between}{unit}": 20 + 10 * index + number for index, ten in enumerate(_NUMBERS.tens)
+       for between in "- " for number, unit in enumerate(_NUMBERS.units[1:10], 1)},
+    **{word: 20 + 10 * index for index, word in enumerate(_NUMBERS.tens)},
 }  # fmt: skip
 _WORD = re.compile(rf"^(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
 _MORE = re.compile(rf"\b(?:and|{'|'.join(_WORDS)})\b")  # words that would add to the number before them
-_PARTS = {
-    "half": "1/2",
-    "a half": "1/2",
-    "one half": "1/2",
-    "a third": "1/3",
-    "a quarter": "1/4",
-    "one quarter": "1/4",
-    "once": "1",
-    "twice": "2",
-}
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SUPERSCRIPT = re.compile(r"(?<=\d)\s?([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 MOST_POWER = 400  # larger powers exceed a float
@@ -160,7 +124,7 @@ def read_number(text: str, expects_bytes: bool = False) -> TypedNumber | None:
 def _read(text: str, expects_bytes: bool) -> TypedNumber | None:
     """Parse one number, hedges and unit included."""
     text = _MINUS.sub("-", _HEDGES.sub("", text.strip()))
-    if text.casefold() in _NOTHING:
+    if text.casefold() in _NUMBERS.nothing:
         return TypedNumber(0.0, "", 0.0, 1)
     text = _SUPERSCRIPT.sub(lambda raised: "^" + raised[1].translate(_RAISED), _spelt(text))
     if power := _POWER.match(text):
@@ -192,8 +156,8 @@ def _read(text: str, expects_bytes: bool) -> TypedNumber | None:
 
 def _spelt(text: str) -> str:
     """Replace a number word at the beginning by digits: ``twenty-four layers`` becomes ``24 layers``."""
-    if text.casefold() in _PARTS:
-        return _PARTS[text.casefold()]
+    if text.casefold() in _NUMBERS.parts:
+        return _NUMBERS.parts[text.casefold()]
     return _WORD.sub(lambda word: str(_WORDS[word[0].casefold()]), text)
 
 
@@ -261,23 +225,23 @@ def _precision(plain: str) -> tuple[int, float]:
 
 def _time(unit: str) -> float | None:
     """Return the seconds of a unit of time; ``None`` for other units."""
-    if unit in _MINUTES:
-        return _MINUTES[unit]
+    if unit in _NUMBERS.minutes:
+        return _NUMBERS.minutes[unit]
     if short := re.fullmatch(r"([nuµμm]?)(?:s|sec|secs)", unit):
-        return _SECONDS[short[1]]
+        return _NUMBERS.seconds[short[1]]
     if long := re.fullmatch(r"(nano|micro|milli|)seconds?", unit):
-        return _SECONDS[_LONG_SECONDS[long[1]]]
+        return _NUMBERS.seconds[_NUMBERS.long_seconds[long[1]]]
     return None
 
 
 def _size(unit: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     """Return the bits or bytes of a unit of memory; ``None`` for other units."""
     if bits := re.fullmatch(r"([kmgt]i?)?bits?", unit):
-        return _PREFIXES[bits[1] or ""], "bits"
+        return _NUMBERS.prefixes[bits[1] or ""], "bits"
     size = re.fullmatch(r"([kmgt]i?)?(?:b|byte|bytes)", unit)
     if size and (size[1] or unit != "b" or expects_bytes):
-        return _PREFIXES[size[1] or ""], "bytes"
-    return (_PREFIXES[unit], "bytes") if expects_bytes and unit in ("k", "m", "g", "t") else None
+        return _NUMBERS.prefixes[size[1] or ""], "bytes"
+    return (_NUMBERS.prefixes[unit], "bytes") if expects_bytes and unit in ("k", "m", "g", "t") else None
 
 
 def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
@@ -288,7 +252,7 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     if _PERCENT.fullmatch(words):
         return 1.0, "percent"
     first, _, rest = words.partition(" ")
-    first = _LONG_UNIT.sub(lambda long: _LONG[long[1]], first)  # megabytes as mbytes
+    first = _LONG_UNIT.sub(lambda long: _NUMBERS.long[long[1]], first)  # megabytes as mbytes
     time = _time(first)
     if time is not None:
         return time, "seconds"
@@ -298,9 +262,9 @@ def _unit(text: str, expects_bytes: bool) -> tuple[float, Dimension] | None:
     if operations := _OPERATIONS.fullmatch(first):
         prefix = operations[1]
         return 1000.0 ** (_THOUSANDS.index(prefix[0]) + 1 if prefix else 0), "operations"
-    if first in _COUNTS:
+    if first in _NUMBERS.counts:
         further = _unit(rest, expects_bytes) if rest else (1.0, "")
-        return None if further is None else (_COUNTS[first] * further[0], further[1])
+        return None if further is None else (_NUMBERS.counts[first] * further[0], further[1])
     if "%" in words:
         return None
     # Any other words name what was counted: parameters, tokens, times ...
@@ -395,14 +359,6 @@ Grade = Literal["right", "close", "near_miss", "wrong", "unreadable"]
 CLOSE = 0.05  # relative; nearer than this, the method was right and the arithmetic rough
 ENOUGH_DIGITS = 2  # significant digits that a rounded answer needs
 NEAR_UNIT, NEAR_FACTOR = 5e-3, 1e-3  # relative tolerances for a unit slip and a factor slip
-SECONDS = {
-    "s": 1.0,
-    "seconds": 1.0,
-    "ms": 1e-3,
-    "milliseconds": 1e-3,
-    "minutes": 60.0,
-    "hours": 3600.0,
-}  # units of answers in time
 # By the answer's unit and the typed dimension: multiply by, divide by, and a note unless the meaning is obvious.
 _MEANINGS: Mapping[tuple[str, str], tuple[tuple[float, float, str], ...]] = {
     ("percent", "percent"): ((1, 1, ""),),
@@ -493,8 +449,8 @@ def _interpretations(reading: TypedNumber, unit: str) -> Iterator[Fit]:
     meanings: Iterable[tuple[float, float, str]] = _MEANINGS.get((unit, dimension), ())
     if dimension == "" and not meanings:
         meanings = [(1, 1, "")]
-    elif dimension == "seconds" and unit in SECONDS:
-        meanings = [(1, SECONDS[unit], "")]
+    elif dimension == "seconds" and unit in _NUMBERS.times:
+        meanings = [(1, _NUMBERS.times[unit], "")]
     for times, by, note in meanings:
         yield reading.value * times / by, reading.step * times / by, note
 

@@ -310,8 +310,3 @@ def chain(first: Question) -> tuple[Link, ...]:
             links.append(Link(current, follow_up, following))
         current = following
     return tuple(links)
-
-
-def chains() -> dict[str, tuple[Link, ...]]:
-    """Return every question's chain by id."""
-    return {name: chain(entry) for name, entry in all_questions().items()}

@@ -24,6 +24,7 @@ from peft_lab.interview.answers import Verdict
 from peft_lab.interview.bank import get_question, select
 from peft_lab.interview.computed import Answer, wilson
 from peft_lab.interview.question import CONTENT, LEVELS, FollowUp, Level, Question, common_topics, topics
+from peft_lab.takeaway.generator import fill
 
 if TYPE_CHECKING:
     import genanki  # type: ignore[import-untyped]
@@ -485,20 +486,6 @@ MOST = 5  # things to study next
 SEVERAL = 2  # questions of a topic; with fewer it is not called a strength
 NO_STRENGTH = "No topic yet with 70% of the points of two questions or more."
 _FULL = 0.999  # of a point, with room for rounding: ticked shares are fractions
-_CARD_CSS = f"""
-:root {{ color-scheme: light; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {palette.INK.light}; background: {palette.WHITE};
-  max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.6rem; }} h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
-h3 {{ font-size: 1rem; margin-bottom: .2rem; }}
-section {{ border-top: 1px solid {palette.FRAME.light}; padding-top: .5rem; margin-top: 1.2rem; }}
-blockquote {{ margin: .4rem 0; padding: .2rem .8rem; border-left: 4px solid {palette.SOFT.light}; white-space: pre-wrap;
-  overflow-wrap: anywhere; }}
-code {{ font-size: .9em; background: {palette.PANEL.light}; padding: 0 .2em; }}
-small {{ color: {palette.SOFT.light}; }}
-@page {{ margin: 18mm; }}
-@media print {{ body {{ margin: 0; max-width: none; font-size: 11pt; }} section {{ break-inside: avoid; }} }}
-"""
 
 
 @dataclass(frozen=True)
@@ -560,55 +547,42 @@ def _why(name: str, reply: Reply | None) -> tuple[str, ...]:
 
 def transcript(interview: Interview) -> str:
     """Return the interview as one self-contained HTML page, with styles for printing."""
-    summed = report(interview)
-    good = ", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH
-    parts = [
-        f"<h1>Mock interview, {interview.started:%d %B %Y}</h1>",
-        f"<p>{summed.total.points:.3g} of {summed.total.questions} points ({between(summed.total)}). "
-        "Numbers and choices are marked by PEFT Lab; "
-        "the points of a free answer were ticked by whoever gave it.</p>",
-        f"<h2>Strengths</h2><p>{html.escape(good)}</p>",
-        "<h2>To look at next</h2>",
-    ]
-    ahead = look_next(interview)
-    parts += [
-        "<ol>"
-        + "".join(
-            f"<li><b>{html.escape(topics()[each.topic])}</b>: {_text(_asked(interview, each.question))}"
-            f"<ul>{''.join(f'<li>{_text(why)}</li>' for why in each.why)}</ul></li>"
-            for each in ahead
-        )
-        + "</ol>"
-        if ahead
-        else "<p>Every question had all of its points.</p>"
-    ]
-    parts.append("<h2>Transcript</h2>")
-    given = {reply.question: reply for reply in interview.replies}
-    for number, name in enumerate(interview.plan.questions, start=1):
-        parts.append(_section(interview, number, name, given.get(name)))
-    title = f"Mock interview, {interview.started:%Y-%m-%d}"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    body = "".join(parts)
-    return f'<!doctype html><html lang="en"><head>{head}<style>{_CARD_CSS}</style></head><body>{body}</body></html>\n'
+    summed, given = report(interview), {reply.question: reply for reply in interview.replies}
+    return fill(
+        "transcript.html.j2",
+        started=interview.started,
+        total=summed.total,
+        interval=between(summed.total),
+        strengths=", ".join(in_words(topic, summed) for topic in strengths(interview)) or NO_STRENGTH,
+        next=[
+            {"topic": topics()[one.topic], "asked": _asked(interview, one.question), "why": one.why}
+            for one in look_next(interview)
+        ],
+        answers=[_answered(interview, name, given.get(name)) for name in interview.plan.questions],
+        palette=palette,
+        text=_text,
+    )
 
 
 def _asked(interview: Interview, name: str) -> str:
     return get_question(name).ask(interview.plan.model_for(name))
 
 
-def _section(interview: Interview, number: int, name: str, reply: Reply | None) -> str:
+def _answered(interview: Interview, name: str, reply: Reply | None) -> dict[str, Any]:
+    """Return one question with what was answered, for the transcript."""
     question, model = get_question(name), interview.plan.model_for(name)
     said = reply.text if reply else ""
     if question.kind == "choice" and said:
         said = question.choices(model)[int(said) - 1]
-    time = f", {reply.seconds:.0f} s" if reply else ""
-    return (
-        f"<section><h3>{number}. {html.escape(topics()[question.topic])}, {question.level}</h3>"
-        f"<p>{_text(question.ask(model))}</p>"
-        f"<blockquote>{html.escape(said) or 'No answer'}</blockquote>"
-        f"<p><small>{_points(reply):.2g} of 1 point{time}</small></p>"
-        f"<p><b>Model answer.</b> {_text(question.explain(question.compute(model), model))}</p></section>"
-    )
+    return {
+        "topic": topics()[question.topic],
+        "level": question.level,
+        "asked": question.ask(model),
+        "said": said,
+        "points": _points(reply),
+        "seconds": reply.seconds if reply else None,
+        "answer": question.explain(question.compute(model), model),
+    }
 
 
 def _text(text: str) -> str:

@@ -21,7 +21,6 @@ from peft_lab.interview.question import CONTENT, topics
 from peft_lab.runs.spec import RunRequest, RunSpec
 from peft_lab.studies import tiny as tiny_module
 from peft_lab.studies.tiny import TINY_BERT, lora, seed, tiny, tokens, trainable
-from peft_lab.workers import inspector
 
 
 def misspelt_target() -> list[float]:
@@ -113,7 +112,6 @@ FILE = CONTENT / "predictions.yaml"
 Rule = Literal["largest", "smallest", "bands"]
 Function = Callable[..., list[float]]
 Arguments = tuple[Any, ...]
-Ask = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -201,18 +199,12 @@ class Prediction:
         return isinstance(self.experiment, Contest)
 
 
-def run(prediction: Prediction, ask: Ask = inspector.ask) -> PredictionOutcome:
-    """Run an inquiry and return its outcome. A page that must not wait uses :func:`submission` and :func:`decide`.
+def submission(prediction: Prediction) -> tuple[Function, Arguments]:
+    """Return function and arguments for ``inspector.submit``; its answer goes to :func:`decide`.
 
     Raises:
         BadInput: the prediction trains; submit its runs and give their records to :func:`decide_records`.
     """
-    function, arguments = submission(prediction)
-    return decide(prediction, ask(function, *arguments))
-
-
-def submission(prediction: Prediction) -> tuple[Function, Arguments]:
-    """Return function and arguments for ``inspector.submit``. Raises as :func:`run`."""
     if isinstance(prediction.experiment, Contest):
         raise BadInput(f"'{prediction.id}' is settled by training runs.")
     return prediction.experiment.function, prediction.experiment.arguments

@@ -114,17 +114,7 @@ _SIZE = re.compile(
 )
 
 # Raised for invalid values (a zero rank, a broken pattern), a missing package, or an unsupported model.
-REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    re.error,
-)
+REFUSALS = (*own.RAISED, re.error)
 
 
 def reason(error: Exception) -> str:

@@ -184,7 +184,7 @@ def read_shape(
         heads=heads,
         kv_heads=_kv_heads(text, heads) if attends else 0,
         head_dim=hidden // heads if head_dim is None else head_dim,
-        intermediate=_intermediate(text, hidden),
+        intermediate=_first(text, "intermediate_size", "n_inner", "d_ff", default=0) or 4 * hidden,
         vocab=0 if kind == "vision" else text.vocab_size,
         max_positions=_image_positions(groups) if kind == "vision" else _positions(text),
         activation=_first(text, *_ACTIVATIONS, default="gelu"),
@@ -285,10 +285,6 @@ def _image_positions(groups: Sequence[ModuleGroup]) -> int:
     return next(shape[1] for shape in tables if shape is not None)
 
 
-def _intermediate(config: Any, hidden: int) -> int:
-    return _first(config, "intermediate_size", "n_inner", "d_ff", default=0) or 4 * hidden
-
-
 def _positions(config: Any) -> int | None:
     """Return the longest input. RoBERTa reserves two positions for padding, so it is two less than its table."""
     limit: int | None = _first(config, "max_position_embeddings", "n_positions", default=None)
@@ -321,17 +317,10 @@ def _first(config: Any, *names: str, default: Any = BadInput) -> Any:
 
 
 # Filling a tensor without values would pass through several layers of torch for every adapted map.
-_FILLS = frozenset(
-    {
-        "kaiming_uniform_",
-        "kaiming_normal_",
-        "xavier_uniform_",
-        "xavier_normal_",
-        "trunc_normal_",
-        "orthogonal_",
-    }
-    | {"uniform_", "normal_", "zeros_", "ones_", "constant_", "zero_", "fill_"}
-)
+_FILLS = frozenset((
+    "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "orthogonal_",
+    "uniform_", "normal_", "zeros_", "ones_", "constant_", "zero_", "fill_",
+))  # fmt: skip
 _LOCK = threading.Lock()  # the stand-ins are set on PEFT's modules, which all threads share
 
 

@@ -26,18 +26,17 @@ _LONGEST_REASON = 200
 MOST_LAYERS = 1_000  # per stack; more is treated as an error
 LARGEST_CONFIG = 5_000_000  # bytes; published configs have a few thousand
 # What transformers and torch raise, besides their own checks, for settings that make no valid model.
-_UNFIT = (
+RAISED = (
     ArithmeticError,
-    AssertionError,
     AttributeError,
     ImportError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
     ValueError,
 )
+_UNFIT = (*RAISED, AssertionError, MemoryError)
 #: The config fields that hold a stack's number of layers, by architecture.
 DEPTH_FIELDS = (
     "num_hidden_layers",
@@ -195,7 +194,8 @@ def lacks(name: str, reached: bool | None = None) -> str | None:
             f"The weights of '{name}' are stored in few bits ({how}), of which nothing here counts or trains: take the "
             "model that they were made from. The method qlora stores it in few bits itself."
         )
-    if any(find(file) for file in VOCABULARIES) or _needs_none(find) or _reads_images(find):
+    reads_images = _config(find).get("model_type") in images.TYPES  # and so needs no tokenizer
+    if any(find(file) for file in VOCABULARIES) or _needs_none(find) or reads_images:
         return None
     if not folder and (hub_answers() if reached is None else reached):
         return None
@@ -235,11 +235,6 @@ def _no_weights(name: str, some: bool, lacking: list[str]) -> str:
     if (folder / ADAPTER).is_file():
         return f"'{name}' holds an adapter and no model: name the folder of its base, or merge the two first."
     return f"'{name}' has a config and no weights ({WEIGHTS}): it can be counted and simulated, not trained."
-
-
-def _reads_images(find: Find) -> bool:
-    """Return whether the model reads images, and so needs no tokenizer."""
-    return _config(find).get("model_type") in images.TYPES
 
 
 def _needs_none(find: Find) -> bool:

@@ -11,31 +11,22 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
+
+from peft_lab.core.content import read_entry
 
 # latent: the compressing maps of multi-head latent attention, before q and kv.
 Role = Literal["q", "k", "v", "qkv", "kv", "latent", "o", "gate", "up", "down"]
 
-# Last path segments that the public architectures use for a block's matrices. The longest suffix wins, so that BERT's
-# two `output.dense` are told apart.
+# By last path segments. The longest suffix wins, so that BERT's two `output.dense` are told apart.
 _ROLE_SUFFIXES: dict[str, Role] = {
-    "q_proj": "q", "query": "q", "SelfAttention.q": "q", "EncDecAttention.q": "q", "q_lin": "q",
-    "query_proj": "q",
-    "k_proj": "k", "key": "k", "SelfAttention.k": "k", "EncDecAttention.k": "k", "k_lin": "k",
-    "key_proj": "k",
-    "v_proj": "v", "value": "v", "SelfAttention.v": "v", "EncDecAttention.v": "v", "v_lin": "v",
-    "value_proj": "v",
-    "q_a_proj": "latent", "kv_a_proj_with_mqa": "latent", "q_b_proj": "q", "kv_b_proj": "kv",
-    "c_attn": "qkv", "query_key_value": "qkv", "qkv_proj": "qkv", "Wqkv": "qkv",
-    "o_proj": "o", "attention.output.dense": "o", "attn.c_proj": "o", "self_attention.dense": "o",
-    "SelfAttention.o": "o", "EncDecAttention.o": "o", "out_proj": "o", "out_lin": "o",
-    "attention.dense": "o", "self_attn.dense": "o",
-    "gate_proj": "gate", "wi_0": "gate",
-    "up_proj": "up", "intermediate.dense": "up", "mlp.c_fc": "up", "dense_h_to_4h": "up", "DenseReluDense.wi": "up",
-    "wi_1": "up", "fc1": "up", "fc_in": "up", "gate_up_proj": "up", "lin1": "up", "ffn": "up",
-    "down_proj": "down", "output.dense": "down", "mlp.c_proj": "down", "dense_4h_to_h": "down",
-    "DenseReluDense.wo": "down", "fc2": "down", "fc_out": "down", "lin2": "down", "ffn_output": "down",
-}  # fmt: skip
+    suffix: role
+    for role, suffixes in read_entry(
+        Path(__file__).with_name("roles.yaml"), dict[Role, tuple[str, ...]]
+    ).items()
+    for suffix in suffixes
+}
 MATRIX_TYPES = ("Linear", "Conv1D")
 PARAMETER = "Parameter"  # type of a bare parameter that forms a group of its own
 

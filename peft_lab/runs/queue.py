@@ -292,7 +292,8 @@ class RunQueue:
         """
         top = places.shared() / store.FOLDER
         top.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(top / f".device-{_machine_key()}.lock", thread_local=False)
+        machine = hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
+        lock = FileLock(top / f".device-{machine}.lock", thread_local=False)
         ahead, looked = runs_before(run), time.monotonic()
         while run.folder.exists():
             self._dismiss_waiting()
@@ -367,10 +368,6 @@ def _let_go(run: Run) -> bool:
         return run.status().final
     except RunError:
         return True
-
-
-def _machine_key() -> str:
-    return hashlib.sha256(owners.machine().encode()).hexdigest()[:8]
 
 
 @cache

@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from peft_lab.classroom import joining, places
 from peft_lab.core.asking import Asker, acting_for, limits
@@ -51,7 +50,9 @@ def clear(now: float | None = None) -> Removed:
                     store.remove(run)
                     removed.runs += 1
             for study in (*KeptSweep.stored(), *Comparison.stored()):
-                if _touched(study.folder) < before and not study.running:
+                # a study writes into its folder on each request and while it runs
+                touched = max((file.stat().st_mtime for file in study.folder.iterdir()), default=0.0)
+                if touched < before and not study.running:
                     shutil.rmtree(study.folder)
                     removed.studies += 1
             removed.uploads += hub.remove_unused(before)
@@ -68,11 +69,6 @@ def _going(run: Run) -> bool:
 def _changed(run: Run) -> float:
     """Return when the run last wrote anything, in seconds since 1970."""
     return max((file.stat().st_mtime for file in (run.folder, run.log.path) if file.exists()), default=0.0)
-
-
-def _touched(folder: Path) -> float:
-    """Return when a study last wrote into its folder: on each request and while it runs."""
-    return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
 
 
 def start() -> None:

@@ -11,6 +11,7 @@ The runs are in the run store and are found by their specs: nothing else links t
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -209,6 +210,16 @@ class Study:
 
 # ----------------------------------------
 # The runs of planned specs in the run store.
+
+
+def command_line(name: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return a command of the lab with these options, its knobs' ``values`` by ``--set``; lists with commas."""
+    words = ["python", "-m", "peft_lab", name]
+    given = [(f"--{option}", value, "") for option, value in options.items()]
+    for option, value, start in (*given, *(("--set", value, f"{knob}=") for knob, value in values.items())):
+        listed = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        words += [option, f"{start}{listed}"]
+    return shlex.join(words)
 
 
 _specs: dict[Path, RunSpec] = {}  # a run's spec never changes

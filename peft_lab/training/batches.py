@@ -227,14 +227,17 @@ def encode_completions(
     ends = tokenizer([completion(tokenizer, *pair) for pair in pairs], add_special_tokens=False)["input_ids"]
     encoded = []
     for prompt, end in zip(prompts, ends, strict=True):
-        room = max_length - len(end)
-        if room < 1:
-            raise ValueError(
-                f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
-            )
-        tail = prompt[-room:]
-        encoded.append(Encoded((*tail, *end), len(tail)))
+        kept = _beside(prompt, end, max_length)
+        encoded.append(Encoded((*kept, *end), len(kept)))
     return encoded
+
+
+def _beside(prompt: list[int], end: Sequence[int], max_length: int) -> list[int]:
+    """Return the end of a prompt's tokens that fits beside a completion. Raises ValueError if none does."""
+    room = max_length - len(end)
+    if room < 1:
+        raise ValueError(f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}.")
+    return prompt[-room:]
 
 
 def encode_pairs(
@@ -253,13 +256,8 @@ def encode_pairs(
     encoded = []
     sides = (tokenizer(list(texts))["input_ids"], tokenizer(list(targets))["input_ids"])
     for text, end in zip(*sides, strict=True):
-        room = max_length - len(end)
-        if room < 1:
-            raise ValueError(
-                f"A completion of {len(end)} tokens leaves no room for its prompt in {max_length}."
-            )
-        tail = text[-room:]
-        encoded.append(Encoded((*tail, *end), len(tail), start=start))
+        kept = _beside(text, end, max_length)
+        encoded.append(Encoded((*kept, *end), len(kept), start=start))
     return encoded
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
 import pytest
 
-from peft_lab.core.references import FIRST, RATE, ROWS, RUNS, SEEDS, Fact, contradiction, contradictions, fact
+from peft_lab.core.references import FIRST, RATE, ROWS, RUNS, SEEDS, Fact, contradiction, fact
 from peft_lab.interview.bank import all_questions
 from peft_lab.interview.claims import all_claims
 from tests.advise.stated import stated
+
+
+def contradictions(said: Mapping[str, Iterable[Fact]]) -> list[str]:
+    """A sentence for every pair of facts that contradict each other, by the name of the text that states them."""
+    facts = [(name, each) for name, every in said.items() for each in every]
+    return [
+        f"{first} ({one}) against {second} ({other})"
+        for (first, one), (second, other) in combinations(facts, 2)
+        if contradiction(one, other)
+    ]
 
 
 def test_nothing_that_is_said_contradicts_another() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,16 @@ def test_a_type_cites_as_the_questions_do(entry: AtlasType) -> None:
 def test_most_references_are_looked_at() -> None:
     assert len(CITED) > 80 and len(ON_ARXIV) > 50
     assert len(set(CITED.values())) == len(CITED)
+
+
+def test_every_citation_stands_once_and_each_that_code_names_is_there() -> None:
+    """A name that code takes from the module is one of the file: mypy cannot tell."""
+    folder = Path(references.__file__).parent
+    names = re.findall(r"^([A-Z0-9_]+): ", (folder / "references.yaml").read_text("utf-8"), re.MULTILINE)
+    assert names == list(references.CITATIONS)
+    assert all(isinstance(cite, str) for cite in references.CITATIONS.values())
+    for path in folder.parent.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if "from peft_lab.core import references as src" in text:
+            for name in re.findall(r"\bsrc\.([A-Z][A-Z0-9_]*)", text):
+                assert hasattr(references, name), f"{path.name}: {name}"

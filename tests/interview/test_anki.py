@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -42,6 +43,11 @@ def test_the_whole_bank(tmp_path: Path) -> None:
     assert r"\(r\,(d_{in} + d_{out})" in asked
     assert "$" not in asked
     assert {tag for _, _, tags in found for tag in tags.split()} >= {"lora", "bitfit", "hard"}
+    with sqlite3.connect(tmp_path / "collection.anki2") as db:
+        (models,) = db.execute("SELECT models FROM col").fetchone()
+    assert any(".card" in kind["css"] for kind in json.loads(models).values()), (
+        "the cards' style, not a page's"
+    )
 
 
 def test_cards_keep_their_identity_and_take_a_model(tmp_path: Path) -> None:

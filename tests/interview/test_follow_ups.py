@@ -9,7 +9,7 @@ import pytest
 
 from peft_lab.core import references
 from peft_lab.interview.answers import judge
-from peft_lab.interview.bank import LONGEST, all_questions, chains, get_question
+from peft_lab.interview.bank import LONGEST, all_questions, chain, get_question
 from peft_lab.interview.question import Doubt, FollowUp, Question, placeholders
 from peft_lab.methods import all_methods
 from tests.interview.test_bank import digits_left
@@ -41,7 +41,7 @@ def whole(text: str) -> bool:
     return not placeholders(bare) and text.count("$") % 2 == text.count("`") % 2 == 0 and text[-1] in ".?!"
 
 
-#: A paper as references.py names it, without a place.
+#: A paper as references.yaml names it, without a place.
 WHOLE = frozenset(text for name, text in vars(references).items() if name.isupper() and isinstance(text, str))
 
 
@@ -78,7 +78,7 @@ def test_figures_that_code_computes_are_not_typed(question: Question, follow_up:
 
 
 def test_every_question_begins_a_chain_of_three_to_five() -> None:
-    found = chains()
+    found = {name: chain(question) for name, question in all_questions().items()}
     assert {len(links) for links in found.values()} <= {3, 4, LONGEST}
     for name, links in found.items():
         met = [link.asks.id for link in links if link.asks is not None]
@@ -91,7 +91,7 @@ def test_every_question_begins_a_chain_of_three_to_five() -> None:
 
 
 def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
-    links = chains()["lora-why-b-zero"]
+    links = chain(get_question("lora-why-b-zero"))
     assert [link.asks.id if link.asks else None for link in links] == [
         "lora-why-b-zero",
         None,
@@ -101,7 +101,7 @@ def test_a_chain_goes_on_through_the_question_it_leads_to() -> None:
     ]
     opens = links[-1].follow_up and links[-1].follow_up.opens
     assert opens and (opens.page, opens.values["tab"]) == ("lora", "look inside")
-    through = [link.asks.id for link in chains()["lora-one-map"] if link.asks]
+    through = [link.asks.id for link in chain(get_question("lora-one-map")) if link.asks]
     assert through == ["lora-one-map", "lora-break-even"]
 
 

@@ -22,7 +22,6 @@ from peft_lab.interview.predictions import (
     decide,
     decide_records,
     get_prediction,
-    run,
     score,
     submission,
 )
@@ -63,7 +62,8 @@ def here(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def check(prediction: Prediction) -> None:
-    outcome = run(prediction, here)
+    function, arguments = submission(prediction)
+    outcome = decide(prediction, here(function, *arguments))
     right = EXPECTED[prediction.id]
     assert prediction.options[outcome.right] == right, outcome.figures
     assert score(prediction, outcome, outcome.right)[0]
@@ -145,7 +145,7 @@ def test_contests_are_decided_by_records() -> None:
     with pytest.raises(BadInput, match=r"b has no metric\.after \(status: failed\)"):
         decide_records(contest, [records[0], {"run_id": "b", "status": "failed", "metric": None}])
     with pytest.raises(BadInput, match="training runs"):
-        run(contest, here)
+        submission(contest)
     with pytest.raises(BadInput, match="no training runs"):
         decide_records(get_prediction("predict-alpha"), records)
 

@@ -17,7 +17,8 @@ from peft_lab.advise.plans import steps
 from peft_lab.advise.plans.ranking import Planned
 from peft_lab.advise.plans.steps import loading
 from peft_lab.advise.plans.wanted import NAME, ROWS, PlanFacts, Wanted, gather_facts, needed, refusal_to_write
-from peft_lab.advise.recipes.rules import ALL_LINEAR
+from peft_lab.advise.recipes.rules import ALL_LINEAR, CONTENT
+from peft_lab.core.content import read_entry
 from peft_lab.engine.devices import cards, devices
 from peft_lab.engine.step import OPTIMIZER_TITLES
 from peft_lab.models.catalogue import resolve
@@ -159,15 +160,7 @@ def factory_refusal(facts: PlanFacts) -> str:
 
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-ABOUT = {
-    NAME: "the training itself: plain libraries, with the lab's own step. One row in twenty is "
-    "held out; after every tenth of the updates it prints their loss and keeps a checkpoint; the same call goes on",
-    "accelerate.yaml": "the same ranks for accelerate",
-    "skypilot.yaml": "rents the GPUs and starts the script, for SkyPilot",
-    "axolotl.yaml": "the same settings for Axolotl",
-    "llama_factory.yaml": "the same settings for LLaMA-Factory",
-    "dataset_info.json": "where LLaMA-Factory finds the rows",
-}
+ABOUT = read_entry(CONTENT / "files.yaml", dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -132,10 +132,6 @@ def _price(text: str, _: Wanted) -> Meant:
     return Meant({"price": None}, "no price, so that hours decide the order and no cost is told", "no price")
 
 
-def _deadline(_: str, __: Wanted) -> Meant:
-    return Meant({"deadline": ""}, "no deadline", "no deadline")
-
-
 def _objective(text: str, wanted: Wanted) -> Meant:
     encoder = resolve(wanted.model).shape.kind == "encoder"
     near = _nearest(text, OF_ENCODERS if encoder else OBJECTIVES)
@@ -159,10 +155,6 @@ def _also(text: str, _: Wanted) -> Meant:
     titles = " and ".join(get_method(name).title for name in kept)
     said = f"{titles} ranked beside the usual methods" if kept else "the usual methods alone"
     return Meant({"also": ",".join(kept)}, said, titles or "the usual methods alone")
-
-
-def _packed(_: str, __: Wanted) -> Meant:
-    return Meant({"packed": 0}, "rows that are padded", "padded rows")
 
 
 def _model(text: str, _: Wanted) -> Meant:
@@ -215,8 +207,9 @@ def _card(text: str, _: Wanted) -> Meant:
 
 _MEANT: Mapping[str, Callable[[str, Wanted], Meant]] = {
     "model": _model, "objective": _objective, "rows": _rows, "row_tokens": _row_tokens, "seq": _seq, "gpu": _card,
-    "devices": _devices, "link": _link, "price": _price, "deadline": _deadline, "also": _also,
-    "optimizer": _optimizer, "packed": _packed,
+    "devices": _devices, "link": _link, "price": _price, "also": _also, "optimizer": _optimizer,
+    "deadline": lambda *_: Meant({"deadline": ""}, "no deadline", "no deadline"),
+    "packed": lambda *_: Meant({"packed": 0}, "rows that are padded", "padded rows"),
 }  # fmt: skip
 
 

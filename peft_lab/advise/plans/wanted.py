@@ -6,19 +6,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from math import ceil
 from typing import Any
 
 from peft_lab.advise.plan import StepPlan
-from peft_lab.advise.recipes.rules import ANSWERS, OBJECTIVES, OF_ENCODERS
+from peft_lab.advise.recipes.rules import ANSWERS, CONTENT, OBJECTIVES, OF_ENCODERS
 from peft_lab.advise.simulating import SPLIT, TENSOR
 from peft_lab.advise.situation import LINKS, Situation
 from peft_lab.ask import limits
 from peft_lab.ask.form import Form, again, choice, number, text, whole
 from peft_lab.core import units
+from peft_lab.core.content import read_entries
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.sharding import tensor, wrap
 from peft_lab.engine.step import OF_BITSANDBYTES, OPTIMIZER_TITLES
@@ -403,21 +404,9 @@ class Wanted(Form):
 KEYS = tuple(Wanted.fields())
 
 
-def read(told: Mapping[str, str]) -> Wanted:
-    """Return the request that texts give, with defaults for missing fields. ``row_tokens`` alone sets ``seq``.
-
-    Raises:
-        BadInput, UnknownName: a text cannot be read, or the request contradicts itself.
-    """
-    wanted, wrong = look(told)
-    for error in wrong:
-        raise error
-    return wanted
-
-
 def look(told: Mapping[str, str]) -> tuple[Wanted, tuple[BadInput, ...]]:
-    """Return the request that texts give, as :func:`read`, and its problems: at most one per field. A field that
-    cannot be read gets its default."""
+    """Return the request that texts give, and its problems: at most one per field. A field that is missing or cannot
+    be read gets its default; ``row_tokens`` alone sets ``seq``."""
     wanted, unread = values(told)
     wrong = dict[str | None, BadInput](unread.items())
     for problem in wanted.problems():
@@ -448,11 +437,6 @@ def most_tokens(model: str) -> int:
     return limit or limits.SEQ
 
 
-def plain(wanted: Wanted) -> dict[str, Any]:
-    """Return the request as plain data, to send it between processes."""
-    return asdict(wanted)
-
-
 @dataclass(frozen=True)
 class Typical:
     """A frequent request. ``wanted``: what it sets."""
@@ -463,20 +447,4 @@ class Typical:
     buying: bool = False
 
 
-TYPICAL = (
-    Typical(
-        "two-cards", "70B on two 24 GB cards",
-        Wanted("llama-3.1-70b", "sft", 10_000, 384, 512, "rtx-4090", 2),
-    ),
-    Typical(
-        "long-rows", "8B at 32k tokens on one 80 GB",
-        Wanted("llama-3.1-8b", "sft", 2_000, 24_000, 32_768, "h100", 1),
-    ),
-    Typical(
-        "overnight", "Cheapest for 7B on 50k rows overnight",
-        Wanted("mistral-7b", "sft", 50_000, 384, 512, "rtx-4090", 1, deadline="12"),
-    ),
-    Typical(
-        "buy", "What do I need to buy?", Wanted("llama-3.1-70b", "sft", 10_000, 384, 512, "h100", 8, "nvlink"), True,
-    ),
-)  # fmt: skip
+TYPICAL = read_entries(CONTENT / "typical.yaml", Typical)

@@ -268,7 +268,9 @@ class When:
             and (self.billions is None or self.billions.hold(job.parameters / BILLION))
             and (self.rows is None or self.rows.hold(job.rows))
             and (self.row_tokens is None or self.row_tokens.hold(job.row_tokens))
-            and (self.few_rows is None or self.few_rows == _has_few_rows(job))
+            and (
+                self.few_rows is None or self.few_rows == (job.rows <= FEW_ROWS and job.tokens <= FEW_TOKENS)
+            )
         )
 
 
@@ -278,10 +280,6 @@ def _is_any(job: Job, words: Words) -> bool:
         if group(job) if group else word in (job.method, job.objective, job.kind):
             return True
     return False
-
-
-def _has_few_rows(job: Job) -> bool:
-    return job.rows <= FEW_ROWS and job.tokens <= FEW_TOKENS
 
 
 def _has(job: Job, knob: str, wanted: bool | str | NumberRange) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.core import disk, units
+from peft_lab.core.content import read_table
 from peft_lab.core.errors import BadInput, SimulationError, UnknownName
 from peft_lab.engine import simulate as simulate_module
 from peft_lab.engine import step
@@ -75,24 +76,7 @@ class Benchmark:
 
 
 METAMATH, IMAGE = "metamath", "image"
-BENCHMARKS = {
-    each.name: each
-    for each in (
-        Benchmark(
-            METAMATH, "MetaMathQA", "metamath_llama32_3b.jsonl", "Llama 3.2 3B, MetaMathQA", "llama-3.2-3B", 250,
-            "Test accuracy (GSM8K)", ("Rise of the loss on unrelated text", "nats/token"),
-            ("Accuracy", "Forgetting, nats"),
-            "5,000 steps of 4 rows on one NVIDIA L40S, bfloat16, seed 0",
-        ),
-        Benchmark(
-            IMAGE, "image-gen", "image_gen_flux2_klein.jsonl", "FLUX.2 klein base 4B, pictures of one cat",
-            "flux2-klein", 100, "Similarity to the test pictures (DINO)",
-            ("Drift of unrelated pictures", "DINO distance"), ("Similarity", "Drift"),
-            "750 steps (full fine-tuning: 300) of 2 pictures on one NVIDIA L40S, bfloat16, gradient checkpointing, "
-            "seed 0",
-        ),
-    )
-}  # fmt: skip
+BENCHMARKS = read_table([Path(__file__).with_name("benchmarks.yaml")], Benchmark, "name")
 
 
 @dataclass(frozen=True)

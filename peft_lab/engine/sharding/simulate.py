@@ -19,7 +19,7 @@ from peft_lab.core.errors import Replacement, Unsupported
 from peft_lab.engine import account
 from peft_lab.engine.account import DEPTH, PARTS, TEMPLATE, MemoryPoint, parts_of, round_size
 from peft_lab.engine.build import Blueprint
-from peft_lab.engine.request import OWN_NAMES, StepRequest, StepSetting, largest
+from peft_lab.engine.request import StepRequest, StepSetting, largest, peak_dict, timeline_dicts
 from peft_lab.engine.running import Devices, Schedule, Stage, run
 from peft_lab.engine.sharding import tensor, watch, wrap
 from peft_lab.engine.sharding.watch import Aside, aside, deepen
@@ -114,22 +114,13 @@ class ShardedResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the command line's JSON: that of one device, and what is sent, held at the peak and left out."""
-        coarse = {name: self.parts[name] for name in OWN_NAMES}
-        coarse["other"] = self.peak_bytes - sum(coarse.values())
         return {
-            "model": self.model,
-            "method": self.method,
-            "peak_bytes": self.peak_bytes,
-            "reserved_bytes": self.reserved_bytes,
-            "parts": coarse,
+            **peak_dict(self),
             "detail": self.parts,
             "sharding": asdict(self.sharding),
             "at_peak": [asdict(held) for held in self.peak],
             "exchanges": [asdict(exchange) for exchange in self.exchanges],
-            "timeline": [
-                {"phase": point.phase, "bytes": point.nbytes, "layer": point.layer, "parts": point.parts}
-                for point in self.points
-            ],
+            "timeline": timeline_dicts(self.points),
             "host_bytes": self.host_bytes,
             "notes": list(self.notes),
             "source": self.source,

@@ -12,22 +12,14 @@ from peft_lab.ask import limits
 from peft_lab.core.errors import BadInput, Unsupported
 from peft_lab.engine.request import torch_dtype
 from peft_lab.engine.sharding import tensor
-from peft_lab.engine.step import OPTIMIZER_TITLES, Nothing
+from peft_lab.engine.step import OPTIMIZER_TITLES, TITLES, Nothing
 from peft_lab.engine.tracker import MemoryRecorder, own_part, recording
 
 if TYPE_CHECKING:
     import torch
 
 #: Titles of the kinds, with what each splits, in the order in which to offer them.
-SHARDING_TITLES: dict[str, str] = {
-    "none": "one device",
-    "ddp": "DDP: every device has all, gradients are averaged",
-    "zero1": "ZeRO-1: the optimizer's states split",
-    "zero2": "ZeRO-2: gradients and states split",
-    "zero3": "ZeRO-3: weights, gradients and states split",
-    "fsdp2": "FSDP2: weights, gradients and states split",
-    "tp": "tensor parallelism: every matrix split, all devices read the same rows",
-}
+SHARDING_TITLES = TITLES["shardings"]
 SHARDING_KINDS = tuple(SHARDING_TITLES)
 #: What runs for a kind named after DeepSpeed's: it splits the same tensors, but DeepSpeed lays them out differently.
 STANDS_FOR = {"zero1": "ddp", "zero2": "fsdp2", "zero3": "fsdp2"}

@@ -19,6 +19,7 @@ from peft_lab.engine.devices import THIS
 from peft_lab.engine.request import ConfigRequest, StepRequest
 from peft_lab.engine.running import Stage
 from peft_lab.engine.simulate import work_of
+from peft_lab.engine.step import TITLES
 from peft_lab.engine.timing import here, kernels
 from peft_lab.engine.timing.kernels import (
     CONSTANTS,
@@ -33,7 +34,6 @@ from peft_lab.engine.timing.kernels import (
 from peft_lab.engine.work import Op, Piece, Work
 from peft_lab.methods.base import Formula
 from peft_lab.models.shapes import CLASSIFIERS, ModelShape
-from peft_lab.workers import inspector
 
 # How they are fitted and how far they can be trusted: ``python -m bench.step_time`` and bench/RESULTS.md.
 # ``fitted.json`` is written by ``python -m bench.step_time --write``.
@@ -69,18 +69,7 @@ MOST = {
     "bus": 32e9,
 }  # fmt: skip
 #: The meaning of each constant, for a table.
-MEANINGS = {
-    "matmul16": "operations a second of products in 16 bits",
-    "matmul32": "operations a second of products in 32 bits",
-    "memory": "bytes a second from and to the device's memory",
-    "cache": "bytes a second from and to its last cache",
-    "held": "bytes of an operation that the cache holds",
-    "bus": "bytes a second from main memory",
-    "start": "seconds that any kernel takes at least",
-    "column": "seconds for a column of a decomposition",
-    "ask": "seconds in which the host asks for a kernel",
-    "view": "seconds in which the host makes a view",
-}
+MEANINGS = TITLES["constants"]
 
 
 #: Share of the best product's rate that training reaches with sizes that are not tuned. Assumed.
@@ -320,11 +309,6 @@ def traced(request: StepRequest) -> Work:
     return work_of(request)
 
 
-def traced_work(request: StepRequest) -> Work:
-    """Return :func:`traced` from the inspector process for memory, which caches its answers."""
-    return inspector.get_inspector(inspector.Worker.MEMORY).ask(traced, request)
-
-
 #: Parts of a step's seconds, and the kinds of operations in each.
 PARTS = {
     "compute": ("matmul16", "matmul32", "attention", "factor"),
@@ -428,17 +412,6 @@ def with_speed(
     value = computing + visible
     most = max(parts, key=parts.__getitem__)
     return Seconds(value * band[0], value, value * band[1], most, parts)
-
-
-def step_seconds(
-    request: StepRequest, gpu: str, devices: int = 1, link: str = "pcie", sent: float = 0.0
-) -> Seconds:
-    """Trace a step and estimate it by :func:`seconds`.
-
-    Raises:
-        UnknownName: as :func:`seconds`. BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
-    return seconds(traced_work(request), gpu, devices, link, sent)
 
 
 # ----------------------------------------

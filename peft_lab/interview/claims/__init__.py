@@ -285,18 +285,6 @@ CONTENT = Path(__file__).parents[1] / "content" / "claims"
 _CHECKS = ("counting", "simulating", "comparing")
 
 
-def _quantised(shape: ModelShape) -> bool:
-    return question.separate_attention(shape) and takes("qlora", shape)
-
-
-def _generating(shape: ModelShape) -> bool:
-    return question.separate_attention(shape) and question.causal(shape)
-
-
-def _prompt_and_lora(shape: ModelShape) -> bool:
-    return takes("prompt", shape) and takes("lora", shape)
-
-
 def _functions(module: str) -> dict[str, Callable[..., Any]]:
     """Return the functions that a module of this package defines, by name."""
     loaded = importlib.import_module(f"{__name__}.{module}")
@@ -317,9 +305,11 @@ def all_claims() -> dict[str, Claim]:
         "takes a prefix": question.prefixed,
         "takes a prompt": question.prompted,
         "takes LoRA": partial(takes, "lora"),
-        "takes QLoRA": _quantised,
-        "takes a prompt and LoRA": _prompt_and_lora,
-        "causal with separate attention": _generating,
+        "takes QLoRA": lambda shape: question.separate_attention(shape) and takes("qlora", shape),
+        "takes a prompt and LoRA": lambda shape: takes("prompt", shape) and takes("lora", shape),
+        "causal with separate attention": lambda shape: (
+            question.separate_attention(shape) and question.causal(shape)
+        ),
         "the first": checks["is_meant"],
     }
     converters = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peft_lab.core import disk
-from peft_lab.core.content import read_table
+from peft_lab.core.content import read_entry, read_table
 from peft_lab.core.errors import UnknownName
 from peft_lab.methods.shared.virtual_tokens import PREFIX_LOST
 
@@ -28,18 +28,7 @@ FAMILIES: dict[Family, str] = {
 
 #: Where in a script a fix belongs, in script order, with the names that the fix can use there.
 Moment = Literal["config", "wrap", "model", "arguments", "optimizer", "batch", "loss", "save", "load", "use"]
-MOMENTS: dict[Moment, str] = {
-    "config": "before get_peft_model(base, config)",
-    "wrap": "in place of the lines that make model",
-    "model": "after model is made, before it is trained",
-    "arguments": "before arguments, the TrainingArguments, are given to Trainer",
-    "optimizer": "before optimizer and scheduler are given to Trainer",
-    "batch": "in the collator, where batch is ready; prompt_lengths are in tokens",
-    "loss": "in compute_loss, before loss is returned",
-    "save": "in place of the lines that save model to folder",
-    "load": "in place of the lines that load the adapter in folder",
-    "use": "before model is used",
-}
+MOMENTS = read_entry(CONTENT.parent / "moments.yaml", dict[Moment, str])
 
 # ----------------------------------------
 # Evidence. Every fault starts with the same odds, about 1 to 30; a piece of evidence multiplies them by e to the power

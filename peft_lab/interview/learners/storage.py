@@ -22,45 +22,7 @@ from peft_lab.interview.computed import wilson
 FILE = "learners.db"
 VERSION = 1
 WAIT = 10.0  # seconds for another tab to finish writing
-_SCHEMA = (
-    """CREATE TABLE profiles (
-        name TEXT PRIMARY KEY COLLATE NOCASE,
-        created TEXT NOT NULL,
-        retention REAL NOT NULL
-    )""",
-    """CREATE TABLE cards (
-        profile TEXT NOT NULL REFERENCES profiles(name) ON DELETE CASCADE,
-        question TEXT NOT NULL,
-        state INTEGER NOT NULL,
-        step INTEGER,
-        stability REAL,
-        difficulty REAL,
-        due TEXT NOT NULL,
-        last_review TEXT,
-        PRIMARY KEY (profile, question)
-    )""",
-    """CREATE TABLE reviews (
-        id INTEGER PRIMARY KEY,
-        profile TEXT NOT NULL REFERENCES profiles(name) ON DELETE CASCADE,
-        question TEXT NOT NULL,
-        rating INTEGER NOT NULL,
-        at TEXT NOT NULL,
-        milliseconds INTEGER
-    )""",
-    """CREATE TABLE results (
-        id INTEGER PRIMARY KEY,
-        profile TEXT NOT NULL REFERENCES profiles(name) ON DELETE CASCADE,
-        kind TEXT NOT NULL,
-        at TEXT NOT NULL,
-        content TEXT NOT NULL
-    )""",
-    """CREATE TABLE kept (
-        profile TEXT NOT NULL REFERENCES profiles(name) ON DELETE CASCADE,
-        key TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (profile, key)
-    )""",
-)
+_SCHEMA = Path(__file__).with_name("schema.sql")
 
 
 def default_path() -> Path:
@@ -112,7 +74,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise BadInput(
             f"{path.name} was written by a newer PEFT Lab (format {version}); this one reads format {VERSION}."
         )
-    for statement in _SCHEMA:
+    for statement in _SCHEMA.read_text("utf-8").split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 

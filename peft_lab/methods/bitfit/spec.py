@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, Knob, MethodSpec, Paper, Part, Problem, TaskType, Term
+from peft_lab.methods.base import Formula, Knob, Paper, Part, Problem, TaskType, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.methods.shared.peft_backed import without_dropout
 from peft_lab.models.shapes import ModelKind, ModelShape, ModuleGroup, is_bias
@@ -46,7 +45,7 @@ KNOBS = (
 )  # fmt: skip
 
 
-class BitFit(MethodSpec):
+class BitFit(peft_backed.OwnFormat):
     """BitFit, our own implementation: train the biases that the model already has.
 
     It adds no parameters, because the biases exist already:
@@ -59,6 +58,7 @@ class BitFit(MethodSpec):
     """
 
     slug = "bitfit"
+    peft_type = PEFT_TYPE
     title = "BitFit"
     summary = "Train the biases that the model already has, and nothing else."
     paper = Paper(
@@ -126,17 +126,6 @@ class BitFit(MethodSpec):
             names = [n for n, _ in model.named_parameters() if n in wanted or n.partition(".")[2] in wanted]
         without_dropout(model)
         peft_backed.train_only(model, names, task_type)
-        return model
-
-    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return peft_backed.trained_state(model)
-
-    def save(self, model: torch.nn.Module, directory: Path) -> None:
-        peft_backed.write_own_format(directory, {"peft_type": PEFT_TYPE}, self.state(model))
-
-    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        peft_backed.read_config(directory, PEFT_TYPE)
-        peft_backed.restore_adapter(model, peft_backed.read_state(directory))
         return model
 
 

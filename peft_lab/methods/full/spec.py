@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from peft_lab.ask.field import Values
-from peft_lab.methods.base import Formula, MethodSpec, Paper, Part, TaskType, Term
+from peft_lab.methods.base import Formula, Paper, Part, TaskType, Term
 from peft_lab.methods.shared import peft_backed
 from peft_lab.models.shapes import ModelKind, ModelShape
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 PEFT_TYPE = "FULL"
 
 
-class FullFineTuning(MethodSpec):
+class FullFineTuning(peft_backed.OwnFormat):
     """Full fine-tuning: the reference that all other methods are compared with.
 
     >>> from peft_lab.models.catalogue import get_model
@@ -34,6 +33,7 @@ class FullFineTuning(MethodSpec):
     """
 
     slug = "full"
+    peft_type = PEFT_TYPE
     title = "Full fine-tuning"
     summary = "Train every parameter. The most capacity, the most memory, and a whole model to store for every task."
     paper = Paper(
@@ -68,17 +68,6 @@ class FullFineTuning(MethodSpec):
         self, model: torch.nn.Module, shape: ModelShape, values: Values, task_type: TaskType
     ) -> torch.nn.Module:
         peft_backed.train_only(model, [name for name, _ in model.named_parameters()], task_type)
-        return model
-
-    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return peft_backed.trained_state(model)
-
-    def save(self, model: torch.nn.Module, directory: Path) -> None:
-        peft_backed.write_own_format(directory, {"peft_type": PEFT_TYPE}, self.state(model))
-
-    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
-        peft_backed.read_config(directory, PEFT_TYPE)
-        peft_backed.restore_adapter(model, peft_backed.read_state(directory))
         return model
 
 

@@ -163,10 +163,6 @@ class WatchedFromStart(Watched):
         return moved / size if size else moved
 
 
-class Trained(WatchedFromStart):
-    """A module of the model itself that is trained."""
-
-
 def slot_of(path: str, shape: ModelShape) -> str:
     """Return a module's place in its block, by its path: ``q``, ``down``, ``norm`` ..."""
     collapsed = pattern_of(path)[0]

@@ -19,11 +19,13 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_lab.ask.field import Values
 from peft_lab.core import asking, disk, units
+from peft_lab.core.content import read_entry
 from peft_lab.core.errors import BadInput
 from peft_lab.methods.base import CLASSIFYING, TaskType
 from peft_lab.methods.shared import bottleneck, peft_backed
@@ -36,47 +38,28 @@ if TYPE_CHECKING:
 
 VERSION = "adapters.1.3.0"
 FIELD = "adapter"
-#: The config fields that decide the placement: attention, feed-forward part, through the norm, beside the maps.
-_PLACES: Mapping[str, tuple[bool, bool, bool, bool]] = {
-    "double_seq_bn": (True, True, False, False),
-    "seq_bn": (False, True, True, False),
-    "par_bn": (False, True, False, True),
-}
+
+
+@dataclass(frozen=True)
+class _Plain:
+    value: Any
+    called: str
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How the library writes adapters, as ``adapters_library.yaml`` states it."""
+
+    places: Mapping[str, tuple[bool, ...]]
+    plain: Mapping[str, _Plain]
+    defaults: Mapping[str, Any]
+    architectures: Mapping[str, str]
+    functions: Mapping[str, str]
+    old_functions: Mapping[str, str]
+
+
+_WRITTEN = read_entry(Path(__file__).with_suffix(".yaml"), _Written)
 _DECIDES = ("mh_adapter", "output_adapter", "original_ln_before", "is_parallel")
-#: Settings that must have these values, and what an adapter with another value is called in a refusal.
-_PLAIN: Mapping[str, tuple[Any, str]] = {
-    "phm_layer": (False, "a Compacter, whose matrices are Kronecker sums"),
-    "inv_adapter": (None, "one with invertible adapters on the embeddings"),
-    "cross_adapter": (False, "one on cross-attention"),
-    "use_gating": (False, "one with a gate"),
-    "ln_before": (False, "one with a layer norm of its own"),
-    "ln_after": (False, "one with a layer norm of its own"),
-    "original_ln_after": (True, "one that leaves the model's norm out"),
-    "residual_before_ln": (True, "one whose residual comes from elsewhere"),
-    "leave_out": ([], "one that leaves layers out"),
-    "dropout": (0.0, "one with dropout"),
-    "stochastic_depth": (0.0, "one that drops layers"),
-}
-#: Settings that the library writes and that change nothing here.
-_DEFAULTS: Mapping[str, Any] = {
-    "adapter_residual_before_ln": False, "factorized_phm_W": True, "factorized_phm_rule": False,
-    "hypercomplex_nonlinearity": "glorot-uniform", "init_weights_seed": None, "inv_adapter_reduction_factor": None,
-    "learn_phm": True, "phm_bias": True, "phm_c_init": "normal", "phm_dim": 4, "phm_init_range": 0.0001,
-    "phm_rank": 1, "shared_W_phm": False, "shared_phm_rule": True,
-}  # fmt: skip
-_ARCHITECTURES: Mapping[str, str] = {
-    "prefix_tuning": "a prefix", "lora": "LoRA or IA³ in its own format", "mtl_lora": "LoRA for several tasks",
-    "union": "a union of several kinds (as MAM and UniPELT are)", "prompt_tuning": "a prompt", "reft": "ReFT",
-}  # fmt: skip
-_FUNCTIONS: Mapping[str, str] = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
-#: Two functions had other names before files stated a release.
-_OLD_FUNCTIONS: Mapping[str, str] = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 PARTS: Mapping[str, str] = {"down": "adapter_down.0", "up": "adapter_up"}
 PREFIXES = ("bert.", "roberta.", "model.", "transformer.")
 
@@ -116,10 +99,18 @@ def values_of(content: Mapping[str, Any], shape: ModelShape) -> dict[str, Any]:
 def _refuse_others(config: Mapping[str, Any]) -> None:
     kind = config.get("architecture")
     if kind is not None:
-        raise _unbuilt(_ARCHITECTURES.get(str(kind), f"'{str(kind)[:40]}'"))
-    for name, (plain, called) in _PLAIN.items():
-        if config.get(name, plain) != plain:
-            raise _unbuilt(called)
+        raise _unbuilt(_WRITTEN.architectures.get(str(kind), f"'{str(kind)[:40]}'"))
+    for name, value in _plain().items():
+        if config.get(name, value) != value:
+            raise _unbuilt(_WRITTEN.plain[name].called)
+
+
+def _plain() -> dict[str, Any]:
+    """Return the settings that must have these values, as JSON has them."""
+    return {
+        name: list(one.value) if isinstance(one.value, tuple) else one.value
+        for name, one in _WRITTEN.plain.items()
+    }
 
 
 def _unbuilt(what: str) -> BadInput:
@@ -131,7 +122,7 @@ def _unbuilt(what: str) -> BadInput:
 
 def _placement(config: Mapping[str, Any]) -> str:
     decides = tuple(bool(config.get(name, False)) for name in _DECIDES)
-    for placement, wanted in _PLACES.items():
+    for placement, wanted in _WRITTEN.places.items():
         if decides == wanted:
             return placement
     raise _unbuilt(
@@ -158,10 +149,10 @@ def _width(factor: Any, shape: ModelShape) -> int:
 
 def _nonlinearity(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     named = str(config.get("non_linearity")).lower()
-    found = named if "version" in content else _OLD_FUNCTIONS.get(named, named)
-    if found not in _FUNCTIONS:
+    found = named if "version" in content else _WRITTEN.old_functions.get(named, named)
+    if found not in _WRITTEN.functions:
         raise _unbuilt(f"one with the function {found[:40]}")
-    return _FUNCTIONS[found]
+    return _WRITTEN.functions[found]
 
 
 def same_in_library(shape: ModelShape, placement: str) -> str | None:
@@ -198,12 +189,12 @@ def content_of(
             ),
             "placement",
         )
-    functions = {ours: theirs for theirs, ours in _FUNCTIONS.items()} | {"silu": "swish"}
+    functions = {ours: theirs for theirs, ours in _WRITTEN.functions.items()} | {"silu": "swish"}
     parallel = placement == "par_bn"
     config = {
-        **_DEFAULTS,
-        **{setting: plain for setting, (plain, _) in _PLAIN.items()},
-        **dict(zip(_DECIDES, _PLACES[placement], strict=True)),
+        **_WRITTEN.defaults,
+        **_plain(),
+        **dict(zip(_DECIDES, _WRITTEN.places[placement], strict=True)),
         "init_weights": "mam_adapter" if parallel else "bert",
         "non_linearity": functions[values["nonlinearity"]],
         "reduction_factor": _factor(shape.hidden, values["bottleneck"]),

@@ -170,7 +170,7 @@ def add(
         site = _site(host)
         outputs = _features(host, model)[1]
         inputs = outputs if source is None or summed else _features(modules[source], model)[0]
-        site.adapters[name] = make(inputs, outputs, width, nonlinearity, std, _device(host))
+        site.adapters[name] = make(inputs, outputs, width, nonlinearity, std, next(host.parameters()).device)
         site.scales[name] = scale
         site.sources[name] = source
         if summed:
@@ -270,10 +270,6 @@ def _features(module: Any, model: Any) -> tuple[int, int]:
         return module.nx, module.nf
     hidden: int = model.config.get_text_config().hidden_size
     return hidden, hidden
-
-
-def _device(host: torch.nn.Module) -> torch.device:
-    return next(host.parameters()).device
 
 
 # ----------------------------------------

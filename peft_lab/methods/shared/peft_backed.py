@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from functools import cache
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peft_lab.ask.field import Values
 from peft_lab.core import disk
@@ -133,6 +133,23 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the noted parameters by name, detached. Each has the shape it has in the model."""
     noted = set(getattr(model, _NOTE))
     return {name: parameter.detach() for name, parameter in model.named_parameters() if name in noted}
+
+
+class OwnFormat(MethodSpec):
+    """A method that trains parameters of the model itself; its files have the ``peft_type``."""
+
+    peft_type: ClassVar[str]
+
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return trained_state(model)
+
+    def save(self, model: torch.nn.Module, directory: Path) -> None:
+        write_own_format(directory, {"peft_type": self.peft_type}, self.state(model))
+
+    def load(self, model: torch.nn.Module, directory: Path) -> torch.nn.Module:
+        read_config(directory, self.peft_type)
+        restore_adapter(model, read_state(directory))
+        return model
 
 
 def write_own_format(directory: Path, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:

@@ -230,7 +230,7 @@ class ToTrackio:
     """Implements :class:`Tracker`. trackio's name of a run is the run's id."""
 
     def __init__(self, run: str, parameters: Mapping[str, str], home: Path, identity: str) -> None:
-        os.environ.setdefault("TRACKIO_DIR", str(trackio_store(home)))
+        os.environ.setdefault("TRACKIO_DIR", str(home / "trackio"))
         # trackio reports errors as warnings, also from its own threads; collect them to raise them as an error
         self._warned: list[str] = []
         warnings.showwarning = lambda message, *rest, **more: self._warned.append(str(message))
@@ -271,11 +271,6 @@ class ToTrackio:
         said = next((text for text in self._warned if "trackio" in text.lower()), "")
         if said:
             raise RunError(said)
-
-
-def trackio_store(home: Path) -> Path:
-    """Return the folder of the store in the lab folder."""
-    return home / "trackio"
 
 
 OPENS: Mapping[str, TrackerFactory] = {"mlflow": ToMlflow, "trackio": ToTrackio}

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from peft_lab.core.errors import RunError, UnknownName
@@ -135,7 +135,8 @@ def _verdict(
     if not apart:
         return [
             rule,
-            f"{_none_of(len(pairs))} by that much: this comparison cannot rank the methods.",
+            ("The two do not differ" if len(pairs) == 1 else f"None of the {len(pairs)} pairs differs")
+            + " by that much: this comparison cannot rank the methods.",
         ]
     summary = f"{len(apart)} of {len(pairs)} pairs differ{'s' if len(apart) == 1 else ''} by that much"
     if not noise:
@@ -148,10 +149,6 @@ def _verdict(
         named = _list([f"{titles[p.better]} and {titles[p.worse]}" for p in noise])
         return [rule, f"{summary}. Too close to tell apart: {named}."]
     return [rule, f"{summary}: {_list([_over(pair, titles) for pair in apart])}."]
-
-
-def _none_of(pairs: int) -> str:
-    return "The two do not differ" if pairs == 1 else f"None of the {pairs} pairs differs"
 
 
 def _over(pair: Pair, titles: Mapping[str, str]) -> str:
@@ -333,11 +330,7 @@ def with_conclusions(found: dict[str, Any]) -> dict[str, Any]:
     a document from a file."""
     scores = {row["method"]: row["metric_values"] for row in found["rows"]}
     pairs = seed_pairs(scores, found["metric"]["rows"])
-    compared = [
-        {"better": p.better, "worse": p.worse, "difference": p.difference, "noise": p.noise, "apart": p.apart}
-        for p in pairs
-    ]
-    return {**found, "pairs": compared, "says": comparison_sentences(found, pairs)}
+    return {**found, "pairs": list(map(asdict, pairs)), "says": comparison_sentences(found, pairs)}
 
 
 def _described(plan: ComparisonPlan) -> dict[str, Any]:
@@ -384,7 +377,8 @@ def _row(
     total = plan.totals.get(slug)
     trainable = first.get("trainable")
     metric = [each["metric"]["after"] for each in mine.values() if each["metric"]["after"] is not None]
-    row = {
+    inference = [each["inference"] for each in mine.values() if each.get("inference")]
+    return {
         "method": slug,
         "title": spec.title,
         **_state(plan, slug, cells, standing),
@@ -405,7 +399,8 @@ def _row(
             (each["memory"]["peak_bytes"] for each in mine.values() if each["memory"]), default=None
         ),
         "stored_bytes": first.get("stored_bytes"),
-        **_inference([each["inference"] for each in mine.values() if each.get("inference")]),
+        "base_inference_seconds": mean([each["base_seconds"] for each in inference]),
+        **_over_seeds("added_seconds", [each["added_seconds"] for each in inference]),
         "mergeable": spec.mergeable,
         **_forgetting(
             [each["unrelated"] for each in mine.values() if each.get("unrelated")],
@@ -417,7 +412,6 @@ def _row(
         "values": _plain(cells[0].spec.values) if cells else {},
         "loss": _curve([each["loss"] for each in mine.values()]),
     }
-    return row
 
 
 def merging(row: Mapping[str, Any]) -> str:
@@ -437,28 +431,15 @@ def _state(plan: ComparisonPlan, slug: str, cells: Sequence[Cell], standing: Sta
     done = sum(cell in standing.done for cell in cells)
     failed = [cell for cell in cells if cell in standing.failed]
     if failed:
-        return {
-            "status": "failed" if not done else "partly failed",
-            "why": _message(standing.runs[failed[0]]),
-        }
+        why = standing.runs[failed[0]].view().message
+        return {"status": "failed" if not done else "partly failed", "why": why}
     if done == len(cells):
         return {"status": "done", "why": ""}
     return {"status": "partial" if done else "pending", "why": ""}
 
 
-def _message(run: Run) -> str:
-    return run.view().message
-
-
 def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float | None]:
     return {name: mean(values), f"{name}_std": deviation(values)}
-
-
-def _inference(found: Sequence[Record]) -> dict[str, Any]:
-    return {
-        "base_inference_seconds": mean([each["base_seconds"] for each in found]),
-        **_over_seeds("added_seconds", [each["added_seconds"] for each in found]),
-    }
 
 
 def _forgetting(found: Sequence[Record], ended: bool, kind: str) -> dict[str, Any]:

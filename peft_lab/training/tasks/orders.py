@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from peft_lab.training.tasks.base import Row, Splits, Task, check_paired
+from peft_lab.core import content
+from peft_lab.training.tasks.base import Row, Splits, Task, check_paired, stated_task
 
 #: The fields in the order in which the completions write them.
 FIELDS = ("item", "size", "quantity", "name", "time")
@@ -20,70 +23,23 @@ TRAIN_ROWS = 1500
 TEST_ROWS = 200
 SEED = 20
 
-TRAIN_TEMPLATES = (
-    "Order for {name}: {goods}, {time}.",
-    "{name} would like {goods} at {time}.",
-    "Please bring {goods} to {name} at {time}.",
-    "{Goods} for {name}, ready by {time}.",
-    "Hi, this is {name}. I need {goods} at {time}.",
-    "At {time} {name} will pick up {goods}.",
-    "Can I get {goods} for {time}? The name is {name}.",
-    "Reserve {goods} under {name} for {time}.",
-    "{name} called and asked for {goods} around {time}.",
-    "For {time}, please prepare {goods}. Ask for {name}.",
-    "Booking: {name}, {time}, {goods}.",
-    "We have {goods} to deliver at {time}; the customer is {name}.",
-    "Put {name} down for {goods} at {time}.",
-    "My name is {name} and I want {goods} by {time}.",
-    "{Goods} at {time}, please. Thanks, {name}",
-    "{time}: {name} collects {goods}.",
-    "Hello! {Goods} for {time}, in the name of {name}.",
-    "Note: {goods}, {time}, for {name}.",
-    "Could you set aside {goods} for {name} until {time}?",
-    "{name} here, {goods} please, I will come at {time}.",
-    "Make it {goods} for {name} at {time}.",
-    "New request from {name}: {goods}, to be ready at {time}.",
-    "I am ordering {goods} for {time}. It is for {name}.",
-    "Send {goods} to {name} by {time}.",
-)
-TEST_TEMPLATES = (
-    "{name} needs {goods} no later than {time}.",
-    "By {time}, {name} wants {goods}.",
-    "Good morning, {goods} for {name}. Pick-up is at {time}.",
-    "It is {name} again: {goods} for {time}, thank you.",
-    "Expect {name} at {time} to fetch {goods}.",
-    "Kindly deliver {goods}, attention {name}, {time} sharp.",
-    "Hold {goods} for me until {time}. Signed, {name}",
-    "We promised {name} {goods} at {time}.",
-)
-TRAIN_NAMES = (
-    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Karen", "Leo", "Maria",
-    "Nina", "Oscar", "Paula", "Rosa", "Sam", "Tom", "Vera", "Walter", "Yusuf", "Zoe", "Ahmed", "Bella", "Carlos",
-)  # fmt: skip
-TEST_NAMES = (
-    "Alice", "Brian", "Diana", "Eric", "Fatima", "George", "Hannah", "Ivan", "Julia", "Kevin", "Laura", "Martin",
-    "Nora", "Omar", "Peter", "Rachel", "Simon", "Tina", "Victor", "Wendy",
-)  # fmt: skip
-ITEMS = (
-    ("pizza", "pizzas"), ("salad", "salads"), ("burger", "burgers"), ("cake", "cakes"), ("coffee", "coffees"),
-    ("soup", "soups"), ("tea", "teas"), ("bouquet", "bouquets"), ("table", "tables"), ("room", "rooms"),
-    ("tent", "tents"), ("bike", "bikes"), ("boat", "boats"), ("van", "vans"), ("box", "boxes"),
-    ("poster", "posters"), ("candle", "candles"), ("shirt", "shirts"), ("jacket", "jackets"), ("basket", "baskets"),
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Words:
+    """What orders are made of, as ``orders.yaml`` states it; ``items`` are the singular and plural of each."""
+
+    train_templates: tuple[str, ...]
+    test_templates: tuple[str, ...]
+    train_names: tuple[str, ...]
+    test_names: tuple[str, ...]
+    items: tuple[tuple[str, ...], ...]
+    spoken: Mapping[str, tuple[str, ...]]
+
+
+WORDS = content.read_entry(Path(__file__).with_suffix(".yaml"), Words)
 SIZES = ("small", "medium", "large")
 #: What a person may say for a quantity; digits are an option for each.
-SPOKEN = {
-    1: ("one", "a"),
-    2: ("two", "a couple of"),
-    3: ("three",),
-    4: ("four",),
-    5: ("five",),
-    6: ("six", "half a dozen"),
-    7: ("seven",),
-    8: ("eight",),
-    9: ("nine",),
-    12: ("twelve", "a dozen"),
-}
+SPOKEN = {int(quantity): words for quantity, words in WORDS.spoken.items()}
 OPENING_HOURS = range(7, 22)
 SHARE_ON_THE_HOUR = 0.7
 
@@ -93,7 +49,7 @@ def _sentence(rng: random.Random, templates: Sequence[str], names: Sequence[str]
     quantity = rng.choice(tuple(SPOKEN))
     spoken = rng.choice((*SPOKEN[quantity], str(quantity)))
     size, name = rng.choice(SIZES), rng.choice(names)
-    singular, plural = rng.choice(ITEMS)
+    singular, plural = rng.choice(WORDS.items)
     hour = rng.choice(OPENING_HOURS)
     minute = 0 if rng.random() < SHARE_ON_THE_HOUR else rng.choice((15, 30, 45))
     clock, half = (hour - 1) % 12 + 1, "am" if hour < 12 else "pm"
@@ -126,8 +82,8 @@ def _generate(
 @cache
 def _splits() -> Splits:
     rng = random.Random(SEED)
-    train = _generate(rng, TRAIN_ROWS, TRAIN_TEMPLATES, TRAIN_NAMES)
-    return Splits(train, _generate(rng, TEST_ROWS, TEST_TEMPLATES, TEST_NAMES))
+    train = _generate(rng, TRAIN_ROWS, WORDS.train_templates, WORDS.train_names)
+    return Splits(train, _generate(rng, TEST_ROWS, WORDS.test_templates, WORDS.test_names))
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -195,36 +151,15 @@ class Orders(Task):
         }
 
 
-TASK = Orders(
-    name="json",
-    title="Orders to JSON",
-    kind="generation",
-    model_kinds=("causal-lm",),
-    metric="exact_match",
-    metric_help=(
-        "Share of the answers whose first JSON object equals the expected one: every field, nothing missing, nothing "
-        "more. The order of the keys and text around the object do not count; a repeated key is an error. "
-        "'valid_json' is the share that can be read at all, 'field_accuracy' the share of single fields that are right."
-    ),
-    description=(
-        f"An order or a booking in a sentence, to be written as one line of JSON with the fields {', '.join(FIELDS)}. "
-        f"The {len(TRAIN_TEMPLATES)} sentence patterns and {len(TRAIN_NAMES)} names of the training rows and the "
-        f"{len(TEST_TEMPLATES)} patterns and {len(TEST_NAMES)} names of the test rows have nothing in common, and the "
-        "prompt never says which fields are wanted: only the training rows do."
-    ),
-    source="Generated by this app from templates, the same rows everywhere.",
-    license="Apache-2.0",
-    max_length=128,
-    max_new_tokens=56,
-    samples=tuple(
-        prompt(sentence)
-        for sentence in (
-            "Order for Anna: two large pizzas, 7 pm.",
-            "Would you keep half a dozen small candles for Priya? She comes at 4:30 pm.",
-            "Is 9 am fine for Jonas? He rents three medium bikes.",
-        )
-    ),
-)
+_FIGURES = {
+    "fields": ", ".join(FIELDS),
+    "train_patterns": len(WORDS.train_templates),
+    "test_patterns": len(WORDS.test_templates),
+    "train_names": len(WORDS.train_names),
+    "test_names": len(WORDS.test_names),
+}
+_ORDERS = stated_task(Orders, "json", **_FIGURES)
+TASK = replace(_ORDERS, samples=tuple(map(prompt, _ORDERS.samples)))
 
 
 # ----------------------------------------
@@ -296,26 +231,5 @@ class Fields(Task):
         }
 
 
-FIELDS_TASK = Fields(
-    name="fields",
-    title="Orders to fields",
-    kind="generation",
-    model_kinds=("seq2seq",),
-    metric="exact_match",
-    metric_help=(
-        "Share of the answers with exactly the expected fields: every value, nothing missing, nothing more, no field "
-        "twice. Their order does not count. 'valid_fields' is the share that can be read as fields at all, "
-        "'field_accuracy' the share of single fields that are right."
-    ),
-    description=(
-        f"An order or a booking in a sentence, to be written as one line of the fields {', '.join(FIELDS)}, each as "
-        "name=value. The rows are those of the task Orders to JSON, without braces, which T5's vocabulary lacks: "
-        f"{len(TRAIN_TEMPLATES)} sentence patterns to train on and {len(TEST_TEMPLATES)} others to test "
-        "on, with other names. The prompt never says which fields are wanted: only the training rows do."
-    ),
-    source=TASK.source,
-    license=TASK.license,
-    max_length=128,
-    max_new_tokens=56,
-    samples=tuple(fields_prompt(sample.partition("\n")[0]) for sample in TASK.samples),
-)
+_FIELDS = stated_task(Fields, "fields", **_FIGURES)
+FIELDS_TASK = replace(_FIELDS, samples=tuple(map(fields_prompt, _FIELDS.samples)))

@@ -26,6 +26,7 @@ from peft_lab.training.tasks.base import (
     is_blank,
     label_scores,
     same_text,
+    stated_fields,
     word_f1,
 )
 from peft_lab.training.tasks.records import Record, RecordTable, bad, read, reader_of, shorten
@@ -354,10 +355,8 @@ def task_of(filename: str, data: bytes, found: Content) -> OwnTask:
         name=NAME,
         title=f"{_TITLE}{name}",
         kind=kind,
-        model_kinds=_MODEL_KINDS[kind],
         labels=found.labels,
-        metric=_METRICS[kind][0],
-        metric_help=_METRICS[kind][1],
+        **stated_fields(f"own {kind}"),
         description=(
             f"{_what(kind)} of {name}: {len(splits.train):,} {'conversations' if chats else 'rows'} to train on, "
             f"{len(splits.test):,} held out. Those longer than {tokens} tokens are cut."
@@ -381,30 +380,6 @@ def _what(kind: Kind) -> str:
 def _sample(row: Row) -> str:
     """Return a text to suggest asking: a row's text, or a conversation's last message before the answer."""
     return row.turns[-1][1] if row.turns else row.text
-
-
-_MODEL_KINDS: dict[Kind, tuple[str, ...]] = {
-    "classification": ("encoder",),
-    "generation": ("causal-lm", "seq2seq"),
-    "chat": ("causal-lm",),
-}
-#: The headline metric of each kind, and what it means.
-_METRICS: dict[Kind, tuple[str, str]] = {
-    "classification": (
-        "accuracy",
-        "Share of the held-out rows given their own label. 'macro_f1' averages the F1 score of all labels.",
-    ),
-    "generation": (
-        "exact_match",
-        "Share of the held-out prompts answered with exactly your completion, spacing aside. For free answers "
-        "this stays near zero: look at the loss on the held-out rows instead.",
-    ),
-    "chat": (
-        "word_f1",
-        "How many words the written last answer of a held-out conversation shares with yours (SQuAD's F1). It knows "
-        "no synonyms: look at the loss on the answers' tokens too.",
-    ),
-}
 
 
 OWN_FILE = "Your own file"

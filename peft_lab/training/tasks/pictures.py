@@ -17,7 +17,7 @@ from typing import Any
 
 from peft_lab.core import disk, units
 from peft_lab.core.errors import BadInput
-from peft_lab.training.tasks.base import Row, Splits, alike, in_fair_order, is_blank
+from peft_lab.training.tasks.base import Row, Splits, alike, in_fair_order, is_blank, stated_fields
 from peft_lab.training.tasks.records import bad, shorten
 
 ZIP = ".zip"
@@ -261,19 +261,6 @@ def _split(rows: Iterable[Row], labels: Sequence[str]) -> Splits:
 
 def fields(name: str, labels: Sequence[str], splits: Splits) -> dict[str, Any]:
     """What a task of these images says of itself; ``name``: of their folder or zip."""
-    return {
-        "title": f"{TITLE}{name}",
-        "kind": "classification",
-        "model_kinds": ("vision",),
-        "labels": tuple(labels),
-        "metric": "accuracy",
-        "metric_help": "Share of the held-out images given their own class. 'macro_f1' averages the F1 score of all "
-        "classes.",
-        "description": (
-            f"The images of {name} in {len(labels)} classes, by the folder that each lies in: {len(splits.train):,} "
-            f"to train on, {len(splits.test):,} held out. Each is resized to what the model reads."
-        ),
-        "source": "Your own images; they stay on this machine.",
-        "max_length": 1,
-        "samples": (),
-    }
+    counts = {"train": f"{len(splits.train):,}", "test": f"{len(splits.test):,}"}
+    stated = stated_fields("own images", name=name, classes=len(labels), **counts)
+    return {"title": f"{TITLE}{name}", "labels": tuple(labels), **stated}

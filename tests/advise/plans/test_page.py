@@ -19,13 +19,14 @@ from streamlit.testing.v1 import AppTest
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.nearest import Need
 from peft_lab.advise.plans.ranking import PARTS, PHASES, Drawn, Moment, quality
-from peft_lab.advise.plans.wanted import TYPICAL, Wanted, read
+from peft_lab.advise.plans.wanted import TYPICAL, Wanted
 from peft_lab.advise.situation import Situation
 from peft_lab.core.errors import RunError, UnknownName, Unsupported
 from peft_lab.ui.choose.outcome import planned, way_back
 from peft_lab.ui.components import figures, waiting
 from peft_lab.ui.plan import chosen as shown_plans
 from peft_lab.ui.plan import page
+from tests.advise.plans.reading import read
 from tests.ui.badges import without_badge
 from tests.ui.test_choose import told
 

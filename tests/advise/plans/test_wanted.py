@@ -8,10 +8,11 @@ import pytest
 
 from peft_lab.advise.plans import ranking
 from peft_lab.advise.plans.steps import course
-from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read, read_lengths, rows_of
+from peft_lab.advise.plans.wanted import TYPICAL, Wanted, look, read_lengths, rows_of
 from peft_lab.core.errors import BadInput, UnknownName
 from peft_lab.engine.devices import THIS_GPU, devices
 from peft_lab.engine.timing.estimate import speed_named
+from tests.advise.plans.reading import read
 
 
 @pytest.mark.parametrize(

@@ -34,25 +34,25 @@ def test_sizes_of_the_split() -> None:
 
 
 def test_templates_and_names_are_held_out() -> None:
-    assert not set(orders.TRAIN_TEMPLATES) & set(orders.TEST_TEMPLATES)
-    assert not set(orders.TRAIN_NAMES) & set(orders.TEST_NAMES)
+    assert not set(orders.WORDS.train_templates) & set(orders.WORDS.test_templates)
+    assert not set(orders.WORDS.train_names) & set(orders.WORDS.test_names)
     splits = TASK.load()
     for row in splits.test:
-        assert matching(row.text, orders.TEST_TEMPLATES), row.text
-        assert json.loads(row.target)["name"] in orders.TEST_NAMES
+        assert matching(row.text, orders.WORDS.test_templates), row.text
+        assert json.loads(row.target)["name"] in orders.WORDS.test_names
     for row in splits.train:
-        assert not matching(row.text, orders.TEST_TEMPLATES), row.text
-        assert matching(row.text, orders.TRAIN_TEMPLATES), row.text
-        assert json.loads(row.target)["name"] in orders.TRAIN_NAMES
+        assert not matching(row.text, orders.WORDS.test_templates), row.text
+        assert matching(row.text, orders.WORDS.train_templates), row.text
+        assert json.loads(row.target)["name"] in orders.WORDS.train_names
 
 
 def test_every_template_item_and_name_is_used() -> None:
     splits = TASK.load()
-    used = {template for row in splits.test for template in matching(row.text, orders.TEST_TEMPLATES)}
-    assert used == set(orders.TEST_TEMPLATES)
+    used = {template for row in splits.test for template in matching(row.text, orders.WORDS.test_templates)}
+    assert used == set(orders.WORDS.test_templates)
     records = [json.loads(row.target) for row in splits.train]
-    assert {record["item"] for record in records} == {item for item, _ in orders.ITEMS}
-    assert {record["name"] for record in records} == set(orders.TRAIN_NAMES)
+    assert {record["item"] for record in records} == {item for item, _ in orders.WORDS.items}
+    assert {record["name"] for record in records} == set(orders.WORDS.train_names)
     assert {record["quantity"] for record in records} == set(orders.SPOKEN)
     counts = Counter(record["size"] for record in records)
     assert min(counts.values()) > 0.25 * len(records)
