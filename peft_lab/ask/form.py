@@ -41,10 +41,10 @@ class Form:
     def field(cls, name: str) -> Field:
         """Return a field by its name or alias. Raises UnknownName with the nearest name."""
         known = _fields(cls)
-        found = known.get(name) or next((one for one in known.values() if one.alias == name), None)
-        if found is None:
+        match = known.get(name) or next((one for one in known.values() if one.alias == name), None)
+        if match is None:
             raise UnknownName("setting", name, _fields(cls), name)
-        return found
+        return match
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BadInput]]:

@@ -224,9 +224,8 @@ class ShortRun:
 
 
 def rows_for(name: str, layers: int | None = None) -> tuple[Any, ShortBatch]:
-    """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows,
-    tokens).
-    ``layers``: keep only so many first layers.
+    """Return a live model in float32, so that small changes show, and the batch to learn: ids and mask (rows, tokens)
+    and labels. ``layers``: keep only so many first layers.
     """
     import torch
 

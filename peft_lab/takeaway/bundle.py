@@ -53,7 +53,7 @@ def write_papers(run: Run) -> None:
 
 
 def adapter_zip(facts: RunFacts) -> bytes:
-    """Return the folder as a zip file, named after the run, with its papers, also for a run of an older version.
+    """Return the adapter's folder with model card and licences as a zip file, also for a run of an older version.
 
     Raises:
         BadInput: the run saved no adapter. RunError: the adapter is damaged.

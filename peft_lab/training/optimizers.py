@@ -135,7 +135,7 @@ def chunked_loss(
 
 
 def outside_layers(model: Any) -> set[int]:
-    """Return the ``id()`` of every parameter of embeddings and output head, which Muon is not for."""
+    """Return the ``id()`` of every parameter of embeddings and output head, which Muon must not update."""
     import torch
 
     inner = getattr(model, "module", model)  # DDP's wrapper
