@@ -101,7 +101,8 @@ def _calculations() -> dict[str, Calculation]:
 
 @cache
 def _predicates() -> dict[str, Predicate]:
-    return {function.__name__: function for function in _functions(question, ("shape", "return"), "bool")}
+    functions = _functions(question, ("shape", "return"), "bool")
+    return {**{function.__name__: function for function in functions}, **question.FITS}
 
 
 def _functions(module: ModuleType, names: tuple[str, ...], returns: str) -> Iterator[FunctionType]:

@@ -317,12 +317,8 @@ def _pick(
     kind_count = Counter(question.kind for question in chosen)
 
     def cost(question: Question) -> tuple[bool, bool, int, int]:
-        return (
-            question.level != level,
-            question.id in avoid,
-            topic_count[question.topic],
-            kind_count[question.kind],
-        )
+        used = topic_count[question.topic], kind_count[question.kind]
+        return question.level != level, question.id in avoid, *used
 
     left = [question for question in pool if question not in chosen]
     lowest = min(cost(question) for question in left)

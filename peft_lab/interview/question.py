@@ -367,62 +367,14 @@ def gated(shape: ModelShape) -> bool:
     return separate_attention(shape) and "gate" in shape.block
 
 
-def fused_attention(shape: ModelShape) -> bool:
-    """Return whether queries, keys and values are one map."""
-    return "qkv" in shape.block
-
-
-def grouped(shape: ModelShape) -> bool:
-    """Return whether the model has grouped-query attention."""
-    return shape.kv_heads < shape.heads
-
-
-def encoder(shape: ModelShape) -> bool:
-    return shape.kind == "encoder"
-
-
-def seq2seq(shape: ModelShape) -> bool:
-    """Return whether the model has an encoder and a decoder."""
-    return shape.kind == "seq2seq"
-
-
 def causal(shape: ModelShape) -> bool:
     """Return whether the model generates and so caches keys and values."""
     return shape.kind == "causal-lm"
 
 
-def gated_causal(shape: ModelShape) -> bool:
-    """Return whether the model generates and has Llama-like blocks."""
-    return causal(shape) and gated(shape)
-
-
 def with_biases(shape: ModelShape) -> bool:
     """Return whether the model has at least one bias, in one stack of layers."""
     return one_stack(shape) and bool(shape.biases)
-
-
-def full_of_biases(shape: ModelShape) -> bool:
-    """Return whether the model is an encoder with biases, as BERT types are."""
-    return with_biases(shape) and shape.kind == "encoder"
-
-
-def with_norm_biases(shape: ModelShape) -> bool:
-    """Return whether the model has biases, in norms too, in one stack of layers."""
-    return with_biases(shape) and any(group.is_norm for group, _ in shape.biases)
-
-
-def only_in_attention(shape: ModelShape) -> bool:
-    """Return whether all its biases are those of queries, keys and values."""
-    return bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
-
-
-def without_biases(shape: ModelShape) -> bool:
-    return not shape.biases
-
-
-def few_positions(shape: ModelShape) -> bool:
-    """Return whether a model has one stack of layers and a small, fixed number of positions."""
-    return one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
 
 
 @cache
@@ -450,16 +402,26 @@ def prompted(shape: ModelShape) -> bool:
     return one_stack(shape) and takes("prompt", shape)
 
 
-def separate_and_prefixed(shape: ModelShape) -> bool:
-    """Return whether queries, keys and values are maps of their own, and PEFT's prefix fits."""
-    return separate_attention(shape) and prefixed(shape)
-
-
-def of_one_card(shape: ModelShape) -> bool:
-    """Return whether a rate measured on one card, for a few billion parameters, is plausible for it."""
-    return 3e9 <= shape.total <= 9e9
-
-
-def too_large_for_one_gpu(shape: ModelShape) -> bool:
-    """Return whether its states in full fine-tuning exceed one card, so that splitting them is a question."""
-    return shape.total * choosing.FULL_STATE > choosing.GPU_GIGABYTES * 10**9
+#: The kinds of models that questions name, beside those that are functions of their own.
+FITS: Mapping[str, Predicate] = {
+    "fused_attention": lambda shape: "qkv" in shape.block,
+    "grouped": lambda shape: shape.kv_heads < shape.heads,  # grouped-query attention
+    "encoder": lambda shape: shape.kind == "encoder",
+    "seq2seq": lambda shape: shape.kind == "seq2seq",
+    "gated_causal": lambda shape: causal(shape) and gated(shape),
+    # a BERT type: a bias in every linear map, learned positions, separate query and key
+    "full_of_biases": lambda shape: with_biases(shape) and shape.kind == "encoder",
+    "with_norm_biases": lambda shape: with_biases(shape) and any(group.is_norm for group, _ in shape.biases),
+    "only_in_attention": lambda shape: (
+        bool(shape.biases) and all(group.role in ("q", "k", "v") for group, _ in shape.biases)
+    ),
+    "without_biases": lambda shape: not shape.biases,
+    "few_positions": lambda shape: (
+        one_stack(shape) and shape.max_positions is not None and shape.max_positions <= FEW_POSITIONS
+    ),
+    "separate_and_prefixed": lambda shape: separate_attention(shape) and prefixed(shape),
+    # a rate measured on one card, for a few billion parameters, is plausible for it
+    "of_one_card": lambda shape: 3e9 <= shape.total <= 9e9,
+    # its states in full fine-tuning exceed one card, so that splitting them is a question
+    "too_large_for_one_gpu": lambda shape: shape.total * choosing.FULL_STATE > choosing.GPU_GIGABYTES * 10**9,
+}

@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -172,12 +172,8 @@ def newcomer() -> Tour:
 
 
 def _plain(stop: Stop) -> dict[str, Any]:
-    plain = {
-        "page": stop.page, "title": stop.title, "settings": dict(stop.settings), "read": stop.read, "move": stop.move,
-        "see": stop.see, "minutes": stop.minutes, "fixed": list(stop.fixed),
-        "at": stop.at, "moves": list(stop.moves),
-    }  # fmt: skip
-    return {name: value for name, value in plain.items() if value}
+    stated = {name: value for name, value in asdict(stop).items() if value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in stated.items()}
 
 
 def _words(name: str, text: str, longest: int) -> None:

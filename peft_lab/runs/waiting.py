@@ -28,7 +28,7 @@ from peft_lab.runs.events import Event, latest
 from peft_lab.runs.owners import Owner
 from peft_lab.runs.spec import RunSpec
 from peft_lab.runs.store import Run
-from peft_lab.runs.view import RunView, Status, classify, has_ended, view
+from peft_lab.runs.view import DAMAGED, RunView, Status, classify, has_ended, view
 from peft_lab.workers import inspector
 
 Waiting = tuple[float, Run]  #: when it was queued, and the run
@@ -267,9 +267,6 @@ def _kind(spec: RunSpec) -> tuple[object, ...]:
 
 # ----------------------------------------
 # The number of runs by status, over all owners: for whoever operates the server.
-
-
-DAMAGED = "damaged"
 
 
 def standing() -> Counter[str]:

@@ -72,12 +72,15 @@ class Local:
         self._queue = queue
 
     def start(self, spec: RunSpec) -> str:
+        """Submit a new run and return its id. Raises PeftLabError if it cannot be accepted."""
         return self._queue.submit(spec)
 
     def again(self, run: Run) -> None:
+        """Continue a run that ended too early, or restart it in its own folder. Raises PeftLabError if it cannot."""
         self._queue.go_on(run.id, anew=True)
 
     def end(self, run: Run) -> None:
+        """Ask the queue to stop the run."""
         self._queue.stop(run.id)
 
     def look(self) -> None:

@@ -16,9 +16,8 @@ from peft_lab.core import disk, units
 from peft_lab.core.errors import UnknownName
 from peft_lab.engine import published, simulate
 from peft_lab.engine.devices import THIS
-from peft_lab.engine.request import ConfigRequest, StepRequest
+from peft_lab.engine.request import ConfigRequest
 from peft_lab.engine.running import Stage
-from peft_lab.engine.simulate import work_of
 from peft_lab.engine.step import TITLES
 from peft_lab.engine.timing import here, kernels
 from peft_lab.engine.timing.kernels import (
@@ -294,19 +293,6 @@ def _allocate(stage: Stage) -> None:
     stage.recorder.enter("optimizer")
     allocator.update_ipt(stage.subject.model)
     stage.recorder.enter("idle")
-
-
-# ----------------------------------------
-# The work of a step, traced in the process that simulates memory.
-
-
-def traced(request: StepRequest) -> Work:
-    """Return the work of the last simulated step. Imports torch.
-
-    Raises:
-        BadInput, SimulationError: as :func:`peft_lab.engine.simulate.simulate`.
-    """
-    return work_of(request)
 
 
 #: Parts of a step's seconds, and the kinds of operations in each.
