@@ -119,7 +119,7 @@ class Situation(Form):
         least=1, most=limits.SEQ, empty="as many as the most", shared="row_tokens",
     )  # fmt: skip
     serving: str = choice(
-        "plain", "Served by", "What answers requests later.", {"plain": "Own code", "vllm": "vLLM or alike"}
+        "plain", "Served by", "What answers requests later.", {"plain": "Own code", "vllm": "vLLM or similar"}
     )
     forgetting: str = choice(
         "ok", "What it can do now", "Whether what the base model can do must not get worse.",

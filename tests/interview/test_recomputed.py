@@ -201,7 +201,7 @@ def test_shares_of_a_loss_are_told_apart_from_shares_of_its_tokens() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("merge-dare-spread", "is kept with probability 0.2 and else set to zero"),
+        ("merge-dare-spread", "is kept with probability 0.2 and otherwise set to zero"),
         ("plan-measured", "2 epochs of 24,000,000 tokens each"),
         ("data-accumulated", "mean losses per token are 2, 1"),
         ("server-slots", "each with room for one adapter"),
