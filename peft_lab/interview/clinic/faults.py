@@ -34,7 +34,7 @@ MOMENTS: dict[Moment, str] = {
     "model": "after model is made, before it is trained",
     "arguments": "before arguments, the TrainingArguments, are given to Trainer",
     "optimizer": "before optimizer and scheduler are given to Trainer",
-    "batch": "in the collator, where batch is ready; prompt_lengths are in tokens",
+    "batch": "in the collator, when batch is ready; prompt_lengths counts tokens",
     "loss": "in compute_loss, before loss is returned",
     "save": "in place of the lines that save model to folder",
     "load": "in place of the lines that load the adapter in folder",
@@ -185,9 +185,9 @@ class ClinicCase:
         other = next(fault for fault in self.options() if fault.name != self.fault.name)
         pair = sorted((self.fault.title, other.title))
         return (
-            f"It is about {FAMILIES[self.fault.family]}.",
+            f"The cause is in {FAMILIES[self.fault.family]}.",
             self.fault.look,
-            f"It is one of two: “{pair[0]}” or “{pair[1]}”.",
+            f"It is one of these two: “{pair[0]}” or “{pair[1]}”.",
         )
 
     def options(self) -> tuple[Fault, ...]:
