@@ -164,7 +164,7 @@ def _human(wanted: Wanted, ranked: list[Planned], candidates: list[Planned]) -> 
         ">cost": ("cost", lambda cost: f"{cost[0]:,.2f} to {cost[1]:,.2f}"),
         "bottleneck": ("update", lambda update: update.bottleneck),
     }
-    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')}, cut at {wanted.seq:,}"
+    data = f"{several(wanted.rows, 'row')} of {several(wanted.row_tokens, 'token')} (at most {wanted.seq:,})"
     where = f"Peaks are simulated at rows of {several(wanted.seq, 'token')}; time is estimated from the same steps."
     best, situation = ranked[0], wanted.situation()
     parts: list[Any] = [

@@ -94,7 +94,7 @@ def runs(
     delete: Annotated[bool, option("--delete", None, "Delete the run and its adapter.")] = False,
     adopt: Annotated[
         Path | None,
-        option("--adopt", "FOLDER", "Add the run that a plan's script writes there (PEFT_LAB_RUN)."),
+        option("--adopt", "FOLDER", "Add the run that a plan's script writes to FOLDER (PEFT_LAB_RUN)."),
     ] = None,
     track: Annotated[
         str | None, option("--track", "NAMES", "Send this ended run to mlflow, trackio or both (a,b).")

@@ -269,7 +269,7 @@ def score(prediction: Prediction, outcome: PredictionOutcome, guess: int) -> tup
         BadInput: there is no such option.
     """
     if not 0 <= guess < len(prediction.options):
-        raise BadInput(f"There are {len(prediction.options)} options to choose from.")
+        raise BadInput(f"Choose one of the {len(prediction.options)} options.")
     shown = ", ".join(
         f"{figure.label}: {figure.shown}" if figure.label else figure.shown for figure in outcome.figures
     )

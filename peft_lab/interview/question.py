@@ -309,7 +309,7 @@ class Question:
         for index, option in enumerate(self.options):
             if option.right:
                 return index
-        raise ValueError(f"{self.id} is no choice")
+        raise ValueError(f"{self.id} is not a choice question")
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:

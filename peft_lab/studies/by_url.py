@@ -380,8 +380,8 @@ class RemoteRuns:
             self._told = True
             since = time.strftime("%H:%M:%S", time.localtime(self._away))
             self._tell(
-                f"results of the nodes cannot be fetched from {self.url} since {since} ({why.rstrip('.')}): tried "
-                "again every second"
+                f"no results of the nodes since {since}: {self.url} cannot be read ({why.rstrip('.')}); retrying "
+                "every second"
             )
 
     def _note_back(self) -> None:

@@ -222,7 +222,7 @@ class ClaimsForm(Form):
     """The filters of the claims, and their display."""
 
     origin: str = choice(
-        ALL, "Source", "", {ALL: "All", "text": "The answer checked here", "saying": "Common saying"}
+        ALL, "Source", "", {ALL: "All", "text": "A widely read answer", "saying": "Common saying"}
     )
     verdict: str = choice(
         ALL, "Verdict", "", {ALL: "All verdicts"} | {verdict: verdict.capitalize() for verdict in VERDICTS}

@@ -117,7 +117,7 @@ def test_rules() -> None:
     assert decide(replace(prediction, rule="largest"), [3, 1, 2, 4]).right == 3
     banded = get_prediction("predict-prefix-trained")
     assert [decide(banded, [value]).right for value in (0.5, 1.0, 3.0, 10.6)] == [0, 0, 1, 2]
-    with pytest.raises(BadInput, match="options to choose from"):
+    with pytest.raises(BadInput, match="Choose one of the"):
         score(banded, decide(banded, [3.0]), 3)
 
 

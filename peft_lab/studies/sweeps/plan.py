@@ -242,7 +242,7 @@ def _require_plain(content: object, path: Path) -> None:
             waiting += value
         elif value is not None and not isinstance(value, str | int | float):
             raise BadInput(
-                f"{path} holds '{echoed(value)}', a {type(value).__name__}; a sweep file may have texts, numbers, "
+                f"{path} contains '{echoed(value)}', a {type(value).__name__}; a sweep file may have texts, numbers, "
                 "true, false, and lists of them.",
                 "file",
             )
@@ -315,7 +315,7 @@ def _listed(content: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     if not isinstance(found, list) or not found or any(type(each) is not kind for each in found):
         what = "names" if kind is str else "whole numbers"
         raise BadInput(
-            f"'{key}' takes a list of {what}, such as {'[lora]' if kind is str else '[0, 1]'}.", key
+            f"'{key}' needs a list of {what}, such as {'[lora]' if kind is str else '[0, 1]'}.", key
         )
     return found
 

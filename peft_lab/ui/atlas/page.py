@@ -192,7 +192,7 @@ def _trained(run: live.ShortRun) -> None:
     many, longest = live.SIZES["causal"]
     made = len(run.steps)
     left = live.SHOWN - made
-    less = f"; there was no time for the other {left} within {live.PATIENCE:.0f} seconds" if left else ""
+    less = f"; the other {left} did not fit in {live.PATIENCE:.0f} seconds" if left else ""
     st.markdown(
         f"Loss {run.before:.3f} → {run.after:.3f} nats in {made} steps at learning rate {run.rate:g}{less}. "
         f"{figures.badge(Source.MEASURED)} :small[The model memorises {longest * many} tokens. This shows that the "

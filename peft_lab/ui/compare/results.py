@@ -435,8 +435,8 @@ def _marked(found: Document) -> str:
     names = axis_titles(found)
     x, y = (names[found["pareto_axes"][name]].lower() for name in "xy")
     return (
-        f"In colour: the Pareto front of {x} and {y}. To improve on one of these methods in one figure, you lose in "
-        "the other."
+        f"In colour: the Pareto front of {x} and {y}. Any other method that is better in one figure is worse in the "
+        "other."
     )
 
 

@@ -260,7 +260,7 @@ def _empty() -> None:
 def _how() -> None:
     st.markdown("An example file:")
     listing(plan.EXAMPLE_FILE.strip(), "sweep-file", _WIDE)
-    st.markdown("The command. Interrupted? Run it again: finished runs are skipped.")
+    st.markdown("The command (if it is interrupted, run it again; finished runs are skipped):")
     listing(plan.COMMAND, "sweep-command", _WIDE)
 
 

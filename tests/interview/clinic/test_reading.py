@@ -107,5 +107,5 @@ def test_a_cell_without_end_is_told_with_its_row() -> None:
         BadInput, match=r"^Row 3 of log\.csv has a cell of more than 131,072 characters, .+\.$"
     ):
         read_log("log.csv", "step,loss\n1,2.0\n2," + "9" * 140_000 + "\n")
-    with pytest.raises(BadInput, match=r"^log\.csv is not a training log: "):
+    with pytest.raises(BadInput, match=r"^log\.csv is not a training log\. "):
         read_log("log.csv", "step,loss," + "9" * 140_000 + "\n1,2.0\n")

@@ -56,9 +56,9 @@ def test_random_draws_are_the_same_every_time_and_within_their_bounds() -> None:
     [
         ({"modle": 1}, "There is no setting of a sweep called 'modle'. Did you mean 'model'"),
         ({"task": None}, "has no task"),
-        ({"methods": "lora"}, "'methods' takes a list of names"),
+        ({"methods": "lora"}, "'methods' needs a list of names"),
         ({"methods": ["lroa"]}, "Did you mean 'lora'"),
-        ({"seeds": [0.5]}, "'seeds' takes a list of whole numbers"),
+        ({"seeds": [0.5]}, "'seeds' needs a list of whole numbers"),
         ({"grid": {"rank": [4]}}, "There is no knob of these methods called 'rank'"),
         ({"grid": {"r": 4}}, "'r' needs a list of values"),
         ({"grid": {"r": ["many"]}}, "many"),
